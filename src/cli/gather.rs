@@ -674,6 +674,14 @@ impl Gatherer<'_> {
         }
     }
 
+    /// The revision that Helm would make next.
+    pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let newest = cluster.newest_revision(&namespace, name);
+        let newest = self.runtime.block_on(newest).map_err(Failure::no_verdict)?;
+        Ok(newest.unwrap_or_default() + 1)
+    }
+
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {
         let (cluster, namespace) = self.connect()?;
         let stored = self

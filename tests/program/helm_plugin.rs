@@ -208,21 +208,44 @@ fn values_of_the_release_are_reused_as_helm_reuses_them() {
 fn a_label_of_the_upgrade_accepts_a_denial_for_its_revision() {
     let cluster = ControlPlane::start();
     for stand in stands(&cluster) {
-        stand.install(
-            &Chart::compact("4.1.34"),
-            &["--set", "image.all.tag=v2.4.24"],
-        );
         let chart = Chart::compact("4.1.34");
+        stand.install(&chart, &PATCH);
         let next = ["--set", "image.all.tag=v2.5.27"];
-        let (code, _, stderr) = stand.guard("upgrade", &chart, &next);
-        assert!(code == 1 && stderr.contains("× MG201 "), "{code} {stderr}");
-        for (revision, expected) in [(3, 1), (2, 0)] {
-            let label = format!("--labels=guard.milvus.io/accept=MG201-r{revision}");
-            let more = [&next[..], &[&label]].concat();
-            let (code, stdout, stderr) = stand.guard("upgrade", &chart, &more);
-            assert_eq!(code, expected, "r{revision}: {stdout}{stderr}");
+        let upgrade = |more: &[&str], by_plugin: bool| {
+            let more = [&next[..], more].concat();
+            if by_plugin {
+                stand.guard("upgrade", &chart, &more)
+            } else {
+                stand.rendered(&["upgrade"], &chart, &more)
+            }
+        };
+        let label = |revision: u64| format!("--labels=guard.milvus.io/accept=MG201-r{revision}");
+        for by_plugin in [true, false] {
+            let (code, _, stderr) = upgrade(&[], by_plugin);
+            assert!(code != 0 && stderr.contains("× MG201 "), "{code} {stderr}");
+            let made = stand.history().len() as u64;
+            for (revision, passes) in [(made + 2, false), (made + 1, true)] {
+                let (code, _, stderr) = upgrade(&[&label(revision)], by_plugin);
+                assert_eq!(code == 0, passes, "r{revision}: {code} {stderr}");
+            }
+            assert_eq!(stand.images(), ["milvusdb/milvus:v2.5.27"]);
+            let (code, _, stderr) =
+                stand.helm(&["rollback", "my-release", "1", "-n", stand.namespace]);
+            assert_eq!(code, 0, "{stderr}");
         }
-        assert_eq!(stand.images(), ["milvusdb/milvus:v2.5.27"]);
+    }
+}
+
+/// RELEASING.md has the version set in both.
+#[test]
+fn the_plugins_have_the_version_of_the_program() {
+    for plugin in ["guard", "guard-post-render"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("plugins/helm")
+            .join(plugin);
+        let text = fs::read_to_string(path.join("plugin.yaml")).unwrap();
+        let version = format!("\nversion: {}\n", env!("CARGO_PKG_VERSION"));
+        assert!(text.contains(&version), "{plugin}: {text}");
     }
 }
 

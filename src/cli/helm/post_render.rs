@@ -4,6 +4,7 @@
 //! before it stores or sends anything.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -12,7 +13,7 @@ use std::{
 
 use clap::Args as ClapArgs;
 
-use milvus_guard_core::{evaluate::Verdict, report::Report};
+use milvus_guard_core::{admission::acceptance::from_label, evaluate::Verdict, report::Report};
 use milvus_guard_sources::files::{InputError, Reading, Role, load_text, part::Choice};
 
 use super::{
@@ -90,6 +91,9 @@ impl Args {
     }
 }
 
+/// What the manifests are called in reports.
+const RENDERED: &str = "the manifests that Helm rendered";
+
 /// What `--before` names.
 #[derive(Clone, Debug)]
 enum Before {
@@ -121,6 +125,8 @@ struct Found {
     namespace: String,
     /// Whether a release that is not there is certainly not there.
     is_certain: bool,
+    /// The label of the new revision by which the deployer accepts rules.
+    accept: Option<String>,
 }
 
 /// What becomes of the manifests.
@@ -197,15 +203,15 @@ fn judge(args: &Args, manifests: &[u8], screen: &Screen) -> Result<Outcome, Fail
     release::only_files(&args.judging, "for the manifests")?;
     let text = std::str::from_utf8(manifests)
         .map_err(|_| Failure::usage("the manifests are not UTF-8 text"))?;
-    let Some(namespaces) = namespaces_of_milvus(text)? else {
+    let Some(milvus) = milvus_in(text)? else {
         return Ok(Outcome::Pass(None));
     };
     let after = Source::Text {
-        name: "the manifests that Helm rendered",
+        name: RENDERED,
         text: text.into(),
     };
-    let found = find(args, &namespaces)?;
-    let question = Question {
+    let found = find(args, &milvus.namespaces)?;
+    let mut question = Question {
         judging: &args.judging,
         cluster: &found.cluster,
         namespace: &found.namespace,
@@ -214,6 +220,12 @@ fn judge(args: &Args, manifests: &[u8], screen: &Screen) -> Result<Outcome, Fail
         accepted: &[],
         helm: None,
     };
+    let name = args.instance.as_deref().or(milvus.name.as_deref());
+    let accepted = match (&found.accept, name) {
+        (Some(label), Some(name)) => from_label(label, question.next_revision(name)?),
+        _ => Vec::new(),
+    };
+    question.accepted = &accepted;
     let report = match &args.before {
         Some(Before::Nothing) => question.against(None)?,
         Some(Before::Source(source)) => question.against(Some(source))?,
@@ -243,28 +255,38 @@ fn outcome(args: &Args, report: &Report, screen: &Screen) -> Outcome {
     ))
 }
 
-/// The namespaces that the objects of Milvus name; `None` if there is no Milvus.
-fn namespaces_of_milvus(text: &str) -> Result<Option<Vec<String>>, Failure> {
+/// What the manifests tell of Milvus.
+struct Milvus {
+    /// Namespaces that its objects name.
+    namespaces: Vec<String>,
+    /// Name of the release, if there is one only.
+    name: Option<String>,
+}
+
+/// Looks for Milvus; `None` if there is none.
+fn milvus_in(text: &str) -> Result<Option<Milvus>, Failure> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    let how = Reading::default();
-    let loaded = match load_text(Role::Before, "the manifests that Helm rendered", text, &how) {
+    let loaded = match load_text(Role::Before, RENDERED, text, &Reading::default()) {
         Ok(loaded) => loaded,
         Err(InputError::NoObjects { .. }) => return Ok(None),
         Err(error) => return Err(Failure::usage(error)),
     };
     let releases = loaded.snapshot.releases;
-    if releases.is_empty() {
-        return Ok(None);
-    }
-    let mut names: Vec<String> = releases
+    let name = match releases.as_slice() {
+        [] => return Ok(None),
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    let namespaces: BTreeSet<String> = releases
         .into_iter()
         .filter_map(|release| release.namespace)
         .collect();
-    names.sort();
-    names.dedup();
-    Ok(Some(names))
+    Ok(Some(Milvus {
+        namespaces: namespaces.into_iter().collect(),
+        name,
+    }))
 }
 
 /// Finds the namespace and the cluster that Helm works with.
@@ -284,6 +306,7 @@ fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
             cluster: ClusterArgs::default(),
             namespace: place.namespace.unwrap_or_else(|| "default".into()),
             is_certain: true,
+            accept: None,
         });
     }
     // Where its command line says nothing, Helm takes the namespace of the context.
@@ -292,6 +315,7 @@ fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
     }
     Ok(Found {
         is_certain: seen.is_some() || place.names_cluster(),
+        accept: seen.as_deref().and_then(release::acceptance),
         namespace: place.namespace()?,
         cluster: place.cluster()?,
     })

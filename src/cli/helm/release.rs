@@ -2,8 +2,10 @@
 
 use std::env;
 
+use tokio::runtime::Runtime;
+
 use milvus_guard_core::{
-    admission::acceptance::{self, ACCEPT},
+    admission::acceptance::{ACCEPT, from_label},
     evaluate::Verdict,
     milvus::Version,
     policy::Action,
@@ -35,15 +37,24 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Judges against this state; `None` for a new installation.
-    pub(super) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
+    /// The revision that Helm would make next of a release.
+    pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
         let runtime = gather::runtime()?;
-        let gatherer = Gatherer {
-            runtime: &runtime,
+        self.gatherer(&runtime).next_revision(name)
+    }
+
+    fn gatherer<'a>(&'a self, runtime: &'a Runtime) -> Gatherer<'a> {
+        Gatherer {
+            runtime,
             cluster: self.cluster,
             namespace: Some(self.namespace),
             instance: None,
-        };
+        }
+    }
+
+    /// Judges against this state; `None` for a new installation.
+    pub(super) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
+        let runtime = gather::runtime()?;
         let change = Change {
             before,
             after: self.after,
@@ -52,7 +63,7 @@ impl Question<'_> {
             accepted: self.accepted,
             helm: self.helm,
         };
-        self.judging.judge(&gatherer, &change)
+        self.judging.judge(&self.gatherer(&runtime), &change)
     }
 
     /// Judges against what runs. Where a release does not run, the revision that Helm deployed last
@@ -75,13 +86,7 @@ impl Question<'_> {
             return Ok(report);
         }
         let runtime = gather::runtime()?;
-        let gatherer = Gatherer {
-            runtime: &runtime,
-            cluster: self.cluster,
-            namespace: Some(self.namespace),
-            instance: None,
-        };
-        if !gatherer.is_deployed(&name)? {
+        if !self.gatherer(&runtime).is_deployed(&name)? {
             return Ok(report);
         }
         let revision = None;
@@ -104,16 +109,17 @@ fn unreadable_driver() -> Option<String> {
         .then_some(driver)
 }
 
-/// The rules that `--labels guard.milvus.io/accept=MG201-r8` accepts for a revision, as the webhook
-/// reads it from Helm's record.
+/// What `--labels guard.milvus.io/accept=MG201-r8` says, as the webhook reads it from Helm's record.
+pub(super) fn acceptance(args: &[String]) -> Option<String> {
+    let pairs = long_value(args, "--labels").or_else(|| short_value(args, 'l'))?;
+    let mut pairs = pairs.split(',').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == ACCEPT)?;
+    Some(value.to_owned())
+}
+
+/// The rules that the deployer accepts for a revision.
 pub(super) fn accepted(args: &[String], revision: u64) -> Vec<String> {
-    let labels = long_value(args, "--labels").or_else(|| short_value(args, 'l'));
-    let pairs = labels.unwrap_or_default();
-    let value = pairs.split(',').filter_map(|pair| pair.split_once('='));
-    let mut of_ours = value.filter(|(key, _)| *key == ACCEPT);
-    of_ours.next().map_or_else(Vec::new, |(_, value)| {
-        acceptance::from_label(value, revision)
-    })
+    acceptance(args).map_or_else(Vec::new, |value| from_label(&value, revision))
 }
 
 /// Refuses a report on standard output, which belongs to Helm.
