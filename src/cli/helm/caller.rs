@@ -30,9 +30,22 @@ fn of_helm(command_line: &[u8]) -> Option<Vec<String>> {
     let mut words = text.trim_end_matches('\0').split('\0').map(str::to_owned);
     let program = words.next()?;
     let name = Path::new(&program).file_name()?.to_str()?.to_owned();
-    let args: Vec<String> = words.collect();
+    let args = without_ours(words);
     let is_helm = name.starts_with("helm") && args.iter().any(|arg| VERBS.contains(&arg.as_str()));
     is_helm.then_some(args)
+}
+
+/// The arguments without those that Helm hands on to the post-renderer.
+fn without_ours(mut words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut args = Vec::new();
+    while let Some(word) = words.next() {
+        if word == "--post-renderer-args" {
+            words.next();
+        } else {
+            args.push(word);
+        }
+    }
+    args
 }
 
 /// What Helm does after the text was written.
@@ -83,6 +96,11 @@ mod tests {
         assert_eq!(
             args("/usr/bin/helm3 upgrade r c -n milvus ").unwrap(),
             ["upgrade", "r", "c", "-n", "milvus"]
+        );
+        assert_eq!(
+            args("helm template c --post-renderer-args -n --post-renderer-args x -n milvus")
+                .unwrap(),
+            ["template", "c", "-n", "milvus"]
         );
         assert_eq!(args("bash -c helm upgrade"), None);
         assert_eq!(args("helm env"), None);
