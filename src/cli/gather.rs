@@ -22,7 +22,7 @@ use milvus_guard_sources::{
         read_text_file,
     },
     kubernetes::live::SOURCE as CLUSTER,
-    kubernetes::{Access, Cluster, ClusterError},
+    kubernetes::{Access, Cluster, ClusterError, Overrides},
 };
 
 use super::{
@@ -107,6 +107,10 @@ pub(super) struct ClusterArgs {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     pub(super) context: Option<String>,
+
+    /// What Helm was told beside the kubeconfig.
+    #[arg(skip)]
+    pub(super) overrides: Overrides,
 }
 
 impl ClusterArgs {
@@ -601,7 +605,10 @@ impl Gatherer<'_> {
     fn connect(&self) -> Result<(Cluster, String), Failure> {
         let cluster = self
             .runtime
-            .block_on(Cluster::connect(&self.cluster.access()))
+            .block_on(Cluster::connect_with(
+                &self.cluster.access(),
+                &self.cluster.overrides,
+            ))
             .map_err(Failure::no_verdict)?;
         let namespace = self
             .namespace

@@ -9,7 +9,8 @@ use std::{
     process::Command,
 };
 
-use milvus_guard_testbed::{ControlPlane, Helm};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 use serde_json::Value;
 
 use crate::common::{
@@ -233,6 +234,73 @@ fn a_label_of_the_upgrade_accepts_a_denial_for_its_revision() {
                 stand.helm(&["rollback", "my-release", "1", "-n", stand.namespace]);
             assert_eq!(code, 0, "{stderr}");
         }
+    }
+}
+
+/// A file with the authority of the API server, and a token of an account with these rights.
+fn credentials(cluster: &ControlPlane, folder: &Path, name: &str) -> (String, String) {
+    expect_success(cluster.kubectl(["create", "serviceaccount", name]));
+    let token = expect_success(cluster.kubectl(["create", "token", name]));
+    let jsonpath = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let authority = cluster.kubectl(["config", "view", "--raw", "-o", jsonpath]);
+    let authority = BASE64_STANDARD.decode(expect_success(authority)).unwrap();
+    let path = folder.join(format!("{name}.crt"));
+    fs::write(&path, authority).unwrap();
+    (path.to_str().unwrap().to_owned(), token.trim().to_owned())
+}
+
+#[test]
+fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
+    let cluster = ControlPlane::start();
+    for stand in stands(&cluster) {
+        stand.install(&Chart::compact("3.2.18"), &[]);
+        let next = Chart::compact("4.0.31");
+        let account = format!("of-{}", stand.namespace);
+        let (authority, token) = credentials(&cluster, stand.folder.path(), &account);
+        let server = format!("--kube-apiserver={}", cluster.server());
+        let authority = format!("--kube-ca-file={authority}");
+        let token = format!("--kube-token={token}");
+        let place = [&*server, &*authority, &*token];
+        let without_kubeconfig = |verb: &[&str]| {
+            let mut command = stand.command();
+            command.env("KUBECONFIG", "/nonexistent").args(verb);
+            command.args(["my-release", next.path(), "-n", stand.namespace]);
+            run(command.args(SKIPPED).args(place))
+        };
+        let own = stand.post_renderer();
+        let template = ["template", &own[0], &own[1]];
+        // The account exists and may read nothing yet.
+        let (code, _, stderr) = without_kubeconfig(&template);
+        assert_ne!(code, 0, "{stderr}");
+        assert!(
+            stderr.contains("not allowed to list deployments"),
+            "{stderr}"
+        );
+        let user = format!("--serviceaccount=default:{account}");
+        let grant = [
+            "create",
+            "clusterrolebinding",
+            &account,
+            "--clusterrole=cluster-admin",
+            &user,
+        ];
+        expect_success(cluster.kubectl(grant));
+        let (code, stdout, stderr) = without_kubeconfig(&["guard", "check"]);
+        assert!(
+            code == 1 && stdout.contains("MG101 "),
+            "{code} {stdout}{stderr}"
+        );
+        let (code, _, stderr) = without_kubeconfig(&template);
+        assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
+
+        // The administrator of the kubeconfig, as another user.
+        let (code, _, stderr) =
+            stand.rendered(&["template"], &next, &["--kube-as-user", "stranger"]);
+        assert_ne!(code, 0, "{stderr}");
+        assert!(
+            stderr.contains("not allowed to list deployments"),
+            "{stderr}"
+        );
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 pub(super) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, Failure> {
     let words = upgrade.words();
     let place = Place::of(&words, &environment);
-    let (cluster, namespace) = (place.cluster()?, place.namespace()?);
+    let (cluster, namespace) = (place.cluster(), place.namespace()?);
     let printed = upgrade.render()?;
     let release: Value = serde_json::from_str(&printed).map_err(|error| {
         Failure::no_verdict(format!("what Helm printed is not a release: {error}"))

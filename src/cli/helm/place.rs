@@ -5,21 +5,9 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{exit::Failure, gather, gather::ClusterArgs};
+use milvus_guard_sources::kubernetes::Overrides;
 
-/// Flags that name a cluster or a user beside the kubeconfig, with their variables.
-const BESIDE: [(&str, &str); 7] = [
-    ("--kube-apiserver", "HELM_KUBEAPISERVER"),
-    ("--kube-token", "HELM_KUBETOKEN"),
-    ("--kube-as-user", "HELM_KUBEASUSER"),
-    ("--kube-as-group", "HELM_KUBEASGROUPS"),
-    ("--kube-ca-file", "HELM_KUBECAFILE"),
-    ("--kube-tls-server-name", "HELM_KUBETLS_SERVER_NAME"),
-    (
-        "--kube-insecure-skip-tls-verify",
-        "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
-    ),
-];
+use crate::cli::{exit::Failure, gather, gather::ClusterArgs};
 
 /// Short flags of Helm without a value.
 const SHORT_SWITCHES: &str = "igh";
@@ -33,8 +21,8 @@ pub(super) struct Place {
     pub(super) kubeconfig: Option<PathBuf>,
     /// `--kube-context`, else `HELM_KUBECONTEXT`.
     pub(super) context: Option<String>,
-    /// Flags and variables that name a cluster or a user beside the kubeconfig.
-    beside: Vec<&'static str>,
+    /// A server and a user that are named beside the kubeconfig.
+    pub(super) overrides: Overrides,
 }
 
 impl Place {
@@ -42,55 +30,93 @@ impl Place {
     pub(super) fn of(args: &[String], variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let long = |name: &str| long_value(args, name);
-        let beside = BESIDE
-            .into_iter()
-            .filter_map(|(flag, name)| {
-                let is_set = |value: String| value != "false";
-                let by_flag = args.iter().any(|arg| arg == flag) || long(flag).is_some_and(is_set);
-                let by_variable = || variable(name).is_some_and(is_set).then_some(name);
-                by_flag.then_some(flag).or_else(by_variable)
-            })
-            .collect();
+        let either = |flag: &str, name: &str| long(flag).or_else(|| variable(name));
+        let overrides = Overrides {
+            server: either("--kube-apiserver", "HELM_KUBEAPISERVER"),
+            authority: either("--kube-ca-file", "HELM_KUBECAFILE").map(PathBuf::from),
+            server_name: either("--kube-tls-server-name", "HELM_KUBETLS_SERVER_NAME"),
+            is_unverified: is_unverified(args)
+                .unwrap_or_else(|| variable(UNVERIFIED.1).is_some_and(|value| is_true(&value))),
+            token: either("--kube-token", "HELM_KUBETOKEN"),
+            user: either("--kube-as-user", "HELM_KUBEASUSER"),
+            groups: groups(args, variable("HELM_KUBEASGROUPS")),
+        };
         Self {
             namespace: short_value(args, 'n')
                 .or_else(|| long("--namespace"))
                 .or_else(|| variable("HELM_NAMESPACE")),
             kubeconfig: long("--kubeconfig").map(PathBuf::from),
-            context: long("--kube-context").or_else(|| variable("HELM_KUBECONTEXT")),
-            beside,
+            context: either("--kube-context", "HELM_KUBECONTEXT"),
+            overrides,
         }
     }
 
     /// Whether a cluster is named, and not only the default of the kubeconfig.
     pub(super) fn names_cluster(&self) -> bool {
-        self.kubeconfig.is_some()
+        self.overrides.server.is_some()
+            || self.kubeconfig.is_some()
             || self.context.is_some()
             || environment("KUBECONFIG").is_some_and(|value| !value.is_empty())
     }
 
     /// The cluster, as our own client finds it.
-    ///
-    /// # Errors
-    /// Where Helm was told a server, a user or certificates that the kubeconfig does not have: the
-    /// guard would judge another cluster, or what another user may see.
-    pub(super) fn cluster(&self) -> Result<ClusterArgs, Failure> {
-        if self.beside.is_empty() {
-            return Ok(ClusterArgs {
-                kubeconfig: self.kubeconfig.clone(),
-                context: self.context.clone(),
-            });
+    pub(super) fn cluster(&self) -> ClusterArgs {
+        ClusterArgs {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            overrides: self.overrides.clone(),
         }
-        Err(Failure::no_verdict(format!(
-            "{} is set for Helm, and milvus-guard reads the cluster by the kubeconfig only. Put the \
-             server and the user into a context of a kubeconfig, and name it with --kube-context",
-            self.beside.join(", ")
-        )))
     }
 
     /// The namespace, else that of the kubeconfig's context, as Helm chooses it.
     pub(super) fn namespace(&self) -> Result<String, Failure> {
-        gather::namespace(&self.cluster()?, self.namespace.as_deref())
+        let found = gather::namespace(&self.cluster(), self.namespace.as_deref());
+        // Helm needs no kubeconfig where it is told the server.
+        found.or_else(|failure| match &self.overrides.server {
+            Some(_) => Ok("default".to_owned()),
+            None => Err(failure),
+        })
     }
+}
+
+/// Flag and variable that switch the verification of the server off.
+const UNVERIFIED: (&str, &str) = (
+    "--kube-insecure-skip-tls-verify",
+    "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
+);
+
+/// What the flag says; `None` if it is absent.
+fn is_unverified(args: &[String]) -> Option<bool> {
+    args.iter().rev().find_map(|arg| {
+        let rest = arg.strip_prefix(UNVERIFIED.0)?;
+        match rest.strip_prefix('=') {
+            Some(value) => Some(is_true(value)),
+            None => rest.is_empty().then_some(true),
+        }
+    })
+}
+
+/// As Go reads it (`strconv.ParseBool`).
+fn is_true(value: &str) -> bool {
+    ["1", "t", "T", "true", "TRUE", "True"].contains(&value)
+}
+
+/// The groups of every `--kube-as-group`, else those of the variable.
+fn groups(args: &[String], variable: Option<String>) -> Vec<String> {
+    let mut groups = Vec::new();
+    for (at, arg) in args.iter().enumerate() {
+        if arg == "--kube-as-group" {
+            groups.extend(args.get(at + 1).cloned());
+        } else if let Some(group) = arg.strip_prefix("--kube-as-group=") {
+            groups.push(group.to_owned());
+        }
+    }
+    if groups.is_empty() {
+        let listed = variable.unwrap_or_default();
+        let listed = listed.split(',').map(str::trim);
+        groups.extend(listed.filter(|group| !group.is_empty()).map(str::to_owned));
+    }
+    groups
 }
 
 /// The variables of this process.
@@ -175,19 +201,34 @@ mod tests {
         let place = Place::of(&words("upgrade r c -n milvus --kube-context=a"), &variables);
         assert_eq!(place.namespace.as_deref(), Some("milvus"));
         assert_eq!(place.context.as_deref(), Some("a"));
-        assert!(place.cluster().is_ok());
+        assert!(place.overrides.is_empty());
         let place = Place::of(&words("upgrade r c"), &variables);
         assert_eq!(place.namespace.as_deref(), Some("search"));
         assert_eq!(place.context, None);
     }
 
     #[test]
-    fn a_cluster_beside_the_kubeconfig_is_refused() {
-        let place = Place::of(&words("upgrade r c --kube-token secret"), &nothing);
-        let failure = place.cluster().unwrap_err();
-        assert!(failure.message.contains("--kube-token is set"));
-        assert!(!failure.message.contains("secret"));
-        let variables = |name: &str| (name == "HELM_KUBEAPISERVER").then(|| "x".to_owned());
-        assert!(Place::of(&[], &variables).cluster().is_err());
+    fn a_server_and_a_user_are_read_as_helm_reads_them() {
+        let line = "upgrade r c --kube-token secret --kube-as-group a --kube-as-group=b \
+                    --kube-ca-file=/ca --kube-insecure-skip-tls-verify=false";
+        let variables = |name: &str| match name {
+            "HELM_KUBEAPISERVER" => Some("https://a".to_owned()),
+            "HELM_KUBETOKEN" => Some("other".to_owned()),
+            "HELM_KUBEASGROUPS" => Some("c, d".to_owned()),
+            "HELM_KUBEINSECURE_SKIP_TLS_VERIFY" => Some("true".to_owned()),
+            _ => None,
+        };
+        let Overrides {
+            server,
+            token,
+            groups,
+            is_unverified,
+            ..
+        } = Place::of(&words(line), &variables).overrides;
+        assert_eq!(server.as_deref(), Some("https://a"));
+        assert_eq!(token.as_deref(), Some("secret"));
+        assert_eq!((groups, is_unverified), (words("a b"), false));
+        let read = Place::of(&[], &variables).overrides;
+        assert_eq!((read.groups, read.is_unverified), (words("c d"), true));
     }
 }

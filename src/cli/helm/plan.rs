@@ -55,7 +55,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
     let place = Place::of(&upgrade.words(), &environment);
-    let (cluster, namespace) = (place.cluster()?, place.namespace()?);
+    let (cluster, namespace) = (place.cluster(), place.namespace()?);
     let (release, to) = match &args.to {
         Some(to) => (named(&upgrade.words())?, to.clone()),
         None => rendered(&upgrade, &namespace)?,
@@ -73,10 +73,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     if let Some(context) = &cluster.context {
         line.extend(["--context", context].map(OsStr::new));
     }
-    let parsed = plan::Args::augment_args(Command::new("plan"))
+    let mut parsed = plan::Args::augment_args(Command::new("plan"))
         .try_get_matches_from(line)
         .and_then(|matches| plan::Args::from_arg_matches(&matches))
         .map_err(|error| Failure::usage(error.to_string().trim_start_matches("error: ")))?;
+    parsed.cluster.overrides = cluster.overrides;
     plan::run(&parsed, screen)
 }
 
