@@ -309,7 +309,7 @@ fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
             accept: None,
         });
     }
-    // Where its command line says nothing, Helm takes the namespace of the context.
+    // If its command line names none, Helm takes the namespace of the context.
     if place.namespace.is_none() && seen.is_none() {
         return Err(Failure::usage(UNKNOWN_NAMESPACE));
     }
