@@ -1,12 +1,12 @@
 //! `check`: may this change be made?
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 
-use milvus_guard_core::{evaluate::Verdict, milvus::Build};
+use milvus_guard_core::milvus::Build;
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
-    exit::{Done, Exit, Failure},
+    exit::{Done, Failure},
     gather::{self, ClusterArgs, Gatherer, Source},
     judging::{Change, JudgingArgs},
     output::{self, Screen},
@@ -86,29 +86,6 @@ struct ExtentArgs {
     /// seen from the input]
     #[arg(long, requires = "before", conflicts_with = "target_version")]
     part: bool,
-}
-
-/// From which verdict on the exit code is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FailOn {
-    /// Denials.
-    Deny,
-    /// Warnings too.
-    Warn,
-    /// Nothing.
-    Never,
-}
-
-impl FailOn {
-    /// The exit code for a verdict.
-    pub(super) fn exit(self, verdict: Verdict) -> Exit {
-        let found = match self {
-            Self::Deny => verdict == Verdict::Deny,
-            Self::Warn => verdict >= Verdict::Warn,
-            Self::Never => false,
-        };
-        if found { Exit::Found } else { Exit::Clean }
-    }
 }
 
 pub(super) fn version(text: &str) -> Result<Build, String> {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use milvus_guard_core::{
-    evaluate::{Question, judge},
+    evaluate::{Question, Verdict, judge},
     milvus::{Version, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
@@ -14,8 +14,7 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
-    check::FailOn,
-    exit::Failure,
+    exit::{Exit, Failure},
     gather::{self, EtcdArgs, Gatherer, Source},
     policies,
 };
@@ -57,6 +56,29 @@ pub(super) struct JudgingArgs {
 
     #[command(flatten)]
     etcd: EtcdArgs,
+}
+
+/// From which verdict on the exit code is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOn {
+    /// Denials.
+    Deny,
+    /// Warnings too.
+    Warn,
+    /// Nothing.
+    Never,
+}
+
+impl FailOn {
+    /// The exit code for a verdict.
+    pub(super) fn exit(self, verdict: Verdict) -> Exit {
+        let found = match self {
+            Self::Deny => verdict == Verdict::Deny,
+            Self::Warn => verdict >= Verdict::Warn,
+            Self::Never => false,
+        };
+        if found { Exit::Found } else { Exit::Clean }
+    }
 }
 
 /// A change as a verb names it.
