@@ -9,6 +9,7 @@ use std::{
 };
 
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
+use serde_json::Value;
 
 use crate::common::{
     Chart, guard,
@@ -212,6 +213,51 @@ fn what_helm_deployed_counts_where_nothing_runs() {
         assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
         let (code, stdout, stderr) = stand.guard("check", &next, &SKIPPED);
         assert!(code == 1 && stdout.contains("MG101 "), "{stdout}{stderr}");
+    }
+}
+
+/// A hook that runs Milvus under a name of its own, and has no labels.
+const HOOK: &str = r#"apiVersion: batch/v1
+kind: Job
+metadata: {name: "a-hook", annotations: {helm.sh/hook: pre-upgrade}}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: a, image: "milvusdb/milvus:v2.2.16", args: [milvus, run, proxy]}]
+"#;
+
+#[test]
+fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
+    let cluster = ControlPlane::start();
+    for stand in stands(&cluster) {
+        stand.install(&Chart::compact("3.2.18"), &[]);
+        let next = Chart::compact("4.0.31");
+        fs::write(Path::new(next.path()).join("templates/hook.yaml"), HOOK).unwrap();
+        let report = stand.folder.path().join("report.json");
+        let format = format!("--format=json={}", report.display());
+        let before = || {
+            let report = fs::read_to_string(&report).unwrap();
+            let report: Value = serde_json::from_str(&report).unwrap();
+            let inputs = report["inputs"].as_array().unwrap();
+            let entry = inputs.iter().find(|input| input["role"] == "before");
+            entry.unwrap()["source"].as_str().unwrap().to_owned()
+        };
+        let judge = |expected: &str| {
+            let more = [&SKIPPED[..], &["--post-renderer-args", &format]].concat();
+            let (code, _, stderr) = stand.rendered(&["upgrade"], &next, &more);
+            assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
+            assert!(before().starts_with(expected), "{}", before());
+            fs::remove_file(&report).unwrap();
+            let more = [&SKIPPED[..], &[&*format, "--format=text"]].concat();
+            let (code, stdout, stderr) = stand.guard("check", &next, &more);
+            assert!(code == 1 && stdout.contains("MG101 "), "{stdout}{stderr}");
+            assert!(before().starts_with(expected), "{}", before());
+        };
+        judge("live, ");
+        let delete = ["delete", "deployment", "--all", "-n", stand.namespace];
+        expect_success(cluster.kubectl(delete));
+        judge("release:my-release@1 ");
     }
 }
 

@@ -9,7 +9,7 @@ use milvus_guard_core::{
     evaluate::Verdict,
     milvus::Version,
     policy::Action,
-    report::{Format, InputEntry, Report, Show, render},
+    report::{Format, InputEntry, ReleaseEntry, Report, Show, render},
 };
 use milvus_guard_sources::files::part::Choice;
 
@@ -66,18 +66,21 @@ impl Question<'_> {
         self.judging.judge(&self.gatherer(&runtime), &change)
     }
 
-    /// Judges against what runs. Where a release does not run, the revision that Helm deployed last
-    /// is what was before: its data may still be there.
+    /// Judges against what runs. If nothing of the release runs, the revision that Helm deployed
+    /// last is what was before: its data may still be there.
     pub(super) fn against_cluster(&self, instance: Option<&str>) -> Result<Report, Failure> {
         let mut report = self.against(Some(&Source::Live))?;
-        let Some(name) = newcomer(&report) else {
-            return Ok(report);
+        let names: Vec<String> = match instance {
+            Some(name) if !newcomers(&report).is_empty() => vec![name.to_owned()],
+            _ => newcomers(&report).into_iter().map(str::to_owned).collect(),
         };
-        let name = instance.unwrap_or(name).to_owned();
+        if names.is_empty() {
+            return Ok(report);
+        }
         if let Some(driver) = unreadable_driver() {
             report.inputs.push(InputEntry {
                 role: "before".into(),
-                source: format!("release:{name}"),
+                source: format!("release:{}", names[0]),
                 not_read: vec![format!(
                     "Helm's storage: HELM_DRIVER is {driver}; only what runs is known"
                 )],
@@ -86,19 +89,25 @@ impl Question<'_> {
             return Ok(report);
         }
         let runtime = gather::runtime()?;
-        if !self.gatherer(&runtime).is_deployed(&name)? {
-            return Ok(report);
+        for name in names {
+            if self.gatherer(&runtime).is_deployed(&name)? {
+                let revision = None;
+                return self.against(Some(&Source::Revision { name, revision }));
+            }
         }
-        let revision = None;
-        self.against(Some(&Source::Revision { name, revision }))
+        Ok(report)
     }
 }
 
-/// The first release of a report that is a new installation.
-pub(super) fn newcomer(report: &Report) -> Option<&str> {
-    let mut releases = report.releases.iter();
-    let new = releases.find(|release| release.topology.before.is_none())?;
-    Some(&new.name)
+/// The releases of a report, if all of them are new. Where one runs, the others are new parts of
+/// it: a hook, or a second Milvus of an umbrella chart.
+pub(super) fn newcomers(report: &Report) -> Vec<&str> {
+    let is_new = |release: &ReleaseEntry| release.topology.before.is_none();
+    if !report.releases.iter().all(is_new) {
+        return Vec::new();
+    }
+    let releases = report.releases.iter();
+    releases.map(|release| release.name.as_str()).collect()
 }
 
 /// Where Helm keeps its records outside of the cluster's API.
