@@ -8,7 +8,7 @@ use milvus_guard_sources::files::part::Choice;
 use super::{
     exit::{Done, Failure},
     gather::{self, ClusterArgs, Gatherer, Source},
-    judging::{Change, JudgingArgs},
+    judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
 };
 
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         helm: None,
     };
     let judging = &args.judging;
-    let report = judging.judge(&gatherer, &change)?;
+    let Judged { report, .. } = judging.judge(&gatherer, &change)?;
     output::report(&report, &judging.format, judging.show, screen)?;
     Ok(judging.fail_on.exit(report.verdict))
 }

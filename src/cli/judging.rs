@@ -98,13 +98,22 @@ pub(super) struct Change<'a> {
     pub(super) helm: Option<Version>,
 }
 
+/// A judgement.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// For every format.
+    pub(super) report: Report,
+    /// Names of the releases that were before the change.
+    pub(super) running: Vec<String>,
+}
+
 impl JudgingArgs {
     /// Reads both sides and judges the change.
     pub(super) fn judge(
         &self,
         gatherer: &Gatherer<'_>,
         change: &Change<'_>,
-    ) -> Result<Report, Failure> {
+    ) -> Result<Judged, Failure> {
         let mut policies = PolicySet::default();
         let now = self.now.unwrap_or_else(Timestamp::now);
         let documents = policies::documents(&self.policy)?;
@@ -139,13 +148,15 @@ impl JudgingArgs {
             accepted: change.accepted,
             overdue: None,
         });
+        let running = inputs.before.iter().flat_map(|before| &before.releases);
+        let running = running.map(|release| release.name.clone()).collect();
         let entries = std::mem::take(&mut inputs.inputs);
         // What was read is no longer needed; a report on thousands of releases takes room of its
         // own.
         drop(inputs);
         let mut report = Report::new(&judgement, &policies, entries);
         report.data = catalogue.as_of().map(|day| day.to_string());
-        Ok(report)
+        Ok(Judged { report, running })
     }
 
     /// Adds what etcd and the file of facts say.

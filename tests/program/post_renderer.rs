@@ -205,9 +205,15 @@ fn what_helm_deployed_counts_where_nothing_runs() {
     let cluster = ControlPlane::start();
     for stand in stands(&cluster) {
         stand.install(&Chart::compact("3.2.18"), &[]);
-        let delete = ["delete", "deployment", "--all", "-n", stand.namespace];
+        // Another Milvus runs there, and is not taken for this one.
+        let other = Chart::compact("4.1.34");
+        let (code, _, stderr) =
+            stand.helm(&["install", "other", other.path(), "-n", stand.namespace]);
+        assert_eq!(code, 0, "{stderr}");
+        let label = "app.kubernetes.io/instance=my-release";
+        let delete = ["delete", "deployment", "-l", label, "-n", stand.namespace];
         expect_success(cluster.kubectl(delete));
-        assert!(stand.images().is_empty());
+        assert_eq!(stand.images(), ["milvusdb/milvus:v2.4.5"]);
         let next = Chart::compact("4.0.31");
         let (code, _, stderr) = stand.rendered(&["upgrade"], &next, &SKIPPED);
         assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");

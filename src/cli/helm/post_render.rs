@@ -329,8 +329,7 @@ const UNKNOWN_NAMESPACE: &str = "the namespace of the release is not known. Helm
 
 /// A release that was not found, where the place may be the wrong one, is not taken for a new one.
 fn refuse_doubt(report: &Report, found: &Found) -> Result<(), Failure> {
-    let names = release::newcomers(report);
-    let Some(name) = names.first().filter(|_| !found.is_certain) else {
+    let Some(name) = release::newcomer(report).filter(|_| !found.is_certain) else {
         return Ok(());
     };
     Err(Failure::no_verdict(format!(

@@ -17,7 +17,7 @@ use super::place::{long_value, short_value};
 use crate::cli::{
     exit::Failure,
     gather::{self, ClusterArgs, Gatherer, Source},
-    judging::{Change, JudgingArgs},
+    judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
 };
 
@@ -54,6 +54,10 @@ impl Question<'_> {
 
     /// Judges against this state; `None` for a new installation.
     pub(super) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
+        Ok(self.judge(before)?.report)
+    }
+
+    fn judge(&self, before: Option<&Source>) -> Result<Judged, Failure> {
         let runtime = gather::runtime()?;
         let change = Change {
             before,
@@ -69,13 +73,19 @@ impl Question<'_> {
     /// Judges against what runs. If nothing of the release runs, the revision that Helm deployed
     /// last is what was before: its data may still be there.
     pub(super) fn against_cluster(&self, instance: Option<&str>) -> Result<Report, Failure> {
-        let mut report = self.against(Some(&Source::Live))?;
-        let names: Vec<String> = match instance {
-            Some(name) if !newcomers(&report).is_empty() => vec![name.to_owned()],
-            _ => newcomers(&report).into_iter().map(str::to_owned).collect(),
-        };
-        if names.is_empty() {
+        let Judged {
+            mut report,
+            running,
+        } = self.judge(Some(&Source::Live))?;
+        let wanted = report.releases.iter().map(|release| &release.name);
+        let mut names: Vec<String> = wanted.cloned().collect();
+        // Where one runs, the others are new parts of it: a hook, or a second Milvus of an umbrella
+        // chart.
+        if names.is_empty() || names.iter().any(|name| running.contains(name)) {
             return Ok(report);
+        }
+        if let Some(instance) = instance {
+            names = vec![instance.to_owned()];
         }
         if let Some(driver) = unreadable_driver() {
             report.inputs.push(InputEntry {
@@ -99,15 +109,11 @@ impl Question<'_> {
     }
 }
 
-/// The releases of a report, if all of them are new. Where one runs, the others are new parts of
-/// it: a hook, or a second Milvus of an umbrella chart.
-pub(super) fn newcomers(report: &Report) -> Vec<&str> {
+/// The first release of a report, if all of them are new.
+pub(super) fn newcomer(report: &Report) -> Option<&str> {
     let is_new = |release: &ReleaseEntry| release.topology.before.is_none();
-    if !report.releases.iter().all(is_new) {
-        return Vec::new();
-    }
-    let releases = report.releases.iter();
-    releases.map(|release| release.name.as_str()).collect()
+    let first = report.releases.first()?;
+    report.releases.iter().all(is_new).then_some(&first.name)
 }
 
 /// Where Helm keeps its records outside of the cluster's API.
