@@ -16,9 +16,9 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::Role;
 
 use super::{
-    check::FailOn,
     exit::{Done, Failure},
     gather::{self, ClusterArgs, Gathered, Gatherer, Source},
+    judging::FailOn,
     output::{self, Screen},
     policies,
 };

@@ -1,23 +1,15 @@
 //! `check`: may this change be made?
 
-use std::path::PathBuf;
+use clap::Args as ClapArgs;
 
-use clap::{Args as ClapArgs, ValueEnum};
-use jiff::Timestamp;
-
-use milvus_guard_core::{
-    evaluate::{Question, Verdict, judge},
-    milvus::{Build, catalogue::Catalogue},
-    policy::PolicySet,
-    report::{InputEntry, Output, Report, Show},
-};
+use milvus_guard_core::milvus::Build;
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
-    exit::{Done, Exit, Failure},
-    gather::{self, ClusterArgs, EtcdArgs, Gatherer, Source},
+    exit::{Done, Failure},
+    gather::{self, ClusterArgs, Gatherer, Source},
+    judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
-    policies,
 };
 
 /// Arguments of `check`.
@@ -75,40 +67,8 @@ pub(super) struct Args {
     #[arg(long)]
     rollback: bool,
 
-    /// Additional facts, as YAML or JSON (see docs/schemas/facts.json)
-    #[arg(long, value_name = "FILE")]
-    facts: Option<PathBuf>,
-
-    /// Policies and exceptions: a file or a folder; may be repeated
-    #[arg(long, value_name = "FILE|DIR")]
-    policy: Vec<PathBuf>,
-
-    /// Leave out the policies and exceptions of the cluster
-    #[arg(long)]
-    no_cluster_policy: bool,
-
-    /// Rows that add to or override the built-in data; may be repeated
-    #[arg(long, value_name = "FILE")]
-    data: Vec<PathBuf>,
-
-    /// Exit with code 1 at this verdict or worse
-    #[arg(long, value_enum, default_value_t = FailOn::Deny)]
-    fail_on: FailOn,
-
-    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
-    #[arg(long, value_enum, default_value_t = Show::Audit)]
-    show: Show,
-
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
-    format: Vec<Output>,
-
-    /// The time of the judgement, for exceptions (RFC 3339) [default: now]
-    #[arg(long, value_name = "TIME", hide_short_help = true)]
-    now: Option<Timestamp>,
-
     #[command(flatten)]
-    etcd: EtcdArgs,
+    judging: JudgingArgs,
 
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -128,29 +88,6 @@ struct ExtentArgs {
     part: bool,
 }
 
-/// From which verdict on the exit code is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum FailOn {
-    /// Denials.
-    Deny,
-    /// Warnings too.
-    Warn,
-    /// Nothing.
-    Never,
-}
-
-impl FailOn {
-    /// The exit code for a verdict.
-    pub(super) fn exit(self, verdict: Verdict) -> Exit {
-        let found = match self {
-            Self::Deny => verdict == Verdict::Deny,
-            Self::Warn => verdict >= Verdict::Warn,
-            Self::Never => false,
-        };
-        if found { Exit::Found } else { Exit::Clean }
-    }
-}
-
 pub(super) fn version(text: &str) -> Result<Build, String> {
     text.parse()
         .map_err(|error: milvus_guard_core::milvus::version::VersionError| error.to_string())
@@ -165,86 +102,18 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         namespace: args.namespace.as_deref(),
         instance: args.instance.as_deref(),
     };
-    let mut policies = PolicySet::default();
-    let now = args.now.unwrap_or_else(Timestamp::now);
-    let documents = policies::documents(&args.policy)?;
-    if [before.as_ref(), Some(&after)]
-        .into_iter()
-        .flatten()
-        .filter(|source| matches!(source, Source::File(path) if path == "-"))
-        .count()
-        > 1
-    {
-        return Err(Failure::usage(
-            "only one input can come from standard input",
-        ));
-    }
-    let facts = gather::facts(args.facts.as_ref())?;
-    let own_data = gather::catalogue(&args.data)?;
-    let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let mut inputs = gatherer.gather(
-        before.as_ref(),
-        &after,
-        facts,
-        choice(&args.extent, &after)?,
-    )?;
-
-    let kept = args
-        .etcd
-        .configuration(&runtime, inputs.before.as_mut(), &mut inputs.after);
-    inputs.inputs.extend(kept);
-    let running = inputs
-        .before
-        .as_ref()
-        .and_then(|snapshot| match snapshot.releases.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        });
-    if let Some(fact) = args.etcd.inspect(&runtime, running) {
-        inputs.inputs.push(InputEntry {
-            role: "etcd".into(),
-            source: fact.source.clone(),
-            read: vec![format!("metadata under {}", fact.root_path)],
-            ..InputEntry::default()
-        });
-        inputs.facts.metadata.insert(0, fact);
-    }
-    if let Some(path) = &args.facts {
-        let shown = path.display().to_string();
-        inputs.inputs.push(InputEntry {
-            role: "facts".into(),
-            source: shown.clone(),
-            read: vec![shown],
-            ..InputEntry::default()
-        });
-    }
-    let uses_cluster = before.as_ref().is_some_and(Source::needs_cluster) || after.needs_cluster();
-    if uses_cluster && !args.no_cluster_policy {
-        gatherer.cluster_policies(&mut policies, &mut inputs)?;
-    }
-    let from_files = policies::set(documents, now);
-    policies.extend(&from_files);
-    policies.now = Some(now);
-
-    let judgement = judge(&Question {
-        before: inputs.before.as_ref(),
-        after: &inputs.after,
-        facts: &inputs.facts,
-        catalogue,
-        policies: &policies,
+    let change = Change {
+        before: before.as_ref(),
+        after: &after,
+        choice: choice(&args.extent, &after)?,
         is_rollback: args.rollback,
-        deletes: None,
         accepted: &[],
-        overdue: None,
-    });
-    let entries = std::mem::take(&mut inputs.inputs);
-    // What was read is no longer needed; a report on thousands of releases takes room of its own.
-    drop(inputs);
-    let mut report = Report::new(&judgement, &policies, entries);
-    report.data = catalogue.as_of().map(|day| day.to_string());
-    drop(judgement);
-    output::report(&report, &args.format, args.show, screen)?;
-    Ok(args.fail_on.exit(report.verdict))
+        helm: None,
+    };
+    let judging = &args.judging;
+    let Judged { report, .. } = judging.judge(&gatherer, &change)?;
+    output::report(&report, &judging.format, judging.show, screen)?;
+    Ok(judging.fail_on.exit(report.verdict))
 }
 
 /// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is
@@ -257,9 +126,9 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     };
     match after {
         Source::File(_) => Ok(choice),
-        Source::Live | Source::Revision { .. } | Source::Version(_) => Err(Failure::usage(
-            format!("{flag} is for files: release:, live and version: are whole releases"),
-        )),
+        _ => Err(Failure::usage(format!(
+            "{flag} is for files: release:, live and version: are whole releases"
+        ))),
     }
 }
 

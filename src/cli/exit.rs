@@ -24,6 +24,8 @@ pub enum Exit {
     RolledBack,
     /// Running: another run holds the lock.
     Locked,
+    /// The code of a program that was run: Helm.
+    OfProgram(u8),
 }
 
 impl Exit {
@@ -37,6 +39,7 @@ impl Exit {
             Self::NoVerdict | Self::Stopped => 3,
             Self::RolledBack => 4,
             Self::Locked => 5,
+            Self::OfProgram(code) => code,
         }
     }
 }

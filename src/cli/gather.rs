@@ -1,6 +1,6 @@
 //! Inputs as the command line names them: files, what runs, Helm's storage, a version.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ use milvus_guard_sources::{
         read_text_file,
     },
     kubernetes::live::SOURCE as CLUSTER,
-    kubernetes::{Access, Cluster, ClusterError},
+    kubernetes::{Access, Cluster, ClusterError, Overrides},
 };
 
 use super::{
@@ -41,6 +41,12 @@ pub(super) enum Source {
     Live,
     /// What is before, at another version.
     Version(Build),
+    /// A text that is at hand already: what Helm rendered.
+    Text {
+        /// What the report calls it.
+        name: &'static str,
+        text: Arc<str>,
+    },
 }
 
 impl FromStr for Source {
@@ -92,7 +98,7 @@ impl Source {
 }
 
 /// Which cluster.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(super) struct ClusterArgs {
     /// Kubeconfig file [default: as kubectl finds it]
     #[arg(long, value_name = "FILE", help_heading = "Cluster")]
@@ -101,6 +107,10 @@ pub(super) struct ClusterArgs {
     /// Context of the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     pub(super) context: Option<String>,
+
+    /// What Helm was told beside the kubeconfig.
+    #[arg(skip)]
+    pub(super) overrides: Overrides,
 }
 
 impl ClusterArgs {
@@ -461,6 +471,7 @@ impl Gatherer<'_> {
             Source::Revision { name, .. } => format!("release {name}"),
             Source::Live => "the cluster".into(),
             Source::Version(build) => build.to_string(),
+            Source::Text { name, .. } => (*name).to_owned(),
         };
         let input = role.map_or_else(
             || format!("the input ({named})"),
@@ -523,7 +534,7 @@ impl Gatherer<'_> {
             // The cluster was read, and there is nothing to judge: no verdict, not a wrong command
             // line.
             Source::Live | Source::Revision { .. } => Failure::no_verdict(message),
-            Source::File(_) | Source::Version(_) => Failure::usage(message),
+            Source::File(_) | Source::Version(_) | Source::Text { .. } => Failure::usage(message),
         }
     }
 
@@ -576,6 +587,13 @@ impl Gatherer<'_> {
                 }
                 Ok(loaded)
             }
+            Source::Text { name, text } => {
+                let how = files::Reading {
+                    namespace: self.namespace,
+                    keep,
+                };
+                files::load_text(role, name, text, &how).map_err(Failure::usage)
+            }
             Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
             Source::Version(_) => Err(Failure::usage(
@@ -587,7 +605,10 @@ impl Gatherer<'_> {
     fn connect(&self) -> Result<(Cluster, String), Failure> {
         let cluster = self
             .runtime
-            .block_on(Cluster::connect(&self.cluster.access()))
+            .block_on(Cluster::connect_with(
+                &self.cluster.access(),
+                &self.cluster.overrides,
+            ))
             .map_err(Failure::no_verdict)?;
         let namespace = self
             .namespace
@@ -647,6 +668,25 @@ impl Gatherer<'_> {
             snapshot: reading.snapshot,
             entry,
         })
+    }
+
+    /// Whether Helm's storage in the cluster has a deployed revision of a release.
+    pub(super) fn is_deployed(&self, name: &str) -> Result<bool, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let found = cluster.helm_release(&namespace, name, None);
+        match self.runtime.block_on(found) {
+            Ok(_) => Ok(true),
+            Err(ClusterError::NotFound(_) | ClusterError::NoRelease { .. }) => Ok(false),
+            Err(error) => Err(Failure::no_verdict(error)),
+        }
+    }
+
+    /// The revision that Helm would make next.
+    pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
+        let (cluster, namespace) = self.connect()?;
+        let newest = cluster.newest_revision(&namespace, name);
+        let newest = self.runtime.block_on(newest).map_err(Failure::no_verdict)?;
+        Ok(newest.unwrap_or_default() + 1)
     }
 
     fn revision(&self, role: Role, name: &str, revision: Option<u64>) -> Result<Loaded, Failure> {

@@ -9,8 +9,11 @@ mod credentials;
 mod data;
 mod exit;
 mod gather;
+mod helm;
+mod judging;
 mod meta;
 mod migrate;
+mod names;
 mod output;
 mod plan;
 mod policies;
@@ -24,7 +27,11 @@ mod upgrade;
 
 pub use exit::Exit;
 
-use clap::{Parser, Subcommand};
+use std::{env, ffi::OsString};
+
+use clap::{FromArgMatches, Parser, Subcommand};
+
+use names::Name;
 
 /// Prevents unsafe Milvus upgrades on Kubernetes.
 #[derive(Debug, Parser)]
@@ -38,6 +45,18 @@ input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refuse
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
+
+    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
+    color: output::ColorChoice,
+}
+
+/// Judges upgrades of Milvus that Helm is about to make.
+#[derive(Debug, Parser)]
+#[command(name = "helm-guard", bin_name = "helm guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
+struct HelmCli {
+    #[command(flatten)]
+    args: helm::Args,
 
     /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE]
     #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
@@ -68,6 +87,8 @@ enum Verb {
     Status(status::Args),
     /// Upgrade Milvus component by component, in order, each behind a gate
     Upgrade(Box<upgrade::Args>),
+    /// Judge what Helm is about to do: a Helm plugin, and a post-renderer
+    Helm(helm::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
@@ -84,7 +105,7 @@ The chart charts/milvus-guard brings the same definitions. Without it:
 /// Runs what the command line says; usage errors end the process as clap does, with exit code 2.
 #[must_use]
 pub fn run() -> Exit {
-    let cli = Cli::parse();
+    let cli = parse(env::args_os().collect());
     let screen = output::Screen::new(cli.color);
     let done = match cli.verb {
         Verb::Check(args) => check::run(&args, &screen),
@@ -98,6 +119,7 @@ pub fn run() -> Exit {
         Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Status(args) => status::run(&args, &screen),
         Verb::Upgrade(args) => upgrade::run(&args, &screen),
+        Verb::Helm(args) => helm::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
@@ -110,4 +132,28 @@ pub fn run() -> Exit {
             failure.exit
         }
     }
+}
+
+/// Reads the command line under the name by which the program was called.
+fn parse(args: Vec<OsString>) -> Cli {
+    let name = Name::of(args.first());
+    let mut command = name.command();
+    let args = name.arguments(args, &command);
+    let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);
+    let matches = command
+        .try_get_matches_from_mut(args)
+        .unwrap_or_else(|error| {
+            if is_plugin {
+                helm::tell(&error.to_string(), helm::Then::Ends);
+            }
+            error.exit()
+        });
+    let parsed = match name {
+        Name::Helm => HelmCli::from_arg_matches(&matches).map(|cli| Cli {
+            verb: Verb::Helm(cli.args),
+            color: cli.color,
+        }),
+        Name::Guard | Name::Kubectl | Name::PostRenderer => Cli::from_arg_matches(&matches),
+    };
+    parsed.unwrap_or_else(|error| error.format(&mut command).exit())
 }

@@ -82,6 +82,14 @@ impl Screen {
         }
     }
 
+    /// The same for text on standard error.
+    pub(super) fn style_stderr(&self, show: Show) -> Style {
+        Style {
+            color: self.color_stderr,
+            ..self.style(show)
+        }
+    }
+
     /// Whether characters beyond ASCII can be shown.
     pub(super) const fn unicode(&self) -> bool {
         self.unicode
@@ -104,7 +112,7 @@ impl Screen {
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.lines()
         .map(milvus_guard_core::text::plain)
         .collect::<Vec<_>>()

@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod kubelet;
 pub mod machine;
 pub mod metadata;
+pub mod plugin;
 pub mod proxy;
 pub mod roll;
 pub mod service;

@@ -1,6 +1,6 @@
 //! The program as its user meets it: the command line, what it reads, what it judges and advises.
-//! `advice` and `live` start a control plane, `charts` and `values` call Helm; the others need Rust
-//! alone.
+//! `advice`, `helm_plugin`, `live` and `post_renderer` start a control plane, `charts` and `values`
+//! call Helm; the others need Rust alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,8 +17,10 @@ mod cases;
 mod catalogue;
 mod charts;
 mod cli;
+mod helm_plugin;
 mod inputs;
 mod live;
+mod post_renderer;
 mod properties;
 mod review_properties;
 mod values;

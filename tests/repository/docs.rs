@@ -1,10 +1,11 @@
 //! Generated documentation equals what is committed.
 //! `UPDATE_GENERATED=1 cargo test --test repository docs::` writes it again.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, path::Path, process::Command};
 
 use milvus_guard_core::{
     api::crd,
+    manifest::documents,
     rules::{ALL, docs},
 };
 
@@ -49,7 +50,7 @@ fn the_chart_holds_the_definitions_of_this_build() {
 }
 
 /// Files of the documentation that a reader may open first, and those that the README leads to.
-const PAGES: [&str; 17] = [
+const PAGES: [&str; 18] = [
     "README.md",
     "CONTRIBUTING.md",
     "RELEASING.md",
@@ -57,6 +58,7 @@ const PAGES: [&str; 17] = [
     "docs/ARCHITECTURE.md",
     "docs/compatibility.md",
     "docs/faq.md",
+    "docs/helm-plugin.md",
     "docs/inputs.md",
     "docs/metadata-migration.md",
     "docs/migrate.md",
@@ -115,4 +117,33 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
         kept.map(|letter| if letter == ' ' { '-' } else { letter })
             .collect()
     })
+}
+
+/// pre-commit itself is not run here: what it would run is.
+#[test]
+fn the_hooks_for_pre_commit_run_verbs_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join(".pre-commit-hooks.yaml")).unwrap();
+    let hooks = documents(&text).next().unwrap().unwrap().root.to_json();
+    let policies = fs::read_to_string(root.join("docs/policies.md")).unwrap();
+    let hooks = hooks.as_array().unwrap();
+    assert_eq!(hooks.len(), 2);
+    for hook in hooks {
+        let id = hook["id"].as_str().unwrap();
+        assert!(policies.contains(id), "docs/policies.md does not name {id}");
+        let mut words = hook["entry"].as_str().unwrap().split(' ');
+        assert_eq!(words.next(), Some("milvus-guard"));
+        let given = hook["args"].as_array().into_iter().flatten();
+        let given = given.map(|word| word.as_str().unwrap());
+        let output = Command::new(env!("CARGO_BIN_EXE_milvus-guard"))
+            .args(words)
+            .args(given)
+            .arg("nonexistent.yaml")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        // The flags are right, and only the files are missing.
+        assert!(stderr.contains("no such file"), "{id}: {stderr}");
+    }
 }

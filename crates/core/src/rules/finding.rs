@@ -390,7 +390,8 @@ impl Finding {
 }
 
 /// A text without what stands before `@` in addresses (`scheme://user:password@host`,
-/// `user:password@host`). A digest behind an image's tag is not an address.
+/// `user:password@host`). A digest behind an image's tag is not an address, and neither is a place in
+/// a revision of Helm (`release:my-release@2:14`).
 #[must_use]
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains('@') {
@@ -409,6 +410,7 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
             (!scheme.is_empty() || before.contains(':'))
                 && !host.starts_with("sha256:")
                 && !host.starts_with("sha512:")
+                && !is_place_in_revision(before, host)
         });
         match host {
             Some((_, host)) if scheme.is_empty() => public.push_str(host),
@@ -421,6 +423,16 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
     } else {
         Cow::Owned(public)
     }
+}
+
+/// Whether the text before and after `@` is a release and its revision, perhaps with a line.
+fn is_place_in_revision(before: &str, after: &str) -> bool {
+    let is_place = |letter: char| letter.is_ascii_digit() || letter == ':';
+    before.starts_with("release:")
+        && after
+            .trim_end_matches(|letter: char| !letter.is_alphanumeric())
+            .chars()
+            .all(is_place)
 }
 
 #[cfg(test)]
@@ -439,6 +451,9 @@ mod tests {
         "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa",
         "kubectl set image x=milvusdb/milvus:v2.5@sha256:aa"
     )]
+    #[case("release:my-release@2:14", "release:my-release@2:14")]
+    #[case("seen in (release:r@12) twice", "seen in (release:r@12) twice")]
+    #[case("release:PW@etcd2:2379", "etcd2:2379")]
     #[case("ask team@example.com", "ask team@example.com")]
     #[case("\"http://u:p@ss@h:1\"", "\"http://h:1\"")]
     fn credentials_are_dropped(#[case] text: &str, #[case] expected: &str) {

@@ -46,6 +46,39 @@ pub struct Reading<'a> {
 pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, InputError> {
     let (collector, read, skipped) = collect(role, source, how)?;
     let shown = if source == "-" { "stdin" } else { source };
+    loaded(role, shown, collector, (read, skipped), how)
+}
+
+/// Reads a text that is at hand already; `shown` is its name in the report and in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(
+    role: Role,
+    shown: &str,
+    text: &str,
+    how: &Reading<'_>,
+) -> Result<Loaded, InputError> {
+    let mut collector = collector(role, how);
+    collector.add_text(text, shown)?;
+    loaded(
+        role,
+        shown,
+        collector,
+        (vec![shown.to_owned()], Vec::new()),
+        how,
+    )
+}
+
+/// What was collected, with what the report says of it: the names of what was read and of what was
+/// passed over.
+fn loaded(
+    role: Role,
+    shown: &str,
+    collector: Collector,
+    (read, skipped): (Vec<String>, Vec<String>),
+    how: &Reading<'_>,
+) -> Result<Loaded, InputError> {
     let content = collector.content(shown)?;
     let mut not_read = content.not_read.clone();
     not_read.extend(skipped);
@@ -119,15 +152,19 @@ pub fn load_place(source: &str, namespace: Option<&str>) -> Result<NamespaceStat
     })
 }
 
+fn collector(role: Role, how: &Reading<'_>) -> Collector {
+    Collector::new(role, how.namespace)
+        .only(how.namespace)
+        .keep(how.keep.iter().cloned())
+}
+
 /// A collector with everything, the names of what was read, and what was passed over.
 fn collect(
     role: Role,
     source: &str,
     how: &Reading<'_>,
 ) -> Result<(Collector, Vec<String>, Vec<String>), InputError> {
-    let mut collector = Collector::new(role, how.namespace)
-        .only(how.namespace)
-        .keep(how.keep.iter().cloned());
+    let mut collector = collector(role, how);
     let mut read = Vec::new();
     let mut skipped = Vec::new();
     if source == "-" {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use milvus_guard_core::{error_text, milvus::Version};
 
-use super::error::ClusterError;
+use super::{error::ClusterError, overrides::Overrides};
 
 /// For a connection to stand.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -123,7 +123,18 @@ impl Cluster {
     /// # Errors
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
     pub async fn connect(access: &Access) -> Result<Self, ClusterError> {
-        let mut config = config(access).await?;
+        Self::connect_with(access, &Overrides::default()).await
+    }
+
+    /// [`Self::connect`] with a server and a user that win over those of the kubeconfig.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(
+        access: &Access,
+        overrides: &Overrides,
+    ) -> Result<Self, ClusterError> {
+        let mut config = config_with(access, overrides).await?;
         config.read_timeout = Some(REQUEST_DEADLINE);
         let server = without_user(&config.cluster_url.to_string());
         let namespace = config.default_namespace.clone();
@@ -382,6 +393,10 @@ fn client(mut config: Config) -> Result<Client, ClusterError> {
 }
 
 async fn config(access: &Access) -> Result<Config, ClusterError> {
+    config_with(access, &Overrides::default()).await
+}
+
+async fn config_with(access: &Access, overrides: &Overrides) -> Result<Config, ClusterError> {
     let options = KubeConfigOptions {
         context: access.context.clone(),
         ..KubeConfigOptions::default()
@@ -391,12 +406,18 @@ async fn config(access: &Access) -> Result<Config, ClusterError> {
         Some(path) => Kubeconfig::read_from(path).map(Some),
         None => found(),
     };
-    let kubeconfig = match read {
+    let mut kubeconfig = match read {
         Ok(Some(kubeconfig)) if asked || !is_empty(&kubeconfig) => kubeconfig,
         Ok(None) if access.context.is_some() => Kubeconfig::default(),
+        Ok(found) if overrides.server.is_some() => found.unwrap_or_default(),
+        // The account of a pod is not in a kubeconfig, so nothing can be laid over it.
+        Ok(_) if !overrides.is_empty() => return Err(ClusterError::NoCluster),
         Ok(_) => return Config::incluster().map_err(|_| ClusterError::NoCluster),
         Err(error) => return Err(worded(&error, "")),
     };
+    if !overrides.is_empty() {
+        overrides.lay_over(&mut kubeconfig, access.context.as_deref());
+    }
     let known: Vec<&str> = kubeconfig
         .contexts
         .iter()

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`client`] | the connection, found as kubectl finds it; raw JSON in bounded pages |
+//! | [`overrides`] | a server and a user that are named beside the kubeconfig |
 //! | [`error`] | why something could not be read, as messages for people |
 //! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
 //! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |
@@ -26,6 +27,7 @@ pub mod evidence;
 pub mod guard;
 pub mod lease;
 pub mod live;
+pub mod overrides;
 pub mod pods;
 pub mod replicas;
 pub mod rollout;
@@ -36,4 +38,5 @@ pub mod workloads;
 pub use client::{Access, Cluster};
 pub use error::ClusterError;
 pub use live::{NotRead, Reading};
+pub use overrides::Overrides;
 pub use view::View;

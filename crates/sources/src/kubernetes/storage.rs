@@ -63,6 +63,28 @@ impl Cluster {
     }
 }
 
+impl Cluster {
+    /// The number of the newest revision of a release, whatever became of it; `None` if there is
+    /// none. Only metadata is read.
+    ///
+    /// # Errors
+    /// Where reading is not allowed, or the API server does not answer.
+    pub async fn newest_revision(
+        &self,
+        namespace: &str,
+        release: &str,
+    ) -> Result<Option<u64>, ClusterError> {
+        named(release)?;
+        let selector = format!("owner=helm,name={release}");
+        let mut newest = None;
+        for driver in [SECRETS, CONFIG_MAPS] {
+            let objects = self.list_metadata(driver, namespace, &selector).await?;
+            newest = newest.max(revisions(&objects).iter().map(|found| found.number).max());
+        }
+        Ok(newest)
+    }
+}
+
 fn revisions(objects: &[Value]) -> Vec<Revision> {
     let label = |object: &Value, key: &str| {
         object

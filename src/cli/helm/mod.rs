@@ -1,0 +1,67 @@
+//! What Helm is about to do, judged: the verbs of the Helm plugin `helm guard`, and the
+//! post-renderer.
+//!
+//! | module | job |
+//! |---|---|
+//! | `arguments` | tells our flags from those that are for Helm |
+//! | `place` | the cluster and the namespace that Helm's flags and variables name |
+//! | `process` | runs Helm |
+//! | `caller` | the Helm that runs the post-renderer: its command line, and where it shows text |
+//! | `release` | judges what Helm rendered against the release in the cluster |
+//! | `check`, `plan`, `upgrade` | the verbs of the plugin |
+//! | `post_render` | judges the manifests on their way through Helm |
+
+mod arguments;
+mod caller;
+mod check;
+mod place;
+mod plan;
+mod post_render;
+mod process;
+mod release;
+mod upgrade;
+
+pub(super) use arguments::arrange;
+pub(super) use caller::{Then, tell};
+
+/// With this flag Helm 4 runs the post-renderer as a plugin: it shows nothing of standard error.
+pub(super) const AS_PLUGIN: &str = "--as-plugin";
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use super::{exit::Done, output::Screen};
+
+/// Arguments of `helm`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+As a Helm plugin these verbs are `helm guard check` and so on; docs/helm-plugin.md tells how to \
+                        install it.
+
+Exit codes: 0 nothing at or above --fail-on, 1 something (Helm was not run, or was stopped), 2 \
+                        wrong usage or unreadable input, 3 no verdict could be formed. `upgrade` \
+                        ends with Helm's own code where it ran Helm.")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Render what `helm upgrade` would send, and judge it
+    Check(Box<check::Args>),
+    /// Print the path from what runs to the version that a chart brings
+    Plan(Box<plan::Args>),
+    /// Judge what `helm upgrade` would send, then run it
+    Upgrade(Box<upgrade::Args>),
+    /// Judge the manifests on standard input and print them unchanged: a post-renderer of Helm
+    PostRender(Box<post_render::Args>),
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    match &args.verb {
+        Verb::Check(args) => check::run(args, screen),
+        Verb::Plan(args) => plan::run(args, screen),
+        Verb::Upgrade(args) => upgrade::run(args, screen),
+        Verb::PostRender(args) => post_render::run(args, screen),
+    }
+}

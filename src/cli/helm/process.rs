@@ -1,0 +1,182 @@
+//! Runs Helm: once to render what an upgrade would send, once to make it.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Read, Write},
+    process::{Child, Command, Output, Stdio},
+};
+
+use milvus_guard_core::{milvus::Version, text::plain};
+
+use crate::cli::exit::{Exit, Failure};
+
+/// What the manifests of a dry run are called in reports.
+pub(super) const RENDERED: &str = "helm upgrade --dry-run=server";
+
+/// Exit code where Helm was ended by a signal, as shells have it for SIGKILL and most others.
+const BY_SIGNAL: u8 = 128;
+
+/// One upgrade as it was asked for.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    program: OsString,
+    /// Release, chart and flags, as they were written.
+    args: Vec<OsString>,
+    /// What `-f -` reads. Helm runs twice, and standard input can be read once.
+    stdin: Option<Vec<u8>>,
+}
+
+impl Upgrade {
+    /// Takes arguments of `helm upgrade`. `HELM_BIN` names Helm where a plugin is run by Helm.
+    pub(super) fn new(args: &[OsString]) -> Result<Self, Failure> {
+        if args.is_empty() {
+            return Err(Failure::usage(
+                "give RELEASE and CHART, with the flags of helm upgrade",
+            ));
+        }
+        let stdin = reads_stdin(args).then(|| {
+            let mut content = Vec::new();
+            io::stdin().read_to_end(&mut content).map(|_| content)
+        });
+        let stdin = stdin.transpose().map_err(|error| {
+            Failure::usage(format!("cannot read values from standard input: {error}"))
+        })?;
+        Ok(Self {
+            program: env::var_os("HELM_BIN")
+                .filter(|program| !program.is_empty())
+                .unwrap_or_else(|| "helm".into()),
+            args: args.to_owned(),
+            stdin,
+        })
+    }
+
+    /// The arguments as text, for those who look for flags in them.
+    pub(super) fn words(&self) -> Vec<String> {
+        let words = self.args.iter();
+        words
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// What the upgrade would send, as Helm prints a release in JSON. Values of the release are
+    /// reused, and `lookup` asks the API server, exactly as in the upgrade itself.
+    ///
+    /// # Errors
+    /// Where Helm cannot be run, or refuses; the message holds what it said.
+    pub(super) fn render(&self) -> Result<String, Failure> {
+        let mut command = Command::new(&self.program);
+        // The last one of a flag wins, so these replace the user's.
+        command
+            .arg("upgrade")
+            .args(&self.args)
+            .args(["--dry-run=server", "--output=json"]);
+        if self.args.iter().any(|arg| arg == "--hide-secret") {
+            command.arg("--hide-secret=false");
+        }
+        let output = self.output(&mut command)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            return Err(Failure::no_verdict(format!(
+                "Helm cannot render the upgrade ({}). It said:\n{}",
+                output.status,
+                said.trim_end()
+            )));
+        }
+        for line in said.lines() {
+            eprintln!("{}", plain(line));
+        }
+        let printed = String::from_utf8(output.stdout)
+            .map_err(|_| Failure::no_verdict("what Helm printed is not text"))?;
+        // Lines of `--dependency-update` come first.
+        let start = if printed.starts_with('{') {
+            Some(0)
+        } else {
+            printed.find("\n{").map(|at| at + 1)
+        };
+        start
+            .map(|start| printed[start..].to_owned())
+            .ok_or_else(|| Failure::no_verdict("Helm printed no release for the dry run"))
+    }
+
+    /// Runs the upgrade. Its output is Helm's own.
+    pub(super) fn run(&self) -> Result<Exit, Failure> {
+        let mut command = Command::new(&self.program);
+        command.arg("upgrade").args(&self.args);
+        if self.stdin.is_some() {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = self.spawn(&mut command)?;
+        self.feed(&mut child);
+        let status = child.wait().map_err(|error| self.lost(&error))?;
+        let code = status
+            .code()
+            .map(|code| u8::try_from(code).unwrap_or(u8::MAX));
+        Ok(Exit::OfProgram(code.unwrap_or(BY_SIGNAL)))
+    }
+
+    /// The version of Helm; `None` if it does not tell.
+    pub(super) fn version(&self) -> Option<Version> {
+        let mut command = Command::new(&self.program);
+        command.args(["version", "--template={{.Version}}"]);
+        let output = command.stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        text.trim().trim_start_matches('v').parse().ok()
+    }
+
+    fn output(&self, command: &mut Command) -> Result<Output, Failure> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        });
+        let mut child = self.spawn(command)?;
+        self.feed(&mut child);
+        child.wait_with_output().map_err(|error| self.lost(&error))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<Child, Failure> {
+        command.spawn().map_err(|error| self.lost(&error))
+    }
+
+    /// Gives Helm the values. Helm reads them before it prints anything, and where it ends before,
+    /// its own message says why.
+    fn feed(&self, child: &mut Child) {
+        if let (Some(content), Some(mut stdin)) = (&self.stdin, child.stdin.take()) {
+            let _ = stdin.write_all(content);
+        }
+    }
+
+    fn lost(&self, error: &io::Error) -> Failure {
+        Failure::no_verdict(format!(
+            "cannot run Helm ({}): {error}. HELM_BIN names another one",
+            self.program.to_string_lossy()
+        ))
+    }
+}
+
+/// Whether some flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.
+fn reads_stdin(args: &[OsString]) -> bool {
+    args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
+        arg == "-" || arg == "-f-" || (arg.ends_with("=-") && !arg.starts_with("--set="))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_from_standard_input_are_noticed() {
+        let reads = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            reads_stdin(&args)
+        };
+        assert!(reads("r c -f -"));
+        assert!(reads("r c --values=-"));
+        assert!(reads("r c -f-"));
+        assert!(reads("r c --set-file a=-"));
+        assert!(!reads("r c -f values.yaml --set a=b --set=a=-"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Judges what Helm rendered against the release in the cluster.
+
+use std::env;
+
+use tokio::runtime::Runtime;
+
+use milvus_guard_core::{
+    admission::acceptance::{ACCEPT, from_label},
+    evaluate::Verdict,
+    milvus::Version,
+    policy::Action,
+    report::{Format, InputEntry, ReleaseEntry, Report, Show, render},
+};
+use milvus_guard_sources::files::part::Choice;
+
+use super::place::{long_value, short_value};
+use crate::cli::{
+    exit::Failure,
+    gather::{self, ClusterArgs, Gatherer, Source},
+    judging::{Change, Judged, JudgingArgs},
+    output::{self, Screen},
+};
+
+/// What is judged, and where.
+#[derive(Debug)]
+pub(super) struct Question<'a> {
+    pub(super) judging: &'a JudgingArgs,
+    pub(super) cluster: &'a ClusterArgs,
+    pub(super) namespace: &'a str,
+    /// What Helm rendered.
+    pub(super) after: &'a Source,
+    pub(super) choice: Choice,
+    /// Rules that the deployer accepts.
+    pub(super) accepted: &'a [String],
+    /// Version of the Helm that makes the change, where it is known.
+    pub(super) helm: Option<Version>,
+}
+
+impl Question<'_> {
+    /// The revision that Helm would make next of a release.
+    pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
+        let runtime = gather::runtime()?;
+        self.gatherer(&runtime).next_revision(name)
+    }
+
+    fn gatherer<'a>(&'a self, runtime: &'a Runtime) -> Gatherer<'a> {
+        Gatherer {
+            runtime,
+            cluster: self.cluster,
+            namespace: Some(self.namespace),
+            instance: None,
+        }
+    }
+
+    /// Judges against this state; `None` for a new installation.
+    pub(super) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
+        Ok(self.judge(before)?.report)
+    }
+
+    fn judge(&self, before: Option<&Source>) -> Result<Judged, Failure> {
+        let runtime = gather::runtime()?;
+        let change = Change {
+            before,
+            after: self.after,
+            choice: self.choice,
+            is_rollback: false,
+            accepted: self.accepted,
+            helm: self.helm,
+        };
+        self.judging.judge(&self.gatherer(&runtime), &change)
+    }
+
+    /// Judges against what runs. If nothing of the release runs, the revision that Helm deployed
+    /// last is what was before: its data may still be there.
+    pub(super) fn against_cluster(&self, instance: Option<&str>) -> Result<Report, Failure> {
+        let Judged {
+            mut report,
+            running,
+        } = self.judge(Some(&Source::Live))?;
+        let wanted = report.releases.iter().map(|release| &release.name);
+        let mut names: Vec<String> = wanted.cloned().collect();
+        // Where one runs, the others are new parts of it: a hook, or a second Milvus of an umbrella
+        // chart.
+        if names.is_empty() || names.iter().any(|name| running.contains(name)) {
+            return Ok(report);
+        }
+        if let Some(instance) = instance {
+            names = vec![instance.to_owned()];
+        }
+        if let Some(driver) = unreadable_driver() {
+            report.inputs.push(InputEntry {
+                role: "before".into(),
+                source: format!("release:{}", names[0]),
+                not_read: vec![format!(
+                    "Helm's storage: HELM_DRIVER is {driver}; only what runs is known"
+                )],
+                ..InputEntry::default()
+            });
+            return Ok(report);
+        }
+        let runtime = gather::runtime()?;
+        for name in names {
+            if self.gatherer(&runtime).is_deployed(&name)? {
+                let revision = None;
+                return self.against(Some(&Source::Revision { name, revision }));
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// The first release of a report, if all of them are new.
+pub(super) fn newcomer(report: &Report) -> Option<&str> {
+    let is_new = |release: &ReleaseEntry| release.topology.before.is_none();
+    let first = report.releases.first()?;
+    report.releases.iter().all(is_new).then_some(&first.name)
+}
+
+/// Where Helm keeps its records outside of the cluster's API.
+fn unreadable_driver() -> Option<String> {
+    let driver = env::var("HELM_DRIVER").ok()?;
+    ["sql", "memory"]
+        .contains(&driver.as_str())
+        .then_some(driver)
+}
+
+/// What `--labels guard.milvus.io/accept=MG201-r8` says, as the webhook reads it from Helm's record.
+pub(super) fn acceptance(args: &[String]) -> Option<String> {
+    let pairs = long_value(args, "--labels").or_else(|| short_value(args, 'l'))?;
+    let mut pairs = pairs.split(',').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == ACCEPT)?;
+    Some(value.to_owned())
+}
+
+/// The rules that the deployer accepts for a revision.
+pub(super) fn accepted(args: &[String], revision: u64) -> Vec<String> {
+    acceptance(args).map_or_else(Vec::new, |value| from_label(&value, revision))
+}
+
+/// Refuses a report on standard output, which belongs to Helm.
+pub(super) fn only_files(judging: &JudgingArgs, whose: &str) -> Result<(), Failure> {
+    match judging.format.iter().find(|output| output.path.is_none()) {
+        None => Ok(()),
+        Some(output) => Err(Failure::usage(format!(
+            "standard output is {whose}; give the report a file, as in --format {0}=FILE",
+            output.format.name()
+        ))),
+    }
+}
+
+/// Writes the reports that go to files.
+pub(super) fn write(
+    report: &Report,
+    judging: &JudgingArgs,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    if judging.format.is_empty() {
+        return Ok(());
+    }
+    output::report(report, &judging.format, judging.show, screen)
+}
+
+/// The report for a person, on standard error: without notes, if not asked for.
+pub(super) fn text(report: &Report, show: Show, screen: &Screen) -> String {
+    let show = if show == Show::Audit {
+        Show::Warn
+    } else {
+        show
+    };
+    render(report, Format::Text, &screen.style_stderr(show))
+}
+
+/// One line for each warning; `None` if there is nothing to warn of.
+pub(super) fn warnings(report: &Report) -> Option<String> {
+    if report.verdict == Verdict::Allow {
+        return None;
+    }
+    let lines: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| !finding.not_evaluated)
+        .filter(|finding| matches!(finding.action, Action::Warn | Action::Hold | Action::Deny))
+        .map(|finding| {
+            format!(
+                "milvus-guard: warning: {} {}: {}\n",
+                finding.rule,
+                finding.name,
+                milvus_guard_core::text::plain(&finding.message)
+            )
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acceptance_is_read_from_the_labels_of_the_release() {
+        let of = |line: &str, revision| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            accepted(&words, revision)
+        };
+        let line = "r c --labels a=b,guard.milvus.io/accept=MG201_MG205-r8";
+        assert_eq!(of(line, 8), ["MG201", "MG205"]);
+        assert!(of(line, 9).is_empty());
+        assert_eq!(of("r c -l guard.milvus.io/accept=MG201-r2", 2), ["MG201"]);
+        assert!(of("r c", 1).is_empty());
+    }
+}

@@ -1,0 +1,195 @@
+//! What every verb that judges a change takes, and the judgement itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use milvus_guard_core::{
+    evaluate::{Question, Verdict, judge},
+    milvus::{Version, catalogue::Catalogue},
+    policy::PolicySet,
+    report::{InputEntry, Output, Report, Show},
+};
+use milvus_guard_sources::files::part::Choice;
+
+use super::{
+    exit::{Exit, Failure},
+    gather::{self, EtcdArgs, Gatherer, Source},
+    policies,
+};
+
+/// Evidence, policies and the form of the report.
+#[derive(Debug, Args)]
+pub(super) struct JudgingArgs {
+    /// Additional facts, as YAML or JSON (see docs/schemas/facts.json)
+    #[arg(long, value_name = "FILE")]
+    facts: Option<PathBuf>,
+
+    /// Policies and exceptions: a file or a folder; may be repeated
+    #[arg(long, value_name = "FILE|DIR")]
+    policy: Vec<PathBuf>,
+
+    /// Leave out the policies and exceptions of the cluster
+    #[arg(long)]
+    no_cluster_policy: bool,
+
+    /// Rows that add to or override the built-in data; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+
+    /// Exit with code 1 at this verdict or worse
+    #[arg(long, value_enum, default_value_t = FailOn::Deny)]
+    pub(super) fail_on: FailOn,
+
+    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
+    #[arg(long, value_enum, default_value_t = Show::Audit)]
+    pub(super) show: Show,
+
+    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT[=FILE]")]
+    pub(super) format: Vec<Output>,
+
+    /// The time of the judgement, for exceptions (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    now: Option<Timestamp>,
+
+    #[command(flatten)]
+    etcd: EtcdArgs,
+}
+
+/// From which verdict on the exit code is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOn {
+    /// Denials.
+    Deny,
+    /// Warnings too.
+    Warn,
+    /// Nothing.
+    Never,
+}
+
+impl FailOn {
+    /// The exit code for a verdict.
+    pub(super) fn exit(self, verdict: Verdict) -> Exit {
+        let found = match self {
+            Self::Deny => verdict == Verdict::Deny,
+            Self::Warn => verdict >= Verdict::Warn,
+            Self::Never => false,
+        };
+        if found { Exit::Found } else { Exit::Clean }
+    }
+}
+
+/// A change as a verb names it.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    /// What runs; `None` for a new installation.
+    pub(super) before: Option<&'a Source>,
+    /// What is wanted.
+    pub(super) after: &'a Source,
+    /// Whether what is wanted is a whole release.
+    pub(super) choice: Choice,
+    /// Whether the change goes back to an earlier revision.
+    pub(super) is_rollback: bool,
+    /// Rules that the deployer accepts for this change.
+    pub(super) accepted: &'a [String],
+    /// Version of the Helm that makes the change, where it is known.
+    pub(super) helm: Option<Version>,
+}
+
+/// A judgement.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// For every format.
+    pub(super) report: Report,
+    /// Names of the releases that were before the change.
+    pub(super) running: Vec<String>,
+}
+
+impl JudgingArgs {
+    /// Reads both sides and judges the change.
+    pub(super) fn judge(
+        &self,
+        gatherer: &Gatherer<'_>,
+        change: &Change<'_>,
+    ) -> Result<Judged, Failure> {
+        let mut policies = PolicySet::default();
+        let now = self.now.unwrap_or_else(Timestamp::now);
+        let documents = policies::documents(&self.policy)?;
+        let sides = || change.before.into_iter().chain([change.after]);
+        let is_stdin = |source: &&Source| matches!(source, Source::File(path) if path == "-");
+        if sides().filter(is_stdin).count() > 1 {
+            return Err(Failure::usage(
+                "only one input can come from standard input",
+            ));
+        }
+        let mut facts = gather::facts(self.facts.as_ref())?;
+        facts.helm = facts.helm.or(change.helm);
+        let own_data = gather::catalogue(&self.data)?;
+        let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
+        let mut inputs = gatherer.gather(change.before, change.after, facts, change.choice)?;
+        self.add_evidence(gatherer, &mut inputs);
+        if sides().any(Source::needs_cluster) && !self.no_cluster_policy {
+            gatherer.cluster_policies(&mut policies, &mut inputs)?;
+        }
+        let from_files = policies::set(documents, now);
+        policies.extend(&from_files);
+        policies.now = Some(now);
+
+        let judgement = judge(&Question {
+            before: inputs.before.as_ref(),
+            after: &inputs.after,
+            facts: &inputs.facts,
+            catalogue,
+            policies: &policies,
+            is_rollback: change.is_rollback,
+            deletes: None,
+            accepted: change.accepted,
+            overdue: None,
+        });
+        let running = inputs.before.iter().flat_map(|before| &before.releases);
+        let running = running.map(|release| release.name.clone()).collect();
+        let entries = std::mem::take(&mut inputs.inputs);
+        // What was read is no longer needed; a report on thousands of releases takes room of its
+        // own.
+        drop(inputs);
+        let mut report = Report::new(&judgement, &policies, entries);
+        report.data = catalogue.as_of().map(|day| day.to_string());
+        Ok(Judged { report, running })
+    }
+
+    /// Adds what etcd and the file of facts say.
+    fn add_evidence(&self, gatherer: &Gatherer<'_>, inputs: &mut gather::Gathered) {
+        let kept =
+            self.etcd
+                .configuration(gatherer.runtime, inputs.before.as_mut(), &mut inputs.after);
+        inputs.inputs.extend(kept);
+        let running =
+            inputs
+                .before
+                .as_ref()
+                .and_then(|snapshot| match snapshot.releases.as_slice() {
+                    [only] => Some(only),
+                    _ => None,
+                });
+        if let Some(fact) = self.etcd.inspect(gatherer.runtime, running) {
+            inputs.inputs.push(InputEntry {
+                role: "etcd".into(),
+                source: fact.source.clone(),
+                read: vec![format!("metadata under {}", fact.root_path)],
+                ..InputEntry::default()
+            });
+            inputs.facts.metadata.insert(0, fact);
+        }
+        if let Some(path) = &self.facts {
+            let shown = path.display().to_string();
+            inputs.inputs.push(InputEntry {
+                role: "facts".into(),
+                source: shown.clone(),
+                read: vec![shown],
+                ..InputEntry::default()
+            });
+        }
+    }
+}
