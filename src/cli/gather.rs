@@ -124,7 +124,7 @@ pub(super) struct EtcdArgs {
     )]
     endpoints: Vec<String>,
 
-    /// Root path of Milvus in etcd [default: what the running configuration says, else by-dev]
+    /// Root path of Milvus in etcd [default: from the running configuration, else by-dev]
     #[arg(
         long,
         value_name = "PATH",
@@ -153,8 +153,8 @@ pub(super) struct EtcdArgs {
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process
-    /// listings
+    /// Password of that user; prefer the environment variable, because arguments are visible in
+    /// process listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -231,13 +231,13 @@ impl EtcdArgs {
                 }
                 let count = milvus_guard_core::text::count(settings.len(), "setting");
                 entry.read.push(format!(
-                    "{count} that Milvus keeps under {}/config",
+                    "{count} that Milvus stores under {}/config",
                     endpoint.root_path
                 ));
             }
             Err(reason) => entry
                 .not_read
-                .push(format!("the settings that Milvus keeps in etcd: {reason}")),
+                .push(format!("the settings that Milvus stores in etcd: {reason}")),
         }
         Some(entry)
     }
@@ -360,7 +360,7 @@ impl Gatherer<'_> {
     fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
-                "version: needs something that runs: give --before, or -i and -n of a release in \
+                "version: needs a running release: give --before, or -i and -n of a release in \
                  the cluster",
             ));
         };
@@ -472,7 +472,7 @@ impl Gatherer<'_> {
         {
             let all = &loaded.snapshot.releases;
             return Failure::usage(format!(
-                "{input} holds no Milvus release '{instance}'. It holds: {}",
+                "{input} does not contain a Milvus release '{instance}'. It contains: {}",
                 choices(all)
             ));
         }
@@ -488,12 +488,12 @@ impl Gatherer<'_> {
                 .collect();
             let more = more(content.left_out.len());
             return Failure::usage(format!(
-                "{input} holds nothing in namespace {namespace}. It holds: {}{more}",
+                "{input} does not contain objects in namespace {namespace}. It contains: {}{more}",
                 all.join(", ")
             ));
         }
         let mut message = format!(
-            "{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image"
+            "{input} does not contain Milvus: no workload runs 'milvus run' or has a Milvus image"
         );
         if !content.objects.is_empty() {
             let objects: Vec<String> = content
@@ -502,7 +502,7 @@ impl Gatherer<'_> {
                 .map(|meta| meta.object.to_string())
                 .collect();
             message.push_str(&format!(
-                ". It holds: {}{}",
+                ". It contains: {}{}",
                 objects.join(", "),
                 more(content.objects.len())
             ));
@@ -579,7 +579,7 @@ impl Gatherer<'_> {
             Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
             Source::Version(_) => Err(Failure::usage(
-                "version: can only be what is wanted (--after)",
+                "version: is for the desired state only (--after)",
             )),
         }
     }

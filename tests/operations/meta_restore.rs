@@ -204,7 +204,7 @@ fn verify_finds_every_difference() {
     bed.put(index, "other");
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
-        .says("field-index/1/101 has a foreign value");
+        .says("field-index/1/101 has an unexpected value");
     bed.delete(index);
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
@@ -219,7 +219,7 @@ fn verify_finds_every_difference() {
     bed.delete(user);
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
-        .says("users/root is gone");
+        .says("users/root was deleted");
     bed.restore(&["--accept-data-loss"]).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));
     bed.run("verify", &["--backup", "a.backup"])

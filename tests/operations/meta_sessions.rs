@@ -304,12 +304,12 @@ fn foreign_changes_are_found() {
     signal(&child, "CONT");
     collect(child)
         .expect(3)
-        .says("someone else changed the metadata")
+        .says("another client changed the metadata")
         .says(&key["by-dev/meta/".len()..]);
     assert_eq!(bed.get(&key).unwrap(), b"another client's");
     bed.migrate(&[])
         .expect(3)
-        .says("someone else changed the metadata");
+        .says("another client changed the metadata");
     bed.put(key.as_str(), value);
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -333,7 +333,7 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     bed.run("backup", &["--out", "later.backup"]).expect(0);
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup"))
         .expect(3)
-        .says("is another file");
+        .says("is not the file");
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup"))
         .expect(0)
         .says("resum");

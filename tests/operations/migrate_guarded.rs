@@ -270,7 +270,7 @@ fn a_job_does_it_where_the_guard_lives() {
 
     let (code, stdout, stderr) = run(&mut command(&stand, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("Everything is as it was"), "{stdout}");
+    assert!(stdout.contains("Milvus is restored"), "{stdout}");
     assert_eq!((stand.metadata(), stand.shape()), (before, shape));
     drop(kubelet);
 }

@@ -223,7 +223,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
         "{stderr}"
     );
     assert!(
-        stderr.contains("refused the user or the password") && !stderr.contains("wrong-password"),
+        stderr.contains("refused the user or password") && !stderr.contains("wrong-password"),
         "{stderr}"
     );
     eprintln!(

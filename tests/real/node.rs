@@ -409,7 +409,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     );
     assert!(metadata_in(&etcd.endpoint()) != before);
     let text = migrate(&["-o", "rollback", "-d"]);
-    assert!(text.contains("Everything is as it was"), "{text}");
+    assert!(text.contains("Milvus is restored"), "{text}");
     assert!(
         images()
             .iter()

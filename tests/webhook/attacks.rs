@@ -335,7 +335,7 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
     for name in ["ghost", "my-release"] {
         let (done, text) = create(&record(&rendered, name, NAMESPACE));
         assert!(
-            !done && text.contains("does not agree with its payload: the namespace is foreign"),
+            !done && text.contains("does not match its payload: the namespace is foreign"),
             "{text}"
         );
     }

@@ -117,7 +117,8 @@ fn another_name_over_the_same_data_is_no_installation() {
         &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
         "MG101",
     );
-    let text = "2.2.16 without evidence of a metadata migration (compared with release milvus/my-release, whose data this one would use)";
+    let text = "2.2.16 without evidence of a metadata migration (compared with release \
+                milvus/my-release, whose data this release would use)";
     denied(
         &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
         text,
@@ -514,14 +515,14 @@ fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     let install = review(None, &after, "pending-install", &json!({}));
     assert_eq!(rule(&install, &context).response.denied, None);
     context.forgets = true;
-    denied(&rule(&install, &context), "cannot tell which version");
+    denied(&rule(&install, &context), "does not know the version");
     let created = documents_of(&after)
         .into_values()
         .find(|object| object["kind"] == "Deployment")
         .unwrap();
     denied(
         &rule(&object_review(None, Some(&created)), &context),
-        "cannot tell which version",
+        "does not know the version",
     );
     context.place = Arc::new(NamespaceState::new(objects(&after)));
     assert_eq!(

@@ -156,10 +156,13 @@ impl Other<'_> {
         let release = self.release.label();
         let compared = match self.why {
             Why::Objects => {
-                format!("compared with release {release}, whose objects this one would replace")
+                format!("compared with release {release}, whose objects this release would replace")
             }
-            Why::Data => format!("compared with release {release}, whose data this one would use"),
-            Why::Settings => "compared with the settings that were last seen".to_owned(),
+            Why::Data => format!(
+                "compared with release {release}, whose data this release would \
+                                  use"
+            ),
+            Why::Settings => "compared with the last known settings".to_owned(),
         };
         for judged in &mut judged.findings {
             judged.finding.message.push_str(&format!(" ({compared})"));
@@ -251,10 +254,10 @@ impl ReviewContext<'_> {
     pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
         (self.forgets && before.is_none()).then(|| {
             Response::deny(
-                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can \
-                 remember, and volume claims are left. milvus-guard cannot tell which version \
-                 their data has, so it does not let a new release in. Delete the claims that are \
-                 not needed, or install into another namespace."
+                "milvus-guard: this namespace has more Milvus releases than milvus-guard can \
+                 remember, and volume claims remain. milvus-guard does not know the version of \
+                 their data, so it does not allow a new release. Delete the claims that are not \
+                 needed, or install into another namespace."
                     .to_owned(),
             )
         })

@@ -145,7 +145,7 @@ impl Outcome<'_> {
         ruling.response.warnings.extend(not_evaluated(&lacking));
         for (rule, name) in dedup(&ruling.excepted) {
             ruling.response.warnings.push(format!(
-                "milvus-guard: {rule} is let through by the UpgradeException {name}"
+                "milvus-guard: {rule} is allowed by the UpgradeException {name}"
             ));
         }
         for rule in dedup(&ruling.accepted) {
@@ -341,10 +341,12 @@ fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
     }
     parts.extend(dedup(hints));
     if gate == Gate::Release {
-        parts.push("Nothing was changed: the release and what runs are as before.".into());
+        parts.push(
+            "Nothing was changed: neither the Helm release nor the running workloads.".into(),
+        );
     }
     let lead = if gate == Gate::Release {
-        "milvus-guard stops this release.\n"
+        "milvus-guard denied this release.\n"
     } else {
         "milvus-guard: "
     };

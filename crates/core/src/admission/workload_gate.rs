@@ -132,7 +132,7 @@ impl<'a> WorkloadTask<'a> {
                 };
                 denied.push_str(
                     " || The request adds an owner reference: the garbage collector deletes the \
-                     object together with its owner, and at once if that owner does not exist.",
+                     object together with its owner, and immediately if that owner does not exist.",
                 );
                 gone
             }
@@ -480,7 +480,7 @@ enum Leniency {
     None,
     /// A step of a run, by the job's account.
     Planned {
-        /// Whether the run goes back.
+        /// Whether the run is rolled back.
         returns: bool,
     },
     /// The release gate judged this very object.

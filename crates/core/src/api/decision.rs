@@ -124,7 +124,7 @@ pub enum AcceptedBy {
     Policy,
     /// An `UpgradeRun` that planned it.
     Run,
-    /// The way back to the last state that worked.
+    /// The rollback to the last state that worked.
     Rollback,
     /// Something that a later version knows.
     #[serde(other, skip_serializing)]

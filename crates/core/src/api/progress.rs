@@ -36,7 +36,7 @@ pub enum RunPhase {
     Stopped,
     /// Reached its plan.
     Succeeded,
-    /// On its way back.
+    /// On its rollback.
     RollingBack,
     /// Went back to where it began.
     RolledBack,

@@ -93,7 +93,7 @@ pub enum CodecError {
     #[error("the release is larger than {} MiB", MAX_BYTES / (1024 * 1024))]
     TooLarge,
     /// More than the caller has room for; it may come again with more.
-    #[error("the release needs more room")]
+    #[error("the release needs too much memory")]
     NoRoom,
     /// More would be built of it than a budget allows.
     #[error(transparent)]

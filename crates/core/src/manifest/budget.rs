@@ -27,19 +27,19 @@ const PACE: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
     /// Too many values.
-    #[error("it is too large to judge (more than {0} values)")]
+    #[error("it is too large to check (more than {0} values)")]
     Values(usize),
     /// Too much text in one piece.
-    #[error("it is too large to judge (more than {} MiB in one document)", .0 / (1024 * 1024))]
+    #[error("it is too large to check (more than {} MiB in one document)", .0 / (1024 * 1024))]
     Document(usize),
     /// Too much text of interest.
-    #[error("it is too large to judge (more than {} MiB of objects that a rule may look at)", .0 / (1024 * 1024))]
+    #[error("it is too large to check (more than {} MiB of objects that a rule may look at)", .0 / (1024 * 1024))]
     Read(usize),
     /// Too many objects.
-    #[error("it is too large to judge (more than {0} documents or hooks)")]
+    #[error("it is too large to check (more than {0} documents or hooks)")]
     Objects(usize),
     /// More to compare than there is time for.
-    #[error("it is too large to judge (too many names to look for in too much text)")]
+    #[error("it is too large to check (too many names to look for in too much text)")]
     Names,
     /// The time for an answer is over.
     #[error("the time limit was reached while it was read")]
@@ -234,7 +234,7 @@ mod tests {
             match serde_json::from_str::<Tree<'_>>(&text) {
                 Ok(tree) => prop_assert!(values(&tree) <= MAX_VALUES),
                 Err(error) => {
-                    prop_assert!(count * 2 >= MAX_VALUES && error.to_string().contains("too large to judge"), "{error}");
+                    prop_assert!(count * 2 >= MAX_VALUES && error.to_string().contains("too large to check"), "{error}");
                 }
             }
         }

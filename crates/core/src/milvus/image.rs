@@ -257,7 +257,7 @@ impl Build {
         parts(reference).1.and_then(Self::from_tag)
     }
 
-    /// Reads a tag. `None` if it names no version (`latest`, `master-...`, other words).
+    /// Reads a tag. `None` if it does not name a version (`latest`, `master-...`, other words).
     ///
     /// Nightlies are placed by the days of the embedded data; see [`Self::placed`] for others.
     #[must_use]

@@ -230,7 +230,7 @@ const NAMED_RELEASES: usize = 20;
 pub enum Outcome {
     /// There was nothing to check.
     NotApplicable,
-    /// Something was checked, and nothing was found.
+    /// Something was checked, and No resources found.
     Passed,
     /// A policy switched it off.
     Off,
@@ -606,7 +606,7 @@ impl Report {
                 "no rule denies this change, but rules that guard data could not be evaluated"
             }
             (Subject::Change, Verdict::Allow) => "no rule denies this change or warns about it",
-            (Subject::State, Verdict::Deny) => "what runs has problems",
+            (Subject::State, Verdict::Deny) => "the running release has problems",
             (Subject::State, Verdict::Warn) => "read the warnings",
             (Subject::State, Verdict::Allow) => "no rule found a problem",
         }

@@ -344,7 +344,7 @@ impl Page<'_> {
         self.heading("Exceptions in force");
         for exception in &report.exceptions {
             let text = format!(
-                "{} lets {} pass for {} until {}: {} ({}). Found: {}",
+                "{} allows {} for {} until {}: {} ({}). Found: {}",
                 exception.name,
                 exception.rule,
                 super::label(exception.namespace.as_deref(), &exception.release),

@@ -148,7 +148,7 @@ impl Findings {
         } else {
             let reason = self.not_applicable.clone();
             State::NotApplicable(reason.unwrap_or(Cow::Borrowed(
-                "the release contains nothing that this rule checks",
+                "the release does not contain anything that this rule checks",
             )))
         }
     }
@@ -215,7 +215,7 @@ impl Findings {
         } else {
             Severity::Audit
         };
-        let finding = self.add(severity, format!("could not be judged: {reason}"));
+        let finding = self.add(severity, format!("could not be checked: {reason}"));
         finding.failed = Some(why);
         finding.not_evaluated = !guards_data;
     }

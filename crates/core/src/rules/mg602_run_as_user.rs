@@ -19,9 +19,10 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about a non-zero runAsUser on images before 3.0.",
-    why: "The programs in images before 3.0 belong to root and only root may execute them; the container stops with 'permission denied'.",
+    why: "In images before 3.0 only root may execute the programs. The container stops with \
+          'permission denied'.",
     example: "runAsUser: 1000 with milvusdb/milvus:v2.6.1.",
-    fix: "Remove runAsUser until the image is 3.0 or later.",
+    fix: "Do not set runAsUser until the image is 3.0 or later.",
     sources: &["caipe-io#2746"],
     check,
 };

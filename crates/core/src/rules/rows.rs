@@ -361,7 +361,7 @@ fn every_line_of_etcd_follows_the_one_before_it() {
                     "{findings:?}"
                 ),
                 None => assert!(
-                    findings[0].message.contains("would go down"),
+                    findings[0].message.contains("downgraded from"),
                     "{findings:?}"
                 ),
             }

@@ -80,9 +80,11 @@ impl Holder {
     pub fn next(&self) -> String {
         let ends = match self.seconds_left {
             Some(seconds) => {
-                format!("if that process is gone, its lock ends by itself within {seconds} seconds")
+                format!("if that process no longer runs, its lock expires within {seconds} seconds")
             }
-            None => "its lock has no lease: if that process is gone, delete the key by hand".into(),
+            None => "its lock has no lease: if that process no longer runs, delete the key \
+                     manually"
+                .into(),
         };
         format!("wait for it to end, then run the same command again; {ends}.")
     }
@@ -353,7 +355,7 @@ async fn wait_out(
         Some(true) => return Err(MetaError::Locked(Box::new(held))),
         Some(false) => {
             events.event(Event::Note {
-                note: format!("taking over the lock of {held}: that process is gone"),
+                note: format!("taking over the lock of {held}: that process has ended"),
             });
             return store.revoke(lease).await.map_err(unreachable);
         }

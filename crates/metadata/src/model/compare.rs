@@ -187,11 +187,11 @@ impl ForeignChanges {
 
 impl fmt::Display for ForeignChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("someone else changed the metadata:")?;
+        f.write_str("another client changed the metadata:")?;
         for (position, (key, what)) in self.iter().enumerate() {
             let what = match what {
-                Foreign::Changed => "has a foreign value",
-                Foreign::Vanished => "is gone",
+                Foreign::Changed => "has an unexpected value",
+                Foreign::Vanished => "was deleted",
                 Foreign::Appeared => "is new",
             };
             write!(

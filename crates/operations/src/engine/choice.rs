@@ -52,7 +52,7 @@ pub async fn choose<'a>(
             Err(nothing_to(request))
         }
         Found::Ended(run) => Err(End::Reached(format!(
-            "Nothing to do: run {} is {} already. {}",
+            "Nothing to do: run {} is already {}. {}",
             run.full_name(),
             if request.intent == Intent::Back {
                 "rolled back"
@@ -102,8 +102,8 @@ fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a Upgr
             RunKind::Hold | RunKind::Other => "the version of milvus-guard that started it",
         };
         return Err(End::Locked(format!(
-            "Run {} is under way for this release ({}). Nothing was changed. Next: wait for its \
-             end, or end it with {end}.",
+            "Run {} is in progress for this release ({}). Nothing was changed. Next: wait until it \
+             ends, or end it with {end}.",
             open.full_name(),
             open.status.phase.name()
         )));

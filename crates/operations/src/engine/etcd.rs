@@ -51,8 +51,8 @@ pub fn addresses(
         return Ok(vec![in_cluster(&service, namespace)]);
     }
     Err(format!(
-        "nothing tells which etcd {} uses: its configuration could not be read and there is no \
-         Service {service}; name it with -e",
+        "the etcd of {} is unknown: its configuration could not be read and Service {service} does \
+         not exist; name it with -e",
         release.name
     ))
 }

@@ -61,7 +61,10 @@ pub struct Home {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
     /// The definitions are not installed.
-    #[error("the cluster does not know the kind UpgradeRun, in which a run keeps its state")]
+    #[error(
+        "the kind UpgradeRun, which stores the state of a run, is not installed in the \
+             cluster"
+    )]
     NoDefinitions,
     /// The cluster cannot be asked.
     #[error(transparent)]

@@ -49,7 +49,7 @@ pub async fn await_all<D>(cx: &Context<'_, D>, back: bool) -> Result<(), StepErr
             if !back {
                 return Err(StepError::Failed(format!(
                     "replica {names} of milvus-guard does not know of this run after {} s, so it \
-                     may let others change the release; look at its log, or delete its pod",
+                     may allow others to change the release; check its log, or delete its pod",
                     PATIENCE.as_secs()
                 )));
             }

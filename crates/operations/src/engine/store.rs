@@ -36,10 +36,10 @@ pub enum StoreError {
         by: Option<String>,
     },
     /// The object is gone, or another of its name is there.
-    #[error("the UpgradeRun {0} was deleted while the run was under way")]
+    #[error("the UpgradeRun {0} was deleted during the run")]
     Gone(String),
     /// The object cannot be understood, so it must not be written.
-    #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that one")]
+    #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that version")]
     Foreign(String),
     /// The API server does not let us.
     #[error(transparent)]

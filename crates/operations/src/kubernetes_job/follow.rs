@@ -252,12 +252,12 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
             let stood = phase.map_or("before it began", RunPhase::name);
             End::Stopped(format!(
                 "Stopped: Job {}/{} ended without reporting a result ({}); its run was at \
-                 {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} job/{} \
-                 shows what it said",
+                 {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} \
+                 job/{} shows its output",
                 spec.home,
                 spec.name,
                 if why.is_empty() {
-                    "nothing tells why"
+                    "for an unknown reason"
                 } else {
                     why
                 },

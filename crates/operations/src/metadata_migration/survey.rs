@@ -86,8 +86,8 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
             Ok(given.clone())
         }
         Some(given) => Err(format!(
-            "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, \
-             or correct it",
+            "-r is {given}, but {} is configured with etcd.rootPath {configured}; remove -r, or \
+             correct it",
             release.name
         )),
     }

@@ -326,7 +326,7 @@ impl Collector {
         let items = take(node, "items").map(into_items).unwrap_or_default();
         if items.is_empty() {
             self.content.foreign.push(Foreign {
-                what: "it is an empty list: kubectl found nothing".into(),
+                what: "it is an empty list: kubectl did not find objects".into(),
                 instead: "Name the namespace (-n) in which Milvus runs".into(),
                 is_used: false,
             });
@@ -355,7 +355,9 @@ impl Collector {
                 }
                 self.add_node(object, origin, depth - 1);
             }
-            _ => self.remark(format!("{origin}: the admission review holds no object")),
+            _ => self.remark(format!(
+                "{origin}: the admission review does not contain an object"
+            )),
         }
     }
 

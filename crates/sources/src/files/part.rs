@@ -157,12 +157,12 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
     let laid = after.content.objects.len();
     let (snapshot, stays) = sides.merged(&gone);
     let mut note = format!(
-        "after is a part: {} laid over what is before; {stays} stay as they are",
+        "after is a part: {} merged into the state before; {stays} stay unchanged",
         counted(laid)
     );
     if let Some(because) = because.filter(|_| choice == Choice::Seen) {
         note.push_str(&format!(
-            " (assumed, because {because}; if what it lacks is to be removed: --whole)"
+            " (assumed, because {because}; if missing objects are to be removed, use --whole)"
         ));
     }
     after.entry.notes.push(note);
@@ -337,7 +337,7 @@ impl Sides<'_> {
                 .metas()
                 .any(|meta| is_other(meta) && is_of(meta, running));
             return if had_other {
-                Extent::assumed(true, "it holds workloads and nothing else")
+                Extent::assumed(true, "it contains only workloads")
             } else {
                 self.of_files(running, release, common)
             };
@@ -346,7 +346,10 @@ impl Sides<'_> {
             reads(release, &meta.object) && is_of(meta, running) && !self.holds(&meta.object)
         });
         if let Some(meta) = lacks {
-            return Extent::assumed(true, format!("it lacks {}, which it mounts", meta.object));
+            return Extent::assumed(
+                true,
+                format!("it mounts {}, but does not contain it", meta.object),
+            );
         }
         let had_service = self
             .before
@@ -354,7 +357,7 @@ impl Sides<'_> {
             .metas()
             .any(|meta| is_service(meta) && is_of(meta, running));
         if had_service && !self.after.metas().any(is_service) {
-            return Extent::assumed(true, "it holds no Service of the release");
+            return Extent::assumed(true, "it does not contain a Service of the release");
         }
         Extent::WHOLE
     }
@@ -365,10 +368,13 @@ impl Sides<'_> {
             return if common * 2 > total {
                 Extent::assumed(
                     false,
-                    format!("it holds {common} of the {total} components"),
+                    format!("it contains {common} of the {total} components"),
                 )
             } else {
-                Extent::assumed(true, format!("it holds {common} of the {total} components"))
+                Extent::assumed(
+                    true,
+                    format!("it contains {common} of the {total} components"),
+                )
             };
         }
         let missing: Vec<&Dependency> = running
@@ -379,11 +385,11 @@ impl Sides<'_> {
         if missing.is_empty() {
             return Extent::assumed(
                 false,
-                "it holds a complete Milvus with all its dependencies",
+                "it contains a complete Milvus with all its dependencies",
             );
         }
         if !release.dependencies.is_empty() {
-            return Extent::assumed(false, "it brings dependencies of Milvus too");
+            return Extent::assumed(false, "it also contains dependencies of Milvus");
         }
         if missing
             .iter()
@@ -394,7 +400,7 @@ impl Sides<'_> {
                 "its configuration points to other hosts than the missing workloads",
             );
         }
-        Extent::assumed(true, "it holds Milvus and none of what Milvus stands on")
+        Extent::assumed(true, "it contains Milvus without its dependencies")
     }
 
     /// Whether a release's configuration still points to a dependency; `None` if it does not say.
@@ -939,7 +945,7 @@ mod tests {
         );
         assert_eq!(
             note,
-            "after is a part: 3 objects laid over what is before; 2 stay as they are"
+            "after is a part: 3 objects merged into the state before; 2 stay unchanged"
         );
     }
 
@@ -952,8 +958,8 @@ mod tests {
         );
         assert!(
             note.starts_with(
-                "after is a part: 1 object laid over what is before; 4 stay as they are (assumed, \
-                 because "
+                "after is a part: 1 object merged into the state before; 4 stay unchanged \
+                 (assumed, because "
             ),
             "{note}"
         );
@@ -1036,7 +1042,7 @@ mod tests {
         settle(&before, &mut after, Choice::Seen).unwrap();
         assert_eq!(
             after.entry.notes,
-            ["after is a part: 1 object laid over what is before; 1 stay as they are"]
+            ["after is a part: 1 object merged into the state before; 1 stay unchanged"]
         );
         let release = &after.snapshot.releases[0];
         assert_eq!(release.lowest().unwrap().to_string(), "2.6.22");

@@ -187,7 +187,7 @@ impl Cluster {
             .and_then(server_version)
             .ok_or_else(|| ClusterError::Api {
                 what: what.into(),
-                reason: "it names no version".into(),
+                reason: "it does not name a version".into(),
             })
     }
 

@@ -292,7 +292,7 @@ impl CollectionLoad {
         let replicas = match &self.replicas {
             Ok(replicas) if replicas.is_empty() => return Some("no replica".into()),
             Ok(replicas) => replicas,
-            Err(reason) => return Some(format!("its shard leaders are not known ({reason})")),
+            Err(reason) => return Some(format!("its shard leaders are unknown ({reason})")),
         };
         let wanted = self.shards.len() * replicas.len();
         let led: usize = replicas
@@ -429,7 +429,7 @@ mod tests {
             ),
             (
                 |c| c.replicas = Err("no leader".into()),
-                "books: its shard leaders are not known (no leader)",
+                "books: its shard leaders are unknown (no leader)",
             ),
             (
                 |c| {

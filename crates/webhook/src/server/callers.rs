@@ -52,7 +52,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
     /// The system has no randomness.
-    #[error("the system gives no random numbers for a secret path")]
+    #[error("the system did not provide random numbers for a secret path")]
     NoRandomness,
     /// Others change the Secret as fast as it is read.
     #[error("Secret {0} was changed by others each time it was read")]
@@ -435,7 +435,7 @@ impl PathSecret {
                     if complaint.as_ref() != Some(&reason) {
                         tracing::warn!(
                             reason,
-                            "the secret path could not be read; what was known before is accepted"
+                            "the secret path could not be read; the previous paths remain accepted"
                         );
                         complaint = Some(reason);
                     }

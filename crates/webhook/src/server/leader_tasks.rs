@@ -367,7 +367,10 @@ impl LeaderTasks {
         let now = Timestamp::now();
         #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
         self.metrics.audit_last_run.set(now.as_second() as f64);
-        tracing::info!(findings = counts.values().sum::<i64>(), "audited what runs");
+        tracing::info!(
+            findings = counts.values().sum::<i64>(),
+            "audited the running releases"
+        );
     }
 }
 
@@ -377,7 +380,7 @@ fn status(document: &Document, now: Timestamp) -> PolicyStatus {
         (Some(problem), Some(_)) => (
             ConditionStatus::False,
             "Invalid",
-            format!("{problem}; the version before is still in force"),
+            format!("{problem}; the previous version is still in force"),
         ),
         (Some(problem), None) => (
             ConditionStatus::False,

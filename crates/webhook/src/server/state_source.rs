@@ -174,7 +174,7 @@ impl StateSource {
                 let live = Box::pin(watching.live(namespace, now, doubt));
                 let live = tokio::time::timeout_at(end.into(), live).await;
                 let live =
-                    live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+                    live.unwrap_or_else(|_| Err("the API server did not respond in time".into()));
                 Some(live.map(|known| watching.context(namespace, known, now, overdue)))
             }
         }

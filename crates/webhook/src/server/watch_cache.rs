@@ -930,7 +930,8 @@ impl State {
                     namespace,
                     kind,
                     name,
-                    "objects are too large to keep in full; what is left out is unknown"
+                    "objects are too large to keep in full; the parts that were left out are \
+                     unknown"
                 );
             } else {
                 tracing::debug!(namespace, kind, name, "too large to keep in full");

@@ -27,8 +27,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     if data.settings.etcd_user.is_some() || data.settings.etcd_tls.is_some() {
         return Err(StepError::Refused(
-            "the official tool (-m) knows neither users nor the certificates of --etcd-secret; \
-             leave -m out"
+            "the official tool (-m) does not support users or the certificates of \
+             --etcd-secret; remove -m"
                 .into(),
         ));
     }
@@ -61,7 +61,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     loop {
         let Ok(found) = cx.link.call(&what, async || pods.get(&name).await).await else {
             return Err(StepError::Failed(format!(
-                "{what} of the official tool is gone before it ended"
+                "{what} of the official tool was deleted before it ended"
             )));
         };
         let phase = found

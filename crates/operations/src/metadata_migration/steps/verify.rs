@@ -23,7 +23,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         .is_some_and(|sha256| *sha256 != verified.backup.sha256)
     {
         return Err(StepError::Refused(format!(
-            "{} is another file than the run recorded",
+            "{} is not the file that the run recorded",
             file.display()
         )));
     }
