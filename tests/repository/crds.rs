@@ -76,7 +76,7 @@ fn whole_run() -> Value {
             "evidence": {"release": "my-release", "namespace": "milvus", "from": "2.1.4", "to": "2.2.16", "rootPath": "by-dev",
                 "etcdClusterId": "cdf8", "endpoints": ["etcd:2379"], "workloadUids": ["u-1"]},
             "history": [{"time": "2026-01-01T00:00:00Z", "reason": "StepBegun", "step": "stop", "message": "m"}],
-            "message": "on its rollback",
+            "message": "rolling back",
         },
     })
 }

@@ -212,7 +212,7 @@ trait Tool {
 const ROOT: &str = "extraConfigFiles.user\\.yaml=etcd: {rootPath: elsewhere}";
 
 /// What every tool does with a Milvus: patches pass, what loses data is denied however often it is
-/// tried, and the rollback is open.
+/// tried, and a rollback is possible.
 fn upgrades<'a>(stand: &'a Stand, tool: &impl Tool, namespace: &str) -> Site<'a> {
     let site = Site::new(stand, namespace);
     let chart = Chart::compact("4.1.34");

@@ -138,7 +138,7 @@ fn kubectl_moves_components_in_order_only() {
     ]);
     assert!(done && text.contains("MG201 was accepted"), "{text}");
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "rollout", "undo", querynode]);
-    assert!(done, "the rollback is open: {text}");
+    assert!(done, "a rollback is possible: {text}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl<'a> Upgrade<'a> {
         &self.builds.0
     }
 
-    /// Every readable version that is wanted, lowest first.
+    /// Every readable target version, lowest first.
     #[must_use]
     pub fn builds_after(&self) -> &[Build] {
         &self.builds.1

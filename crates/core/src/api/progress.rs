@@ -36,7 +36,7 @@ pub enum RunPhase {
     Stopped,
     /// Reached its plan.
     Succeeded,
-    /// On its rollback.
+    /// Rolling back.
     RollingBack,
     /// Went back to where it began.
     RolledBack,

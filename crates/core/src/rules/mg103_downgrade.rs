@@ -147,7 +147,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
         return false;
     };
     // Metadata that was migrated is for the new version only, whether or not that ever came up: the
-    // rollback is the migration's own.
+    // rollback is part of the migration.
     if upgrade
         .facts
         .is_migrated_past(&before.name, before.namespace.as_deref(), to.version)

@@ -276,7 +276,7 @@ mod tests {
             component != MixCoord
                 || found[0]
                     .message
-                    .ends_with("on for rootCoord, queryCoord, dataCoord"),
+                    .ends_with("active-standby for rootCoord, queryCoord, dataCoord"),
             "{}",
             found[0].message
         );

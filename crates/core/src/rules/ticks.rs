@@ -466,7 +466,7 @@ fn an_unreadable_version_is_not_evaluated() {
 #[test]
 fn a_missing_fact_says_how_to_provide_it() {
     let missing = Missing::new(
-        "etcd.rootPath comes from Secret x, which the input does not hold",
+        "etcd.rootPath comes from Secret x, which the input does not contain",
         "Add the Secret to the input.",
     );
     assert!(!missing.is_momentary());

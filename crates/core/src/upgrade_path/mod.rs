@@ -84,7 +84,7 @@ pub struct Hop {
     pub order: Vec<Move>,
     /// How it is made.
     pub rolling: Rolling,
-    /// Until when there is a rollback.
+    /// Until when a rollback is possible.
     pub point_of_no_return: PointOfNoReturn,
     /// What going back beyond that point loses.
     pub lost: String,
@@ -136,7 +136,7 @@ pub struct Move {
     pub at_once_with_next: bool,
     /// What to know.
     pub note: Option<String>,
-    /// Whether the rollback ends with this step.
+    /// Whether a rollback is no longer possible with this step.
     pub point_of_no_return: bool,
 }
 

@@ -165,7 +165,7 @@ impl Page<'_> {
                 .collect::<Vec<_>>(),
         );
         if stop.point_of_no_return == PointOfNoReturn::None {
-            self.list("rollback", &["open".to_owned()]);
+            self.list("rollback", &["possible".to_owned()]);
         } else {
             let lost = if stop.lost.is_empty() {
                 String::new()

@@ -251,7 +251,7 @@ impl Run<'_> {
         Ok(self.restored(&plan, began.elapsed().as_secs_f64()))
     }
 
-    /// The rollback from what stands.
+    /// The rollback from the current state.
     async fn plan(
         &self,
         stage: Stage,

@@ -53,7 +53,7 @@ pub struct Restorer<'b> {
     plan: RestorePlan<'b>,
 }
 
-/// Plans the rollback to `backup` from what stands now. Their roots may differ: keys are relative.
+/// Plans the restore of `backup` from the current state. Their roots may differ: keys are relative.
 #[must_use]
 pub fn restore<'b>(backup: &'b Dump, current: &Dump) -> RestorePlan<'b> {
     let mut restorer = Restorer::new(backup);

@@ -164,7 +164,7 @@ mod tests {
         of(
             &release(&Fixture::cluster("2.1.2")),
             &Facts::default(),
-            "runs 2.1.2, and -s says 2.1.4",
+            "runs 2.1.2, but -s is 2.1.4",
         );
         let mut stopped = fit.clone();
         for component in &mut stopped.components {

@@ -366,7 +366,7 @@ mod tests {
         }
         let mut secure = proxy("http://milvus:19530");
         secure.tls = Some(Tls::default());
-        assert!(error(&secure).await.to_string().contains("says http"));
+        assert!(error(&secure).await.to_string().contains("uses http"));
         secure.address = "milvus:19530".into();
         secure.tls = Some(Tls {
             ca: Some("/does/not/exist".into()),

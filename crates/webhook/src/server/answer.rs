@@ -736,7 +736,7 @@ mod tests {
                 .denied
                 .unwrap_or_else(|| panic!("let through after {rules} rules"));
             assert!(
-                said.contains("MG201 component-order: proxy would move"),
+                said.contains("MG201 component-order: proxy would change"),
                 "{said}"
             );
         }

@@ -285,7 +285,7 @@ impl Deref for Node {
 }
 
 fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Result<Daemon, Error> {
-    // The descriptor is the rollback into the machine's network, by which the cable is pulled in.
+    // The descriptor leads to the machine's network, from which the cable is pulled in.
     let outer = "exec 9</proc/self/ns/net
         exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" \
                  testbed-node \"$2\"";
