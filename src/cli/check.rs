@@ -263,8 +263,8 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     }
 }
 
-/// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a
-/// version.
+/// Which inputs the flags mean: `-t` is short for the running state (or `--before`) against the
+/// same at a version.
 fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
     match (&args.after, &args.target_version) {
         (Some(after), _) => {

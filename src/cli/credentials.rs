@@ -222,7 +222,7 @@ fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     ))
 }
 
-/// What stands in a file, without the end of its line. Failures name the file, and `what` before
+/// The content of a file, without the end of its line. Failures name the file, and `what` before
 /// it.
 pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
     let failed =

@@ -1,4 +1,4 @@
-//! Inputs as the command line names them: files, what runs, Helm's storage, a version.
+//! Inputs as the command line names them: files, the running state, Helm's storage, a version.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -37,7 +37,7 @@ pub(super) enum Source {
     File(String),
     /// A revision in Helm's storage.
     Revision { name: String, revision: Option<u64> },
-    /// What runs.
+    /// The running state.
     Live,
     /// What is before, at another version.
     Version(Build),
@@ -356,7 +356,7 @@ impl Gatherer<'_> {
         Ok(gathered)
     }
 
-    /// What runs, with Milvus' images at another version.
+    /// The running state, with Milvus' images at another version.
     fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
@@ -381,7 +381,7 @@ impl Gatherer<'_> {
         })
     }
 
-    /// What runs, for verbs that need nothing else.
+    /// The running state, for verbs that need nothing else.
     pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
         self.state(
             source,
@@ -392,7 +392,7 @@ impl Gatherer<'_> {
         )
     }
 
-    /// What runs, with the facts about it and what was read.
+    /// The running state, with the facts about it and what was read.
     pub(super) fn state(
         &self,
         source: &Source,

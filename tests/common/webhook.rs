@@ -1,5 +1,5 @@
 //! The webhook as a cluster has it: a real API server calls the real binary through the objects of
-//! its own chart.
+//! its chart.
 
 use std::{
     fs,

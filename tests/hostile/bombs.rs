@@ -1,6 +1,6 @@
 //! Small requests that would build much: whatever comes up to the accepted size, the webhook's
-//! memory stays bounded, the request is answered with its uid, and honest reviews beside it are
-//! answered in time.
+//! memory stays bounded, the request is answered with its uid, and honest reviews in addition to it
+//! are answered in time.
 
 use std::{
     fs,
@@ -134,7 +134,7 @@ fn an_object_builds_no_more_than_its_budget() {
     are_bounded(&bombs::objects());
 }
 
-/// Bombs from several connections, one after the other, beside a stream of honest reviews: none of
+/// Bombs from several connections, one after the other, during a stream of honest reviews: none of
 /// these is late.
 #[test]
 fn honest_reviews_beside_bombs_are_in_time() {

@@ -1,6 +1,6 @@
 //! A replica as the chart deploys it, in a cgroup with the chart's memory limit and on a real API
-//! server, under every attack at once: ten thousand honest reviews beside it are answered rightly
-//! and in time, and its memory stays below 200 MiB.
+//! server, under every attack at once: ten thousand honest reviews in addition to it are answered
+//! rightly and in time, and its memory stays below 200 MiB.
 //!
 //! It needs root and a release build: `make test-hostile`.
 
@@ -543,7 +543,7 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
         let (alone, beside) = (figures(&calm, which), figures(&stormy, which));
         let ratio = |at: usize| beside[at] / alone[at];
         eprintln!(
-            "{name}: p50, p99, longest [ms] alone {alone:.1?}, beside attacks {beside:.1?}; ratio \
+            "{name}: p50, p99, longest [ms] alone {alone:.1?}, during attacks {beside:.1?}; ratio \
              {:.1}, {:.1}, {:.1}",
             ratio(0),
             ratio(1),

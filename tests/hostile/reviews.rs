@@ -55,7 +55,7 @@ impl Target {
         Https::connect(&self.server.url, &self.config).unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// One request on a separate connection.
     fn post(&self, body: &[u8]) -> Reply {
         self.connect().post("/validate?timeout=10s", body).unwrap()
     }

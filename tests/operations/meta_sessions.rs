@@ -1,5 +1,5 @@
-//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder is
-//! gone.
+//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder no
+//! longer exists.
 
 use std::{process::Child, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const LOCK: &str = "by-dev/milvus-guard/lock";
 
-/// Enough writes to be caught in the middle of: each is a transaction of its own.
+/// Enough writes to be caught in the middle of: each is a separate transaction.
 fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
     let dump = Sample::large(Size {

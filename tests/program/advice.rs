@@ -34,7 +34,7 @@ fn desk(with: Helm, chart: &Chart) -> tempfile::TempDir {
     fs::create_dir_all(desk.path().join("zilliztech")).unwrap();
     symlink(helm(with), desk.path().join("bin/helm")).unwrap();
     symlink(chart.path(), desk.path().join("zilliztech/milvus")).unwrap();
-    // A person says yes at a terminal; a build without an image of its own runs here instead of in
+    // A person says yes at a terminal; a build without its own image runs here instead of in
     // a Job.
     let program = desk.path().join("bin/milvus-guard");
     fs::write(

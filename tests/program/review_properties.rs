@@ -29,7 +29,7 @@ static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
         collector.content("running").unwrap().objects,
     ))
 });
-/// What runs, Deployments and `StatefulSets` only.
+/// The running state, Deployments and `StatefulSets` only.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let all = documents(RUNNING).map(|document| document.unwrap().root.to_json());
     all.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet")

@@ -501,7 +501,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
         assert_eq!(images(), before, "{tag}");
     }
-    // A full node: the new pod finds no room beside the old one. The run says so before, stops
+    // A full node: the new pod finds no room next to the old one. The run says so before, stops
     // there, and goes back.
     let indexnode = "deployment/my-release-milvus-indexnode";
     let allocatable = node.get_json("/api/v1/nodes")["items"][0]["status"]["allocatable"]["cpu"]

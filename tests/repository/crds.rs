@@ -251,7 +251,7 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
 fn bad_documents_are_refused_in_words_that_help() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
-    let exact = "named exactly, without wildcards";
+    let exact = "exactly, without wildcards";
     let id = "name a rule by its id, such as MG201";
     for (what, document, old, new, says) in [
         (

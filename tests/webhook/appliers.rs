@@ -533,7 +533,7 @@ fn flux_with_its_helm_controller() {
     rolls_back(&site, &flux);
 
     // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a
-    // creation where an object is gone.
+    // creation where an object no longer exists.
     let proxy = "deployment/my-release-milvus-proxy";
     let correct = || {
         let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "milvusdb/milvus:v2.3.21"}]);

@@ -111,7 +111,7 @@ fn another_release_name_opens_nothing() {
             ],
         );
         assert!(!done && text.contains("MG101"), "{text}");
-        // Another release upon the same metadata, with objects of its own.
+        // Another release upon the same metadata, with its own objects.
         let values = etcd_values(&webhook, "my-release-etcd:2379");
         let (done, text) = webhook.helm(
             with,
@@ -214,7 +214,7 @@ fn another_address_of_the_same_etcd_opens_nothing() {
         }
     }
     let (done, text) = install_on("team", "claim:2379");
-    assert!(done, "data of its own: {text}");
+    assert!(done, "separate data: {text}");
     assert_stays(&webhook, ":v2.1.4");
 }
 

@@ -240,7 +240,7 @@ fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() 
     });
 }
 
-/// Three replicas behind a Service, each with a network of its own.
+/// Three replicas behind a Service, each with a separate network.
 struct Replicas {
     service: Service,
     servers: Vec<Server>,

@@ -145,7 +145,7 @@ fn without_any_replica_the_cluster_goes_on() {
     );
     let (done, text) = webhook.kubectl(&["-n", "milvus", "label", proxy, "team=search"]);
     assert!(done, "labels are nobody's upgrade: {text}");
-    // Pods come and go without the guard, so that what runs is repaired.
+    // Pods come and go without the guard, so that the running state is repaired.
     expect_success(webhook.cluster.kubectl([
         "-n",
         "milvus",

@@ -7,7 +7,7 @@ use crate::{
     policy::PolicySet,
 };
 
-/// What the rules say of what runs. Rules that judge a change do not apply.
+/// What the rules say of the running state. Rules that judge a change do not apply.
 #[must_use]
 pub fn audit(
     running: &Snapshot,

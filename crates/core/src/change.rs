@@ -14,7 +14,7 @@ use crate::{
 /// One change of one release.
 #[derive(Clone, Debug)]
 pub struct Upgrade<'a> {
-    /// What runs; nothing for a new installation.
+    /// The running state; nothing for a new installation.
     pub before: Option<&'a Release>,
     /// What is wanted.
     pub after: &'a Release,
@@ -162,7 +162,7 @@ impl<'a> Upgrade<'a> {
         })
     }
 
-    /// Components whose version changes, in the order in which they stand in the release.
+    /// Components whose version changes, in the order in which they are in the release.
     #[must_use]
     pub fn moved(&self) -> Vec<Component> {
         let mut moved: Vec<Component> = self

@@ -1,5 +1,5 @@
-//! What can be known about an upgrade beside the manifests: `--facts FILE`, or gathered from a
-//! cluster and from etcd.
+//! What can be known about an upgrade in addition to the manifests: `--facts FILE`, or gathered
+//! from a cluster and from etcd.
 //!
 //! A fact that is absent is unknown, and a rule that needs it says so; an empty list is knowledge.
 
@@ -300,6 +300,6 @@ pub struct DriftFact {
     pub what: String,
     /// In the last revision.
     pub revision: String,
-    /// What runs.
+    /// The running state.
     pub live: String,
 }

@@ -83,7 +83,7 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
         let text = record(&Fixture::cluster("2.2.16"), status, outside, inside);
         denied(&rule(&text, &context), "MG101");
     }
-    // One object of the other release is enough, beside a Milvus of one's own.
+    // One object of the other release is enough, in addition to one's own Milvus.
     let (outside, inside) = as_release("ghost");
     let own = Fixture::standalone("2.2.16")
         .fullname("own")
@@ -132,7 +132,7 @@ fn another_name_over_the_same_data_is_no_installation() {
             .response
             .denied,
         None,
-        "data of its own"
+        "separate data"
     );
     // The same by kubectl, object by object.
     let created = |after: &Fixture, kind: &str| {

@@ -37,7 +37,7 @@ pub fn review(
     status: &str,
     labels: &serde_json::Value,
 ) -> String {
-    // Without values of its own a revision has those of the one before (`--reuse-values`).
+    // Without its own values a revision has those of the one before (`--reuse-values`).
     let values = after
         .user_values()
         .or_else(|| before?.user_values())

@@ -82,7 +82,7 @@ impl<'a> PartialObject<'a> {
         self.rest == other.rest
     }
 
-    /// Whether the object may be Milvus or what it stands on. Neither its name nor its namespace
+    /// Whether the object may be Milvus or its dependencies. Neither its name nor its namespace
     /// makes it so.
     pub(super) fn may_be_ours(&self) -> bool {
         may_be_ours(self.rest)

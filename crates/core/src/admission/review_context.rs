@@ -17,7 +17,7 @@ use crate::{
     rules::{Behavior, Overdue},
 };
 
-/// Those who delete what belongs to something that is already gone.
+/// Those who delete what belongs to something that was already deleted.
 pub(super) const CLEANERS: [&str; 3] = [
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -52,8 +52,8 @@ pub struct ReviewContext<'a> {
     pub place: Arc<NamespaceState>,
     /// Releases of that namespace that no longer run while their data exists.
     pub remembered: Arc<[Release]>,
-    /// Releases that run, with the settings that they were last seen with, where what runs does
-    /// not show them: their `ConfigMap` was deleted, for example.
+    /// Releases that run, with the settings that they were last seen with, where the running state
+    /// does not show them: their `ConfigMap` was deleted, for example.
     pub last_known: Arc<[Release]>,
     /// Finds the releases of other namespaces by their data.
     pub elsewhere: Elsewhere,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Elsewhere {
     }
 }
 
-/// A release beside the own one that a change must be compared with.
+/// A release in addition to the own one that a change must be compared with.
 #[derive(Clone, Debug)]
 pub(super) struct Other<'a> {
     release: Cow<'a, Release>,
@@ -197,8 +197,8 @@ impl<'a> ReviewContext<'a> {
 }
 
 impl ReviewContext<'_> {
-    /// The releases beside `old` that a release must be compared with: those that run, and those
-    /// whose data is left.
+    /// The releases in addition to `old` that a release must be compared with: those that run, and
+    /// those whose data is left.
     pub(super) fn others<'s>(
         &'s self,
         running: &'s [Release],

@@ -38,7 +38,8 @@ pub struct Ruling {
     pub failed: Vec<(&'static str, Failed)>,
     /// What is to be recorded before the answer is given.
     pub decision: Option<DecisionSpec>,
-    /// Whether the denial depends on what runs, so that it must be repeated with what really runs.
+    /// Whether the denial depends on the running state, so that it must be repeated with the live
+    /// state.
     pub by_state: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and
+//! The workload gate: single objects, by any tool. The backstop behind the release gate, and
 //! the only gate for kubectl, Argo CD and operators.
 
 use std::{borrow::Cow, sync::Arc};
@@ -36,7 +36,7 @@ use super::{
 /// to claims under a retention policy, whose change was judged.
 const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
 
-/// One object of Milvus, or of what Milvus stands on, that would change.
+/// One object of Milvus, or of the dependencies of Milvus, that would change.
 #[derive(Debug)]
 pub struct WorkloadTask<'a> {
     /// Its namespace.
@@ -117,7 +117,7 @@ impl<'a> WorkloadTask<'a> {
         }))
     }
 
-    /// Judges the change against what runs.
+    /// Judges the change against the running state.
     #[must_use]
     pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         let ruling = self
@@ -527,8 +527,8 @@ fn is_being_uninstalled(
     own_is_gone && !release.services.iter().any(is_of_release)
 }
 
-/// The release after its object is gone: it is found by its name, since nothing in it is the object
-/// any more.
+/// The release after its object was deleted: it is found by its name, since nothing in it is
+/// the object any more.
 fn stripped(after: &NamespaceState, old: Option<&Release>) -> Option<Release> {
     let old = old?;
     after

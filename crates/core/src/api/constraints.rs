@@ -83,7 +83,7 @@ fn fixed(name: &str) -> Value {
     said("self == oldSelf", &format!("{name} must not change"))
 }
 
-/// A rule with a message of its own: what people write is refused with a message that helps, not by
+/// A rule with a separate message: what people write is refused with a message that helps, not by
 /// a pattern that they must decipher.
 fn said(rule: &str, message: &str) -> Value {
     json!({RULES: [{"rule": rule, "message": message}]})
@@ -223,7 +223,7 @@ fn policy_status() -> Vec<Constraint> {
     [lints, conditions()].concat()
 }
 
-/// As Kubernetes bounds the conditions of its own kinds.
+/// As Kubernetes limits the conditions of its own kinds.
 fn conditions() -> Vec<Constraint> {
     vec![
         put("status.conditions", map(&["type"], 32)),

@@ -323,7 +323,7 @@ impl Places {
     }
 }
 
-/// A document whose values have no places of their own, as an API server gives it.
+/// A document whose values have no positions, as an API server returns it.
 impl From<Origin> for Places {
     fn from(origin: Origin) -> Self {
         Self { origin, tree: None }

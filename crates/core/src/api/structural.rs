@@ -1,6 +1,6 @@
 //! From the schema of a Rust type to a structural one, as Kubernetes wants it: every value has one
-//! type, alternatives and references are gone, and what is not a condition on one value is left
-//! out.
+//! type, alternatives and references no longer exist, and what is not a condition on one value is
+//! left out.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transform_subschemas};
 use serde_json::{Map, Value, json};
@@ -104,7 +104,7 @@ fn merge(fields: &mut Map<String, Value>, alternatives: Vec<Value>) {
         fields.insert("nullable".into(), true.into());
     }
     if let [only] = schemas.as_mut_slice() {
-        // What is said beside the alternatives is nearer to the value.
+        // What is said in addition to the alternatives is nearer to the value.
         only.append(fields);
         fields.append(only);
         return;

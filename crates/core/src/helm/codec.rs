@@ -112,7 +112,7 @@ pub enum RecordKind {
     ConfigMap,
 }
 
-/// Decodes what stands under the key `release` of a record, as the API has it.
+/// Decodes what is stored under the key `release` of a record, as the API has it.
 ///
 /// # Errors
 /// As [`decode`].
@@ -149,7 +149,7 @@ pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
     }
 }
 
-/// Decodes what stands under the key `release` once the Secret's own base64 is off.
+/// Decodes what is stored under the key `release` once the Secret's own base64 is off.
 ///
 /// # Errors
 /// As [`decode`].

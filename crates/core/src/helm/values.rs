@@ -51,7 +51,7 @@ const SUB_CHARTS: [&str; 11] = [
     "zookeeper",
 ];
 
-/// Keys below which a chart hands on whatever stands there.
+/// Keys below which a chart passes every value through.
 const FREE: [&str; 22] = [
     "affinity",
     "annotations",
@@ -77,7 +77,7 @@ const FREE: [&str; 22] = [
     "topologySpreadConstraints",
 ];
 
-/// Values that templates of charts 3.2 to 5.0 read and that stand in no values.yaml, for records
+/// Values that templates of charts 3.2 to 5.0 read and that are in no values.yaml, for records
 /// without templates.
 const READ_BY_TEMPLATES: [&str; 22] = [
     "attu.affinity",
@@ -523,7 +523,7 @@ impl Templates<'_> {
 }
 
 /// The path that was most likely meant: the shortest that has every name of the given one in its
-/// order, else the one beside it whose last name is the same or nearly so.
+/// order, else the one next to it whose last name is the same or nearly so.
 fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     let names: Vec<&str> = path.split('.').collect();
     let (last, first) = (names.last()?, names.first()?);

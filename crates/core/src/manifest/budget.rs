@@ -70,7 +70,7 @@ impl Default for Budget<'_> {
 
 impl<'a> Budget<'a> {
     /// A budget for inputs that unpack to no more than [`SMALL_INPUT_BYTES`]; what is larger needs
-    /// a room of its own.
+    /// a separate room.
     #[must_use]
     pub fn small() -> Self {
         Self {

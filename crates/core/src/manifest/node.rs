@@ -28,7 +28,7 @@ const SMALL_MAPPING: usize = 16;
 pub struct Tree<'a> {
     /// Line in the file that held the document.
     pub line: u32,
-    /// What stands there.
+    /// The value there.
     pub kind: Kind<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! Addresses of what Milvus stands on, compared by what they name.
+//! Addresses of the dependencies of Milvus, compared by what they name.
 //!
 //! The same etcd, broker or bucket has many names: short and long forms of a Service, the pods
 //! behind it, further members of a list, regional and private host names of one cloud provider.

@@ -217,7 +217,7 @@ impl NamespaceState {
     }
 
     /// A workload that was not there: into the release that it names, or whose name it bears, else
-    /// a release of its own.
+    /// a separate release.
     fn add_workload(&mut self, workload: Arc<Workload>) {
         let components = ComponentWorkload::all(&workload);
         if !components.is_empty() {

@@ -218,7 +218,8 @@ impl Page<'_> {
                 evidence.after.as_deref().unwrap_or_default(),
             );
             let source = evidence.source.as_deref().unwrap_or("what is expected");
-            // A state has no arrow: the one is what runs, the other what someone says of it.
+            // A state has no arrow: the one is the running state, the other what someone says of
+            // it.
             self.field(
                 "seen",
                 &match (report.subject, &evidence.source) {

@@ -477,7 +477,7 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// Leaves a dependency out that the change would bring beside the one in use.
+    /// Leaves a dependency out that the change would add to the one in use.
     #[must_use]
     pub fn leave_out(&self, family: Family) -> Remedy {
         match (&self.manager.source, switch(family)) {
@@ -998,7 +998,7 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// The object that holds a setting of what runs, as `Kind name`.
+    /// The object that holds a setting of the running state, as `Kind name`.
     fn config_object(&self, setting: Option<Setting<'_>>) -> String {
         let before = self.before();
         if setting.is_some_and(|setting| setting.layer == Layer::Environment)
@@ -1161,8 +1161,8 @@ impl Advice<'_, '_> {
     }
 
     /// The `helm upgrade` that makes the wanted change with these values on top; `None` unless
-    /// everything that the change differs in from what runs is known: the user's values on both
-    /// sides, the chart and the image.
+    /// everything that the change differs in from the running state is known: the user's values on
+    /// both sides, the chart and the image.
     fn helm_upgrade(&self, pins: &[ChartPin]) -> Option<String> {
         let (before, after) = self.upgrade.both()?;
         let chart = self.manager.chart()?;
@@ -1347,7 +1347,7 @@ fn queue_settings<'s>(
     settings
 }
 
-/// The value of a setting that may stand in a command; that of a Secret may not.
+/// The value of a setting that may be in a command; that of a Secret may not.
 fn public(setting: Setting<'_>) -> &str {
     if setting.is_secret { "" } else { setting.value }
 }

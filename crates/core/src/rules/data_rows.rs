@@ -186,8 +186,8 @@ fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versi
             let sources = versions.iter().filter(|from| {
                 *from < to && row.from.as_ref().is_none_or(|range| range.contains(**from))
             });
-            // A new installation, a change of what runs, and one of what is stopped and so does not
-            // roll.
+            // A new installation, a change of the running state, and one of what is stopped and so
+            // does not roll.
             (row.from.is_none() && says(None, &after))
                 || sources.rev().take(3).any(|from| {
                     let running = fixture(
@@ -525,7 +525,7 @@ fn every_order_speaks() {
 fn every_bad_chart_speaks() {
     let catalogue = Catalogue::embedded();
     let mut silent = Vec::new();
-    // Rows about a boundary have conditions of their own: see `rows`.
+    // Rows about a boundary have their own conditions: see `rows`.
     let is_bad_chart = |row: &&Hazard| {
         row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range
     };
@@ -807,7 +807,7 @@ fn a_suffix_is_no_move() {
     }
 }
 
-/// A release that stands in the words of the data is one that nothing warns about, or the words say
+/// A release that is in the words of the data is one that nothing warns about, or the words say
 /// what is wrong with it.
 #[test]
 fn pins_name_good_releases() {

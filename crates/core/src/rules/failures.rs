@@ -1,5 +1,5 @@
-//! Forty upgrades that failed for users, judged as `check` does. Each that manifests and
-//! facts can show is a test named after what would have happened; beside the denials stand changes
+//! Forty upgrades that failed for users, judged as `check` does. Each that manifests and facts can
+//! show is a test named after what would have happened; in addition to the denials stand changes
 //! that look alike and are harmless.
 
 use rstest::rstest;

@@ -96,7 +96,7 @@ pub struct Fix {
 pub struct Evidence {
     /// What was compared, such as `image` or a configuration key.
     pub what: String,
-    /// What runs.
+    /// The running state.
     pub before: Option<String>,
     /// What is wanted.
     pub after: Option<String>,
@@ -321,7 +321,7 @@ impl Finding {
         self
     }
 
-    /// What would take it away, beside the words of the fix.
+    /// What would take it away, in addition to the words of the fix.
     pub fn cures(&mut self, cure: Cure) -> &mut Self {
         self.cure = Some(cure);
         self

@@ -83,7 +83,7 @@ pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool
     true
 }
 
-/// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the
+/// Compares every row of a rule. A row of kind `kind` that changes reports for all others of the
 /// rule.
 pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut Findings) {
     if is_missing(upgrade, findings) {
@@ -540,7 +540,7 @@ mod tests {
         fixture.default_yaml(&yaml)
     }
 
-    /// One setting as a document of its own would have it; YAML keeps the last of duplicate keys,
+    /// One setting as a separate document would have it; YAML keeps the last of duplicate keys,
     /// so each stands as a dotted key.
     fn nested(key: &str, value: &str) -> String {
         format!("\"{key}\": \"{value}\"\n")

@@ -46,7 +46,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     needs_a_service(upgrade, findings);
 }
 
-/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it
+/// The first version that can use Woodpecker as a separate service; earlier ones only embed it
 /// [milvus#50201].
 const WITH_SERVICE: Version = Version::new(3, 0, 0);
 

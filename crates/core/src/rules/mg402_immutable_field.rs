@@ -115,7 +115,7 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
                 Remedy::words(RULE.fix)
             });
     };
-    // A release that is only remembered has no selector: its objects are gone.
+    // A release that is only remembered has no selector: its objects no longer exist.
     if old.selector != new.selector && old.selector.iter().next().is_some() {
         refused("selector", labels(&old.selector), labels(&new.selector));
     }

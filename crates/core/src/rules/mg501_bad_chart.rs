@@ -30,7 +30,7 @@ pub static RULE: Rule = Rule {
            contains data, and Woodpecker as a separate service with images below 3.0 or in the \
            same change as the upgrade to 3.0; warns about charts whose default image is a \
            pre-release, and about an upgrade past chart 4.2.0 with an image below 2.4.",
-    why: "Such charts render wrong names, install a Milvus version that nobody chose, or render a \
+    why: "Such charts render wrong names, install a Milvus version that was not chosen, or render a \
           configuration that Milvus cannot use.",
     example: "Upgrade of a release with Pulsar v2 to chart 4.2.28.",
     fix: "Use a later chart version.",
@@ -161,7 +161,7 @@ fn is_within(hazard: &Hazard, key: &str, version: Option<Version>) -> bool {
     })
 }
 
-/// The condition of rows about Woodpecker as a service of its own.
+/// The condition of rows about Woodpecker as a separate service.
 const WOODPECKER: &str = "woodpecker";
 
 fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
@@ -172,8 +172,8 @@ fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
         .filter(|hazard| hazard.rule.as_deref() == Some(RULE.id))
 }
 
-/// Woodpecker as a service of its own, seen by its workload. Where two configurations can be
-/// compared, MG301 speaks.
+/// Woodpecker as a separate service, seen by its workload. Where two configurations can be
+/// compared, MG301 reports it.
 fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
     let Some(service) = after.dependencies_of(Family::Woodpecker).next() else {

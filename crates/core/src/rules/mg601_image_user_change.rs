@@ -40,7 +40,7 @@ pub static RULE: Rule = Rule {
     check,
 };
 
-/// The first version whose image has a user of its own.
+/// The first version whose image has its own user.
 const UNPRIVILEGED: Version = Version::new(3, 0, 0);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {

@@ -62,7 +62,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the image is made for a user of its own: bitnami's are, in every version
+/// Whether the image is made for a separate user: bitnami's are, in every version
 /// (bitnami/charts, milvus: `runAsUser: 1001`).
 fn has_a_user(component: &ComponentWorkload) -> bool {
     component

@@ -319,7 +319,7 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
 }
 
 /// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others,
-/// those that declare [`Need::Running`] see the release as what runs, the rest see what an
+/// those that declare [`Need::Running`] see the release as the running state, the rest see what an
 /// installation of it today would be.
 #[must_use]
 pub fn run_state(

@@ -23,10 +23,10 @@ use super::{Missing, Rule};
 pub enum Need {
     /// What is wanted. Always there.
     After,
-    /// What runs, because the rule judges a change. Not applicable to a new installation and to
-    /// `audit`.
+    /// The running state, because the rule judges a change. Not applicable to a new installation
+    /// and to `audit`.
     Before,
-    /// What runs; the rule judges it as it is, in `audit` too. Not applicable to a new
+    /// The running state; the rule judges it as it is, in `audit` too. Not applicable to a new
     /// installation.
     Running,
     /// A version that can be read in what is wanted.
@@ -37,8 +37,8 @@ pub enum Need {
     Distributed,
     /// A chart version in the labels of what is wanted.
     Chart,
-    /// A workload of this dependency in the release, in what runs or, without it, in what is
-    /// wanted.
+    /// A workload of this dependency in the release, in the running state or, without it, in what
+    /// is wanted.
     Dependency(Family),
     /// Any dependency in the release, on either side.
     Dependencies,
@@ -362,7 +362,7 @@ fn changes(upgrade: &Upgrade<'_>) -> bool {
 }
 
 /// Whether image, variables, arguments, mounts or configuration hash of a pod template differ.
-/// Replicas, resources and the like are neither version nor configuration.
+/// Replicas, resources and similar ones are neither version nor configuration.
 fn differs(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod, &new.pod);
     let containers = old.containers.len() == new.containers.len()

@@ -1,4 +1,4 @@
-//! Every row of the data about charts, values and dependencies makes a rule speak: a case is made
+//! Every row of the data about charts, values and dependencies triggers a rule: a case is made
 //! of the row itself, and the rule that the row names must answer it with the row's own verdict. A
 //! row that no case can trigger fails here.
 
@@ -100,7 +100,8 @@ fn charts(row: &Hazard) -> (Version, Option<Version>) {
     )
 }
 
-/// What runs and what is wanted, made of a row; with `fits` false, the same beside the row.
+/// What runs and what is wanted, made of a row; with `fits` false, a case that the row does not
+/// match.
 fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
     let (inside, outside) = charts(row);
     let chart = if fits { inside } else { outside? };
@@ -220,7 +221,7 @@ fn every_hazard_that_names_a_rule_makes_it_speak() {
         let rule = rule(id);
         // Rows of one rule may overlap; where the message is the row's own text, it must be this
         // row's.
-        let speaks = |fits: bool| {
+        let reported = |fits: bool| {
             let (before, after) = case(row, fits)?;
             let found = found(rule, before.as_ref(), &after);
             let own = id != "MG501"
@@ -234,14 +235,19 @@ fn every_hazard_that_names_a_rule_makes_it_speak() {
                 .filter(|found| own || found.is_empty())
         };
         let wanted = severity(row.verdict);
-        let spoken = speaks(true).unwrap_or_else(|| panic!("{}: no case can be made", row.id));
+        let spoken = reported(true).unwrap_or_else(|| panic!("{}: no case can be made", row.id));
         assert!(
             spoken.contains(&wanted),
             "{}: {id} says {spoken:?}, the row says {wanted:?}",
             row.id
         );
-        if let Some(beside) = speaks(false) {
-            assert_eq!(beside, [], "{}: {id} speaks beside the row too", row.id);
+        if let Some(unmatched) = reported(false) {
+            assert_eq!(
+                unmatched,
+                [],
+                "{}: {id} also reports a case that the row does not match",
+                row.id
+            );
         }
     }
 }

@@ -18,14 +18,14 @@ use super::{
     testing::{Fixture, state},
 };
 
-/// A change and what is known beside it.
+/// A change and what is known next to it.
 struct Scene {
     before: Option<Fixture>,
     after: Fixture,
     facts: Facts,
 }
 
-/// A new installation, nothing known beside it.
+/// A new installation, nothing known next to it.
 fn install(after: Fixture) -> Scene {
     Scene {
         before: None,
@@ -34,7 +34,7 @@ fn install(after: Fixture) -> Scene {
     }
 }
 
-/// A change, nothing known beside it.
+/// A change, nothing known next to it.
 fn change(before: Fixture, after: Fixture) -> Scene {
     Scene {
         before: Some(before),

@@ -43,7 +43,7 @@ pub struct Plan {
     pub stops: Vec<Hop>,
     /// Why there is no way, where there is none.
     pub blocked: Option<Blocked>,
-    /// What to know beside the stops.
+    /// What to know in addition to the stops.
     pub notes: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ use super::{
     target::{Target, dump, journal, sessions},
 };
 
-/// What stands under a root.
+/// What is stored under a root.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {

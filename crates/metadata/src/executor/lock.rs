@@ -172,7 +172,8 @@ impl Lock {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
-            // Only etcd can say that it is gone; one that does not answer may still count it.
+            // Only etcd can say that it no longer exists; one that does not answer may still count
+            // it.
             loop {
                 sleep(RENEW_EVERY).await;
                 if renewed
@@ -261,7 +262,7 @@ async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Res
     ];
     match store.try_txn(Txn::new().when(free).and_then(take)).await {
         Err(failure) if !failure.is_passing() => return Err(failure),
-        // Held, or taken, or no one knows: what stands there tells.
+        // Held, or taken, or no one knows: the value there tells.
         _ => {}
     }
     look(store, root, &holder.id).await

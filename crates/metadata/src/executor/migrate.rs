@@ -591,7 +591,7 @@ impl Run<'_> {
     }
 }
 
-/// A run whose record stands in etcd.
+/// A run whose record is in etcd.
 struct Begun<'g> {
     journal: Journal,
     guard: Guard<'g>,
@@ -667,7 +667,7 @@ pub(super) fn default_file(root: &Root) -> PathBuf {
     ))
 }
 
-/// Refuses where the new records may not fit. Each change is kept beside the old value until etcd
+/// Refuses where the new records may not fit. Each change is kept next to the old value until etcd
 /// is compacted.
 fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
     let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();

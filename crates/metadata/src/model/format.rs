@@ -318,7 +318,7 @@ impl Evidence {
         any.iter().any(|signal| self.seen.contains(signal))
     }
 
-    /// Whether any live key was seen beside sessions.
+    /// Whether any live key was seen in addition to sessions.
     #[must_use]
     pub fn is_anything(&self) -> bool {
         self.anything

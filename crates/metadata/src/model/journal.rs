@@ -1,4 +1,4 @@
-//! The record of a run that lies in etcd beside the metadata (its key is
+//! The record of a run that lies in etcd next to the metadata (its key is
 //! [`Root::journal`](super::Root::journal)).
 //!
 //! It is written in a guarded transaction before the first write and kept up to date, so that

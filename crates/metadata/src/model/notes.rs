@@ -24,7 +24,7 @@ pub enum NoteKind {
     UnusedBuild,
     /// A collection refers to an index without a record.
     MissingIndex,
-    /// A segment refers to a build without a record, and is gone itself.
+    /// A segment refers to a build without a record, and no longer exists itself.
     OrphanedSegmentIndex,
     /// Two records describe the same; the last one counts.
     Replaced,

@@ -255,7 +255,7 @@ impl<'d> Plan<'d> {
         KeyOutcomes::new(self)
     }
 
-    /// Compares with what stands now, which is given record by record.
+    /// Compares with the current state, which is given record by record.
     #[must_use]
     pub fn comparison(&self) -> Comparison<'_, 'd> {
         Comparison::new(self)

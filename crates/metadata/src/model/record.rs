@@ -44,7 +44,7 @@ impl Record {
         &self.bytes[self.key_length as usize..]
     }
 
-    /// As it would stand in etcd.
+    /// As it would be stored in etcd.
     #[must_use]
     pub fn standing(&self) -> StoredRecord<'_> {
         StoredRecord {

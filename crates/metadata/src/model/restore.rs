@@ -45,7 +45,7 @@ pub struct RestorePlan<'b> {
     foreign_total: u64,
 }
 
-/// Takes what stands now record by record, in the order of keys, so that it need not all be in
+/// Takes the current state record by record, in the order of keys, so that it need not all be in
 /// memory.
 pub struct Restorer<'b> {
     backup: &'b Dump,

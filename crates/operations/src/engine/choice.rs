@@ -78,7 +78,7 @@ fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>,
     if let Some(open) = known.iter().rev().find(|run| run.is_under_way()) {
         return under_way(open, request).map(Found::Run);
     }
-    // Only the last run can be rolled back: the state before it is gone.
+    // Only the last run can be rolled back: the state before it no longer exists.
     let last = known
         .iter()
         .rev()

@@ -1,5 +1,5 @@
 //! Where a run lives: in the guard's namespace where the guard is installed, so that no one with
-//! rights in the release's namespace can act as the job; else beside the release.
+//! rights in the release's namespace can act as the job; else next to the release.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, api::ListParams};

@@ -35,7 +35,7 @@ pub enum StoreError {
         /// Who.
         by: Option<String>,
     },
-    /// The object is gone, or another of its name is there.
+    /// The object no longer exists, or another of its name is there.
     #[error("the UpgradeRun {0} was deleted during the run")]
     Gone(String),
     /// The object cannot be understood, so it must not be written.

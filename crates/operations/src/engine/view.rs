@@ -32,7 +32,7 @@ pub struct View {
     pub to: String,
     /// Phase, as the `UpgradeRun` has it.
     pub phase: &'static str,
-    /// Where it stands in its plan.
+    /// Its position in its plan.
     pub step: Option<StepView>,
     /// Who works on it; no one where the lock is free.
     pub holder: Option<HolderView>,
@@ -46,7 +46,7 @@ pub struct View {
     pub components: Vec<ComponentView>,
 }
 
-/// Where a run stands in its plan.
+/// The position of a run in its plan.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {

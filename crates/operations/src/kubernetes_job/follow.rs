@@ -211,7 +211,7 @@ fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
     let known: Option<LastWord> = serde_json::from_str::<Value>(text)
         .ok()
         .and_then(|value| serde_json::from_value(value).ok());
-    // Without it, the end of the log stands there: an error before anything began.
+    // Without it, the end of the log is there: an error before anything began.
     known.or_else(|| {
         let outcome = match ended.exit_code {
             1 => "refused",

@@ -115,7 +115,7 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
         }
         let name = job.name_any();
         let what = format!("Job {name}");
-        // In the foreground: the Job is gone when its pods are.
+        // In the foreground: the Job is deleted after its pods.
         match link
             .call(&what, async || {
                 jobs.delete(&name, &DeleteParams::foreground()).await

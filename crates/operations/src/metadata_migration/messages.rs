@@ -1,4 +1,4 @@
-//! What is said when a run stops, and the Helm command that agrees with what runs.
+//! What is said when a run stops, and the Helm command that agrees with the running state.
 
 use crate::engine::StopMessage;
 use milvus_guard_core::{

@@ -10,7 +10,7 @@
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
 //! | [`steps`] | one file a step |
 //! | [`context`] | what the steps work with |
-//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with what runs |
+//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with the running state |
 //! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
 //! | [`job`] | what the Job gets that does the same in the cluster, and what it may do |
 //!

@@ -1,4 +1,4 @@
-//! What runs: the release, its etcd, the image to come. Read only.
+//! The running state: the release, its etcd, the image to come. Read only.
 
 use crate::{
     engine::{Link, etcd, release},

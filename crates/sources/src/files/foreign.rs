@@ -1,5 +1,5 @@
-//! Documents that are read but are not what runs: what they are, and which command makes manifests
-//! of them.
+//! Documents that are read but are not the running state: what they are, and which command makes
+//! manifests of them.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ pub struct Foreign {
     pub what: String,
     /// What to do instead, with the command where there is one.
     pub instead: String,
-    /// Whether the document adds facts where workloads stand beside it (Argo CD, Flux).
+    /// Whether the document adds facts where workloads stand next to it (Argo CD, Flux).
     pub is_used: bool,
 }
 

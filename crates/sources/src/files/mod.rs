@@ -21,7 +21,7 @@ use milvus_guard_core::{milvus::Snapshot, report::InputEntry};
 /// Which side of a change an input describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// What runs.
+    /// The running state.
     Before,
     /// What is wanted.
     After,

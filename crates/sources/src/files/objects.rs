@@ -106,7 +106,7 @@ pub enum Form {
     /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its
     /// templates.
     Rendered,
-    /// A whole release for sure: from Helm, from a Terraform plan, or what runs.
+    /// A whole release for sure: from Helm, from a Terraform plan, or the running state.
     Whole,
 }
 
@@ -602,7 +602,7 @@ impl Content {
     }
 }
 
-/// Whether Helm's comments stand in a text.
+/// Whether Helm's comments are in a text.
 fn is_rendered(text: &str) -> bool {
     text.starts_with("# Source: ") || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
 }

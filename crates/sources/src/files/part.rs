@@ -1,5 +1,5 @@
 //! Whether the input after a change is a whole release or a part of one, and what a part makes of
-//! what runs.
+//! the running state.
 //!
 //! `helm upgrade` and a build of kustomize bring a whole release: what they lack is removed.
 //! `kubectl apply -f FILE`, `helm template --show-only` and a patch bring a part: what they lack
@@ -87,7 +87,7 @@ impl Extent {
     }
 }
 
-/// Groups the input after a change as it would stand in place of what is before it, and says in its
+/// Groups the input after a change as it would be in place of what is before it, and says in its
 /// entry how it was understood.
 ///
 /// # Errors
@@ -143,7 +143,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
         after.snapshot = snapshot;
         return Ok(());
     }
-    // Of a release that is whole, what the input lacks is gone.
+    // Of a release that is whole, what the input lacks no longer exists.
     let gone: BTreeSet<&ObjectRef> = extents
         .iter()
         .filter(|(.., extent)| !extent.is_part)
@@ -281,8 +281,8 @@ impl Sides<'_> {
         workloads(running).filter(|workload| !self.holds(&workload.meta.object))
     }
 
-    /// Whether an input without a Milvus workload is a part: it changes something of what runs, and
-    /// it is not the rest of a release from which Milvus was dropped.
+    /// Whether an input without a Milvus workload is a part: it changes something of the running
+    /// state, and it is not the rest of a release from which Milvus was dropped.
     fn is_part_without_milvus(&self, choice: Choice) -> bool {
         let all = &self.before.snapshot.releases;
         if all.is_empty()
@@ -422,7 +422,7 @@ impl Sides<'_> {
 
     /// Whether an address is that of a workload, as far as names tell: its own, with a pod's number
     /// or a Service's suffix; without a namespace also the end of its name, or the name of a
-    /// Service beside it.
+    /// Service next to it.
     fn is_host_of(&self, address: &str, workload: &ObjectRef) -> bool {
         let address = address.rsplit_once("://").map_or(address, |(_, rest)| rest);
         let mut labels = address
@@ -501,8 +501,8 @@ impl Sides<'_> {
         ))
     }
 
-    /// What runs with the input's objects in it, without what is gone: only the releases that the
-    /// input changes. Also how many objects stay as they are.
+    /// The running state with the input's objects merged in, without what no longer exists: only
+    /// the releases that the input changes. Also how many objects stay as they are.
     fn merged(&self, gone: &BTreeSet<&ObjectRef>) -> (Snapshot, usize) {
         let kept: Vec<&Object> = self
             .before
@@ -761,7 +761,8 @@ mod tests {
         }
     }
 
-    /// What a change makes of what runs: whether it is a part, the remark, and the state after it.
+    /// What a change makes of the running state: whether it is a part, the remark, and the state
+    /// after it.
     fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot) {
         let before = loaded(Role::Before, before);
         let mut after = loaded(Role::After, after);

@@ -99,7 +99,7 @@ pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, Input
     })
 }
 
-/// Reads the same as what runs in one namespace.
+/// Reads the same as the running state in one namespace.
 ///
 /// # Errors
 /// As [`load`].

@@ -93,8 +93,8 @@ impl Loaded {
             .collect()
     }
 
-    /// The same as if only these nodes existed. A coordinator lists nodes that are gone for a
-    /// second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
+    /// The same as if only these nodes existed. A coordinator lists nodes that no longer exist for
+    /// a second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
     #[must_use]
     pub fn on_nodes(mut self, live: &BTreeSet<i64>) -> Self {
         for collection in &mut self.collections {

@@ -1,4 +1,4 @@
-//! The questions: health, version, what is loaded. Each opens a connection of its own.
+//! The questions: health, version, what is loaded. Each opens a separate connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 

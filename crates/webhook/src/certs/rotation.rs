@@ -2,7 +2,7 @@
 //! and the time.
 //!
 //! Clients trust what is registered in the webhook configurations. So a new authority is first put
-//! beside the old one ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only
+//! next to the old one ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only
 //! then signs the certificate that is served ([`Step::RenewLeaf`]); the old one goes last
 //! ([`Step::DropAuthorities`]). Each step leaves something that works, and what is done next
 //! follows from what there is, so it does not matter where a replica dies.

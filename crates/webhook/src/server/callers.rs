@@ -32,7 +32,7 @@ use super::MANAGER;
 
 /// Key of the Secret.
 const KEY: &str = "tokens";
-/// Key under which an administrator puts a secret of their own into the Secret: for a registration
+/// Key under which an administrator puts a separate secret into the Secret: for a registration
 /// in files of the API server, which the guard cannot change. The guard never replaces it.
 const STATIC: &str = "static";
 /// Bytes of a secret: 256 bits that no one guesses.
@@ -213,7 +213,7 @@ fn digest(token: &str) -> Digest {
 #[derive(Default)]
 struct Accepted {
     digests: ArcSwap<Vec<Digest>>,
-    /// When a secret that is gone from the Secret was last seen there.
+    /// When a secret that was removed from the Secret was last seen there.
     seen: Mutex<BTreeMap<Digest, Timestamp>>,
 }
 
@@ -313,8 +313,8 @@ impl Known {
         })
     }
 
-    /// Accepts these from now on. One that is gone is still accepted for `keep`: someone deleted
-    /// the Secret, and the API server asks on the old path until the new one is registered.
+    /// Accepts these from now on. One that no longer exists is still accepted for `keep`: someone
+    /// deleted the Secret, and the API server asks on the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for token in tokens.all() {
@@ -500,8 +500,8 @@ impl PathSecret {
 }
 
 impl Times {
-    /// How long replicas accept a secret that is gone from the Secret: until its successor is
-    /// registered, if someone deleted the Secret.
+    /// How long replicas accept a secret that was removed from the Secret: until its successor
+    /// is registered, if someone deleted the Secret.
     #[must_use]
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2

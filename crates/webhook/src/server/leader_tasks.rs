@@ -1,5 +1,5 @@
-//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores
-//! these memories, reports on policies, deletes what has expired, and audits.
+//! What is done in addition to reviews. Each replica remembers the releases that it sees. The
+//! leader stores these memories, reports on policies, deletes what has expired, and audits.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ type Versions = BTreeMap<String, Option<String>>;
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
 impl LeaderTasks {
-    /// Does what is due, until the process ends.
+    /// Does the next step, until the process ends.
     pub async fn run(self) {
         let (mut led, mut has_seen_all) = (false, false);
         let mut versions = Versions::new();

@@ -14,7 +14,7 @@
 //! | [`watch`] | keeps the store up to date |
 //! | [`release_history`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
-//! | [`leader_tasks`] | what is done beside reviews |
+//! | [`leader_tasks`] | what is done in addition to reviews |
 //! | [`replica_lease`] | the Lease of this replica, and the runs that it knows |
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |

@@ -45,7 +45,7 @@ use super::{
 /// Under which name the API server notes what the guard applied. Its own, apart from that of single
 /// fields.
 const MANAGER: &str = "milvus-guard-registration";
-/// What stands in the template for the namespaces that hold Milvus. No namespace can have this
+/// The content of the template for the namespaces that hold Milvus. No namespace can have this
 /// name.
 pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
 /// Both kinds of webhook configuration.

@@ -1,5 +1,5 @@
 //! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have
-//! deleted since. Each namespace has a memory of its own, so that no one can fill that of another.
+//! deleted since. Each namespace has a separate memory, so that no one can fill that of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

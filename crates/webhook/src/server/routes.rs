@@ -81,7 +81,7 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a port of their own. Probes are answered here too: anyone who holds the
+/// The metrics' path, on a separate port. Probes are answered here too: anyone who holds the
 /// webhook's port up does not hold them up.
 pub fn metrics(
     metrics: Arc<Metrics>,

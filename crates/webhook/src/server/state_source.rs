@@ -62,7 +62,7 @@ pub enum StateSource {
 
 /// Knowledge from files.
 pub struct Files {
-    /// What runs.
+    /// The running state.
     pub place: Arc<NamespaceState>,
     /// What else is known.
     pub facts: Facts,
@@ -114,7 +114,7 @@ impl Default for Live {
 /// Why memory is not asked alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It says no because of what runs, and that may have changed in this moment.
+    /// It says no because of the running state, and that may have changed in this moment.
     Denial,
     /// A kind is not watched now, so that memory may be old.
     Unwatched(Watched),

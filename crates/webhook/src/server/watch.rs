@@ -410,7 +410,7 @@ mod tests {
         Break(Vec<Value>, Duration),
     }
 
-    /// What was asked for, and what comes next; the last turn is repeated for ever.
+    /// What was asked for, and what comes next; the last turn is repeated forever.
     struct Script {
         turns: Mutex<VecDeque<Turn>>,
         asked: Mutex<Vec<String>>,
@@ -719,7 +719,7 @@ mod tests {
             .await;
             until("it stands", || store.unwatched(&[KIND]).is_none()).await;
         }
-        // A version that the API server does not like for another reason is not tried for ever.
+        // A version that the API server does not like for another reason is not tried forever.
         let (script, store) = followed(vec![
             Turn::Refuse(400),
             Turn::Refuse(502),

@@ -209,7 +209,7 @@ struct Views {
 
 /// Everything about one namespace, at one moment.
 pub struct Picture {
-    /// What runs.
+    /// The running state.
     pub view: Arc<View>,
     /// Under which names Services of all namespaces are known.
     pub service_names: Arc<ServiceNames>,
@@ -241,7 +241,7 @@ impl WatchCache {
         }
     }
 
-    /// A listing of a kind begins; what it does not show is gone when it ends.
+    /// A listing of a kind begins; what it does not show no longer exists when it ends.
     pub fn begin(&self, kind: Watched) {
         self.write().listed.insert(kind, HashSet::new());
     }
@@ -289,7 +289,7 @@ impl WatchCache {
         self.write().contact(kind);
     }
 
-    /// The watch of a kind ended in order. The next one should stand in a moment.
+    /// The watch of a kind ended in order. The next one should be up in a moment.
     pub fn ended(&self, kind: Watched) {
         self.write()
             .unwatched
@@ -373,7 +373,7 @@ impl WatchCache {
         self.changed.notify_waiters();
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
@@ -796,7 +796,7 @@ impl State {
         }
     }
 
-    /// Takes an object in; whether it may have changed what runs in its namespace.
+    /// Takes an object in; whether it may have changed the workloads in its namespace.
     fn put(
         &mut self,
         kind: Watched,
@@ -841,7 +841,7 @@ impl State {
         }
     }
 
-    /// Takes in where a Service leads to; `None` if it is gone.
+    /// Takes in where a Service leads to; `None` if it no longer exists.
     fn put_service(&mut self, namespace: &str, name: &str, service: Option<&Value>) {
         let target = service.and_then(ServiceTarget::read);
         if !self.service_names.holds(namespace, name, target.as_ref()) {
@@ -1099,7 +1099,7 @@ pub(super) fn is_kept(object: &Object) -> bool {
 }
 
 /// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that
-/// name what Milvus stands on.
+/// name the dependencies of Milvus.
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {

@@ -39,7 +39,7 @@ pub struct NodeOptions {
 /// and kube-proxy.
 ///
 /// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one
-/// process in namespaces of its own and ends with that process. A cable (a veth pair) joins it to
+/// process in its own namespaces and ends with that process. A cable (a veth pair) joins it to
 /// the machine: from here, pods and Services can be called at their addresses; from inside, nothing
 /// but the machine's end of the cable can ([`Node::host`]), so images must be built or loaded.
 /// Names of Services are not resolved.

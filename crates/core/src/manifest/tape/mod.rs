@@ -189,7 +189,7 @@ impl<'t, 'a> At<'t, 'a> {
             .get(key.value()?.start as usize..self.value()?.stop as usize)
     }
 
-    /// What stands in it directly.
+    /// Its direct children.
     #[inline]
     fn children(self, shape: Shape) -> impl Iterator<Item = Self> {
         let container = self.value().filter(|value| value.shape == shape);

@@ -26,7 +26,7 @@ pub struct Path {
     pub when: Condition,
     /// What the row says.
     pub verdict: Verdict,
-    /// Rule that speaks it.
+    /// Rule that reports it.
     pub rule: String,
     /// Versions to stop at, in order.
     #[serde(default)]
@@ -219,7 +219,7 @@ impl<'a> Route<'a> {
         self.rows.first().map_or(Verdict::Warn, |row| row.verdict)
     }
 
-    /// The rows that speak for a rule, strictest first.
+    /// The rows that apply to a rule, strictest first.
     pub fn of<'b>(&'b self, rule: &'b str) -> impl Iterator<Item = &'a Path> + 'b {
         self.rows
             .iter()

@@ -60,7 +60,7 @@ pub struct LayerTable {
     pub replaced: usize,
 }
 
-/// One row with the table that it stands in.
+/// One row with the table that it is in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// Table.

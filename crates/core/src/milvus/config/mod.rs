@@ -140,7 +140,7 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// What stands in a report for a value of a Secret.
+/// Shown in a report instead of a value of a Secret.
 pub const HIDDEN: &str = "a value of a Secret";
 
 /// The settings of one component.

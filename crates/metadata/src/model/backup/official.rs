@@ -109,7 +109,7 @@ fn put<W: Write>(sink: &mut Sink<W>, message: &impl Message) -> Result<(), Backu
 }
 
 /// Reads everything behind the length of the header. Keys of siblings of the root, which the
-/// official tool saves too (`by-dev/meta2` beside `by-dev/meta`), are passed over.
+/// official tool saves too (`by-dev/meta2` next to `by-dev/meta`), are skipped.
 pub(super) fn read<R: Read>(
     mut source: Source<R>,
     length: u64,

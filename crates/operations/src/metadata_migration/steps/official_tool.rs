@@ -103,8 +103,8 @@ pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
     )
 }
 
-/// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new
-/// one.
+/// Removes its pod, and waits until it no longer exists: an old one that succeeded must not stand
+/// for a new one.
 async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.home);
     let name = name(cx.data);

@@ -1,4 +1,4 @@
-//! What stands in etcd is what the plan made from the backup says.
+//! What etcd contains is what the plan made from the backup says.
 
 use crate::{
     engine::StepError,
