@@ -70,8 +70,8 @@ pub fn running() -> Vec<Value> {
     all
 }
 
-/// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that
-/// changes.
+/// Writes the running state to a file for `--before`: the cache of a guard holds the very
+/// Deployment that changes.
 pub fn write_running(path: &Path) {
     fs::write(
         path,

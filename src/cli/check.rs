@@ -238,7 +238,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         overdue: None,
     });
     let entries = std::mem::take(&mut inputs.inputs);
-    // What was read is no longer needed; a report on thousands of releases takes room of its own.
+    // What was read is no longer needed; a report on thousands of releases needs additional memory.
     drop(inputs);
     let mut report = Report::new(&judgement, &policies, entries);
     report.data = catalogue.as_of().map(|day| day.to_string());

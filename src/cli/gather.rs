@@ -277,7 +277,7 @@ pub(super) struct Gathered {
     pub(super) inputs: Vec<InputEntry>,
 }
 
-/// Reads both sides and whatever the cluster adds.
+/// Reads both sides and adds the facts of the cluster.
 pub(super) struct Gatherer<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) cluster: &'a ClusterArgs,

@@ -289,7 +289,7 @@ async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<Hol
     }))
 }
 
-/// What runs of the release; `None` if that may not be read.
+/// The running workloads of the release; `None` if they may not be read.
 async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
     let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else {
         return Vec::new();

@@ -7,7 +7,7 @@ use flate2::{Compression, write::GzEncoder};
 use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
-/// What runs where these are sent.
+/// The release to which these are sent.
 pub const RUNNING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/examples/demo/1-skipped-migration/before.yaml"
@@ -45,7 +45,7 @@ pub fn of_every_kind() -> Vec<Bomb> {
     [
         manifests(),
         anchors_and_scalars(),
-        beside_the_manifest(),
+        outside_of_the_manifest(),
         settings(),
         objects(),
     ]
@@ -249,7 +249,7 @@ pub fn anchors_and_scalars() -> Vec<Bomb> {
 }
 
 /// What else a Helm record holds.
-pub fn beside_the_manifest() -> Vec<Bomb> {
+pub fn outside_of_the_manifest() -> Vec<Bomb> {
     let mut all = Vec::new();
     let workload = format!(r#""manifest":"{}","#, escape(WORKLOAD));
     let hooks = [
@@ -388,7 +388,7 @@ pub fn settings() -> Vec<Bomb> {
         ));
     }
     all.push(Bomb::any(
-        "a file of its own in each of 300 workloads",
+        "a separate file in each of 300 workloads",
         manifest(&[(&spread, 1)]),
     ));
     let shared: String = (0..500)

@@ -120,8 +120,8 @@ fn anchors_and_scalars_build_no_more_than_their_budget() {
 }
 
 #[test]
-fn what_stands_beside_the_manifest_builds_no_more_than_its_budget() {
-    are_bounded(&bombs::beside_the_manifest());
+fn fields_outside_of_the_manifest_stay_within_their_budget() {
+    are_bounded(&bombs::outside_of_the_manifest());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn an_object_builds_no_more_than_its_budget() {
 /// Bombs from several connections, one after the other, during a stream of honest reviews: none of
 /// these is late.
 #[test]
-fn honest_reviews_beside_bombs_are_in_time() {
+fn honest_reviews_during_bombs_are_in_time() {
     let _machine = alone();
     let target = Target::start();
     let idle = target.server.peak_kib();

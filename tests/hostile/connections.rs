@@ -181,7 +181,7 @@ fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
 }
 
 #[test]
-fn honest_reviews_go_on_beside_hostile_connections() {
+fn honest_reviews_continue_during_hostile_connections() {
     let bed = Bed::start();
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let longest = thread::scope(|scope| {

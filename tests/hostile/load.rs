@@ -462,7 +462,7 @@ fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
 
 #[test]
 #[ignore = "needs root and a release build: make test-hostile"]
-fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its_limit() {
+fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its_limit() {
     let _machine = alone();
     assert!(
         env::var_os(BINARY).is_some(),

@@ -1,4 +1,4 @@
-//! Back to a backup: exactly its records, whatever stands now, and nothing lost without a yes.
+//! Back to a backup: exactly its records, from any state, and nothing lost without a yes.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use milvus_guard_metadata::model::{
 };
 use prost::Message as _;
 
-/// What a running 2.2 writes by itself; the official rollback forgets it.
+/// Data that a running 2.2 writes; the official rollback does not restore it.
 const BY_2_2: [&str; 8] = [
     "root-coord/database/db-info/1",
     "root-coord/credential/roles/admin",

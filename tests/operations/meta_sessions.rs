@@ -230,7 +230,7 @@ fn a_lost_lease_stops_the_run_and_it_goes_on_later() {
         .says("run the same command again");
     assert!(
         bed.metadata().len() <= before.len() + 8,
-        "what was under way may arrive, nothing else"
+        "what was in progress may arrive, nothing else"
     );
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -243,7 +243,7 @@ fn foreign_lock(bed: &Bed, seconds: i64) -> i64 {
 }
 
 #[test]
-fn the_lock_of_a_machine_that_is_gone_is_waited_out() {
+fn the_lock_of_a_lost_machine_expires() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     foreign_lock(&bed, 9);

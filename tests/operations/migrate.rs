@@ -408,7 +408,7 @@ fn a_field_of_another_owner_is_a_conflict() {
     );
 }
 
-/// KEDA starts from zero by itself, so it is held while Milvus is stopped, and released afterwards.
+/// KEDA scales up from zero, so it is paused while Milvus is stopped, and resumed afterwards.
 #[test]
 fn autoscalers_that_start_from_zero_are_held() {
     let stand = Stand::start(Helm::V4);
@@ -600,7 +600,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     assert_eq!(stand.run()["status"]["phase"], "Succeeded");
     assert!(
         wait_until(DEADLINE, || pods().is_empty()),
-        "its pod is gone"
+        "its pod was deleted"
     );
     let (code, stdout, stderr) = run(migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");

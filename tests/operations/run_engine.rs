@@ -43,7 +43,7 @@ enum Odd {
     Fails,
     Refuses,
     Waits,
-    /// Never comes to an end by itself.
+    /// Never ends on its own.
     Hangs,
     /// Goes on as soon as it is no longer told to be odd.
     Held,

@@ -451,7 +451,7 @@ fn facts_files_are_evidence() {
 }
 
 #[test]
-fn what_runs_is_audited() {
+fn the_running_state_is_audited() {
     let folder = tempfile::tempdir().unwrap();
     let running = std::fs::read_to_string("examples/demo/2-good-upgrade/before.yaml").unwrap();
     let good = common::file(folder.path(), "good.yaml", &running);

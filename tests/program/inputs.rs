@@ -172,7 +172,7 @@ fn other_namespaces_are_left_out() {
     let (code, _, stderr) = run(guard().args(["check", "--after", &both, "-n", "prod"]));
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("nothing in namespace prod")
+        stderr.contains("does not contain objects in namespace prod")
             && stderr.contains("search (2 objects), test (2 objects)"),
         "{stderr}"
     );
@@ -521,7 +521,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_is_given_is_read_or_refused(before in anything(), after in anything()) {
+    fn any_input_is_read_or_refused(before in anything(), after in anything()) {
         let before = read(Role::Before, &before);
         if let (Some(before), Some(mut after)) = (before, read(Role::After, &after)) {
             let _ = part::settle(&before, &mut after, part::Choice::Seen);

@@ -332,7 +332,7 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
 }
 
 #[test]
-fn the_same_specification_beside_another_one_is_no_way_around() {
+fn the_same_specification_next_to_another_one_is_denied() {
     let old = WORKLOADS[0].clone();
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");

@@ -224,7 +224,7 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     assert!(!kept.status.success(), "{}", node.describe(GUARD));
     let said = String::from_utf8_lossy(&kept.stderr).into_owned();
     assert!(
-        said.contains("run run-1 of milvus/my-release is under way (Pending)"),
+        said.contains("run run-1 of milvus/my-release is in progress (Pending)"),
         "{said}"
     );
     refused(&node.kubectl([
@@ -314,7 +314,7 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
-fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
+fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
     // With the chart's network policy in force: the pods of a Job are not the guard's, and need to
     // reach etcd.
     let node = Node::start_with(NodeOptions {

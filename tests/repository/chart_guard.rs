@@ -1287,7 +1287,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             is_registered(&cluster)
         });
 
-        // A run is under way: nothing is removed. Its end frees the way.
+        // A run is in progress: nothing is removed. Its end frees the way.
         let run = |phase: &str| {
             let hash = format!("sha256:{}", "0".repeat(64));
             let spec = json!({"kind": "Rolling", "release": "r", "namespace": "m", "from": "2.4.5", "to": "2.5.12", "plan": [], "planHash": hash});
@@ -1307,7 +1307,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
         let refused = uninstall();
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(
-            !refused.status.success() && said.contains("run run-1 of m/r is under way (Running)"),
+            !refused.status.success() && said.contains("run run-1 of m/r is in progress (Running)"),
             "{with:?}: {said}"
         );
         expect_success(cluster.kubectl([
@@ -1446,7 +1446,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         is_registered(&cluster)
     });
     wait_for(
-        "what runs to be remembered",
+        "the running releases to be remembered",
         Duration::from_secs(60),
         || {
             let configs = cluster.get_json("/api/v1/namespaces/milvus-guard/configmaps");
@@ -2310,7 +2310,7 @@ fn dead(cluster: &ControlPlane) {
 }
 
 #[test]
-fn with_the_guard_dead_others_go_on() {
+fn with_the_guard_dead_other_workloads_continue() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let folder = tempfile::tempdir().unwrap();
     dead(&cluster);

@@ -459,7 +459,7 @@ fn runs_and_decisions_keep_all_they_hold() {
     assert_eq!(
         stored.get("status"),
         None,
-        "the status is written by itself"
+        "the status is written separately"
     );
     let pending: UpgradeRun = serde_json::from_value(stored).unwrap();
     assert!(pending.is_under_way());

@@ -37,11 +37,13 @@ fn etcd_values(webhook: &Webhook, address: &str) -> String {
     file(webhook.folder.path(), "etcd-values.yaml", &text)
 }
 
-/// Waits until the guard has stored what runs.
+/// Waits until the guard has stored the running state.
 fn remembered(webhook: &Webhook) {
-    wait_until("what runs is remembered", Duration::from_secs(30), || {
-        stored_memory(&webhook.cluster, NAMESPACE).contains("my-release-milvus")
-    });
+    wait_until(
+        "the running state is remembered",
+        Duration::from_secs(30),
+        || stored_memory(&webhook.cluster, NAMESPACE).contains("my-release-milvus"),
+    );
 }
 
 fn objects(text: &str, kind: &str) -> Vec<Value> {

@@ -107,7 +107,7 @@ request.operation != 'CREATE' && (
       'system:serviceaccount:kube-system:namespace-controller',
       'system:kube-controller-manager'])
 # Pods come and go without the guard: what a controller makes was judged with what it makes it from. People are no
-# controllers, whatever owner they name.
+# controllers, even if they name an owner.
 - name: not-by-a-controller
   expression: >-
     !(request.resource.resource in ['pods', 'replicasets', 'replicationcontrollers', 'jobs']

@@ -34,7 +34,7 @@ mod tests {
     use crate::{milvus::Component, rules::testing::Fixture};
 
     #[test]
-    fn what_runs_is_judged_as_it_is() {
+    fn the_running_state_is_checked_as_it_is() {
         let running = Fixture::cluster("2.4.5")
             .tag_of(Component::Proxy, "latest")
             .snapshot();

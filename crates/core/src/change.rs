@@ -24,7 +24,7 @@ pub struct Upgrade<'a> {
     pub catalogue: &'a Catalogue,
     /// Whether this goes back to an earlier revision (`helm rollback`).
     pub is_rollback: bool,
-    /// Whether nothing changes: what runs is judged as it is (`audit`).
+    /// Whether nothing changes: the running state is checked as it is (`audit`).
     pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,

@@ -42,7 +42,7 @@ pub struct Question<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// A change: what runs against what is wanted, or an installation.
+    /// A change from the running to the desired state, or an installation.
     #[default]
     Change,
     /// The running state, as it is (`audit`).

@@ -19,7 +19,7 @@ use super::super::{
 
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[command(
     args_override_self = true,
     after_help = "\

@@ -333,7 +333,7 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
-            // Fails when the program has ended by itself and the supervisor with it.
+            // Fails when the program and its supervisor have already ended.
             let _ = pipe.write_all(b"end\n");
         }
         // Nothing to be done about an error here; wait only fails for a process already waited for.

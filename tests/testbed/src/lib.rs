@@ -5,9 +5,8 @@
 //! instances run side by side. A [`Node`], for tests that need pods that run, is a whole machine's
 //! worth of it in separate network and process namespaces; it alone needs root. The programs come
 //! from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
-//! those of a [`Milvus`] come from pinned Python wheels.
-//! Whatever a value started ends when the value is dropped, when the test panics, and when the test
-//! process is killed.
+//! those of a [`Milvus`] come from pinned Python wheels. Everything that a value started ends when
+//! the value is dropped, when the test panics, and when the test process is killed.
 //!
 //! ```no_run
 //! use milvus_guard_testbed::{ControlPlane, Helm, expect_success};

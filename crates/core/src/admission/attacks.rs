@@ -29,7 +29,7 @@ pub(super) fn denied(ruling: &Ruling, part: &str) {
         .response
         .denied
         .as_deref()
-        .unwrap_or("it was let through");
+        .unwrap_or("it was allowed");
     assert!(text.contains(part), "{part:?} is not in: {text}");
     assert_eq!(ruling.decision, None, "a denial leaves no decision");
 }
@@ -158,7 +158,7 @@ fn another_name_over_the_same_data_is_no_installation() {
         &rule(&created(&ghost, "Deployment"), &with_config(&ghost)),
         "MG101",
     );
-    // What runs is in another namespace.
+    // The running release is in another namespace.
     let mut far = running.clone();
     let one = running.place.snapshot.releases[0].clone();
     far.elsewhere = super::review_context::Elsewhere::new(move |location| {
@@ -528,6 +528,6 @@ fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     assert_eq!(
         rule(&install, &context).response.denied,
         None,
-        "what runs is known"
+        "the running state is known"
     );
 }

@@ -345,7 +345,7 @@ mod tests {
     #[case(r#"{"spec":{},"metadata":{}}"#)]
     #[case(r#"{"metadata":{"labels":{"a":1}},"spec":{}}"#)]
     #[case(r#"{"metadata":{}"#)]
-    fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
+    fn different_looking_texts_are_read_by_serde(#[case] text: &str) {
         assert!(PartialObject::of(text).is_none());
         assert!(Tape::read(text).is_none_or(|tape| PartialObject::at(tape.root()).is_none()));
     }

@@ -302,7 +302,7 @@ impl ReleaseTask {
         ruling
     }
 
-    /// By what a finding was let through, where it was.
+    /// By what a finding was allowed, where it was.
     fn accepted_rule(&self, judged: &JudgedFinding, policies: &PolicySet) -> Option<AcceptedRule> {
         let (by, reference) = match &judged.applied {
             Applied::Accepted => (

@@ -1,7 +1,7 @@
 //! An admission review: what the API server asks, and the answer in its words.
 //!
 //! Nothing of the objects is read here: they stay text until a gate wants them. What an API server
-//! writes comes on a [`Tape`] on which the gates find them again; whatever looks different is
+//! writes comes on a [`Tape`] on which the gates find them again; anything that looks different is
 //! scanned by `serde_json`, and they stay text alone.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};

@@ -68,7 +68,7 @@ pub struct ReviewContext<'a> {
     pub ending: bool,
     /// Facts about its releases.
     pub facts: Facts,
-    /// What the release gate let through there.
+    /// What the release gate allowed there.
     pub decisions: Arc<[DecisionSpec]>,
     /// Policies and exceptions in force.
     pub policies: Arc<PolicySet>,

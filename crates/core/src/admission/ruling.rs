@@ -32,7 +32,7 @@ pub struct Ruling {
     pub rules: Vec<(&'static str, Action)>,
     /// Rules that the deployer accepted.
     pub accepted: Vec<&'static str>,
-    /// Rules that an exception let pass, with its name.
+    /// Rules that an exception allowed, with its name.
     pub excepted: Vec<(&'static str, String)>,
     /// Rule evaluations that failed.
     pub failed: Vec<(&'static str, Failed)>,

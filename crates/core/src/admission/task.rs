@@ -1,4 +1,4 @@
-//! Which gate a review belongs to, and what it holds. Whatever is of no interest leaves here.
+//! Which gate a review belongs to, and what it holds. Reviews that no gate needs end here.
 
 use crate::manifest::{Budget, Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::At};
 

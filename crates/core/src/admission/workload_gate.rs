@@ -381,13 +381,13 @@ impl<'a> WorkloadTask<'a> {
             })
         {
             return Leniency::Planned {
-                returns: run.is_on_its_way_back(),
+                returns: run.is_rolling_back(),
             };
         }
         let Some(Change::Put { new, old }) = &self.change else {
             return Leniency::None;
         };
-        // A version that was let through before the metadata was migrated does not hold after it.
+        // A version that was allowed before the metadata was migrated does not hold after it.
         // The rest of the release changes later and does not matter for this
         // object.
         let version = wanted

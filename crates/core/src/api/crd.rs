@@ -29,7 +29,7 @@ struct StoredPolicy {
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "only its schema is wanted")]
 struct StoredException {
-    /// Which release is let through, for what reason and until when.
+    /// Which release is allowed, for what reason and until when.
     spec: ExceptionSpec,
     /// What the guard says about it.
     #[serde(default)]

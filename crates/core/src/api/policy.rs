@@ -196,7 +196,7 @@ pub struct Params {
     pub strict: bool,
 }
 
-/// One release is let through, for a reason and until a time.
+/// One release is allowed, for a reason and until a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpgradeException {

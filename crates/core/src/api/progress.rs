@@ -44,7 +44,7 @@ pub enum RunPhase {
     Aborted,
     /// Ended before anything was touched.
     Refused,
-    /// Something that a later version knows; it counts as under way.
+    /// Something that a later version knows; it counts as in progress.
     #[serde(other, skip_serializing)]
     #[schemars(skip)]
     Other,
@@ -192,7 +192,7 @@ pub struct Original {
     /// `strategy` or `updateStrategy`, as Kubernetes has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
-    /// Whatever else the run changes.
+    /// Other fields that the run changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<OriginalField>,
 }

@@ -1,5 +1,5 @@
 //! Which of the user's values a chart does not read, decided by what Helm stored of the chart: the
-//! tree of its own values, and its templates. Values of the chart are only walked, never kept; of
+//! tree of its values, and its templates. Values of the chart are only walked, never kept; of
 //! the user's only paths leave this file.
 
 use std::{cell::Cell, collections::BTreeMap, fmt};
@@ -206,7 +206,7 @@ impl StoredChart<'_> {
     }
 }
 
-/// The keys of a chart's values. Whatever holds no key accepts everything below it.
+/// The keys of a chart's values. A value without keys accepts everything below it.
 #[derive(Debug, PartialEq)]
 enum Shape {
     Map(BTreeMap<String, Shape>),
@@ -229,7 +229,7 @@ impl Shape {
         }
     }
 
-    /// Whether these are the values of Milvus' chart from 3.0 on, whatever it is called.
+    /// Whether these are the values of Milvus' chart from 3.0 on, under any name.
     fn is_milvus(&self) -> bool {
         self.get("cluster").is_some()
             && self

@@ -2,7 +2,7 @@
 //! become a value of a hundred, and an anchor a thousand values.
 //!
 //! The bounds lie far above what charts and clusters hold, and low enough that one input stays
-//! below 100 MiB whatever it says. The largest manifest of Milvus' own charts (3.2.18) has 53
+//! below 100 MiB for any input. The largest manifest of Milvus' own charts (3.2.18) has 53
 //! documents, 133 KB and 4,500 values, 340 of them in one document.
 
 use std::cell::Cell;
@@ -148,7 +148,7 @@ mod tests {
     use crate::manifest::{Tree, documents_within, node::Kind};
 
     #[test]
-    fn what_is_taken_is_gone_and_time_is_looked_at() {
+    fn a_spent_budget_is_not_available_again_and_time_is_checked() {
         let budget = Budget::default();
         assert_eq!(budget.values(MAX_INPUT_VALUES - 1), Ok(()));
         assert_eq!(budget.values(1), Ok(()));

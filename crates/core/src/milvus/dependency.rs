@@ -265,7 +265,7 @@ mod tests {
     #[case("app", "pulsarv2")]
     #[case("app", "pulsarv3")]
     #[case("component", "woodpecker")]
-    fn whatever_is_recognised_is_among_the_words(#[case] key: &str, #[case] value: &str) {
+    fn every_recognized_text_contains_one_of_the_words(#[case] key: &str, #[case] value: &str) {
         let text = format!(
             "kind: StatefulSet\nmetadata: {{name: x}}\nspec: {{selector: {{matchLabels: {{{key}: {value}}}}}}}\n"
         );
@@ -290,7 +290,7 @@ mod tests {
     #[case(Family::Minio, "mc", false)]
     #[case(Family::PulsarV3, "pulsar-all", true)]
     #[case(Family::PulsarV2, "pulsar-manager", false)]
-    fn images_of_the_system_and_tools_beside_it(
+    fn images_of_the_system_and_of_its_tools(
         #[case] family: Family,
         #[case] name: &str,
         #[case] runs: bool,

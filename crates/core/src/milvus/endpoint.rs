@@ -217,7 +217,7 @@ fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
 
 /// Whether these are two labels of a public domain rather than a Service and its namespace.
 fn is_public(labels: &[&str]) -> bool {
-    // One label alone is a Service, whatever it is called.
+    // A single label is always a Service.
     matches!(
         labels,
         [

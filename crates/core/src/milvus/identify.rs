@@ -119,7 +119,7 @@ fn by_command_or_image(
     }
 }
 
-/// Whether a container by itself looks as if it ran Milvus. What it is in its pod may still say
+/// Whether a container, seen alone, seems to run Milvus. What it is in its pod may still say
 /// otherwise.
 #[must_use]
 pub fn may_run_milvus(container: &Container) -> bool {

@@ -62,8 +62,8 @@ pub enum Tool {
     /// Helm rendered the manifests; nothing says what applies them. The usual case of `helm
     /// template`.
     Rendered,
-    /// Helm rendered the manifests and something else than Helm applied them: what runs lacks
-    /// Helm's marks.
+    /// Helm rendered the manifests and something else than Helm applied them: the running state
+    /// lacks Helm's marks.
     Applied,
     /// Argo CD.
     ArgoCd {

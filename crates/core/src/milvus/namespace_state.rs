@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_is_gone() {
+    fn deleted_objects_no_longer_exist() {
         let before = place(&Fixture::cluster("2.4.5"));
         let proxy = before.snapshot.releases[0]
             .of(Component::Proxy)

@@ -422,7 +422,7 @@ fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigM
     }
 }
 
-/// Whether Milvus or one of its dependencies mounts the claim, whatever the claim is called.
+/// Whether Milvus or one of its dependencies mounts the claim, under any name.
 fn mounts_claim(release: &Release, name: &str) -> bool {
     let dependencies = release
         .dependencies

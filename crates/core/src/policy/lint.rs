@@ -956,7 +956,7 @@ mod tests {
         assert_eq!(
             found(&format!("{one}{}", exception(&[]))),
             NONE,
-            "kinds have names of their own"
+            "each kind has its own names"
         );
         assert_eq!(
             found(&policy("\"\"", "rules: [{id: MG201, action: Warn}]")),

@@ -87,7 +87,7 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     (read, errors)
 }
 
-/// Reads one object that came from an API, whose metadata may hold whatever that API puts there.
+/// Reads one object that came from an API, whose metadata may contain other fields of that API.
 ///
 /// # Errors
 /// Where it is not a policy or exception.

@@ -271,7 +271,7 @@ impl Outcome {
 pub struct ExceptionEntry {
     /// Name of the exception.
     pub name: String,
-    /// Rule that it let pass.
+    /// Rule that it allowed.
     pub rule: String,
     /// Release.
     pub release: String,

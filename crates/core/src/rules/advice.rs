@@ -37,7 +37,7 @@ pub struct Remedy {
 pub enum Cure {
     /// Values of the chart in the wanted change.
     Values(Vec<ChartPin>),
-    /// `milvus-guard upgrade` brings what runs to the wanted version, component by component.
+    /// `milvus-guard upgrade` upgrades the release to the target version, component by component.
     OrderedUpgrade,
 }
 

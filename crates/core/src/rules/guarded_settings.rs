@@ -1,5 +1,5 @@
 //! What MG301, MG302, MG303 and MG308 have in common: the settings that the data declares as theirs
-//! are compared for every component, and unknown values are said.
+//! are compared for every component, and unknown values are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,8 +72,8 @@ pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool
     };
     let side = match (before.located().next(), after.located().next()) {
         (None, None) => "of the current and of the desired state",
-        (None, _) => "of what runs",
-        (_, None) => "of what is wanted",
+        (None, _) => "of the current state",
+        (_, None) => "of the desired state",
         _ => return false,
     };
     findings.not_evaluated(Missing::new(
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_makes_its_rule_speak_with_its_action() {
+    fn every_row_triggers_its_rule_with_its_action() {
         for row in &Catalogue::embedded().settings {
             let id = row
                 .rule
@@ -561,14 +561,14 @@ mod tests {
                 Verdict::Warn | Verdict::Allow => Severity::Warn,
                 Verdict::Info => Severity::Audit,
             };
-            let speaks = found.iter().any(|finding| {
+            let reports = found.iter().any(|finding| {
                 finding.severity == severity && !finding.not_evaluated && {
                     let key = row.of.as_deref().unwrap_or(&row.key);
                     finding.evidence.iter().any(|evidence| evidence.what == key)
                 }
             });
             assert!(
-                speaks,
+                reports,
                 "{} of {id} ({:?}): {old} to {new} gives {found:?}",
                 row.key, row.verdict
             );

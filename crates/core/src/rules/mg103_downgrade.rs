@@ -394,7 +394,7 @@ mod tests {
                 "2.4.17",
                 false,
             ),
-            // What runs tells its version, so the memory is not asked.
+            // The running image shows its version, so the memory is not used.
             (Fixture::cluster("2.3.22"), "2.4.5", "2.3.22", false),
         ] {
             let findings = judge_with(
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn migrated_metadata_bars_the_way_back_by_image() {
+    fn migrated_metadata_prevents_a_rollback_by_image() {
         let facts = |migrated| Facts {
             settled: Some(vec![SettledFact {
                 release: "my-release".into(),

@@ -147,7 +147,7 @@ fn remedy(
     Remedy::words(said.join(" "))
 }
 
-/// What runs may already have lost something: worth a look at the data before it is carried on.
+/// The running version may already have lost data: check the data before the upgrade.
 fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some(from), Some(before)) = (upgrade.from(), upgrade.before) else {
         return;

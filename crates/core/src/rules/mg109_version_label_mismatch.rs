@@ -1,4 +1,4 @@
-//! MG109: the version label should say what runs.
+//! MG109: the version label should show the running version.
 
 use crate::{change::Upgrade, milvus::Build};
 

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_has_no_order() {
+    fn a_rollback_has_no_order() {
         let half = Fixture::cluster("2.4.24")
             .tag_of(IndexNode, "v2.5.27")
             .tag_of(Proxy, "v2.5.27");

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unwanted_pulsar_beside_kafka_is_denied() {
+    fn an_unwanted_pulsar_in_addition_to_kafka_is_denied() {
         let kafka = |fixture: Fixture| {
             fixture.stateful_set(
                 "my-release-kafka",

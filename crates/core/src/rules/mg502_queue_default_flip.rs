@@ -1,4 +1,5 @@
-//! MG502: chart 5 turns a standalone's RocksMQ into Woodpecker where it cannot look up what runs.
+//! MG502: chart 5 turns a standalone's RocksMQ into Woodpecker if it cannot look up the running
+//! Deployment.
 
 use crate::{
     change::Upgrade,

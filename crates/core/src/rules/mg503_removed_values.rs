@@ -154,7 +154,7 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
 
 /// Values that the chart of Helm's record does not have.
 fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findings) {
-    // The record of the wanted revision counts; where only the one that runs is known, it speaks
+    // The record of the wanted revision counts; if only the running one is known, it is used
     // for its own chart.
     let record = |release: &'_ Release| {
         release.helm.as_ref().map(|helm| {
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_runs_may_be_known() {
+    fn only_the_running_release_may_be_known() {
         // At the gate the wanted revision always has a record, so this is a case of `check --before
         // release:NAME` only.
         let (before, after) = (

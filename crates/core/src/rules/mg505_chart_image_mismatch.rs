@@ -37,7 +37,7 @@ pub static RULE: Rule = Rule {
     check,
 };
 
-/// The first release that merges default.yaml and user.yaml by itself.
+/// The first release that merges default.yaml and user.yaml itself.
 const MERGES: Version = Version::new(2, 4, 0);
 /// The first chart without the init container.
 const WITHOUT_INIT: Version = Version::new(4, 2, 0);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_so_already_is_a_warning() {
+    fn an_existing_mismatch_is_a_warning() {
         let (merged, bare) = (
             proxy("2.3.3", "4.1.36", PARTS, INIT),
             proxy("2.3.3", "4.2.13", PARTS, ""),

@@ -65,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// What the change needs beyond what runs, at its peak: pods that are added, and the pods of the
+/// Additional resources that the change needs at its peak: pods that are added, and the pods of the
 /// largest roll that start before the old ones end. Pods that go free their room later.
 fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {

@@ -318,7 +318,7 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
     run_all(ALL, upgrade, None, overdue)
 }
 
-/// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others,
+/// Runs every rule over the running state. Rules that need a change do not apply. Of the others,
 /// those that declare [`Need::Running`] see the release as the running state, the rest see what an
 /// installation of it today would be.
 #[must_use]

@@ -51,7 +51,7 @@ pub enum Need {
     Metadata,
     /// Rollout state.
     Rollouts,
-    /// Runs under way.
+    /// Runs in progress.
     Runs,
     /// Kubernetes' version.
     Kubernetes,

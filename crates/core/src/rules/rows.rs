@@ -100,8 +100,8 @@ fn charts(row: &Hazard) -> (Version, Option<Version>) {
     )
 }
 
-/// What runs and what is wanted, made of a row; with `fits` false, a case that the row does not
-/// match.
+/// The running and the desired state, made of a row; with `fits` false, a case that the row does
+/// not match.
 fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
     let (inside, outside) = charts(row);
     let chart = if fits { inside } else { outside? };
@@ -213,7 +213,7 @@ fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
 }
 
 #[test]
-fn every_hazard_that_names_a_rule_makes_it_speak() {
+fn every_hazard_that_names_a_rule_triggers_it() {
     for row in &catalogue().hazards {
         let Some(id) = row.rule.as_deref() else {
             continue;
@@ -376,7 +376,7 @@ fn every_line_of_etcd_follows_the_one_before_it() {
 }
 
 #[test]
-fn the_cutoff_of_minio_and_the_shadowing_services_speak() {
+fn the_cutoff_of_minio_and_the_shadowing_services_are_reported() {
     let facts = &catalogue().dependencies;
     let minio = |tag: &str| {
         Fixture::cluster("2.2.3").object(&format!(

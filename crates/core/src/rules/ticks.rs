@@ -430,7 +430,7 @@ fn what_guards_data_and_could_not_look_warns_on_a_change() {
     assert_eq!(
         severity(&version, "MG208"),
         Some(Severity::Audit),
-        "files cannot hold what is under way"
+        "files cannot hold what is in progress"
     );
 }
 

@@ -69,7 +69,7 @@ pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
     MetaError::refused(why(halt), next)
 }
 
-/// A run under way cannot go on for a reason that would refuse a new one.
+/// A run in progress cannot go on for a reason that would refuse a new one.
 pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
     let back = go_back(journal)
         .map(|back| format!(" Or go back: {back}."))

@@ -1,4 +1,4 @@
-//! `meta inspect`: what is there, what runs, and what a migration would do.
+//! `meta inspect`: the format, the running components, and what a migration would do.
 
 use serde::Serialize;
 

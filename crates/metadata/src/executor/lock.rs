@@ -37,7 +37,7 @@ pub const LEASE_SECONDS: i64 = 30;
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at another client's lock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// For giving the lock back. What is not given back ends by itself.
+/// For releasing the lock. A lock that is not released expires.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Who holds the lock.
@@ -223,7 +223,7 @@ impl Lock {
             .is_some_and(|record| record.create_revision() == self.create_revision)
     }
 
-    /// Gives it back, or lets it end by itself where etcd does not answer.
+    /// Releases it, or lets it expire if etcd does not answer.
     pub async fn release(self) {
         self.renewing.abort();
         let _ = tokio::time::timeout(RELEASE_DEADLINE, self.store.revoke(self.lease)).await;

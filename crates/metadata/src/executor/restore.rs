@@ -1,4 +1,4 @@
-//! `meta restore`: exactly the metadata of the backup, whatever stands now.
+//! `meta restore`: exactly the metadata of the backup, from any state.
 
 use std::{
     iter,

@@ -331,7 +331,7 @@ mod tests {
 
         let mut vanished = good.clone();
         vanished.remove(at);
-        assert!(!check(&plan, &vanished), "a key that is gone");
+        assert!(!check(&plan, &vanished), "a key that was deleted");
 
         let mut appeared = good.clone();
         appeared.insert(

@@ -1,4 +1,4 @@
-//! Which run a command is about: the one that is under way, one that has ended, or a new one.
+//! Which run a command is about: the one that is in progress, one that has ended, or a new one.
 
 use milvus_guard_core::api::{RunKind, RunPhase, UpgradeRun};
 
@@ -36,8 +36,8 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of
-/// another kind is under way, [`End::Refused`] if there is no such run, or if it moves in the other
-/// direction.
+/// another kind is in progress, [`End::Refused`] if there is no such run, or if it moves in the
+/// other direction.
 pub async fn choose<'a>(
     link: &Link,
     known: &'a [UpgradeRun],
@@ -68,7 +68,7 @@ pub async fn choose<'a>(
 enum Found<'a> {
     /// A new run is to be started.
     New,
-    /// This run is under way, or can be rolled back.
+    /// This run is in progress, or can be rolled back.
     Run(&'a UpgradeRun),
     /// This run has ended in the way that is asked for.
     Ended(&'a UpgradeRun),

@@ -2,7 +2,7 @@
 
 use milvus_guard_core::milvus::Release;
 
-/// Port of etcd where an address names none.
+/// Port of etcd if an address does not name one.
 const PORT: u16 = 2379;
 
 /// etcd's addresses as the configuration spells them.

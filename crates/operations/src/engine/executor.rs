@@ -403,7 +403,7 @@ impl<S: Step> Engine<'_, S> {
 /// For the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// For a step that comes to a safe point by itself: a few transactions.
+/// For a step that reaches a safe point on its own: a few transactions.
 const WIND_DOWN: Duration = Duration::from_secs(15);
 
 fn index(cursor: &StepCursor) -> usize {

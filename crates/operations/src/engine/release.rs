@@ -10,7 +10,7 @@ use super::{ApiError, Link, ReleaseName};
 /// Why there is nothing to work on. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SurveyError {
-    /// What was asked for does not fit what runs.
+    /// The request does not fit the running release.
     #[error("{0}")]
     Refused(String),
     /// The cluster could not be asked.
@@ -76,7 +76,7 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
     }
 }
 
-/// The image of a version: what runs, at that version.
+/// The image of a version: the running image with that version.
 ///
 /// # Errors
 /// Where the components come from several repositories.

@@ -29,7 +29,7 @@ pub trait Step {
         true
     }
 
-    /// Whether it comes to a safe point by itself when the process is asked to end, and is given
+    /// Whether it reaches a safe point on its own when the process is asked to end, and is given
     /// time for that. Everything else is cut off where it stands.
     fn winds_down(&self) -> bool {
         false

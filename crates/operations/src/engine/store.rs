@@ -131,7 +131,7 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
 pub enum Listed {
     /// A run.
     Run(Box<UpgradeRun>),
-    /// A run that a later version wrote, or that is damaged. It may be under way.
+    /// A run that a later version wrote, or that is damaged. It may be in progress.
     Unread {
         /// `namespace/name`.
         name: String,

@@ -42,7 +42,7 @@ pub struct View {
     pub backup: Option<String>,
     /// The state of the data and the next command, where the run said them.
     pub message: Option<String>,
-    /// What runs of the release; empty where it could not be read.
+    /// The running workloads of the release; empty if they could not be read.
     pub components: Vec<ComponentView>,
 }
 

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`settings`] | what the command line asks for, and what it must not ask for |
-//! | [`survey`] | what runs: the release, its etcd, the image to come |
+//! | [`survey`] | the running state: the release, its etcd, the target image |
 //! | [`preconditions`] | pure: why a release cannot be migrated as it is |
 //! | [`order`] | pure: who starts after whom |
 //! | [`plan`] | the steps as a list, and its hash |

@@ -195,7 +195,7 @@ fn named(node: &Tree<'_>) -> Named {
     }
 }
 
-/// The command that lists what runs.
+/// The command that lists the running workloads.
 fn listing(namespace: &str, more: &str) -> String {
     format!(
         "kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n \

@@ -43,7 +43,7 @@ impl Role {
 pub struct Loaded {
     /// What it holds.
     pub content: Content,
-    /// The same, grouped; of what is after a change once it is settled among what runs.
+    /// The same, grouped; of what is after a change once it is merged into the running state.
     pub snapshot: Snapshot,
     /// What the report says of it.
     pub entry: InputEntry,

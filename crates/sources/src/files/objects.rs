@@ -256,7 +256,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Takes in one document, whatever form it has.
+    /// Reads one document in any form.
     pub fn add_node(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
         let Tree {
             line,

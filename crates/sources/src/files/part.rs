@@ -222,8 +222,8 @@ impl Sides<'_> {
         self.known.holds(object)
     }
 
-    /// What runs of a release: that with the same workloads, else that of the same name, else the
-    /// only one that is left.
+    /// The running state of a release: that with the same workloads, else that of the same name,
+    /// else the only one that is left.
     fn running(&self, release: &Release, alone: &Snapshot) -> Option<&Release> {
         let all = &self.before.snapshot.releases;
         let shares = |running: &&Release| {
@@ -1111,7 +1111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_of_what_runs_changes_nothing(chosen in proptest::collection::vec(any::<bool>(), 13), rendered in any::<bool>()) {
+        fn a_part_of_the_running_state_changes_nothing(chosen in proptest::collection::vec(any::<bool>(), 13), rendered in any::<bool>()) {
             let helm = rendered.then_some("r");
             let before = [cluster("v2.5.10", "", helm), config(helm, "r-etcd"), other("Service", "r-milvus", helm, ""), etcd("r-etcd", helm), minio(helm)].concat();
             let documents: Vec<&str> = before.split_inclusive("---\n").collect();

@@ -134,7 +134,8 @@ impl Cluster {
         })
     }
 
-    /// The namespace of the context that `access` selects; `default` if it names none.
+    /// The namespace of the context that `access` selects; `default` if the context does not name
+    /// one.
     ///
     /// # Errors
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
@@ -151,7 +152,7 @@ impl Cluster {
         client(for_watches(config(access).await?))
     }
 
-    /// The namespace of the context, `default` where it names none.
+    /// The namespace of the context, `default` if it does not name one.
     #[must_use]
     pub fn default_namespace(&self) -> &str {
         &self.namespace
@@ -172,7 +173,7 @@ impl Cluster {
     /// Version of the API server.
     ///
     /// # Errors
-    /// Where it does not answer or names none.
+    /// If it does not answer or does not name a version.
     pub async fn version(&self) -> Result<Version, ClusterError> {
         let what = "the API server's version";
         let info: Value = self

@@ -1,4 +1,4 @@
-//! What runs in a namespace: objects to a snapshot, and the facts that come with them.
+//! The workloads in a namespace: objects to a snapshot, and the facts that come with them.
 
 use std::{
     collections::BTreeMap,
@@ -217,7 +217,7 @@ impl Intake {
 }
 
 impl Cluster {
-    /// Reads what runs in a namespace and what can be known about it. With `helm`, Helm's storage
+    /// Reads the workloads in a namespace and the facts about them. With `helm`, Helm's storage
     /// is read too, for the releases that Helm manages: that takes the right to read Secrets.
     ///
     /// # Errors

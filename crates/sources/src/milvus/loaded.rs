@@ -375,7 +375,7 @@ mod tests {
         collection.replicas.as_mut().unwrap()
     }
 
-    /// Judged by itself and against the whole collection.
+    /// Checked alone and against the whole collection.
     fn both(change: impl Fn(&mut CollectionLoad)) -> (Vec<String>, Vec<String>) {
         let baseline = loaded(books()).baseline();
         let mut collection = books();
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_gone_do_not_serve() {
+    fn ended_nodes_do_not_serve() {
         let whole = loaded(books());
         assert_eq!(whole.nodes(), [1, 2, 3].into());
         assert!(whole.clone().on_nodes(&[1, 2, 3].into()).is_complete());
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn compacted_since_then_is_served_by_its_sources_or_by_itself() {
+    fn a_segment_compacted_since_then_is_served_by_its_sources_or_directly() {
         let compact = |c: &mut CollectionLoad| {
             c.expected.retain(|id, _| *id > 2);
             c.expected.insert(5, 190);

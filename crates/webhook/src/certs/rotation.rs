@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_due_is_replaced_beside_the_old_one() {
+    fn an_expiring_authority_is_replaced_while_the_old_one_is_kept() {
         let now = 244 * DAY;
         let old = State {
             leaf: Some(leaf(now - DAY, Some(0))),

@@ -1,4 +1,4 @@
-//! One review to one answer: in time, with its uid, whatever happens.
+//! One review to one answer: in time, with its uid, in every case.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -42,7 +42,7 @@ const HEAVY: u32 = 2;
 /// [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so
 /// nothing else that is heavy is judged meanwhile.
 const HUGE: usize = 1;
-/// Time for an answer where the request names none: the API server's own default.
+/// Time for an answer if the request does not set one: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that the API server ever grants.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
@@ -202,7 +202,7 @@ impl Answerer {
         }
     }
 
-    /// The version label. It is not worth a refusal, whatever happens.
+    /// The version label. A failure here never denies the change.
     async fn label(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
         let label = || catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
         if size < LARGE {
@@ -734,7 +734,7 @@ mod tests {
             let said = ruling
                 .response
                 .denied
-                .unwrap_or_else(|| panic!("let through after {rules} rules"));
+                .unwrap_or_else(|| panic!("allowed after {rules} rules"));
             assert!(
                 said.contains("MG201 component-order: proxy would change"),
                 "{said}"

@@ -6,7 +6,7 @@
 //! | [`connections`] | who is connected, and who has to go |
 //! | [`body_budget`] | bodies on their way in |
 //! | [`routes`] | paths to functions |
-//! | [`answer`] | one review to one answer, in time, whatever happens |
+//! | [`answer`] | one review to one answer, in time, in every case |
 //! | [`callers`] | who may ask: the secret in the webhook's path |
 //! | [`state_source`] | what is known: from files, or from a cluster |
 //! | [`shared_readings`] | readings of the cluster that many reviews share |

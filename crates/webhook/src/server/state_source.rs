@@ -72,7 +72,7 @@ pub struct Files {
     pub accounts: Accounts,
     /// Data about Milvus releases.
     pub catalogue: Data,
-    /// What was let through since the start.
+    /// What was allowed since the start.
     pub decisions: Mutex<Vec<DecisionSpec>>,
 }
 
@@ -201,7 +201,7 @@ impl StateSource {
         }
     }
 
-    /// Writes down what was let through, before it happens.
+    /// Writes down what was allowed, before it happens.
     ///
     /// # Errors
     /// The reason as text if the cluster refuses it.

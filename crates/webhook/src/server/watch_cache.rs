@@ -93,7 +93,7 @@ impl Watched {
         Self::Decisions,
     ];
 
-    /// Those that say what is let through, whatever runs.
+    /// Documents that decide what is allowed, independent of the running state.
     pub const DECISIVE: [Self; 4] = [
         Self::Policies,
         Self::Exceptions,
@@ -219,7 +219,7 @@ pub struct Picture {
     pub policies: Arc<PolicySet>,
     /// Runs and migrations.
     pub runs: Arc<Facts>,
-    /// What was let through.
+    /// What was allowed.
     pub decisions: Vec<DecisionSpec>,
 }
 
@@ -377,7 +377,8 @@ impl WatchCache {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            // Anyone who deletes it wants to start again. What runs is remembered again.
+            // Anyone who deletes it wants to start again. The running releases are remembered
+            // again.
             state.stored.remove(of);
             state.remember(of, None);
             self.touch(of);
@@ -621,7 +622,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// `namespace/name` of each run that is under way.
+    /// `namespace/name` of each run that is in progress.
     #[must_use]
     pub fn runs_under_way(&self) -> BTreeSet<String> {
         self.read()
@@ -1148,7 +1149,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     #[test]
-    fn what_a_new_listing_does_not_show_is_gone() {
+    fn what_a_new_listing_does_not_show_was_deleted() {
         let store = WatchCache::new("guard");
         store.begin(Watched::Deployments);
         store.put(
@@ -1173,7 +1174,7 @@ mod tests {
         assert_eq!(
             store.picture("n").view.place.snapshot.releases.len(),
             1,
-            "a listing under way takes nothing away"
+            "a listing in progress takes nothing away"
         );
         store.finish(Watched::Deployments);
         assert!(store.picture("n").view.place.snapshot.releases.is_empty());
@@ -1324,7 +1325,7 @@ mod tests {
         assert!(store.unstored().is_empty() && Arc::ptr_eq(&own(), &stored()));
         assert!(
             store.take_changed().contains("n"),
-            "what is stored is compared with what runs"
+            "stored objects are compared with the running state"
         );
         store.delete(Watched::ConfigMaps, "guard", &memory_name("n"));
         assert!(store.memory("n").is_empty() && store.unstored().is_empty());

@@ -30,8 +30,8 @@ const LOGS: [&str; 3] = ["kube-apiserver", "containerd", "kubelet"];
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NodeOptions {
     /// Whether network policies are enforced, by the firewall of kube-router. Connections that no
-    /// policy allows are refused. What processes of the node itself send is always let
-    /// through, as everywhere.
+    /// policy allows are refused. What processes of the node itself send is always allowed, as
+    /// everywhere.
     pub network_policies: bool,
 }
 

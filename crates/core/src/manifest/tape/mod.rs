@@ -351,7 +351,7 @@ mod tests {
     #[case("tru")]
     #[case("trUe")]
     #[case("nul")]
-    fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
+    fn different_looking_texts_are_read_by_serde(#[case] text: &str) {
         assert!(Tape::read(text).is_none());
     }
 

@@ -168,7 +168,7 @@ impl Check<'_> {
         }
     }
 
-    /// The rows of a table, each read by itself, so that one wrong row hides no other.
+    /// The rows of a table, each read separately, so that one wrong row does not hide others.
     fn rows<T: DeserializeOwned>(&mut self, table: &str, node: &Tree<'_>) -> Vec<At<T>> {
         if node.is_null() {
             return Vec::new();

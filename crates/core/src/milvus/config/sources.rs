@@ -34,7 +34,7 @@ const FILES: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 /// (milvus-operator `pkg/controllers/deployment_updater.go`).
 const OPERATOR_FOLDER: &str = "operator";
 
-/// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36
+/// The first version that reads `default.yaml` and `user.yaml` directly; charts 3.3.2 to 4.1.36
 /// merge them into `milvus.yaml` for older ones with an init container (milvus-helm README, chart
 /// 4.2.0).
 const READS_ALL_FILES: Version = Version::new(2, 4, 0);
@@ -401,7 +401,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has one of its own.
+    /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has another one.
     fn of(container: &Container) -> Self {
         let [official, bitnami] = CONFIGURATION_FOLDERS;
         let is_mounted = |folder: &str| {

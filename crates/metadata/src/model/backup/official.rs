@@ -1,7 +1,7 @@
 //! The form of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no
 //! checksum.
 //!
-//! The official reader believes whatever it gets. Here the number of entries must be the announced
+//! The official reader trusts any input. Here the number of entries must be the announced
 //! one, no key may occur twice, and nothing may follow.
 
 use std::io::{Read, Write};

@@ -319,7 +319,7 @@ fn what_is_not_understood_stops_everything(
 }
 
 #[test]
-fn keys_beside_the_areas_are_nobodys() {
+fn keys_outside_of_the_areas_are_ignored() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     for key in [

@@ -33,7 +33,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         ));
     }
     remove(cx).await?;
-    // Whatever an earlier attempt of the tool left is not a state to begin from.
+    // The remains of an earlier attempt of the tool are not a valid starting state.
     migrate::undo(cx).await?;
     let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &data.home);
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &data.home);
