@@ -138,7 +138,7 @@ pub(super) struct Args {
     )]
     webhook_configuration: String,
 
-    /// ClusterRole that owns them: if it is deleted, they are deleted too
+    /// Cluster role that owns them: if it is deleted, they are deleted too
     #[arg(long, value_name = "NAME", help_heading = "Registration")]
     webhook_owner: Option<String>,
 

@@ -1,4 +1,4 @@
-//! Reports for people. Each ends with how the data stands and the next command.
+//! Reports for people. Each ends with state of the data and the next command.
 
 use milvus_guard_core::{evidence::MetadataState, text::plain};
 use milvus_guard_metadata::executor::{
