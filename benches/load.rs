@@ -45,7 +45,7 @@ const CONNECTIONS: usize = 16;
 /// Samples of each server; they take turns, so that a busy machine harms both alike.
 const SAMPLES: usize = 5;
 
-/// A server in a process of its own.
+/// A server in a separate process.
 struct Target {
     child: Child,
     url: String,

@@ -31,7 +31,7 @@ use tokio::runtime::Runtime;
 
 /// Records of each collection.
 const SEGMENTS: usize = 10_000;
-/// Transactions under way at once, as the migration has.
+/// Transactions in progress at once, as the migration has.
 const IN_FLIGHT: usize = 8;
 /// Rounds of the three; the middle one counts.
 const ROUNDS: usize = 3;

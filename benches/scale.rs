@@ -200,7 +200,7 @@ async fn create_running(client: &Client) {
     }
 }
 
-/// A release of two components, with an etcd of its own; a change of one of them.
+/// A release of two components, with a separate etcd; a change of one of them.
 async fn create_team(client: &Client, team: usize) -> Vec<u8> {
     let namespace = format!("team-{team}");
     create_namespace(client, &namespace).await;

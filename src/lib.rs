@@ -1,7 +1,7 @@
 //! # milvus-guard
 //!
 //! Prevents unsafe upgrades of Milvus on Kubernetes. This package is the program: [`cli`] has one
-//! file for each verb. What it does stands in five crates, which know each other in one direction
+//! file for each verb. What it does is in five crates, which know each other in one direction
 //! only:
 //!
 //! ```text

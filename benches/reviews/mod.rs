@@ -70,8 +70,8 @@ pub fn running() -> Vec<Value> {
     all
 }
 
-/// Writes what runs to a file for `--before`: the cache of a guard holds the very Deployment that
-/// changes.
+/// Writes the running state to a file for `--before`: the cache of a guard holds the very
+/// Deployment that changes.
 pub fn write_running(path: &Path) {
     fs::write(
         path,
@@ -98,7 +98,7 @@ fn changed(from: &str, to: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Helm's next revision: the manifest that runs, and objects beside it, up to a megabyte of JSON.
+/// Helm's next revision: the manifest that runs, and objects next to it, up to a megabyte of JSON.
 pub fn release() -> Vec<u8> {
     let mut manifest = fs::read_to_string(RUNNING).unwrap();
     let one = manifest.len();

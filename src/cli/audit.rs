@@ -31,15 +31,15 @@ Examples:
   milvus-guard audit --all-namespaces --format json
   milvus-guard audit --before running.yaml
 
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage, or a file that is \
-                        unreadable or holds no Milvus,
-3 no verdict could be formed: no cluster, no permission, or no Milvus in the namespace.")]
+Exit codes: 0 no finding at or above --fail-on, 1 at least one, 2 wrong usage, or a \
+                        file that is unreadable or does not contain Milvus,
+3 no verdict possible: no cluster, no permission, or no Milvus in the namespace.")]
 pub(super) struct Args {
     /// Current state: a file, a folder, - or live
     #[arg(long, value_name = "IN", default_value = "live")]
     before: Source,
 
-    /// Judge only the Milvus release of this name
+    /// Check only the Milvus release with this name
     #[arg(short, long, value_name = "NAME")]
     instance: Option<String>,
 
@@ -52,7 +52,7 @@ pub(super) struct Args {
     )]
     namespace: Option<String>,
 
-    /// Every namespace that this account may read
+    /// All namespaces that this account may read
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
@@ -64,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
 
-    /// Leave out the policies and exceptions of the cluster
+    /// Ignore the policies and exceptions of the cluster
     #[arg(long)]
     no_cluster_policy: bool,
 
@@ -72,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 
-    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
+    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result)
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     show: Show,
 
@@ -87,7 +87,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     if matches!(args.before, Source::Version(_)) {
         return Err(Failure::usage(
-            "audit judges what runs: a file, a folder, - or live",
+            "audit checks the current state: a file, a folder, - or live",
         ));
     }
     let runtime = gather::runtime()?;
@@ -236,7 +236,7 @@ impl Nothing {
                 format!("{place}: no workload runs Milvus; found: {others}\nnext: {next}")
             }
             (_, None) => {
-                format!("{place}: nothing is there, so no workload runs Milvus\nnext: {next}")
+                format!("{place}: it is empty, so no workload runs Milvus\nnext: {next}")
             }
         }
     }
@@ -308,7 +308,7 @@ mod tests {
             &["live, namespace x at https://c"],
         );
         assert!(
-            empty.contains("nothing is there") && empty.contains("next: "),
+            empty.contains("it is empty") && empty.contains("next: "),
             "{empty}"
         );
         let everywhere = message(&["-A"], &[without_milvus(), Snapshot::default()], &[]);

@@ -55,11 +55,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOST", value_parser = host, default_values = NAMES)]
     name: Vec<String>,
 
-    /// Days that the certificate is valid
+    /// Validity of the certificate in days
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
     days: i64,
 
-    /// Overwrite files that exist
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }

@@ -16,12 +16,12 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), \
-                        live (what runs) or,
-for --after, version:2.5.12 (what runs with the Milvus images moved). Without --before the change \
+                        live (the running release) or,
+for --after, version:2.5.12 (the running release with other Milvus images). Without --before the change \
                         is an installation.
-A file for kubectl apply is a part: it is laid over what runs. The report says how an input was \
-                        understood;
---whole and --part say otherwise (see docs/inputs.md).
+A file for kubectl apply is a part: it is merged into the running release. The report says how an input \
+                        was understood;
+--whole and --part override that (see docs/inputs.md).
 
 Examples:
   helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check \
@@ -29,8 +29,8 @@ Examples:
   milvus-guard check -i my-release -n milvus -t 2.5.27
   milvus-guard check --before running.yaml --after wanted.yaml --format markdown
 
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no \
-                        verdict could be formed.")]
+Exit codes: 0 no finding at or above --fail-on, 1 at least one, 2 wrong usage or unreadable \
+                        input, 3 no verdict possible.")]
 pub(super) struct Args {
     /// Current state
     #[arg(long, value_name = "IN")]
@@ -45,25 +45,25 @@ pub(super) struct Args {
     )]
     after: Option<Source>,
 
-    /// Judge only the Milvus release of this name; RELEASE/ALIAS where an umbrella chart holds
+    /// Check only the Milvus release with this name; RELEASE/ALIAS if an umbrella chart contains
     /// several
     #[arg(short, long, value_name = "NAME")]
     instance: Option<String>,
 
-    /// Namespace of the release, also of objects that name none; objects of other namespaces are
-    /// left out [default: of the kubeconfig's context; files: all]
+    /// Namespace of the release, and of objects without a namespace; objects in other namespaces
+    /// are ignored [default: of the kubeconfig's context; files: all]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Judge what runs (or --before) against the same manifests at this version
+    /// Check the running release (or --before) against the same manifests at this version
     #[arg(short, long, value_name = "VERSION", value_parser = version)]
     target_version: Option<Build>,
 
     #[command(flatten)]
     extent: ExtentArgs,
 
-    /// The change goes back to an earlier revision (helm rollback): only rules that guard data
-    /// judge it
+    /// The change is a rollback to an earlier revision (helm rollback): only rules that guard
+    /// data apply
     #[arg(long)]
     rollback: bool,
 
@@ -77,13 +77,13 @@ pub(super) struct Args {
 /// Whether what is wanted is a whole release.
 #[derive(Debug, ClapArgs)]
 struct ExtentArgs {
-    /// The desired state is the whole release: what it lacks is to be removed [default: seen from
+    /// The desired state is the whole release: missing objects are removed [default: detected from
     /// the input]
     #[arg(long, conflicts_with_all = ["part", "target_version"])]
     whole: bool,
 
-    /// The desired state is a part, as for kubectl apply: what it lacks stays as it is [default:
-    /// seen from the input]
+    /// The desired state is a part, as for kubectl apply: missing objects stay unchanged [default:
+    /// detected from the input]
     #[arg(long, requires = "before", conflicts_with = "target_version")]
     part: bool,
 }
@@ -132,8 +132,8 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     }
 }
 
-/// Which inputs the flags mean: `-t` is short for what runs (or `--before`) against the same at a
-/// version.
+/// Which inputs the flags mean: `-t` is short for the running state (or `--before`) against the
+/// same at a version.
 fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
     match (&args.after, &args.target_version) {
         (Some(after), _) => {

@@ -28,8 +28,9 @@ impl Consent {
             return Ok(Self::Ask);
         }
         Err(Failure::usage(format!(
-            "{verb} changes the cluster, and there is no terminal to ask at. Nothing was changed. \
-             Next: the same command with --dry-run shows the plan, with --yes it carries it out"
+            "{verb} changes the cluster, and cannot ask for confirmation without a terminal. \
+             Nothing was changed. Next: the same command with --dry-run shows the plan, with --yes \
+             it carries it out"
         )))
     }
 }

@@ -35,8 +35,8 @@ pub(in crate::cli) struct EtcdLogin {
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process
-    /// listings
+    /// Password of that user; prefer the environment variable, because arguments are visible in
+    /// process listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -114,8 +114,8 @@ pub(in crate::cli) struct MilvusLogin {
     )]
     milvus_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process
-    /// listings
+    /// Password of that user; prefer the environment variable, because arguments are visible in
+    /// process listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -222,7 +222,7 @@ fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     ))
 }
 
-/// What stands in a file, without the end of its line. Failures name the file, and `what` before
+/// The content of a file, without the end of its line. Failures name the file, and `what` before
 /// it.
 pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
     let failed =

@@ -38,7 +38,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the tables: how many rows each has, of which day they are, and what own files change
+    /// List the tables: the number of rows, their date, and the changes by your own files
     List {
         /// Rows that add to or override the built-in data; may be repeated
         #[arg(long, value_name = "FILE")]
@@ -48,7 +48,7 @@ enum Action {
         #[arg(long, value_enum, default_value_t = DataFormat::Text)]
         format: DataFormat,
     },
-    /// Show a table, a row, or everything that is known about a release or a chart
+    /// Show a table, a row, or all data about a release or a chart
     #[command(after_help = "\
 Examples:
   milvus-guard data show releases              (a table; `data list` names them)
@@ -57,7 +57,7 @@ Examples:
   milvus-guard data show path 2.4.24 2.6.24    (the rows that decide this step)
   milvus-guard data show 2.5-to-2.6            (a row by its id)
 
-Exit codes: 0 found, 1 nothing of that name is known, 2 wrong usage or unreadable input.")]
+Exit codes: 0 found, 1 not found, 2 wrong usage or unreadable input.")]
     Show {
         /// Name of a table, id of a row, version of a release or chart; or one of table, row,
         /// release, chart, path before it
@@ -72,11 +72,11 @@ Exit codes: 0 found, 1 nothing of that name is known, 2 wrong usage or unreadabl
         #[arg(long, value_enum, default_value_t = DataFormat::Text)]
         format: DataFormat,
     },
-    /// Check files of own rows
+    /// Check files with your own rows
     #[command(after_help = "\
-Exit codes: 0 every row is good, 1 a row is wrong, 2 a file cannot be read or is not YAML.")]
+Exit codes: 0 every row is valid, 1 a row is wrong, 2 a file cannot be read or is not YAML.")]
     Validate {
-        /// Files with own rows
+        /// Files with your own rows
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
 
@@ -92,7 +92,7 @@ enum DataFormat {
     Text,
     /// For programs
     Json,
-    /// For programs, and for files of own rows
+    /// For programs, and for your own files
     Yaml,
 }
 
@@ -288,10 +288,10 @@ fn unknown(what: &[String], catalogue: &Catalogue) -> String {
     let near = if near.is_empty() {
         "`milvus-guard data list` names the tables".into()
     } else {
-        format!("near it: {}", near.join(", "))
+        format!("similar: {}", near.join(", "))
     };
     format!(
-        "the data has nothing called '{}' ({near})",
+        "the data does not contain '{}' ({near})",
         plain(&what.join(" "))
     )
 }
@@ -441,7 +441,7 @@ fn flaws_text(entries: &[FlawEntry], files: usize) -> String {
     }
     let files_word = if files == 1 { "file" } else { "files" };
     let _ = match entries.len() {
-        0 => writeln!(out, "{files} {files_word}, every row is good"),
+        0 => writeln!(out, "{files} {files_word}, every row is valid"),
         1 => writeln!(out, "{files} {files_word}, 1 error"),
         errors => writeln!(out, "{files} {files_word}, {errors} errors"),
     };

@@ -1,4 +1,4 @@
-//! Inputs as the command line names them: files, what runs, Helm's storage, a version.
+//! Inputs as the command line names them: files, the running state, Helm's storage, a version.
 
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
@@ -37,7 +37,7 @@ pub(super) enum Source {
     File(String),
     /// A revision in Helm's storage.
     Revision { name: String, revision: Option<u64> },
-    /// What runs.
+    /// The running state.
     Live,
     /// What is before, at another version.
     Version(Build),
@@ -134,7 +134,7 @@ pub(super) struct EtcdArgs {
     )]
     endpoints: Vec<String>,
 
-    /// Root path of Milvus in etcd [default: what the running configuration says, else by-dev]
+    /// Root path of Milvus in etcd [default: from the running configuration, else by-dev]
     #[arg(
         long,
         value_name = "PATH",
@@ -163,8 +163,8 @@ pub(super) struct EtcdArgs {
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; in the environment, because arguments are visible in process
-    /// listings
+    /// Password of that user; prefer the environment variable, because arguments are visible in
+    /// process listings
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -241,13 +241,13 @@ impl EtcdArgs {
                 }
                 let count = milvus_guard_core::text::count(settings.len(), "setting");
                 entry.read.push(format!(
-                    "{count} that Milvus keeps under {}/config",
+                    "{count} that Milvus stores under {}/config",
                     endpoint.root_path
                 ));
             }
             Err(reason) => entry
                 .not_read
-                .push(format!("the settings that Milvus keeps in etcd: {reason}")),
+                .push(format!("the settings that Milvus stores in etcd: {reason}")),
         }
         Some(entry)
     }
@@ -287,7 +287,7 @@ pub(super) struct Gathered {
     pub(super) inputs: Vec<InputEntry>,
 }
 
-/// Reads both sides and whatever the cluster adds.
+/// Reads both sides and adds the facts of the cluster.
 pub(super) struct Gatherer<'a> {
     pub(super) runtime: &'a Runtime,
     pub(super) cluster: &'a ClusterArgs,
@@ -366,11 +366,11 @@ impl Gatherer<'_> {
         Ok(gathered)
     }
 
-    /// What runs, with Milvus' images at another version.
+    /// The running state, with Milvus' images at another version.
     fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
-                "version: needs something that runs: give --before, or -i and -n of a release in \
+                "version: needs a running release: give --before, or -i and -n of a release in \
                  the cluster",
             ));
         };
@@ -391,7 +391,7 @@ impl Gatherer<'_> {
         })
     }
 
-    /// What runs, for verbs that need nothing else.
+    /// The running state, for verbs that need nothing else.
     pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
         self.state(
             source,
@@ -402,7 +402,7 @@ impl Gatherer<'_> {
         )
     }
 
-    /// What runs, with the facts about it and what was read.
+    /// The running state, with the facts about it and what was read.
     pub(super) fn state(
         &self,
         source: &Source,
@@ -483,7 +483,7 @@ impl Gatherer<'_> {
         {
             let all = &loaded.snapshot.releases;
             return Failure::usage(format!(
-                "{input} holds no Milvus release '{instance}'. It holds: {}",
+                "{input} does not contain a Milvus release '{instance}'. It contains: {}",
                 choices(all)
             ));
         }
@@ -499,12 +499,12 @@ impl Gatherer<'_> {
                 .collect();
             let more = more(content.left_out.len());
             return Failure::usage(format!(
-                "{input} holds nothing in namespace {namespace}. It holds: {}{more}",
+                "{input} does not contain objects in namespace {namespace}. It contains: {}{more}",
                 all.join(", ")
             ));
         }
         let mut message = format!(
-            "{input} holds no Milvus: no workload runs 'milvus run', or has a Milvus image"
+            "{input} does not contain Milvus: no workload runs 'milvus run' or has a Milvus image"
         );
         if !content.objects.is_empty() {
             let objects: Vec<String> = content
@@ -513,7 +513,7 @@ impl Gatherer<'_> {
                 .map(|meta| meta.object.to_string())
                 .collect();
             message.push_str(&format!(
-                ". It holds: {}{}",
+                ". It contains: {}{}",
                 objects.join(", "),
                 more(content.objects.len())
             ));
@@ -597,7 +597,7 @@ impl Gatherer<'_> {
             Source::Live => self.live(role, &keep, gathered),
             Source::Revision { name, revision } => self.revision(role, name, *revision),
             Source::Version(_) => Err(Failure::usage(
-                "version: can only be what is wanted (--after)",
+                "version: is for the desired state only (--after)",
             )),
         }
     }

@@ -30,7 +30,7 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
 
-    /// Leave out the policies and exceptions of the cluster
+    /// Ignore the policies and exceptions of the cluster
     #[arg(long)]
     no_cluster_policy: bool,
 
@@ -42,7 +42,7 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     pub(super) fail_on: FailOn,
 
-    /// How much text and SARIF show (GitHub makes an alert of every SARIF result)
+    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result)
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     pub(super) show: Show,
 
@@ -50,7 +50,7 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_name = "FORMAT[=FILE]")]
     pub(super) format: Vec<Output>,
 
-    /// The time of the judgement, for exceptions (RFC 3339) [default: now]
+    /// The time of the check, for exceptions (RFC 3339) [default: now]
     #[arg(long, value_name = "TIME", hide_short_help = true)]
     now: Option<Timestamp>,
 

@@ -37,9 +37,9 @@ use names::Name;
 #[derive(Debug, Parser)]
 #[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
 #[command(after_help = "\
-Exit codes of what judges: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or \
-                        unreadable
-input, 3 no verdict could be formed. Of what changes something: 0 done, 1 refused and nothing \
+Exit codes of checks: 0 no finding at or above --fail-on, 1 at least one, 2 wrong \
+                        usage or unreadable
+input, 3 no verdict possible. Exit codes of changes: 0 done, 1 refused and nothing \
                         changed,
 2 wrong usage, 3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub struct Cli {
@@ -77,11 +77,11 @@ enum Verb {
     Policy(policy::Args),
     /// Make a certificate for local development
     Certs(certs::Args),
-    /// Judge what already runs
+    /// Check the running releases
     Audit(Box<audit::Args>),
     /// Migrate the metadata of Milvus 2.1 to 2.2 in etcd, or back
     Meta(meta::Args),
-    /// Bring Milvus 2.1 to 2.2, metadata included: stop, back up, migrate, verify, start
+    /// Upgrade Milvus 2.1 to 2.2 with its metadata: stop, back up, migrate, verify, start
     Migrate(Box<migrate::Args>),
     /// Show where a run is, what it waits for and since when, and who holds the lock
     Status(status::Args),
@@ -93,7 +93,7 @@ enum Verb {
     Serve(Box<serve::Args>),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
     #[command(after_help = "\
-The chart charts/milvus-guard brings the same definitions. Without it:
+The chart charts/milvus-guard contains the same definitions. Without it:
   milvus-guard crds | kubectl apply --server-side -f -")]
     Crds,
     /// Print shell completions

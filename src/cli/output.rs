@@ -21,7 +21,7 @@ pub enum ColorChoice {
     Never,
 }
 
-/// The terminal, or what stands in its place.
+/// The terminal, or what replaces it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
     color: bool,

@@ -26,17 +26,17 @@ use super::{
 #[command(after_help = "\
 Examples:
   milvus-guard plan --from 2.1.4 --to 2.5              (its recommended release)
-  milvus-guard plan -i my-release -n milvus --to 2.6.24        (what runs is read from the cluster)
+  milvus-guard plan -i my-release -n milvus --to 2.6.24        (reads the current version from the cluster)
   milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
 
-Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster \
-                        could not be asked.")]
+Exit codes: 0 a path exists, 1 no path exists, 2 wrong usage or unreadable input, 3 the cluster could \
+                        not be read.")]
 pub(super) struct Args {
-    /// Version that runs [default: read from --before or the cluster]
+    /// Current version [default: read from --before or the cluster]
     #[arg(long, value_name = "VERSION", value_parser = version)]
     from: Option<Build>,
 
-    /// Version to move to: a release (2.5.27), a line (2.5: its recommended release) or latest
+    /// Target version: a release (2.5.27), a line (2.5: its recommended release) or latest
     #[arg(long, short = 't', value_name = "VERSION")]
     to: Wanted,
 
@@ -52,11 +52,11 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Standalone or cluster [default: as it runs, else cluster]
+    /// Standalone or cluster [default: as running, else cluster]
     #[arg(long, value_enum)]
     topology: Option<TopologyArg>,
 
-    /// Layout of the coordinators [default: as they run, else as the version's chart has them]
+    /// Layout of the coordinators [default: as running, else as in the version's chart]
     #[arg(long, value_enum)]
     coordinators: Option<CoordinatorsArg>,
 

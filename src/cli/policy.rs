@@ -47,28 +47,27 @@ enum PolicyAction {
         #[arg(long, value_enum, default_value_t = LintFormat::Text)]
         format: LintFormat,
 
-        /// From which severity on to end with exit code 1
+        /// Exit with code 1 at this severity or worse
         #[arg(long, value_enum, default_value_t = LintFailOn::Error)]
         fail_on: LintFailOn,
 
-        /// The time to judge exceptions by (RFC 3339) [default: now]
+        /// The time at which to check exceptions (RFC 3339) [default: now]
         #[arg(long, value_name = "TIME", hide_short_help = true)]
         now: Option<Timestamp>,
     },
-    /// Put policies under test: judge each case of a folder and compare with its expectation
+    /// Test policies: check each case in a folder and compare the result with its expectation
     #[command(after_help = "\
-A case is a folder with expect.yaml and, beside it, before.yaml (or before/), after.yaml (or \
-                            after/) and facts.yaml as
-needed. expect.yaml:
+A case is a folder with expect.yaml, and with before.yaml (or before/), after.yaml (or after/) \
+                            and facts.yaml as needed. expect.yaml:
 
   verdict: deny                  # deny, warn or allow
   findings:                      # each must be found
     - {rule: MG201, action: deny}
   absent: [MG101]                # none of these may be found
   now: 2026-05-01T12:00:00Z      # the time, for exceptions
-  after: version:2.5.27          # instead of after.yaml: what runs with the images moved
+  after: version:2.5.27          # instead of after.yaml: the state before with other images
 
-Exit codes: 0 all cases as expected, 1 some not, 2 wrong usage or unreadable input.")]
+Exit codes: 0 all cases as expected, 1 at least one differs, 2 wrong usage or unreadable input.")]
     Test {
         /// Folders of cases
         #[arg(required = true, value_name = "DIR")]
@@ -205,7 +204,7 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
                 })
                 .collect();
             out += &format!(
-                "{} documents in order, {errors} errors, {warnings} warnings\n",
+                "{} documents checked: {errors} errors, {warnings} warnings\n",
                 all.len()
             );
             out
@@ -402,7 +401,7 @@ fn judge_case(
         Some(Source::File(name)) => Some(folder.join(name)),
         Some(_) => {
             return Err(Failure::usage(format!(
-                "{}: a case cannot ask a cluster",
+                "{}: a case cannot read a cluster",
                 folder.display()
             )));
         }
@@ -419,7 +418,7 @@ fn judge_case(
         .map(|(loaded, _)| loaded.content.patches())
         .unwrap_or_default();
     let holds_milvus = |snapshot: &Snapshot, path: &Path| {
-        let no_milvus = || Failure::usage(format!("{} holds no Milvus", path.display()));
+        let no_milvus = || Failure::usage(format!("{} does not contain Milvus", path.display()));
         snapshot.releases.first().map(|_| ()).ok_or_else(no_milvus)
     };
     let running = expectation
@@ -536,7 +535,7 @@ fn differences(expectation: &Expectation, judgement: &Judgement) -> Vec<String> 
                 })
                 .collect();
             let seen = if seen.is_empty() {
-                "nothing of this rule".to_owned()
+                "no finding of this rule".to_owned()
             } else {
                 seen.join("; ")
             };

@@ -21,13 +21,13 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List every rule
+    /// List all rules
     List {
         /// How to print the list
         #[arg(long, value_enum, default_value_t = ListFormat::Text)]
         format: ListFormat,
     },
-    /// Explain one rule: what it looks at, why, and what to do
+    /// Explain one rule: what it checks, why, and what to do
     Explain {
         /// Id or name, such as MG101 or message-queue-changed
         rule: String,
@@ -79,7 +79,7 @@ fn json(value: &impl serde::Serialize) -> String {
 
 fn unknown(rule: &str) -> String {
     let near = rules::nearest(rule).map_or(String::new(), |near| format!("; did you mean {near}?"));
-    format!("there is no rule '{rule}'{near} (milvus-guard rules list shows all)")
+    format!("rule '{rule}' does not exist{near} (milvus-guard rules list shows all)")
 }
 
 fn list() -> String {
@@ -128,7 +128,7 @@ fn explain(rule: &Rule, style: &Style) -> String {
         ))
     );
     for (title, text) in [
-        ("What it looks at", rule.what),
+        ("What it checks", rule.what),
         ("Why it matters", rule.why),
         ("Example", rule.example),
         ("What to do", rule.fix),

@@ -29,7 +29,7 @@ use super::{
 pub(super) enum OnFailure {
     /// Stop and report the current state
     Stop,
-    /// Take everything back at once
+    /// Roll back immediately
     Rollback,
 }
 
@@ -79,9 +79,8 @@ pub(super) struct JobArgs {
     )]
     pub(super) image: Option<String>,
 
-    /// Service account of the Job, with the rights that docs/migrate.md or docs/upgrade.md lists
-    /// [default: the guard's account for jobs, else one that is made for the run; its rights
-    /// are granted for the run]
+    /// Service account of the Job, with the permissions in docs/migrate.md or docs/upgrade.md
+    /// [default: the guard's account for jobs, else a new one; permissions are granted for the run]
     #[arg(
         id = "job_service_account",
         long = "job-service-account",
@@ -95,8 +94,7 @@ pub(super) struct JobArgs {
     #[arg(long, value_name = "FILE", help_heading = "Job")]
     job_overrides: Option<PathBuf>,
 
-    /// Namespace in which the run lives [default: the guard's where it is installed, else the
-    /// release's]
+    /// Namespace of the run [default: the guard's namespace if it is installed, else the release's]
     #[arg(long, value_name = "NAMESPACE", help_heading = "Job")]
     pub(super) run_namespace: Option<String>,
 
@@ -183,7 +181,7 @@ pub(super) fn run<T>(
             .await
             .map_err(Failure::no_verdict)?;
         let halting = Halting::on_signals()
-            .map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
+            .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
         let history = History::default();
         let own: Box<dyn Listener> = Box::new(history.clone());
         let reporter = Reporter::new(display(progress, screen).into_iter().chain([own]).collect());
@@ -205,7 +203,7 @@ pub(super) fn look<T>(
             .await
             .map_err(Failure::no_verdict)?;
         let halting = Halting::on_signals()
-            .map_err(|error| Failure::no_verdict(format!("cannot listen to signals: {error}")))?;
+            .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
         Ok(work(Link::for_reading(cluster, Reporter::default(), halting)).await)
     });
     // A question that is not answered must not keep the process.

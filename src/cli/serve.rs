@@ -50,14 +50,13 @@ const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md says what the gates \
-                        do.
+In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md describes the gates.
 To try the webhook without a cluster:
   milvus-guard serve --no-cluster --tls-self-signed \\
     --listen 127.0.0.1:8443 --before running.yaml
 
-Exit codes: 0 told to stop, 2 wrong usage or unreadable input, 3 no cluster, no certificate or no \
-                        port.")]
+Exit codes: 0 stopped by a signal, 2 wrong usage or unreadable input, 3 no cluster, no certificate or \
+                        no port.")]
 pub(super) struct Args {
     /// Address of the webhook (TLS); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]
@@ -67,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
     metrics_listen: SocketAddr,
 
-    /// Certificate chain (PEM); followed when the file changes
+    /// Certificate chain (PEM); reloaded on changes
     #[arg(
         long,
         value_name = "FILE",
@@ -121,7 +120,7 @@ pub(super) struct Args {
     service_name: String,
 
     /// Template of the webhook configurations (YAML), which the leading replica registers;
-    /// followed when it changes
+    /// reloaded on changes
     #[arg(
         long,
         value_name = "FILE",
@@ -139,12 +138,12 @@ pub(super) struct Args {
     )]
     webhook_configuration: String,
 
-    /// Cluster role whose removal removes them
+    /// Cluster role that owns them: if it is deleted, they are deleted too
     #[arg(long, value_name = "NAME", help_heading = "Registration")]
     webhook_owner: Option<String>,
 
-    /// Authority that API servers are to trust (PEM), for a certificate that the guard does not
-    /// make; followed when it changes
+    /// Authority that API servers must trust (PEM), for a certificate that the guard does not make;
+    /// reloaded on changes
     #[arg(
         long,
         value_name = "FILE",
@@ -178,7 +177,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", help_heading = "Certificate")]
     client_ca_file: Option<PathBuf>,
 
-    /// Name that such a client's certificate must bear
+    /// Name that the client's certificate must have
     #[arg(
         long,
         value_name = "NAME",
@@ -205,15 +204,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "milvus-guard-job")]
     job_service_account: String,
 
-    /// What becomes of a Helm release that cannot be judged
+    /// What to do with a Helm release that cannot be checked
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Ignore)]
     release_gate_failure_policy: FailurePolicy,
 
-    /// What becomes of an object that cannot be judged
+    /// What to do with an object that cannot be checked
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
     workload_gate_failure_policy: FailurePolicy,
 
-    /// Time between two audits of what runs; 0 for none
+    /// Time between two audits of the running releases; 0 for none
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     audit_interval: Duration,
 
@@ -221,7 +220,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay: Duration,
 
-    /// How long reviews that are under way may take after that
+    /// How long to wait after that for reviews in progress
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     drain_timeout: Duration,
 
@@ -260,8 +259,8 @@ pub(super) struct Args {
     )]
     policy: Vec<PathBuf>,
 
-    /// Rows that add to or override the built-in data, a file or a folder, followed when they
-    /// change; may be repeated
+    /// File or folder with rows that add to or override the built-in data; reloaded on changes; may
+    /// be repeated
     #[arg(long, value_name = "FILE|DIR")]
     data: Vec<PathBuf>,
 
@@ -526,11 +525,11 @@ async fn certificate(
 ) -> Result<(), Failure> {
     let log = |event: Reload| match event {
         Reload::Loaded { not_after, .. } => {
-            tracing::info!(%not_after, "a new certificate is served");
+            tracing::info!(%not_after, "a new certificate is in use");
         }
         Reload::Kept { reason } => tracing::warn!(
             reason,
-            "a new certificate cannot be used; the one before is kept"
+            "a new certificate cannot be used; the previous one is kept"
         ),
         Reload::Stepped(step) => tracing::info!(?step, "certificate rotation advanced"),
     };

@@ -36,10 +36,10 @@ const LOOK: Duration = Duration::from_secs(1);
 Examples:
   milvus-guard status                                    (every run that may be read)
   milvus-guard status -i my-release -n milvus
-  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs a \
-                        person)
+  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs an \
+                        operator)
 
-Exit codes: 0 the run is done, or there is none; 3 it is under way, needs a person, or has stopped \
+Exit codes: 0 the run is done, or no run exists; 3 it is in progress, needs an operator, or has stopped \
                         and can be resumed; 4 it was rolled back; 2 wrong usage.")]
 pub(super) struct Args {
     /// Release [default: every run in all namespaces that may be read]
@@ -54,7 +54,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// Wait until the run has ended, or needs a person
+    /// Wait until the run has ended, or needs an operator
     #[arg(long, requires = "instance")]
     wait: bool,
 
@@ -62,7 +62,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     format: FormatArg,
 
-    /// Namespace in which runs live [default: the guard's where it is installed, else the
+    /// Namespace of the runs [default: the guard's namespace if it is installed, else the
     /// release's]
     #[arg(long, value_name = "NAMESPACE")]
     run_namespace: Option<String>,
@@ -234,7 +234,7 @@ fn line(listed: &Listed) -> String {
             run.status.phase.name()
         ),
         Listed::Unread { name, reason } => {
-            format!("{name}: it cannot be read ({reason}); it may be under way\n")
+            format!("{name}: it cannot be read ({reason}); it may be in progress\n")
         }
     }
 }
@@ -255,7 +255,7 @@ const fn exit(phase: RunPhase) -> Exit {
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
     match args.format {
         FormatArg::Text => print(&format!(
-            "no run of {} in namespace {}: nothing is under way\n",
+            "no run of {} in namespace {}\n",
             of.name, of.namespace
         ))?,
         FormatArg::Json => {
@@ -289,7 +289,7 @@ async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<Hol
     }))
 }
 
-/// What runs of the release; `None` if that may not be read.
+/// The running workloads of the release; `None` if they may not be read.
 async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
     let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else {
         return Vec::new();
@@ -326,7 +326,7 @@ async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
 
 fn unread(error: StoreError) -> Failure {
     match error {
-        StoreError::Api(ApiError::NotFound { .. }) => Failure::no_verdict("the run is gone"),
+        StoreError::Api(ApiError::NotFound { .. }) => Failure::no_verdict("the run was deleted"),
         other => Failure::no_verdict(other),
     }
 }

@@ -7,7 +7,7 @@ use flate2::{Compression, write::GzEncoder};
 use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
-/// What runs where these are sent.
+/// The release to which these are sent.
 pub const RUNNING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/examples/demo/1-skipped-migration/before.yaml"
@@ -45,7 +45,7 @@ pub fn of_every_kind() -> Vec<Bomb> {
     [
         manifests(),
         anchors_and_scalars(),
-        beside_the_manifest(),
+        outside_of_the_manifest(),
         settings(),
         objects(),
     ]
@@ -82,7 +82,7 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Text of a record, some of it many times: each part is a gzip member of its own, so that packing
+/// Text of a record, some of it many times: each part is a separate gzip member, so that packing
 /// it takes no time.
 fn packed_parts(parts: &[(&str, usize)]) -> Vec<u8> {
     let mut all = Vec::new();
@@ -114,7 +114,7 @@ pub fn release(packed: &[u8]) -> Vec<u8> {
     )
 }
 
-/// The same, given all that stands in the record beside its name, in parts.
+/// The same, given all that is in the record in addition to its name, in parts.
 pub fn record(parts: &[(&str, usize)]) -> Vec<u8> {
     let head = r#"{"name":"my-release","namespace":"milvus","version":2,"info":{"status":"pending-upgrade"},"#;
     let mut all = vec![(head, 1)];
@@ -150,7 +150,7 @@ fn keys(count: usize, line: impl Fn(usize) -> String) -> String {
     (0..count).map(line).collect()
 }
 
-/// A Deployment of what runs.
+/// A Deployment of the running state.
 pub fn deployment() -> Value {
     let text = fs::read_to_string(RUNNING).unwrap();
     let mut all = documents(&text).map(|document| document.unwrap().root.to_json());
@@ -249,7 +249,7 @@ pub fn anchors_and_scalars() -> Vec<Bomb> {
 }
 
 /// What else a Helm record holds.
-pub fn beside_the_manifest() -> Vec<Bomb> {
+pub fn outside_of_the_manifest() -> Vec<Bomb> {
     let mut all = Vec::new();
     let workload = format!(r#""manifest":"{}","#, escape(WORKLOAD));
     let hooks = [
@@ -388,7 +388,7 @@ pub fn settings() -> Vec<Bomb> {
         ));
     }
     all.push(Bomb::any(
-        "a file of its own in each of 300 workloads",
+        "a separate file in each of 300 workloads",
         manifest(&[(&spread, 1)]),
     ));
     let shared: String = (0..500)

@@ -155,7 +155,7 @@ impl World {
                 shared.order.lock().unwrap().push(name.clone());
             }
         }
-        // One that is gone from the list was deleted without waiting for anybody.
+        // One that is missing from the list was deleted without waiting for anybody.
         let there = |name: &str| {
             list["items"]
                 .as_array()

@@ -1,5 +1,5 @@
 //! Who has the machine: the tests of one target run at the same time, and a test that measures
-//! times or memory under load must not be measured beside another.
+//! times or memory under load must not be measured next to another.
 //!
 //! A test takes one of these once, before it starts anything. Taken twice in one thread, it would
 //! wait for itself.
@@ -16,7 +16,7 @@ pub fn alone() -> Alone {
     MACHINE.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs beside others that say this, but not beside a test that is [`alone`].
+/// Runs together with others that say this, but not together with a test that is [`alone`].
 pub fn shared() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
 }

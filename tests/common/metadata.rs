@@ -108,7 +108,7 @@ impl Bed {
         }
     }
 
-    /// One whose transactions are so small that every operation is a revision of its own.
+    /// One whose transactions are so small that every operation is a separate revision.
     pub fn with_small_transactions() -> Self {
         let options = EtcdOptions {
             args: vec!["--max-txn-ops=11".into()],

@@ -305,7 +305,7 @@ pub struct Seen {
     pub component: Component,
     pub image: String,
     pub is_ready: bool,
-    /// Whether it is gone.
+    /// Whether it no longer exists.
     pub is_gone: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The webhook as a cluster has it: a real API server calls the real binary through the objects of
-//! its own chart.
+//! its chart.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ pub struct Webhook {
     pub server: Server,
 }
 
-/// Who asks one replica by itself, on the registered path, as the API server does.
+/// A client that calls one replica on the registered path, as the API server does.
 pub struct Caller {
     pub config: Arc<ClientConfig>,
     pub url: String,

@@ -1,4 +1,4 @@
-//! Connections that hold the port: none of them lasts, and beside them no honest review is lost or
+//! Connections that hold the port: none of them lasts, and meanwhile no honest review is lost or
 //! late.
 
 use std::{
@@ -181,7 +181,7 @@ fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
 }
 
 #[test]
-fn honest_reviews_go_on_beside_hostile_connections() {
+fn honest_reviews_continue_during_hostile_connections() {
     let bed = Bed::start();
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let longest = thread::scope(|scope| {
@@ -214,7 +214,7 @@ fn attack(bed: &Bed, answered: &AtomicUsize) {
     let more = |what: &str| {
         let from = answered.load(Ordering::Relaxed);
         wait_until(
-            &format!("honest reviews go on beside {what}"),
+            &format!("honest reviews continue during {what}"),
             Duration::from_secs(60),
             || answered.load(Ordering::Relaxed) >= from + 40,
         );
@@ -223,10 +223,10 @@ fn attack(bed: &Bed, answered: &AtomicUsize) {
             assert_eq!(
                 curl(&url).map(|(code, _)| code),
                 Some(200),
-                "{url} beside {what}"
+                "{url} during {what}"
             );
         }
-        eprintln!("beside {what}: peak {} MiB", bed.peak_mib());
+        eprintln!("during {what}: peak {} MiB", bed.peak_mib());
     };
     more("nothing");
     let silent: Vec<_> = (0..700).filter_map(|_| bed.tcp().ok()).collect();

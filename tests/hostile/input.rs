@@ -135,7 +135,7 @@ fn folders_charts_and_missing_files() {
         "web.yaml",
         "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n",
     );
-    assert!(fails(&strange).contains("holds no Milvus"));
+    assert!(fails(&strange).contains("does not contain Milvus"));
 }
 
 #[test]

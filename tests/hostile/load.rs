@@ -1,6 +1,6 @@
 //! A replica as the chart deploys it, in a cgroup with the chart's memory limit and on a real API
-//! server, under every attack at once: ten thousand honest reviews beside it are answered rightly
-//! and in time, and its memory stays below 200 MiB.
+//! server, under every attack at once: ten thousand honest reviews in addition to it are answered
+//! rightly and in time, and its memory stays below 200 MiB.
 //!
 //! It needs root and a release build: `make test-hostile`.
 
@@ -263,7 +263,7 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
                 answer["allowed"] == false && answer.to_string().contains("MG201")
             }
             "a version label" => answer["allowed"] == true && answer["patchType"] == "JSONPatch",
-            _ => answer["allowed"] == true && !answer.to_string().contains("did not judge"),
+            _ => answer["allowed"] == true && !answer.to_string().contains("did not check"),
         };
         assert!(is_right, "{}: {answer}", question.name);
     }
@@ -462,7 +462,7 @@ fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
 
 #[test]
 #[ignore = "needs root and a release build: make test-hostile"]
-fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its_limit() {
+fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its_limit() {
     let _machine = alone();
     assert!(
         env::var_os(BINARY).is_some(),
@@ -543,7 +543,7 @@ fn honest_reviews_are_in_time_beside_every_attack_and_the_memory_stays_below_its
         let (alone, beside) = (figures(&calm, which), figures(&stormy, which));
         let ratio = |at: usize| beside[at] / alone[at];
         eprintln!(
-            "{name}: p50, p99, longest [ms] alone {alone:.1?}, beside attacks {beside:.1?}; ratio \
+            "{name}: p50, p99, longest [ms] alone {alone:.1?}, during attacks {beside:.1?}; ratio \
              {:.1}, {:.1}, {:.1}",
             ratio(0),
             ratio(1),

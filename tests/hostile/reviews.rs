@@ -55,7 +55,7 @@ impl Target {
         Https::connect(&self.server.url, &self.config).unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// One request on a separate connection.
     fn post(&self, body: &[u8]) -> Reply {
         self.connect().post("/validate?timeout=10s", body).unwrap()
     }
@@ -85,7 +85,7 @@ impl Target {
         last
     }
 
-    /// It is up, ready, hit no defect of its own and did not grow without bound.
+    /// It is up, ready, had no internal defect and did not grow without bound.
     fn survived(&self) {
         let mut connection = self.connect();
         for path in ["/healthz", "/readyz"] {
@@ -442,7 +442,7 @@ fn every_review_is_answered_with_its_uid() {
     let log = target.server.log();
     assert!(
         !log.lines().any(|line| line.starts_with("forged")),
-        "a name cannot write a line of its own into the log"
+        "a name cannot add a line to the log"
     );
     assert!(!log.contains('\u{1b}'), "nor steer a terminal");
 
@@ -553,7 +553,7 @@ fn who_is_slow_is_let_go() {
         Err(error) => assert_ne!(
             error.kind(),
             io::ErrorKind::WouldBlock,
-            "the server waits for ever"
+            "the server waits forever"
         ),
     }
     assert_eq!(body.receive().unwrap().status, 408);
@@ -609,7 +609,7 @@ fn going_down_loses_nothing() {
         let reply = connection.post("/validate", &review).unwrap();
         assert_eq!((reply.status, reply.closes()), (200, false));
     }
-    // One review is under way when the signal comes: its head is there, its body is not.
+    // One review is in progress when the signal comes: its head is there, its body is not.
     let mut running = target.connect();
     let head = format!(
         "POST /validate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

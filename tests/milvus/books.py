@@ -37,7 +37,7 @@ def create(name, batches=1, partitions=()):
             rows = [list(range(first, first + ROWS)), NUMBERS.random((ROWS, DIMENSION), dtype=np.float32).tolist()]
             collection.insert(rows, partition_name=place)
             first += ROWS
-            # Each time segments of their own.
+            # Each time their own segments.
             handler().flush([name])
     collection.create_index("vector", INDEX)
     return collection

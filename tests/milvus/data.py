@@ -122,7 +122,7 @@ def flush(names):
 
 
 def wait_for_index(name, index_name):
-    # The state, not the count of indexed rows: that one leaves out small segments and, on 2.1, indexes with a name of their own.
+    # The state, not the count of indexed rows: that one leaves out small segments and, on 2.1, indexes with their own names.
     wait(f"the index of {name}", lambda: handler().get_index_state(name, index_name)[0] == IndexState.Finished)
 
 

@@ -64,7 +64,7 @@ fn each_format_has_its_verdict() {
         empty["message"]
             .as_str()
             .unwrap()
-            .contains("nothing is stored under root path by-dev"),
+            .contains("root path by-dev is empty in etcd"),
         "{empty:#}"
     );
     assert!(

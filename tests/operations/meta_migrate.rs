@@ -44,7 +44,7 @@ fn everything_ends_as_planned_and_twice_is_once() {
     bed.run("verify", &["--backup", "a.backup"])
         .expect(0)
         .says("Verified")
-        .says("as the record of the run says");
+        .says("as the run recorded");
 }
 
 // Case 1.
@@ -53,7 +53,7 @@ fn nothing_is_nothing_to_do() {
     let bed = Bed::start();
     bed.migrate(&[])
         .expect(0)
-        .says("nothing to migrate under by-dev/meta");
+        .says("by-dev/meta does not contain anything to migrate");
     assert!(
         bed.read("by-dev").is_empty(),
         "not even a record of the run"
@@ -270,7 +270,7 @@ fn versions_are_judged_before_anything_else() {
     }
     versions("2.1.4", "2.1.5")
         .expect(0)
-        .says("needs no migration");
+        .says("a migration is not needed");
 }
 
 #[test]
@@ -417,7 +417,11 @@ fn half_done_states_are_refused_with_the_way_out() {
         &[("root-coord/index/1/2", b"x"), ("field-index/1/2", b"x")],
         &["interrupted", "meta restore FILE"],
     );
-    refused("strange", &[("something/else", b"x")], &["none that tells"]);
+    refused(
+        "strange",
+        &[("something/else", b"x")],
+        &["do not show the format"],
+    );
 }
 
 // An unknown key under the root neither stops a migration nor is lost.

@@ -1,4 +1,4 @@
-//! Back to a backup: exactly its records, whatever stands now, and nothing lost without a yes.
+//! Back to a backup: exactly its records, from any state, and nothing lost without a yes.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use milvus_guard_metadata::model::{
 };
 use prost::Message as _;
 
-/// What a running 2.2 writes by itself; the official rollback forgets it.
+/// Data that a running 2.2 writes; the official rollback does not restore it.
 const BY_2_2: [&str; 8] = [
     "root-coord/database/db-info/1",
     "root-coord/credential/roles/admin",
@@ -204,7 +204,7 @@ fn verify_finds_every_difference() {
     bed.put(index, "other");
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
-        .says("field-index/1/101 has a foreign value");
+        .says("field-index/1/101 has an unexpected value");
     bed.delete(index);
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
@@ -219,7 +219,7 @@ fn verify_finds_every_difference() {
     bed.delete(user);
     bed.run("verify", &["--backup", "a.backup"])
         .expect(1)
-        .says("users/root is gone");
+        .says("users/root was deleted");
     bed.restore(&["--accept-data-loss"]).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));
     bed.run("verify", &["--backup", "a.backup"])

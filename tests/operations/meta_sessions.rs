@@ -1,5 +1,5 @@
-//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder is
-//! gone.
+//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder no
+//! longer exists.
 
 use std::{process::Child, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const LOCK: &str = "by-dev/milvus-guard/lock";
 
-/// Enough writes to be caught in the middle of: each is a transaction of its own.
+/// Enough writes to be caught in the middle of: each is a separate transaction.
 fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
     let dump = Sample::large(Size {
@@ -230,7 +230,7 @@ fn a_lost_lease_stops_the_run_and_it_goes_on_later() {
         .says("run the same command again");
     assert!(
         bed.metadata().len() <= before.len() + 8,
-        "what was under way may arrive, nothing else"
+        "what was in progress may arrive, nothing else"
     );
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -243,7 +243,7 @@ fn foreign_lock(bed: &Bed, seconds: i64) -> i64 {
 }
 
 #[test]
-fn the_lock_of_a_machine_that_is_gone_is_waited_out() {
+fn the_lock_of_a_lost_machine_expires() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     foreign_lock(&bed, 9);
@@ -304,12 +304,12 @@ fn foreign_changes_are_found() {
     signal(&child, "CONT");
     collect(child)
         .expect(3)
-        .says("someone else changed the metadata")
+        .says("another client changed the metadata")
         .says(&key["by-dev/meta/".len()..]);
     assert_eq!(bed.get(&key).unwrap(), b"another client's");
     bed.migrate(&[])
         .expect(3)
-        .says("someone else changed the metadata");
+        .says("another client changed the metadata");
     bed.put(key.as_str(), value);
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -333,7 +333,7 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     bed.run("backup", &["--out", "later.backup"]).expect(0);
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup"))
         .expect(3)
-        .says("is another file");
+        .says("is not the file");
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup"))
         .expect(0)
         .says("resum");

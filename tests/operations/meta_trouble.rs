@@ -379,7 +379,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
     collect(child)
         .expect(3)
         .says("NOSPACE")
-        .says("make room in etcd");
+        .says("free space in etcd");
     bed.migrate(&[])
         .expect(3)
         .says("NOSPACE")

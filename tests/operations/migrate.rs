@@ -105,7 +105,7 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
                 .migrate()
                 .args(["-o", "rollback", "--accept-data-loss"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
-        assert!(stdout.contains("Everything is as it was"), "{stdout}");
+        assert!(stdout.contains("Milvus is restored"), "{stdout}");
         assert_eq!((stand.metadata(), stand.shape()), (before.clone(), shape));
         assert_eq!(stand.owned_by_runs(), [""; 0]);
         let rolled_back = stand.run();
@@ -186,7 +186,11 @@ fn helm_may_start_the_new_version_and_nobody_else() {
         let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
         assert!(
-            stdout.starts_with("my-release runs 2.2.16") && !stdout.contains("Helm does not know"),
+            stdout.starts_with("my-release runs 2.2.16")
+                && !stdout.contains(
+                    "Helm's values still \
+                have"
+                ),
             "{stdout}"
         );
         assert_eq!(stand.run()["status"]["phase"], "Succeeded");
@@ -219,7 +223,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     // Other flags are another plan.
     let (code, _, stderr) = run(stand.migrate().args(["-w", "milvusdb/milvus:v2.2.16"]));
     assert!(
-        code == 1 && stderr.contains("is under way with another plan"),
+        code == 1 && stderr.contains("is in progress with another plan"),
         "{code} {stderr}"
     );
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
@@ -241,7 +245,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     // A client that lost the last answer asks again.
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
     assert!(
-        code == 0 && stdout.contains("is rolled back already. Everything is as it was"),
+        code == 0 && stdout.contains("is already rolled back. Milvus is restored"),
         "{code}: {stdout}{stderr}"
     );
     let (code, _, stderr) = run(stand.migrate().args(["-o", "abort"]));
@@ -266,7 +270,7 @@ fn a_failure_is_taken_back_where_that_was_asked_for() {
     let (code, _, stderr) = run(stand.migrate().args(never));
     assert_eq!(code, 4, "{stderr}");
     assert!(
-        stderr.contains("The run was rolled back: Everything is as it was"),
+        stderr.contains("The run was rolled back: Milvus is restored"),
         "{stderr}"
     );
     assert_eq!((stand.metadata(), stand.shape()), (before, shape));
@@ -404,7 +408,7 @@ fn a_field_of_another_owner_is_a_conflict() {
     );
 }
 
-/// KEDA starts from zero by itself, so it is held while Milvus is stopped, and released afterwards.
+/// KEDA scales up from zero, so it is paused while Milvus is stopped, and resumed afterwards.
 #[test]
 fn autoscalers_that_start_from_zero_are_held() {
     let stand = Stand::start(Helm::V4);
@@ -596,7 +600,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     assert_eq!(stand.run()["status"]["phase"], "Succeeded");
     assert!(
         wait_until(DEADLINE, || pods().is_empty()),
-        "its pod is gone"
+        "its pod was deleted"
     );
     let (code, stdout, stderr) = run(migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");

@@ -1,5 +1,5 @@
-//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook lets
-//! through what the run plans, keeps everybody else out, and believes the evidence afterwards.
+//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook allows
+//! what the run plans, keeps everybody else out, and believes the evidence afterwards.
 
 use std::{path::PathBuf, process::Command};
 
@@ -102,7 +102,7 @@ fn the_run_passes_and_nobody_else_does() {
     let account = job_account(&stand);
     let (denied, text) = upgrade(&stand, Helm::V4, "v2.2.16");
     assert!(!denied && text.contains("MG101"), "{text}");
-    // While it is under way, at a place where it waits.
+    // While it is in progress, at a place where it waits.
     let mut running = Running::spawn(as_job(
         &stand,
         &account,
@@ -270,7 +270,7 @@ fn a_job_does_it_where_the_guard_lives() {
 
     let (code, stdout, stderr) = run(&mut command(&stand, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stdout.contains("Everything is as it was"), "{stdout}");
+    assert!(stdout.contains("Milvus is restored"), "{stdout}");
     assert_eq!((stand.metadata(), stand.shape()), (before, shape));
     drop(kubelet);
 }

@@ -57,13 +57,13 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     refused(
         &[],
         1,
-        "there is no Milvus my-release in namespace milvus; it holds no Milvus at all",
+        "Milvus my-release does not exist in namespace milvus; found: no Milvus",
     );
     stand.install(Helm::V4, &[]);
     refused(
         &["-i", "other"],
         1,
-        "there is no Milvus other in namespace milvus; it holds my-release",
+        "Milvus other does not exist in namespace milvus; found: my-release",
     );
     refused(
         &["-r", "other"],
@@ -77,7 +77,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     refused(
         &["-e", &other.endpoint()],
         1,
-        "there is no metadata under by-dev/meta",
+        "the path by-dev/meta in etcd",
     );
 
     // One that is not healthy.
@@ -186,7 +186,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "-p",
         &patch,
     ]));
-    refused(&[], 1, "keeps its metadata in mysql");
+    refused(&[], 1, "stores its metadata in mysql");
     // What was refused before it could be planned left no run behind.
     assert!(
         stand

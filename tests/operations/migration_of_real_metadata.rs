@@ -12,7 +12,7 @@ fn fixture() -> Dump {
     let fixture: Value =
         serde_json::from_str(include_str!("../fixtures/metadata/milvus-2.1.0.json")).unwrap();
     let root = Root::new(fixture["root"].as_str().unwrap(), "meta").unwrap();
-    // What lies beside the metadata, such as the clock of the timestamps, is not the business of a
+    // What lies next to the metadata, such as the clock of the timestamps, is not the business of a
     // migration.
     let records = fixture["records"]
         .as_array()

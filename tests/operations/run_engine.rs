@@ -43,7 +43,7 @@ enum Odd {
     Fails,
     Refuses,
     Waits,
-    /// Never comes to an end by itself.
+    /// Never ends on its own.
     Hangs,
     /// Goes on as soon as it is no longer told to be odd.
     Held,
@@ -299,7 +299,7 @@ fn without_the_definitions_nothing_begins() {
     assert_eq!(found, Err(HomeError::NoDefinitions));
 }
 
-/// One control plane for all that follows: each case has a release of its own.
+/// One control plane for all that follows: each case has a separate release.
 #[test]
 fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
     let bed = Bed::start();
@@ -597,7 +597,8 @@ fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
 
 fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
-    // Somebody who labels the run all the time: each of our writes meets a version that is gone.
+    // Somebody who labels the run all the time: each of our writes meets a version that no longer
+    // exists.
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

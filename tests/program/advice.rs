@@ -34,7 +34,7 @@ fn desk(with: Helm, chart: &Chart) -> tempfile::TempDir {
     fs::create_dir_all(desk.path().join("zilliztech")).unwrap();
     symlink(helm(with), desk.path().join("bin/helm")).unwrap();
     symlink(chart.path(), desk.path().join("zilliztech/milvus")).unwrap();
-    // A person says yes at a terminal; a build without an image of its own runs here instead of in
+    // A person says yes at a terminal; a build without its own image runs here instead of in
     // a Job.
     let program = desk.path().join("bin/milvus-guard");
     fs::write(
@@ -294,7 +294,7 @@ fn ordered(roll: &Roll) {
     assert_eq!(judged.rules("deny"), [""; 0], "{:#}", judged.report);
 }
 
-/// A chart with Milvus under an alias, and something of its own.
+/// A chart with Milvus under an alias, and its own templates.
 fn write_umbrella(folder: &Path, milvus: &Chart) -> String {
     let chart = folder.join(format!("umbrella-{}", milvus.version));
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -395,7 +395,7 @@ fn the_values_that_fixes_name_take_the_findings_away() {
         "etcd.replicaCount=1",
         "minio.mode=standalone",
     ];
-    // What runs has the first, the wanted change the second.
+    // The running state has the first, the wanted change the second.
     let kafka: &[&str] = &[
         "externalKafka.enabled=true",
         "externalKafka.brokerList=b-1.example.com:9092\\,b-2.example.com:9092",

@@ -106,7 +106,7 @@ fn stops_in_between_lead_somewhere() {
         }
         assert!(
             ["MG101", "MG102", "MG103"].contains(&row.rule.as_str()),
-            "{} speaks for {}",
+            "{} reports {}",
             row.id,
             row.rule
         );
@@ -297,7 +297,7 @@ fn days_of_releases_stand_in_order() {
     assert_eq!(
         milvus_guard_core::milvus::catalogue::embedded_day(),
         catalogue.as_of(),
-        "--version reads the day by itself"
+        "--version reads the day from the data"
     );
     let as_of = catalogue.as_of().unwrap();
     for row in &catalogue.released {

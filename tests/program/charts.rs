@@ -380,8 +380,8 @@ fn harmless_changes_give_no_denial() {
                     "{} {values:?}",
                     chart.version
                 );
-                // The images of MinIO in these charts are gone from Docker Hub; that is so, and a
-                // pod that starts cannot pull them.
+                // The images of MinIO in these charts were removed from Docker Hub; that is so,
+                // and a pod that starts cannot pull them.
                 let warnings: Vec<String> = judged
                     .rules("warn")
                     .into_iter()

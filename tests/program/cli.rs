@@ -451,7 +451,7 @@ fn facts_files_are_evidence() {
 }
 
 #[test]
-fn what_runs_is_audited() {
+fn the_running_state_is_audited() {
     let folder = tempfile::tempdir().unwrap();
     let running = std::fs::read_to_string("examples/demo/2-good-upgrade/before.yaml").unwrap();
     let good = common::file(folder.path(), "good.yaml", &running);
@@ -686,7 +686,7 @@ fn own_rows_are_checked() {
     let broken = file(folder.path(), "broken.yaml", "releases: [\n");
     let validate = |args: &[&str]| run(guard().args(["data", "validate"]).args(args));
     let (code, text, _) = validate(&[&good]);
-    assert_eq!((code, text.as_str()), (0, "1 file, every row is good\n"));
+    assert_eq!((code, text.as_str()), (0, "1 file, every row is valid\n"));
     let (code, text, _) = validate(&[&good, &wrong]);
     assert_eq!(code, 1);
     assert!(

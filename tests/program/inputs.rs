@@ -75,7 +75,10 @@ fn one_file_for_kubectl_apply_is_a_part() {
     assert!(!denies(&report, "MG401"), "{stderr}");
     let note = notes(&report);
     assert!(
-        note.starts_with("after is a part: 1 object laid over what is before; 1 stay as they are"),
+        note.starts_with(
+            "after is a part: 1 object merged into the state before; 1 stay \
+                          unchanged"
+        ),
         "{note}"
     );
     assert!(note.contains("--whole"), "{note}");
@@ -103,7 +106,7 @@ fn the_text_report_says_that_it_is_a_part() {
     let after = file(folder.path(), "after.yaml", &stack("v2.6.22", false));
     let (_, stdout, _) = run(guard().args(["check", "--before", &before, "--after", &after]));
     assert!(
-        stdout.contains("after is a part: 1 object laid over what is before"),
+        stdout.contains("after is a part: 1 object merged into the state before"),
         "{stdout}"
     );
 }
@@ -169,7 +172,7 @@ fn other_namespaces_are_left_out() {
     let (code, _, stderr) = run(guard().args(["check", "--after", &both, "-n", "prod"]));
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("nothing in namespace prod")
+        stderr.contains("does not contain objects in namespace prod")
             && stderr.contains("search (2 objects), test (2 objects)"),
         "{stderr}"
     );
@@ -202,7 +205,7 @@ fn a_whole_without_milvus_cannot_be_judged() {
     let (code, _, stderr) = judged(&stack("v2.6.1", true), &etcd, &[]);
     assert_eq!(code, 2, "{stderr}");
     assert!(
-        stderr.contains("holds no Milvus")
+        stderr.contains("does not contain Milvus")
             && stderr.contains("StatefulSet/milvus-etcd")
             && stderr.contains("--part"),
         "{stderr}"
@@ -387,17 +390,18 @@ fn merge_keys_are_read() {
 #[case::helmfile("releases:\n- {name: m, chart: zilliztech/milvus}\n", &["helmfile template -f input.yaml"])]
 #[case::empty_list("apiVersion: v1\nkind: List\nitems: []\n", &["an empty list", "-n"])]
 #[case::null_list("{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": null}", &["an empty list"])]
-#[case::status("{\"apiVersion\": \"v1\", \"kind\": \"Status\", \"status\": \"Failure\", \"metadata\": {}}", &["error answer of the API server"])]
+#[case::status("{\"apiVersion\": \"v1\", \"kind\": \"Status\", \"status\": \"Failure\", \"metadata\": {}}", &["error \
+    response of the API server"])]
 #[case::html("<!DOCTYPE html>\n<html><body>502</body></html>\n", &["HTML"])]
 #[case::kubectl_error("Error from server (NotFound): namespaces \"x\" not found\n", &["error message of kubectl"])]
 #[case::helm_error("Error: INSTALLATION FAILED: hunter2 {{\n", &["error message of kubectl or Helm"])]
-#[case::nothing_found("No resources found in milvus namespace.\n", &["nothing was found"])]
-#[case::table("NAME      READY   STATUS\nmilvus-0  1/1     Running\n", &["table for people", "-o yaml"])]
+#[case::nothing_found("No resources found in milvus namespace.\n", &["No resources found"])]
+#[case::table("NAME      READY   STATUS\nmilvus-0  1/1     Running\n", &["table for human readers", "-o yaml"])]
 #[case::template("{{- if .Values.standalone }}\nkind: Deployment\n{{- end }}\n", &["not rendered", "helm template"])]
 #[case::terraform("resource \"helm_release\" \"milvus\" {\n  name = \"milvus\"\n}\n", &["terraform show -json"])]
 #[case::status_output("NAME: r\nNAMESPACE: a\nSTATUS: deployed\nREVISION: 1\nTEST SUITE: None\nNOTES:\nx\n", &["helm status", "helm get all"])]
 #[case::empty("", &["it is empty"])]
-#[case::others("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", &["holds no Milvus", "Service/web, Deployment/web"])]
+#[case::others("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", &["does not contain Milvus", "Service/web, Deployment/web"])]
 fn inputs_of_another_kind(#[case] text: &str, #[case] expected: &[&str]) {
     let stderr = refused("input.yaml", text.as_bytes());
     for words in expected {
@@ -517,7 +521,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_is_given_is_read_or_refused(before in anything(), after in anything()) {
+    fn any_input_is_read_or_refused(before in anything(), after in anything()) {
         let before = read(Role::Before, &before);
         if let (Some(before), Some(mut after)) = (before, read(Role::After, &after)) {
             let _ = part::settle(&before, &mut after, part::Choice::Seen);

@@ -291,7 +291,7 @@ fn policies_of_the_cluster_count() {
 }
 
 #[test]
-fn plan_reads_what_runs() {
+fn plan_reads_the_running_state() {
     let cluster = ControlPlane::start();
     install(
         &cluster,

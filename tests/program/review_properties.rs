@@ -29,7 +29,7 @@ static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
         collector.content("running").unwrap().objects,
     ))
 });
-/// What runs, Deployments and `StatefulSets` only.
+/// The running state, Deployments and `StatefulSets` only.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let all = documents(RUNNING).map(|document| document.unwrap().root.to_json());
     all.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet")
@@ -332,7 +332,7 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
 }
 
 #[test]
-fn the_same_specification_beside_another_one_is_no_way_around() {
+fn the_same_specification_next_to_another_one_is_denied() {
     let old = WORKLOADS[0].clone();
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");

@@ -223,7 +223,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
         "{stderr}"
     );
     assert!(
-        stderr.contains("refused the user or the password") && !stderr.contains("wrong-password"),
+        stderr.contains("refused the user or password") && !stderr.contains("wrong-password"),
         "{stderr}"
     );
     eprintln!(
@@ -240,7 +240,7 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
     let mut running = stand.begin();
     stand.await_reason(
         &mut running,
-        "without nodes that are gone, which Milvus still lists",
+        "without nodes that have ended, which Milvus still lists",
     );
     let since = Instant::now();
     let (code, text) = ended(running);

@@ -224,7 +224,7 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     assert!(!kept.status.success(), "{}", node.describe(GUARD));
     let said = String::from_utf8_lossy(&kept.stderr).into_owned();
     assert!(
-        said.contains("run run-1 of milvus/my-release is under way (Pending)"),
+        said.contains("run run-1 of milvus/my-release is in progress (Pending)"),
         "{said}"
     );
     refused(&node.kubectl([
@@ -314,7 +314,7 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
-fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
+fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
     // With the chart's network policy in force: the pods of a Job are not the guard's, and need to
     // reach etcd.
     let node = Node::start_with(NodeOptions {
@@ -409,7 +409,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_beside_the_guard() {
     );
     assert!(metadata_in(&etcd.endpoint()) != before);
     let text = migrate(&["-o", "rollback", "-d"]);
-    assert!(text.contains("Everything is as it was"), "{text}");
+    assert!(text.contains("Milvus is restored"), "{text}");
     assert!(
         images()
             .iter()
@@ -501,7 +501,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
         assert_eq!(images(), before, "{tag}");
     }
-    // A full node: the new pod finds no room beside the old one. The run says so before, stops
+    // A full node: the new pod finds no room next to the old one. The run says so before, stops
     // there, and goes back.
     let indexnode = "deployment/my-release-milvus-indexnode";
     let allocatable = node.get_json("/api/v1/nodes")["items"][0]["status"]["allocatable"]["cpu"]

@@ -126,7 +126,7 @@ fn webhooks(documents: &[Value]) -> Vec<Value> {
 }
 
 /// The rendering as one likes to read it: no definitions of kinds and no dashboard, which have
-/// files of their own.
+/// their own files.
 fn readable(rendered: &str) -> Vec<String> {
     rendered
         .split("\n---\n")
@@ -556,7 +556,7 @@ fn webhooks_are_as_promised() {
             .unwrap(),
         "search"
     );
-    // The guard registers what it finds beside its certificate; nobody else writes there.
+    // The guard registers what it finds next to its certificate; nobody else writes there.
     let args = one(&documents, "Deployment")
         .pointer("/spec/template/spec/containers/0/args")
         .unwrap()
@@ -1287,7 +1287,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             is_registered(&cluster)
         });
 
-        // A run is under way: nothing is removed. Its end frees the way.
+        // A run is in progress: nothing is removed. Its end frees the way.
         let run = |phase: &str| {
             let hash = format!("sha256:{}", "0".repeat(64));
             let spec = json!({"kind": "Rolling", "release": "r", "namespace": "m", "from": "2.4.5", "to": "2.5.12", "plan": [], "planHash": hash});
@@ -1307,7 +1307,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
         let refused = uninstall();
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(
-            !refused.status.success() && said.contains("run run-1 of m/r is under way (Running)"),
+            !refused.status.success() && said.contains("run run-1 of m/r is in progress (Running)"),
             "{with:?}: {said}"
         );
         expect_success(cluster.kubectl([
@@ -1446,7 +1446,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         is_registered(&cluster)
     });
     wait_for(
-        "what runs to be remembered",
+        "the running releases to be remembered",
         Duration::from_secs(60),
         || {
             let configs = cluster.get_json("/api/v1/namespaces/milvus-guard/configmaps");
@@ -1486,7 +1486,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         !log.contains("forbidden") && !log.contains("cannot"),
         "a right is missing: {log}"
     );
-    // Families show up when they have something to say; which there are stands in the source.
+    // Families show up when they have something to say; which there are is in the source.
     let source = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/crates/webhook/src/server/metrics.rs"
@@ -1797,7 +1797,7 @@ fn tried(cluster: &ControlPlane, tries: &[Try<'_>]) {
             .split_once("failed calling webhook \"")
             .map(|(_, rest)| rest.split('"').next().unwrap_or_default());
         let seen = seen.map(|name| name.trim_end_matches(".guard.milvus.io"));
-        // Milvus or what it stands on: with some charts that depends on the values.
+        // Milvus or its dependencies: with some charts that depends on the values.
         let seen =
             if *noticed_by == Some("one") && matches!(seen, Some("workload" | "dependencies")) {
                 *noticed_by
@@ -2263,7 +2263,7 @@ fn the_label_webhook_sees_milvus_only() {
     );
 }
 
-/// A chart of something that is called like what Milvus stands on.
+/// A chart of something that is called like the dependencies of Milvus.
 fn foreign_chart(folder: &Path) -> String {
     let chart = folder.join("kafka");
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -2310,7 +2310,7 @@ fn dead(cluster: &ControlPlane) {
 }
 
 #[test]
-fn with_the_guard_dead_others_go_on() {
+fn with_the_guard_dead_other_workloads_continue() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let folder = tempfile::tempdir().unwrap();
     dead(&cluster);
@@ -2482,7 +2482,7 @@ fn with_the_guard_dead_others_go_on() {
     }
     assert!(hindered.is_empty(), "{}", hindered.join("\n"));
 
-    // Milvus' own objects wait, and beside it what it stands on.
+    // Milvus' own objects wait, and so do its dependencies.
     for (space, object) in [
         ("milvus", deployment("n", "x", OTHER, MILVUS)),
         ("elsewhere", deployment("n", "x", OTHER, MILVUS)),
@@ -2583,7 +2583,7 @@ fn objects_of_any_size_are_nobodys_trouble() {
     expect_success(cluster.kubectl(["create", "-n", "milvus", "serviceaccount", "default"]));
     let mut wrong = Vec::new();
     for (what, object) in &cases {
-        // Created and changed, beside Milvus, where all webhooks look.
+        // Created and changed, in addition to Milvus, where all webhooks look.
         for change in ["create", "change"] {
             let mut object: Value = serde_json::from_str(object).unwrap();
             // A Job's pod never changes.

@@ -76,7 +76,7 @@ fn whole_run() -> Value {
             "evidence": {"release": "my-release", "namespace": "milvus", "from": "2.1.4", "to": "2.2.16", "rootPath": "by-dev",
                 "etcdClusterId": "cdf8", "endpoints": ["etcd:2379"], "workloadUids": ["u-1"]},
             "history": [{"time": "2026-01-01T00:00:00Z", "reason": "StepBegun", "step": "stop", "message": "m"}],
-            "message": "on its way back",
+            "message": "rolling back",
         },
     })
 }
@@ -251,8 +251,8 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
 fn bad_documents_are_refused_in_words_that_help() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
-    let exact = "named exactly, without wildcards";
-    let id = "a rule is named by its id, such as MG201";
+    let exact = "exactly, without wildcards";
+    let id = "name a rule by its id, such as MG201";
     for (what, document, old, new, says) in [
         (
             "an unknown action",
@@ -459,7 +459,7 @@ fn runs_and_decisions_keep_all_they_hold() {
     assert_eq!(
         stored.get("status"),
         None,
-        "the status is written by itself"
+        "the status is written separately"
     );
     let pending: UpgradeRun = serde_json::from_value(stored).unwrap();
     assert!(pending.is_under_way());

@@ -120,7 +120,7 @@ fn every_rule_file_is_registered_under_its_id() {
 /// Phrases that readers stumble over, with how often each may still be found in sources and pages.
 /// Fix one and lower its number; a new one needs another wording. What to write instead:
 /// docs/ARCHITECTURE.md and CONTRIBUTING.md.
-const PHRASES: [(&str, usize); 19] = [
+const PHRASES: [(&str, usize); 43] = [
     // The list of phrases that no message may have (`rules/messages.rs`) names some of them.
     ("nothing where", 1),
     ("Nothing where", 0),
@@ -141,6 +141,30 @@ const PHRASES: [(&str, usize); 19] = [
     ("the long way", 0),
     (" is no ", 7),
     (" are no ", 1),
+    ("way back", 10),
+    ("for ever ", 1),
+    ("for ever.", 0),
+    (" is gone", 4),
+    (" are gone", 2),
+    (" what runs", 7),
+    ("What runs ", 1),
+    ("What runs.", 0),
+    (" beside ", 8),
+    ("of its own", 4),
+    ("of their own", 1),
+    ("names none", 1),
+    ("and the like", 0),
+    ("stands there", 0),
+    ("stands in ", 1),
+    ("what it stands on", 0),
+    ("Milvus stands on", 0),
+    (" speaks ", 1),
+    ("hatever ", 15),
+    ("by itself", 2),
+    ("comes to pass", 0),
+    ("under way", 4),
+    ("let through", 2),
+    ("lets pass", 0),
 ];
 
 #[test]

@@ -212,7 +212,7 @@ trait Tool {
 const ROOT: &str = "extraConfigFiles.user\\.yaml=etcd: {rootPath: elsewhere}";
 
 /// What every tool does with a Milvus: patches pass, what loses data is denied however often it is
-/// tried, and the way back is open.
+/// tried, and a rollback is possible.
 fn upgrades<'a>(stand: &'a Stand, tool: &impl Tool, namespace: &str) -> Site<'a> {
     let site = Site::new(stand, namespace);
     let chart = Chart::compact("4.1.34");
@@ -533,7 +533,7 @@ fn flux_with_its_helm_controller() {
     rolls_back(&site, &flux);
 
     // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a
-    // creation where an object is gone.
+    // creation where an object no longer exists.
     let proxy = "deployment/my-release-milvus-proxy";
     let correct = || {
         let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "milvusdb/milvus:v2.3.21"}]);

@@ -37,11 +37,13 @@ fn etcd_values(webhook: &Webhook, address: &str) -> String {
     file(webhook.folder.path(), "etcd-values.yaml", &text)
 }
 
-/// Waits until the guard has stored what runs.
+/// Waits until the guard has stored the running state.
 fn remembered(webhook: &Webhook) {
-    wait_until("what runs is remembered", Duration::from_secs(30), || {
-        stored_memory(&webhook.cluster, NAMESPACE).contains("my-release-milvus")
-    });
+    wait_until(
+        "the running state is remembered",
+        Duration::from_secs(30),
+        || stored_memory(&webhook.cluster, NAMESPACE).contains("my-release-milvus"),
+    );
 }
 
 fn objects(text: &str, kind: &str) -> Vec<Value> {
@@ -111,7 +113,7 @@ fn another_release_name_opens_nothing() {
             ],
         );
         assert!(!done && text.contains("MG101"), "{text}");
-        // Another release upon the same metadata, with objects of its own.
+        // Another release upon the same metadata, with its own objects.
         let values = etcd_values(&webhook, "my-release-etcd:2379");
         let (done, text) = webhook.helm(
             with,
@@ -214,7 +216,7 @@ fn another_address_of_the_same_etcd_opens_nothing() {
         }
     }
     let (done, text) = install_on("team", "claim:2379");
-    assert!(done, "data of its own: {text}");
+    assert!(done, "separate data: {text}");
     assert_stays(&webhook, ":v2.1.4");
 }
 
@@ -335,7 +337,7 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
     for name in ["ghost", "my-release"] {
         let (done, text) = create(&record(&rendered, name, NAMESPACE));
         assert!(
-            !done && text.contains("does not agree with its payload: the namespace is foreign"),
+            !done && text.contains("does not match its payload: the namespace is foreign"),
             "{text}"
         );
     }

@@ -68,8 +68,8 @@ fn review(
         "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}}})
 }
 
-/// Helm's record of a release `ghost` with what runs at another version, as an attacker would forge
-/// it.
+/// Helm's record of a release `ghost` with the running state at another version, as an attacker
+/// would forge it.
 fn record(webhook: &Webhook) -> Value {
     let secrets = webhook
         .cluster

@@ -240,7 +240,7 @@ fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() 
     });
 }
 
-/// Three replicas behind a Service, each with a network of its own.
+/// Three replicas behind a Service, each with a separate network.
 struct Replicas {
     service: Service,
     servers: Vec<Server>,
@@ -554,7 +554,7 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
         lost.last()
     );
     let clear = |text: &str| {
-        text.contains("milvus-guard could not judge this change") && text.contains("Try again")
+        text.contains("milvus-guard could not check this change") && text.contains("Try again")
     };
     assert!(
         lost.iter()

@@ -338,14 +338,15 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
         );
     }
 
-    // What runs is as fresh: nothing but the live reading knows of a component that came meanwhile.
+    // The running state is equally fresh: only the live reading shows a component that was added in
+    // the meantime.
     faults.blind(Some(Blind::Refused(PICTURED)));
     wait_blind(&webhook);
     let before = webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}");
     assert!(scale(&webhook).0);
     assert!(
         webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}") > before,
-        "what is let through is looked at"
+        "what is allowed is looked at"
     );
     faults.blind(None);
     wait_until(
@@ -372,11 +373,9 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
     ]);
     assert!(web.status.success(), "others go on");
     faults.blind(None);
-    wait_until(
-        "the gate works again by itself",
-        Duration::from_secs(30),
-        || scale(&webhook).0,
-    );
+    wait_until("the gate works again", Duration::from_secs(30), || {
+        scale(&webhook).0
+    });
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn without_any_replica_the_cluster_goes_on() {
     );
     let (done, text) = webhook.kubectl(&["-n", "milvus", "label", proxy, "team=search"]);
     assert!(done, "labels are nobody's upgrade: {text}");
-    // Pods come and go without the guard, so that what runs is repaired.
+    // Pods come and go without the guard, so that the running state is repaired.
     expect_success(webhook.cluster.kubectl([
         "-n",
         "milvus",
@@ -156,15 +156,11 @@ fn without_any_replica_the_cluster_goes_on() {
     ]));
 
     webhook.server = Server::start(&webhook.cluster, webhook.folder.path(), &address, &flags);
-    wait_until(
-        "the guard is back by itself",
-        Duration::from_secs(30),
-        || {
-            webhook
-                .kubectl(&["-n", "milvus", "scale", proxy, "--replicas=2"])
-                .0
-        },
-    );
+    wait_until("the guard is back", Duration::from_secs(30), || {
+        webhook
+            .kubectl(&["-n", "milvus", "scale", proxy, "--replicas=2"])
+            .0
+    });
 
     // The API server forgets nothing either: a cold start of the control plane, the guard first
     // without it.

@@ -220,7 +220,7 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
 
         write_as_guard(&webhook.cluster, &good);
         wait_until("the evidence is believed", Duration::from_secs(10), || {
-            // 2.1 to 2.2 cannot roll, and nothing else speaks against it.
+            // 2.1 to 2.2 cannot roll, and no other rule denies it.
             let (done, text) = upgrade(&webhook, with, &next, &[]);
             assert!(done || text.contains("MG101"), "{text}");
             done

@@ -323,7 +323,7 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
                 })
             })
             .collect();
-        // Whatever fails here, the clients must not run on for ever.
+        // Whatever fails here, the clients must not run on forever.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             turmoil(&shared, &mut mount, &pairs[1..], &mut replicas);
         }));

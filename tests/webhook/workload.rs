@@ -111,7 +111,7 @@ fn kubectl_moves_components_in_order_only() {
     webhook.kubectl(&["-n", NAMESPACE, "scale", querynode, "--replicas=1"]);
     wait_settled(&webhook);
 
-    // The wrong image is wrong by whatever way it comes.
+    // The wrong image is denied on every path.
     let (done, text) = set_image(&webhook, "rootcoord", "milvusdb/milvus:v2.4.13");
     assert!(!done && text.contains("MG104"), "{text}");
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "rootcoord", "image": "milvusdb/milvus:v2.2.16"}]}}}});
@@ -138,7 +138,7 @@ fn kubectl_moves_components_in_order_only() {
     ]);
     assert!(done && text.contains("MG201 was accepted"), "{text}");
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "rollout", "undo", querynode]);
-    assert!(done, "the way back is open: {text}");
+    assert!(done, "a rollback is possible: {text}");
 }
 
 #[test]
@@ -518,9 +518,11 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
         assert!(!done && text.contains("MG401"), "{text}");
         let (done, text) = webhook.helm(with, &["uninstall", "my-release", "-n", NAMESPACE]);
         assert!(done, "{text}");
-        wait_until("all workloads are gone", Duration::from_secs(30), || {
-            deployments(&webhook).is_empty()
-        });
+        wait_until(
+            "all workloads were deleted",
+            Duration::from_secs(30),
+            || deployments(&webhook).is_empty(),
+        );
         assert!(claims() > 0);
 
         let new = Chart::compact("4.0.31");

@@ -14,7 +14,7 @@ elements may be many and small.
   : has(o.spec) && has(o.spec.template) && has(o.spec.template.spec) ? [o.spec.template.spec] : [])
 {{- end }}
 
-{{- /* `o` has a pod that runs Milvus. Images are those that the guard takes for Milvus: tools beside it are none. */ -}}
+{{- /* `o` has a pod that runs Milvus. Images are those that the guard takes for Milvus: tools around it are not. */ -}}
 {{- define "milvus-guard.cel.isMilvus" -}}
 {{ include "milvus-guard.cel.pods" . }}.exists(p,
   ((has(p.containers) ? p.containers : []) + (has(p.initContainers) ? p.initContainers : [])).exists(c,
@@ -39,7 +39,7 @@ elements may be many and small.
   || ('app.kubernetes.io/name' in o.metadata.labels && o.metadata.labels['app.kubernetes.io/name'] == 'milvus')))
 {{- end }}
 
-{{- /* `o` has a pod of something that Milvus stands on. */ -}}
+{{- /* `o` has a pod of a dependency of Milvus. */ -}}
 {{- define "milvus-guard.cel.isDependency" -}}
 {{- $names := join "|" .Values.workloadGate.dependencies -}}
 {{ include "milvus-guard.cel.pods" . }}.exists(p,
@@ -62,7 +62,7 @@ elements may be many and small.
     r'component=(rootcoord|datacoord|indexcoord|querycoord|mixcoord|indexnode|datanode|querynode|streamingnode|proxy|standalone|cdc)(,|$)'))))
 {{- end }}
 
-{{- /* `o` is the Scale of something that Milvus stands on. */ -}}
+{{- /* `o` is the Scale of a dependency of Milvus. */ -}}
 {{- define "milvus-guard.cel.isDependencyScale" -}}
 {{- $names := join "|" .Values.workloadGate.dependencies -}}
 (has(o.metadata.name) && o.metadata.name.matches(r'(^|-)({{ $names }})$'))
@@ -99,7 +99,7 @@ request.operation != 'CREATE' && (
 
 {{- /* Conditions that all webhooks for single objects have: whether anything happens that a rule could look at. */ -}}
 {{- define "milvus-guard.cel.changes" -}}
-# What belongs to something that is already gone may always go.
+# Objects of an owner that was already deleted may always be deleted.
 - name: not-collected
   expression: >-
     !(request.operation == 'DELETE' && request.userInfo.username in [
@@ -107,7 +107,7 @@ request.operation != 'CREATE' && (
       'system:serviceaccount:kube-system:namespace-controller',
       'system:kube-controller-manager'])
 # Pods come and go without the guard: what a controller makes was judged with what it makes it from. People are no
-# controllers, whatever owner they name.
+# controllers, even if they name an owner.
 - name: not-by-a-controller
   expression: >-
     !(request.resource.resource in ['pods', 'replicasets', 'replicationcontrollers', 'jobs']

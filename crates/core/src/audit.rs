@@ -7,7 +7,7 @@ use crate::{
     policy::PolicySet,
 };
 
-/// What the rules say of what runs. Rules that judge a change do not apply.
+/// What the rules say of the running state. Rules that judge a change do not apply.
 #[must_use]
 pub fn audit(
     running: &Snapshot,
@@ -34,7 +34,7 @@ mod tests {
     use crate::{milvus::Component, rules::testing::Fixture};
 
     #[test]
-    fn what_runs_is_judged_as_it_is() {
+    fn the_running_state_is_checked_as_it_is() {
         let running = Fixture::cluster("2.4.5")
             .tag_of(Component::Proxy, "latest")
             .snapshot();

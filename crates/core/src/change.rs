@@ -14,7 +14,7 @@ use crate::{
 /// One change of one release.
 #[derive(Clone, Debug)]
 pub struct Upgrade<'a> {
-    /// What runs; nothing for a new installation.
+    /// The running state; nothing for a new installation.
     pub before: Option<&'a Release>,
     /// What is wanted.
     pub after: &'a Release,
@@ -24,7 +24,7 @@ pub struct Upgrade<'a> {
     pub catalogue: &'a Catalogue,
     /// Whether this goes back to an earlier revision (`helm rollback`).
     pub is_rollback: bool,
-    /// Whether nothing changes: what runs is judged as it is (`audit`).
+    /// Whether nothing changes: the running state is checked as it is (`audit`).
     pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
@@ -72,7 +72,7 @@ impl<'a> Upgrade<'a> {
         &self.builds.0
     }
 
-    /// Every readable version that is wanted, lowest first.
+    /// Every readable target version, lowest first.
     #[must_use]
     pub fn builds_after(&self) -> &[Build] {
         &self.builds.1
@@ -162,7 +162,7 @@ impl<'a> Upgrade<'a> {
         })
     }
 
-    /// Components whose version changes, in the order in which they stand in the release.
+    /// Components whose version changes, in the order in which they are in the release.
     #[must_use]
     pub fn moved(&self) -> Vec<Component> {
         let mut moved: Vec<Component> = self

@@ -16,7 +16,7 @@ use crate::{
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// What runs; `None` if the change installs.
+    /// The running state; `None` if the change installs.
     pub before: Option<&'a Snapshot>,
     /// What is wanted.
     pub after: &'a Snapshot,
@@ -42,10 +42,10 @@ pub struct Question<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Subject {
-    /// A change: what runs against what is wanted, or an installation.
+    /// A change from the running to the desired state, or an installation.
     #[default]
     Change,
-    /// What runs, as it is (`audit`).
+    /// The running state, as it is (`audit`).
     State,
 }
 
@@ -105,7 +105,7 @@ impl JudgedFinding {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Nothing speaks against it.
+    /// No objection.
     Allow,
     /// Something is risky.
     Warn,
@@ -145,8 +145,8 @@ pub fn judge(question: &Question<'_>) -> Judgement {
     }
 }
 
-/// Judges each release of `question.after` as what runs, as it is; what the question says of a
-/// change is left out.
+/// Judges each release of `question.after` as the running state, as it is; what the question says
+/// of a change is left out.
 #[must_use]
 pub fn judge_state(question: &Question<'_>) -> Judgement {
     let releases = question.after.releases.iter().map(|release| {
@@ -171,7 +171,7 @@ fn judge_change(
     before: Option<&Release>,
     after: &Release,
 ) -> JudgedRelease {
-    // Where what runs shows its mounts, a change that shows none takes them away.
+    // Where the running state shows its mounts, a change that shows none takes them away.
     let bare = before
         .filter(|before| before.shows_mounts())
         .and_then(|_| after.with_shown_mounts_only());
@@ -245,8 +245,8 @@ fn judged(
     }
 }
 
-/// Finds for each wanted release what runs of it: the same name, else, where exactly one is left on
-/// either side, that one (a rename, which is itself a finding).
+/// Finds for each wanted release the running state of it: the same name, else, where exactly one is
+/// left on either side, that one (a rename, which is itself a finding).
 fn pair<'a>(
     before: Option<&'a Snapshot>,
     after: &'a Snapshot,

@@ -1,5 +1,5 @@
-//! What can be known about an upgrade beside the manifests: `--facts FILE`, or gathered from a
-//! cluster and from etcd.
+//! What can be known about an upgrade in addition to the manifests: `--facts FILE`, or gathered
+//! from a cluster and from etcd.
 //!
 //! A fact that is absent is unknown, and a rule that needs it says so; an empty list is knowledge.
 
@@ -33,7 +33,7 @@ pub struct Facts {
     /// The last version at which every component of a release was available together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Vec<SettledFact>>,
-    /// Runs of `upgrade` or `migrate` that are under way.
+    /// Runs of `upgrade` or `migrate` that are in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Vec<RunFact>>,
     /// Autoscalers that own replicas.
@@ -45,7 +45,7 @@ pub struct Facts {
     /// Argo CD or Flux objects that apply Milvus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployers: Option<Vec<DeployerFact>>,
-    /// Differences between what runs and the last Helm revision.
+    /// Differences between the running state and the last Helm revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Vec<DriftFact>>,
 }
@@ -73,7 +73,7 @@ impl Facts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MetadataFact {
-    /// Release that the fact is about; absent means whatever is judged.
+    /// Release that the fact is about; absent means every checked release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// Root path under which it was read, such as `by-dev`.
@@ -168,7 +168,7 @@ pub struct SettledFact {
     pub version: Version,
 }
 
-/// A run under way.
+/// A run in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunFact {
@@ -206,7 +206,7 @@ impl RunFact {
     #[must_use]
     pub fn plans_images(&self) -> Option<Version> {
         match self.action {
-            _ if self.is_on_its_way_back() => self.from,
+            _ if self.is_rolling_back() => self.from,
             Some(StepAction::Start | StepAction::Update) => self.to,
             _ => None,
         }
@@ -215,7 +215,7 @@ impl RunFact {
     /// Whether the run's own steps may start components now.
     #[must_use]
     pub fn plans_starts(&self) -> bool {
-        self.is_on_its_way_back()
+        self.is_rolling_back()
             || matches!(
                 self.action,
                 Some(StepAction::Start | StepAction::Update | StepAction::Release)
@@ -224,7 +224,7 @@ impl RunFact {
 
     /// Whether it goes back to where it began.
     #[must_use]
-    pub fn is_on_its_way_back(&self) -> bool {
+    pub fn is_rolling_back(&self) -> bool {
         self.phase == RunPhase::RollingBack.name()
     }
 }
@@ -288,7 +288,7 @@ pub struct DeployerFact {
     pub retry_limit: Option<i64>,
 }
 
-/// One difference between what runs and the last Helm revision.
+/// One difference between the running state and the last Helm revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DriftFact {
@@ -300,6 +300,6 @@ pub struct DriftFact {
     pub what: String,
     /// In the last revision.
     pub revision: String,
-    /// What runs.
+    /// The running state.
     pub live: String,
 }

@@ -19,7 +19,7 @@ trap 'stop; rm -rf "$work"' EXIT
 say() { printf '\n\n=== %s\n\n' "$1"; }
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 
-# What runs, as `kubectl get -o yaml` would print it: with its namespace.
+# The running state, as `kubectl get -o yaml` would print it: with its namespace.
 awk '/^  namespace: / { next } { print } /^metadata:/ { print "  namespace: milvus" }' "$case_folder/before.yaml" >"$work/running.yaml"
 
 # Starts the server with these further arguments and waits until it says where it listens.

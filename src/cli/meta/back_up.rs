@@ -14,8 +14,8 @@ use super::{
 /// Arguments of `meta backup`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-The file is written under another name, synced, read back and compared; only then it gets its
-name. A file that is there already is never replaced.
+The file is written under a temporary name, synced, read back and compared, and then renamed. An
+existing file is never replaced.
 
 Exit codes: 0 saved, 1 refused, 2 wrong usage.")]
 pub(super) struct Args {

@@ -94,7 +94,7 @@ pub(super) struct EtcdArgs {
     )]
     password_file: Option<PathBuf>,
 
-    /// How long etcd may be silent before the command stops
+    /// How long to wait for a response of etcd before the command stops
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Time(PATIENCE), help_heading = "etcd")]
     etcd_timeout: Time,
 }

@@ -18,12 +18,12 @@ Examples:
   milvus-guard meta inspect --etcd https://a:2379,https://b:2379 \
                         --etcd-cacert ca.pem --etcd-cert tls.pem --etcd-key tls.key
 
-Exit codes: 0 it was read, 1 it could not be, 2 wrong usage.")]
+Exit codes: 0 the metadata was read, 1 it could not be read, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
 
-    /// Plan as the official tool migrates, its defects included
+    /// Plan like the official tool, including its defects
     #[arg(long)]
     strict_upstream: bool,
 }

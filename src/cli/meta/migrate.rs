@@ -45,8 +45,8 @@ pub(super) struct Args {
     #[command(flatten)]
     common: Common,
 
-    /// The backup to make [default: a new file in the current folder; going on: the one that the
-    /// run made]
+    /// File of the backup [default: a new file in the current folder; when resuming: the backup of
+    /// the run]
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
 
@@ -58,11 +58,11 @@ pub(super) struct Args {
     #[arg(short, long)]
     yes: bool,
 
-    /// Wait that long for Milvus' sessions to end
+    /// How long to wait for Milvus' sessions to end
     #[arg(long, value_name = "TIME", value_parser = time)]
     wait_sessions: Option<Time>,
 
-    /// End exactly as the official tool does, its defects included
+    /// Produce exactly the result of the official tool, including its defects
     #[arg(long)]
     strict_upstream: bool,
 }

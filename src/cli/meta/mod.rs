@@ -44,7 +44,7 @@ enum Verb {
     Migrate(Box<migrate::Args>),
     /// Prove that etcd holds exactly what the plan made from a backup says; changes nothing
     Verify(Box<verify::Args>),
-    /// Put a backup back; the same command resumes after an interruption
+    /// Restore a backup; the same command resumes after an interruption
     Restore(Box<restore::Args>),
 }
 
@@ -174,7 +174,8 @@ fn block_on<T>(
         }
         stop.ask();
         events.event(Event::Note {
-            note: "stopping after the transactions under way; once more ends at once".into(),
+            note: "stopping after the current transactions; interrupt again to end immediately"
+                .into(),
         });
         tokio::select! {
             done = &mut work => Ok(done),
@@ -221,6 +222,6 @@ fn ask(question: &str) -> Result<bool, Failure> {
 
 fn not_asked(verb: &str) -> Failure {
     Failure::usage(format!(
-        "meta {verb} changes the metadata: without a terminal to ask at, give --yes (or look first with --dry-run)"
+        "meta {verb} changes the metadata: without a terminal, give --yes (or try --dry-run first)"
     ))
 }

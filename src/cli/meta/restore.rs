@@ -23,7 +23,7 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
 #[command(after_help = "\
-Afterwards the root path holds exactly the records of the backup; records of 2.2 are
+Afterwards the root path contains exactly the records of the backup; records of 2.2 are
 removed. Sessions, and the allocators of timestamps and ids, are never touched. The whole file is
 checked before anything is written.
 
@@ -33,19 +33,19 @@ pub(super) struct Args {
     #[command(flatten)]
     common: Common,
 
-    /// The backup, ours or the official tool's
+    /// The backup, made by milvus-guard or by the official tool
     #[arg(value_name = "FILE")]
     backup: PathBuf,
 
-    /// Lose what 2.2 has served since the backup
+    /// Restore even if changes by 2.2 since the backup are lost
     #[arg(long)]
     accept_data_loss: bool,
 
-    /// Restore to another root path than the one that was backed up
+    /// Restore to a root path that differs from the one in the backup
     #[arg(long)]
     other_root: bool,
 
-    /// Only say what would change
+    /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     yes: bool,
 
-    /// Wait that long for Milvus' sessions to end
+    /// How long to wait for Milvus' sessions to end
     #[arg(long, value_name = "TIME", value_parser = time)]
     wait_sessions: Option<Time>,
 }

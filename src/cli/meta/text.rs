@@ -1,4 +1,4 @@
-//! Reports for people. Each ends with how the data stands and the next command.
+//! Reports for people. Each ends with state of the data and the next command.
 
 use milvus_guard_core::{evidence::MetadataState, text::plain};
 use milvus_guard_metadata::executor::{
@@ -72,7 +72,8 @@ fn next(seen: &Inspection, flags: &str) -> String {
             _ => format!("migrate -s {} -t {}", run.source, run.target),
         };
         return format!(
-            "A run is not finished; start neither 2.1 nor 2.2.\nnext: milvus-guard meta {verb} {flags}\n"
+            "A run is not finished; start neither 2.1 nor 2.2.\nnext: milvus-guard meta {verb} \
+             {flags}\n"
         );
     }
     if let Some(problem) = &seen.problem {
@@ -90,32 +91,33 @@ fn next(seen: &Inspection, flags: &str) -> String {
             )
         }
         MetadataState::V21 | MetadataState::V21NoIndex | MetadataState::V22 => {
-            "Nothing has to be migrated.\n".into()
+            "A migration is not needed.\n".into()
         }
         MetadataState::Empty => {
-            "There is no metadata here.\nnext: check --root-path and --meta-sub-path\n".into()
+            "The root path does not contain metadata.\nnext: check --root-path and \
+             --meta-sub-path\n"
+                .into()
         }
-        _ => format!("It cannot be migrated as it is.\nnext: {restore}\n"),
+        _ => format!("It cannot be migrated in this state.\nnext: {restore}\n"),
     }
 }
 
 fn format(state: &MetadataState) -> String {
     match state {
-        MetadataState::Empty => "empty: nothing but sessions".into(),
+        MetadataState::Empty => "empty: only sessions".into(),
         MetadataState::V21 => "2.1, not migrated".into(),
-        MetadataState::V21NoIndex => {
-            "2.1 without any index; or migrated, which would look the same".into()
-        }
+        MetadataState::V21NoIndex => "2.1 without any index, or 2.2 (both look the same)".into(),
         MetadataState::V22 => "2.2".into(),
         MetadataState::MixedSkipped => {
             "mixed: 2.2 has run on metadata that was never migrated".into()
         }
         MetadataState::PartialApply => "partly migrated by this tool".into(),
         MetadataState::PartialCleaned => "partly migrated by the official tool: the old records \
-                                          are deleted, the new ones not written"
+                                          were deleted, the new ones were not written"
             .into(),
         MetadataState::PartialSaved => {
-            "partly migrated by the official tool: it died while it wrote the new records".into()
+            "partly migrated by the official tool: it was stopped while it wrote the new records"
+                .into()
         }
         MetadataState::Unreadable(why) => format!("unclear: {why}"),
     }
@@ -133,7 +135,7 @@ fn health(seen: &Inspection) -> String {
         ),
     };
     let writes = if health.no_space {
-        "takes no writes: alarm NOSPACE"
+        "refuses writes: alarm NOSPACE"
     } else if health.corrupt {
         "alarm CORRUPT"
     } else {
@@ -273,19 +275,22 @@ pub(super) fn migrated(done: &Migrated, flags: &str) -> String {
                 ""
             };
             format!(
-                "\nMigrated and verified in {:.1} s{resumed}: {root} is metadata of 2.2; 2.1 must not be started on it.\n\
-                 next: start Milvus 2.2. To go back instead: milvus-guard meta restore {back} {flags}\n",
+                "\nMigrated and verified in {:.1} s{resumed}: {root} contains metadata of 2.2; 2.1 \
+                 must not be started on it.\nnext: start Milvus 2.2. To go back instead: \
+                 milvus-guard meta restore {back} {flags}\n",
                 done.seconds
             )
         }
         Outcome::AlreadyMigrated => {
-            format!("{root} is metadata of 2.2 already. Nothing was changed.\n")
+            format!("{root} already contains metadata of 2.2. Nothing was changed.\n")
         }
         Outcome::NothingToDo => format!(
-            "There is nothing to migrate under {root}. Nothing was changed.\nnext: if there should be, check --root-path\n"
+            "{root} does not contain anything to migrate. Nothing was changed.\nnext: if that \
+             is unexpected, check --root-path\n"
         ),
         Outcome::Compatible => {
-            "Both versions have the same metadata; it needs no migration. Nothing was changed.\n"
+            "Both versions have the same metadata format; a migration is not needed. Nothing was \
+             changed.\n"
                 .into()
         }
         Outcome::Planned => {
@@ -297,7 +302,7 @@ pub(super) fn migrated(done: &Migrated, flags: &str) -> String {
 
 pub(super) fn verified(done: &Verified) -> String {
     let recorded = if done.recorded {
-        ", as the record of the run says"
+        ", as the run recorded"
     } else {
         ""
     };
@@ -311,7 +316,8 @@ pub(super) fn verified(done: &Verified) -> String {
             ),
         )
         + &format!(
-            "\nVerified: {} holds exactly what the plan made from this backup says{recorded}. Nothing was changed.\n",
+            "\nVerified: {} contains exactly the result of the plan from this backup{recorded}. \
+             Nothing was changed.\n",
             done.root
         )
 }
@@ -359,8 +365,8 @@ pub(super) fn restored(done: &Restored) -> String {
         "\nThis was a dry run: nothing was changed.\n".to_owned()
     } else {
         format!(
-            "\nRestored and verified in {:.1} s: {} is the metadata of the backup again; 2.2 must not be started on it.\n\
-             next: start the Milvus version that the backup is of\n",
+            "\nRestored and verified in {:.1} s: {} is the metadata of the backup again; 2.2 must \
+             not be started on it.\nnext: start the Milvus version of the backup\n",
             done.seconds, done.root
         )
     }

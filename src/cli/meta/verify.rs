@@ -15,9 +15,9 @@ use super::{
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Plans again from the backup and compares every key and value in etcd with the plan's end state.
-What 2.2 writes once it runs differs from that, so verify before it is started.
+A running 2.2 changes the metadata, so verify before it is started.
 
-Exit codes: 0 equal, 1 not, 2 wrong usage.")]
+Exit codes: 0 equal, 1 different, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     backup: PathBuf,
 
-    /// The migration was made with the same flag [default: as the record of the run says]
+    /// The migration was made with the same flag [default: as the run recorded]
     #[arg(long)]
     strict_upstream: bool,
 }

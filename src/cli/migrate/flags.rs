@@ -19,7 +19,7 @@ use super::super::{
 
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[command(
     args_override_self = true,
     after_help = "\
@@ -32,7 +32,7 @@ Examples:
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with \
                   another tool)
 
-The command makes a Job in the cluster and follows it; the same command resumes after any \
+The command creates a Job in the cluster and follows it; the same command resumes after any \
                   interruption.
 Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same \
                   command resumes),
@@ -47,15 +47,15 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, value_name = "NAMESPACE")]
     pub(super) namespace: Option<String>,
 
-    /// Version that runs, such as 2.1.4
+    /// Running version, such as 2.1.4
     #[arg(short, long, value_name = "VERSION")]
     pub(super) source_version: String,
 
-    /// Version that is wanted, such as 2.2.16
+    /// Target version, such as 2.2.16
     #[arg(short, long, value_name = "VERSION")]
     pub(super) target_version: String,
 
-    /// Root path of the metadata in etcd [default: what the release is configured with]
+    /// Root path of the metadata in etcd [default: from the configuration of the release]
     #[arg(short, long, value_name = "PATH")]
     pub(super) root_path: Option<String>,
 
@@ -63,8 +63,8 @@ pub(in crate::cli) struct Args {
     #[arg(short = 'w', long, value_name = "IMAGE")]
     pub(super) image: Option<String>,
 
-    /// Image of the official migration tool, to let it rewrite the metadata [default: our own
-    /// migration]
+    /// Image of the official migration tool, if it is to rewrite the metadata [default:
+    /// milvus-guard does]
     #[arg(short, long, value_name = "IMAGE")]
     pub(super) migration_image: Option<String>,
 
@@ -88,15 +88,15 @@ pub(in crate::cli) struct Args {
     #[arg(short = 'c', long, value_name = "CLASS")]
     pub(super) storage_class: Option<String>,
 
-    /// Addresses of etcd [default: what the release is configured with]
+    /// Addresses of etcd [default: from the configuration of the release]
     #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
     pub(super) etcd: Vec<String>,
 
-    /// Look at a migration that was made otherwise, and record the evidence for the webhook
+    /// Check a migration that was made with another tool, and record the evidence for the webhook
     #[arg(long, conflicts_with_all = ["operation", "migration_image"])]
     pub(super) record_only: bool,
 
-    /// Who starts the new version: this run, or one `helm upgrade` of yours that it prints
+    /// Who starts the new version: this run, or you with the `helm upgrade` that it prints
     #[arg(long, value_enum, default_value_t = StartArg::Now, value_name = "BY")]
     pub(super) start: StartArg,
 
@@ -112,7 +112,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
     pub(super) on_failure: OnFailure,
 
-    /// Roll back although 2.2 has served since the backup: what it wrote is lost
+    /// Roll back even if 2.2 has served since the backup: the data that it wrote is lost
     #[arg(long)]
     pub(super) accept_data_loss: bool,
 
@@ -145,7 +145,7 @@ pub(in crate::cli) struct Args {
 /// Where and how the work is done.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct Place {
-    /// Do it in this process, which must reach etcd, and not in a Job
+    /// Run in this process, which must reach etcd, instead of in a Job
     #[arg(long, help_heading = "Job")]
     pub(super) local: bool,
 
@@ -186,7 +186,7 @@ pub(super) struct Place {
 pub(super) enum OperationArg {
     /// Migrate, or resume
     Migrate,
-    /// Put metadata, images and replicas back as the run recorded them
+    /// Restore metadata, images and replicas as the run recorded them
     Rollback,
     /// Abort the run, and report the state of the data
     Abort,

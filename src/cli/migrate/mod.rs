@@ -62,7 +62,7 @@ fn ask(args: &Args, procedure: &Migration) -> Result<Result<(), End>, super::exi
     running::look(&args.cluster, async |link| {
         let plan = match procedure.operation {
             Operation::Abort => format!(
-                "{} in {}: abort the run that is under way; Milvus and its metadata stay as they are\n",
+                "{} in {}: abort the current run; Milvus and its metadata are not changed\n",
                 procedure.settings.run.release.name, procedure.settings.run.release.namespace
             ),
             _ => running::plan_text(&procedure.preview(&link).await?),

@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
             begin.elapsed().as_secs_f64(),
             node.server()
         );
-        println!("logs are beside {}", node.log_path().display());
+        println!("logs are next to {}", node.log_path().display());
         println!(
             "for a look inside: nsenter -t {} -m -n -p -u -i",
             node.init()

@@ -122,8 +122,8 @@ impl Access {
             .write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
     }
 
-    /// kubectl for this cluster, ready for arguments and, where a test wants them, variables of its
-    /// own.
+    /// kubectl for this cluster, ready for arguments and, where a test wants them, its own
+    /// variables.
     ///
     /// # Panics
     /// When kubectl has to be built and cannot be.
@@ -239,7 +239,7 @@ impl Access {
     fn client_command(&self, program: Program) -> Command {
         let mut command = Command::new(program.path());
         only_neutral_environment(&mut command);
-        // A home of its own keeps kubectl's caches and its preferences file out of, and from, the
+        // A separate home keeps kubectl's caches and its preferences file out of, and from, the
         // developer's home.
         command
             .env("KUBECONFIG", &self.kubeconfig)

@@ -131,8 +131,8 @@ impl ApiServer {
             format!("--secure-port={port}").into(),
             "--bind-address=127.0.0.1".into(),
             "--leader-elect=false".into(),
-            // The limits meant for large clusters make each controller's first token a wait of its
-            // own, 4 s in all.
+            // The limits meant for large clusters make each controller's first token a separate
+            // wait, 4 s in all.
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
         ]

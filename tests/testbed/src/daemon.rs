@@ -31,7 +31,7 @@ pub(crate) type Ready = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// scheduler.
 ///
 /// It runs below a small supervisor, a shell that holds one end of a pipe and kills the program
-/// when this process, at the other end, closes it or is gone.
+/// when this process, at the other end, closes it or no longer exists.
 pub struct Daemon {
     name: &'static str,
     program: PathBuf,
@@ -135,9 +135,9 @@ impl Daemon {
         or_panic(self.signal(Signal::CONT));
     }
 
-    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it is gone. Its
-    /// ports and data remain for [`Self::restart`]. Nothing happens when it does not run. An
-    /// etcd below an API server takes some 5 s, for it lets open watches go first;
+    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it has ended.
+    /// Its ports and data remain for [`Self::restart`]. Nothing happens when it does not
+    /// run. An etcd below an API server takes some 5 s, for it lets open watches go first;
     /// [`Self::kill`] takes none.
     pub fn stop(&self) {
         let Some(mut running) = self.lock().take() else {
@@ -155,7 +155,7 @@ impl Daemon {
         }
     }
 
-    /// Ends the program at once (SIGKILL), like a crash, and waits until it is gone.
+    /// Ends the program at once (SIGKILL), like a crash, and waits until it has ended.
     pub fn kill(&self) {
         drop(self.lock().take());
     }
@@ -286,7 +286,7 @@ impl fmt::Debug for Daemon {
 }
 
 /// A program and the shell that watches over it. Dropping it kills the program and waits until it
-/// is gone.
+/// has ended.
 struct Supervised {
     shell: Child,
     pid: Pid,
@@ -295,7 +295,7 @@ struct Supervised {
 impl Supervised {
     fn start(mut shell: Command, log: File) -> Result<Self, Error> {
         command::only_neutral_environment(&mut shell);
-        // A group of its own: what a terminal or a test runner sends to the group of the test must
+        // A separate group: what a terminal or a test runner sends to the group of the test must
         // not end the supervisor before it has ended the program.
         shell
             .process_group(0)
@@ -333,7 +333,7 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
-            // Fails when the program has ended by itself and the supervisor with it.
+            // Fails when the program and its supervisor have already ended.
             let _ = pipe.write_all(b"end\n");
         }
         // Nothing to be done about an error here; wait only fails for a process already waited for.

@@ -11,7 +11,7 @@ use crate::programs::Program;
 use crate::scratch::Scratch;
 use crate::{Error, command};
 
-/// How an [`Etcd`] is to be; the default is plain, open and without limits of its own.
+/// How an [`Etcd`] is to be; the default is plain, open and without its own limits.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdOptions {
     /// TLS, with a server certificate for 127.0.0.1 and localhost and a client certificate
@@ -29,7 +29,7 @@ pub struct EtcdOptions {
     pub data: Option<PathBuf>,
 }
 
-/// One etcd server with a data directory of its own, on free loopback ports. It never syncs to
+/// One etcd server with a separate data directory, on free loopback ports. It never syncs to
 /// disk.
 ///
 /// It ends with this value; [`Self::stop`], [`Self::restart`], [`Self::pause`] and [`Self::resume`]

@@ -64,7 +64,7 @@ impl Client {
         ];
         let key =
             PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
-        // The provider is named, so that a test which installs a process-wide one of its own is not
+        // The provider is named, so that a test which installs a separate process-wide one is not
         // disturbed.
         let config = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),

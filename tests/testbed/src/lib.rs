@@ -1,13 +1,12 @@
 //! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test
 //! and ended with it.
 //!
-//! Everything listens on loopback, on free ports, in a temporary directory of its own, so that many
+//! Everything listens on loopback, on free ports, in a separate temporary directory, so that many
 //! instances run side by side. A [`Node`], for tests that need pods that run, is a whole machine's
-//! worth of it in network and process namespaces of its own; it alone needs root. The programs come
+//! worth of it in separate network and process namespaces; it alone needs root. The programs come
 //! from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
-//! those of a [`Milvus`] come from pinned Python wheels.
-//! Whatever a value started ends when the value is dropped, when the test panics, and when the test
-//! process is killed.
+//! those of a [`Milvus`] come from pinned Python wheels. Everything that a value started ends when
+//! the value is dropped, when the test panics, and when the test process is killed.
 //!
 //! ```no_run
 //! use milvus_guard_testbed::{ControlPlane, Helm, expect_success};

@@ -32,7 +32,7 @@ pub enum Program {
     KubeScheduler,
     /// The Kubernetes command line.
     Kubectl,
-    /// What runs the pods of a node.
+    /// The programs that run the pods of a node.
     Kubelet,
     /// What makes Services of a node's pods reachable.
     KubeProxy,

@@ -2,7 +2,7 @@
 #
 # Runs the program and ends it when standard input closes. The test holds the other end of that pipe, so the program ends
 # with the test process, however that one ends. Before it closes the pipe in order, the test says "end"; without that word
-# it is gone, and the directory SCRATCH, if one is named, is removed in its place.
+# it no longer exists, and the directory SCRATCH, if one is named, is removed in its place.
 # CLEANUP, if it is not empty, is run as shell commands when the program has ended, however it did; $1 is then the program's pid.
 # Standard output tells the program's pid, in one line; standard error is the program's log.
 scratch=$1

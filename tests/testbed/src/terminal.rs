@@ -13,7 +13,7 @@ use crate::{Error, wait_until};
 /// For a program to print what is awaited.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A program on a terminal (a pseudo-terminal of its own): it believes that a person looks at it.
+/// A program on a terminal (a separate pseudo-terminal): it believes that a person looks at it.
 /// It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
@@ -105,7 +105,7 @@ impl Terminal {
     /// Types a line.
     ///
     /// # Panics
-    /// When the program is gone.
+    /// When the program has ended.
     #[track_caller]
     pub fn type_line(&mut self, line: &str) {
         or_panic(writeln!(self.keyboard, "{line}").map_err(|e| Error::doing("typing", e)));

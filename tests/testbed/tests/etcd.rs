@@ -20,7 +20,7 @@ fn put_and_get(etcd: &Etcd) {
     );
 }
 
-/// etcdctl by itself, without what [`Etcd::etcdctl`] adds.
+/// etcdctl alone, without what [`Etcd::etcdctl`] adds.
 fn bare_etcdctl(args: &[&str]) -> std::process::Output {
     let etcdctl = milvus_guard_testbed::Program::Etcdctl.path();
     std::process::Command::new(etcdctl)

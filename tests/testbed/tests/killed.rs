@@ -14,7 +14,7 @@ use milvus_guard_testbed::{Etcd, wait_for};
 const PLAY: &str = "TESTBED_PLAY_THE_KILLED_TEST";
 const MARK: &str = "etcd runs as ";
 
-/// Not a test by itself: starts an etcd, tells its pid and its directory and waits to be killed.
+/// Not a test of its own: starts an etcd, tells its pid and its directory and waits to be killed.
 #[test]
 fn play_the_killed_test() {
     if env::var_os(PLAY).is_none() {
@@ -60,7 +60,7 @@ fn a_killed_test_leaves_nothing() {
 
     // SIGKILL, and so nothing in that process is dropped.
     test.kill().expect("the copy is killed");
-    test.wait().expect("the copy is gone");
+    test.wait().expect("the copy has ended");
     wait_for("the end of its etcd", Duration::from_secs(10), || {
         !Path::new(&process).exists()
     });

@@ -57,7 +57,7 @@ fn two_servers_of_2_1_run_side_by_side() {
     assert!(!output.status.success());
 }
 
-/// Not a test by itself: starts a Milvus, tells its pid and its folder and waits to be killed.
+/// Not a test of its own: starts a Milvus, tells its pid and its folder and waits to be killed.
 #[test]
 fn play_the_killed_test() {
     if env::var_os(PLAY).is_none() {
@@ -104,7 +104,7 @@ fn a_killed_test_leaves_nothing() {
     assert!(Path::new(&process).exists());
 
     test.kill().expect("the copy is killed");
-    test.wait().expect("the copy is gone");
+    test.wait().expect("the copy has ended");
     wait_for("the end of its Milvus", Duration::from_secs(10), || {
         !Path::new(&process).exists()
     });

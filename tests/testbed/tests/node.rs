@@ -18,7 +18,7 @@ use milvus_guard_testbed::{Node, wait_for};
 const PLAY: &str = "TESTBED_PLAY_THE_KILLED_NODE";
 const MARK: &str = "node logs to ";
 
-/// Not a test by itself: starts a node with a pod, tells where it lives and waits to be killed.
+/// Not a test of its own: starts a node with a pod, tells where it lives and waits to be killed.
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn play_the_killed_node() {
@@ -109,7 +109,7 @@ fn two_run_side_by_side_and_a_killed_one_leaves_nothing() {
 
     // SIGKILL, and so nothing in that process is dropped.
     test.kill().expect("the copy is killed");
-    test.wait().expect("the copy is gone");
+    test.wait().expect("the copy has ended");
     let deadline = Duration::from_secs(20);
     wait_for("the end of its node", deadline, || traces(&name).is_empty());
     wait_for("the end of its directory", deadline, || !dir.exists());

@@ -137,7 +137,7 @@ fn a_killed_build_blocks_nobody_and_its_rest_is_removed() {
     assert_eq!(parts(), 0);
 }
 
-/// Not a test by itself: prints the paths when it is asked to.
+/// Not a test of its own: prints the paths when it is asked to.
 #[test]
 fn print_programs() {
     if env::var_os(PRINT).is_some() {

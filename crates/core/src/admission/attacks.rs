@@ -29,7 +29,7 @@ pub(super) fn denied(ruling: &Ruling, part: &str) {
         .response
         .denied
         .as_deref()
-        .unwrap_or("it was let through");
+        .unwrap_or("it was allowed");
     assert!(text.contains(part), "{part:?} is not in: {text}");
     assert_eq!(ruling.decision, None, "a denial leaves no decision");
 }
@@ -83,7 +83,7 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
         let text = record(&Fixture::cluster("2.2.16"), status, outside, inside);
         denied(&rule(&text, &context), "MG101");
     }
-    // One object of the other release is enough, beside a Milvus of one's own.
+    // One object of the other release is enough, in addition to one's own Milvus.
     let (outside, inside) = as_release("ghost");
     let own = Fixture::standalone("2.2.16")
         .fullname("own")
@@ -117,7 +117,8 @@ fn another_name_over_the_same_data_is_no_installation() {
         &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
         "MG101",
     );
-    let text = "2.2.16 without evidence of a metadata migration (compared with release milvus/my-release, whose data this one would use)";
+    let text = "2.2.16 without evidence of a metadata migration (compared with release \
+                milvus/my-release, whose data this release would use)";
     denied(
         &rule(&install(&outside("ghost", "2.2.16", "by-dev")), &running),
         text,
@@ -131,7 +132,7 @@ fn another_name_over_the_same_data_is_no_installation() {
             .response
             .denied,
         None,
-        "data of its own"
+        "separate data"
     );
     // The same by kubectl, object by object.
     let created = |after: &Fixture, kind: &str| {
@@ -157,7 +158,7 @@ fn another_name_over_the_same_data_is_no_installation() {
         &rule(&created(&ghost, "Deployment"), &with_config(&ghost)),
         "MG101",
     );
-    // What runs is in another namespace.
+    // The running release is in another namespace.
     let mut far = running.clone();
     let one = running.place.snapshot.releases[0].clone();
     far.elsewhere = super::review_context::Elsewhere::new(move |location| {
@@ -514,19 +515,19 @@ fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     let install = review(None, &after, "pending-install", &json!({}));
     assert_eq!(rule(&install, &context).response.denied, None);
     context.forgets = true;
-    denied(&rule(&install, &context), "cannot tell which version");
+    denied(&rule(&install, &context), "does not know the version");
     let created = documents_of(&after)
         .into_values()
         .find(|object| object["kind"] == "Deployment")
         .unwrap();
     denied(
         &rule(&object_review(None, Some(&created)), &context),
-        "cannot tell which version",
+        "does not know the version",
     );
     context.place = Arc::new(NamespaceState::new(objects(&after)));
     assert_eq!(
         rule(&install, &context).response.denied,
         None,
-        "what runs is known"
+        "the running state is known"
     );
 }

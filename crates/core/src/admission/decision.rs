@@ -1,4 +1,4 @@
-//! What the release gate let through, object by object, so that the workload gate lets the same
+//! What the release gate allowed, object by object, so that the workload gate lets the same
 //! objects through.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,7 +28,7 @@ pub(super) struct Put<'a> {
     pub old: Option<&'a Object>,
 }
 
-/// Whether a release was let through with this very object, and nothing else has changed the object
+/// Whether a release was allowed with this very object, and nothing else has changed the object
 /// since.
 #[must_use]
 pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> bool {

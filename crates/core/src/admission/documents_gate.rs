@@ -93,7 +93,7 @@ impl DocumentTask {
         }
         Ruling::of(Response::deny(format!(
             "milvus-guard: {} are written by milvus-guard itself ({} or {}), because the guard \
-             believes what they say; milvus-guard status shows a run, milvus-guard upgrade or \
+             trusts them; milvus-guard status shows a run, milvus-guard upgrade or \
              migrate with -o abort ends one",
             self.resource, accounts.guard, accounts.job
         )))

@@ -33,7 +33,7 @@ pub(super) fn members<'t, 'a, const N: usize>(
     Some(found)
 }
 
-/// A text, empty where it is not there. `None` if something else stands there.
+/// A text, empty where it is not there. `None` if something else is there.
 pub(super) fn text<'a>(at: Option<At<'_, 'a>>) -> Option<Cow<'a, str>> {
     at.map_or(Some(Cow::Borrowed("")), At::string)
 }

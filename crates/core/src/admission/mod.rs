@@ -10,7 +10,7 @@
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |
 //! | [`mutate`] | the version label |
-//! | [`decision`] | what the release gate let through, object by object |
+//! | [`decision`] | what the release gate allowed, object by object |
 //! | [`acceptance`] | acceptances, set by a Helm label or an annotation |
 //! | [`ruling`] | findings to the words of a denial |
 

@@ -1,4 +1,4 @@
-//! The version label: what runs says its true version.
+//! The version label: workloads show their actual version.
 //!
 //! Only metadata of the workload is touched, never the pod template. Our own key is always true;
 //! the common key is filled where no one set it, and kept true as long as no one else owns it.

@@ -37,7 +37,7 @@ pub fn review(
     status: &str,
     labels: &serde_json::Value,
 ) -> String {
-    // Without values of its own a revision has those of the one before (`--reuse-values`).
+    // Without its own values a revision has those of the one before (`--reuse-values`).
     let values = after
         .user_values()
         .or_else(|| before?.user_values())
@@ -118,7 +118,7 @@ pub enum Sent {
 }
 
 /// What the workload gate finds when every object that changes is sent alone, as rule and action.
-/// What it lets through is in the cluster for the next; what is only missing after the change is
+/// What it allows is in the cluster for the next; what is only missing after the change is
 /// deleted last.
 pub fn found_object_by_object(
     before: &Fixture,
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn another_release_beside_it_is_an_installation() {
+    fn another_release_in_the_namespace_is_an_installation() {
         let accounts = Accounts::default();
         let context = context(
             Some(&Fixture::cluster("2.1.4")),

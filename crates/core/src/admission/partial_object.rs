@@ -82,7 +82,7 @@ impl<'a> PartialObject<'a> {
         self.rest == other.rest
     }
 
-    /// Whether the object may be Milvus or what it stands on. Neither its name nor its namespace
+    /// Whether the object may be Milvus or its dependencies. Neither its name nor its namespace
     /// makes it so.
     pub(super) fn may_be_ours(&self) -> bool {
         may_be_ours(self.rest)
@@ -345,7 +345,7 @@ mod tests {
     #[case(r#"{"spec":{},"metadata":{}}"#)]
     #[case(r#"{"metadata":{"labels":{"a":1}},"spec":{}}"#)]
     #[case(r#"{"metadata":{}"#)]
-    fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
+    fn different_looking_texts_are_read_by_serde(#[case] text: &str) {
         assert!(PartialObject::of(text).is_none());
         assert!(Tape::read(text).is_none_or(|tape| PartialObject::at(tape.root()).is_none()));
     }

@@ -280,8 +280,8 @@ impl ReleaseTask {
             ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
-                    "milvus-guard: the decision about this release covers {} objects; {left_out} \
-                     more will be judged one by one",
+                    "milvus-guard: the decision for this release covers {} objects; {left_out} \
+                     more will be checked one by one",
                     objects.len()
                 ));
             }
@@ -302,7 +302,7 @@ impl ReleaseTask {
         ruling
     }
 
-    /// By what a finding was let through, where it was.
+    /// By what a finding was allowed, where it was.
     fn accepted_rule(&self, judged: &JudgedFinding, policies: &PolicySet) -> Option<AcceptedRule> {
         let (by, reference) = match &judged.applied {
             Applied::Accepted => (
@@ -356,7 +356,7 @@ fn may_hold_milvus(text: &str) -> bool {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
     /// The budget is the one for small inputs, and this is a large one.
-    #[error("it needs more room")]
+    #[error("it needs too much memory")]
     NeedsRoom,
     /// It cannot be read, so nothing is known of Milvus in it; the workload gate judges its
     /// objects.
@@ -364,8 +364,8 @@ pub(super) enum RecordError {
     Unreadable(String),
     /// It says two things about itself, as no Helm writes it.
     #[error(
-        "the record {name} of this Helm release does not agree with its payload: {what} is \
-         {written} outside and {payload} inside. Helm does not write such a record"
+        "the record {name} of this Helm release does not match its payload: {what} is {written} \
+         in the record and {payload} in the payload. Helm does not write such a record"
     )]
     Disagrees {
         /// Name of the record.

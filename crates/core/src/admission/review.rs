@@ -1,7 +1,7 @@
 //! An admission review: what the API server asks, and the answer in its words.
 //!
 //! Nothing of the objects is read here: they stay text until a gate wants them. What an API server
-//! writes comes on a [`Tape`] on which the gates find them again; whatever looks different is
+//! writes comes on a [`Tape`] on which the gates find them again; anything that looks different is
 //! scanned by `serde_json`, and they stay text alone.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
@@ -42,13 +42,13 @@ pub enum ReviewError {
         column: usize,
     },
     /// Another version than [`API_VERSION`].
-    #[error("the review has another version than admission.k8s.io/v1")]
+    #[error("the version of the review is not admission.k8s.io/v1")]
     Version,
     /// No request inside.
-    #[error("the review holds no request")]
+    #[error("the review does not contain a request")]
     NoRequest,
     /// A uid that no API server sends.
-    #[error("the request has no uid, or one of more than {MAX_UID} characters")]
+    #[error("the request has no uid, or a uid longer than {MAX_UID} characters")]
     Uid,
 }
 
@@ -502,8 +502,11 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(no_text.contains("line 2, column 2"), "{no_text}");
-        assert!(error(r#"{"apiVersion":"admission.k8s.io/v1beta1"}"#).contains("another version"));
-        assert!(error(r#"{"apiVersion":"admission.k8s.io/v1"}"#).contains("no request"));
+        assert!(
+            error(r#"{"apiVersion":"admission.k8s.io/v1beta1"}"#)
+                .contains("is not admission.k8s.io/v1")
+        );
+        assert!(error(r#"{"apiVersion":"admission.k8s.io/v1"}"#).contains("not contain a request"));
         assert!(error(&review(r#"{"operation":"CREATE"}"#)).contains("no uid"));
         assert!(
             error(&review(&format!(

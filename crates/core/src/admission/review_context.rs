@@ -17,7 +17,7 @@ use crate::{
     rules::{Behavior, Overdue},
 };
 
-/// Those who delete what belongs to something that is already gone.
+/// Those who delete what belongs to something that was already deleted.
 pub(super) const CLEANERS: [&str; 3] = [
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -52,8 +52,8 @@ pub struct ReviewContext<'a> {
     pub place: Arc<NamespaceState>,
     /// Releases of that namespace that no longer run while their data exists.
     pub remembered: Arc<[Release]>,
-    /// Releases that run, with the settings that they were last seen with, where what runs does
-    /// not show them: their `ConfigMap` was deleted, for example.
+    /// Releases that run, with the settings that they were last seen with, where the running state
+    /// does not show them: their `ConfigMap` was deleted, for example.
     pub last_known: Arc<[Release]>,
     /// Finds the releases of other namespaces by their data.
     pub elsewhere: Elsewhere,
@@ -68,7 +68,7 @@ pub struct ReviewContext<'a> {
     pub ending: bool,
     /// Facts about its releases.
     pub facts: Facts,
-    /// What the release gate let through there.
+    /// What the release gate allowed there.
     pub decisions: Arc<[DecisionSpec]>,
     /// Policies and exceptions in force.
     pub policies: Arc<PolicySet>,
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Elsewhere {
     }
 }
 
-/// A release beside the own one that a change must be compared with.
+/// A release in addition to the own one that a change must be compared with.
 #[derive(Clone, Debug)]
 pub(super) struct Other<'a> {
     release: Cow<'a, Release>,
@@ -156,10 +156,13 @@ impl Other<'_> {
         let release = self.release.label();
         let compared = match self.why {
             Why::Objects => {
-                format!("compared with release {release}, whose objects this one would replace")
+                format!("compared with release {release}, whose objects this release would replace")
             }
-            Why::Data => format!("compared with release {release}, whose data this one would use"),
-            Why::Settings => "compared with the settings that were last seen".to_owned(),
+            Why::Data => format!(
+                "compared with release {release}, whose data this release would \
+                                  use"
+            ),
+            Why::Settings => "compared with the last known settings".to_owned(),
         };
         for judged in &mut judged.findings {
             judged.finding.message.push_str(&format!(" ({compared})"));
@@ -194,8 +197,8 @@ impl<'a> ReviewContext<'a> {
 }
 
 impl ReviewContext<'_> {
-    /// The releases beside `old` that a release must be compared with: those that run, and those
-    /// whose data is left.
+    /// The releases in addition to `old` that a release must be compared with: those that run, and
+    /// those whose data is left.
     pub(super) fn others<'s>(
         &'s self,
         running: &'s [Release],
@@ -251,10 +254,10 @@ impl ReviewContext<'_> {
     pub(super) fn unknown_past(&self, before: Option<&Snapshot>) -> Option<Response> {
         (self.forgets && before.is_none()).then(|| {
             Response::deny(
-                "milvus-guard: this namespace holds more releases of Milvus than milvus-guard can \
-                 remember, and volume claims are left. milvus-guard cannot tell which version \
-                 their data has, so it does not let a new release in. Delete the claims that are \
-                 not needed, or install into another namespace."
+                "milvus-guard: this namespace has more Milvus releases than milvus-guard can \
+                 remember, and volume claims remain. milvus-guard does not know the version of \
+                 their data, so it does not allow a new release. Delete the claims that are not \
+                 needed, or install into another namespace."
                     .to_owned(),
             )
         })

@@ -32,13 +32,14 @@ pub struct Ruling {
     pub rules: Vec<(&'static str, Action)>,
     /// Rules that the deployer accepted.
     pub accepted: Vec<&'static str>,
-    /// Rules that an exception let pass, with its name.
+    /// Rules that an exception allowed, with its name.
     pub excepted: Vec<(&'static str, String)>,
     /// Rule evaluations that failed.
     pub failed: Vec<(&'static str, Failed)>,
     /// What is to be recorded before the answer is given.
     pub decision: Option<DecisionSpec>,
-    /// Whether the denial depends on what runs, so that it must be repeated with what really runs.
+    /// Whether the denial depends on the running state, so that it must be repeated with the live
+    /// state.
     pub by_state: bool,
 }
 
@@ -145,7 +146,7 @@ impl Outcome<'_> {
         ruling.response.warnings.extend(not_evaluated(&lacking));
         for (rule, name) in dedup(&ruling.excepted) {
             ruling.response.warnings.push(format!(
-                "milvus-guard: {rule} is let through by the UpgradeException {name}"
+                "milvus-guard: {rule} is allowed by the UpgradeException {name}"
             ));
         }
         for rule in dedup(&ruling.accepted) {
@@ -341,10 +342,12 @@ fn message(gate: Gate, found: &[&JudgedFinding], hints: &[String]) -> String {
     }
     parts.extend(dedup(hints));
     if gate == Gate::Release {
-        parts.push("Nothing was changed: the release and what runs are as before.".into());
+        parts.push(
+            "Nothing was changed: neither the Helm release nor the running workloads.".into(),
+        );
     }
     let lead = if gate == Gate::Release {
-        "milvus-guard stops this release.\n"
+        "milvus-guard denied this release.\n"
     } else {
         "milvus-guard: "
     };

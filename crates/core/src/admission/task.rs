@@ -1,4 +1,4 @@
-//! Which gate a review belongs to, and what it holds. Whatever is of no interest leaves here.
+//! Which gate a review belongs to, and what it holds. Reviews that no gate needs end here.
 
 use crate::manifest::{Budget, Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::At};
 
@@ -147,7 +147,7 @@ impl<'a> Task<'a> {
             // Anyone who asks for a ruling all the same gets the safe one; the door knows its
             // failure policy.
             Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
-            Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs more room to be read")),
+            Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs too much memory")),
             Self::Release(task) => task.judge(context),
             Self::Workload(task) => task.judge(context),
             Self::Documents(task) => task.judge(context),

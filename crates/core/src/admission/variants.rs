@@ -314,10 +314,7 @@ fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_w
             json!([{"name": "ETCD_ROOTPATH", "value": root}]);
         put(&context, &old, &new, "kubectl")
     };
-    denied(
-        &with("other"),
-        "compared with the settings that were last seen",
-    );
+    denied(&with("other"), "compared with the last known settings");
     assert_eq!(with("prod").response.denied, None);
 }
 

@@ -1,4 +1,4 @@
-//! The workload gate: single objects, by whatever tool. The backstop behind the release gate, and
+//! The workload gate: single objects, by any tool. The backstop behind the release gate, and
 //! the only gate for kubectl, Argo CD and operators.
 
 use std::{borrow::Cow, sync::Arc};
@@ -36,7 +36,7 @@ use super::{
 /// to claims under a retention policy, whose change was judged.
 const OWNERS: [&str; 1] = ["system:serviceaccount:kube-system:statefulset-controller"];
 
-/// One object of Milvus, or of what Milvus stands on, that would change.
+/// One object of Milvus, or of the dependencies of Milvus, that would change.
 #[derive(Debug)]
 pub struct WorkloadTask<'a> {
     /// Its namespace.
@@ -117,7 +117,7 @@ impl<'a> WorkloadTask<'a> {
         }))
     }
 
-    /// Judges the change against what runs.
+    /// Judges the change against the running state.
     #[must_use]
     pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
         let ruling = self
@@ -132,7 +132,7 @@ impl<'a> WorkloadTask<'a> {
                 };
                 denied.push_str(
                     " || The request adds an owner reference: the garbage collector deletes the \
-                     object together with its owner, and at once if that owner does not exist.",
+                     object together with its owner, and immediately if that owner does not exist.",
                 );
                 gone
             }
@@ -381,13 +381,13 @@ impl<'a> WorkloadTask<'a> {
             })
         {
             return Leniency::Planned {
-                returns: run.is_on_its_way_back(),
+                returns: run.is_rolling_back(),
             };
         }
         let Some(Change::Put { new, old }) = &self.change else {
             return Leniency::None;
         };
-        // A version that was let through before the metadata was migrated does not hold after it.
+        // A version that was allowed before the metadata was migrated does not hold after it.
         // The rest of the release changes later and does not matter for this
         // object.
         let version = wanted
@@ -480,7 +480,7 @@ enum Leniency {
     None,
     /// A step of a run, by the job's account.
     Planned {
-        /// Whether the run goes back.
+        /// Whether the run is rolled back.
         returns: bool,
     },
     /// The release gate judged this very object.
@@ -527,8 +527,8 @@ fn is_being_uninstalled(
     own_is_gone && !release.services.iter().any(is_of_release)
 }
 
-/// The release after its object is gone: it is found by its name, since nothing in it is the object
-/// any more.
+/// The release after its object was deleted: it is found by its name, since nothing in it is
+/// the object any more.
 fn stripped(after: &NamespaceState, old: Option<&Release>) -> Option<Release> {
     let old = old?;
     after

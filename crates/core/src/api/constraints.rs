@@ -83,7 +83,7 @@ fn fixed(name: &str) -> Value {
     said("self == oldSelf", &format!("{name} must not change"))
 }
 
-/// A rule with a message of its own: what people write is refused with a message that helps, not by
+/// A rule with a separate message: what people write is refused with a message that helps, not by
 /// a pattern that they must decipher.
 fn said(rule: &str, message: &str) -> Value {
     json!({RULES: [{"rule": rule, "message": message}]})
@@ -97,11 +97,7 @@ fn matches(pattern: &str, max: u32, message: &str) -> Value {
 
 /// The id of a rule, as people write it.
 fn rule_id() -> Value {
-    matches(
-        RULE_ID,
-        MAX_LABEL,
-        "a rule is named by its id, such as MG201",
-    )
+    matches(RULE_ID, MAX_LABEL, "name a rule by its id, such as MG201")
 }
 
 /// An exact name, as people write it.
@@ -109,7 +105,7 @@ fn exact(what: &str, max: u32) -> Value {
     matches(
         NAME,
         max,
-        &format!("a {what} is named exactly, without wildcards: lower case, digits, '-' and '.'"),
+        &format!("name a {what} exactly, without wildcards: lower case, digits, '-' and '.'"),
     )
 }
 
@@ -213,8 +209,10 @@ fn exception() -> Vec<Constraint> {
             json!({
                 "format": "date-time",
                 "maxLength": MAX_LABEL,
-                "description": "Until when (RFC 3339), at most 30 days ahead. The webhook refuses a later time and no exception \
-                                counts for longer; this schema cannot say it, because its rules know no time.",
+                "description": "Until when (RFC 3339), at most 30 days ahead. The webhook refuses \
+                                a later time, and an exception never applies for longer. This \
+                                schema cannot check that, because its rules cannot use the current \
+                                time.",
             }),
         ),
     ]
@@ -231,7 +229,7 @@ fn policy_status() -> Vec<Constraint> {
     [lints, conditions()].concat()
 }
 
-/// As Kubernetes bounds the conditions of its own kinds.
+/// As Kubernetes limits the conditions of its own kinds.
 fn conditions() -> Vec<Constraint> {
     vec![
         put("status.conditions", map(&["type"], 32)),

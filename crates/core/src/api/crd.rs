@@ -18,18 +18,18 @@ use super::{
 const fn description(kind: Kind) -> &'static str {
     match kind.plural.as_bytes() {
         b"upgradepolicies" => {
-            "What the rules of milvus-guard do, and for which releases of Milvus."
+            "Actions of milvus-guard rules, and the Milvus releases that they apply to."
         }
         b"upgradeexceptions" => {
-            "One release of Milvus is let through by some rules, for a reason and until a time."
+            "Allows one Milvus release to violate some rules, for a reason and until a time."
         }
         b"upgraderuns" => {
-            "A run of milvus-guard: its plan, how far it is, and all that is needed to resume or \
-             to roll back. Written by milvus-guard."
+            "A milvus-guard run: its plan, its progress, and the data that is needed to resume or \
+             roll back. Written by milvus-guard."
         }
         _ => {
-            "One revision of a Helm release that was judged and let through. Written by \
-             milvus-guard; lives 30 minutes."
+            "One revision of a Helm release that was checked and allowed. Written by milvus-guard; \
+             valid for 30 minutes."
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the release gate let through, so that the workload gate lets it through too.
+//! What the release gate allowed, so that the workload gate lets it through too.
 
 use jiff::{SignedDuration, Timestamp};
 use kube_derive::CustomResource;
@@ -11,7 +11,7 @@ use super::{API_VERSION, RELEASE_DECISION, meta::ObjectMeta};
 /// wait to misuse it.
 pub const LIFETIME: SignedDuration = SignedDuration::from_mins(30);
 
-/// One revision of a Helm release that was judged and let through. Written by the guard alone.
+/// One revision of a Helm release that was judged and allowed. Written by the guard alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseDecision {
@@ -141,7 +141,7 @@ pub enum AcceptedBy {
     Policy,
     /// An `UpgradeRun` that planned it.
     Run,
-    /// The way back to the last state that worked.
+    /// The rollback to the last state that worked.
     Rollback,
     /// Something that a later version knows.
     #[serde(other, skip_serializing)]

@@ -1,8 +1,8 @@
-//! The objects of the API group `guard.milvus.io`: what a run records, what the release gate let
-//! through, and what the guard says about policies. Pure: they are read and written elsewhere.
+//! The objects of the API group `guard.milvus.io`: what a run records, what the release gate
+//! allowed, and what the guard says about policies. Pure: they are read and written elsewhere.
 //!
 //! Documents of people (policies, exceptions) are strict, because a field that is misspelt must not
-//! be ignored; they stand in [`policy`]. What the guard itself writes is read tolerantly: a later
+//! be ignored; they are in [`policy`]. What the guard itself writes is read tolerantly: a later
 //! version may have written it, and an object that cannot be read must never look like one that is
 //! not there. Write such objects by patches of what changed: a whole object that was read by an
 //! older version lacks the fields that it did not know.

@@ -223,7 +223,7 @@ pub struct Params {
     pub strict: bool,
 }
 
-/// One release is let through, for a reason and until a time.
+/// One release is allowed, for a reason and until a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UpgradeException {
@@ -377,7 +377,7 @@ impl Places {
     }
 }
 
-/// A document whose values have no places of their own, as an API server gives it.
+/// A document whose values have no positions, as an API server returns it.
 impl From<Origin> for Places {
     fn from(origin: Origin) -> Self {
         Self { origin, tree: None }

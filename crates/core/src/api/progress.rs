@@ -36,7 +36,7 @@ pub enum RunPhase {
     Stopped,
     /// Reached its plan.
     Succeeded,
-    /// On its way back.
+    /// Rolling back.
     RollingBack,
     /// Went back to where it began.
     RolledBack,
@@ -44,7 +44,7 @@ pub enum RunPhase {
     Aborted,
     /// Ended before anything was touched.
     Refused,
-    /// Something that a later version knows; it counts as under way.
+    /// Something that a later version knows; it counts as in progress.
     #[serde(other, skip_serializing)]
     #[schemars(skip)]
     Other,
@@ -85,7 +85,7 @@ pub struct RunStatus {
     /// Where it stands as a whole.
     #[serde(default)]
     pub phase: RunPhase,
-    /// Where it stands in the plan.
+    /// Its position in the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepCursor>,
     /// Generation of the spec that was read.
@@ -139,7 +139,7 @@ impl RunStatus {
     }
 }
 
-/// Where a run stands in its plan.
+/// The position of a run in its plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepCursor {
@@ -152,7 +152,7 @@ pub struct StepCursor {
     /// How often it was begun.
     #[serde(default)]
     pub attempts: u32,
-    /// Since when it stands there.
+    /// Since when it is there.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub since: Timestamp,
     /// What blocks it.
@@ -192,7 +192,7 @@ pub struct Original {
     /// `strategy` or `updateStrategy`, as Kubernetes has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Value>,
-    /// Whatever else the run changes.
+    /// Other fields that the run changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<OriginalField>,
 }

@@ -93,7 +93,7 @@ pub enum CodecError {
     #[error("the release is larger than {} MiB", MAX_BYTES / (1024 * 1024))]
     TooLarge,
     /// More than the caller has room for; it may come again with more.
-    #[error("the release needs more room")]
+    #[error("the release needs too much memory")]
     NoRoom,
     /// More would be built of it than a budget allows.
     #[error(transparent)]
@@ -112,7 +112,7 @@ pub enum RecordKind {
     ConfigMap,
 }
 
-/// Decodes what stands under the key `release` of a record, as the API has it.
+/// Decodes what is stored under the key `release` of a record, as the API has it.
 ///
 /// # Errors
 /// As [`decode`].
@@ -149,7 +149,7 @@ pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
     }
 }
 
-/// Decodes what stands under the key `release` once the Secret's own base64 is off.
+/// Decodes what is stored under the key `release` once the Secret's own base64 is off.
 ///
 /// # Errors
 /// As [`decode`].

@@ -133,7 +133,7 @@ impl StoredRelease {
         Ok(())
     }
 
-    /// Tells a snapshot what Helm knows of the release beside its objects.
+    /// Tells a snapshot what Helm knows of the release in addition to its objects.
     pub fn describe_to(&self, builder: &mut Builder) {
         builder.add_helm(&self.name, self.namespace.as_deref(), self.kept());
         if let Some(chart) = &self.chart {
@@ -141,7 +141,7 @@ impl StoredRelease {
         }
     }
 
-    /// What rules ask for beside the manifest.
+    /// What rules ask for in addition to the manifest.
     #[must_use]
     pub fn kept(&self) -> HelmRevision {
         HelmRevision {

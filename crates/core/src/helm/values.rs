@@ -1,5 +1,5 @@
 //! Which of the user's values a chart does not read, decided by what Helm stored of the chart: the
-//! tree of its own values, and its templates. Values of the chart are only walked, never kept; of
+//! tree of its values, and its templates. Values of the chart are only walked, never kept; of
 //! the user's only paths leave this file.
 
 use std::{cell::Cell, collections::BTreeMap, fmt};
@@ -51,7 +51,7 @@ const SUB_CHARTS: [&str; 11] = [
     "zookeeper",
 ];
 
-/// Keys below which a chart hands on whatever stands there.
+/// Keys below which a chart passes every value through.
 const FREE: [&str; 22] = [
     "affinity",
     "annotations",
@@ -77,7 +77,7 @@ const FREE: [&str; 22] = [
     "topologySpreadConstraints",
 ];
 
-/// Values that templates of charts 3.2 to 5.0 read and that stand in no values.yaml, for records
+/// Values that templates of charts 3.2 to 5.0 read and that are in no values.yaml, for records
 /// without templates.
 const READ_BY_TEMPLATES: [&str; 22] = [
     "attu.affinity",
@@ -206,7 +206,7 @@ impl StoredChart<'_> {
     }
 }
 
-/// The keys of a chart's values. Whatever holds no key accepts everything below it.
+/// The keys of a chart's values. A value without keys accepts everything below it.
 #[derive(Debug, PartialEq)]
 enum Shape {
     Map(BTreeMap<String, Shape>),
@@ -229,7 +229,7 @@ impl Shape {
         }
     }
 
-    /// Whether these are the values of Milvus' chart from 3.0 on, whatever it is called.
+    /// Whether these are the values of Milvus' chart from 3.0 on, under any name.
     fn is_milvus(&self) -> bool {
         self.get("cluster").is_some()
             && self
@@ -523,7 +523,7 @@ impl Templates<'_> {
 }
 
 /// The path that was most likely meant: the shortest that has every name of the given one in its
-/// order, else the one beside it whose last name is the same or nearly so.
+/// order, else the one next to it whose last name is the same or nearly so.
 fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     let names: Vec<&str> = path.split('.').collect();
     let (last, first) = (names.last()?, names.first()?);

@@ -2,7 +2,7 @@
 //! become a value of a hundred, and an anchor a thousand values.
 //!
 //! The bounds lie far above what charts and clusters hold, and low enough that one input stays
-//! below 100 MiB whatever it says. The largest manifest of Milvus' own charts (3.2.18) has 53
+//! below 100 MiB for any input. The largest manifest of Milvus' own charts (3.2.18) has 53
 //! documents, 133 KB and 4,500 values, 340 of them in one document.
 
 use std::cell::Cell;
@@ -27,19 +27,19 @@ const PACE: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exceeded {
     /// Too many values.
-    #[error("it is too large to judge (more than {0} values)")]
+    #[error("it is too large to check (more than {0} values)")]
     Values(usize),
     /// Too much text in one piece.
-    #[error("it is too large to judge (more than {} MiB in one document)", .0 / (1024 * 1024))]
+    #[error("it is too large to check (more than {} MiB in one document)", .0 / (1024 * 1024))]
     Document(usize),
     /// Too much text of interest.
-    #[error("it is too large to judge (more than {} MiB of objects that a rule may look at)", .0 / (1024 * 1024))]
+    #[error("it is too large to check (more than {} MiB of objects that a rule may look at)", .0 / (1024 * 1024))]
     Read(usize),
     /// Too many objects.
-    #[error("it is too large to judge (more than {0} documents or hooks)")]
+    #[error("it is too large to check (more than {0} documents or hooks)")]
     Objects(usize),
     /// More to compare than there is time for.
-    #[error("it is too large to judge (too many names to look for in too much text)")]
+    #[error("it is too large to check (too many names to look for in too much text)")]
     Names,
     /// The time for an answer is over.
     #[error("the time limit was reached while it was read")]
@@ -70,7 +70,7 @@ impl Default for Budget<'_> {
 
 impl<'a> Budget<'a> {
     /// A budget for inputs that unpack to no more than [`SMALL_INPUT_BYTES`]; what is larger needs
-    /// a room of its own.
+    /// a separate room.
     #[must_use]
     pub fn small() -> Self {
         Self {
@@ -148,7 +148,7 @@ mod tests {
     use crate::manifest::{Tree, documents_within, node::Kind};
 
     #[test]
-    fn what_is_taken_is_gone_and_time_is_looked_at() {
+    fn a_spent_budget_is_not_available_again_and_time_is_checked() {
         let budget = Budget::default();
         assert_eq!(budget.values(MAX_INPUT_VALUES - 1), Ok(()));
         assert_eq!(budget.values(1), Ok(()));
@@ -234,7 +234,7 @@ mod tests {
             match serde_json::from_str::<Tree<'_>>(&text) {
                 Ok(tree) => prop_assert!(values(&tree) <= MAX_VALUES),
                 Err(error) => {
-                    prop_assert!(count * 2 >= MAX_VALUES && error.to_string().contains("too large to judge"), "{error}");
+                    prop_assert!(count * 2 >= MAX_VALUES && error.to_string().contains("too large to check"), "{error}");
                 }
             }
         }

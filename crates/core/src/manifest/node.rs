@@ -28,7 +28,7 @@ const SMALL_MAPPING: usize = 16;
 pub struct Tree<'a> {
     /// Line in the file that held the document.
     pub line: u32,
-    /// What stands there.
+    /// The value there.
     pub kind: Kind<'a>,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Tree<'a> {
         self.at(path).map_or([].iter(), Tree::items)
     }
 
-    /// The text of a scalar, whatever it looks like.
+    /// The text of a scalar of any type.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match &self.kind {

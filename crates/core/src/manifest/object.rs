@@ -57,8 +57,8 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// An object that may matter to a Milvus release. What is large is shared: the same workload stands
-/// in the picture of what runs and in those of what would be.
+/// An object that may matter to a Milvus release. What is large is shared: the same workload is
+/// in the picture of the running state and in those of what would be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// Anything with a pod template, or a bare Pod.
@@ -345,7 +345,7 @@ pub struct Amounts {
     pub memory: Option<u64>,
 }
 
-/// Variables of a container in their order. Charts write hundreds of them, so all texts stand in
+/// Variables of a container in their order. Charts write hundreds of them, so all texts are in
 /// one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables {
@@ -369,7 +369,7 @@ impl Variables {
         (0..self.entries.len()).filter_map(|at| self.get(at))
     }
 
-    /// Whether the same names stand in the same places, with values known in the same of them.
+    /// Whether the same names are in the same places, with values known in the same of them.
     #[must_use]
     pub fn has_names_of(&self, other: &Self) -> bool {
         self.entries.len() == other.entries.len()
@@ -552,7 +552,7 @@ pub enum VolumeSource {
     Claim(String),
     /// Files of a `ConfigMap`, a `Secret`, or several of them (`projected`; a later one wins).
     Files(Vec<Files>),
-    /// An `emptyDir`, or a volume that is made for the pod: gone with the pod.
+    /// An `emptyDir`, or a volume that is made for the pod: deleted with the pod.
     EmptyDir,
     /// A path of the node.
     HostPath(String),
@@ -979,7 +979,7 @@ fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
         | "ReplicaSet"
         | "ReplicationController"
         | "Job" => node.at(&["spec", "template"]),
-        // Lists of permissions, settings and the like; the search below would only cost time.
+        // Lists of permissions, settings and similar ones; the search below would only cost time.
         "CustomResourceDefinition" | "Role" | "ClusterRole" | "ServiceAccount" | "Ingress" => None,
         _ => node
             .get("spec")
@@ -988,7 +988,7 @@ fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
 }
 
 /// How deep below `spec` the template of a custom kind is searched:
-/// `spec.leaderWorkerTemplate.workerTemplate` and the like.
+/// `spec.leaderWorkerTemplate.workerTemplate` and similar ones.
 const MAX_TEMPLATE_DEPTH: u8 = 4;
 
 /// The first mapping below a custom kind's specification whose `spec` lists containers with images.

@@ -12,7 +12,7 @@ pub trait View<'t>: Copy {
     /// duplicate keys the last counts.
     fn get(self, key: &str) -> Option<Self>;
 
-    /// The text of a scalar, whatever it looks like; that of null is empty.
+    /// The text of a scalar of any type; that of null is empty.
     fn as_text(self) -> Option<Cow<'t, str>>;
 
     /// The elements of a list; nothing for any other shape.

@@ -26,7 +26,7 @@ pub const MAX_NAMESPACE_BYTES: usize = 8 * 1024 * 1024;
 /// Objects below this are never reduced: nothing is won.
 pub const SMALL: usize = 4 * 1024;
 
-/// What a text or a list costs beside its content.
+/// What a text or a list costs in addition to its content.
 const ENTRY: usize = 32;
 
 impl Object {

@@ -12,7 +12,7 @@ use crate::manifest::object::{Container, Labels, Workload};
 
 use super::image::ImageRef;
 
-/// A kind of system beside Milvus in the same release.
+/// A kind of system in addition to Milvus in the same release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// etcd: metadata.
@@ -30,7 +30,7 @@ pub enum Family {
     Kafka,
     /// Zookeeper of Kafka (Pulsar's own counts as Pulsar).
     Zookeeper,
-    /// Woodpecker as a service of its own.
+    /// Woodpecker as a separate service.
     Woodpecker,
     /// `MySQL`, the optional metastore of charts 3.1.1 to 4.1.7.
     Mysql,
@@ -90,8 +90,8 @@ impl Dependency {
             .map(|container| ImageRef::parse(&container.image))
     }
 
-    /// The containers that run the system itself, beside exporters, proxies and other sidecars:
-    /// those with an image of the system, else those named after it, else the first.
+    /// The containers that run the system itself, in addition to exporters, proxies and other
+    /// sidecars: those with an image of the system, else those named after it, else the first.
     #[must_use]
     pub fn containers(&self) -> Vec<&Container> {
         let all = &self.workload.pod.containers;
@@ -131,7 +131,7 @@ impl Dependency {
 }
 
 /// Whether an image of this name (the last element of its repository) runs the system: the name has
-/// the system's word, as in `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool beside it, as
+/// the system's word, as in `etcd`, `coreos-etcd` or `cp-kafka`, and none of a tool next to it, as
 /// in `kafka-exporter`.
 #[must_use]
 pub fn image_runs(family: Family, name: &str) -> bool {
@@ -182,7 +182,7 @@ const WORDS: [&str; 10] = [
     "tikv",
 ];
 
-/// Whether a text may hold Milvus or what it stands on; where it certainly does not, no tree is
+/// Whether a text may hold Milvus or its dependencies; where it certainly does not, no tree is
 /// built. An escaped letter could hide a word, so any escape of that kind is parsed first.
 #[must_use]
 pub fn may_be_ours(text: &str) -> bool {
@@ -265,7 +265,7 @@ mod tests {
     #[case("app", "pulsarv2")]
     #[case("app", "pulsarv3")]
     #[case("component", "woodpecker")]
-    fn whatever_is_recognised_is_among_the_words(#[case] key: &str, #[case] value: &str) {
+    fn every_recognized_text_contains_one_of_the_words(#[case] key: &str, #[case] value: &str) {
         let text = format!(
             "kind: StatefulSet\nmetadata: {{name: x}}\nspec: {{selector: {{matchLabels: {{{key}: {value}}}}}}}\n"
         );
@@ -290,7 +290,7 @@ mod tests {
     #[case(Family::Minio, "mc", false)]
     #[case(Family::PulsarV3, "pulsar-all", true)]
     #[case(Family::PulsarV2, "pulsar-manager", false)]
-    fn images_of_the_system_and_tools_beside_it(
+    fn images_of_the_system_and_of_its_tools(
         #[case] family: Family,
         #[case] name: &str,
         #[case] runs: bool,

@@ -1,4 +1,4 @@
-//! Addresses of what Milvus stands on, compared by what they name.
+//! Addresses of the dependencies of Milvus, compared by what they name.
 //!
 //! The same etcd, broker or bucket has many names: short and long forms of a Service, the pods
 //! behind it, further members of a list, regional and private host names of one cloud provider.
@@ -217,7 +217,7 @@ fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
 
 /// Whether these are two labels of a public domain rather than a Service and its namespace.
 fn is_public(labels: &[&str]) -> bool {
-    // One label alone is a Service, whatever it is called.
+    // A single label is always a Service.
     matches!(
         labels,
         [

@@ -12,7 +12,7 @@ use super::{component::Component, image::ImageRef};
 /// A container that runs Milvus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MilvusContainer {
-    /// Where it stands in the pod.
+    /// Its position in the pod.
     pub at: ContainerAt,
     /// What it runs.
     pub component: Component,
@@ -107,7 +107,7 @@ fn by_command_or_image(
             component_by_name(workload, container),
             IdentifiedBy::Command,
         )),
-        // An init container with Milvus' image and a command of its own copies files.
+        // An init container with Milvus' image and a separate command copies files.
         Started::SomethingElse if matches!(at, ContainerAt::Init(_)) && !container.restarts => None,
         // A helper process of an image of Milvus in a pod that runs something else, such as a
         // script that waits.
@@ -119,7 +119,7 @@ fn by_command_or_image(
     }
 }
 
-/// Whether a container by itself looks as if it ran Milvus. What it is in its pod may still say
+/// Whether a container, seen alone, seems to run Milvus. What it is in its pod may still say
 /// otherwise.
 #[must_use]
 pub fn may_run_milvus(container: &Container) -> bool {
@@ -321,8 +321,8 @@ const BUILD_WORDS: [&str; 18] = [
 ];
 
 /// Whether an image is one of Milvus by the last part of its repository: `milvus`,
-/// `milvusdb-milvus` (a mirror without folders), or `milvus-gpu` and the like. Tools around Milvus
-/// (`milvus-backup`, `milvus-operator`) are not.
+/// `milvusdb-milvus` (a mirror without folders), or `milvus-gpu` and similar ones. Tools around
+/// Milvus (`milvus-backup`, `milvus-operator`) are not.
 fn image_kind(image: &str) -> ImageKind {
     let reference = ImageRef::parse(image);
     let name = reference.name().to_ascii_lowercase();

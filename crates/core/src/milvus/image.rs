@@ -4,7 +4,7 @@
 //! Milvus project has published releases (`v2.5.12`), variants of them (`v2.5.12-gpu-arm64`,
 //! `v2.4.13-hotfix`), pre-releases (`v2.0.0-rc8-20211104-d1f4106`), nightlies of a branch
 //! (`2.6-20260604-7aac2a2c`, `2.2.0-20230404-c4ea59bf`) and moving names that say nothing
-//! (`latest`, `master-...`). Others append words of their own (`2.4.5-debian-12-r0`), which stay
+//! (`latest`, `master-...`). Others append their own words (`2.4.5-debian-12-r0`), which stay
 //! builds of that version.
 
 use std::fmt;
@@ -257,7 +257,7 @@ impl Build {
         parts(reference).1.and_then(Self::from_tag)
     }
 
-    /// Reads a tag. `None` if it names no version (`latest`, `master-...`, other words).
+    /// Reads a tag. `None` if it does not name a version (`latest`, `master-...`, other words).
     ///
     /// Nightlies are placed by the days of the embedded data; see [`Self::placed`] for others.
     #[must_use]

@@ -42,7 +42,7 @@ pub struct ChartSource {
     pub umbrella: Option<String>,
 }
 
-/// Whose Milvus chart it is. Each has value paths of its own.
+/// Whose Milvus chart it is. Each has its own value paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Vendor {
     /// The chart of the Milvus project (`zilliztech/milvus`).
@@ -62,8 +62,8 @@ pub enum Tool {
     /// Helm rendered the manifests; nothing says what applies them. The usual case of `helm
     /// template`.
     Rendered,
-    /// Helm rendered the manifests and something else than Helm applied them: what runs lacks
-    /// Helm's marks.
+    /// Helm rendered the manifests and something else than Helm applied them: the running state
+    /// lacks Helm's marks.
     Applied,
     /// Argo CD.
     ArgoCd {
@@ -147,8 +147,8 @@ impl Manager {
         }
     }
 
-    /// The key below which the values of the Milvus chart stand; `None` if it is a release of its
-    /// own.
+    /// The key below which the values of the Milvus chart stand; `None` if it is a separate
+    /// release.
     #[must_use]
     pub fn alias(&self) -> Option<&str> {
         self.chart().and_then(|chart| chart.alias.as_deref())
@@ -173,7 +173,7 @@ impl Manager {
         items.iter().map(own).collect()
     }
 
-    /// Whether the plain commands for the Milvus chart fit: the chart is a release of its own, and
+    /// Whether the plain commands for the Milvus chart fit: the chart is a separate release, and
     /// Helm makes it.
     #[must_use]
     pub fn takes_helm_commands(&self) -> bool {
@@ -280,7 +280,7 @@ impl Tool {
     }
 }
 
-/// What stands beside a release in the same input and tells who manages it.
+/// What stands next to a release in the same input and tells who manages it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings<'a> {
     /// Charts of other objects that belong to the same Helm release.
@@ -365,7 +365,7 @@ fn chart_label(labels: &Labels) -> Option<&str> {
     let label = labels
         .get("helm.sh/chart")
         .or_else(|| labels.get("chart"))?;
-    // A version may hold dashes of its own (`5.0.0-rc.1`): it begins at the first digit behind a
+    // A version may hold its own dashes (`5.0.0-rc.1`): it begins at the first digit behind a
     // dash.
     let version = label
         .match_indices('-')

@@ -95,19 +95,19 @@ impl Root {
             .filter(|_| !absolute.starts_with(self.own.as_bytes()))
     }
 
-    /// Whether the metadata has a sub-path of its own, apart from timestamps and id counters.
+    /// Whether the metadata has a separate sub-path, apart from timestamps and id counters.
     #[must_use]
     pub fn is_apart(&self) -> bool {
         clean(&self.path, false) != clean(&self.prefix, false)
     }
 
-    /// Key of the lock, beside the metadata.
+    /// Key of the lock, next to the metadata.
     #[must_use]
     pub fn lock(&self) -> String {
         format!("{}lock", self.own)
     }
 
-    /// Key of the record of a run, beside the metadata.
+    /// Key of the record of a run, next to the metadata.
     #[must_use]
     pub fn journal(&self) -> String {
         format!("{}migration", self.own)

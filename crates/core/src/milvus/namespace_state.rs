@@ -217,7 +217,7 @@ impl NamespaceState {
     }
 
     /// A workload that was not there: into the release that it names, or whose name it bears, else
-    /// a release of its own.
+    /// a separate release.
     fn add_workload(&mut self, workload: Arc<Workload>) {
         let components = ComponentWorkload::all(&workload);
         if !components.is_empty() {
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_is_gone() {
+    fn deleted_objects_no_longer_exist() {
         let before = place(&Fixture::cluster("2.4.5"));
         let proxy = before.snapshot.releases[0]
             .of(Component::Proxy)

@@ -1,4 +1,5 @@
-//! What an input holds beside Milvus, for the sentence that says why nothing could be judged.
+//! What an input holds in addition to Milvus, for the sentence that says why nothing could be
+//! judged.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! One Milvus release as an input has it: what runs, with which configuration, on which
+//! One Milvus release of an input: its workloads, with which configuration, on which
 //! dependencies.
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -179,7 +179,7 @@ impl Builder {
         others
     }
 
-    /// Takes in what Helm's storage says of a release beside its manifest.
+    /// Takes in what Helm's storage says of a release in addition to its manifest.
     pub fn add_helm(&mut self, release: &str, namespace: Option<&str>, revision: HelmRevision) {
         self.helm
             .push((release.to_owned(), namespace.map(str::to_owned), revision));
@@ -296,8 +296,8 @@ impl Builder {
 }
 
 impl Builder {
-    /// Leaves out Pods and the like whose owner is here too, such as those of an `InstanceSet` or a
-    /// `Rollout`.
+    /// Leaves out Pods and similar ones whose owner is here too, such as those of an `InstanceSet`
+    /// or a `Rollout`.
     fn leave_out_what_is_made(&mut self) {
         let owners: BTreeSet<(String, String)> = self
             .milvus
@@ -422,7 +422,7 @@ fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigM
     }
 }
 
-/// Whether Milvus or one of its dependencies mounts the claim, whatever the claim is called.
+/// Whether Milvus or one of its dependencies mounts the claim, under any name.
 fn mounts_claim(release: &Release, name: &str) -> bool {
     let dependencies = release
         .dependencies

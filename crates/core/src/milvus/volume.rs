@@ -26,9 +26,9 @@ pub enum DataVolume {
     HostPath,
     /// A volume of another kind, such as NFS.
     Other(String),
-    /// An `emptyDir`: gone with the pod.
+    /// An `emptyDir`: deleted with the pod.
     Pod,
-    /// The container itself: gone with the container.
+    /// The container itself: deleted with the container.
     Container,
     /// Files that an object brings, or a volume that the pod does not define.
     Foreign(String),

@@ -154,7 +154,10 @@ impl Linter<'_> {
             self.error(
                 "duplicate-name",
                 "metadata.name",
-                format!("{place} has the same name; in a cluster one would replace the other"),
+                format!(
+                    "{place} has the same name; in a cluster one document would replace the \
+                         other"
+                ),
             );
         }
     }
@@ -187,7 +190,7 @@ impl Linter<'_> {
             self.error(
                 "unknown-rule",
                 path,
-                format!("there is no rule '{id}'{}", did_you_mean(id)),
+                format!("rule '{id}' does not exist{}", did_you_mean(id)),
             );
         }
         None
@@ -222,11 +225,11 @@ impl Linter<'_> {
             self.warning(
                 "matches-nothing",
                 "spec.match",
-                "no namespace can meet all conditions of this match",
+                "no namespace can match all conditions of this match",
             );
         }
         if spec.rules.is_empty() && spec.self_accept.is_none() {
-            self.warning("no-effect", "spec", "it sets no rule and no selfAccept");
+            self.warning("no-effect", "spec", "it does not set a rule or selfAccept");
         }
         self.settings(spec);
         self.self_accept(spec.self_accept.as_deref().unwrap_or_default());
@@ -240,7 +243,7 @@ impl Linter<'_> {
                 && let Some(rule) = rule.filter(|rule| !rule.has(Behavior::Holdable))
             {
                 let message = format!(
-                    "Hold is for {} only; on {} it does what Enforce does",
+                    "Hold is supported for {} only; for {} it acts as Enforce",
                     holdable(),
                     rule.id
                 );
@@ -265,7 +268,7 @@ impl Linter<'_> {
                 );
             } else {
                 let message = format!(
-                    "{} is set otherwise at {place}; only the stricter one counts",
+                    "{} has another value at {place}; only the stricter one applies",
                     setting.id
                 );
                 self.error("duplicate-rule", &path("id"), message);
@@ -278,8 +281,8 @@ impl Linter<'_> {
             let path = format!("spec.selfAccept.{index}");
             if self.rule(&path, id).is_some_and(|rule| rule.data_loss) {
                 let message = format!(
-                    "{id} guards data: no deployer can accept it; an UpgradeException can let it \
-                     pass"
+                    "{id} guards data: deployers cannot accept it; an UpgradeException can allow \
+                     it"
                 );
                 self.error("self-accept", &path, message);
             }
@@ -340,7 +343,7 @@ impl Linter<'_> {
     fn exception(&mut self, exception: &UpgradeException, now: Timestamp) {
         let spec = &exception.spec;
         if spec.rules.is_empty() {
-            self.error("no-effect", "spec.rules", "it names no rule");
+            self.error("no-effect", "spec.rules", "it does not name a rule");
         }
         for (index, id) in spec.rules.iter().enumerate() {
             let path = format!("spec.rules.{index}");
@@ -348,7 +351,7 @@ impl Linter<'_> {
                 && rule.default == DefaultAction::Audit
             {
                 let message = format!(
-                    "{} ({}) never denies or warns; there is nothing to let pass",
+                    "{} ({}) never denies or warns; an exception has no effect",
                     rule.id, rule.name
                 );
                 self.warning("no-effect", &path, message);
@@ -362,7 +365,7 @@ impl Linter<'_> {
                 self.warning(
                     "wildcard",
                     path,
-                    "'*' sets no bound; leave the field out or name the versions",
+                    "'*' does not limit versions; remove the field or name the versions",
                 );
             }
         }
@@ -379,7 +382,7 @@ impl Linter<'_> {
             self.warning(
                 "expired",
                 "spec.expires",
-                format!("it expired at {} and lets nothing pass", spec.expires),
+                format!("it expired at {} and no longer applies", spec.expires),
             );
         } else if spec.expires > latest {
             let message = format!(
@@ -653,15 +656,15 @@ mod tests {
         );
         let said = messages(&text);
         for part in [
-            "there is no rule 'MG021'",
+            "rule 'MG021' does not exist",
             "'component-order' is the name of MG201",
-            "'MG2O1'; did you mean MG201 (component-order)?",
-            "'component-ordr'; did you mean MG201",
+            "'MG2O1' does not exist; did you mean MG201 (component-order)?",
+            "'component-ordr' does not exist; did you mean MG201",
         ] {
             assert!(said.contains(part), "{part}: {said}");
         }
         assert!(
-            said.starts_with("p.yaml:7: error: UpgradePolicy/a: there is no rule"),
+            said.starts_with("p.yaml:7: error: UpgradePolicy/a: rule"),
             "{said}"
         );
         assert_eq!(
@@ -715,7 +718,7 @@ mod tests {
         };
         assert_eq!(found(&text("Enforce")), ["8 error duplicate-rule"]);
         assert_eq!(found(&text("Warn")), ["8 warning duplicate-rule"]);
-        assert!(messages(&text("Enforce")).contains("is set otherwise at p.yaml:7"));
+        assert!(messages(&text("Enforce")).contains("has another value at p.yaml:7"));
         assert_eq!(
             found(&policy("a", "selfAccept: [MG201, MG201]")),
             ["6 warning duplicate-rule"]
@@ -953,7 +956,7 @@ mod tests {
         assert_eq!(
             found(&format!("{one}{}", exception(&[]))),
             NONE,
-            "kinds have names of their own"
+            "each kind has its own names"
         );
         assert_eq!(
             found(&policy("\"\"", "rules: [{id: MG201, action: Warn}]")),

@@ -81,13 +81,13 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
         };
         errors.push(PolicyError {
             origin,
-            message: "holds no document".into(),
+            message: "does not contain a document".into(),
         });
     }
     (read, errors)
 }
 
-/// Reads one object that came from an API, whose metadata may hold whatever that API puts there.
+/// Reads one object that came from an API, whose metadata may contain other fields of that API.
 ///
 /// # Errors
 /// Where it is not a policy or exception.
@@ -344,7 +344,7 @@ mod tests {
         );
         assert!(message(&GOOD.replace("v1alpha1", "v2")).starts_with("p.yaml:1: apiVersion"));
         assert!(message("a: [\n").starts_with("p.yaml:"));
-        assert_eq!(message(""), "p.yaml:1: holds no document");
+        assert_eq!(message(""), "p.yaml:1: does not contain a document");
         assert!(
             !GOOD.is_empty() && read(&format!("{GOOD}---\nkind: X\n"), "p").0.len() == 1,
             "good ones are kept"

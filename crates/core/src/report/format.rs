@@ -70,7 +70,7 @@ impl FromStr for Output {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, path) = match text.split_once('=') {
-            Some((_, "")) => return Err(format!("'{text}' names no file behind the '='")),
+            Some((_, "")) => return Err(format!("'{text}' does not name a file after the '='")),
             Some((name, path)) => (name, Some(PathBuf::from(path))),
             None => (text, None),
         };
@@ -92,7 +92,7 @@ pub enum Show {
     Deny,
     /// Denials and warnings.
     Warn,
-    /// Every finding, and how every check came out.
+    /// Every finding, and the result of every check.
     #[default]
     Audit,
     /// The same, with a line for each check that passed.

@@ -72,7 +72,7 @@ pub(super) fn render(report: &Report) -> String {
         for exception in &report.exceptions {
             let _ = writeln!(
                 out,
-                "- {} lets **{}** pass for {} until {}: {} ({})",
+                "- {} allows **{}** for {} until {}: {} ({})",
                 escape(&exception.name),
                 exception.rule,
                 escape(&super::label(

@@ -38,7 +38,7 @@ pub struct Report {
     pub schema_version: String,
     /// What made it.
     pub tool: Tool,
-    /// Whether a change was judged, or what runs as it is (`audit`).
+    /// Whether a change was judged, or the running state as it is (`audit`).
     pub subject: Subject,
     /// The answer in a word.
     pub verdict: Verdict,
@@ -138,7 +138,7 @@ fn label(namespace: Option<&str>, name: &str) -> String {
 /// Topology on both sides.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TopologyEntry {
-    /// What runs; null for a new installation.
+    /// The running state; null for a new installation.
     pub before: Option<Topology>,
     /// What is wanted.
     pub after: Topology,
@@ -230,7 +230,7 @@ const NAMED_RELEASES: usize = 20;
 pub enum Outcome {
     /// There was nothing to check.
     NotApplicable,
-    /// Something was checked, and nothing was found.
+    /// Something was checked, and No resources found.
     Passed,
     /// A policy switched it off.
     Off,
@@ -271,7 +271,7 @@ impl Outcome {
 pub struct ExceptionEntry {
     /// Name of the exception.
     pub name: String,
-    /// Rule that it let pass.
+    /// Rule that it allowed.
     pub rule: String,
     /// Release.
     pub release: String,
@@ -495,7 +495,7 @@ struct WhyNot<'a> {
 }
 
 /// Why a rule did not apply to a release, or each thing that it lacked there. What was found for
-/// the same release stands beside it.
+/// the same release stands next to it.
 fn why_not<'a>(
     rule: &'a str,
     state: Option<&'a State>,
@@ -606,7 +606,7 @@ impl Report {
                 "no rule denies this change, but rules that guard data could not be evaluated"
             }
             (Subject::Change, Verdict::Allow) => "no rule denies this change or warns about it",
-            (Subject::State, Verdict::Deny) => "what runs has problems",
+            (Subject::State, Verdict::Deny) => "the running release has problems",
             (Subject::State, Verdict::Warn) => "read the warnings",
             (Subject::State, Verdict::Allow) => "no rule found a problem",
         }

@@ -7,7 +7,7 @@ use crate::{policy::Action, rules, text::plain};
 
 use super::{FindingEntry, Outcome, Report, format::Show};
 
-/// GitHub makes an alert of every result, whatever its kind, so `--show warn` or `--show deny`
+/// GitHub makes an alert of every result of any kind, so `--show warn` or `--show deny`
 /// leaves out what is less.
 pub(super) fn render(report: &Report, show: Show) -> String {
     let rules: Vec<Value> = rules::ALL

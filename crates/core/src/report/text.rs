@@ -218,7 +218,8 @@ impl Page<'_> {
                 evidence.after.as_deref().unwrap_or_default(),
             );
             let source = evidence.source.as_deref().unwrap_or("what is expected");
-            // A state has no arrow: the one is what runs, the other what someone says of it.
+            // A state has no arrow: the one is the running state, the other what someone says of
+            // it.
             self.field(
                 "seen",
                 &match (report.subject, &evidence.source) {
@@ -344,7 +345,7 @@ impl Page<'_> {
         self.heading("Exceptions in force");
         for exception in &report.exceptions {
             let text = format!(
-                "{} lets {} pass for {} until {}: {} ({}). Found: {}",
+                "{} allows {} for {} until {}: {} ({}). Found: {}",
                 exception.name,
                 exception.rule,
                 super::label(exception.namespace.as_deref(), &exception.release),

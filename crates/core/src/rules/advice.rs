@@ -37,7 +37,7 @@ pub struct Remedy {
 pub enum Cure {
     /// Values of the chart in the wanted change.
     Values(Vec<ChartPin>),
-    /// `milvus-guard upgrade` brings what runs to the wanted version, component by component.
+    /// `milvus-guard upgrade` upgrades the release to the target version, component by component.
     OrderedUpgrade,
 }
 
@@ -179,7 +179,7 @@ impl Advice<'_, '_> {
         {
             return self.set_values(
                 &[ChartPin::new(&row.path, value)],
-                &format!("{key} stays as it is"),
+                &format!("{key} keeps its value"),
             );
         }
         self.configure(&[(key, value.as_ref())])
@@ -263,7 +263,7 @@ impl Advice<'_, '_> {
                     ));
                 }
                 let also = if kind == QueueKind::Pulsar {
-                    " Keep spec.dependencies.pulsar as it is."
+                    " Do not change spec.dependencies.pulsar."
                 } else {
                     ""
                 };
@@ -468,7 +468,7 @@ impl Advice<'_, '_> {
             (Source::Operator { resource }, _) => {
                 let field = operator_dependency(family).unwrap_or("spec.dependencies");
                 Remedy::words(format!(
-                    "Keep {field} of the Milvus resource {resource} as it is."
+                    "Do not change {field} of the Milvus resource {resource}."
                 ))
             }
             (Source::Manifests, _) => {
@@ -477,7 +477,7 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// Leaves a dependency out that the change would bring beside the one in use.
+    /// Leaves a dependency out that the change would add to the one in use.
     #[must_use]
     pub fn leave_out(&self, family: Family) -> Remedy {
         match (&self.manager.source, switch(family)) {
@@ -486,7 +486,7 @@ impl Advice<'_, '_> {
                 &format!("{family} stays out"),
             ),
             (Source::Chart(_), _) => {
-                Remedy::words(format!("Leave {family} out, {}.", self.values_place()))
+                Remedy::words(format!("Do not add {family}, {}.", self.values_place()))
             }
             (Source::Operator { resource }, _) => {
                 let kind = self.before().queue().kind.value;
@@ -495,7 +495,7 @@ impl Advice<'_, '_> {
                 ))
             }
             (Source::Manifests, _) => Remedy::words(format!(
-                "Leave {family} out {}.",
+                "Do not add {family} {}.",
                 self.source_of_manifests()
             )),
         }
@@ -713,18 +713,16 @@ impl Advice<'_, '_> {
                     .filter(|path| self.reads(path))
                     .map(|path| self.path(path));
                 format!(
-                    "Keep {} as they are.",
+                    "Do not change {}.",
                     list_of([name].into_iter().chain(alias).chain(paths))
                 )
             }
             Source::Operator { resource } => {
-                format!(
-                    "Keep spec.mode and the name of the Milvus resource {resource} as they are."
-                )
+                format!("Do not change spec.mode and the name of the Milvus resource {resource}.")
             }
             Source::Manifests => {
                 format!(
-                    "Keep the names and labels of the workloads as they are, {}.",
+                    "Do not change the names and labels of the workloads, {}.",
                     self.source_of_manifests()
                 )
             }
@@ -734,7 +732,7 @@ impl Advice<'_, '_> {
     /// Keeps the volumes of a workload.
     #[must_use]
     pub fn keep_volumes(&self, object: &str) -> Remedy {
-        let rest = "Copy the data while Milvus is stopped if it must move to another volume.";
+        let rest = "If the data must move to another volume, copy it while Milvus is stopped.";
         Remedy::words(match &self.manager.source {
             Source::Chart(_) => {
                 let of_milvus =
@@ -748,14 +746,12 @@ impl Advice<'_, '_> {
                     "persistence and the claim".to_owned()
                 };
                 format!(
-                    "Keep {what} of {object} as they are, {}. {rest}",
+                    "Do not change {what} of {object}, {}. {rest}",
                     self.values_place()
                 )
             }
             Source::Operator { resource } => {
-                format!(
-                    "Keep the volumes of {object} as the Milvus resource {resource} has them. {rest}"
-                )
+                format!("Keep the volumes of {object} as in the Milvus resource {resource}. {rest}")
             }
             Source::Manifests => {
                 format!("Keep the volumes of {}. {rest}", self.object_place(object))
@@ -854,8 +850,8 @@ impl Advice<'_, '_> {
                 .chart()
                 .map_or_else(String::new, |(_, version)| format!(" {version}"));
             return Remedy::words(format!(
-                "{list} is set already, but chart{chart} renders something else: compare the rendered manifests, or use another chart \
-                 version, so that {purpose}."
+                "{list} is already set, but chart{chart} renders another value: compare the \
+                 rendered manifests, or use another chart version, so that {purpose}."
             ));
         }
         let list = list_of(
@@ -1002,7 +998,7 @@ impl Advice<'_, '_> {
         }
     }
 
-    /// The object that holds a setting of what runs, as `Kind name`.
+    /// The object that holds a setting of the running state, as `Kind name`.
     fn config_object(&self, setting: Option<Setting<'_>>) -> String {
         let before = self.before();
         if setting.is_some_and(|setting| setting.layer == Layer::Environment)
@@ -1077,7 +1073,7 @@ impl Advice<'_, '_> {
                 .or(self.manager.alias())
                 .is_some_and(|alias| alias != "milvus")
         {
-            return Some("is not a release of the Milvus chart by itself");
+            return Some("is not a release of the Milvus chart");
         }
         let deployments = before
             .components
@@ -1165,8 +1161,8 @@ impl Advice<'_, '_> {
     }
 
     /// The `helm upgrade` that makes the wanted change with these values on top; `None` unless
-    /// everything that the change differs in from what runs is known: the user's values on both
-    /// sides, the chart and the image.
+    /// everything that the change differs in from the running state is known: the user's values on
+    /// both sides, the chart and the image.
     fn helm_upgrade(&self, pins: &[ChartPin]) -> Option<String> {
         let (before, after) = self.upgrade.both()?;
         let chart = self.manager.chart()?;
@@ -1351,7 +1347,7 @@ fn queue_settings<'s>(
     settings
 }
 
-/// The value of a setting that may stand in a command; that of a Secret may not.
+/// The value of a setting that may be in a command; that of a Secret may not.
 fn public(setting: Setting<'_>) -> &str {
     if setting.is_secret { "" } else { setting.value }
 }
@@ -1418,7 +1414,7 @@ const fn component_switch(component: Component) -> Option<&'static str> {
 fn components_in_words(on: &[Component], off: &[Component]) -> String {
     let names = |components: &[Component]| list_of(components.iter().map(ToString::to_string));
     match (on.is_empty(), off.is_empty()) {
-        (false, false) => format!("Run {} and leave {} out", names(on), names(off)),
+        (false, false) => format!("Run {} without {}", names(on), names(off)),
         (false, true) => format!("Run {}", names(on)),
         (true, _) => format!("Leave {} out", names(off)),
     }

@@ -817,7 +817,10 @@ fn what_is_set_already_is_not_asked_for() {
     let values = "{standalone: {messageQueue: rocksmq}}";
     let text = fix_of("MG301", &before, &after.clone().values(values), "chart");
     assert!(
-        text.starts_with("standalone.messageQueue=rocksmq is set already, but chart 5.0.14 renders something else"),
+        text.starts_with(
+            "standalone.messageQueue=rocksmq is already set, but chart 5.0.14 renders \
+                          another value"
+        ),
         "{text}"
     );
     let text = fix_of(
@@ -827,7 +830,7 @@ fn what_is_set_already_is_not_asked_for() {
         "sub-chart",
     );
     assert!(
-        text.starts_with("milvus.standalone.messageQueue=rocksmq is set already"),
+        text.starts_with("milvus.standalone.messageQueue=rocksmq is already set"),
         "{text}"
     );
     let both = Fixture::cluster("2.4.24").with(Component::RootCoord);

@@ -1,7 +1,7 @@
-//! Every row of the data speaks: for each row of `bad-releases.yaml`, `paths.yaml`, `orders.yaml`
-//! and of the bad charts in `hazards.yaml` some upgrade is constructed at which the rule named
-//! there speaks with the action named there. A row that no upgrade can reach fails, and so do rows
-//! that contradict each other.
+//! Every row of the data has an effect: for each row of `bad-releases.yaml`, `paths.yaml`,
+//! `orders.yaml` and of the bad charts in `hazards.yaml` some upgrade is constructed at which the
+//! rule named there reports with the action named there. A row that no upgrade can reach fails, and
+//! so do rows that contradict each other.
 
 use std::collections::BTreeSet;
 
@@ -168,7 +168,7 @@ impl Shape {
     }
 }
 
-fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Version]) -> bool {
+fn bad_release_is_reported(row: &BadRelease, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let shape = Shape::of_row(row);
     let why = row.why.trim_end_matches('.');
     let says = |before: Option<&Release>, after: &Release| {
@@ -186,8 +186,8 @@ fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versi
             let sources = versions.iter().filter(|from| {
                 *from < to && row.from.as_ref().is_none_or(|range| range.contains(**from))
             });
-            // A new installation, a change of what runs, and one of what is stopped and so does not
-            // roll.
+            // A new installation, a change of the running state, and one of what is stopped and so
+            // does not roll.
             (row.from.is_none() && says(None, &after))
                 || sources.rev().take(3).any(|from| {
                     let running = fixture(
@@ -203,7 +203,7 @@ fn bad_release_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versi
         })
 }
 
-fn bad_source_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Version]) -> bool {
+fn bad_source_is_reported(row: &BadRelease, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let shape = Shape::of_row(row);
     versions
         .iter()
@@ -216,7 +216,7 @@ fn bad_source_speaks(row: &BadRelease, catalogue: &Catalogue, versions: &[Versio
             found(&mg104_bad_release::RULE, Some(&before), &after, catalogue)
                 .iter()
                 .any(|finding| {
-                    finding.message.contains("which runs")
+                    finding.message.starts_with("the running version")
                         && finding.message.contains(row.why.trim_end_matches('.'))
                 })
         })
@@ -227,10 +227,10 @@ fn silent_releases(catalogue: &Catalogue) -> Vec<String> {
     let versions = releases(catalogue);
     let mut wrong = Vec::new();
     for row in &catalogue.bad_releases {
-        if !bad_release_speaks(row, catalogue, &versions) {
+        if !bad_release_is_reported(row, catalogue, &versions) {
             wrong.push(format!("{}: no upgrade makes MG104 say it", row.id));
         }
-        if row.as_source && !bad_source_speaks(row, catalogue, &versions) {
+        if row.as_source && !bad_source_is_reported(row, catalogue, &versions) {
             wrong.push(format!("{}: nothing that runs makes MG104 say it", row.id));
         }
         if row.r#use.is_none() == row.fix.is_empty() {
@@ -272,13 +272,13 @@ fn silent_releases(catalogue: &Catalogue) -> Vec<String> {
 }
 
 #[test]
-fn every_bad_release_speaks() {
+fn every_bad_release_is_reported() {
     let wrong = silent_releases(Catalogue::embedded());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn rows_that_cannot_speak_or_contradict_are_found() {
+fn rows_without_effect_and_contradictions_are_found() {
     let own = r#"
 releases:
   - {id: nowhere, versions: ">=2.5.3,<2.5.3", verdict: warn, why: never, use: "2.5.27", source: [test]}
@@ -314,7 +314,7 @@ fn pairs<'a>(
     })
 }
 
-fn path_speaks(row: &Path, catalogue: &Catalogue, versions: &[Version]) -> bool {
+fn path_is_reported(row: &Path, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let mut tags: Vec<Option<String>> = vec![None];
     match &row.when.source_prerelease {
         Some(crate::milvus::catalogue::PrereleaseCondition::Any(true)) => {
@@ -400,7 +400,7 @@ fn silent_paths(catalogue: &Catalogue) -> Vec<String> {
     let versions = releases(catalogue);
     let mut wrong = Vec::new();
     for row in &catalogue.paths {
-        if !path_speaks(row, catalogue, &versions) {
+        if !path_is_reported(row, catalogue, &versions) {
             wrong.push(format!("{}: no upgrade reaches it", row.id));
         }
         let same = |other: &&Path| {
@@ -416,7 +416,7 @@ fn silent_paths(catalogue: &Catalogue) -> Vec<String> {
 }
 
 #[test]
-fn every_path_speaks() {
+fn every_path_is_reported() {
     let wrong = silent_paths(Catalogue::embedded());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -451,7 +451,7 @@ fn layouts(topology: OrderTopology) -> (Option<Coordinators>, Option<Coordinator
 }
 
 /// Whether an upgrade of all components at once is told this order.
-fn order_speaks(order: &Order, catalogue: &Catalogue, versions: &[Version]) -> bool {
+fn order_is_reported(order: &Order, catalogue: &Catalogue, versions: &[Version]) -> bool {
     let pairs = versions
         .iter()
         .filter(|from| order.from.contains(**from))
@@ -506,13 +506,13 @@ fn order_speaks(order: &Order, catalogue: &Catalogue, versions: &[Version]) -> b
 }
 
 #[test]
-fn every_order_speaks() {
+fn every_order_is_reported() {
     let catalogue = Catalogue::embedded();
     let versions = releases(catalogue);
     let silent: Vec<&str> = catalogue
         .orders
         .iter()
-        .filter(|order| !order_speaks(order, catalogue, &versions))
+        .filter(|order| !order_is_reported(order, catalogue, &versions))
         .map(|order| order.id.as_str())
         .collect();
     assert!(
@@ -522,10 +522,10 @@ fn every_order_speaks() {
 }
 
 #[test]
-fn every_bad_chart_speaks() {
+fn every_bad_chart_is_reported() {
     let catalogue = Catalogue::embedded();
     let mut silent = Vec::new();
-    // Rows about a boundary have conditions of their own: see `rows`.
+    // Rows about a boundary have their own conditions: see `rows`.
     let is_bad_chart = |row: &&Hazard| {
         row.rule.as_deref() == Some(mg501_bad_chart::RULE.id) && row.kind == HazardKind::Range
     };
@@ -537,7 +537,7 @@ fn every_bad_chart_speaks() {
                 .is_some_and(|range| range.contains(chart.version))
         };
         let charts: Vec<_> = catalogue.charts.iter().filter(inside).collect();
-        let speaks = |chart: &crate::milvus::catalogue::Chart| {
+        let reports = |chart: &crate::milvus::catalogue::Chart| {
             let version = Build::from_tag(&chart.tag).unwrap().version;
             let mut after = Fixture::cluster(&version.to_string())
                 .chart(&chart.version.to_string())
@@ -560,7 +560,7 @@ fn every_bad_chart_speaks() {
                         && finding.severity == severity(hazard.verdict)
                 })
         };
-        if charts.is_empty() || !charts.iter().all(|chart| speaks(chart)) {
+        if charts.is_empty() || !charts.iter().all(|chart| reports(chart)) {
             silent.push(hazard.id.as_str());
         }
     }
@@ -710,7 +710,7 @@ fn what_mg104_says_to_use_passes_mg104() {
                     let again: Vec<&str> = again
                         .iter()
                         .map(|finding| finding.message.as_str())
-                        .filter(|text| !text.contains("which runs"))
+                        .filter(|text| !text.starts_with("the running version"))
                         .collect();
                     assert!(again.is_empty(), "{about}, and then {again:?}");
                 }
@@ -807,7 +807,7 @@ fn a_suffix_is_no_move() {
     }
 }
 
-/// A release that stands in the words of the data is one that nothing warns about, or the words say
+/// A release that is in the words of the data is one that nothing warns about, or the words say
 /// what is wrong with it.
 #[test]
 fn pins_name_good_releases() {

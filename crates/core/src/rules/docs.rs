@@ -60,7 +60,7 @@ pub const fn default_text(rule: &Rule) -> &'static str {
 #[must_use]
 pub const fn loss_text(rule: &Rule) -> &'static str {
     if rule.data_loss {
-        "; guards data: it judges rollbacks too and no deployer can accept it"
+        "; guards data: it also applies to rollbacks, and deployers cannot accept it"
     } else {
         ""
     }
@@ -106,7 +106,10 @@ pub fn page(rule: &Rule) -> String {
         .map(|source| format!("- {source}\n"))
         .collect::<String>();
     format!(
-        "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group |\n|---|---|---|---|\n| {default} | {loss} | {since} | {group} |\n\n## What it looks at\n\n{what}\n\n## Why it matters\n\n{why}\n\n## Example\n\n{example}\n\n## What to do\n\n{fix}\n{gates}\n## Known from\n\n{sources}",
+        "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group \
+         |\n|---|---|---|---|\n| {default} | {loss} | {since} | {group} |\n\n## What it \
+         checks\n\n{what}\n\n## Why it matters\n\n{why}\n\n## Example\n\n{example}\n\n## What to \
+         do\n\n{fix}\n{gates}\n## Known from\n\n{sources}",
         id = rule.id,
         name = rule.name,
         title_first = capital(rule.title),

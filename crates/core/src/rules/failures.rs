@@ -1,5 +1,5 @@
-//! Forty upgrades that failed for users, judged as `check` does. Each that manifests and
-//! facts can show is a test named after what would have happened; beside the denials stand changes
+//! Forty upgrades that failed for users, judged as `check` does. Each that manifests and facts can
+//! show is a test named after what would have happened; in addition to the denials stand changes
 //! that look alike and are harmless.
 
 use rstest::rstest;
@@ -35,7 +35,7 @@ const CASES: [Shown; 40] = [
     By("a_replaced_configuration_moves_queue_and_root"), // milvus#50217
     By("a_standalone_starts_on_an_empty_woodpecker"), // milvus#49584, milvus#52475
     By("unflushed_rows_stay_in_the_other_queue"),     // milvus#26002, milvus#42798
-    By("an_unwanted_pulsar_starts_beside_kafka"),     // milvus-helm#154
+    By("an_unwanted_pulsar_starts_in_addition_to_kafka"), // milvus-helm#154
     By("a_chart_mixes_up_two_pulsars"),               // milvus-helm#155
     By("old_sessions_keep_the_new_coordinator_out"),  // milvus#42602
     By("separate_coordinators_hang_before_2_6"),      // milvus#44205 and others
@@ -48,7 +48,7 @@ const CASES: [Shown; 40] = [
     By("the_migration_is_asked_to_jump_to_2_3"), // milvus#37614
     By("indexes_and_rows_are_lost_within_2_2"), // milvus#22952
     By("query_nodes_crash_on_old_scalar_indexes"), // milvus#39125
-    By("collections_are_gone_after_a_restart"), // milvus#36933
+    By("collections_are_lost_after_a_restart"), // milvus#36933
     By("a_renamed_collection_has_lost_its_metadata"), // milvus#43429
     By("minio_finds_a_backend_it_cannot_read"), // milvus#25321 and others
     By("etcd_goes_back_to_an_older_line"),   // milvus#40706, milvus#17647
@@ -223,7 +223,7 @@ fn unflushed_rows_stay_in_the_other_queue(#[case] from: &str, #[case] to: &str) 
 }
 
 #[test]
-fn an_unwanted_pulsar_starts_beside_kafka() {
+fn an_unwanted_pulsar_starts_in_addition_to_kafka() {
     let kafka = |fixture: Fixture| {
         fixture.stateful_set(
             "my-release-kafka",
@@ -391,7 +391,7 @@ fn query_nodes_crash_on_old_scalar_indexes() {
 }
 
 #[test]
-fn collections_are_gone_after_a_restart() {
+fn collections_are_lost_after_a_restart() {
     denied(
         &Fixture::standalone("2.4.12"),
         &Fixture::standalone("2.4.13"),

@@ -96,7 +96,7 @@ pub struct Fix {
 pub struct Evidence {
     /// What was compared, such as `image` or a configuration key.
     pub what: String,
-    /// What runs.
+    /// The running state.
     pub before: Option<String>,
     /// What is wanted.
     pub after: Option<String>,
@@ -148,7 +148,7 @@ impl Findings {
         } else {
             let reason = self.not_applicable.clone();
             State::NotApplicable(reason.unwrap_or(Cow::Borrowed(
-                "the release contains nothing that this rule checks",
+                "the release does not contain anything that this rule checks",
             )))
         }
     }
@@ -215,7 +215,7 @@ impl Findings {
         } else {
             Severity::Audit
         };
-        let finding = self.add(severity, format!("could not be judged: {reason}"));
+        let finding = self.add(severity, format!("could not be checked: {reason}"));
         finding.failed = Some(why);
         finding.not_evaluated = !guards_data;
     }
@@ -321,7 +321,7 @@ impl Finding {
         self
     }
 
-    /// What would take it away, beside the words of the fix.
+    /// What would take it away, in addition to the words of the fix.
     pub fn cures(&mut self, cure: Cure) -> &mut Self {
         self.cure = Some(cure);
         self

@@ -1,4 +1,4 @@
-//! The same Milvus in any form: whatever kind of workload runs it, wherever its container stands,
+//! The same Milvus in any form: any kind of workload runs it, wherever its container stands,
 //! and however its configuration is divided over files, objects and variables, the verdict is that
 //! of the plain form.
 
@@ -319,7 +319,7 @@ proptest! {
         after in proptest::collection::vec(0..2usize, SETTINGS.len()),
         versions in (0..VERSIONS.len(), 0..VERSIONS.len()),
     ) {
-        // Only one file can be user.yaml: what would be in the other stands in variables.
+        // Only one file can be user.yaml: what would be in the other is in variables.
         let mut form = form;
         if form.sources.iter().any(|source| matches!(source, Source::Projected)) {
             for source in &mut form.sources {

@@ -1,5 +1,5 @@
 //! What MG301, MG302, MG303 and MG308 have in common: the settings that the data declares as theirs
-//! are compared for every component, and unknown values are said.
+//! are compared for every component, and unknown values are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,19 +71,19 @@ pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool
         return false;
     };
     let side = match (before.located().next(), after.located().next()) {
-        (None, None) => "of what runs and of what is wanted",
-        (None, _) => "of what runs",
-        (_, None) => "of what is wanted",
+        (None, None) => "of the current and of the desired state",
+        (None, _) => "of the current state",
+        (_, None) => "of the desired state",
         _ => return false,
     };
     findings.not_evaluated(Missing::new(
-        format!("the configuration {side} is not known"),
-        "Give the ConfigMaps and Secrets that the workloads refer to as part of the input.",
+        format!("the configuration {side} is unknown"),
+        "Add the ConfigMaps and Secrets that the workloads refer to to the input.",
     ));
     true
 }
 
-/// Compares every row of a rule. A row of kind `kind` that changes speaks for all others of the
+/// Compares every row of a rule. A row of kind `kind` that changes reports for all others of the
 /// rule.
 pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut Findings) {
     if is_missing(upgrade, findings) {
@@ -220,11 +220,17 @@ impl<'a> Change<'a> {
             .or(self.before)
             .map(|setting| setting.origin.clone());
         finding
-            .evidence(row.key.as_str(), Some(old.to_owned()), Some(new.to_owned()), origin.as_ref())
+            .evidence(
+                row.key.as_str(),
+                Some(old.to_owned()),
+                Some(new.to_owned()),
+                origin.as_ref(),
+            )
             .because(sentence(&row.effect))
             .remedy(if self.moves_volume {
                 Remedy::words(
-                    "Keep the volume under this path as it is. Copy the data while Milvus is stopped if it must move to another volume.",
+                    "Keep the volume under this path. If the data must move to another volume, \
+                     copy it while Milvus is stopped.",
                 )
             } else {
                 keep(upgrade, row, self.kept.as_deref())
@@ -280,7 +286,7 @@ fn disagreement<'a>(
     };
     let (first, second) = (one.effective(row), other.effective(row));
     let message = format!(
-        "components do not agree about {}: {first} for {}, {second} for {}",
+        "components have different values for {}: {first} for {}, {second} for {}",
         row.key,
         name(&one),
         name(&other)
@@ -302,7 +308,7 @@ fn disagreement<'a>(
             Some(second.to_string()),
             origin.as_ref(),
         )
-        .because("All components of a release must work on the same data.")
+        .because("All components of a release must use the same data.")
         .fix(format!(
             "Give {} the same value for every component.",
             row.key
@@ -361,8 +367,11 @@ impl Unknowns {
     fn say(self, findings: &mut Findings) {
         for (reason, (keys, old, is_deny)) in self.lost {
             let message = match keys.as_slice() {
-                [only] => format!("{only} is {old} and would come from {reason}"),
-                _ => format!("{} are known and would come from {reason}", listed(&keys)),
+                [only] => format!("{only} is {old} now and would come from {reason}"),
+                _ => format!(
+                    "{} have known values now and would come from {reason}",
+                    listed(&keys)
+                ),
             };
             let finding = if is_deny {
                 findings.deny(message)
@@ -370,8 +379,11 @@ impl Unknowns {
                 findings.warn(message)
             };
             finding
-                .because("A value that cannot be read may lead Milvus to other data.")
-                .fix("Give the object that holds the value as part of the input, or keep the value where it is.");
+                .because("If the value cannot be read, it may point Milvus to other data.")
+                .fix(
+                    "Add the object with the value to the input, or keep the value where it is \
+                      now.",
+                );
         }
         for (reason, keys) in self.unclear {
             findings.not_evaluated(not_known(&listed(&keys), &reason));
@@ -383,7 +395,7 @@ impl Unknowns {
 pub(super) fn not_known(keys: &str, reason: &dyn std::fmt::Display) -> Missing {
     Missing::new(
         format!("{keys} may come from {reason}"),
-        "Give that object as part of the input, or use --before live with the right to read it.",
+        "Add that object to the input, or use --before live with permission to read it.",
     )
 }
 
@@ -415,16 +427,18 @@ fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
         return Remedy::words(format!("Keep {} as the Secret has it.", row.key));
     };
     if old.is_empty() {
-        return Remedy::words(format!("Leave {} out, as it is now.", row.key));
+        return Remedy::words(format!("Do not set {}, as now.", row.key));
     }
     match (row.compare, row.rule.as_deref()) {
         (Compare::Kind, Some("MG301")) if upgrade.to_version().is_some_and(|to| to >= CAN_SWITCH) => advice
             .keep_queue()
-            .and("If the queue was switched by the documented procedure, give --etcd: Milvus keeps the new type there."),
+            .and("If the queue was changed by the documented procedure, add --etcd: Milvus stores \
+                  the new type there."),
         (Compare::Kind, Some("MG301")) => advice.keep_queue(),
         (Compare::Brokers | Compare::Pulsar, _) => advice.keep_queue(),
         (Compare::Etcd, _) if row.key == "etcd.endpoints" => {
-            advice.keep_etcd().and("Move to another etcd by restoring a snapshot, apart from any upgrade.")
+            advice.keep_etcd().and("To move to another etcd, restore a snapshot, separately from \
+                                    an upgrade.")
         }
         (Compare::Store, _) => advice
             .keep_storage()
@@ -526,14 +540,14 @@ mod tests {
         fixture.default_yaml(&yaml)
     }
 
-    /// One setting as a document of its own would have it; YAML keeps the last of duplicate keys,
+    /// One setting as a separate document would have it; YAML keeps the last of duplicate keys,
     /// so each stands as a dotted key.
     fn nested(key: &str, value: &str) -> String {
         format!("\"{key}\": \"{value}\"\n")
     }
 
     #[test]
-    fn every_row_makes_its_rule_speak_with_its_action() {
+    fn every_row_triggers_its_rule_with_its_action() {
         for row in &Catalogue::embedded().settings {
             let id = row
                 .rule
@@ -547,14 +561,14 @@ mod tests {
                 Verdict::Warn | Verdict::Allow => Severity::Warn,
                 Verdict::Info => Severity::Audit,
             };
-            let speaks = found.iter().any(|finding| {
+            let reports = found.iter().any(|finding| {
                 finding.severity == severity && !finding.not_evaluated && {
                     let key = row.of.as_deref().unwrap_or(&row.key);
                     finding.evidence.iter().any(|evidence| evidence.what == key)
                 }
             });
             assert!(
-                speaks,
+                reports,
                 "{} of {id} ({:?}): {old} to {new} gives {found:?}",
                 row.key, row.verdict
             );

@@ -19,9 +19,10 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::ComparesSharedData],
     since: "0.1.0",
     needs: &[Need::Before, Need::Metadata],
-    what: "Asks for evidence of a metadata migration where a release up to 2.1 would be followed by 2.2 or later, or by an \
-           image whose version cannot be read. Evidence is an UpgradeRun with the condition MetadataMigrated that matches this \
-           release, or metadata of format 2.2 seen in etcd (--etcd).",
+    what: "Requires evidence of a metadata migration if a release up to 2.1 would be upgraded to \
+           2.2 or later, or to an image whose version cannot be read. Evidence is an UpgradeRun \
+           with the condition MetadataMigrated that matches this release, or metadata of format \
+           2.2 seen in etcd (--etcd).",
     why: "Milvus 2.2 stores indexes, aliases and load state under different etcd keys. It starts on unmigrated 2.1 metadata without an error, finds no indexes, and garbage-collects the index files.",
     example: "helm upgrade from chart 3.2.18 (2.1.4) to 4.0.31 (2.2.13) without a migration in between.",
     fix: "Migrate the metadata first: stop Milvus, back up, migrate, verify and start 2.2.",
@@ -44,14 +45,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     let Some(from) = upgrade.from() else {
         findings.not_evaluated(Missing::fact(
-            "the version that runs cannot be read, so it is not known whether its metadata must be migrated",
-            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
+            "the running version cannot be read, so it is unknown whether its metadata must be \
+             migrated",
+            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the \
+             running workloads.",
         ));
         return;
     };
     if from.version.line() >= NEW_FORMAT || from.version.major < 2 {
         findings.not_applicable(format!(
-            "{from} runs; only metadata of 2.0 and 2.1 must be migrated"
+            "the running version is {from}; only metadata of 2.0 and 2.1 must be migrated"
         ));
         return;
     }
@@ -176,7 +179,7 @@ fn mismatch(record: &MigrationRecord, before: &Release, from: &Build) -> Option<
         .or_else(|| before.config.unknown("etcd.endpoints"))
     {
         Some(format!(
-            "it is not known whether {} is about this metadata: its place comes from {unknown}",
+            "it is unknown whether {} is about this metadata: its location comes from {unknown}",
             record.run
         ))
     } else if namespace.is_some_and(|namespace| namespace != record.namespace) {
@@ -232,14 +235,15 @@ fn judge_seen(
     let (seen, fix, command): (String, String, Option<String>) = match state {
         MetadataState::V22 => return,
         MetadataState::Empty => (
-            format!("nothing is stored under root path {root}"),
-            "Read the root path that this release uses (etcd.rootPath); an empty one is most likely the wrong one.".into(),
+            format!("root path {root} is empty in etcd"),
+            "Give the root path that this release uses (etcd.rootPath); an empty root path is most \
+             likely the wrong one.".into(),
             meta(&["inspect"], source, own_root),
         ),
         MetadataState::V21 => ("the metadata still has the format of 2.1".into(), first.into(), migrate),
         MetadataState::V21NoIndex => (
-            "the metadata holds collections without any index, so nothing proves a migration".into(),
-            format!("{first} If nothing has to change, the run only records the evidence."),
+            "the metadata contains collections without any index, so it cannot prove a migration".into(),
+            format!("{first} If no record must change, the run only records the evidence."),
             migrate,
         ),
         MetadataState::MixedSkipped => (
@@ -249,21 +253,24 @@ fn judge_seen(
             meta(&["inspect"], source, root),
         ),
         MetadataState::PartialApply => (
-            "a migration was interrupted half-way".into(),
-            "Run the same migration again: it resumes where it stopped.".into(),
+            "an earlier migration was interrupted".into(),
+            "Run the same migration command again: it resumes where it stopped.".into(),
             migrate,
         ),
         MetadataState::PartialCleaned => (
-            "the old metadata was deleted and the new one never written (the official tool died between the two)".into(),
+            "the old metadata was deleted and the new metadata was never written (the official \
+             tool was stopped between the two)".into(),
             restore.into(),
             None,
         ),
         MetadataState::PartialSaved => {
-            ("only part of the new metadata was written (the official tool died while it wrote)".into(), restore.into(), None)
+            ("only part of the new metadata was written (the official tool was stopped while it \
+              wrote)".into(), restore.into(), None)
         }
         MetadataState::Unreadable(reason) => (
             format!("the metadata could not be read: {reason}"),
-            "Make etcd readable for this check (endpoint, --etcd-user, --etcd-cacert ...), or show an UpgradeRun as evidence."
+            "Make etcd readable for this check (endpoint, --etcd-user, --etcd-cacert ...), or \
+             provide an UpgradeRun as evidence."
                 .into(),
             meta(&["inspect"], source, root),
         ),
@@ -288,7 +295,7 @@ const fn format_name(state: &MetadataState) -> &'static str {
         MetadataState::V22 => "2.2",
         MetadataState::MixedSkipped => "2.1, already used by 2.2",
         MetadataState::PartialApply => "half migrated",
-        MetadataState::PartialCleaned => "old metadata gone",
+        MetadataState::PartialCleaned => "old metadata deleted",
         MetadataState::PartialSaved => "half written",
         MetadataState::Unreadable(_) => "unreadable",
     }
@@ -372,11 +379,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case(MetadataState::Empty, "nothing is stored", "meta inspect")]
+    #[case(MetadataState::Empty, "is empty in etcd", "meta inspect")]
     #[case(MetadataState::V21, "format of 2.1", "migrate -i")]
     #[case(MetadataState::V21NoIndex, "without any index", "migrate -i")]
     #[case(MetadataState::MixedSkipped, "never migrated", "meta inspect")]
-    #[case(MetadataState::PartialApply, "half-way", "migrate -i")]
+    #[case(MetadataState::PartialApply, "interrupted", "migrate -i")]
     #[case(MetadataState::PartialCleaned, "never written", "meta restore")]
     #[case(MetadataState::PartialSaved, "only part", "meta restore")]
     #[case(MetadataState::Unreadable("connection refused".into()), "connection refused", "meta inspect")]

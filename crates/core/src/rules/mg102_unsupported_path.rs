@@ -21,9 +21,10 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
-    what: "Looks the step from the running version to the wanted one up in the path table, with topology, coordinators and \
-           metastore.",
-    why: "Each release reads what the releases just before it wrote. A step that skips a required stop meets formats and sessions that the new version does not support.",
+    what: "Looks up the step from the running version to the target version in the path table, \
+           with topology, coordinators and metastore.",
+    why: "Each release can read the data of the releases just before it. If a step skips a \
+          required stop, the new version finds formats and sessions that it does not support.",
     example: "2.4.17 to 2.6.11: 2.6 needs 2.5.16 or later with a mixed coordinator before it.",
     fix: "Upgrade through the required stops; `milvus-guard plan` prints the whole path.",
     sources: &["Milvus docs: upgrade pages 2.2 to 3.0", "milvus-docs#3274"],
@@ -38,8 +39,8 @@ pub fn situation(before: &Release) -> Situation {
 /// What to say where the path table does not know the step.
 pub(super) fn no_row(from: &Build, to: &Build) -> Missing {
     Missing::new(
-        format!("the data has no row for the path from {from} to {to}"),
-        "Use a milvus-guard with newer data, or give rows of your own with --data FILE.",
+        format!("the path data does not contain a row for {from} to {to}"),
+        "Use a milvus-guard version with newer data, or add your own rows with --data FILE.",
     )
 }
 
@@ -48,7 +49,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     };
     if to.version < from.version && to.version.line() < from.version.line() {
-        findings.not_applicable("the version goes down, which MG103 judges");
+        findings.not_applicable("this is a downgrade, which MG103 checks");
         return;
     }
     let situation = situation(before);

@@ -18,12 +18,15 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::RestoredByRollback, Behavior::ComparesSharedData],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
-    what: "Denies a lower major.minor than any component runs, warns about a lower patch of the same line. A rollback inside an \
-           interrupted upgrade, before its point of no return, does not count as a downgrade.",
-    why: "The newer version has written metadata and indexes that the older one cannot read; coordinators from about 2.6.8 on \
-          even refuse to start below the highest version that ever ran.",
+    what: "Denies a major.minor that is lower than the running version of any component. Warns \
+           about a lower patch of the same line. A rollback inside an interrupted upgrade, before \
+           its point of no return, does not count as a downgrade.",
+    why: "The newer version has written metadata and indexes that the older one cannot read; \
+          coordinators from about 2.6.8 on also refuse to start if a higher version has run \
+          before.",
     example: "helm rollback from 2.5.5 to 2.4.17: 2.4 cannot read inverted indexes that 2.5 built.",
-    fix: "Stay on the running line, or restore the backup of metadata and data that was made before the upgrade.",
+    fix: "Stay on the running version line, or restore the backup of metadata and data from before \
+          the upgrade.",
     sources: &[
         "milvus#46451",
         "milvus#50694",
@@ -60,7 +63,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if to.version.line() == from.version.line() {
         findings
             .warn(format!("{} would go down from {from} to {to}{}", what_goes_down(&from, &to), of(&subject)))
-            .because("Later patches may have changed data for good, and earlier ones carry known defects.")
+            .because("Later patches may have changed data permanently, and earlier patches have \
+                      known defects.")
             .evidence("version", Some(from.to_string()), Some(to.to_string()), source)
             .fix(format!("Stay on {from} unless a support case asks for {to}."));
         return;
@@ -77,7 +81,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let mut message = format!("{subject} would go down from {from} to {to}");
     if last_available.as_ref() == Some(&from) {
         message += &format!(
-            ": {from} is the last known version, and an image runs now that does not tell its own"
+            ": {from} is the last known version; the version of the running image cannot be read"
         );
     }
     let finding = findings.deny(message);
@@ -143,7 +147,7 @@ fn returns_from_interrupted(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> 
         return false;
     };
     // Metadata that was migrated is for the new version only, whether or not that ever came up: the
-    // way back is the migration's own.
+    // rollback is part of the migration.
     if upgrade
         .facts
         .is_migrated_past(&before.name, before.namespace.as_deref(), to.version)
@@ -390,7 +394,7 @@ mod tests {
                 "2.4.17",
                 false,
             ),
-            // What runs tells its version, so the memory is not asked.
+            // The running image shows its version, so the memory is not used.
             (Fixture::cluster("2.3.22"), "2.4.5", "2.3.22", false),
         ] {
             let findings = judge_with(
@@ -418,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn migrated_metadata_bars_the_way_back_by_image() {
+    fn migrated_metadata_prevents_a_rollback_by_image() {
         let facts = |migrated| Facts {
             settled: Some(vec![SettledFact {
                 release: "my-release".into(),

@@ -21,10 +21,12 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::SelfAcceptable, Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
-    what: "Looks the wanted release up in the table of bad releases. Some are bad only when coming from certain versions, in a \
-           rolling change, on one message queue, or in a cluster; a row that does not fit the release is not quoted.",
+    what: "Looks up the target release in the table of bad releases. Some are bad only when \
+           upgrading from certain versions, in a rolling upgrade, with one message queue, or in a \
+           cluster; rows that do not apply to the release are left out.",
     why: "Users of that release have lost collections, rows or availability to these defects.",
-    example: "2.4.13 without -hotfix: collections are gone after a restart once metadata snapshots were collected.",
+    example: "2.4.13 without -hotfix: collections are lost after a restart once metadata snapshots \
+              were garbage-collected.",
     fix: "Use the release that the finding names.",
     sources: &[
         "milvus#36933",
@@ -56,8 +58,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .any(|row| by_source(&row))
     {
         findings.not_evaluated(Missing::new(
-            format!("some defects of {to} depend on the version that runs, which cannot be read"),
-            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workloads that run.",
+            format!("some defects of {to} depend on the running version, which cannot be read"),
+            "Set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the \
+             running workloads.",
         ));
     }
     let rolling = from.is_some()
@@ -131,18 +134,20 @@ fn remedy(
         }
         (None, Some(from)) => {
             format!(
-                "Stay on {from}: no known release of the {line} line is free of such defects here and not older than what runs."
+                "Stay on {from}: no known release of the {line} line is free of such defects here \
+                 and at least as new as the running version."
             )
         }
         (None, None) => {
-            format!("Use another line: no known release of {line} is free of such defects here.")
+            format!("Use another version line: no known {line} release is free of such defects \
+                     here.")
         }
     };
     said.push(other);
     Remedy::words(said.join(" "))
 }
 
-/// What runs may already have lost something: worth a look at the data before it is carried on.
+/// The running version may already have lost data: check the data before the upgrade.
 fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let (Some(from), Some(before)) = (upgrade.from(), upgrade.before) else {
         return;
@@ -157,7 +162,7 @@ fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings
-        .warn(format!("{from}, which runs, has known defects: {}", rows.join("; ")))
+        .warn(format!("the running version {from} has known defects: {}", rows.join("; ")))
         .because("The upgrade does not repair data that this version has already lost.")
         .fix("Check row counts and collections before the upgrade, and keep the backup until the new version is verified.");
 }
@@ -191,7 +196,7 @@ mod tests {
         let findings = judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to));
         let about_target = findings
             .iter()
-            .filter(|finding| !finding.message.contains("which runs"));
+            .filter(|finding| !finding.message.starts_with("the running version"));
         assert_eq!(
             about_target.map(|finding| finding.severity).max(),
             expected,
@@ -209,7 +214,7 @@ mod tests {
         assert!(
             findings[0]
                 .message
-                .starts_with("2.5.13, which runs, has known defects"),
+                .starts_with("the running version 2.5.13 has known defects"),
             "{findings:?}"
         );
         assert!(
@@ -244,7 +249,7 @@ mod tests {
         let findings = judge(&RULE, Some(before), after);
         let about_target = findings
             .iter()
-            .filter(|finding| !finding.message.contains("which runs"));
+            .filter(|finding| !finding.message.starts_with("the running version"));
         about_target
             .map(|finding| format!("{} | {}", finding.message, finding.fix.text))
             .collect()

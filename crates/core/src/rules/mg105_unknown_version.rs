@@ -18,9 +18,10 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::SelfAcceptable],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Warns where no version can be read from an image: latest, master-..., other words, or a digest alone. Warns if the digest \
-           changes under the same tag: another image has taken its place.",
-    why: "Without a version the upgrade path cannot be checked, and a tag that moves may start another version of Milvus at any restart.",
+    what: "Warns if no version can be read from an image: latest, master-..., other words, or a \
+           digest alone. Warns if the digest changes under the same tag: the image was replaced.",
+    why: "Without a version the upgrade path cannot be checked, and a moving tag may start another \
+          version of Milvus at any restart.",
     example: "image: milvusdb/milvus:latest",
     fix: "Use a released tag such as v2.5.27, or declare the version of the image with the annotation \
           guard.milvus.io/declared-version: \"2.5.27 for IMAGE\" on the workload.",
@@ -53,7 +54,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .on(component)
             .evidence("image", running, Some(image.clone()), Some(&component.workload.meta.origin))
             .fix(format!(
-                "Use the tag of the release that the image holds, such as v{example}, or set the annotation guard.milvus.io/declared-version: \"{example} for {image}\"."
+                "Use the tag of the release that the image contains, such as v{example}, or set \
+                 the annotation guard.milvus.io/declared-version: \"{example} for {image}\"."
             ));
         images.push(image);
     }
@@ -71,10 +73,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         findings
-            .warn(format!("the digest behind the tag {tag} of {} would change, so the tag does not tell the version", is.path()))
+            .warn(format!("the digest behind the tag {tag} of {} would change, so the tag does not \
+                           identify the version", is.path()))
             .on(new)
             .evidence("image digest", Some(before.clone()), Some(after.clone()), Some(&new.workload.meta.origin))
-            .fix("Find out why the image behind the tag was replaced. Use a tag that was never pushed again.");
+            .fix("Find out why the image behind the tag was replaced. Use a tag that is never \
+                  pushed again.");
         images.push(image);
     }
 }
@@ -147,7 +151,8 @@ mod tests {
         let fix = |before: Option<&Fixture>| judge(&RULE, before, &after)[0].fix.text.to_string();
         assert!(
             fix(Some(&Fixture::standalone("2.4.5")))
-                .starts_with("Use the tag of the release that the image holds, such as v2.4.24, ")
+                .starts_with("Use the tag of the release that the image contains, such as v2.4.24, \
+                              ")
         );
         assert!(
             fix(Some(&Fixture::standalone("2.6.1")))
@@ -155,7 +160,8 @@ mod tests {
         );
         assert!(
             fix(None)
-                .starts_with("Use the tag of the release that the image holds, such as v2.5.27, ")
+                .starts_with("Use the tag of the release that the image contains, such as v2.5.27, \
+                              ")
         );
     }
 

@@ -15,10 +15,12 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
-    what: "Warns where the components of one release would run different versions of Milvus when the change is done.",
-    why: "Components of different versions may run together only during a rollout. Some features stay off, and writes \
-          can stay blocked, as long as one old component is left.",
-    example: "queryNode.image.tag set by hand in the values, forgotten when image.all.tag was raised.",
+    what: "Warns if the components of one release would run different Milvus versions after the \
+           change.",
+    why: "Components of different versions may run together only during a rollout. Some features \
+          stay disabled, and writes can stay blocked, until the last old component is replaced.",
+    example: "queryNode.image.tag was set manually in the values and was not updated together with \
+              image.all.tag.",
     fix: "Give all components the same image.",
     sources: &["milvus#42082", "milvus#40532"],
     check,

@@ -15,9 +15,11 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
-    what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release branch. Other words behind the \
-           version (-gpu, -debian-12-r0, -secure) name a build of that version and are not pre-releases.",
-    why: "Formats may still change between a pre-release and the release, and there may be no upgrade path between them.",
+    what: "Warns about alpha, beta, rc, dev and preview builds and about nightlies of a release \
+           branch. Other suffixes (-gpu, -debian-12-r0, -secure) name a build of that version and \
+           are not pre-releases.",
+    why: "Formats may still change between a pre-release and the release, and an upgrade path \
+          between them may not exist.",
     example: "Charts 4.2.26 to 4.2.32 install v2.5.0-beta by default.",
     fix: "Use a released version.",
     sources: &["milvus#43538", "milvus-helm chart history"],

@@ -15,11 +15,13 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Warns where the repository of a Milvus image changes to one that is not a known form of milvusdb/milvus. A private mirror \
-           that keeps the last path elements (registry/milvusdb/milvus) is known.",
-    why: "A tag does not prove what an unknown repository built under it.",
+    what: "Warns if the repository of a Milvus image changes to one that is not a known form of \
+           milvusdb/milvus. A private mirror that keeps the last path elements \
+           (registry/milvusdb/milvus) is known.",
+    why: "A tag does not prove what an unknown repository publishes under it.",
     example: "milvusdb/milvus:v2.5.5 becomes example.com/team/vector-db:v2.5.5.",
-    fix: "Use milvusdb/milvus or a mirror that ends in milvusdb/milvus; or add yours with --data (mirrors).",
+    fix: "Use milvusdb/milvus or a mirror whose path ends in milvusdb/milvus, or add your mirror \
+          with --data (mirrors).",
     sources: &["milvus-helm#156"],
     check,
 };

@@ -1,4 +1,4 @@
-//! MG109: the version label should say what runs.
+//! MG109: the version label should show the running version.
 
 use crate::{change::Upgrade, milvus::Build};
 
@@ -15,10 +15,14 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Reports where the label app.kubernetes.io/version (the chart's appVersion) says another version than the image.",
-    why: "Dashboards and people read the label. The webhook adds the label guard.milvus.io/version with the version of the image.",
-    example: "Chart 4.2.58 (2.5.16) with image.all.tag=v2.5.27, which the docs themselves advise.",
-    fix: "No action is needed. Where the webhook runs, the label guard.milvus.io/version has the version of the image.",
+    what: "Reports if the label app.kubernetes.io/version (the chart's appVersion) names another \
+           version than the image.",
+    why: "People and dashboards rely on the label. The webhook adds the label \
+          guard.milvus.io/version with the version of the image.",
+    example: "Chart 4.2.58 (2.5.16) with image.all.tag=v2.5.27, as the Milvus documentation \
+              recommends.",
+    fix: "No action is needed. If the webhook is installed, the label guard.milvus.io/version has \
+          the version of the image.",
     sources: &["milvus-helm chart templates"],
     check,
 };
@@ -36,7 +40,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if let Some((component, label, runs)) = wrong {
         findings
             .audit(format!(
-                "the label app.kubernetes.io/version says {label}, the image is {runs}"
+                "the label app.kubernetes.io/version is {label}, the image version is {runs}"
             ))
             .on(component)
             .evidence(
@@ -63,7 +67,7 @@ mod tests {
         assert_eq!(findings.len(), 1);
         assert_eq!(
             findings[0].message,
-            "the label app.kubernetes.io/version says 2.5.16, the image is 2.5.27"
+            "the label app.kubernetes.io/version is 2.5.16, the image version is 2.5.27"
         );
     }
 

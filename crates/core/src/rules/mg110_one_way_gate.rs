@@ -18,8 +18,10 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::RestoredByRollback],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
-    what: "Warns where the step crosses a version after which data cannot go back, and says until when it can.",
-    why: "helm rollback changes images and configuration, never data. Back up before that point is passed.",
+    what: "Warns if the upgrade passes a point after which a rollback is not safe, and names that \
+           point.",
+    why: "helm rollback changes images and configuration, never data. Back up before the upgrade \
+          passes that point.",
     example: "2.5 to 2.6: once streaming nodes own the channels, 2.5 cannot read what was written.",
     fix: "Back up metadata and object storage first; test the new version on a copy.",
     sources: &["milvus#46451", "milvus#51946", "milvus#53262"],

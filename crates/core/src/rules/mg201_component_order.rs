@@ -11,7 +11,7 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, Severity, a
 pub static RULE: Rule = Rule {
     id: "MG201",
     name: "component-order",
-    title: "components move in order",
+    title: "components are upgraded in order",
     category: Category::Topology,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
@@ -23,12 +23,16 @@ pub static RULE: Rule = Rule {
     ],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange, Need::Distributed],
-    what: "Looks which components would change their version in one step. Several at once, or one before those that must precede \
-           it, are denied where major.minor changes and warned about inside one minor. A standalone, a stopped release and \
-           sources that cannot roll have no order to keep.",
-    why: "A change that is applied as a whole restarts all workloads at once. Old and new components then run together in every combination: coordinators do not know a worker's version, old query nodes do not understand new proxies, searches return nothing.",
-    example: "helm upgrade from 2.4.24 to 2.5.27 moves eight Deployments in the same second.",
-    fix: "Move the components in order, and wait until each is available.",
+    what: "Checks which components would change their version in one step. If several change at \
+           once, or one changes before those that must precede it, the rule denies a change of \
+           major.minor and warns within one minor. The order does not apply to a standalone, a \
+           stopped release, or a version that cannot be rolled.",
+    why: "A change that is applied as a whole restarts all workloads at once. Old and new \
+          components then run together in every combination: coordinators do not recognize a \
+          worker's version, old query nodes do not understand new proxies, and searches return no \
+          results.",
+    example: "helm upgrade from 2.4.24 to 2.5.27 changes eight Deployments in the same second.",
+    fix: "Upgrade the components in order, and wait until each is available.",
     sources: &[
         "milvus#42492",
         "milvus#46451",
@@ -82,7 +86,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let no_order = [
         (
             before.topology() != after.topology(),
-            "MG204 judges the change between standalone and cluster",
+            "MG204 checks the change between standalone and cluster",
         ),
         (
             before.is_stopped(),
@@ -94,7 +98,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         ),
         (
             upgrade.is_rollback || to.version < from.version || goes_back(upgrade),
-            "the version goes back, which MG103 judges",
+            "this is a downgrade, which MG103 checks",
         ),
     ];
     if let Some((_, reason)) = no_order.into_iter().find(|(holds, _)| *holds) {
@@ -117,7 +121,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .audit(format!(
                     "{from} cannot be upgraded without downtime, so the order does not matter"
                 ))
-                .fix("Plan for downtime.");
+                .fix("Plan a downtime.");
         }
         return;
     }
@@ -162,7 +166,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     });
     finding
         .evidence(
-            "components that move",
+            "components that change",
             None,
             Some(
                 moving
@@ -175,7 +179,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         )
         .fix(match steps {
             Some(steps) => {
-                format!("Move them in this order, and wait until each is available: {steps}.")
+                format!("Upgrade them in this order, and wait until each is available: {steps}.")
             }
             None => RULE.fix.to_owned(),
         })
@@ -198,7 +202,7 @@ fn problem(
     });
     if !rest.is_empty() && !together {
         return Some(format!(
-            "{} components would move to {to} at once",
+            "{} components would change to {to} at once",
             moving.len()
         ));
     }
@@ -221,7 +225,7 @@ fn problem(
         None
     } else {
         Some(format!(
-            "{first} would move to {to} before {}",
+            "{first} would change to {to} before {}",
             late.join(", ")
         ))
     }
@@ -257,7 +261,7 @@ mod tests {
         assert_eq!(findings[0].severity, Severity::Deny);
         assert_eq!(
             findings[0].message,
-            "5 components would move to 2.5.27 at once"
+            "5 components would change to 2.5.27 at once"
         );
         assert_eq!(
             findings[0].fix.command.as_deref(),
@@ -313,12 +317,12 @@ mod tests {
         let findings = judge(&RULE, Some(&start), &start.clone().tag_of(Proxy, "v2.5.27"));
         assert_eq!(
             findings[0].message,
-            "proxy would move to 2.5.27 before indexnode, mixcoord, querynode, datanode"
+            "proxy would change to 2.5.27 before indexnode, mixcoord, querynode, datanode"
         );
     }
 
     #[test]
-    fn the_way_back_has_no_order() {
+    fn a_rollback_has_no_order() {
         let half = Fixture::cluster("2.4.24")
             .tag_of(IndexNode, "v2.5.27")
             .tag_of(Proxy, "v2.5.27");

@@ -11,7 +11,7 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG202",
     name: "coordinator-layout",
-    title: "there is one active coordinator of each kind",
+    title: "each kind of coordinator has one active instance",
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
@@ -19,8 +19,10 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Distributed],
     what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
-    why: "Both register in etcd, fail in turn with CompareAndSwap errors, and assign the same work twice.",
-    example: "Chart 4.2.4 switches the mixed coordinator on by default; rootCoordinator.enabled=true from old values stays.",
+    why: "Both register in etcd, fail alternately with CompareAndSwap errors, and assign the same \
+          work twice.",
+    example: "Chart 4.2.4 enables the mixed coordinator by default; rootCoordinator.enabled=true \
+              from old values stays set.",
     fix: "Run either the mixed coordinator or the four coordinators, with active-standby for more than one replica.",
     sources: &[
         "milvus-helm#14",
@@ -85,7 +87,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(component) = after.components.iter().find(several) {
             findings.not_evaluated(Missing::new(
                 format!(
-                    "{} has several replicas, and without the configuration it is not known whether active-standby is on",
+                    "{} has several replicas, and without the configuration it is unknown whether \
+                     active-standby is enabled",
                     component.component
                 ),
                 "Give all manifests with their ConfigMaps.",
@@ -121,7 +124,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let setting = after.config.get(first);
         findings
             .deny(format!(
-                "{} would run {replicas} replicas, but its configuration does not switch active-standby on{roles}",
+                "{} would run {replicas} replicas, but its configuration does not enable \
+                 active-standby{roles}",
                 component.component
             ))
             .on(component)
@@ -272,7 +276,7 @@ mod tests {
             component != MixCoord
                 || found[0]
                     .message
-                    .ends_with("on for rootCoord, queryCoord, dataCoord"),
+                    .ends_with("active-standby for rootCoord, queryCoord, dataCoord"),
             "{}",
             found[0].message
         );

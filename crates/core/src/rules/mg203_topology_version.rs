@@ -11,19 +11,21 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG203",
     name: "topology-version",
-    title: "the components fit the version",
+    title: "the version supports the components",
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
     behavior: &[Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::After, Need::Version, Need::Distributed],
-    what: "From 2.6 on a cluster has a mixed coordinator and streaming nodes and neither index nodes nor separate coordinators; \
-           before 2.6 it has no streaming nodes.",
-    why: "A component that the version does not know crashes or never registers; one that is missing leaves its work undone: no \
-          streaming node means no writes, no index node before 2.6 means no index.",
+    what: "Checks the components of a cluster. From 2.6 on it has a mixed coordinator and \
+           streaming nodes, without index nodes and separate coordinators. Before 2.6 it does not \
+           have streaming nodes.",
+    why: "A component that the version does not support crashes or never registers. If a required \
+          component is missing, its work is not done: without streaming nodes writes fail, and \
+          without index nodes (before 2.6) indexes are not built.",
     example: "Chart 5.0.7 with image v2.5.16 renders no index node and a streaming node.",
-    fix: "Run the components that the version has.",
+    fix: "Run the components that belong to the version.",
     sources: &[
         "Milvus docs v2.6: upgrade",
         "milvus#42838",
@@ -53,7 +55,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .is_some_and(|lowest| lowest.version < STREAMING)
         && to.version >= STREAMING;
     if rolling {
-        findings.not_applicable("components of both sides of 2.6 are there, which MG201 judges");
+        findings.not_applicable("the release has components from before and after 2.6, which MG201 \
+                                 checks");
         return;
     }
     findings.checked();

@@ -18,10 +18,13 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a switch between standalone and cluster, and a release or full name that changes while data lies in the release.",
-    why: "A different mode uses another queue and other volumes, and a different name gets new volumes: Milvus starts without its data.",
+    what: "Denies a switch between standalone and cluster, and a change of the release name or \
+           full name while the release contains data.",
+    why: "Another mode uses another queue and other volumes, and another name gets new volumes: \
+          Milvus starts without its data.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
-    fix: "Keep the mode and the names of the release as they are. Move data to another one with milvus-backup.",
+    fix: "Keep the mode and the names of the release. Use milvus-backup to move data to another \
+          mode or name.",
     sources: &["milvus-operator#167", "Milvus docs v2.1: upgrade"],
     check,
 };
@@ -38,7 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         upgrade
             .advice()
             .keep_identity()
-            .and("Move data to another mode or name with milvus-backup.")
+            .and("Use milvus-backup to move data to another mode or name.")
     };
     if old != new {
         let finding = findings.deny(format!("Milvus would change from {old} to {new}"));

@@ -11,16 +11,18 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG205",
     name: "component-removed",
-    title: "no component disappears",
+    title: "no component is removed",
     category: Category::Topology,
     default: DefaultAction::Warn,
     data_loss: false,
     behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Warns where a component disappears or is scaled to zero, except where the target version no longer has it.",
-    why: "Without proxies no request is served, without data or streaming nodes nothing is written, without query nodes no search works, without index nodes no index is built.",
-    example: "queryNode.enabled=false left over from a test.",
+    what: "Warns if a component is removed or scaled to zero, unless the target version no longer \
+           has it.",
+    why: "Requests fail without proxies, writes without data or streaming nodes, and searches \
+          without query nodes. Without index nodes, indexes are not built.",
+    example: "queryNode.enabled=false remained in the values after a test.",
     fix: "Keep the component, or accept this rule if the removal is intended.",
     sources: &["milvus-helm chart templates"],
     check,
@@ -38,7 +40,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if before.topology() == after.topology() {
             findings.checked();
         } else {
-            findings.not_applicable("MG204 judges the change between standalone and cluster");
+            findings.not_applicable("MG204 checks the change between standalone and cluster");
         }
         return;
     }
@@ -73,7 +75,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let scaled = after.of(component).next();
         let message = match scaled {
             Some(_) => format!("{component} would be scaled to zero"),
-            None => format!("{component} would disappear"),
+            None => format!("{component} would be removed"),
         };
         let remedy = upgrade
             .advice()
@@ -110,7 +112,8 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
     findings
         .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
         .because(
-            "The old coordinators are deleted and the new one is created at the same time: Milvus has no coordinator in between.",
+            "The old coordinators are deleted and the new one is created at the same time, so \
+             Milvus is without a coordinator until the new one is ready.",
         )
         .on(mixed)
         .evidence("coordinators", Some(replaced.join(", ")), Some("mixcoord".into()), Some(&mixed.workload.meta.origin))
@@ -118,7 +121,7 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
             upgrade
                 .advice()
                 .components(&separate, &[Component::MixCoord])
-                .and("Or make this change in a separate step, without a change of version."),
+                .and("Or make this change in a separate step, without a version change."),
         );
 }
 
@@ -140,7 +143,7 @@ mod tests {
                 &Fixture::cluster("2.4.5").without(QueryNode)
             )[0]
             .message,
-            "querynode would disappear"
+            "querynode would be removed"
         );
         assert_eq!(
             judge(

@@ -19,14 +19,17 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before, Need::Rollouts],
-    what: "Denies an upgrade that would begin while a component is not completely rolled out and available. A component whose \
-           image was never available does not count where the change replaces it: that is the way out. One that the change \
-           leaves alone counts: in an ordered upgrade it is the step before. Warns instead if that step got the same version as \
-           the change, inside one minor: there the order is a warning too (MG201), and a tool that applies object by object does \
-           not wait.",
-    why: "An upgrade on top of an unfinished rollout mixes three versions, and earlier faults cannot be told from new ones.",
-    example: "A query node still terminates from the last change when the next one starts.",
-    fix: "Wait until everything is available, or repair it first; then upgrade.",
+    what: "Denies an upgrade that would begin while a component is not completely rolled out and \
+           available. A component that was never available with its image does not count if the \
+           change replaces the image, so that a failed rollout can be repaired. A component that \
+           the change does not touch counts: in an ordered upgrade it is the previous step. Warns \
+           instead if that step got the same version as the change, within one minor: the order is \
+           a warning there too (MG201), and a tool that applies object by object does not wait.",
+    why: "An upgrade during an unfinished rollout mixes three versions, and earlier faults cannot \
+          be distinguished from new ones.",
+    example: "A query node of the previous change is still terminating when the next change \
+              starts.",
+    fix: "Wait until all components are available, or repair them first; then upgrade.",
     sources: &[
         "rollingUpdate.sh of the Milvus project",
         "milvus-operator#88",
@@ -71,12 +74,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .all(|rollout| !rollout.ever_available)
         && seen.iter().any(|rollout| moves(rollout))
     {
-        findings.not_applicable("the images that are replaced were never available");
+        findings.not_applicable("the components were never available with the images that the \
+                                 change replaces");
         return;
     }
     if seen.is_empty() {
         findings.not_evaluated(Missing::fact(
-            "the facts hold no rollout state of this release",
+            "the facts do not contain the rollout state of this release",
             "Use --before live, or --facts FILE with the key rollouts.",
         ));
         return;

@@ -15,8 +15,10 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::PlannedByRun],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Warns where the termination grace is shortened, or where a probe or preStop hook is removed.",
-    why: "A query node that is killed cannot hand its segments over, and without a readiness probe a rollout continues over pods that do not serve.",
+    what: "Warns if the termination grace period is shortened, or if a probe or preStop hook is \
+           removed.",
+    why: "A query node that is killed cannot hand over its segments, and without a readiness probe \
+          a rollout continues although new pods do not serve.",
     example: "terminationGracePeriodSeconds 600, set by a patch, is dropped by the next helm upgrade: 30 s remain.",
     fix: "Keep the grace period, the probes and the hooks as they are.",
     sources: &["milvus-helm#313", "milvus-helm#262", "milvus#36664"],
@@ -42,7 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if new < old {
             findings
                 .warn(format!(
-                    "the termination grace of {} would be shortened from {old} s to {new} s",
+                    "the termination grace period of {} would be shortened from {old} s to {new} s",
                     after.component
                 ))
                 .on(after)

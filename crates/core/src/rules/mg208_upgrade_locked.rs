@@ -12,7 +12,7 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, advice::com
 pub static RULE: Rule = Rule {
     id: "MG208",
     name: "upgrade-locked",
-    title: "no run of milvus-guard is under way",
+    title: "no milvus-guard run is in progress",
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: true,
@@ -24,9 +24,10 @@ pub static RULE: Rule = Rule {
     ],
     since: "0.1.0",
     needs: &[Need::Before, Need::Runs],
-    what: "While a migration is under way, denies starts, scale-ups and image changes; while a rolling upgrade is under way, denies \
-           changes of images, components, queue and metadata.",
-    why: "A component that starts in the middle of a migration writes old metadata among the new, and the two cannot be told apart.",
+    what: "During a migration, denies starts, scale-ups and image changes. During a rolling \
+           upgrade, denies changes of images, components, queue and metadata.",
+    why: "A component that starts during a migration writes old metadata among the new, and the \
+          two cannot be distinguished.",
     example: "An autoscaler or a second pipeline scales the proxies up while metadata is being rewritten.",
     fix: "Wait until the run ends; milvus-guard status shows its progress.",
     sources: &["Milvus docs: upgrade to 2.2"],
@@ -76,17 +77,18 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         RunKind::Rolling if images_change => ("images would change", "a rolling upgrade"),
         RunKind::Rolling if components_change => {
-            ("components would come or go", "a rolling upgrade")
+            ("components would be added or removed", "a rolling upgrade")
         }
         RunKind::Rolling if data_moves => ("queue or metadata would change", "a rolling upgrade"),
         RunKind::Migration | RunKind::Rolling => return,
     };
     findings
-        .deny(format!("{what} while {kind} is under way ({}, {})", run.run, run.phase))
+        .deny(format!("{what} while {kind} is in progress ({}, {})", run.run, run.phase))
         .because(match run.kind {
             RunKind::Migration => RULE.why,
             RunKind::Rolling => {
-                "The run moves the components in order. A change from outside breaks that order, or the run reverts it."
+                "The run upgrades the components in order. A change from outside breaks that \
+                 order, or the run reverts it."
             }
         })
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)

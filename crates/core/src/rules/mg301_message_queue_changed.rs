@@ -21,14 +21,16 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant and namespace, prefixes of \
-           channels and subscriptions, and where RocksMQ, NATS or Woodpecker keep the log. Broker lists that lead to one cluster \
-           are one.",
-    why: "Rows that are not flushed yet, channel positions and delete messages live in the old queue. Milvus started on \
-          another one does not see them, and its checkpoints point to messages that are not there.",
+    what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant \
+           and namespace, prefixes of channels and subscriptions, and where RocksMQ, NATS or \
+           Woodpecker store the log. Broker lists that lead to the same cluster are equal.",
+    why: "Unflushed rows, channel positions and delete messages are in the old queue. If Milvus \
+          starts on another queue, it does not see them, and its checkpoints point to messages \
+          that do not exist there.",
     example: "Chart 4.2.27 switches a default installation from Pulsar v2 to Pulsar v3: the broker address becomes \
               my-release-pulsarv3-proxy, and the new Pulsar is empty.",
-    fix: "Keep the queue that holds the data; switch queues only by the documented procedure, apart from any upgrade.",
+    fix: "Keep the queue that contains the data. Switch queues only by the documented procedure, \
+          separately from an upgrade.",
     sources: &[
         "milvus#26002",
         "milvus#42798",
@@ -44,7 +46,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     needs_a_service(upgrade, findings);
 }
 
-/// The first version that can use Woodpecker as a service of its own; earlier ones only embed it
+/// The first version that can use Woodpecker as a separate service; earlier ones only embed it
 /// [milvus#50201].
 const WITH_SERVICE: Version = Version::new(3, 0, 0);
 

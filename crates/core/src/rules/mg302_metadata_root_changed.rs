@@ -8,19 +8,20 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_set
 pub static RULE: Rule = Rule {
     id: "MG302",
     name: "metadata-root-changed",
-    title: "the metadata stays where it is",
+    title: "the metadata location stays the same",
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Compares where every component keeps its metadata: etcd, the etcd inside Milvus and its folder, or TiKV, with root \
-           path and sub-paths. Spellings of the same Service and members of the same etcd are one.",
-    why: "With another root Milvus sees an empty database and starts as if new. Its garbage collection then deletes the objects \
-          that the empty database does not know.",
+    what: "Compares where every component stores its metadata: etcd, the etcd inside Milvus and \
+           its folder, or TiKV, with root path and sub-paths. Different spellings of the same \
+           Service, and members of the same etcd, are equal.",
+    why: "With another root Milvus sees an empty database and starts as if new. Its garbage \
+          collection then deletes the objects that the empty database does not reference.",
     example: "metadata.rootPath=prod was set with chart 3.x; chart 4.x ignores it and falls back to by-dev.",
-    fix: "Set the running value explicitly before the upgrade.",
+    fix: "Set the current value explicitly before the upgrade.",
     sources: &["milvus#18574", "milvus#45267", "milvus-helm README"],
     check,
 };

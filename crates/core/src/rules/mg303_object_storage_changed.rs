@@ -8,18 +8,20 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_set
 pub static RULE: Rule = Rule {
     id: "MG303",
     name: "object-storage-changed",
-    title: "the data stays where it is",
+    title: "the data location stays the same",
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Compares the storage of every component: type, bucket, root path and endpoint; for local storage the place on a \
-           volume. Host names of one provider for one bucket are one. Warns where TLS or the kind of credentials changes.",
-    why: "Segments that the metadata names are not found, loads fail, and new data goes elsewhere, so that neither place has all data.",
+    what: "Compares the storage of every component: type, bucket, root path and endpoint; for \
+           local storage the location on a volume. Different host names of one provider for the \
+           same bucket are equal. Warns if TLS or the kind of credentials changes.",
+    why: "Milvus does not find the segments that the metadata references, loads fail, and new data \
+          is written elsewhere, so that neither location has all data.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
-    fix: "Set the running value explicitly before the upgrade.",
+    fix: "Set the current value explicitly before the upgrade.",
     sources: &["Milvus docs: system configuration", "milvus#36648"],
     check,
 };

@@ -10,14 +10,14 @@ const KEY: &str = "common.security.authorizationEnabled";
 pub static RULE: Rule = Rule {
     id: "MG304",
     name: "authorization-off",
-    title: "authorization stays on",
+    title: "authorization stays enabled",
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a change after which authorization that was on is no longer on.",
+    what: "Denies a change that disables authorization.",
     why: "Anyone who can reach the port can then read, change and drop collections.",
     example: "authorization.enabled=true was set with chart 3.x; chart 4.x ignores it.",
     fix: "Keep common.security.authorizationEnabled: true.",
@@ -29,7 +29,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if guarded_settings::is_missing(upgrade, findings) {
         return;
     }
-    findings.not_applicable("authorization is not on in what runs");
+    findings.not_applicable("authorization is not enabled in the running release");
     for (before, after) in guarded_settings::pairs(upgrade) {
         let on = match before.flag(KEY) {
             Ok(Some(setting)) if setting.is_true() => setting,
@@ -44,15 +44,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let (message, shown) = match new {
             Ok(Some(setting)) if setting.is_true() => continue,
             Ok(Some(setting)) => (
-                "authorization is on and would be off".to_owned(),
+                "authorization is enabled and would be disabled".to_owned(),
                 setting.shown().to_owned(),
             ),
             Ok(None) => (
-                "authorization is on and would be off".to_owned(),
+                "authorization is enabled and would be disabled".to_owned(),
                 "absent (false)".to_owned(),
             ),
             Err(unknown) => (
-                format!("authorization is on and would come from {unknown}"),
+                format!("authorization is enabled and would come from {unknown}"),
                 "unknown".to_owned(),
             ),
         };

@@ -19,19 +19,21 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG305",
     name: "persistence-lost",
-    title: "volumes that hold data stay",
+    title: "volumes with data stay",
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a change after which a standalone, etcd, object storage or queue would run without its volume, on another one \
-           (claims, claim templates, host paths, shared volumes) or with its volume at a path where the program does not look, a \
-           claim would shrink or be deleted, or a retention policy would delete claims.",
+    what: "Denies a change after which a standalone, etcd, object storage or queue would run \
+           without its volume, on another volume (claims, claim templates, host paths, shared \
+           volumes), or with its volume mounted at another path. Denies a claim that would shrink \
+           or be deleted, and a retention policy that would delete claims.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
-    fix: "Keep the volume as it is; copy the data while Milvus is stopped if it must move to another one.",
+    fix: "Keep the volume. If the data must move to another volume, copy it while Milvus is \
+          stopped.",
     sources: &["milvus#18574", "milvus#36094"],
     check,
 };
@@ -64,7 +66,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if has_volumes || !before.claims.is_empty() {
         findings.checked();
     } else {
-        findings.not_applicable("nothing that runs in the release keeps data on a volume");
+        findings.not_applicable("no running workload of the release stores data on a volume");
     }
     for (old, new) in upgrade.changed_pairs() {
         let held = held_by(before, old);
@@ -120,7 +122,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     claim.meta.object.name
                 ))
                 .because(
-                    "Kubernetes refuses to shrink a claim, so the upgrade would fail half-way.",
+                    "Kubernetes refuses to shrink a claim, so the upgrade would fail after a part \
+                     of the objects was applied.",
                 )
                 .object(&other.meta)
                 .evidence(
@@ -268,7 +271,7 @@ fn uncovered(
                     Some(&new.workload.meta.origin),
                 )
                 .fix(format!(
-                    "Keep the volume mounted where it is, so that {path} lies on it."
+                    "Keep the current mount path, so that {path} is on the volume."
                 ));
         }
     }
@@ -282,7 +285,7 @@ fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
         if !new.pod.containers.iter().any(is_there) {
             findings
                 .deny(format!(
-                    "{what} would no longer find its {place} under {path}"
+                    "{what} would no longer have its {place} mounted under {path}"
                 ))
                 .object(&new.meta)
                 .evidence("mount", Some(path.clone()), None, Some(&new.meta.origin))
@@ -366,7 +369,8 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
             format!("the claims of {count} pods")
         };
         findings
-            .deny(format!("{claims} of {what} would be deleted: it goes from {had} to {wants} with whenScaled: Delete"))
+            .deny(format!("{claims} of {what} would be deleted: it would be scaled from {had} to \
+                           {wants} with whenScaled: Delete"))
             .because("The volumes are deleted with their claims, and with them the data.")
             .object(&new.meta)
             .evidence("replicas", Some(had.to_string()), Some(wants.to_string()), Some(&new.meta.origin))

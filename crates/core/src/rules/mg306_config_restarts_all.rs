@@ -16,7 +16,8 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before, Need::Config],
     what: "Reports that the configuration changes, by the checksum in the pod template or by its content.",
-    why: "Every pod carries the checksum of the whole configuration, so even a setting of one component restarts all of them at once.",
+    why: "Every pod has the checksum of the whole configuration, so a setting of one component \
+          restarts all components at once.",
     example: "proxy.maxTaskNum is raised: eight Deployments restart.",
     fix: "Change the configuration in a separate step, at a time of low load.",
     sources: &["milvus-helm chart templates"],

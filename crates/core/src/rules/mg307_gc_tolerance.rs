@@ -8,15 +8,16 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_set
 pub static RULE: Rule = Rule {
     id: "MG307",
     name: "gc-tolerance",
-    title: "garbage collection waits as long as before",
+    title: "garbage collection tolerances are not shortened",
     category: Category::Configuration,
     default: DefaultAction::Warn,
     data_loss: true,
     behavior: &[Behavior::ComparesSettings],
     since: "0.1.0",
     needs: &[Need::Before, Need::Config],
-    what: "Warns where dataCoord.gc.missingTolerance or dropTolerance is shortened.",
-    why: "These are the hours in which a wrong root path, or a restored backup of etcd, can be noticed before objects are deleted.",
+    what: "Warns if dataCoord.gc.missingTolerance or dropTolerance is shortened.",
+    why: "During this time a wrong root path, or a restored etcd backup, can be noticed before \
+          objects are deleted.",
     example: "missingTolerance 86400 becomes 600 in the same upgrade that changes the chart.",
     fix: "Shorten it after the upgrade, when the data is known to be complete.",
     sources: &["milvus#18574", "Milvus docs: dataCoord configuration"],
@@ -27,7 +28,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
-    findings.not_applicable("the configuration sets no tolerance of garbage collection");
+    findings.not_applicable("the configuration does not set a garbage collection tolerance");
     for fact in upgrade
         .catalogue
         .settings

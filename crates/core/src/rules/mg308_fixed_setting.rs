@@ -8,19 +8,21 @@ use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_set
 pub static RULE: Rule = Rule {
     id: "MG308",
     name: "fixed-setting",
-    title: "settings that are bound to data stay",
+    title: "settings that existing data depends on stay the same",
     category: Category::Configuration,
     default: DefaultAction::Warn,
     data_loss: false,
     behavior: &[Behavior::ComparesSettings],
     since: "0.2.0",
     needs: &[Need::Before],
-    what: "Compares settings that must not change once there is data, that cannot be undone, or that all components must change \
-           at the same time: pre-created topics, number of channels, index versions, storage format, TLS between components. \
-           Warns also where such a setting is on and the version crosses a release that broke with it.",
-    why: "Collections and indexes were made with the old value. They do not adapt to a new value.",
+    what: "Compares settings that must not change once data exists, that cannot be undone, or that \
+           all components must change at the same time: pre-created topics, number of channels, \
+           index versions, storage format, TLS between components. Also warns if such a setting is \
+           enabled and the upgrade passes a release that is incompatible with it.",
+    why: "Existing collections and indexes depend on the old value and do not adapt to a new one.",
     example: "rootCoord.dmlChannelNum is lowered from 16 to 8 while collections use channels 8 to 15.",
-    fix: "Keep the value. Change it only in a new installation, and move the data with milvus-backup.",
+    fix: "Keep the value. Change it only in a new installation, and move the data there with \
+          milvus-backup.",
     sources: &[
         "milvus#38412",
         "milvus#48470",
@@ -54,7 +56,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(value) = on {
             findings
                 .warn(format!(
-                    "{} is {value}, and the version goes from {from} to {to}",
+                    "{} is {value}, and the version changes from {from} to {to}",
                     row.key
                 ))
                 .because(format!("{}.", crossing.effect))

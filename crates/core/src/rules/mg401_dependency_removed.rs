@@ -18,10 +18,13 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
-    what: "Denies a change after which a StatefulSet of etcd, object storage or the queue that holds data is gone, or in which another family of queue appears in addition to it.",
-    why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but Milvus runs without its data, and a new Pulsar that an upgrade renders is not even initialised.",
-    example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default flipped.",
-    fix: "Keep the dependencies that run.",
+    what: "Denies a change that deletes a StatefulSet of etcd, object storage or the queue that \
+           contains data, or that adds a second kind of queue.",
+    why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but \
+          Milvus then runs without its data. A new Pulsar that an upgrade renders is not \
+          initialized.",
+    example: "Chart 4.2.27 renders Pulsar v3 instead of Pulsar v2, because the default changed.",
+    fix: "Keep the running dependencies.",
     sources: &["milvus-helm#154", "milvus-helm#155", "milvus-helm README"],
     check,
 };
@@ -41,7 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if held || after.families().into_iter().any(Family::is_queue) {
         findings.checked();
     } else {
-        findings.not_applicable("no dependency in the release keeps data on a volume");
+        findings.not_applicable("no dependency in the release stores data on a volume");
     }
     for family in before.families() {
         let gone: Vec<_> = before
@@ -66,8 +69,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .evidence(family.name(), Some(names), None, None)
             .remedy(match family {
                 Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => upgrade.advice().keep_dependency(family).and(
-                    "Silo starts on volumes of its own, which are empty: to run Silo on MinIO's volumes, change its image only, or copy every \
-                     object with `mc mirror` into Silo before Milvus is pointed to it.",
+                    "Silo starts on new, empty volumes. To run Silo on MinIO's volumes, change \
+                     only the image, or copy every object into Silo with `mc mirror` before you \
+                     point Milvus to it.",
                 ),
                 _ => upgrade.advice().keep_dependency(family),
             });
@@ -91,14 +95,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
             continue;
         }
-        let beside = if had_queue {
-            "in addition to the queue that runs"
+        let context = if had_queue {
+            "in addition to the running queue"
         } else {
-            "where none ran in the release"
+            "although the release had no queue"
         };
         findings
-            .deny(format!("{family} would appear {beside}"))
-            .because("At best, an unwanted queue only uses resources. At worst, Milvus connects to it and starts without its messages.")
+            .deny(format!("{family} would be added {context}"))
+            .because("In the best case the unwanted queue only uses resources. In the worst case \
+                      Milvus connects to it and starts without its messages.")
             .object(&first.workload.meta)
             .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
             .remedy(upgrade.advice().leave_out(family));
@@ -169,13 +174,13 @@ mod tests {
             messages,
             [
                 "Pulsar v2 would be removed (my-release-pulsar-bookie)",
-                "Pulsar v3 would appear in addition to the queue that runs"
+                "Pulsar v3 would be added in addition to the running queue"
             ]
         );
     }
 
     #[test]
-    fn an_unwanted_pulsar_beside_kafka_is_denied() {
+    fn an_unwanted_pulsar_in_addition_to_kafka_is_denied() {
         let kafka = |fixture: Fixture| {
             fixture.stateful_set(
                 "my-release-kafka",

@@ -22,9 +22,11 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares, in Milvus and its dependencies: selectors of Deployments and StatefulSets; service name, pod management policy \
            and volume claim templates of StatefulSets; storage class, access modes and volume of claims.",
-    why: "The API server refuses such an update, but the other objects are applied: the release ends half applied.",
+    why: "The API server refuses such an update, but the other objects are applied, so the release \
+          is only partly upgraded.",
     example: "The storage class of a claim is changed from gp2 to gp3.",
-    fix: "Keep the fields as they are; where they must change, delete the StatefulSet with --cascade=orphan in a maintenance window.",
+    fix: "Keep the fields. If they must change, delete the StatefulSet with --cascade=orphan in a \
+          maintenance window.",
     sources: &[
         "milvus-operator#168",
         "milvus-operator#351",
@@ -51,7 +53,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     {
         findings.checked();
     } else {
-        findings.not_applicable("no workload has the same name before and after");
+        findings.not_applicable("the change keeps no workload under its name");
     }
     let mut compared = BTreeSet::new();
     for old in workloads(before) {
@@ -113,7 +115,7 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
                 Remedy::words(RULE.fix)
             });
     };
-    // A release that is only remembered has no selector: its objects are gone.
+    // A release that is only remembered has no selector: its objects no longer exist.
     if old.selector != new.selector && old.selector.iter().next().is_some() {
         refused("selector", labels(&old.selector), labels(&new.selector));
     }
@@ -146,7 +148,8 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
 /// A claim that the new manifest leaves open keeps what it has; one that the old manifest leaves
 /// open has what the cluster chose, which only the cluster knows.
 fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
-    let keep = "Keep the field as it is. To move the data to another kind of volume, create a new claim, stop Milvus and copy the data.";
+    let keep = "Keep the field. To move the data to another kind of volume, create a new claim, \
+                stop Milvus and copy the data.";
     let name = &new.meta.object.name;
     let place = |finding: &mut Finding, field: &str, from: Option<String>, to: Option<String>| {
         finding
@@ -166,15 +169,17 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
                     quoted(to)
                 ));
                 finding
-                    .because("The field cannot change, so the API server refuses the update and the release ends half applied.");
+                    .because("The field cannot change, so the API server refuses the update and \
+                              the release is only partly upgraded.");
                 place(finding, field, Some(from.clone()), Some(to.clone()));
             }
             (None, Some(to)) => {
                 let finding = findings.warn(format!(
-                    "{field} of the claim {name} would be set to {}; what it has now is not known",
+                    "{field} of the claim {name} would be set to {}; its current value is unknown",
                     quoted(to)
                 ));
-                finding.because("The cluster fills the field when it makes the claim. If the cluster chose another value, it refuses this one.");
+                finding.because("The cluster sets the field when the claim is created. If the \
+                                 cluster chose another value, it refuses this one.");
                 place(finding, field, None, Some(to.clone()));
             }
             _ => {}
@@ -190,7 +195,8 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
             modes(old),
             modes(new)
         ));
-        finding.because("The field cannot change, so the API server refuses the update and the release ends half applied.");
+        finding.because("The field cannot change, so the API server refuses the update and the \
+                         release is only partly upgraded.");
         place(finding, "accessModes", Some(modes(old)), Some(modes(new)));
     }
 }

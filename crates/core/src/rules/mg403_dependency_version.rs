@@ -19,19 +19,21 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG403",
     name: "dependency-version",
-    title: "dependencies move to a version that can read their data",
+    title: "the new version of each dependency can read its data",
     category: Category::Dependencies,
     default: DefaultAction::DenyOrWarn,
     data_loss: true,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
-    what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper that is lower in major or minor (for MinIO: of an earlier \
-           day), and an etcd that skips a minor version. Every container that runs the dependency counts. Warns where an image \
-           changes and a version cannot be read.",
-    why: "Its files are written for the newer version, and the older one may refuse to start or misread them. An etcd can read only the data of the minor version directly below it.",
-    example: "etcd goes from 3.5.25 to 3.7.2: it must pass 3.6 first.",
-    fix: "Keep the dependency's image tag that runs, or upgrade through the versions one by one.",
+    what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper with a lower major or minor \
+           version (for MinIO: an earlier release date), and an etcd upgrade that skips a minor \
+           version. Checks every container that runs the dependency. Warns if an image changes and \
+           a version cannot be read.",
+    why: "The files were written by the newer version, and an older one may refuse to start or \
+          misread them. An etcd can read only the data of the minor version directly below it.",
+    example: "etcd is upgraded from 3.5.25 to 3.7.2: 3.6 is required in between.",
+    fix: "Keep the running image tag of the dependency, or upgrade one minor version at a time.",
     sources: &[
         "milvus#40706",
         "milvus#17647",
@@ -70,7 +72,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             let finding = match (from, to) {
                 (Some(from), Some(to)) => match from.compare(to) {
                     Some(Ordering::Greater) => {
-                        findings.deny(format!("{family} {name} would go down from {from} to {to}"))
+                        findings.deny(format!("{family} {name} would be downgraded from {from} to \
+                                               {to}"))
                     }
                     Some(Ordering::Equal) => continue,
                     Some(Ordering::Less) => {
@@ -80,25 +83,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                             continue;
                         };
                         findings
-                            .deny(format!("{family} {name} would go from {from} to {to} and skip {step}"))
+                            .deny(format!("{family} {name} would be upgraded from {from} to {to} \
+                                           and skip {step}"))
                             .because("An etcd that skips a minor version cannot read its own data and does not start.")
-                            .fix(format!("Move etcd to the latest release of {step} first, wait until every member is healthy, then continue."))
+                            .fix(format!("Upgrade etcd to the latest release of {step} first, wait \
+                                          until every member is healthy, then continue."))
                     }
                     None => unreadable(
                         findings,
                         old,
-                        "its tag before and its tag after count differently",
+                        "the old and the new tag use different version schemes",
                     ),
                 },
                 (None, Some(_)) => unreadable(
                     findings,
                     old,
-                    &format!("the image that runs, {was}, names none"),
+                    &format!("the running image {was} does not name a version"),
                 ),
                 (Some(_), None) => {
-                    unreadable(findings, old, &format!("the new image, {is}, names none"))
+                    unreadable(findings, old, &format!("the new image {is} does not name a \
+                                                        version"))
                 }
-                (None, None) => unreadable(findings, old, "neither image names one"),
+                (None, None) => unreadable(findings, old, "neither image names a version"),
             };
             finding.object(&new.workload.meta).evidence(
                 "image",
@@ -117,8 +123,9 @@ fn unreadable<'f>(
 ) -> &'f mut super::Finding {
     findings
         .warn(format!("the version of {} {} cannot be compared: {why}", old.family, old.workload.meta.object.name))
-        .because("The change may take it down to an older version, or over one that it must not skip.")
-        .fix("Use a tag that names the version, or compare the versions by hand before you apply the change.")
+        .because("The change may be a downgrade, or skip a required version.")
+        .fix("Use a tag that names the version, or compare the versions yourself before you apply \
+              the change.")
 }
 
 /// The containers that run the dependency on both sides: those of one name, else those at the same

@@ -14,17 +14,19 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG404",
     name: "minio-filesystem-cutoff",
-    title: "MinIO keeps a backend that it can read",
+    title: "MinIO can read its storage backend",
     category: Category::Dependencies,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependency(Family::Minio)],
-    what: "Denies a MinIO image that crosses the release in which the filesystem backend was removed, where MinIO runs standalone.",
-    why: "A standalone MinIO made before that release keeps plain files; the new one stops with 'found backend type fs, expected xl'.",
+    what: "Denies a MinIO upgrade past the release that removed the filesystem backend, if MinIO \
+           runs standalone.",
+    why: "A standalone MinIO that was installed before that release stores plain files. The new \
+          release stops with 'found backend type fs, expected xl'.",
     example: "Chart 4.0.13 moves MinIO from RELEASE.2022-03-17 to RELEASE.2023-03-20.",
-    fix: "Keep the image of MinIO, or move the objects to a new MinIO with mc mirror first.",
+    fix: "Keep the MinIO image, or first copy the objects to a new MinIO with mc mirror.",
     sources: &["milvus#25321", "milvus#27991", "milvus#28880"],
     check,
 };
@@ -33,7 +35,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
-    findings.not_applicable("MinIO is distributed or is not there before and after");
+    findings.not_applicable("MinIO is distributed, or not part of the release before and after");
     let cutoff = &upgrade.catalogue.dependencies.minio_filesystem_cutoff;
     for old in before
         .dependencies_of(Family::Minio)
@@ -57,7 +59,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         let (Some(old_release), Some(new_release)) = (release(&from), release(&to)) else {
             findings.not_evaluated(Missing::new(
-                format!("the image of MinIO {name} changes, and its release cannot be read on both sides"),
+                format!("the image of MinIO {name} changes, and its release cannot be read before \
+                         or after the change"),
                 "Use a tag of the form RELEASE.2023-03-20T20-16-18Z.",
             ));
             continue;
@@ -65,14 +68,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
         if old_release < *cutoff && new_release >= *cutoff {
             findings
-                .deny(format!("standalone MinIO {name} would cross {cutoff}, from which on it cannot read its own files"))
+                .deny(format!("standalone MinIO {name} would be upgraded past {cutoff}, which can \
+                               no longer read its files"))
                 .object(&new.workload.meta)
                 .evidence("image", Some(from.to_string()), Some(to.to_string()), Some(&new.workload.meta.origin))
                 .remedy(
                     upgrade
                         .advice()
                         .pin_image(Family::Minio, &new.workload.meta.object.to_string().replace('/', " "), &from)
-                        .and("Or move the objects to a new MinIO with mc mirror first."),
+                        .and("Or first copy the objects to a new MinIO with mc mirror."),
                 );
         }
     }

@@ -19,11 +19,13 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Warns about images from repositories that no longer publish them, in every container and init container of Milvus and \
-           its dependencies. Where the change leaves every workload as it is, it only reports them.",
-    why: "Pods that move to another node, or restart with a new template, end in ImagePullBackOff: that component of Milvus or that dependency is then down.",
-    example: "Charts below 5.0.28 take minio/minio, which Docker Hub removed in September 2026.",
-    fix: "Point the image to its new repository, or to your own mirror.",
+    what: "Warns about images that their repository no longer publishes, in every container and \
+           init container of Milvus and its dependencies. If the change does not modify a \
+           workload, the rule only reports them.",
+    why: "Pods that move to another node, or restart with a new template, end in ImagePullBackOff, \
+          and that component or dependency is down.",
+    example: "Charts below 5.0.28 use minio/minio, which Docker Hub removed in September 2026.",
+    fix: "Use the image from its new repository, or from your own mirror.",
     sources: &[
         "milvus-helm#244",
         "milvus-helm#253",
@@ -89,8 +91,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         match row.at_new_place(&image) {
             Some(moved) => finding.remedy(upgrade.advice().moved_image(&moved, value(upgrade, &moved))),
             None => finding.fix(
-                "No public registry has this tag any more. Copy the image into your own registry from a node that still has it, before that \
-                 node goes.",
+                "No public registry has this tag any more. Copy the image into your own registry \
+                 from a node that still has it, before that node is removed.",
             ),
         };
     }

@@ -8,7 +8,7 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG406",
     name: "shadowing-service",
-    title: "no Service shadows Milvus' settings",
+    title: "no Service overrides Milvus' settings",
     category: Category::Dependencies,
     default: DefaultAction::Warn,
     data_loss: false,
@@ -18,7 +18,7 @@ pub static RULE: Rule = Rule {
     what: "Warns about Services named minio, etcd, kafka or pulsar in Milvus' own namespace.",
     why: "Kubernetes injects MINIO_PORT=tcp://... into every pod that starts afterwards, Milvus reads it as minio.port, and \
           coordinators and nodes stop with 'Endpoint url cannot have fully qualified paths'.",
-    example: "A Service called minio in the namespace of my-release-milvus.",
+    example: "A Service named minio in the namespace of my-release-milvus.",
     fix: "Rename the Service or move it to another namespace.",
     sources: &["measured on a real cluster"],
     check,
@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if upgrade.after.services.is_empty() {
         findings.not_evaluated(Missing::fact(
-            "the input holds no Service of the namespace",
+            "the input does not contain Services of the namespace",
             "Add the output of kubectl get service -n NAMESPACE -o yaml to the input, or use live.",
         ));
     } else {
@@ -42,7 +42,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         {
             findings
                 .warn(format!(
-                    "the Service {} shadows settings of Milvus in the same namespace",
+                    "the Service {} overrides settings of Milvus in the same namespace",
                     service.object.name
                 ))
                 .object(service);

@@ -23,9 +23,12 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::JudgesDeletions],
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependency(Family::Etcd)],
-    what: "Compares the number of etcd's members (replicas of its workloads, ETCD_INITIAL_CLUSTER, --initial-cluster). Denies a \
-           change that leaves fewer of them than a quorum, and a stop of etcd while Milvus runs. Warns about every other change.",
-    why: "etcd keeps its list of members in its data. Removed members are still counted, and without a majority etcd does not answer: Milvus stops. Added pods do not join by themselves.",
+    what: "Compares the number of etcd members (replicas of its workloads, ETCD_INITIAL_CLUSTER, \
+           --initial-cluster). Denies a change that leaves fewer members than the quorum, and a \
+           stop of etcd while Milvus runs. Warns about every other change.",
+    why: "etcd stores its list of members in its data. Removed pods still count as members, and \
+          without a majority etcd does not answer, so Milvus stops. Added pods do not join \
+          automatically.",
     example: "etcd.replicaCount goes from 3 to 1: one of three members is not a majority.",
     fix: "Keep the number of members. Change it with `etcdctl member remove` or `member add`, one member at a time, in a separate change.",
     sources: &[
@@ -85,19 +88,23 @@ fn compare(
                     .is_some_and(|old| old.workload.replicas.is_some())
         });
     let finding = if open {
-        findings.warn(format!("the manifest no longer sets the number of members of etcd {name}; {ran} run now")).because(
-            "Helm then sets one member, kubectl apply keeps what runs. With one of several members left, etcd has no majority.",
+        findings.warn(format!("the manifest no longer sets the number of members of etcd {name}; \
+                               {ran} are running")).because(
+            "Helm then sets one member; kubectl apply keeps the current number. With one of \
+             several members left, etcd has no majority.",
         )
     } else if runs == 0 && is_stopped {
         return;
     } else if runs == 0 {
         findings
             .deny(format!("etcd {name} would stop while Milvus runs"))
-            .because("Milvus loses its sessions and its metadata store at once, and every component stops.")
+            .because("Milvus immediately loses its sessions and its metadata store, and every \
+                      component stops.")
             .fix("Stop Milvus first, or keep etcd's replicas.")
     } else if runs < quorum && ran >= quorum {
         let message = format!(
-            "etcd {name} would go from {} to {runs}: of {members}, {quorum} are needed for a majority",
+            "etcd {name} would be scaled from {} to {runs}: of {members}, {quorum} are needed for \
+             a majority",
             counted(ran)
         );
         if is_stopped {
@@ -109,14 +116,16 @@ fn compare(
         }
     } else if runs < ran {
         findings
-            .warn(format!("etcd {name} would go from {} to {runs}", counted(ran)))
-            .because("The removed members are still counted, so etcd tolerates fewer failures than before.")
+            .warn(format!("etcd {name} would be scaled from {} to {runs}", counted(ran)))
+            .because("The removed pods still count as members, so etcd tolerates fewer failures \
+                      than before.")
     } else if runs > ran {
         findings
-            .warn(format!("etcd {name} would go from {} to {runs}", counted(ran)))
+            .warn(format!("etcd {name} would be scaled from {} to {runs}", counted(ran)))
             .because(
-                "etcd's members are fixed at its first start (static bootstrap): pods that are added do not join. With ETCD_INITIAL_CLUSTER_STATE=new \
-                 they form a second, empty etcd, and Milvus' list of endpoints then names both.",
+                "The members of etcd are fixed at its first start (static bootstrap): added pods \
+                 do not join. With ETCD_INITIAL_CLUSTER_STATE=new they form a second, empty etcd, \
+                 and Milvus' list of endpoints then contains both.",
             )
             .fix(
                 "Take a snapshot, add the members one at a time with `etcdctl member add`, and start each with ETCD_INITIAL_CLUSTER_STATE=existing. \
@@ -132,7 +141,8 @@ fn compare(
         }
         findings
             .warn(format!("the members of etcd {name} would have other names"))
-            .because("Members are known by the names of their first start. A pod under a new name does not take the place of the old member.")
+            .because("etcd identifies its members by the names of their first start. A pod with a \
+                      new name does not replace the old member.")
             .evidence("initial cluster", Some(joined(&old.listed)), Some(joined(&listed)), Some(&first.workload.meta.origin))
     };
     finding.object(&first.workload.meta).evidence(

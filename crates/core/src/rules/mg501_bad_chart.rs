@@ -26,11 +26,13 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Chart],
-    what: "Looks the chart up in the table of chart hazards: denies 4.2.21 to 4.2.29 where Pulsar v2 holds data, and Woodpecker as a \
-           service of its own with images below 3.0 or in the same change as 3.0; warns about charts whose default image is a \
-           pre-release, and about the step over chart 4.2.0 with an image below 2.4.",
-    why: "Such charts render wrong names, install a version of Milvus that was not chosen, or render a configuration that Milvus cannot use.",
-    example: "Chart 4.2.28 over a release with Pulsar v2.",
+    what: "Looks up the chart in the table of chart hazards: denies 4.2.21 to 4.2.29 if Pulsar v2 \
+           contains data, and Woodpecker as a separate service with images below 3.0 or in the \
+           same change as the upgrade to 3.0; warns about charts whose default image is a \
+           pre-release, and about an upgrade past chart 4.2.0 with an image below 2.4.",
+    why: "Such charts render wrong names, install a Milvus version that was not chosen, or render a \
+          configuration that Milvus cannot use.",
+    example: "Upgrade of a release with Pulsar v2 to chart 4.2.28.",
     fix: "Use a later chart version.",
     sources: &[
         "milvus-helm#153",
@@ -47,7 +49,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     woodpecker(upgrade, findings);
     if upgrade.after.manager.is_bitnami() {
         findings.not_applicable(
-            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+            "the rule applies to the Milvus project's chart, not to Bitnami's",
         );
         return;
     }
@@ -115,7 +117,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         );
         if hazard.kind == HazardKind::Boundary {
             finding.fix(format!(
-                "Stay below chart {} until the image is new enough.",
+                "Use a chart below {} until the image is new enough.",
                 hazard.at.unwrap_or(chart.version)
             ));
         } else if hazard.pin.is_empty() {
@@ -129,7 +131,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             // Another image is another change: words only.
             let mut remedy = upgrade
                 .advice()
-                .set_values(&pins, "the image is a released one")
+                .set_values(&pins, "the image is a release")
                 .and("Or use another chart version.");
             remedy.cure = None;
             finding.remedy(remedy);
@@ -159,7 +161,7 @@ fn is_within(hazard: &Hazard, key: &str, version: Option<Version>) -> bool {
     })
 }
 
-/// The condition of rows about Woodpecker as a service of its own.
+/// The condition of rows about Woodpecker as a separate service.
 const WOODPECKER: &str = "woodpecker";
 
 fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
@@ -170,8 +172,8 @@ fn rows<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Hazard> {
         .filter(|hazard| hazard.rule.as_deref() == Some(RULE.id))
 }
 
-/// Woodpecker as a service of its own, seen by its workload. Where two configurations can be
-/// compared, MG301 speaks.
+/// Woodpecker as a separate service, seen by its workload. Where two configurations can be
+/// compared, MG301 reports it.
 fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
     let Some(service) = after.dependencies_of(Family::Woodpecker).next() else {
@@ -212,14 +214,16 @@ fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         };
         finding
             .object(&service.workload.meta)
-            .because("Milvus 2.6 keeps its log by Woodpecker inside the streaming nodes. It does not find that log through a service.")
+            .because("Milvus 2.6 writes its log with the Woodpecker inside the streaming nodes. A \
+                      separate service does not have that log.")
             .evidence(
                 "Woodpecker",
                 Some(if ran { "a service" } else { "inside Milvus" }.to_owned()),
                 Some("a service".to_owned()),
                 Some(&service.workload.meta.origin),
             )
-            .fix(format!("Keep Woodpecker inside Milvus: set {} in the Helm values. Do not copy the value from the documentation of a new installation.", hazard.pin.join(",")));
+            .fix(format!("Keep the embedded Woodpecker: set {} in the Helm values. Do not copy the \
+                          value from the documentation for new installations.", hazard.pin.join(",")));
     }
 }
 

@@ -1,4 +1,5 @@
-//! MG502: chart 5 turns a standalone's RocksMQ into Woodpecker where it cannot look up what runs.
+//! MG502: chart 5 turns a standalone's RocksMQ into Woodpecker if it cannot look up the running
+//! Deployment.
 
 use crate::{
     change::Upgrade,
@@ -11,16 +12,19 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG502",
     name: "queue-default-flip",
-    title: "chart defaults do not switch a standalone's queue",
+    title: "chart defaults do not change the message queue of a standalone",
     category: Category::Chart,
     default: DefaultAction::Deny,
     data_loss: true,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::Chart, Need::Config],
-    what: "Denies charts from 5.0.0 on that render Woodpecker for a standalone whose data is in RocksMQ.",
-    why: "The chart keeps RocksMQ only where it can look up the running Deployment. In helm template, Argo CD and client dry runs it cannot, so it switches the queue; the annotation that records the old queue is overwritten in the same change.",
-    example: "Argo CD syncs chart 5.0.14 over a standalone that was made with 4.2.40.",
+    what: "Denies charts from 5.0.0 on that configure Woodpecker for a standalone whose data is in \
+           RocksMQ.",
+    why: "The chart keeps RocksMQ only if it can look up the running Deployment. In helm template, \
+          Argo CD and client dry runs it cannot, so it changes the queue. The same change \
+          overwrites the annotation that records the old queue.",
+    example: "Argo CD syncs chart 5.0.14 to a standalone that was installed with 4.2.40.",
     fix: "Set the queue explicitly.",
     sources: &["milvus-helm#252", "milvus#44486"],
     check,
@@ -32,7 +36,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     if after.manager.is_bitnami() {
         findings.not_applicable(
-            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+            "the rule applies to the Milvus project's chart, not to Bitnami's",
         );
         return;
     }
@@ -46,7 +50,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     let Some(chart) = after.chart.as_ref().filter(|chart| chart.version >= since) else {
         findings.not_applicable(format!(
-            "the chart is older than {since}, the first one that switches the queue"
+            "the chart is older than {since}, the first one that changes the queue"
         ));
         return;
     };
@@ -66,7 +70,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     {
         findings
             .deny(format!(
-                "chart {} would switch the standalone from rocksmq to woodpecker by default",
+                "chart {} would change the queue of the standalone from rocksmq to woodpecker by \
+                 default",
                 chart.version
             ))
             .setting(

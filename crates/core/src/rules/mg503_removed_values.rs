@@ -23,14 +23,17 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Chart, Need::Values],
-    what: "Looks for values that the user set and the chart does not read: values that the chart does not have at all, as Helm's \
-           record of the release shows, and, where a chart up to 3.x is followed by 4.0.0 or later, values that only the old one \
-           read. Denies where one is a root path, a channel prefix or authorization and what it sets would change or is new. The \
-           values come from Helm's storage (release:NAME, a release Secret, a live cluster); without them the rule says so.",
-    why: "Milvus' chart has no schema, so Helm accepts any name and ignores it. A root path, channel prefix or authorization that is \
-          ignored falls back to its default: an empty database, other channels, or a database open to everybody.",
+    what: "Looks for values that the user set and the chart does not read: values that the chart \
+           does not define, as Helm's record of the release shows, and, on an upgrade from a chart \
+           up to 3.x to 4.0.0 or later, values that only the old chart read. Denies if such a \
+           value is a root path, a channel prefix or authorization, and the setting would change \
+           or is new. The values come from Helm's storage (release:NAME, a release Secret, a live \
+           cluster). Without them the rule is not evaluated.",
+    why: "The Milvus chart has no schema, so Helm accepts unknown names and ignores them. An \
+          ignored root path, channel prefix or authorization setting falls back to its default: an \
+          empty database, other channels, or a database that is open to everyone.",
     example: "image.tag=v2.6.0, where the chart reads image.all.tag; metadata.rootPath=prod with chart 3.2.18, upgraded to 4.0.31.",
-    fix: "Take the value out, or set it under the name that the chart reads.",
+    fix: "Remove the value, or set it under the name that the chart reads.",
     sources: &[
         "milvus-helm README",
         "milvus-helm values 3.3.6 to 4.0.0",
@@ -64,10 +67,11 @@ const PROVIDE: &str =
     "Give Helm's own record with --after release:NAME, --before live, or a file with its Secret.";
 /// Where no value of old charts is lost, ignored values change nothing that runs: a check of
 /// rendered manifests stays quiet.
-const UNKNOWN: Missing = Missing::minor("the Helm values that the user set are not known", PROVIDE);
+const UNKNOWN: Missing = Missing::minor("the Helm values that the user set are unknown", PROVIDE);
 /// Over chart 4.0.0 an ignored value may be a root path.
 const UNKNOWN_AT_THE_BOUNDARY: Missing = Missing::fact(
-    "the Helm values that the user set are not known, and the chart ignores some that the old one read",
+    "the Helm values that the user set are unknown, and the chart ignores some that the old chart \
+     read",
     PROVIDE,
 );
 
@@ -123,7 +127,7 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
         let key = row.became.clone().unwrap_or_default();
         findings
             .deny(format!(
-                "chart {} ignores the value {} that is set",
+                "chart {} ignores the value {}, which is set",
                 to.version, row.path
             ))
             .evidence(
@@ -141,8 +145,8 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
         .collect();
     if !tuning.is_empty() {
         findings
-            .warn(format!("chart {} ignores {} values that are set: {}", to.version, tuning.len(), tuning.join(", ")))
-            .because("Milvus then runs with its defaults for them.")
+            .warn(format!("chart {} ignores {} values, which are set: {}", to.version, tuning.len(), tuning.join(", ")))
+            .because("Milvus then uses its defaults for them.")
             .fix("Move them into extraConfigFiles.user.yaml under the keys of Milvus' own configuration.");
     }
     set
@@ -150,7 +154,7 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
 
 /// Values that the chart of Helm's record does not have.
 fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findings) {
-    // The record of the wanted revision counts; where only the one that runs is known, it speaks
+    // The record of the wanted revision counts; if only the running one is known, it is used
     // for its own chart.
     let record = |release: &'_ Release| {
         release.helm.as_ref().map(|helm| {
@@ -169,7 +173,7 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
     };
     let Some(values) = helm.unread_values else {
         findings.not_evaluated(Missing::minor(
-            "Helm's record does not hold the chart's own values",
+            "Helm's record does not contain the chart's own values",
             PROVIDE,
         ));
         return;
@@ -186,25 +190,27 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
     let chart = if is_wanted {
         chart
     } else {
-        format!("{chart}, which runs,")
+        format!("the running {chart}")
     };
     let (grave, others): (Vec<&UnreadValue>, Vec<&UnreadValue>) = is_new
         .into_iter()
         .partition(|value| at_stake(&value.path).is_some_and(|keys| !stays(upgrade, keys)));
     for value in grave {
         let finding = findings.deny(format!(
-            "{chart} does not read the value {} that is set",
+            "{chart} does not read the value {}, which is set",
             value.path
         ));
         finding
-            .because("Milvus takes the default instead: an empty database, other channels, or a database open to everybody.")
+            .because("Milvus uses the default instead: an empty database, other channels, or a \
+                      database that is open to everyone.")
             .evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
         let keys = at_stake(&value.path).unwrap_or_default().join(" or ");
         finding.fix(match &value.nearest {
             Some(nearest) => {
                 format!("The chart reads {nearest}. Or set {keys} under extraConfigFiles.user.yaml, if that is what you want.")
             }
-            None => format!("Set {keys} under extraConfigFiles.user.yaml, if that is what you want, or take the value out."),
+            None => format!("Set {keys} under extraConfigFiles.user.yaml, if that is what you \
+                             want, or remove the value."),
         });
     }
     if others.is_empty() {
@@ -251,7 +257,7 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
         .collect();
     if !hints.is_empty() {
         finding.fix(format!(
-            "Take the values out, or use the name that the chart reads: {}.",
+            "Remove the values, or use the name that the chart reads: {}.",
             hints.join(", ")
         ));
     }
@@ -407,7 +413,7 @@ mod tests {
         "standalone: {persistence: {size: 5Gi}}",
         Some("standalone.persistence.persistentVolumeClaim.size instead of")
     )]
-    #[case("nothing: 1", Some("Take the value out"))]
+    #[case("nothing: 1", Some("Remove the value, or"))]
     #[case(
         "image: {all: {tag: v2.6.0}}\nnodeSelector: {pool: x}\netcd: {any: 1}",
         None
@@ -452,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_runs_may_be_known() {
+    fn only_the_running_release_may_be_known() {
         // At the gate the wanted revision always has a record, so this is a case of `check --before
         // release:NAME` only.
         let (before, after) = (
@@ -470,7 +476,7 @@ mod tests {
             .collect();
         assert_eq!(
             messages,
-            ["chart 4.2.54, which runs, does not read the value image.tag"]
+            ["the running chart 4.2.54 does not read the value image.tag"]
         );
     }
 
@@ -484,7 +490,7 @@ mod tests {
         let plain = Fixture::cluster("2.5.14").chart("4.2.54");
         assert!(
             message(None, &plain).is_some_and(|(silent, text)| silent
-                && text.contains("Helm values that the user set are not known"))
+                && text.contains("Helm values that the user set are unknown"))
         );
         let bare = Fixture::cluster("2.5.14")
             .chart("4.2.54")

@@ -8,17 +8,19 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG504",
     name: "live-drift",
-    title: "what runs is what Helm installed",
+    title: "the running release is the one that Helm installed",
     category: Category::Chart,
     default: DefaultAction::Warn,
     data_loss: false,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Running, Need::Drift],
-    what: "Warns where images or effective configuration of what runs differ from the last Helm revision.",
-    why: "The next helm upgrade restores the last revision: an image set by kubectl or by rollingUpdate.sh, or active-standby \
-          switched on by hand, is reverted on all components at once.",
-    example: "rollingUpdate.sh moved the images to 2.5.12; the release still says 2.5.5.",
+    what: "Warns if running images or the effective configuration differ from the last Helm \
+           revision.",
+    why: "The next helm upgrade restores the last revision: an image set with kubectl or \
+          rollingUpdate.sh, or a manually enabled active-standby, is reverted on all components at \
+          once.",
+    example: "rollingUpdate.sh changed the images to 2.5.12; the Helm release still has 2.5.5.",
     fix: "Make the same change in the source of the release first.",
     sources: &["rollingUpdate.sh of the Milvus project"],
     check,
@@ -41,7 +43,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     } else {
         findings.not_evaluated(Missing::fact(
             "the last Helm revision of this release could not be compared",
-            "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
+            "Use --before live with permission to read Helm's Secrets, or --facts FILE with the \
+             key drift.",
         ));
     }
     for drift in mine() {

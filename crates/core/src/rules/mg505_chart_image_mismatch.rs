@@ -12,17 +12,20 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG505",
     name: "chart-image-mismatch",
-    title: "images read what the chart renders",
+    title: "images can read the configuration that the chart renders",
     category: Category::Chart,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::After, Need::Version],
-    what: "Denies images below 2.4 whose configuration comes as default.yaml and user.yaml without the init container that merges \
-           them, as charts from 4.2.0 on render it (warns where it runs so already). Warns about containers that start by the script which that init container \
-           brings, and where the command of an object store does not fit its image (MinIO, Silo).",
-    why: "Images before 2.4 read milvus.yaml only. They start with the defaults of the image: another etcd, another queue, another bucket.",
+    what: "Denies images below 2.4 whose configuration consists of default.yaml and user.yaml \
+           without the init container that merges them, as charts from 4.2.0 on render it (warns \
+           if the release already runs like this). Warns about containers that start with the \
+           script which that init container copies, and if the command of an object store does not \
+           match its image (MinIO, Silo).",
+    why: "Images before 2.4 read only milvus.yaml. They start with the defaults of the image: \
+          another etcd, another queue, another bucket.",
     example: "Chart 4.2.13 with image.all.tag=v2.3.3.",
     fix: "Stay on chart 4.1.36 until the image is 2.4 or later.",
     sources: &[
@@ -34,7 +37,7 @@ pub static RULE: Rule = Rule {
     check,
 };
 
-/// The first release that merges default.yaml and user.yaml by itself.
+/// The first release that merges default.yaml and user.yaml itself.
 const MERGES: Version = Version::new(2, 4, 0);
 /// The first chart without the init container.
 const WITHOUT_INIT: Version = Version::new(4, 2, 0);
@@ -49,10 +52,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
         if lacks_wrapper(component) {
             findings
-                .warn(format!("{} would start by {WRAPPER}, which no init container brings", component.component))
-                .because("Unless the image itself holds the script, the container ends at once: no such file or directory.")
+                .warn(format!("{} would start with {WRAPPER}, which no init container copies", component.component))
+                .because("Unless the image contains the script, the container fails to start: no \
+                          such file or directory.")
                 .on(component)
-                .fix("Take the workload as one chart version renders it: charts from 3.3.2 to 4.1.36 bring the script by an init container.");
+                .fix("Use the workload as one chart version renders it: charts from 3.3.2 to \
+                      4.1.36 copy the script with an init container.");
         }
         if is_unmerged(component, chart) {
             unmerged.push(component);
@@ -108,13 +113,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             };
             let name = &dependency.workload.meta.object.name;
             findings
-                .warn(format!("the command of {name} starts {called}, but the program of {image} is {own}"))
+                .warn(format!("the command of {name} starts {called}, but the program in {image} \
+                               is {own}"))
                 .because(
-                    "Silo is a fork of MinIO that renamed the program. The pod does not start, and Milvus has no object store.",
+                    "Silo is a fork of MinIO with another program name. The pod does not start, \
+                     and Milvus has no object store.",
                 )
                 .object(&dependency.workload.meta)
                 .evidence("image", None, Some(image.to_string()), Some(&dependency.workload.meta.origin))
-                .fix(format!("Let the command call {own}, or leave the command out so that the image's own entry point runs."));
+                .fix(format!("Change the command to {own}, or remove the command so that the \
+                              image's entry point runs."));
         }
     }
 }
@@ -278,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_so_already_is_a_warning() {
+    fn an_existing_mismatch_is_a_warning() {
         let (merged, bare) = (
             proxy("2.3.3", "4.1.36", PARTS, INIT),
             proxy("2.3.3", "4.2.13", PARTS, ""),

@@ -23,11 +23,13 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange],
-    what: "Where 3.0 or later follows an earlier version, asks for fsGroup, runAsUser 0 or a chown init container on every \
-           workload whose Milvus container mounts a volume claim, a claim template, a host path or a shared volume.",
-    why: "Images from 3.0 on run as user 999; files that earlier images wrote belong to root, so Milvus stops with 'permission \
-          denied' under /var/lib/milvus.",
-    example: "A standalone with persistence goes from 2.6.22 to 3.0.2 with the chart's empty securityContext.",
+    what: "On an upgrade to 3.0 or later, requires fsGroup, runAsUser 0 or a chown init container \
+           on every workload whose Milvus container mounts a volume claim, a claim template, a \
+           host path or a shared volume.",
+    why: "Images from 3.0 on run as user 999. Files that earlier images wrote belong to root, so \
+          Milvus stops with 'permission denied' under /var/lib/milvus.",
+    example: "A standalone with persistence is upgraded from 2.6.22 to 3.0.2 with the chart's \
+              empty securityContext.",
     fix: "Set fsGroup 999 for the pods (with a CSI driver that applies it), or add an init container that runs chown -R 999:999.",
     sources: &[
         "milvus#44524",
@@ -38,12 +40,12 @@ pub static RULE: Rule = Rule {
     check,
 };
 
-/// The first version whose image has a user of its own.
+/// The first version whose image has its own user.
 const UNPRIVILEGED: Version = Version::new(3, 0, 0);
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     findings.not_applicable(
-        "no component goes from an image before 3.0 to 3.0 or later with a volume claim",
+        "no component with a volume claim is upgraded from an image before 3.0 to 3.0 or later",
     );
     for (before, after) in upgrade.changed_pairs() {
         let (old, new) = (before.version(), after.version());

@@ -19,9 +19,10 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After],
     what: "Warns about a non-zero runAsUser on images before 3.0.",
-    why: "The programs in images before 3.0 belong to root and only root may execute them; the container stops with 'permission denied'.",
+    why: "In images before 3.0 only root may execute the programs. The container stops with \
+          'permission denied'.",
     example: "runAsUser: 1000 with milvusdb/milvus:v2.6.1.",
-    fix: "Remove runAsUser until the image is 3.0 or later.",
+    fix: "Do not set runAsUser until the image is 3.0 or later.",
     sources: &["caipe-io#2746"],
     check,
 };
@@ -61,7 +62,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the image is made for a user of its own: bitnami's are, in every version
+/// Whether the image is made for a separate user: bitnami's are, in every version
 /// (bitnami/charts, milvus: `runAsUser: 1001`).
 fn has_a_user(component: &ComponentWorkload) -> bool {
     component

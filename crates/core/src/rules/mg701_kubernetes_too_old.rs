@@ -16,7 +16,7 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Kubernetes],
     what: "Denies a cluster below 1.20.",
-    why: "The charts use APIs that older clusters do not have, and fail half-way.",
+    why: "The charts use APIs that older clusters do not have, and their installation fails.",
     example: "Kubernetes 1.19.",
     fix: "Upgrade Kubernetes first.",
     sources: &["Milvus docs: prerequisites of the upgrade"],

@@ -16,7 +16,8 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::After, Need::Chart, Need::Helm],
     what: "Warns about Helm below 3.14 with charts from 4.2.21 on.",
-    why: "Those charts bring Pulsar's 3.x chart, which old Helm cannot render, and need --reset-then-reuse-values, which it does not know.",
+    why: "Those charts contain Pulsar's 3.x chart, which old Helm cannot render, and need \
+          --reset-then-reuse-values, which old Helm does not support.",
     example: "Helm 3.9 with chart 4.2.40.",
     fix: "Upgrade Helm to 3.14 or later.",
     sources: &["Milvus docs: prerequisites of the upgrade"],
@@ -32,13 +33,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     if upgrade.after.manager.is_bitnami() {
         findings.not_applicable(
-            "the rule knows the versions of the Milvus project's chart, not those of Bitnami's",
+            "the rule applies to the Milvus project's chart, not to Bitnami's",
         );
         return;
     }
     if chart.version < FIRST_CHART {
         findings.not_applicable(format!(
-            "chart {} needs no newer Helm; charts from {FIRST_CHART} on do",
+            "chart {} does not need a newer Helm; charts from {FIRST_CHART} on do",
             chart.version
         ));
         return;

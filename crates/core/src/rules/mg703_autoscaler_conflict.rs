@@ -19,11 +19,13 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::PlannedByRun, Behavior::HandledByUpgrade],
     since: "0.1.0",
     needs: &[Need::Before, Need::Autoscalers],
-    what: "Warns about an autoscaler on a component whose replicas the path must change: every component where the metadata is \
-           migrated, index nodes where 2.6 follows, autoscalers whose target would be gone, and the pair of workloads (-0 and -1) \
-           between which milvus-operator rolls query nodes.",
-    why: "The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs. \
-          Between the operator's two groups it keeps the old one up: the roll does not end, and both groups run.",
+    what: "Warns about an autoscaler on a component whose replicas the upgrade must change: every \
+           component if the metadata is migrated, index nodes on an upgrade to 2.6, autoscalers \
+           whose target would be deleted, and the two workloads (-0 and -1) between which \
+           milvus-operator rolls query nodes.",
+    why: "The autoscaler restarts pods that must stay stopped, or loses its target and the \
+          replicas that the load needs. With milvus-operator it keeps the old group running: the \
+          rollout does not complete, and both groups run.",
     example: "An HPA on query nodes during the 2.1 to 2.2 migration.",
     fix: "Suspend the autoscaler during the upgrade.",
     sources: &[
@@ -92,8 +94,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {
             findings
-                .warn(format!("the autoscaler {name} owns the replicas of {component}, which this path must change"))
-                .because("The autoscaler starts pods again that must stay stopped, or loses its target and with it the replicas that the load needs.");
+                .warn(format!("the autoscaler {name} controls the replicas of {component}, which \
+                               this upgrade must change"))
+                .because("The autoscaler restarts pods that must stay stopped, or loses its target \
+                          and the replicas that the load needs.");
         }
     }
 }
@@ -141,12 +145,16 @@ fn paired_groups(
             ("own", "s")
         };
         findings
-            .warn(format!("the autoscaler{plural} {names} {verb} replicas of {pair}-0 and {pair}-1, between which milvus-operator rolls {}", new.component))
+            .warn(format!("the autoscaler{plural} {names} {verb} replicas of {pair}-0 and \
+                           {pair}-1, between which milvus-operator rolls the {}", new.component))
             .on(new)
-            .because("The operator scales one group up and the other to zero; the autoscaler keeps the old group up, and the roll does not end.")
+            .because("The operator scales one group up and the other to zero. The autoscaler keeps \
+                      the old group running, and the rollout does not complete.")
             .fix(
-                "Delete the autoscaler during the rollout, scale the old group to zero when the new one is ready, and create it again. Operators \
-                 that have spec.components.queryNode.hpa do so by themselves: let the operator make the autoscaler.",
+                "Delete the autoscaler during the rollout, scale the old group to zero when the \
+                 new one is ready, and create it again. Operators with \
+                 spec.components.queryNode.hpa do this themselves: let the operator create the \
+                 autoscaler.",
             )
             .command(format!(
                 "kubectl delete hpa {} -n {}",

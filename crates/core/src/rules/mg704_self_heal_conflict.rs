@@ -15,12 +15,13 @@ pub static RULE: Rule = Rule {
     behavior: &[Behavior::PlannedByRun, Behavior::HandledByUpgrade],
     since: "0.1.0",
     needs: &[Need::Before, Need::VersionChange, Need::Deployers],
-    what: "Warns about Argo CD self-heal and Flux drift correction on the release, and about retries that end before an ordered \
-           roll can.",
-    why: "Replicas that the migration set to zero, or images that the ordered upgrade moved, are put back within minutes; and a tool \
-          that gives up early leaves the roll half-way.",
+    what: "Warns about Argo CD self-heal and Flux drift correction on the release, and about \
+           retries that end before an ordered rollout can complete.",
+    why: "The tool reverts replicas that the migration set to zero, or images that the ordered \
+          upgrade changed, within minutes. A tool that gives up early leaves the rollout \
+          incomplete.",
     example: "An Argo CD Application with selfHeal: true and the default of five retries.",
-    fix: "Suspend the tool during the upgrade, or let it retry until the roll ends.",
+    fix: "Suspend the tool during the upgrade, or let it retry until the rollout completes.",
     sources: &["Argo CD sync policy", "Flux HelmRelease drift detection"],
     check,
 };
@@ -36,7 +37,8 @@ fn suspend(deployer: &DeployerFact) -> String {
         format!("Suspend HelmRelease {name} during the upgrade (spec.suspend: true).")
     } else {
         format!(
-            "Switch self-heal of Application {name} off during the upgrade (spec.syncPolicy.automated.selfHeal: false)."
+            "Disable self-heal of Application {name} during the upgrade \
+             (spec.syncPolicy.automated.selfHeal: false)."
         )
     }
 }
@@ -76,7 +78,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .map_or_else(|| "its default of 5".to_owned(), |limit| limit.to_string());
             findings
                 .warn(format!(
-                    "{} {} gives up after {retries} retries, before an ordered roll can end",
+                    "{} {} gives up after {retries} retries, before an ordered rollout can \
+                     complete",
                     deployer.tool, deployer.name
                 ))
                 .evidence_from("retry.limit", Some(retries), None, &deployer.name)

@@ -16,19 +16,20 @@ use super::{Category, DefaultAction, Findings, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG705",
     name: "capacity",
-    title: "no component becomes too small for its work",
+    title: "no component has too few resources for its work",
     category: Category::Cluster,
     default: DefaultAction::Warn,
     data_loss: false,
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "On the way to 2.6, compares the data nodes' replicas, CPU and memory with those of the index nodes whose work they take \
-           over, and the limits of new streaming nodes with the smallest recommended size. Warns where a roll starts a second pod \
-           on a volume that only one may mount, and where more pods run at a time than a quota or the nodes leave room for \
-           (facts: `room`).",
-    why: "Data nodes that are as small as before run out of memory as soon as they build indexes, and streaming nodes without room \
-          stop writes.",
+    what: "On an upgrade to 2.6, compares the data nodes' replicas, CPU and memory with those of \
+           the index nodes whose work they take over, and the limits of new streaming nodes with \
+           the smallest recommended size. Warns if a rollout starts a second pod on a volume that \
+           only one pod may mount, and if a quota or the nodes do not have enough free resources \
+           for the additional pods (facts: `room`).",
+    why: "Data nodes with the previous size run out of memory when they build indexes, and \
+          streaming nodes with too few resources stop writes.",
     example: "Index nodes had 16Gi of memory, data nodes keep 4Gi.",
     fix: "Give the data nodes at least what the index nodes had, and the streaming nodes what the query nodes have under heavy writes.",
     sources: &[
@@ -64,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// What the change needs beyond what runs, at its peak: pods that are added, and the pods of the
+/// Additional resources that the change needs at its peak: pods that are added, and the pods of the
 /// largest roll that start before the old ones end. Pods that go free their room later.
 fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
@@ -125,7 +126,7 @@ fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         let words = short
             .iter()
-            .map(|(what, needed, left)| format!("{what} {needed}, where {left} is left"))
+            .map(|(what, needed, left)| format!("{what} {needed}, but only {left} is free"))
             .collect::<Vec<_>>()
             .join("; ");
         let finding = findings.warn(format!(
@@ -133,8 +134,9 @@ fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             fact.bound
         ));
         finding
-            .because("Pods that find no room stay pending, and the rollout stops half-way.")
-            .fix("Make room first: raise the quota, add nodes, or scale something down.");
+            .because("Pods that cannot be scheduled stay pending, and the rollout stops.")
+            .fix("Free resources first: raise the quota, add nodes, or scale other workloads \
+                  down.");
         for (what, needed, left) in short {
             finding.evidence_from(
                 what,
@@ -281,7 +283,8 @@ fn streaming_nodes(before: &Release, after: &Release, findings: &mut Findings) {
     if !short.is_empty() {
         findings
             .warn(format!("streaming nodes would have less than the smallest recommended size: {}", short.join(", ")))
-            .because("Every write passes through them. One that runs out of memory stops the writes of its channels.")
+            .because("Every write passes through the streaming nodes. A node that runs out of \
+                      memory stops the writes of its channels.")
             .on(first)
             .fix("Give streaming nodes 2 CPUs and 8Gi for light writes, and what the query nodes have for heavy ones.");
     }
@@ -305,15 +308,17 @@ fn shared_volumes(upgrade: &Upgrade<'_>, after: &Release, findings: &mut Finding
         findings.checked();
         findings
             .warn(format!(
-                "the roll of {} starts a second pod, but the volume of claim {claim} is for one node only",
+                "the rollout of {} starts a second pod, but the volume of claim {claim} can be \
+                 mounted on one node only",
                 workload.meta.object
             ))
-            .because("On another node the new pod never gets the volume; on the same node two processes write to one directory.")
+            .because("On another node the new pod cannot mount the volume. On the same node two \
+                      processes write to the same directory.")
             .on(new)
             .evidence(
                 "strategy",
                 None,
-                Some(workload.strategy.clone().unwrap_or_else(|| "RollingUpdate, the default".to_owned())),
+                Some(workload.strategy.clone().unwrap_or_else(|| "RollingUpdate (default)".to_owned())),
                 Some(&workload.meta.origin),
             )
             .fix("Set the strategy of the workload to Recreate.");

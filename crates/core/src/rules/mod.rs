@@ -159,7 +159,7 @@ pub struct Rule {
     pub since: &'static str,
     /// What it needs to know.
     pub needs: &'static [Need],
-    /// What it looks at.
+    /// What it checks.
     pub what: &'static str,
     /// Why that matters, in the user's terms.
     pub why: &'static str,
@@ -191,7 +191,7 @@ pub enum Behavior {
     SelfAcceptable,
     /// A run does not meet it with what the run has planned.
     PlannedByRun,
-    /// A run that rolls back does not meet it: the run restores the version that it recorded.
+    /// It does not apply to the rollback of a run: the run restores the version that it recorded.
     RestoredByRollback,
     /// `upgrade` does what it asks for, so it does not refuse an upgrade.
     HandledByUpgrade,
@@ -214,26 +214,27 @@ impl Behavior {
     pub const fn text(self) -> &'static str {
         match self {
             Self::SelfAcceptable => {
-                "The deployer can accept it with a label or an annotation, if no policy says otherwise."
+                "The deployer can accept it with a label or an annotation, unless a policy forbids \
+                 it."
             }
-            Self::PlannedByRun => {
-                "A run of milvus-guard does not meet it with what the run has planned."
-            }
+            Self::PlannedByRun => "It does not apply to what a milvus-guard run has planned.",
             Self::RestoredByRollback => {
-                "A run that rolls back does not meet it: the run restores the version that it recorded."
+                "It does not apply to the rollback of a run: the run restores the version that it \
+                 recorded."
             }
             Self::HandledByUpgrade => {
-                "`milvus-guard upgrade` does what it asks for, and does not stop for it."
+                "`milvus-guard upgrade` does what the rule requires, so it does not stop for it."
             }
-            Self::JudgesDeletions => "The workload gate also judges deletions by it.",
+            Self::JudgesDeletions => "The workload gate also applies it to deletions.",
             Self::OverridesDecisions => {
-                "The workload gate judges by it although the release gate has allowed the change."
+                "The workload gate applies it even if the release gate has allowed the change."
             }
             Self::ComparesSharedData => {
-                "The gates also judge by it what a change does to another release that uses the same data."
+                "The gates also apply it to the effect of a change on another release that uses \
+                 the same data."
             }
             Self::ComparesSettings => {
-                "The gates compare with the remembered settings of a configuration that was deleted."
+                "The gates compare with the remembered settings if the configuration was deleted."
             }
             Self::Holdable => "The webhook can hold the change (`Hold`) instead of denying it.",
         }
@@ -317,8 +318,8 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
     run_all(ALL, upgrade, None, overdue)
 }
 
-/// Runs every rule over what runs, as it is. Rules that need a change do not apply. Of the others,
-/// those that declare [`Need::Running`] see the release as what runs, the rest see what an
+/// Runs every rule over the running state. Rules that need a change do not apply. Of the others,
+/// those that declare [`Need::Running`] see the release as the running state, the rest see what an
 /// installation of it today would be.
 #[must_use]
 pub fn run_state(

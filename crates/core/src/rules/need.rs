@@ -23,10 +23,10 @@ use super::{Missing, Rule};
 pub enum Need {
     /// What is wanted. Always there.
     After,
-    /// What runs, because the rule judges a change. Not applicable to a new installation and to
-    /// `audit`.
+    /// The running state, because the rule judges a change. Not applicable to a new installation
+    /// and to `audit`.
     Before,
-    /// What runs; the rule judges it as it is, in `audit` too. Not applicable to a new
+    /// The running state; the rule judges it as it is, in `audit` too. Not applicable to a new
     /// installation.
     Running,
     /// A version that can be read in what is wanted.
@@ -37,8 +37,8 @@ pub enum Need {
     Distributed,
     /// A chart version in the labels of what is wanted.
     Chart,
-    /// A workload of this dependency in the release, in what runs or, without it, in what is
-    /// wanted.
+    /// A workload of this dependency in the release, in the running state or, without it, in what
+    /// is wanted.
     Dependency(Family),
     /// Any dependency in the release, on either side.
     Dependencies,
@@ -51,7 +51,7 @@ pub enum Need {
     Metadata,
     /// Rollout state.
     Rollouts,
-    /// Runs under way.
+    /// Runs in progress.
     Runs,
     /// Kubernetes' version.
     Kubernetes,
@@ -114,32 +114,32 @@ pub enum Met {
 
 const DECLARE: &str = "Use a tag that names a release, or set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workload.";
 const ROLLOUTS: Missing = Missing::fact(
-    "the rollout status of the running components is not known",
+    "the rollout status of the running components is unknown",
     "Use --before live, or files of kubectl get -o yaml with their status, or --facts FILE with the key rollouts.",
 );
 const RUNS: Missing = Missing::momentary(
-    "it is not known whether a run of milvus-guard is under way",
+    "it is unknown whether a milvus-guard run is in progress",
     "Use --before live, or --facts FILE with the key runs.",
 );
 const KUBERNETES: Missing = Missing::fact(
-    "the version of Kubernetes is not known",
+    "the Kubernetes version is unknown",
     "Use --before live, or --facts FILE with the key kubernetes.",
 );
 const HELM: Missing = Missing::fact(
-    "the version of Helm is not known",
+    "the Helm version is unknown",
     "Use --facts FILE with the key helm (helm version --short).",
 );
 const AUTOSCALERS: Missing = Missing::fact(
-    "autoscalers are not known",
+    "the autoscalers are unknown",
     "Use --before live, or --facts FILE with the key autoscalers.",
 );
 const DEPLOYERS: Missing = Missing::fact(
-    "it is not known whether Argo CD or Flux applies the release",
+    "it is unknown whether Argo CD or Flux applies the release",
     "Use --before live, or --facts FILE with the key deployers.",
 );
 const DRIFT: Missing = Missing::fact(
-    "the last Helm revision is not known",
-    "Use --before live with the right to read Helm's Secrets, or --facts FILE with the key drift.",
+    "the last Helm revision is unknown",
+    "Use --before live with permission to read Helm's Secrets, or --facts FILE with the key drift.",
 );
 const WHOLE: &str = "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or use live.";
 
@@ -194,17 +194,13 @@ impl<'u, 'a> Look<'u, 'a> {
         match need {
             Need::After | Need::Values | Need::Metadata => Met::Yes,
             Need::Before if upgrade.is_state => {
-                Met::NotApplicable("only for a change, and audit judges what runs".into())
+                Met::NotApplicable("only for changes; audit checks the running release".into())
             }
-            Need::Before | Need::Running => applies(
-                upgrade.before.is_some(),
-                "nothing runs yet: this is a new installation",
-            ),
+            Need::Before | Need::Running => {
+                applies(upgrade.before.is_some(), "this is a new installation")
+            }
             Need::Version => match unreadable(upgrade.after.components.iter()) {
-                None => applies(
-                    upgrade.to().is_some(),
-                    "the release has no workload of Milvus",
-                ),
+                None => applies(upgrade.to().is_some(), "the release has no Milvus workload"),
                 Some(image) if upgrade.to().is_none() => Met::No(no_version(&image, "")),
                 Some(image) => Met::Partly(no_version(&image, "")),
             },
@@ -218,7 +214,7 @@ impl<'u, 'a> Look<'u, 'a> {
             ),
             Need::Chart => applies(
                 upgrade.after.chart.is_some(),
-                "the workloads name no Helm chart (label helm.sh/chart)",
+                "the workloads do not name a Helm chart (label helm.sh/chart)",
             ),
             Need::Dependency(family) => {
                 let release = upgrade.before.unwrap_or(upgrade.after);
@@ -241,15 +237,15 @@ impl<'u, 'a> Look<'u, 'a> {
             ) {
                 (true, true) => Met::Yes,
                 (false, true) => Met::No(Missing::fact(
-                    "what runs is known without its configuration (ConfigMap)",
+                    "the current configuration (ConfigMap) is unknown",
                     WHOLE,
                 )),
                 (true, false) => Met::No(Missing::fact(
-                    "what is wanted is known without its configuration (ConfigMap)",
+                    "the desired configuration (ConfigMap) is unknown",
                     WHOLE,
                 )),
                 (false, false) => Met::No(Missing::fact(
-                    "the configuration (ConfigMap) is not known on either side",
+                    "the configuration (ConfigMap) is unknown before and after the change",
                     WHOLE,
                 )),
             },
@@ -303,8 +299,15 @@ fn version_change(upgrade: &Upgrade<'_>) -> Met {
     let images_change = upgrade
         .changed_pairs()
         .any(|(old, new)| old.image() != new.image() || old.version() != new.version());
-    let unreadable_before =
-        || unreadable(before.components.iter()).map(|image| no_version(&image, ", which runs,"));
+    let unreadable_before = || {
+        unreadable(before.components.iter()).map(|image| {
+            no_version(
+                &image,
+                ", the running \
+            image,",
+            )
+        })
+    };
     let unreadable_after =
         || unreadable(upgrade.after.components.iter()).map(|image| no_version(&image, ""));
     let moves = !upgrade.moved().is_empty();
@@ -359,7 +362,7 @@ fn changes(upgrade: &Upgrade<'_>) -> bool {
 }
 
 /// Whether image, variables, arguments, mounts or configuration hash of a pod template differ.
-/// Replicas, resources and the like are neither version nor configuration.
+/// Replicas, resources and similar ones are neither version nor configuration.
 fn differs(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod, &new.pod);
     let containers = old.containers.len() == new.containers.len()

@@ -1,4 +1,4 @@
-//! Every row of the data about charts, values and dependencies makes a rule speak: a case is made
+//! Every row of the data about charts, values and dependencies triggers a rule: a case is made
 //! of the row itself, and the rule that the row names must answer it with the row's own verdict. A
 //! row that no case can trigger fails here.
 
@@ -100,7 +100,8 @@ fn charts(row: &Hazard) -> (Version, Option<Version>) {
     )
 }
 
-/// What runs and what is wanted, made of a row; with `fits` false, the same beside the row.
+/// The running and the desired state, made of a row; with `fits` false, a case that the row does
+/// not match.
 fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
     let (inside, outside) = charts(row);
     let chart = if fits { inside } else { outside? };
@@ -212,7 +213,7 @@ fn case(row: &Hazard, fits: bool) -> Option<(Option<Fixture>, Fixture)> {
 }
 
 #[test]
-fn every_hazard_that_names_a_rule_makes_it_speak() {
+fn every_hazard_that_names_a_rule_triggers_it() {
     for row in &catalogue().hazards {
         let Some(id) = row.rule.as_deref() else {
             continue;
@@ -220,7 +221,7 @@ fn every_hazard_that_names_a_rule_makes_it_speak() {
         let rule = rule(id);
         // Rows of one rule may overlap; where the message is the row's own text, it must be this
         // row's.
-        let speaks = |fits: bool| {
+        let reported = |fits: bool| {
             let (before, after) = case(row, fits)?;
             let found = found(rule, before.as_ref(), &after);
             let own = id != "MG501"
@@ -234,14 +235,19 @@ fn every_hazard_that_names_a_rule_makes_it_speak() {
                 .filter(|found| own || found.is_empty())
         };
         let wanted = severity(row.verdict);
-        let spoken = speaks(true).unwrap_or_else(|| panic!("{}: no case can be made", row.id));
+        let spoken = reported(true).unwrap_or_else(|| panic!("{}: no case can be made", row.id));
         assert!(
             spoken.contains(&wanted),
             "{}: {id} says {spoken:?}, the row says {wanted:?}",
             row.id
         );
-        if let Some(beside) = speaks(false) {
-            assert_eq!(beside, [], "{}: {id} speaks beside the row too", row.id);
+        if let Some(unmatched) = reported(false) {
+            assert_eq!(
+                unmatched,
+                [],
+                "{}: {id} also reports a case that the row does not match",
+                row.id
+            );
         }
     }
 }
@@ -361,7 +367,7 @@ fn every_line_of_etcd_follows_the_one_before_it() {
                     "{findings:?}"
                 ),
                 None => assert!(
-                    findings[0].message.contains("would go down"),
+                    findings[0].message.contains("downgraded from"),
                     "{findings:?}"
                 ),
             }
@@ -370,7 +376,7 @@ fn every_line_of_etcd_follows_the_one_before_it() {
 }
 
 #[test]
-fn the_cutoff_of_minio_and_the_shadowing_services_speak() {
+fn the_cutoff_of_minio_and_the_shadowing_services_are_reported() {
     let facts = &catalogue().dependencies;
     let minio = |tag: &str| {
         Fixture::cluster("2.2.3").object(&format!(

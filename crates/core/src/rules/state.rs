@@ -1,4 +1,4 @@
-//! How a rule came out for one release, whatever it found: a tick has to be earned.
+//! The outcome of a rule for one release: a rule passes only if it checked something.
 
 use std::borrow::Cow;
 
@@ -53,8 +53,8 @@ impl Missing {
         }
     }
 
-    /// A fact that is true only at the moment of the change, such as a run under way: files cannot
-    /// hold it, and anyone who makes the change asks for it again. It never makes a warning,
+    /// A fact that is true only at the moment of the change, such as a run in progress: files
+    /// cannot hold it, and anyone who makes the change asks for it again. It never makes a warning,
     /// because a check of files could then never be without one.
     #[must_use]
     pub const fn momentary(what: &'static str, provide: &'static str) -> Self {

@@ -552,7 +552,7 @@ pub fn judge_change(
     let mut found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
     super::advice::settle(&upgrade, &mut found);
     if let Some(through_the_gate) = through_the_gate {
-        // A rollback bars for data only, whatever a rule says by itself; nothing else may differ.
+        // For a rollback only rules that guard data deny; nothing else may differ.
         let by_door: Vec<_> = through_the_gate
             .iter()
             .filter(|(id, _)| *id == rule.id)

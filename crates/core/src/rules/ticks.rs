@@ -18,14 +18,14 @@ use super::{
     testing::{Fixture, state},
 };
 
-/// A change and what is known beside it.
+/// A change and what is known next to it.
 struct Scene {
     before: Option<Fixture>,
     after: Fixture,
     facts: Facts,
 }
 
-/// A new installation, nothing known beside it.
+/// A new installation, nothing known next to it.
 fn install(after: Fixture) -> Scene {
     Scene {
         before: None,
@@ -34,7 +34,7 @@ fn install(after: Fixture) -> Scene {
     }
 }
 
-/// A change, nothing known beside it.
+/// A change, nothing known next to it.
 fn change(before: Fixture, after: Fixture) -> Scene {
     Scene {
         before: Some(before),
@@ -430,7 +430,7 @@ fn what_guards_data_and_could_not_look_warns_on_a_change() {
     assert_eq!(
         severity(&version, "MG208"),
         Some(Severity::Audit),
-        "files cannot hold what is under way"
+        "files cannot hold what is in progress"
     );
 }
 
@@ -466,7 +466,7 @@ fn an_unreadable_version_is_not_evaluated() {
 #[test]
 fn a_missing_fact_says_how_to_provide_it() {
     let missing = Missing::new(
-        "etcd.rootPath comes from Secret x, which the input does not hold",
+        "etcd.rootPath comes from Secret x, which the input does not contain",
         "Add the Secret to the input.",
     );
     assert!(!missing.is_momentary());

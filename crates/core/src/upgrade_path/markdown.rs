@@ -78,7 +78,7 @@ pub fn render(plan: &Plan) -> String {
                 };
                 let mut remarks: Vec<String> = step.note.iter().cloned().collect();
                 if step.at_once_with_next {
-                    remarks.push("the next step follows at once".into());
+                    remarks.push("the next step follows immediately".into());
                 }
                 if step.point_of_no_return {
                     remarks.push("**point of no return**".into());
@@ -103,11 +103,14 @@ pub fn render(plan: &Plan) -> String {
             let lost = if stop.lost.is_empty() {
                 String::new()
             } else {
-                format!(" Beyond that is lost: {}.", stop.lost.trim_end_matches('.'))
+                format!(
+                    " Lost after that point: {}.",
+                    stop.lost.trim_end_matches('.')
+                )
             };
             let _ = writeln!(
                 out,
-                "**Way back:** open {}.{lost}\n",
+                "**Rollback:** possible {}.{lost}\n",
                 stop.point_of_no_return.until(plan.topology)
             );
         }

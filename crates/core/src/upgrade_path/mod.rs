@@ -43,7 +43,7 @@ pub struct Plan {
     pub stops: Vec<Hop>,
     /// Why there is no way, where there is none.
     pub blocked: Option<Blocked>,
-    /// What to know beside the stops.
+    /// What to know in addition to the stops.
     pub notes: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ pub struct Hop {
     pub order: Vec<Move>,
     /// How it is made.
     pub rolling: Rolling,
-    /// Until when there is a way back.
+    /// Until when a rollback is possible.
     pub point_of_no_return: PointOfNoReturn,
     /// What going back beyond that point loses.
     pub lost: String,
@@ -136,7 +136,7 @@ pub struct Move {
     pub at_once_with_next: bool,
     /// What to know.
     pub note: Option<String>,
-    /// Whether the way back ends with this step.
+    /// Whether a rollback is no longer possible with this step.
     pub point_of_no_return: bool,
 }
 

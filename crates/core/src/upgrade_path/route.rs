@@ -86,7 +86,7 @@ pub fn plan(journey: &PathRequest, catalogue: &Catalogue) -> Plan {
         plan.blocked = Some(Blocked {
             at: plan.from.clone(),
             reason: effect,
-            fix: "Restore the backup of metadata and data that was made before the upgrade.".into(),
+            fix: "Restore the backup of metadata and data from before the upgrade.".into(),
         });
         return plan;
     }
@@ -133,10 +133,10 @@ fn next(
             return Err(Blocked {
                 at: here.build.to_string(),
                 reason: format!(
-                    "nothing is known about the step from {} to {target}",
+                    "the path data does not contain the step from {} to {target}",
                     here.build
                 ),
-                fix: "Add a row with --data, or ask the project.".into(),
+                fix: "Add a row with --data, or ask the Milvus project.".into(),
             });
         };
         let named = route
@@ -181,7 +181,7 @@ fn next(
     }
     Err(Blocked {
         at: here.build.to_string(),
-        reason: "the stops lead in a circle".into(),
+        reason: "the required stops form a circle".into(),
         fix: "Check the rows added with --data.".into(),
     })
 }
@@ -216,8 +216,8 @@ fn mix(journey: &PathRequest, catalogue: &Catalogue, here: &Place, row: &Path) -
         rolling: Rolling::Restart,
         point_of_no_return: PointOfNoReturn::None,
         lost: String::new(),
-        interruption: "coordinators are away until the mixed one is ready; wait for it before the \
-                       next step"
+        interruption: "Milvus has no coordinator until the mixed one is ready; wait for it before \
+                       the next step"
             .into(),
         commands,
         warnings: Vec::new(),
@@ -284,7 +284,7 @@ fn step(
         Vec::new()
     };
     let interruption = if journey.topology == Topology::Standalone {
-        "everything stops while the one process restarts and loads its collections".to_owned()
+        "Milvus is down while its only process restarts and loads its collections".to_owned()
     } else {
         first(|row| &row.interruption)
     };
@@ -674,7 +674,7 @@ fn notes(journey: &PathRequest, plan: &Plan) -> Vec<String> {
         .collect();
     if plan.stops.len() > 1 {
         notes.push(
-            "Let each stop run and serve before the next one; check its data, then take the next \
+            "Let Milvus serve on each stop before the next one. Check the data, then make the next \
              backup."
                 .to_owned(),
         );
@@ -685,8 +685,8 @@ fn notes(journey: &PathRequest, plan: &Plan) -> Vec<String> {
         .any(|stop| stop.kind == StopKind::RollingUpgrade);
     if journey.topology == Topology::Cluster && rolls && journey.manager.is_chart() {
         notes.push(
-            "A plain helm upgrade moves every component at once. Move them in order first, then \
-             let Helm agree."
+            "A plain helm upgrade changes every component at once. Upgrade the components in order \
+             first, then bring the Helm release in line."
                 .to_owned(),
         );
     }
@@ -698,8 +698,8 @@ fn notes(journey: &PathRequest, plan: &Plan) -> Vec<String> {
         })
     {
         notes.push(
-            "The message queue is not known, so Pulsar v2 is pinned. If the queue is another one, \
-             pin that one instead (kafka.enabled, externalPulsar ...)."
+            "The message queue is unknown, so Pulsar v2 is pinned. If you use another queue, pin \
+             that one instead (kafka.enabled, externalPulsar ...)."
                 .to_owned(),
         );
     }

@@ -125,7 +125,7 @@ impl Page<'_> {
     fn stop(&mut self, stop: &Hop) {
         let arrow = self.arrow();
         let what = match stop.kind {
-            StopKind::Migration => "metadata migration, everything stops",
+            StopKind::Migration => "metadata migration, Milvus is stopped",
             StopKind::RollingUpgrade => "ordered rolling upgrade",
             StopKind::Restart => "plain upgrade with downtime",
             StopKind::MixCoordinators => "four coordinators become one, same version",
@@ -165,7 +165,7 @@ impl Page<'_> {
                 .collect::<Vec<_>>(),
         );
         if stop.point_of_no_return == PointOfNoReturn::None {
-            self.list("way back", &["open".to_owned()]);
+            self.list("rollback", &["possible".to_owned()]);
         } else {
             let lost = if stop.lost.is_empty() {
                 String::new()
@@ -173,7 +173,7 @@ impl Page<'_> {
                 format!("; lost after that point: {}", stop.lost)
             };
             self.list(
-                "way back",
+                "rollback",
                 &[format!(
                     "open {}{lost}",
                     stop.point_of_no_return.until(self.topology)
@@ -211,7 +211,7 @@ impl Page<'_> {
                 text += ", wait until its pods run";
             }
             if step.at_once_with_next {
-                text += ", the next step follows at once";
+                text += ", the next step follows immediately";
             }
             if let Some(note) = &step.note {
                 text += &format!(" ({note})");

@@ -17,7 +17,7 @@ use super::{
     target::Stop,
 };
 
-/// Transactions under way at once. etcd applies one after the other; more only wait there.
+/// Transactions in progress at once. etcd applies one after the other; more only wait there.
 const IN_FLIGHT: usize = 8;
 
 /// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be
@@ -52,7 +52,7 @@ impl Applier<'_> {
     /// Makes all of them, in order of phases. Within a phase their order does not matter.
     ///
     /// # Errors
-    /// Why it stopped. Nothing is under way any more then.
+    /// Why it stopped. Nothing is in progress any more then.
     pub(super) async fn apply<'p>(
         &self,
         batches: impl Iterator<Item = Batch<'p>>,

@@ -66,7 +66,8 @@ pub async fn backup(
     let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);
     if !running.is_empty() {
         let note = format!(
-            "{} components of Milvus are running; what they write from now on is not in the backup",
+            "{} components of Milvus are running; changes that they make from now on are not in \
+             the backup",
             running.len()
         );
         events.event(Event::Warning { note });
@@ -119,7 +120,7 @@ pub(super) fn save(
             if same && read == *summary {
                 Ok(())
             } else {
-                Err("what was written reads otherwise".into())
+                Err("the written data differs when read back".into())
             }
         },
     )?;
@@ -137,7 +138,7 @@ fn reuse(dump: &Dump, path: &Path, form: Form, events: &dyn Events) -> Result<Ba
     let (summary, same) = compared(dump, BufReader::new(file), events)
         .map_err(|error| occupied(error.to_string()))?;
     if !same || summary.form != form || summary.root.prefix() != dump.root.prefix() {
-        return Err(occupied("it holds something else".into()));
+        return Err(occupied("it has other content".into()));
     }
     events.event(Event::Note {
         note: format!(

@@ -1,4 +1,4 @@
-//! What stands in etcd beside a plan.
+//! The content of etcd compared with a plan.
 
 use etcd_client::GetOptions;
 use futures::StreamExt as _;

@@ -139,7 +139,7 @@ impl Reader<'_> {
         self.range(from, &to, area.depth, evidence).await
     }
 
-    /// Looks for any live key beside sessions, in no area at all.
+    /// Looks for any live key in addition to sessions, in no area at all.
     async fn anything_else(&mut self, evidence: &mut Evidence) -> Result<(), Failure> {
         let all = self.prefix.as_bytes().to_vec();
         let sessions = format!("{}{SESSIONS}", self.prefix).into_bytes();

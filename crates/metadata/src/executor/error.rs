@@ -1,4 +1,4 @@
-//! How a run can end other than as planned. Each end says what happened, how the data stands and
+//! How a run can end other than as planned. Each end says what happened, state of the data and
 //! what to do next.
 
 use std::fmt;

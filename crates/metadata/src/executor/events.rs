@@ -124,7 +124,7 @@ impl Events for NullSink {
     fn event(&self, _: Event) {}
 }
 
-/// A stage under way: says that it began, how far it is (not more often than eyes can follow) and
+/// A stage in progress: says that it began, how far it is (not more often than eyes can follow) and
 /// how long it took.
 pub(super) struct Running<'e> {
     events: &'e dyn Events,

@@ -65,7 +65,7 @@ fn fill<T>(
         (
             syncing
                 .join()
-                .unwrap_or_else(|_| Err(io::Error::other("syncing it broke off"))),
+                .unwrap_or_else(|_| Err(io::Error::other("syncing it failed"))),
             checked,
         )
     });
@@ -78,7 +78,7 @@ fn fill<T>(
 fn partial(path: &Path) -> Result<PathBuf, String> {
     let name = path
         .file_name()
-        .ok_or_else(|| format!("{} names no file", path.display()))?;
+        .ok_or_else(|| format!("{} does not name a file", path.display()))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".partial");

@@ -9,9 +9,9 @@ use crate::model::{
 
 use super::lock::Lock;
 
-/// What every transaction of a run compares, beside what its own operations expect: the lock is
-/// ours, the record of the run is as we left it, and no component of Milvus has registered. etcd
-/// compares and writes in one step, so no one can come in between.
+/// What every transaction of a run compares, in addition to what its own operations expect: the
+/// lock is ours, the record of the run is as we left it, and no component of Milvus has registered.
+/// etcd compares and writes in one step, so no one can come in between.
 #[derive(Debug)]
 pub struct Guard<'l> {
     lock: &'l Lock,
@@ -64,8 +64,8 @@ impl<'l> Guard<'l> {
         self.journal_revision = revision;
     }
 
-    /// A transaction under these conditions, beside its own. Where they do not hold it says why
-    /// ([`Self::broken`]).
+    /// A transaction under these conditions, in addition to its own. Where they do not hold it says
+    /// why ([`Self::broken`]).
     #[must_use]
     pub fn txn(&self, own: impl IntoIterator<Item = Compare>, operations: Vec<TxnOp>) -> Txn {
         let mut compares = vec![

@@ -49,8 +49,8 @@ fn go_back(journal: &Journal) -> Option<String> {
 pub(super) fn stopped(halt: Halt, journal: &Journal) -> MetaError {
     let after = match &halt {
         Halt::Broken(Broken::Session(_)) => "stop that component; then ",
-        Halt::Failure(failure) if failure.kind == Kind::NoSpace => "make room in etcd; then ",
-        Halt::Foreign(_) => "find out who writes to this metadata; then ",
+        Halt::Failure(failure) if failure.kind == Kind::NoSpace => "free space in etcd; then ",
+        Halt::Foreign(_) => "find the client that writes to this metadata; then ",
         _ => "",
     };
     MetaError::stopped(
@@ -63,13 +63,13 @@ pub(super) fn stopped(halt: Halt, journal: &Journal) -> MetaError {
 /// A run stopped before its record was written, so before anything else was.
 pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
     let next = format!(
-        "run the same command again; the backup {} stays and can be named with --backup.",
+        "run the same command again; the backup {} is kept, and --backup can name it.",
         backup.display()
     );
     MetaError::refused(why(halt), next)
 }
 
-/// A run under way cannot go on for a reason that would refuse a new one.
+/// A run in progress cannot go on for a reason that would refuse a new one.
 pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
     let back = go_back(journal)
         .map(|back| format!(" Or go back: {back}."))
@@ -97,7 +97,7 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
 /// What was written is not there.
 pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
     MetaError::stopped(
-        format!("{missing} records are not as they were just written"),
+        format!("{missing} records differ from what was just written"),
         data(journal.phase),
         next(journal),
     )
@@ -115,7 +115,7 @@ fn why(halt: Halt) -> String {
             )
         }
         Halt::Broken(Broken::Journal) => "another run has written the record of the run".into(),
-        Halt::Broken(Broken::Record) => "records are not as they were expected".into(),
+        Halt::Broken(Broken::Record) => "records differ from what was expected".into(),
         Halt::Foreign(keys) => {
             let named: Vec<String> = keys.iter().take(NAMED).map(|key| shown(key)).collect();
             let more = keys.len().saturating_sub(NAMED);
@@ -125,7 +125,7 @@ fn why(halt: Halt) -> String {
                 format!(" and {more} more")
             };
             format!(
-                "someone else changed the metadata: {}{more}",
+                "another client changed the metadata: {}{more}",
                 named.join(", ")
             )
         }

@@ -1,4 +1,4 @@
-//! `meta inspect`: what is there, what runs, and what a migration would do.
+//! `meta inspect`: the format, the running components, and what a migration would do.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::{
     target::{Target, dump, journal, sessions},
 };
 
-/// What stands under a root.
+/// What is stored under a root.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {

@@ -37,7 +37,7 @@ pub const LEASE_SECONDS: i64 = 30;
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks at another client's lock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// For giving the lock back. What is not given back ends by itself.
+/// For releasing the lock. A lock that is not released expires.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Who holds the lock.
@@ -80,9 +80,11 @@ impl Holder {
     pub fn next(&self) -> String {
         let ends = match self.seconds_left {
             Some(seconds) => {
-                format!("if that process is gone, its lock ends by itself within {seconds} seconds")
+                format!("if that process no longer runs, its lock expires within {seconds} seconds")
             }
-            None => "its lock has no lease: if that process is gone, delete the key by hand".into(),
+            None => "its lock has no lease: if that process no longer runs, delete the key \
+                     manually"
+                .into(),
         };
         format!("wait for it to end, then run the same command again; {ends}.")
     }
@@ -170,7 +172,8 @@ impl Lock {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
-            // Only etcd can say that it is gone; one that does not answer may still count it.
+            // Only etcd can say that it no longer exists; one that does not answer may still count
+            // it.
             loop {
                 sleep(RENEW_EVERY).await;
                 if renewed
@@ -220,7 +223,7 @@ impl Lock {
             .is_some_and(|record| record.create_revision() == self.create_revision)
     }
 
-    /// Gives it back, or lets it end by itself where etcd does not answer.
+    /// Releases it, or lets it expire if etcd does not answer.
     pub async fn release(self) {
         self.renewing.abort();
         let _ = tokio::time::timeout(RELEASE_DEADLINE, self.store.revoke(self.lease)).await;
@@ -259,7 +262,7 @@ async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Res
     ];
     match store.try_txn(Txn::new().when(free).and_then(take)).await {
         Err(failure) if !failure.is_passing() => return Err(failure),
-        // Held, or taken, or no one knows: what stands there tells.
+        // Held, or taken, or no one knows: the value there tells.
         _ => {}
     }
     look(store, root, &holder.id).await
@@ -353,7 +356,7 @@ async fn wait_out(
         Some(true) => return Err(MetaError::Locked(Box::new(held))),
         Some(false) => {
             events.event(Event::Note {
-                note: format!("taking over the lock of {held}: that process is gone"),
+                note: format!("taking over the lock of {held}: that process has ended"),
             });
             return store.revoke(lease).await.map_err(unreachable);
         }

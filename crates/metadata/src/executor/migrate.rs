@@ -228,12 +228,12 @@ pub(super) fn planned<'d>(
                 MetadataState::PartialApply
                 | MetadataState::PartialCleaned
                 | MetadataState::PartialSaved,
-            ) => "`milvus-guard meta restore FILE` with the backup that was made before.",
+            ) => "`milvus-guard meta restore FILE` with the backup from before that.",
             PlanError::State(MetadataState::MixedSkipped) => {
                 "restore a backup of 2.1 (`milvus-guard meta restore FILE`), or rebuild the \
                  indexes under 2.2."
             }
-            _ => "look at the named keys (`milvus-guard meta inspect`) and at the root path.",
+            _ => "check the named keys (`milvus-guard meta inspect`) and the root path.",
         };
         MetaError::refused(error.to_string(), next)
     })?;
@@ -246,7 +246,7 @@ pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Healt
     let health = store.health().await.map_err(MetaError::unread)?;
     let refused = if health.no_space {
         MetaError::refused(
-            "etcd has raised the alarm NOSPACE: it takes no writes",
+            "etcd has raised the alarm NOSPACE: it refuses writes",
             "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm \
              disarm`), then run the same command again.",
         )
@@ -338,7 +338,7 @@ impl Run<'_> {
         .map_err(|why| {
             MetaError::refused(
                 format!("the backup: {why}"),
-                "name a file that can be written with --backup.",
+                "name a writable file with --backup.",
             )
         })?;
         let journal = Journal {
@@ -433,7 +433,9 @@ impl Run<'_> {
             .map_err(|error| halt::under_way(&error, &journal))?;
         if plan.digest() != journal.plan_digest {
             return Err(unusable(
-                "this version of milvus-guard plans otherwise than the one that began".into(),
+                "this version of milvus-guard makes another plan than the version that began the \
+                 run"
+                .into(),
             ));
         }
         let running = Running::begin(self.events, Stage::Read, None);
@@ -589,7 +591,7 @@ impl Run<'_> {
     }
 }
 
-/// A run whose record stands in etcd.
+/// A run whose record is in etcd.
 struct Begun<'g> {
     journal: Journal,
     guard: Guard<'g>,
@@ -665,7 +667,7 @@ pub(super) fn default_file(root: &Root) -> PathBuf {
     ))
 }
 
-/// Refuses where the new records may not fit. Each change is kept beside the old value until etcd
+/// Refuses where the new records may not fit. Each change is kept next to the old value until etcd
 /// is compacted.
 fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
     let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Every arrow after the backup is a transaction that holds only while the lock is ours, the record
-//! is as we left it and no component of Milvus has registered. Whatever ends a run, the same call
-//! resumes from the record and the backup.
+//! is as we left it and no component of Milvus has registered. After any end of a run, the same
+//! call resumes from the record and the backup.
 
 mod apply;
 pub mod backup;

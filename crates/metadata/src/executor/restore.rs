@@ -1,4 +1,4 @@
-//! `meta restore`: exactly the metadata of the backup, whatever stands now.
+//! `meta restore`: exactly the metadata of the backup, from any state.
 
 use std::{
     iter,
@@ -38,9 +38,9 @@ const NAMED: usize = 20;
 /// How to restore.
 #[derive(Clone, Debug, Default)]
 pub struct RestoreOptions {
-    /// Lose what 2.2 has served since the backup.
+    /// Restore even if changes by 2.2 since the backup are lost.
     pub accept_data_loss: bool,
-    /// Restore to another root path than the one that was backed up.
+    /// Restore to a root path that differs from the one in the backup.
     pub other_root: bool,
     /// Change nothing, only plan.
     pub dry_run: bool,
@@ -251,7 +251,7 @@ impl Run<'_> {
         Ok(self.restored(&plan, began.elapsed().as_secs_f64()))
     }
 
-    /// The way back from what stands.
+    /// The rollback from the current state.
     async fn plan(
         &self,
         stage: Stage,
@@ -364,9 +364,9 @@ fn would_lose(plan: &RestorePlan<'_>) -> MetaError {
     };
     MetaError::refused(
         format!(
-            "2.2 has served this metadata since the backup; restoring it would lose:\n{}{more}",
+            "2.2 has served this metadata since the backup; a restore would lose:\n{}{more}",
             named.join("\n")
         ),
-        "run the same command with --accept-data-loss if that may go.",
+        "run the same command with --accept-data-loss if you accept this loss.",
     )
 }

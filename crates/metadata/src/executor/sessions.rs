@@ -80,7 +80,7 @@ pub(super) async fn clear_of_sessions(
         let what = format!("components of Milvus are running: {names}{more}");
         if stop.is_asked() {
             return Err(MetaError::refused(
-                "it was asked to stop while it waited",
+                "it was asked to stop while waiting",
                 "run the same command again.",
             ));
         }

@@ -1,4 +1,4 @@
-//! `meta verify`: what stands in etcd is what the plan made from the backup says.
+//! `meta verify`: what etcd contains is what the plan made from the backup says.
 
 use std::path::Path;
 

@@ -14,7 +14,7 @@ pub const MAX_BYTES: usize = 1024 * 1024;
 const OVERHEAD: usize = 64;
 
 /// What a part of the work does. A phase begins when all transactions of the one before are
-/// acknowledged; within a phase their order does not matter, so that several may be under way.
+/// acknowledged; within a phase their order does not matter, so that several may be in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {

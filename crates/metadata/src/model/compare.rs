@@ -1,4 +1,4 @@
-//! A plan beside what stands now: what is done, what is left, and what someone else did.
+//! A plan compared with the current state: what is done, what is left, and what someone else did.
 
 use std::{fmt, iter::Peekable};
 
@@ -13,7 +13,7 @@ use super::{
 /// Foreign changes that are kept with their keys; more are counted.
 const KEPT: usize = 20;
 
-/// Takes what stands now record by record, in the order of keys, so that it need not all be in
+/// Takes the current state record by record, in the order of keys, so that it need not all be in
 /// memory.
 pub struct Comparison<'p, 'd> {
     plan: &'p Plan<'d>,
@@ -36,7 +36,7 @@ pub struct Remaining<'p, 'd> {
 pub enum Foreign {
     /// It has neither its old nor its planned value.
     Changed,
-    /// It is gone, though nothing was to delete it.
+    /// It no longer exists, though nothing was to delete it.
     Vanished,
     /// It is new, though nothing was to write it.
     Appeared,
@@ -187,11 +187,11 @@ impl ForeignChanges {
 
 impl fmt::Display for ForeignChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("someone else changed the metadata:")?;
+        f.write_str("another client changed the metadata:")?;
         for (position, (key, what)) in self.iter().enumerate() {
             let what = match what {
-                Foreign::Changed => "has a foreign value",
-                Foreign::Vanished => "is gone",
+                Foreign::Changed => "has an unexpected value",
+                Foreign::Vanished => "was deleted",
                 Foreign::Appeared => "is new",
             };
             write!(

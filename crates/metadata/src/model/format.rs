@@ -318,7 +318,7 @@ impl Evidence {
         any.iter().any(|signal| self.seen.contains(signal))
     }
 
-    /// Whether any live key was seen beside sessions.
+    /// Whether any live key was seen in addition to sessions.
     #[must_use]
     pub fn is_anything(&self) -> bool {
         self.anything
@@ -363,16 +363,14 @@ impl Evidence {
         }
         if let Some(id) = self.bare_collection {
             return MetadataState::Unreadable(format!(
-                "collection {id} has no fields, neither in its record nor in records of their own"
+                "collection {id} has no fields, neither in its record nor in separate records"
             ));
         }
         if !self.collections.is_empty() || (self.anything && !self.dropped.is_empty()) {
             return MetadataState::V21NoIndex;
         }
         if self.anything {
-            return MetadataState::Unreadable(
-                "there are keys, but none that tells the format".into(),
-            );
+            return MetadataState::Unreadable("the keys do not show the format".into());
         }
         MetadataState::Empty
     }
@@ -633,7 +631,8 @@ mod tests {
         evidence.add(b"root-coord/collection/99999999999999999999", Some(b"\xff"));
         evidence.add(b"datacoord-meta/s/1/2/3/4", Some(b"\xff"));
         assert!(
-            matches!(evidence.state(), MetadataState::Unreadable(reason) if reason.contains("none that tells"))
+            matches!(evidence.state(), MetadataState::Unreadable(reason) if reason.contains("do \
+                not show the format"))
         );
         evidence.problem(b"a\x1b[31m\xff\n", "broken");
         assert!(

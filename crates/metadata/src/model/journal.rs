@@ -1,4 +1,4 @@
-//! The record of a run that lies in etcd beside the metadata (its key is
+//! The record of a run that lies in etcd next to the metadata (its key is
 //! [`Root::journal`](super::Root::journal)).
 //!
 //! It is written in a guarded transaction before the first write and kept up to date, so that
@@ -29,7 +29,7 @@ pub enum JournalPhase {
 }
 
 impl JournalPhase {
-    /// Whether the run is under way, so that the metadata is neither 2.1 nor 2.2.
+    /// Whether the run is in progress, so that the metadata is neither 2.1 nor 2.2.
     #[must_use]
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Writing | Self::Deleting | Self::Restoring)

@@ -274,7 +274,7 @@ fn segment(saved: Option<&Record>, record: &Record) -> Option<Loss> {
 fn credential(saved: Option<&Record>, rest: &[u8]) -> Option<Loss> {
     let name = String::from_utf8_lossy(rest).into_owned();
     if let Some(user) = name.strip_prefix("users/") {
-        // 2.2 makes root by itself.
+        // 2.2 creates root automatically.
         return (user != "root" || saved.is_some()).then(|| Loss {
             kind: LossKind::User,
             name: user.into(),

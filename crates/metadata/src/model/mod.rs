@@ -4,7 +4,7 @@
 //! Dump (one revision) -- plan --> Plan -- batches --> guarded transactions
 //!    |                             |----- diff ----> what a dry run shows
 //!    `-- backup --> file           `-- comparison -> what is left after a crash; nothing, if it was verified
-//!                     `-- restore (beside what stands) --> back again
+//!                     `-- restore (compared with etcd) --> back again
 //! ```
 //!
 //! The order is what keeps data safe: everything is planned and saved before the first write, and

@@ -24,7 +24,7 @@ pub enum NoteKind {
     UnusedBuild,
     /// A collection refers to an index without a record.
     MissingIndex,
-    /// A segment refers to a build without a record, and is gone itself.
+    /// A segment refers to a build without a record, and no longer exists itself.
     OrphanedSegmentIndex,
     /// Two records describe the same; the last one counts.
     Replaced,
@@ -64,15 +64,15 @@ impl NoteKind {
     pub const fn text(self) -> &'static str {
         match self {
             Self::IndexTombstone => "is a tombstone of an old index; it is deleted",
-            Self::UnusedIndex => "is an index that no collection uses; it is not carried over",
-            Self::UnusedBuild => "is an index build that no segment uses; it is not carried over",
-            Self::MissingIndex => "refers to an index without a record; it is not carried over",
+            Self::UnusedIndex => "is an index that no collection uses; it is not migrated",
+            Self::UnusedBuild => "is an index build that no segment uses; it is not migrated",
+            Self::MissingIndex => "refers to an index without a record; it is not migrated",
             Self::OrphanedSegmentIndex => {
-                "refers to an index build without a record, of something dropped; it is not \
-                 carried over"
+                "refers to an index build without a record, whose segment, index or collection was \
+                 dropped; it is not migrated"
             }
-            Self::Replaced => "describes the same as a later record, which counts",
-            Self::KeyMismatch => "has a value that belongs to another key; the value counts",
+            Self::Replaced => "describes the same as a later record, which is used",
+            Self::KeyMismatch => "has a value that belongs to another key; the value is used",
             Self::PaddedPartitions => {
                 "had fewer partition names or times than partitions; they were filled up"
             }
@@ -80,14 +80,17 @@ impl NoteKind {
             Self::DiffersFromHistory => {
                 "differs from the newest record in its history; 2.2 may read either"
             }
-            Self::NamelessAlias => "is an alias without a name in its record; the key's was taken",
+            Self::NamelessAlias => {
+                "is an alias without a name in its record; the name in the key \
+                                    is used"
+            }
             Self::LoadDropped => {
                 "is loaded, but without an index 2.2 cannot load it; it will be released"
             }
-            Self::ReplicasMended => "said 0 replicas, which 2.2 takes for released; it says 1 now",
-            Self::StillLoading => "was not loaded completely; 2.2 will have it released",
+            Self::ReplicasMended => "had 0 replicas, which 2.2 treats as released; it now has 1",
+            Self::StillLoading => "was not loaded completely; in 2.2 it will be released",
             Self::IndexVersionMismatch => {
-                "has index files under another version than it says; 2.2 may not find them"
+                "has index files under another version than its record names; 2.2 may not find them"
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deviation {
-    /// Segments below the index threshold get build ids of their own. The official tool writes all
+    /// Segments below the index threshold get their own build ids. The official tool writes all
     /// of them as build 0, so that two indexes of one segment overwrite each other.
     UniqueBuildIds,
     /// Tombstones among indexes (clusters born at 2.0.0-rc7 have them) are passed over. The

@@ -75,7 +75,8 @@ pub enum PlanError {
     State(MetadataState),
     /// Timestamps and id counters would lie within the metadata.
     #[error(
-        "the metadata has no sub-path of its own under the root path, so it cannot be told from timestamps and id counters"
+        "the metadata has no separate sub-path under the root path, so it cannot be distinguished \
+         from timestamps and id counters"
     )]
     NotApart,
     /// Records that cannot be migrated, all of them.
@@ -254,7 +255,7 @@ impl<'d> Plan<'d> {
         KeyOutcomes::new(self)
     }
 
-    /// Compares with what stands now, which is given record by record.
+    /// Compares with the current state, which is given record by record.
     #[must_use]
     pub fn comparison(&self) -> Comparison<'_, 'd> {
         Comparison::new(self)

@@ -9,7 +9,7 @@ use super::keys::{Root, SESSIONS, shown};
 pub struct Record {
     bytes: Box<[u8]>,
     key_length: u32,
-    /// Whether a lease holds it. Such keys vanish on their own, so they are neither saved nor
+    /// Whether it is bound to a lease. Such keys vanish on their own, so they are neither saved nor
     /// migrated.
     pub leased: bool,
     /// Revision at which it was last written; 0 where that is not known (the official tool's
@@ -44,7 +44,7 @@ impl Record {
         &self.bytes[self.key_length as usize..]
     }
 
-    /// As it would stand in etcd.
+    /// As it would be stored in etcd.
     #[must_use]
     pub fn standing(&self) -> StoredRecord<'_> {
         StoredRecord {
@@ -90,7 +90,7 @@ pub struct StoredRecord<'r> {
     pub key: &'r [u8],
     /// Value.
     pub value: &'r [u8],
-    /// Whether a lease holds it.
+    /// Whether it is bound to a lease.
     pub leased: bool,
     /// Revision at which it was last written.
     pub mod_revision: i64,

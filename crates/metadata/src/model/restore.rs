@@ -45,7 +45,7 @@ pub struct RestorePlan<'b> {
     foreign_total: u64,
 }
 
-/// Takes what stands now record by record, in the order of keys, so that it need not all be in
+/// Takes the current state record by record, in the order of keys, so that it need not all be in
 /// memory.
 pub struct Restorer<'b> {
     backup: &'b Dump,
@@ -53,7 +53,7 @@ pub struct Restorer<'b> {
     plan: RestorePlan<'b>,
 }
 
-/// Plans the way back to `backup` from what stands now. Their roots may differ: keys are relative.
+/// Plans the restore of `backup` from the current state. Their roots may differ: keys are relative.
 #[must_use]
 pub fn restore<'b>(backup: &'b Dump, current: &Dump) -> RestorePlan<'b> {
     let mut restorer = Restorer::new(backup);

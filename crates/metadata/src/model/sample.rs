@@ -46,8 +46,8 @@ pub struct Size {
     /// Segments of each, at most for small clusters and exactly for those made by
     /// [`Sample::large`].
     pub segments: usize,
-    /// Whether there is what the official tool stumbles over: tombstones among indexes, short
-    /// lists of partition times, builds that are gone, dropped indexes, aliases with `_ts` in
+    /// Whether there is what the official tool stumbles over: tombstones among indexes, short lists
+    /// of partition times, builds that no longer exist, dropped indexes, aliases with `_ts` in
     /// their names.
     pub has_oddities: bool,
 }
@@ -377,7 +377,7 @@ impl Sample {
         }
     }
 
-    /// What every cluster has beside collections.
+    /// What every cluster has in addition to collections.
     pub fn surroundings(&mut self) -> &mut Self {
         self.put(
             "root-coord/credential/users/root",
@@ -526,7 +526,7 @@ impl Sample {
             return;
         }
         if has_oddities && dice.one_in(6) {
-            // The segment is gone, and 2.1 has removed the build before the rest.
+            // The segment no longer exists, and 2.1 has removed the build before the rest.
             self.segment(ids, 0, super::messages::SEGMENT_DROPPED);
             return;
         }

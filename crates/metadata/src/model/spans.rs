@@ -16,7 +16,7 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// A span with fewer keys continues where less or more than it reads would do.
 const FEW: u64 = 500;
 
-/// What stands in etcd.
+/// What etcd contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
     /// Everything that there was and everything that is written; not all of it, perhaps.
@@ -136,9 +136,9 @@ const fn look(fate: KeyOutcome<'_>) -> ReadMode {
 ///
 /// What was written is compared byte by byte. Of what was not written this sees to what can have
 /// changed since all of it was read and compared, at a revision that the caller knows: a key that
-/// was written since shows up by its revision, one that is gone or new by the number of keys. That
-/// a record which is to be deleted was changed shows up in the transaction that deletes it, which
-/// compares its revision.
+/// was written since shows up by its revision, one that no longer exists or new by the number of
+/// keys. That a record which is to be deleted was changed shows up in the transaction that deletes
+/// it, which compares its revision.
 pub struct WrittenCheck<'p, 'd> {
     fates: KeyOutcomes<'p, 'd>,
 }
@@ -151,7 +151,7 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
     }
 
     /// Whether the next span, of those of [`Checkpoint::Between`], is as it has to be: `count` keys
-    /// stand in it, and of them `found` were read. Where it is not, nothing more can be
+    /// are in it, and of them `found` were read. Where it is not, nothing more can be
     /// concluded: not all of it may have been written, someone else may have written, or a
     /// lease may have ended.
     pub fn is_as_planned<'r>(
@@ -331,7 +331,7 @@ mod tests {
 
         let mut vanished = good.clone();
         vanished.remove(at);
-        assert!(!check(&plan, &vanished), "a key that is gone");
+        assert!(!check(&plan, &vanished), "a key that was deleted");
 
         let mut appeared = good.clone();
         appeared.insert(

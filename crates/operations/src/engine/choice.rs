@@ -1,4 +1,4 @@
-//! Which run a command is about: the one that is under way, one that has ended, or a new one.
+//! Which run a command is about: the one that is in progress, one that has ended, or a new one.
 
 use milvus_guard_core::api::{RunKind, RunPhase, UpgradeRun};
 
@@ -36,8 +36,8 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of
-/// another kind is under way, [`End::Refused`] if there is no such run, or if it moves in the other
-/// direction.
+/// another kind is in progress, [`End::Refused`] if there is no such run, or if it moves in the
+/// other direction.
 pub async fn choose<'a>(
     link: &Link,
     known: &'a [UpgradeRun],
@@ -52,7 +52,7 @@ pub async fn choose<'a>(
             Err(nothing_to(request))
         }
         Found::Ended(run) => Err(End::Reached(format!(
-            "Nothing to do: run {} is {} already. {}",
+            "Nothing to do: run {} is already {}. {}",
             run.full_name(),
             if request.intent == Intent::Back {
                 "rolled back"
@@ -68,7 +68,7 @@ pub async fn choose<'a>(
 enum Found<'a> {
     /// A new run is to be started.
     New,
-    /// This run is under way, or can be rolled back.
+    /// This run is in progress, or can be rolled back.
     Run(&'a UpgradeRun),
     /// This run has ended in the way that is asked for.
     Ended(&'a UpgradeRun),
@@ -78,7 +78,7 @@ fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>,
     if let Some(open) = known.iter().rev().find(|run| run.is_under_way()) {
         return under_way(open, request).map(Found::Run);
     }
-    // Only the last run can be rolled back: the state before it is gone.
+    // Only the last run can be rolled back: the state before it no longer exists.
     let last = known
         .iter()
         .rev()
@@ -102,8 +102,8 @@ fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a Upgr
             RunKind::Hold | RunKind::Other => "the version of milvus-guard that started it",
         };
         return Err(End::Locked(format!(
-            "Run {} is under way for this release ({}). Nothing was changed. Next: wait for its \
-             end, or end it with {end}.",
+            "Run {} is in progress for this release ({}). Nothing was changed. Next: wait until it \
+             ends, or end it with {end}.",
             open.full_name(),
             open.status.phase.name()
         )));

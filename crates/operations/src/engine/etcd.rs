@@ -5,7 +5,7 @@ use std::fmt;
 use milvus_guard_core::milvus::Release;
 use milvus_guard_sources::etcd::Tls;
 
-/// Port of etcd where an address names none.
+/// Port of etcd if an address does not name one.
 const PORT: u16 = 2379;
 
 /// How the etcd of the release is asked.
@@ -74,8 +74,8 @@ pub fn addresses(
         return Ok(vec![in_cluster(&service, namespace)]);
     }
     Err(format!(
-        "nothing tells which etcd {} uses: its configuration could not be read and there is no \
-         Service {service}; name it with -e",
+        "the etcd of {} is unknown: its configuration could not be read and Service {service} does \
+         not exist; name it with -e",
         release.name
     ))
 }

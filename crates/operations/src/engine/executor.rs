@@ -302,7 +302,7 @@ impl<S: Step> Engine<'_, S> {
                     .as_ref()
                     .map_or_else(String::new, |by| format!(" to {by}"));
                 let message = sentence(&format!(
-                    "the lock was lost{by}, so nothing more was written"
+                    "the lock was lost{by}, so the run stopped writing"
                 ));
                 self.link.reporter.tell(&Event::RunEnded {
                     phase: "LockLost",
@@ -344,13 +344,13 @@ impl<S: Step> Engine<'_, S> {
                 .await
                 .unwrap_or_else(|error| Some(error.to_string()));
             if let Some(why) = barred {
-                message = format!("{message} It does not go back (--on-failure rollback): {why}");
+                message = format!("{message} It is not rolled back (--on-failure rollback): {why}");
                 goes_back = false;
             }
         }
         if goes_back {
             self.link.reporter.warn(format!(
-                "{message} Going back, as asked for (--on-failure rollback)."
+                "{message} Rolling back, as requested (--on-failure rollback)."
             ));
             return match Box::pin(self.back()).await {
                 End::Reached(text) => End::RolledBack(format!(
@@ -403,7 +403,7 @@ impl<S: Step> Engine<'_, S> {
 /// For the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
-/// For a step that comes to a safe point by itself: a few transactions.
+/// For a step that reaches a safe point on its own: a few transactions.
 const WIND_DOWN: Duration = Duration::from_secs(15);
 
 fn index(cursor: &StepCursor) -> usize {

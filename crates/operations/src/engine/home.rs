@@ -1,5 +1,5 @@
 //! Where a run lives: in the guard's namespace where the guard is installed, so that no one with
-//! rights in the release's namespace can act as the job; else beside the release.
+//! rights in the release's namespace can act as the job; else next to the release.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, api::ListParams};
@@ -61,7 +61,10 @@ pub struct Home {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
     /// The definitions are not installed.
-    #[error("the cluster does not know the kind UpgradeRun, in which a run keeps its state")]
+    #[error(
+        "the kind UpgradeRun, which stores the state of a run, is not installed in the \
+             cluster"
+    )]
     NoDefinitions,
     /// The cluster cannot be asked.
     #[error(transparent)]

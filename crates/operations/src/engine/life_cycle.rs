@@ -171,9 +171,9 @@ fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
         Some(_) => String::new(),
     };
     End::Refused(format!(
-        "Run {} is under way with another plan ({} to {}, image {}, {} steps), or the Deployments \
-         were deleted and created again since. Nothing was changed. Next: give the same flags as \
-         the first time, or roll it back with {}{abort}",
+        "Run {} is in progress with another plan ({} to {}, image {}, {} steps), or the \
+         Deployments were deleted and created again since. Nothing was changed. Next: use the same \
+         flags as the first time, or roll it back with {}{abort}",
         run.full_name(),
         spec.from,
         spec.to,

@@ -205,7 +205,7 @@ impl Lock {
                 });
             }
             self.link
-                .wait_for("the lock to be renewed: the API server is away");
+                .wait_for("the lock to be renewed: the API server does not respond");
             tokio::select! {
                 () = self.again.notified() => {}
                 () = tokio::time::sleep(LOOKS) => {}

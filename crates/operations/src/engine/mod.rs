@@ -30,8 +30,8 @@
 //!
 //! What a run must be able to rely on: a step whose `Begun` is written may have done any part of
 //! its work, so `apply` is called again after a crash and must then do what is missing and nothing
-//! twice. `undo` may meet a step that never did anything. A gate waits by itself (on watches, never
-//! on time) and says through [`Context::waiting`] for what.
+//! twice. `undo` may meet a step that never did anything. A gate does its own waiting (on watches,
+//! never on time) and says through [`Context::waiting`] for what.
 
 pub mod choice;
 pub mod context;

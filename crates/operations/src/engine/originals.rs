@@ -72,7 +72,7 @@ pub fn recorded<D>(cx: &Context<'_, D>) -> Result<Vec<Original>, StepError> {
 /// A recorded Deployment as it is now.
 ///
 /// # Errors
-/// Where it is gone, or another one has its name.
+/// Where it no longer exists, or another one has its name.
 pub async fn live<D>(cx: &Context<'_, D>, original: &Original) -> Result<Deployment, StepError> {
     let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
     let what = format!("Deployment {}", original.name);
@@ -184,7 +184,7 @@ async fn try_hand_over<D>(
 /// What to watch of recorded Deployments.
 ///
 /// # Errors
-/// Where one of them is gone or replaced.
+/// If one of them no longer exists or was replaced.
 pub async fn watched<D>(
     cx: &Context<'_, D>,
     originals: &[Original],
@@ -199,7 +199,7 @@ pub async fn watched<D>(
 /// Waits until these Deployments are as wanted.
 ///
 /// # Errors
-/// Where one of them is gone or replaced.
+/// If one of them no longer exists or was replaced.
 pub async fn wait<D>(
     cx: &Context<'_, D>,
     originals: &[Original],

@@ -56,7 +56,7 @@ pub enum ApiError {
     #[error("stopped")]
     Halted(Halt),
     /// The API server was away for longer than we have patience.
-    #[error("the API server was away for {seconds} s ({what}): {reason}")]
+    #[error("the API server did not respond for {seconds} s ({what}): {reason}")]
     Away {
         /// What was asked for.
         what: String,
@@ -66,7 +66,7 @@ pub enum ApiError {
         seconds: u64,
     },
     /// Another client wrote first.
-    #[error("{what}: another client changed it meanwhile")]
+    #[error("{what}: another client changed it at the same time")]
     Conflict {
         /// What was asked for.
         what: String,

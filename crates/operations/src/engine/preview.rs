@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{End, Home, Link, Procedure, Store, home::HomeError};
 
-/// What a run would do, and what speaks against it.
+/// What a run would do, and the objections to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preview {
     /// The plan for people; several lines.

@@ -10,7 +10,7 @@ use super::{ApiError, Link, ReleaseName};
 /// Why there is nothing to work on. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SurveyError {
-    /// What was asked for does not fit what runs.
+    /// The request does not fit the running release.
     #[error("{0}")]
     Refused(String),
     /// The cluster could not be asked.
@@ -24,7 +24,7 @@ pub enum SurveyError {
 /// Where it is not there, or the cluster cannot be asked.
 pub async fn read(link: &Link, of: &ReleaseName) -> Result<(Release, Facts), SurveyError> {
     let namespace = &of.namespace;
-    let what = format!("what runs in namespace {namespace}");
+    let what = format!("the workloads in namespace {namespace}");
     let reading = link
         .call(&what, async || link.cluster.read(namespace, false).await)
         .await?;
@@ -58,25 +58,25 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
         (Some(_), Some(_)) => Err(format!(
-            "several installations of Milvus in namespace {} are called {}",
+            "several Milvus installations in namespace {} have the name {}",
             wanted.namespace, wanted.name
         )),
         (None, _) => {
             let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
             let known = if known.is_empty() {
-                "no Milvus at all".to_owned()
+                "no Milvus".to_owned()
             } else {
                 known.join(", ")
             };
             Err(format!(
-                "there is no Milvus {} in namespace {}; it holds {known}",
+                "Milvus {} does not exist in namespace {}; found: {known}",
                 wanted.name, wanted.namespace
             ))
         }
     }
 }
 
-/// The image of a version: what runs, at that version.
+/// The image of a version: the running image with that version.
 ///
 /// # Errors
 /// Where the components come from several repositories.
@@ -92,8 +92,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     match images.as_slice() {
         [only] => Ok(only.clone()),
         _ => Err(format!(
-            "the components of {} come from several repositories ({}); say with -w which image is \
-             wanted",
+            "the components of {} come from several repositories ({}); choose the image with -w",
             release.name,
             images.join(", ")
         )),
@@ -108,8 +107,8 @@ pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), Strin
     let said = ImageRef::parse(image).build();
     match said {
         Some(build) if build.version != version => Err(format!(
-            "-w {image} is {} and {flag} says {version}: give images and versions that agree, or \
-             leave -w out",
+            "-w {image} is {}, but {flag} is {version}: use an image and a version that \
+             agree, or remove -w",
             build.version
         )),
         _ => Ok(()),
@@ -130,8 +129,8 @@ pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
         format!("argocd app set {} --sync-policy none", deployer.name)
     };
     Some(format!(
-        "{} {} puts back what others change, and would start the old version again; suspend it \
-         first: {suspend}",
+        "{} {} reverts changes by others, and would start the old version again; suspend it first: \
+         {suspend}",
         deployer.tool, deployer.name
     ))
 }
@@ -152,7 +151,7 @@ mod tests {
         assert!(
             image_fits("milvusdb/milvus:v2.2.0", "-t", target)
                 .unwrap_err()
-                .contains("is 2.2.0 and -t says 2.2.16")
+                .contains("is 2.2.0, but -t is 2.2.16")
         );
     }
 }

@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(300);
 /// A replica that lives and does not learn of the run in this time has another trouble.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until every replica of the guard knows that this run is under way, so that none of them
+/// Waits until every replica of the guard knows that this run is in progress, so that none of them
 /// lets others change the release. A run that goes back is not stopped by a replica that does not
 /// answer.
 ///
@@ -49,7 +49,7 @@ pub async fn await_all<D>(cx: &Context<'_, D>, back: bool) -> Result<(), StepErr
             if !back {
                 return Err(StepError::Failed(format!(
                     "replica {names} of milvus-guard does not know of this run after {} s, so it \
-                     may let others change the release; look at its log, or delete its pod",
+                     may allow others to change the release; check its log, or delete its pod",
                     PATIENCE.as_secs()
                 )));
             }

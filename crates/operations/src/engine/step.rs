@@ -19,7 +19,7 @@ pub trait Step {
     /// What the steps of this verb work with: the release, the plan, the ways to Milvus.
     type Data;
 
-    /// As it stands in the `UpgradeRun`. The same value for the same step, always: the plan's hash
+    /// As it is in the `UpgradeRun`. The same value for the same step, always: the plan's hash
     /// is made of it.
     fn describe(&self) -> RunStep;
 
@@ -29,7 +29,7 @@ pub trait Step {
         true
     }
 
-    /// Whether it comes to a safe point by itself when the process is asked to end, and is given
+    /// Whether it reaches a safe point on its own when the process is asked to end, and is given
     /// time for that. Everything else is cut off where it stands.
     fn winds_down(&self) -> bool {
         false
@@ -47,7 +47,7 @@ pub trait Step {
     /// Where it cannot be done, or must not.
     async fn apply(&self, context: &Context<'_, Self::Data>) -> Result<(), StepError>;
 
-    /// Waits until what was done has come to pass. Says through [`Context::waiting`] for what.
+    /// Waits until the change has taken effect. Says through [`Context::waiting`] for what.
     ///
     /// # Errors
     /// Where it certainly never will.
@@ -66,7 +66,7 @@ pub trait Step {
         Ok(None)
     }
 
-    /// Takes it back, as far as it was done, and waits until that has come to pass.
+    /// Undoes it, as far as it was done, and waits until that has taken effect.
     ///
     /// # Errors
     /// Where it cannot be taken back, or must not.

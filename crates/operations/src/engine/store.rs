@@ -35,11 +35,11 @@ pub enum StoreError {
         /// Who.
         by: Option<String>,
     },
-    /// The object is gone, or another of its name is there.
-    #[error("the UpgradeRun {0} was deleted while the run was under way")]
+    /// The object no longer exists, or another of its name is there.
+    #[error("the UpgradeRun {0} was deleted during the run")]
     Gone(String),
     /// The object cannot be understood, so it must not be written.
-    #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that one")]
+    #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that version")]
     Foreign(String),
     /// The API server does not let us.
     #[error(transparent)]
@@ -131,7 +131,7 @@ async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreErr
 pub enum Listed {
     /// A run.
     Run(Box<UpgradeRun>),
-    /// A run that a later version wrote, or that is damaged. It may be under way.
+    /// A run that a later version wrote, or that is damaged. It may be in progress.
     Unread {
         /// `namespace/name`.
         name: String,

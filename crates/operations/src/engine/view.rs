@@ -32,7 +32,7 @@ pub struct View {
     pub to: String,
     /// Phase, as the `UpgradeRun` has it.
     pub phase: &'static str,
-    /// Where it stands in its plan.
+    /// Its position in its plan.
     pub step: Option<StepView>,
     /// Who works on it; no one where the lock is free.
     pub holder: Option<HolderView>,
@@ -42,11 +42,11 @@ pub struct View {
     pub backup: Option<String>,
     /// The state of the data and the next command, where the run said them.
     pub message: Option<String>,
-    /// What runs of the release; empty where it could not be read.
+    /// The running workloads of the release; empty if they could not be read.
     pub components: Vec<ComponentView>,
 }
 
-/// Where a run stands in its plan.
+/// The position of a run in its plan.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {

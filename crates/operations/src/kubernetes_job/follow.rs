@@ -211,7 +211,7 @@ fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
     let known: Option<LastWord> = serde_json::from_str::<Value>(text)
         .ok()
         .and_then(|value| serde_json::from_value(value).ok());
-    // Without it, the end of the log stands there: an error before anything began.
+    // Without it, the end of the log is there: an error before anything began.
     known.or_else(|| {
         let outcome = match ended.exit_code {
             1 => "refused",
@@ -252,12 +252,12 @@ fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: 
             let stood = phase.map_or("before it began", RunPhase::name);
             End::Stopped(format!(
                 "Stopped: Job {}/{} ended without reporting a result ({}); its run was at \
-                 {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} job/{} \
-                 shows what it said",
+                 {stood}. Next: rerun the same command, which resumes; kubectl logs -n {} \
+                 job/{} shows its output",
                 spec.home,
                 spec.name,
                 if why.is_empty() {
-                    "nothing tells why"
+                    "for an unknown reason"
                 } else {
                     why
                 },

@@ -35,7 +35,7 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
     } else {
         make(link, &jobs, spec).await?;
         link.reporter.note(format!(
-            "made Job {}/{}; kubectl logs -n {} job/{} shows its own words",
+            "created Job {}/{}; kubectl logs -n {} job/{} shows its output",
             spec.home, spec.name, spec.home, spec.name
         ));
     }
@@ -94,9 +94,8 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
         .find_map(|one| one.spec.template.spec?.containers.into_iter().next()?.image);
     image.ok_or_else(|| {
         End::Refused(
-            "Refused: nothing tells which image of milvus-guard the Job is to run. Nothing was \
-             changed. Next: the same command with --job-image IMAGE, or with --local, in this \
-             process"
+            "Refused: the milvus-guard image for the Job is unknown. Nothing was changed. Next: \
+             the same command with --job-image IMAGE, or with --local, in this process"
                 .into(),
         )
     })
@@ -116,7 +115,7 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
         }
         let name = job.name_any();
         let what = format!("Job {name}");
-        // In the foreground: the Job is gone when its pods are.
+        // In the foreground: the Job is deleted after its pods.
         match link
             .call(&what, async || {
                 jobs.delete(&name, &DeleteParams::foreground()).await
@@ -152,7 +151,7 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
         .await
     {
         return Err(End::Refused(format!(
-            "Refused: there is no namespace {}. Nothing was changed. Next: name another with \
+            "Refused: namespace {} does not exist. Nothing was changed. Next: choose another with \
              --run-namespace",
             spec.home
         )));
@@ -188,8 +187,9 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
 
 fn unmade(error: &ApiError, spec: &JobSpec) -> End {
     End::Stopped(format!(
-        "Stopped: {error}. Milvus and its metadata were not touched. Next: the same command with the right to make this in namespace {}, or \
-         with --job-service-account and an account that has the rights of docs/{}.md",
+        "Stopped: {error}. Milvus and its metadata were not touched. Next: the same command with \
+         permission to create this in namespace {}, or with --job-service-account and an account \
+         that has the permissions in docs/{}.md",
         spec.home, spec.verb
     ))
 }
@@ -209,7 +209,7 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
-            link.reporter.warn(format!("{error}; remove it by hand"));
+            link.reporter.warn(format!("{error}; delete it manually"));
         }
     }
     if delete_job {
@@ -222,7 +222,7 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
-            link.reporter.warn(format!("{error}; remove it by hand"));
+            link.reporter.warn(format!("{error}; delete it manually"));
         }
     }
 }

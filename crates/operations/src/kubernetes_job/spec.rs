@@ -50,12 +50,12 @@ pub struct JobSpec {
     pub overrides: Option<Value>,
 }
 
-/// What a Job needs beside its own record.
+/// What a Job needs in addition to its own record.
 #[derive(Clone, Debug)]
 pub struct Rights {
     /// In the namespace of the release.
     pub in_release: Value,
-    /// In its own namespace, beside what every run needs there.
+    /// In its own namespace, in addition to what every run needs there.
     pub at_home: Value,
 }
 

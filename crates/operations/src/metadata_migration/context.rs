@@ -37,7 +37,7 @@ pub struct MigrationContext {
 pub type StepContext<'a> = Context<'a, MigrationContext>;
 
 impl MigrationContext {
-    /// From what was asked for and what runs.
+    /// From what was asked for and the running state.
     #[must_use]
     pub fn new(
         settings: Settings,

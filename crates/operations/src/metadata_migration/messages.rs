@@ -1,4 +1,4 @@
-//! What is said when a run stops, and the Helm command that agrees with what runs.
+//! What is said when a run stops, and the Helm command that agrees with the running state.
 
 use crate::engine::{RunSettings, StopMessage};
 use milvus_guard_core::{
@@ -90,8 +90,9 @@ fn taken_back(context: &MigrationContext) -> String {
         ..
     } = &context.settings;
     format!(
-        "Everything is as it was: the metadata is that of {source}, and Milvus runs with the images and replicas that were recorded. If \
-         Helm upgraded the release in between, take that back too: helm rollback {} -n {}",
+        "Milvus is restored: it runs with the recorded images and replicas on the metadata of \
+         {source}. If Helm upgraded the release in between, roll that back too: helm rollback {} \
+         -n {}",
         release.name, release.namespace
     )
 }
@@ -112,8 +113,8 @@ fn reached(context: &MigrationContext) -> String {
     match start {
         StartBy::Helm => format!("{done} {backup}"),
         StartBy::Run => format!(
-            "{done} {backup} Helm does not know yet: put the image {} into its values, so that no \
-             later upgrade goes back, for example: {}",
+            "{done} {backup} Helm's values still have the old image: set the image {} in them, so \
+             that a later upgrade does not downgrade Milvus, for example: {}",
             context.image,
             agree(&context.release, &context.settings, &context.image)
         ),
@@ -123,7 +124,8 @@ fn reached(context: &MigrationContext) -> String {
 /// The final message of a run that only recorded evidence.
 fn recorded(context: &MigrationContext) -> String {
     format!(
-        "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard lets {} be started on it. Next: {}",
+        "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard allows {} \
+         to start on it. Next: {}",
         context.settings.run.release.name,
         context.settings.target,
         agree(&context.release, &context.settings, &context.image)

@@ -3,14 +3,14 @@
 //! | module | holds |
 //! |---|---|
 //! | [`settings`] | what the command line asks for, and what it must not ask for |
-//! | [`survey`] | what runs: the release, its etcd, the image to come |
+//! | [`survey`] | the running state: the release, its etcd, the target image |
 //! | [`preconditions`] | pure: why a release cannot be migrated as it is |
 //! | [`order`] | pure: who starts after whom |
 //! | [`plan`] | the steps as a list, and its hash |
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
 //! | [`steps`] | one file a step |
 //! | [`context`] | what the steps work with |
-//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with what runs |
+//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with the running state |
 //! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
 //! | [`job`] | what the Job gets that does the same in the cluster, and what it may do |
 //!

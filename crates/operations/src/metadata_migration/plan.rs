@@ -176,8 +176,8 @@ impl Step {
             Self::Start(Tier::Workers) => "Start the nodes of the new version",
             Self::Start(Tier::Proxies) => "Start the proxies of the new version",
             Self::StartByHelm => "Wait for Helm to start the new version",
-            Self::HandOver => "Give every changed field back to Helm",
-            Self::CleanUp => "Remove what was needed only meanwhile",
+            Self::HandOver => "Return every changed field to Helm",
+            Self::CleanUp => "Restore what was changed for the run",
         }
     }
 

@@ -12,21 +12,21 @@ pub fn unsupported(release: &Release) -> Option<String> {
     let name = &release.name;
     if release.is_operated() {
         return Some(format!(
-            "{name} is managed by milvus-operator, which would undo every step; use the \
-             operator's own MilvusUpgrade, or stop the operator's work on it and migrate etcd \
-             with milvus-guard meta migrate"
+            "{name} is managed by milvus-operator, which would revert every step; use the \
+             operator's MilvusUpgrade, or stop the operator and migrate etcd with milvus-guard \
+             meta migrate"
         ));
     }
     if release.topology() == Topology::Standalone {
         return Some(format!(
-            "{name} is a standalone, and this procedure is for clusters; stop it, back up and \
-             migrate its etcd with milvus-guard meta migrate, then upgrade it with Helm"
+            "{name} is a standalone, but this procedure supports clusters only; stop it, back up \
+             and migrate its etcd with milvus-guard meta migrate, then upgrade it with Helm"
         ));
     }
     let metastore = release.metadata().metastore.value;
     if metastore != "etcd" {
         return Some(format!(
-            "{name} keeps its metadata in {metastore}; only metadata in etcd can be migrated"
+            "{name} stores its metadata in {metastore}; only metadata in etcd can be migrated"
         ));
     }
     let other = release
@@ -36,8 +36,7 @@ pub fn unsupported(release: &Release) -> Option<String> {
     other.map(|component| {
         let object = &component.workload.meta.object;
         format!(
-            "{} runs as {} {}; the Milvus chart runs it as a Deployment, and only that is \
-             supported",
+            "{} runs as {} {}; only Deployments, as in the Milvus chart, are supported",
             component.component, object.kind, object.name
         )
     })
@@ -53,12 +52,12 @@ pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -
             Some(version) if version == source => {}
             Some(version) => {
                 return Some(format!(
-                    "Deployment {name} runs {version}, and -s says {source}"
+                    "Deployment {name} runs {version}, but -s is {source}"
                 ));
             }
             None => {
                 return Some(format!(
-                    "the version of Deployment {name} cannot be read from its image {}; say it \
+                    "the version of Deployment {name} cannot be read from its image {}; declare it \
                      with the annotation {}: \"{source} for {}\"",
                     component.image(),
                     milvus_guard_core::milvus::release::DECLARED_VERSION,
@@ -68,15 +67,15 @@ pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -
         }
         if component.workload.paused {
             return Some(format!(
-                "Deployment {name} is paused, and would start its old pods again from zero; \
-                 resume it first (kubectl rollout resume)"
+                "Deployment {name} is paused, and would start its old pods again; resume it \
+                 first (kubectl rollout resume)"
             ));
         }
     }
     if release.is_stopped() && !again {
         return Some(format!(
-            "every component of {} is scaled to zero, so nothing tells how many are wanted later; \
-             start it first, or migrate etcd alone with milvus-guard meta migrate",
+            "every component of {} is scaled to zero, so the wanted number of replicas is unknown; \
+             start it first, or migrate only etcd with milvus-guard meta migrate",
             release.name
         ));
     }
@@ -93,7 +92,7 @@ pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -
         .find(|fact| fact.release == release.name && !fact.complete && mine(&fact.workload));
     if let Some(fact) = unhealthy {
         return Some(format!(
-            "Deployment {} is not healthy: {}; bring it in order first",
+            "Deployment {} is not healthy: {}; repair it first",
             fact.workload, fact.detail
         ));
     }
@@ -103,8 +102,8 @@ pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -
         .find(|one| one.min == 0 && one.meta.object.kind != KEDA)
     {
         return Some(format!(
-            "autoscaler {} may start {} from zero (minReplicas 0); set minReplicas to 1 for the \
-             time of the run",
+            "autoscaler {} may start {} from zero (minReplicas 0); set minReplicas to 1 during the \
+             run",
             autoscaler.meta.object.name, autoscaler.target_name
         ));
     }
@@ -148,7 +147,8 @@ mod tests {
     #[rstest]
     #[case::standalone(release(&Fixture::standalone("2.1.4")), "is a standalone")]
     #[case::operated(Release { manager: Manager::operator("my-release"), ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
-    #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "keeps its metadata in mysql")]
+    #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "stores \
+        its metadata in mysql")]
     fn some_are_never_fit(#[case] release: Release, #[case] why: &str) {
         let said = unsupported(&release).unwrap();
         assert!(said.contains(why), "{said}");
@@ -164,7 +164,7 @@ mod tests {
         of(
             &release(&Fixture::cluster("2.1.2")),
             &Facts::default(),
-            "runs 2.1.2, and -s says 2.1.4",
+            "runs 2.1.2, but -s is 2.1.4",
         );
         let mut stopped = fit.clone();
         for component in &mut stopped.components {

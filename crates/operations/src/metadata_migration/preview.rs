@@ -81,12 +81,12 @@ fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Ste
     let interruption = match operation {
         Operation::Record => "Milvus is not stopped and the metadata is not changed.",
         Operation::Migrate | Operation::Abort => {
-            "Milvus does not serve from \"Stop every component\" until its proxies are started \
+            "Milvus is unavailable from \"Stop every component\" until its proxies are started \
              again. The metadata is backed up before it is changed."
         }
         Operation::Rollback => {
-            "Milvus does not serve until its components are started again. What was written since \
-             the backup is lost."
+            "Milvus is unavailable until its components are started again. Data that was written \
+             since the backup is lost."
         }
     };
     text.push_str(&format!("Interruption  {interruption}\n"));

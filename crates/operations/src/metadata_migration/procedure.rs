@@ -120,7 +120,7 @@ impl Procedure for Migration {
         };
         let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
             End::Stopped(format!(
-                "Run {} was planned by a later version of milvus-guard. Next: use that one.",
+                "Run {} was planned by a later version of milvus-guard. Next: use that version.",
                 to_prepare.name
             ))
         })?;
@@ -222,7 +222,7 @@ fn done_before(known: &[UpgradeRun], context: &MigrationContext) -> Option<Strin
         .find(|run| run.status.phase != RunPhase::Refused)
         .filter(|last| is_done(last, context))?;
     Some(format!(
-        "Nothing to do: run {} has done it. {}",
+        "Nothing to do: run {} has already done this. {}",
         done.full_name(),
         done.status.message.as_deref().unwrap_or_default()
     ))
@@ -287,7 +287,8 @@ fn left_behind(run: &UpgradeRun, settings: &Settings) -> String {
     let rolling_back = run.status.phase == RunPhase::RollingBack;
     if done("verify") && !rolling_back {
         format!(
-            "The metadata is that of {}, verified: nothing older must start on it. Start stopped components with Helm, or roll back with {back}",
+            "The metadata is that of {}, verified: an older version must not start on it. Start \
+             stopped components with Helm, or roll back with {back}",
             run.spec.to
         )
     } else if run.status.originals.is_empty() {

@@ -13,7 +13,7 @@ pub use crate::engine::release::image_fits as image;
 pub enum Operation {
     /// Migrate, or resume migrating.
     Migrate,
-    /// Put metadata, images and replicas back as the run recorded them.
+    /// Restore metadata, images and replicas as the run recorded them.
     Rollback,
     /// End the run where it stands.
     Abort,
@@ -91,7 +91,8 @@ pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String
         Transition::Migrate => {}
         Transition::Compatible => {
             return Err(format!(
-                "{source} and {target} have the same metadata: there is nothing to migrate, upgrade Milvus directly"
+                "{source} and {target} have the same metadata format: a migration is not needed, \
+                 upgrade Milvus directly"
             ));
         }
     }
@@ -114,7 +115,7 @@ mod tests {
     #[case("2.2.3", "2.2.16", Err("2.2.3 already has the metadata of 2.2"))]
     #[case("2.1.4", "2.3.0", Err("migrated to 2.2 only, not to 2.3.0"))]
     #[case("2.0.2", "2.2.16", Err("upgrade Milvus to 2.1.4 first"))]
-    #[case("2.1.0", "2.1.4", Err("nothing to migrate"))]
+    #[case("2.1.0", "2.1.4", Err("a migration is not needed"))]
     #[case("2.2.16", "2.1.4", Err("lower than the source"))]
     #[case("latest", "2.2.16", Err("is not a version"))]
     fn versions_are_judged(

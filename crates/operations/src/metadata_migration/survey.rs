@@ -1,4 +1,4 @@
-//! What runs: the release, its etcd, the image to come. Read only.
+//! The running state: the release, its etcd, the image to come. Read only.
 
 use crate::{
     engine::{Link, etcd, release},
@@ -90,8 +90,8 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
             Ok(given.clone())
         }
         Some(given) => Err(format!(
-            "-r says {given}, and {} is configured with etcd.rootPath {configured}; leave -r out, \
-             or correct it",
+            "-r is {given}, but {} is configured with etcd.rootPath {configured}; remove -r, or \
+             correct it",
             release.name
         )),
     }

@@ -16,7 +16,7 @@ pub enum InputError {
         reason: String,
     },
     /// A directory without anything to read.
-    #[error("{path} holds no .yaml, .yml or .json file")]
+    #[error("{path} does not contain a .yaml, .yml or .json file")]
     EmptyDirectory {
         /// Path as the user named it.
         path: String,
@@ -70,7 +70,10 @@ pub enum InputError {
         object: String,
     },
     /// Documents of another kind, and nothing else.
-    #[error("{path} holds no Kubernetes object that runs Milvus: {}", list(found))]
+    #[error(
+        "{path} does not contain a Kubernetes object that runs Milvus: {}",
+        list(found)
+    )]
     Foreign {
         /// Input.
         path: String,
@@ -119,7 +122,7 @@ pub enum InputError {
         reason: String,
     },
     /// Nothing that is a Kubernetes object.
-    #[error("{path} holds no Kubernetes object")]
+    #[error("{path} does not contain a Kubernetes object")]
     NoObjects {
         /// Input.
         path: String,

@@ -1,5 +1,5 @@
-//! What manifests of a running release (`kubectl get -o yaml`) tell beside themselves: rollouts,
-//! autoscalers, deployers.
+//! What manifests of a running release (`kubectl get -o yaml`) tell in addition to themselves:
+//! rollouts, autoscalers, deployers.
 
 use std::collections::BTreeMap;
 

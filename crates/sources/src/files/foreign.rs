@@ -1,5 +1,5 @@
-//! Documents that are read but are not what runs: what they are, and which command makes manifests
-//! of them.
+//! Documents that are read but are not the running state: what they are, and which command makes
+//! manifests of them.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ pub struct Foreign {
     pub what: String,
     /// What to do instead, with the command where there is one.
     pub instead: String,
-    /// Whether the document adds facts where workloads stand beside it (Argo CD, Flux).
+    /// Whether the document adds facts where workloads stand next to it (Argo CD, Flux).
     pub is_used: bool,
 }
 
@@ -104,7 +104,7 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
         )
     } else if begins(&["no resources found"]) {
         Foreign::new(
-            "it is kubectl's message that nothing was found",
+            "it is kubectl's message 'No resources found'",
             "Name the namespace (-n) and write only stdout to the file",
         )
     } else if begins(&[
@@ -125,15 +125,15 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     } else if is_hcl(start) {
         Foreign::new(
             "it is a Terraform configuration",
-            "Plan it and give the plan as JSON: terraform plan -out=tf.plan && terraform show \
+            "Plan it and use the plan as JSON: terraform plan -out=tf.plan && terraform show \
              -json tf.plan",
         )
     } else if head.contains("name:")
         && super::helm_output::read(text).is_some_and(|output| output.manifest.is_none())
     {
         Foreign::new(
-            "it is the output of helm status, which holds no manifest",
-            "Give the output of: helm get all NAME -n NAMESPACE, or of: helm get manifest NAME -n \
+            "it is the output of helm status, which does not contain a manifest",
+            "Use the output of: helm get all NAME -n NAMESPACE, or of: helm get manifest NAME -n \
              NAMESPACE",
         )
     } else if start
@@ -142,8 +142,8 @@ pub(super) fn of_text(text: &str, path: &str) -> Option<Foreign> {
         .is_some_and(|line| line.split_whitespace().next() == Some("NAME") && !line.contains(':'))
     {
         Foreign::new(
-            format!("{} is a table for people", shown(path)),
-            "Ask for the objects themselves: add -o yaml to the command",
+            format!("{} is a table for human readers", shown(path)),
+            "Request the objects: add -o yaml to the command",
         )
     } else {
         return None;
@@ -195,7 +195,7 @@ fn named(node: &Tree<'_>) -> Named {
     }
 }
 
-/// The command that lists what runs.
+/// The command that lists the running workloads.
 fn listing(namespace: &str, more: &str) -> String {
     format!(
         "kubectl get {more}deployments,statefulsets,configmaps,services,persistentvolumeclaims -n \
@@ -215,8 +215,8 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
             let judge = match version {
                 Some(build) => {
                     format!(
-                        "To judge this version against what runs: milvus-guard check -i {name} -n \
-                         {namespace} -t {build}. "
+                        "To check this version against the running release: milvus-guard check -i \
+                         {name} -n {namespace} -t {build}. "
                     )
                 }
                 None => String::new(),
@@ -224,7 +224,7 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
             Foreign::new(
                 what("a custom resource of milvus-operator"),
                 format!(
-                    "{judge}To judge what the operator made of it, give the workloads: {}",
+                    "{judge}To check the workloads that the operator created, use: {}",
                     listing(&namespace, "")
                 ),
             )
@@ -232,14 +232,14 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
         ("milvus.io", _) => Foreign::new(
             what("an object of milvus-operator"),
             format!(
-                "Give the workloads that the operator made: {}",
+                "Use the workloads that the operator created: {}",
                 listing(&namespace, "")
             ),
         ),
         (group, _) if group == "kubedb.com" || group.ends_with(".kubedb.com") => Foreign::new(
             what("a custom resource of KubeDB"),
             format!(
-                "Give the workloads that KubeDB made of it: {}",
+                "Use the workloads that KubeDB created: {}",
                 listing(&namespace, "petsets.apps.k8s.appscode.com,")
             ),
         ),
@@ -250,7 +250,7 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
             Foreign::new(
                 what("a custom resource of KubeBlocks"),
                 format!(
-                    "Give the workloads that KubeBlocks made of it: {}",
+                    "Use the workloads that KubeBlocks created: {}",
                     listing(&namespace, "instancesets.workloads.kubeblocks.io,")
                 ),
             )
@@ -277,17 +277,17 @@ fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Forei
         ("helm.cattle.io", "HelmChart") => Foreign::new(
             what("a HelmChart of the k3s Helm controller"),
             format!(
-                "Give what it installed: helm get manifest {name} -n {}",
+                "Use the installed manifest: helm get manifest {name} -n {}",
                 node.text_at(&["spec", "targetNamespace"])
                     .map_or(namespace, shown)
             ),
         ),
         ("guard.milvus.io", _) => Foreign::new(
             what("an object of milvus-guard"),
-            "Policies and exceptions are given with --policy",
+            "Use --policy for policies and exceptions",
         ),
         ("", "Status") => Foreign::new(
-            "it is an error answer of the API server",
+            "it is an error response of the API server",
             "Run the command again and read its message",
         ),
         _ => return None,
@@ -457,7 +457,7 @@ fn of_file(node: &Tree<'_>, path: &str) -> Option<Foreign> {
     if mappings(&CONFIG_KEYS) > 0 {
         return Some(Foreign::new(
             "it is Milvus' own configuration (milvus.yaml)",
-            "Give the manifests that mount it, with the file in its ConfigMap: kubectl create \
+            "Use the manifests that mount it, with the file in its ConfigMap: kubectl create \
              configmap NAME --from-file=milvus.yaml --dry-run=client -o yaml",
         ));
     }
@@ -506,8 +506,8 @@ fn compose(services: &Tree<'_>) -> Foreign {
     });
     let from = version.map_or_else(|| "VERSION".into(), |build| build.to_string());
     Foreign::new(
-        "it is a Docker Compose file; milvus-guard judges Milvus on Kubernetes",
-        format!("For the path of versions alone: milvus-guard plan --from {from} --to WANTED"),
+        "it is a Docker Compose file; milvus-guard checks Milvus on Kubernetes",
+        format!("For the upgrade path alone: milvus-guard plan --from {from} --to WANTED"),
     )
 }
 

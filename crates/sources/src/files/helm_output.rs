@@ -3,7 +3,7 @@
 //!
 //! The shape is that of Helm's status printer (`pkg/cmd/status.go` of Helm 4, `cmd/helm/status.go`
 //! of Helm 3): a head (`NAME:`, `NAMESPACE:`, `STATUS:`, `REVISION:` ...), then sections that begin
-//! with a title on a line of their own. Not every section is always there: values only with
+//! with a title on a separate line. Not every section is always there: values only with
 //! `--debug`, hooks and manifest not in `helm status`.
 
 /// Titles of the sections in their order.

@@ -21,7 +21,7 @@ use milvus_guard_core::{milvus::Snapshot, report::InputEntry};
 /// Which side of a change an input describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// What runs.
+    /// The running state.
     Before,
     /// What is wanted.
     After,
@@ -43,7 +43,7 @@ impl Role {
 pub struct Loaded {
     /// What it holds.
     pub content: Content,
-    /// The same, grouped; of what is after a change once it is settled among what runs.
+    /// The same, grouped; of what is after a change once it is merged into the running state.
     pub snapshot: Snapshot,
     /// What the report says of it.
     pub entry: InputEntry,

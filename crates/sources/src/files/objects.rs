@@ -106,7 +106,7 @@ pub enum Form {
     /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its
     /// templates.
     Rendered,
-    /// A whole release for sure: from Helm, from a Terraform plan, or what runs.
+    /// A whole release for sure: from Helm, from a Terraform plan, or the running state.
     Whole,
 }
 
@@ -256,7 +256,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Takes in one document, whatever form it has.
+    /// Reads one document in any form.
     pub fn add_node(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
         let Tree {
             line,
@@ -326,7 +326,7 @@ impl Collector {
         let items = take(node, "items").map(into_items).unwrap_or_default();
         if items.is_empty() {
             self.content.foreign.push(Foreign {
-                what: "it is an empty list: kubectl found nothing".into(),
+                what: "it is an empty list: kubectl did not find objects".into(),
                 instead: "Name the namespace (-n) in which Milvus runs".into(),
                 is_used: false,
             });
@@ -355,7 +355,9 @@ impl Collector {
                 }
                 self.add_node(object, origin, depth - 1);
             }
-            _ => self.remark(format!("{origin}: the admission review holds no object")),
+            _ => self.remark(format!(
+                "{origin}: the admission review does not contain an object"
+            )),
         }
     }
 
@@ -600,7 +602,7 @@ impl Content {
     }
 }
 
-/// Whether Helm's comments stand in a text.
+/// Whether Helm's comments are in a text.
 fn is_rendered(text: &str) -> bool {
     text.starts_with("# Source: ") || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
 }

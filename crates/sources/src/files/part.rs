@@ -1,5 +1,5 @@
 //! Whether the input after a change is a whole release or a part of one, and what a part makes of
-//! what runs.
+//! the running state.
 //!
 //! `helm upgrade` and a build of kustomize bring a whole release: what they lack is removed.
 //! `kubectl apply -f FILE`, `helm template --show-only` and a patch bring a part: what they lack
@@ -87,7 +87,7 @@ impl Extent {
     }
 }
 
-/// Groups the input after a change as it would stand in place of what is before it, and says in its
+/// Groups the input after a change as it would be in place of what is before it, and says in its
 /// entry how it was understood.
 ///
 /// # Errors
@@ -143,7 +143,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
         after.snapshot = snapshot;
         return Ok(());
     }
-    // Of a release that is whole, what the input lacks is gone.
+    // Of a release that is whole, what the input lacks no longer exists.
     let gone: BTreeSet<&ObjectRef> = extents
         .iter()
         .filter(|(.., extent)| !extent.is_part)
@@ -157,12 +157,12 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
     let laid = after.content.objects.len();
     let (snapshot, stays) = sides.merged(&gone);
     let mut note = format!(
-        "after is a part: {} laid over what is before; {stays} stay as they are",
+        "after is a part: {} merged into the state before; {stays} stay unchanged",
         counted(laid)
     );
     if let Some(because) = because.filter(|_| choice == Choice::Seen) {
         note.push_str(&format!(
-            " (assumed, because {because}; if what it lacks is to be removed: --whole)"
+            " (assumed, because {because}; if missing objects are to be removed, use --whole)"
         ));
     }
     after.entry.notes.push(note);
@@ -222,8 +222,8 @@ impl Sides<'_> {
         self.known.holds(object)
     }
 
-    /// What runs of a release: that with the same workloads, else that of the same name, else the
-    /// only one that is left.
+    /// The running state of a release: that with the same workloads, else that of the same name,
+    /// else the only one that is left.
     fn running(&self, release: &Release, alone: &Snapshot) -> Option<&Release> {
         let all = &self.before.snapshot.releases;
         let shares = |running: &&Release| {
@@ -281,8 +281,8 @@ impl Sides<'_> {
         workloads(running).filter(|workload| !self.holds(&workload.meta.object))
     }
 
-    /// Whether an input without a Milvus workload is a part: it changes something of what runs, and
-    /// it is not the rest of a release from which Milvus was dropped.
+    /// Whether an input without a Milvus workload is a part: it changes something of the running
+    /// state, and it is not the rest of a release from which Milvus was dropped.
     fn is_part_without_milvus(&self, choice: Choice) -> bool {
         let all = &self.before.snapshot.releases;
         if all.is_empty()
@@ -337,7 +337,7 @@ impl Sides<'_> {
                 .metas()
                 .any(|meta| is_other(meta) && is_of(meta, running));
             return if had_other {
-                Extent::assumed(true, "it holds workloads and nothing else")
+                Extent::assumed(true, "it contains only workloads")
             } else {
                 self.of_files(running, release, common)
             };
@@ -346,7 +346,10 @@ impl Sides<'_> {
             reads(release, &meta.object) && is_of(meta, running) && !self.holds(&meta.object)
         });
         if let Some(meta) = lacks {
-            return Extent::assumed(true, format!("it lacks {}, which it mounts", meta.object));
+            return Extent::assumed(
+                true,
+                format!("it mounts {}, but does not contain it", meta.object),
+            );
         }
         let had_service = self
             .before
@@ -354,7 +357,7 @@ impl Sides<'_> {
             .metas()
             .any(|meta| is_service(meta) && is_of(meta, running));
         if had_service && !self.after.metas().any(is_service) {
-            return Extent::assumed(true, "it holds no Service of the release");
+            return Extent::assumed(true, "it does not contain a Service of the release");
         }
         Extent::WHOLE
     }
@@ -365,10 +368,13 @@ impl Sides<'_> {
             return if common * 2 > total {
                 Extent::assumed(
                     false,
-                    format!("it holds {common} of the {total} components"),
+                    format!("it contains {common} of the {total} components"),
                 )
             } else {
-                Extent::assumed(true, format!("it holds {common} of the {total} components"))
+                Extent::assumed(
+                    true,
+                    format!("it contains {common} of the {total} components"),
+                )
             };
         }
         let missing: Vec<&Dependency> = running
@@ -379,11 +385,11 @@ impl Sides<'_> {
         if missing.is_empty() {
             return Extent::assumed(
                 false,
-                "it holds a complete Milvus with all its dependencies",
+                "it contains a complete Milvus with all its dependencies",
             );
         }
         if !release.dependencies.is_empty() {
-            return Extent::assumed(false, "it brings dependencies of Milvus too");
+            return Extent::assumed(false, "it also contains dependencies of Milvus");
         }
         if missing
             .iter()
@@ -394,7 +400,7 @@ impl Sides<'_> {
                 "its configuration points to other hosts than the missing workloads",
             );
         }
-        Extent::assumed(true, "it holds Milvus and none of what Milvus stands on")
+        Extent::assumed(true, "it contains Milvus without its dependencies")
     }
 
     /// Whether a release's configuration still points to a dependency; `None` if it does not say.
@@ -416,7 +422,7 @@ impl Sides<'_> {
 
     /// Whether an address is that of a workload, as far as names tell: its own, with a pod's number
     /// or a Service's suffix; without a namespace also the end of its name, or the name of a
-    /// Service beside it.
+    /// Service next to it.
     fn is_host_of(&self, address: &str, workload: &ObjectRef) -> bool {
         let address = address.rsplit_once("://").map_or(address, |(_, rest)| rest);
         let mut labels = address
@@ -495,8 +501,8 @@ impl Sides<'_> {
         ))
     }
 
-    /// What runs with the input's objects in it, without what is gone: only the releases that the
-    /// input changes. Also how many objects stay as they are.
+    /// The running state with the input's objects merged in, without what no longer exists: only
+    /// the releases that the input changes. Also how many objects stay as they are.
     fn merged(&self, gone: &BTreeSet<&ObjectRef>) -> (Snapshot, usize) {
         let kept: Vec<&Object> = self
             .before
@@ -755,7 +761,8 @@ mod tests {
         }
     }
 
-    /// What a change makes of what runs: whether it is a part, the remark, and the state after it.
+    /// What a change makes of the running state: whether it is a part, the remark, and the state
+    /// after it.
     fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot) {
         let before = loaded(Role::Before, before);
         let mut after = loaded(Role::After, after);
@@ -939,7 +946,7 @@ mod tests {
         );
         assert_eq!(
             note,
-            "after is a part: 3 objects laid over what is before; 2 stay as they are"
+            "after is a part: 3 objects merged into the state before; 2 stay unchanged"
         );
     }
 
@@ -952,8 +959,8 @@ mod tests {
         );
         assert!(
             note.starts_with(
-                "after is a part: 1 object laid over what is before; 4 stay as they are (assumed, \
-                 because "
+                "after is a part: 1 object merged into the state before; 4 stay unchanged \
+                 (assumed, because "
             ),
             "{note}"
         );
@@ -1036,7 +1043,7 @@ mod tests {
         settle(&before, &mut after, Choice::Seen).unwrap();
         assert_eq!(
             after.entry.notes,
-            ["after is a part: 1 object laid over what is before; 1 stay as they are"]
+            ["after is a part: 1 object merged into the state before; 1 stay unchanged"]
         );
         let release = &after.snapshot.releases[0];
         assert_eq!(release.lowest().unwrap().to_string(), "2.6.22");
@@ -1104,7 +1111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_of_what_runs_changes_nothing(chosen in proptest::collection::vec(any::<bool>(), 13), rendered in any::<bool>()) {
+        fn a_part_of_the_running_state_changes_nothing(chosen in proptest::collection::vec(any::<bool>(), 13), rendered in any::<bool>()) {
             let helm = rendered.then_some("r");
             let before = [cluster("v2.5.10", "", helm), config(helm, "r-etcd"), other("Service", "r-milvus", helm, ""), etcd("r-etcd", helm), minio(helm)].concat();
             let documents: Vec<&str> = before.split_inclusive("---\n").collect();

@@ -38,7 +38,7 @@ pub struct Reading<'a> {
 }
 
 /// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once;
-/// what is after it is grouped by [`settle`](super::part::settle), among what runs.
+/// what is after it is grouped by [`settle`](super::part::settle), together with the running state.
 ///
 /// # Errors
 /// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error
@@ -132,7 +132,7 @@ fn loaded(
     })
 }
 
-/// Reads the same as what runs in one namespace.
+/// Reads the same as the running state in one namespace.
 ///
 /// # Errors
 /// As [`load`].

@@ -145,7 +145,8 @@ impl Cluster {
         })
     }
 
-    /// The namespace of the context that `access` selects; `default` if it names none.
+    /// The namespace of the context that `access` selects; `default` if the context does not name
+    /// one.
     ///
     /// # Errors
     /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
@@ -162,7 +163,7 @@ impl Cluster {
         client(for_watches(config(access).await?))
     }
 
-    /// The namespace of the context, `default` where it names none.
+    /// The namespace of the context, `default` if it does not name one.
     #[must_use]
     pub fn default_namespace(&self) -> &str {
         &self.namespace
@@ -183,7 +184,7 @@ impl Cluster {
     /// Version of the API server.
     ///
     /// # Errors
-    /// Where it does not answer or names none.
+    /// If it does not answer or does not name a version.
     pub async fn version(&self) -> Result<Version, ClusterError> {
         let what = "the API server's version";
         let info: Value = self
@@ -198,7 +199,7 @@ impl Cluster {
             .and_then(server_version)
             .ok_or_else(|| ClusterError::Api {
                 what: what.into(),
-                reason: "it names no version".into(),
+                reason: "it does not name a version".into(),
             })
     }
 

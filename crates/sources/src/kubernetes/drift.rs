@@ -1,4 +1,5 @@
-//! What runs against what Helm stored last: images and effective configuration. Pure.
+//! The running state compared with the last Helm revision: images and effective configuration.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -27,7 +27,7 @@ pub enum ClusterError {
     },
     /// The helper program that fetches a login failed. Its output may hold a token and is not
     /// shown.
-    #[error("the login helper of this kubeconfig failed; does `kubectl version` work?")]
+    #[error("the credential plugin of this kubeconfig failed; does `kubectl version` work?")]
     Login,
     /// The API server did not answer.
     #[error("the cluster at {server} did not answer: {reason}")]
@@ -41,7 +41,7 @@ pub enum ClusterError {
     #[error("the cluster does not accept this login (401); it may have expired")]
     Unauthorized,
     /// A right is missing.
-    #[error("not allowed to {verb} {what}; ask for that right or use another context")]
+    #[error("not allowed to {verb} {what}; request that permission or use another context")]
     Forbidden {
         /// The verb of the right.
         verb: &'static str,
@@ -60,7 +60,7 @@ pub enum ClusterError {
     #[error("{0} does not exist")]
     NotFound(String),
     /// Helm's storage does not have the release.
-    #[error("Helm knows no {wanted} of release {release} in namespace {namespace}; {hint}")]
+    #[error("Helm has no {wanted} of release {release} in namespace {namespace}; {hint}")]
     NoRelease {
         /// The release.
         release: String,
@@ -127,7 +127,7 @@ impl ClusterError {
             // serde_json's words can quote the answer.
             kube::Error::SerdeError(_) => Self::Api {
                 what: what.to_owned(),
-                reason: "the answer is not what a Kubernetes API gives".into(),
+                reason: "the response is not a Kubernetes API response".into(),
             },
             other => Self::Api {
                 what: what.to_owned(),
@@ -165,8 +165,8 @@ mod tests {
     )]
     #[case(
         403,
-        "not allowed to list deployments in namespace milvus; ask for that right or use another \
-         context"
+        "not allowed to list deployments in namespace milvus; request that permission or use \
+         another context"
     )]
     #[case(404, "deployments in namespace milvus does not exist")]
     #[case(500, "cannot read deployments in namespace milvus: boom (500)")]

@@ -94,10 +94,7 @@ fn missing(workload: &Workload, status: &Status, wanted: i64) -> Option<String> 
     } else if available < wanted {
         Some(format!("{available} of {wanted} pods available"))
     } else if status.replicas > wanted {
-        Some(format!(
-            "{} pods where {wanted} are wanted",
-            status.replicas
-        ))
+        Some(format!("{} pods instead of {wanted}", status.replicas))
     } else {
         None
     }
@@ -299,7 +296,7 @@ mod tests {
     #[case(3, status(2, 4, 3, 3), Some("1 pod of the old template left"), true)]
     #[case(3, status(2, 3, 3, 1), Some("1 of 3 pods available"), true)]
     #[case(1, status(2, 1, 1, 0), Some("0 of 1 pods available"), false)]
-    #[case(1, status(2, 2, 2, 2), Some("2 pods where 1 are wanted"), true)]
+    #[case(1, status(2, 2, 2, 2), Some("2 pods instead of 1"), true)]
     #[case(0, status(2, 0, 0, 0), None, false)]
     #[case(
         1,

@@ -77,7 +77,7 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Runs of the guard: which are under way, and what migrations they have proved.
+    /// Runs of the guard: which are in progress, and what migrations they have proved.
     ///
     /// # Errors
     /// Where the API may not be read; an API that is not installed is not an error.
@@ -86,7 +86,7 @@ impl Cluster {
         Ok(run_facts(&found))
     }
 
-    /// What the release gate let through lately.
+    /// What the release gate allowed lately.
     ///
     /// # Errors
     /// Where the API may not be read; an API that is not installed is not an error.
@@ -122,7 +122,7 @@ pub fn decision(object: &Value) -> Option<DecisionSpec> {
     serde_json::from_value(object.get("spec")?.clone()).ok()
 }
 
-/// What `UpgradeRun` objects say: which are under way, and what migrations they have proved.
+/// What `UpgradeRun` objects say: which are in progress, and what migrations they have proved.
 #[must_use]
 pub fn run_facts<'a>(found: impl IntoIterator<Item = &'a Value>) -> Facts {
     let (mut runs, mut migrations) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What runs in a namespace: objects to a snapshot, and the facts that come with them.
+//! The workloads in a namespace: objects to a snapshot, and the facts that come with them.
 
 use std::{
     collections::BTreeMap,
@@ -107,7 +107,7 @@ pub struct NotRead {
 /// What a cluster told.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// What runs.
+    /// The running state.
     pub snapshot: Snapshot,
     /// The objects that it was made of.
     pub objects: Vec<Object>,
@@ -217,7 +217,7 @@ impl Intake {
 }
 
 impl Cluster {
-    /// Reads what runs in a namespace and what can be known about it. With `helm`, Helm's storage
+    /// Reads the workloads in a namespace and the facts about them. With `helm`, Helm's storage
     /// is read too, for the releases that Helm manages: that takes the right to read Secrets.
     ///
     /// # Errors
@@ -345,7 +345,7 @@ impl Cluster {
             .chain(AROUND)
             .chain([AUTOSCALERS[0]])
             .map(async |resource| {
-                // Helm's own records are not part of what runs, and large.
+                // Helm's own records are not part of the running state, and large.
                 let labels = (resource.kind == "ConfigMap").then_some("owner!=helm");
                 self.each(resource, Some(namespace), labels, |object| {
                     if let Some((object, proven)) = seen(&object).filter(|(object, _)| keep(object))

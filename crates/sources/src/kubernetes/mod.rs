@@ -1,4 +1,4 @@
-//! A live Kubernetes cluster: what runs, what Helm stored, and what else can be known about it.
+//! A live Kubernetes cluster: its workloads, Helm's records, and other facts.
 //!
 //! | module | holds |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`guard`] | the guard's own policies, exceptions and runs |
 //! | [`evidence`] | pure: rollouts, autoscalers, deployers from what was read |
 //! | [`view`] | pure: a namespace as the webhook sees it |
-//! | [`drift`] | pure: what runs against what Helm stored |
+//! | [`drift`] | pure: the running state compared with Helm's records |
 //! | [`lease`] | one holder at a time |
 //! | [`replicas`] | which runs each replica of the guard knows |
 //! | [`rollout`] | waits until Deployments are what was asked for |

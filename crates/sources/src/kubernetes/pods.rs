@@ -163,7 +163,10 @@ pub fn trouble(pod: &Pod) -> Option<String> {
             .iter()
             .flatten()
             .find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
-        let message = unscheduled.message.as_deref().unwrap_or("it finds no node");
+        let message = unscheduled
+            .message
+            .as_deref()
+            .unwrap_or("it cannot be scheduled");
         Some(format!("{}: {}", pod.name_any(), error_text::line(message)))
     })
 }

@@ -1,7 +1,7 @@
 //! What each replica of the guard says of itself: that it lives, and which runs it knows.
 //!
 //! A run must not touch anything while a replica may still let others through. So each replica
-//! keeps a Lease in the guard's namespace, writes into it the runs that it knows to be under way,
+//! keeps a Lease in the guard's namespace, writes into it the runs that it knows to be in progress,
 //! and a run waits until all of them name it. A replica that does not renew its Lease has lost the
 //! API server. It then reads runs live before it lets anything through, and that fails, so
 //! after [`HOLDS`] no one waits for it.
@@ -25,10 +25,11 @@ pub const RENEW: Duration = Duration::from_secs(15);
 pub const LABEL: &str = "guard.milvus.io/replica";
 /// Annotation of a Lease: `namespace/name` of each run that its replica knows, separated by spaces.
 pub const KNOWN_RUNS: &str = "guard.milvus.io/known-runs";
-/// How many runs a Lease names. An annotation holds 256 KiB, and no one has as many runs under way.
+/// How many runs a Lease names. An annotation holds 256 KiB, and no one has as many runs in
+/// progress.
 const MAX_RUNS: usize = 500;
 
-/// Name of the Lease of a replica. Whatever a DNS name cannot hold becomes a hyphen.
+/// Name of the Lease of a replica. Characters that a DNS name cannot have become a hyphen.
 #[must_use]
 pub fn lease_name(replica: &str) -> String {
     let safe = |letter: char| {
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(
             lookout.lagging(&both, "guard/run", at(44)),
             ["b"],
-            "nothing says that it is gone"
+            "it may still run"
         );
         // It renews: it lives, and still does not know the run.
         let renewed = [lease_of("a", "3", &[]), lease_of("b", "4", &[])];
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(
             lookout.lagging(&renewed, "guard/run", at(90)),
             [""; 0],
-            "both are gone"
+            "both have ended"
         );
         let known = [lease_of("a", "5", &["guard/run"])];
         assert_eq!(lookout.lagging(&known, "guard/run", at(91)), [""; 0]);

@@ -384,7 +384,7 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         || pods.len() != usize::try_from(replicas).unwrap_or(0)
     {
         Some(format!(
-            "{} pods where {replicas} are wanted",
+            "{} pods instead of {replicas}",
             pods.len()
                 .max(usize::try_from(status.replicas.unwrap_or(0)).unwrap_or(0))
         ))
@@ -432,7 +432,8 @@ mod tests {
 
     #[rstest]
     #[case::whole(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({}))], None)]
-    #[case::unseen(status(1, 1, 1, 1), vec![pod("milvus:2", &json!({}))], Some("its controller has not seen the last change yet"))]
+    #[case::unseen(status(1, 1, 1, 1), vec![pod("milvus:2", &json!({}))], Some("its controller has \
+        not seen the last change yet"))]
     #[case::old(status(2, 1, 1, 1), vec![pod("milvus:2", &json!({})), pod("milvus:1", &json!({}))], Some("1 old pod is left"))]
     #[case::ending(
         status(2, 1, 1, 1),

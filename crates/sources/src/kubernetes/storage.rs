@@ -120,7 +120,7 @@ fn missing(
     known: &[Revision],
 ) -> ClusterError {
     let hint = if known.is_empty() {
-        "it knows no revision at all (its sql storage driver cannot be read)".to_owned()
+        "it has no revision (its SQL storage driver cannot be read)".to_owned()
     } else {
         let mut known: Vec<&Revision> = known.iter().collect();
         known.sort_by_key(|revision| revision.number);
@@ -174,7 +174,7 @@ mod tests {
         ]);
         assert_eq!(
             missing("milvus", "r", None, &known).to_string(),
-            "Helm knows no deployed revision of release r in namespace milvus; it has 1 \
+            "Helm has no deployed revision of release r in namespace milvus; it has 1 \
              (superseded), 2 (failed)"
         );
         assert!(

@@ -1,4 +1,4 @@
-//! A namespace as the webhook sees it: what runs there, and the facts that come with it. Pure.
+//! A namespace as the webhook sees it: the workloads there, and the facts that come with it. Pure.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -9,7 +9,7 @@ use milvus_guard_core::error_text;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// What was given cannot be used: an address, a PEM file.
-    #[error("Milvus cannot be asked: {0}")]
+    #[error("Milvus cannot be queried: {0}")]
     Settings(String),
     /// No connection, or no answer in time.
     #[error("Milvus at {address} did not answer: {reason}")]
@@ -20,7 +20,8 @@ pub enum ApiError {
         reason: String,
     },
     /// User and password, or the token, are missing or refused.
-    #[error("Milvus at {address} {}", if *.given { "refused the user or the password (or the token)" } else { "asks for a user and a password (or a token)" })]
+    #[error("Milvus at {address} {}", if *.given { "refused the user or password (or the token)" } else { "requires \
+        a user and a password (or a token)" })]
     Unauthenticated {
         /// The proxy's address.
         address: String,
@@ -36,7 +37,7 @@ pub enum ApiError {
         reason: String,
     },
     /// This Milvus does not have the method: it is too old.
-    #[error("this Milvus is too old to be asked: it has no {method}")]
+    #[error("this Milvus version is too old: it does not have {method}")]
     Unimplemented {
         /// The method of `MilvusService`.
         method: &'static str,

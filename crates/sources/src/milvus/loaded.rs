@@ -93,8 +93,8 @@ impl Loaded {
             .collect()
     }
 
-    /// The same as if only these nodes existed. A coordinator lists nodes that are gone for a
-    /// second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
+    /// The same as if only these nodes existed. A coordinator lists nodes that no longer exist for
+    /// a second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
     #[must_use]
     pub fn on_nodes(mut self, live: &BTreeSet<i64>) -> Self {
         for collection in &mut self.collections {
@@ -292,7 +292,7 @@ impl CollectionLoad {
         let replicas = match &self.replicas {
             Ok(replicas) if replicas.is_empty() => return Some("no replica".into()),
             Ok(replicas) => replicas,
-            Err(reason) => return Some(format!("its shard leaders are not known ({reason})")),
+            Err(reason) => return Some(format!("its shard leaders are unknown ({reason})")),
         };
         let wanted = self.shards.len() * replicas.len();
         let led: usize = replicas
@@ -375,7 +375,7 @@ mod tests {
         collection.replicas.as_mut().unwrap()
     }
 
-    /// Judged by itself and against the whole collection.
+    /// Checked alone and against the whole collection.
     fn both(change: impl Fn(&mut CollectionLoad)) -> (Vec<String>, Vec<String>) {
         let baseline = loaded(books()).baseline();
         let mut collection = books();
@@ -429,7 +429,7 @@ mod tests {
             ),
             (
                 |c| c.replicas = Err("no leader".into()),
-                "books: its shard leaders are not known (no leader)",
+                "books: its shard leaders are unknown (no leader)",
             ),
             (
                 |c| {
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_are_gone_do_not_serve() {
+    fn ended_nodes_do_not_serve() {
         let whole = loaded(books());
         assert_eq!(whole.nodes(), [1, 2, 3].into());
         assert!(whole.clone().on_nodes(&[1, 2, 3].into()).is_complete());
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn compacted_since_then_is_served_by_its_sources_or_by_itself() {
+    fn a_segment_compacted_since_then_is_served_by_its_sources_or_directly() {
         let compact = |c: &mut CollectionLoad| {
             c.expected.retain(|id, _| *id > 2);
             c.expected.insert(5, 190);

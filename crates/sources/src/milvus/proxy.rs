@@ -131,12 +131,12 @@ impl Proxy {
         let address = public(&self.address);
         if address.is_empty() {
             return Err(ApiError::Settings(
-                "no address of its proxy was given".into(),
+                "the address of its proxy is missing".into(),
             ));
         }
         if address != self.address {
             return Err(ApiError::Settings(
-                "its address must not hold user and password; give them on their own".into(),
+                "its address must not contain user and password; use the flags for them".into(),
             ));
         }
         let endpoint = self.endpoint(&address)?.connect_timeout(CONNECT_DEADLINE);
@@ -188,7 +188,7 @@ impl Proxy {
         let secure = uri.starts_with("https://");
         if self.tls.is_some() && !secure {
             return Err(ApiError::Settings(format!(
-                "TLS was asked for, but the address {address} says http"
+                "TLS was requested, but the address {address} uses http"
             )));
         }
         let endpoint = Endpoint::from_shared(uri).map_err(unusable)?;
@@ -343,8 +343,11 @@ mod tests {
     #[tokio::test]
     async fn settings_are_checked_first() {
         for (address, words) in [
-            ("", "no address"),
-            ("http://root:hunter2@milvus:19530", "on their own"),
+            ("", "address of its proxy is missing"),
+            (
+                "http://root:hunter2@milvus:19530",
+                "must not contain user and password",
+            ),
             ("http://a b", "cannot be used"),
         ] {
             let error = error(&proxy(address)).await;
@@ -356,7 +359,7 @@ mod tests {
         }
         let mut secure = proxy("http://milvus:19530");
         secure.tls = Some(Tls::default());
-        assert!(error(&secure).await.to_string().contains("says http"));
+        assert!(error(&secure).await.to_string().contains("uses http"));
         secure.address = "milvus:19530".into();
         secure.tls = Some(Tls {
             ca: Some("/does/not/exist".into()),

@@ -1,4 +1,4 @@
-//! The questions: health, version, what is loaded. Each opens a connection of its own.
+//! The questions: health, version, what is loaded. Each opens a separate connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,7 +145,7 @@ async fn databases(
         }
         Err(ApiError::PermissionDenied { method, .. }) => {
             notes.push(format!(
-                "only the default database was looked at: this Milvus user may not call {method}"
+                "only the default database was checked: this Milvus user may not call {method}"
             ));
             vec![String::new()]
         }
@@ -195,7 +195,7 @@ fn bounded(method: &'static str, what: &str, found: usize, limit: usize) -> Resu
     }
     Err(ApiError::Other {
         method,
-        reason: format!("{found} {what} are more than the {limit} that are looked at"),
+        reason: format!("{found} {what} are more than the limit of {limit}"),
     })
 }
 

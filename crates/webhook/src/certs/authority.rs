@@ -67,7 +67,7 @@ impl Authority {
     fn make_for(now: Timestamp, seconds: i64) -> Result<Self, CertError> {
         let key = KeyPair::generate().map_err(making)?;
         let mut params = CertificateParams::default();
-        // Two authorities stand side by side while one replaces the other. Names of their own keep
+        // Two authorities exist side by side while one replaces the other. Different names keep
         // clients from trying the wrong one first.
         params.distinguished_name = name(&format!("milvus-guard CA {}", fingerprint(&key)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

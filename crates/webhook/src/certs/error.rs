@@ -9,7 +9,7 @@ use milvus_guard_sources::kubernetes::ClusterError;
 pub enum CertError {
     /// PEM without a certificate.
     #[error(
-        "there is no certificate in it; expected PEM with the server's certificate first, then \
+        "it does not contain a certificate; expected PEM with the server's certificate first, then \
          its chain"
     )]
     NoCertificate,
@@ -23,7 +23,7 @@ pub enum CertError {
     },
     /// PEM without a key.
     #[error(
-        "there is no private key in it; expected PEM that is not encrypted (PKCS#8, PKCS#1 or \
+        "it does not contain a private key; expected PEM that is not encrypted (PKCS#8, PKCS#1 or \
          SEC1)"
     )]
     NoKey,
@@ -70,12 +70,12 @@ pub enum CertError {
     #[error("cannot make a certificate: {0}")]
     Making(String),
     /// A clock that no certificate can hold.
-    #[error("the clock shows {0}, for which no certificate can be made")]
+    #[error("the clock shows {0}, for which a certificate cannot be made")]
     Clock(Timestamp),
     /// A Secret of another client.
     #[error(
-        "Secret {secret} in namespace {namespace} holds a certificate that the guard did not make \
-         (tls.crt without ca.key); delete it, name another Secret, or serve it with \
+        "Secret {secret} in namespace {namespace} contains a certificate that the guard did not \
+         make (tls.crt without ca.key); delete it, name another Secret, or serve it with \
          --tls-cert-file"
     )]
     ForeignSecret {
@@ -85,10 +85,10 @@ pub enum CertError {
         namespace: String,
     },
     /// An object that others change as fast as it is read.
-    #[error("{0} was changed by others each time it was read; it is tried again")]
+    #[error("{0} was changed by others each time it was read; the guard retries")]
     Contended(String),
     /// An API server that hangs.
-    #[error("{0} could not be looked at within {1} seconds; it is tried again")]
+    #[error("{0} could not be read within {1} seconds; the guard retries")]
     Slow(String, u64),
     /// The cluster says no.
     #[error(transparent)]

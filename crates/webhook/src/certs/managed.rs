@@ -229,7 +229,7 @@ impl Replica {
         }
     }
 
-    /// Looks at the cluster once, does what is due, and says what happened.
+    /// Looks at the cluster once, does the next step, and says what happened.
     pub async fn poll(&mut self, role: Role, now: Timestamp) -> Vec<Reload> {
         let mut events = Vec::new();
         let looked = timeout(LOOK_DEADLINE, self.look(role, now, &mut events)).await;

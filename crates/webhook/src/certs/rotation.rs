@@ -2,7 +2,7 @@
 //! and the time.
 //!
 //! Clients trust what is registered in the webhook configurations. So a new authority is first put
-//! beside the old one ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only
+//! next to the old one ([`Step::AddAuthority`]), registered with it ([`Step::Register`]), and only
 //! then signs the certificate that is served ([`Step::RenewLeaf`]); the old one goes last
 //! ([`Step::DropAuthorities`]). Each step leaves something that works, and what is done next
 //! follows from what there is, so it does not matter where a replica dies.
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_that_is_due_is_replaced_beside_the_old_one() {
+    fn an_expiring_authority_is_replaced_while_the_old_one_is_kept() {
         let now = 244 * DAY;
         let old = State {
             leaf: Some(leaf(now - DAY, Some(0))),

@@ -229,8 +229,8 @@ mod tests {
                 .unwrap();
         }
 
-        /// Does what is due, `most` steps at most, as a replica that knows since when clients trust
-        /// what they do.
+        /// Does the next step, `most` steps at most, as a replica that knows since when clients
+        /// trust what they do.
         fn work(&mut self, since: Timestamp, most: usize) -> Vec<Step> {
             let mut steps = Vec::new();
             while steps.len() < most {

@@ -174,7 +174,7 @@ impl CertStore {
         Self::default()
     }
 
-    /// Serves a certificate from now on, whatever its dates.
+    /// Serves a certificate from now on, regardless of its dates.
     pub fn put(&self, certificate: Certificate) {
         self.0.current.store(Some(Arc::new(certificate)));
     }

@@ -99,7 +99,7 @@ pub(super) fn has_names(der: &CertificateDer<'_>, names: &[String]) -> bool {
 fn parsed<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err("there are bytes after its end".into()),
+        Ok(_) => Err("bytes follow its end".into()),
         Err(error) => Err(error.to_string()),
     }
 }

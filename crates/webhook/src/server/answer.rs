@@ -1,4 +1,4 @@
-//! One review to one answer: in time, with its uid, whatever happens.
+//! One review to one answer: in time, with its uid, in every case.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -42,7 +42,7 @@ const HEAVY: u32 = 2;
 /// [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so
 /// nothing else that is heavy is judged meanwhile.
 const HUGE: usize = 1;
-/// Time for an answer where the request names none: the API server's own default.
+/// Time for an answer if the request does not set one: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that the API server ever grants.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a gate says when it cannot judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FailurePolicy {
-    /// Let it pass, with a warning.
+    /// Allow it, with a warning.
     #[value(name = "Ignore")]
     Ignore,
     /// Deny it.
@@ -202,7 +202,7 @@ impl Answerer {
         }
     }
 
-    /// The version label. It is not worth a refusal, whatever happens.
+    /// The version label. A failure here never denies the change.
     async fn label(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
         let label = || catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
         if size < LARGE {
@@ -333,8 +333,8 @@ impl Answerer {
                 reason,
                 "a decision could not be recorded"
             );
-            let warning = "milvus-guard could not record its decision; single objects of this \
-                           release will be judged again";
+            let warning = "milvus-guard could not record its decision; the objects of this \
+                           release will be checked again one by one";
             ruling.response.warnings.push(warning.into());
         }
         Some((gate, ruling))
@@ -345,7 +345,7 @@ impl Answerer {
     async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
         let end = end.checked_sub(MARGIN).unwrap_or(end);
         let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
-        written.unwrap_or_else(|_| Err("the API server did not answer in time".into()))
+        written.unwrap_or_else(|_| Err("the API server did not respond in time".into()))
     }
 
     fn confirm(
@@ -388,8 +388,8 @@ impl Answerer {
                 tracing::warn!(
                     kind,
                     reason,
-                    "a kind is not watched and could not be read, so nothing is let through by \
-                     memory"
+                    "a kind is not watched and could not be read, so no change is allowed by \
+                     the cached state"
                 );
                 (
                     "failed",
@@ -423,7 +423,7 @@ impl Answerer {
         judged.unwrap_or_else(|_| {
             self.unjudged(
                 task.gate(),
-                "the review could not be judged (a defect of milvus-guard: please report it)",
+                "the review failed (a defect of milvus-guard: please report it)",
             )
         })
     }
@@ -432,10 +432,10 @@ impl Answerer {
     fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
             FailurePolicy::Ignore => {
-                Response::warn(format!("milvus-guard did not judge this change: {reason}"))
+                Response::warn(format!("milvus-guard did not check this change: {reason}"))
             }
             FailurePolicy::Fail => Response::deny(format!(
-                "milvus-guard could not judge this change: {reason}. Try again."
+                "milvus-guard could not check this change: {reason}. Try again."
             )),
         };
         Ruling {
@@ -447,7 +447,7 @@ impl Answerer {
     /// The same where trying again is of no use: what was sent is damaged or too large.
     fn unread(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
-            FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not judged")),
+            FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not checked")),
             FailurePolicy::Fail => Response::deny(reason),
         };
         Ruling {
@@ -548,7 +548,7 @@ impl Answerer {
                         format!("accepted by the deployer: {}", ruling.accepted.join(", "))
                     });
                     let excepted = ruling.excepted.first().map(|(rule, name)| {
-                        format!("{rule} is let through by the UpgradeException {name}")
+                        format!("{rule} is allowed by the UpgradeException {name}")
                     });
                     accepted
                         .or(excepted)
@@ -734,9 +734,9 @@ mod tests {
             let said = ruling
                 .response
                 .denied
-                .unwrap_or_else(|| panic!("let through after {rules} rules"));
+                .unwrap_or_else(|| panic!("allowed after {rules} rules"));
             assert!(
-                said.contains("MG201 component-order: proxy would move"),
+                said.contains("MG201 component-order: proxy would change"),
                 "{said}"
             );
         }

@@ -32,7 +32,7 @@ use super::MANAGER;
 
 /// Key of the Secret.
 const KEY: &str = "tokens";
-/// Key under which an administrator puts a secret of their own into the Secret: for a registration
+/// Key under which an administrator puts a separate secret into the Secret: for a registration
 /// in files of the API server, which the guard cannot change. The guard never replaces it.
 const STATIC: &str = "static";
 /// Bytes of a secret: 256 bits that no one guesses.
@@ -52,7 +52,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
     /// The system has no randomness.
-    #[error("the system gives no random numbers for a secret path")]
+    #[error("the system did not provide random numbers for a secret path")]
     NoRandomness,
     /// Others change the Secret as fast as it is read.
     #[error("Secret {0} was changed by others each time it was read")]
@@ -213,7 +213,7 @@ fn digest(token: &str) -> Digest {
 #[derive(Default)]
 struct Accepted {
     digests: ArcSwap<Vec<Digest>>,
-    /// When a secret that is gone from the Secret was last seen there.
+    /// When a secret that was removed from the Secret was last seen there.
     seen: Mutex<BTreeMap<Digest, Timestamp>>,
 }
 
@@ -313,8 +313,8 @@ impl Known {
         })
     }
 
-    /// Accepts these from now on. One that is gone is still accepted for `keep`: someone deleted
-    /// the Secret, and the API server asks on the old path until the new one is registered.
+    /// Accepts these from now on. One that no longer exists is still accepted for `keep`: someone
+    /// deleted the Secret, and the API server asks on the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for token in tokens.all() {
@@ -435,7 +435,7 @@ impl PathSecret {
                     if complaint.as_ref() != Some(&reason) {
                         tracing::warn!(
                             reason,
-                            "the secret path could not be read; what was known before is accepted"
+                            "the secret path could not be read; the previous paths remain accepted"
                         );
                         complaint = Some(reason);
                     }
@@ -500,8 +500,8 @@ impl PathSecret {
 }
 
 impl Times {
-    /// How long replicas accept a secret that is gone from the Secret: until its successor is
-    /// registered, if someone deleted the Secret.
+    /// How long replicas accept a secret that was removed from the Secret: until its successor
+    /// is registered, if someone deleted the Secret.
     #[must_use]
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2

@@ -107,7 +107,7 @@ impl DataFiles {
             Err(problem) if follower.files.paths.iter().any(|path| path.is_dir()) => {
                 follower.broken = true;
                 follower.metrics.data_failures.inc();
-                tracing::error!(%problem, "own data cannot be used; the embedded data is served");
+                tracing::error!(%problem, "custom data cannot be used; the embedded data is used");
             }
             Err(problem) => return Err(problem),
         }
@@ -214,12 +214,13 @@ impl Follower {
                     self.note();
                     tracing::info!(
                         files = content.as_ref().map_or(0, Vec::len),
-                        "new data about releases is served"
+                        "new data about releases is used"
                     );
                 }
                 Err(problem) => {
                     self.broken = true;
-                    tracing::error!(%problem, "new data about releases cannot be used; the data of before is kept");
+                    tracing::error!(%problem, "new data about releases cannot be used; the \
+                                               previous data is kept");
                 }
             }
             self.seen = content;

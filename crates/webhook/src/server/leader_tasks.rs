@@ -1,5 +1,5 @@
-//! What is done beside reviews. Each replica remembers the releases that it sees. The leader stores
-//! these memories, reports on policies, deletes what has expired, and audits.
+//! What is done in addition to reviews. Each replica remembers the releases that it sees. The
+//! leader stores these memories, reports on policies, deletes what has expired, and audits.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ type Versions = BTreeMap<String, Option<String>>;
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
 impl LeaderTasks {
-    /// Does what is due, until the process ends.
+    /// Does the next step, until the process ends.
     pub async fn run(self) {
         let (mut led, mut has_seen_all) = (false, false);
         let mut versions = Versions::new();
@@ -367,7 +367,10 @@ impl LeaderTasks {
         let now = Timestamp::now();
         #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
         self.metrics.audit_last_run.set(now.as_second() as f64);
-        tracing::info!(findings = counts.values().sum::<i64>(), "audited what runs");
+        tracing::info!(
+            findings = counts.values().sum::<i64>(),
+            "audited the running releases"
+        );
     }
 }
 
@@ -377,7 +380,7 @@ fn status(document: &Document, now: Timestamp) -> PolicyStatus {
         (Some(problem), Some(_)) => (
             ConditionStatus::False,
             "Invalid",
-            format!("{problem}; the version before is still in force"),
+            format!("{problem}; the previous version is still in force"),
         ),
         (Some(problem), None) => (
             ConditionStatus::False,

@@ -100,7 +100,7 @@ impl Lifecycle {
             }
         }
         if self.is_draining() {
-            text.push_str("[-] going down\n");
+            text.push_str("[-] shutting down\n");
         }
         (self.are_ready(&conditions), text)
     }
@@ -161,7 +161,7 @@ pub async fn until_told(life: &Lifecycle, delay: Duration) {
     }
     tracing::info!(
         seconds = delay.as_secs(),
-        "going down: not ready any more, still serving"
+        "shutting down: no longer ready, still serving"
     );
     life.drain();
     tokio::time::sleep(delay).await;

@@ -43,7 +43,7 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// For a connection that has to go to end in order.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What runs below HTTP.
+/// The layer below HTTP.
 #[derive(Clone)]
 pub enum Transport {
     /// Nothing, for metrics.

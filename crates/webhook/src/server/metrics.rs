@@ -162,7 +162,7 @@ impl Metrics {
         );
         registry.register(
             "reviews_shed",
-            "Reviews answered unjudged because too many were waiting",
+            "Reviews answered without a check because too many were waiting",
             metrics.shed.clone(),
         );
         registry.register(
@@ -177,12 +177,12 @@ impl Metrics {
         );
         registry.register(
             "live_reads",
-            "Verdicts repeated with what is read at that moment",
+            "Verdicts repeated with a live reading",
             metrics.live_reads.clone(),
         );
         registry.register(
             "cache_age_seconds",
-            "Time since the API server last gave a sign about a kind",
+            "Time since the API server last sent data about a kind",
             metrics.cache_age.clone(),
         );
         registry.register(
@@ -207,7 +207,7 @@ impl Metrics {
         );
         registry.register(
             "policies_loaded",
-            "Policies and exceptions, good ones and bad ones",
+            "Policies and exceptions, valid and invalid",
             metrics.policies.clone(),
         );
         registry.register(
@@ -225,19 +225,15 @@ impl Metrics {
             "Exceptions in force that expire within 7 days",
             metrics.exceptions_expiring.clone(),
         );
-        registry.register(
-            "leader",
-            "1 on the replica that leads",
-            metrics.leader.clone(),
-        );
+        registry.register("leader", "1 on the leading replica", metrics.leader.clone());
         registry.register(
             "audit_findings",
-            "Findings about what already runs",
+            "Findings about running releases",
             metrics.audit_findings.clone(),
         );
         registry.register(
             "audit_last_run_timestamp_seconds",
-            "When what runs was last judged",
+            "Time of the last audit of the running releases",
             metrics.audit_last_run.clone(),
         );
         registry.register(
@@ -252,7 +248,7 @@ impl Metrics {
         );
         registry.register(
             "memory_incomplete",
-            "Namespaces of which not every release fits into the memory",
+            "Namespaces with releases that do not fit into the memory",
             metrics.memory_incomplete.clone(),
         );
         registry.register(
@@ -262,7 +258,7 @@ impl Metrics {
         );
         registry.register(
             "data_load_failures",
-            "Readings of own data that could not be used",
+            "Readings of custom data that could not be used",
             metrics.data_failures.clone(),
         );
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];

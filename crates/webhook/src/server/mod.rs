@@ -6,7 +6,7 @@
 //! | [`connections`] | who is connected, and who has to go |
 //! | [`body_budget`] | bodies on their way in |
 //! | [`routes`] | paths to functions |
-//! | [`answer`] | one review to one answer, in time, whatever happens |
+//! | [`answer`] | one review to one answer, in time, in every case |
 //! | [`callers`] | who may ask: the secret in the webhook's path |
 //! | [`state_source`] | what is known: from files, or from a cluster |
 //! | [`shared_readings`] | readings of the cluster that many reviews share |
@@ -14,7 +14,7 @@
 //! | [`watch`] | keeps the store up to date |
 //! | [`release_history`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
-//! | [`leader_tasks`] | what is done beside reviews |
+//! | [`leader_tasks`] | what is done in addition to reviews |
 //! | [`replica_lease`] | the Lease of this replica, and the runs that it knows |
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |

@@ -45,7 +45,7 @@ use super::{
 /// Under which name the API server notes what the guard applied. Its own, apart from that of single
 /// fields.
 const MANAGER: &str = "milvus-guard-registration";
-/// What stands in the template for the namespaces that hold Milvus. No namespace can have this
+/// The content of the template for the namespaces that hold Milvus. No namespace can have this
 /// name.
 pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
 /// Both kinds of webhook configuration.
@@ -80,9 +80,9 @@ enum RegistrationError {
     Unreadable(String, String),
     #[error("{0}: {1}")]
     Template(String, String),
-    #[error("{0} does not exist; without it nothing would remove the webhooks")]
+    #[error("{0} does not exist; without it the webhooks would remain after an uninstallation")]
     NoOwner(String),
-    #[error("{0} holds no certificate authority yet")]
+    #[error("{0} does not contain a certificate authority yet")]
     NoAuthority(String),
     #[error("the cluster did not answer within {} seconds", DEADLINE.as_secs())]
     Slow,
@@ -396,7 +396,7 @@ fn complain(complaint: &mut Option<String>, reason: String) {
     if complaint.as_ref() != Some(&reason) {
         tracing::warn!(
             reason,
-            "the webhooks could not be registered as they should be; it is tried again"
+            "the webhooks could not be registered; the guard retries"
         );
         *complaint = Some(reason);
     }
@@ -430,12 +430,12 @@ fn parse(text: &str) -> Result<Vec<Value>, String> {
             return Err(format!("'{kind}' is not a webhook configuration"));
         }
         if objects.iter().any(|known: &Value| known["kind"] == kind) {
-            return Err(format!("it holds more than one {kind}"));
+            return Err(format!("it contains more than one {kind}"));
         }
         objects.push(object);
     }
     if objects.is_empty() {
-        Err("it holds no webhook configuration".into())
+        Err("it does not contain a webhook configuration".into())
     } else {
         Ok(objects)
     }
@@ -653,7 +653,7 @@ webhooks:
     #[test]
     fn only_configurations_are_taken_and_one_of_each() {
         for (text, reason) in [
-            ("", "no webhook configuration"),
+            ("", "not contain a webhook configuration"),
             ("kind: Secret", "'Secret'"),
             (
                 "kind: MutatingWebhookConfiguration\n---\nkind: MutatingWebhookConfiguration",

@@ -1,5 +1,5 @@
-//! What ran, and with which settings: kept while its data exists, whatever Helm or kubectl have
-//! deleted since. Each namespace has a memory of its own, so that no one can fill that of another.
+//! What ran, and with which settings: kept while its data exists, even if Helm or kubectl have
+//! deleted it since. Each namespace has a separate memory, so that no one can fill that of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -514,7 +514,7 @@ mod tests {
         );
         assert!(
             see(&mut memory, &View::default(), NOW),
-            "the volumes are gone"
+            "the volumes were deleted"
         );
         assert_eq!(memory, ReleaseHistory::default());
     }

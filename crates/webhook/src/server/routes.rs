@@ -81,7 +81,7 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a port of their own. Probes are answered here too: anyone who holds the
+/// The metrics' path, on a separate port. Probes are answered here too: anyone who holds the
 /// webhook's port up does not hold them up.
 pub fn metrics(
     metrics: Arc<Metrics>,
@@ -146,7 +146,7 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
     if !is_json || request.headers().contains_key(header::CONTENT_ENCODING) {
         return refuse(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "an AdmissionReview comes as application/json, not encoded",
+            "an AdmissionReview must be application/json without content encoding",
         );
     }
     let size = axum::body::HttpBody::size_hint(request.body())
@@ -182,12 +182,15 @@ fn refused(refusal: Refusal) -> Response {
             StatusCode::PAYLOAD_TOO_LARGE,
             "the review is larger than 7 MiB",
         ),
-        Refusal::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Refusal::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "the body was not received in time",
+        ),
         Refusal::NoRoom => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too many reviews are in memory at the moment",
         ),
-        Refusal::Broken => (StatusCode::BAD_REQUEST, "the body broke off"),
+        Refusal::Broken => (StatusCode::BAD_REQUEST, "the body is incomplete"),
     };
     refuse(status, reason)
 }

@@ -123,7 +123,7 @@ fn config() -> Result<ClientConfig, String> {
         .with_no_client_auth())
 }
 
-/// Whatever certificate the own port shows is the own one; its dates are judged apart.
+/// The certificate on the own port is accepted as the own one; its dates are checked separately.
 #[derive(Debug)]
 struct Ourselves(WebPkiSupportedAlgorithms);
 

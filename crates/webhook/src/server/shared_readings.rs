@@ -80,12 +80,12 @@ impl<T> Reading<T> {
 pub struct Readings<T> {
     all: Mutex<HashMap<String, Arc<Reading<T>>>>,
     every: Duration,
-    /// Those that are under way at once, whatever they read.
+    /// Readings in progress at the same time, of any kind.
     turns: tokio::sync::Semaphore,
 }
 
 impl<T> Readings<T> {
-    /// Those of which each begins at most once in this time, and so many are under way at once.
+    /// Those of which each begins at most once in this time, and so many are in progress at once.
     #[must_use]
     pub fn new(every: Duration, at_once: usize) -> Self {
         Self {
@@ -158,7 +158,7 @@ mod tests {
         let reading = Reading::new(EVERY);
         let ask = async || *reading.get(Age::None, slow(&count)).await.unwrap();
         let first = ask();
-        // These come while the first is under way: what it sees may be older than what they ask
+        // These come while the first is in progress: what it sees may be older than what they ask
         // about.
         let others = async {
             tokio::time::sleep(LONG / 3).await;

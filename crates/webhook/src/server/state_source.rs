@@ -62,7 +62,7 @@ pub enum StateSource {
 
 /// Knowledge from files.
 pub struct Files {
-    /// What runs.
+    /// The running state.
     pub place: Arc<NamespaceState>,
     /// What else is known.
     pub facts: Facts,
@@ -72,7 +72,7 @@ pub struct Files {
     pub accounts: Accounts,
     /// Data about Milvus releases.
     pub catalogue: Data,
-    /// What was let through since the start.
+    /// What was allowed since the start.
     pub decisions: Mutex<Vec<DecisionSpec>>,
 }
 
@@ -114,7 +114,7 @@ impl Default for Live {
 /// Why memory is not asked alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It says no because of what runs, and that may have changed in this moment.
+    /// It says no because of the running state, and that may have changed in this moment.
     Denial,
     /// A kind is not watched now, so that memory may be old.
     Unwatched(Watched),
@@ -174,7 +174,7 @@ impl StateSource {
                 let live = Box::pin(watching.live(namespace, now, doubt));
                 let live = tokio::time::timeout_at(end.into(), live).await;
                 let live =
-                    live.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+                    live.unwrap_or_else(|_| Err("the API server did not respond in time".into()));
                 Some(live.map(|known| watching.context(namespace, known, now, overdue)))
             }
         }
@@ -201,7 +201,7 @@ impl StateSource {
         }
     }
 
-    /// Writes down what was let through, before it happens.
+    /// Writes down what was allowed, before it happens.
     ///
     /// # Errors
     /// The reason as text if the cluster refuses it.

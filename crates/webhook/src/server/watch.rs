@@ -2,7 +2,7 @@
 //!
 //! A watch resumes from the version at which the one before ended, so ending one loses nothing. A
 //! dead connection that sends no error is found by starting another watch, so no watch lasts long:
-//! what decides what is let through is asked for again every half a minute. The next watch begins
+//! what decides what is allowed is asked for again every half a minute. The next watch begins
 //! before the last one ends. A slow API server therefore leaves no time in which nothing is
 //! watched.
 
@@ -32,7 +32,7 @@ use super::watch_cache::{WatchCache, Watched};
 const PAGE: u32 = 50;
 /// The same for `ConfigMaps`, which may have 1 MiB each.
 const LARGE_PAGE: u32 = 20;
-/// How long one lasts at most of the kinds that decide what is let through: so long a dead
+/// How long one lasts at most of the kinds that decide what is allowed: so long a dead
 /// connection may stay unnoticed.
 const DECISIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An API server sends a bookmark every minute. Where two are missing, the connection is taken for
@@ -410,7 +410,7 @@ mod tests {
         Break(Vec<Value>, Duration),
     }
 
-    /// What was asked for, and what comes next; the last turn is repeated for ever.
+    /// What was asked for, and what comes next; the last turn is repeated forever.
     struct Script {
         turns: Mutex<VecDeque<Turn>>,
         asked: Mutex<Vec<String>>,
@@ -719,7 +719,7 @@ mod tests {
             .await;
             until("it stands", || store.unwatched(&[KIND]).is_none()).await;
         }
-        // A version that the API server does not like for another reason is not tried for ever.
+        // A version that the API server does not like for another reason is not tried forever.
         let (script, store) = followed(vec![
             Turn::Refuse(400),
             Turn::Refuse(502),

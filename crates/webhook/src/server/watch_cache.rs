@@ -93,7 +93,7 @@ impl Watched {
         Self::Decisions,
     ];
 
-    /// Those that say what is let through, whatever runs.
+    /// Documents that decide what is allowed, independent of the running state.
     pub const DECISIVE: [Self; 4] = [
         Self::Policies,
         Self::Exceptions,
@@ -209,7 +209,7 @@ struct Views {
 
 /// Everything about one namespace, at one moment.
 pub struct Picture {
-    /// What runs.
+    /// The running state.
     pub view: Arc<View>,
     /// Under which names Services of all namespaces are known.
     pub service_names: Arc<ServiceNames>,
@@ -219,7 +219,7 @@ pub struct Picture {
     pub policies: Arc<PolicySet>,
     /// Runs and migrations.
     pub runs: Arc<Facts>,
-    /// What was let through.
+    /// What was allowed.
     pub decisions: Vec<DecisionSpec>,
 }
 
@@ -241,7 +241,7 @@ impl WatchCache {
         }
     }
 
-    /// A listing of a kind begins; what it does not show is gone when it ends.
+    /// A listing of a kind begins; what it does not show no longer exists when it ends.
     pub fn begin(&self, kind: Watched) {
         self.write().listed.insert(kind, HashSet::new());
     }
@@ -289,7 +289,7 @@ impl WatchCache {
         self.write().contact(kind);
     }
 
-    /// The watch of a kind ended in order. The next one should stand in a moment.
+    /// The watch of a kind ended in order. The next one should be up in a moment.
     pub fn ended(&self, kind: Watched) {
         self.write()
             .unwatched
@@ -373,11 +373,12 @@ impl WatchCache {
         self.changed.notify_waiters();
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            // Anyone who deletes it wants to start again. What runs is remembered again.
+            // Anyone who deletes it wants to start again. The running releases are remembered
+            // again.
             state.stored.remove(of);
             state.remember(of, None);
             self.touch(of);
@@ -621,7 +622,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// `namespace/name` of each run that is under way.
+    /// `namespace/name` of each run that is in progress.
     #[must_use]
     pub fn runs_under_way(&self) -> BTreeSet<String> {
         self.read()
@@ -796,7 +797,7 @@ impl State {
         }
     }
 
-    /// Takes an object in; whether it may have changed what runs in its namespace.
+    /// Takes an object in; whether it may have changed the workloads in its namespace.
     fn put(
         &mut self,
         kind: Watched,
@@ -841,7 +842,7 @@ impl State {
         }
     }
 
-    /// Takes in where a Service leads to; `None` if it is gone.
+    /// Takes in where a Service leads to; `None` if it no longer exists.
     fn put_service(&mut self, namespace: &str, name: &str, service: Option<&Value>) {
         let target = service.and_then(ServiceTarget::read);
         if !self.service_names.holds(namespace, name, target.as_ref()) {
@@ -930,7 +931,8 @@ impl State {
                     namespace,
                     kind,
                     name,
-                    "objects are too large to keep in full; what is left out is unknown"
+                    "objects are too large to keep in full; the parts that were left out are \
+                     unknown"
                 );
             } else {
                 tracing::debug!(namespace, kind, name, "too large to keep in full");
@@ -1098,7 +1100,7 @@ pub(super) fn is_kept(object: &Object) -> bool {
 }
 
 /// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that
-/// name what Milvus stands on.
+/// name the dependencies of Milvus.
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {
@@ -1147,7 +1149,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     #[test]
-    fn what_a_new_listing_does_not_show_is_gone() {
+    fn what_a_new_listing_does_not_show_was_deleted() {
         let store = WatchCache::new("guard");
         store.begin(Watched::Deployments);
         store.put(
@@ -1172,7 +1174,7 @@ mod tests {
         assert_eq!(
             store.picture("n").view.place.snapshot.releases.len(),
             1,
-            "a listing under way takes nothing away"
+            "a listing in progress takes nothing away"
         );
         store.finish(Watched::Deployments);
         assert!(store.picture("n").view.place.snapshot.releases.is_empty());
@@ -1323,7 +1325,7 @@ mod tests {
         assert!(store.unstored().is_empty() && Arc::ptr_eq(&own(), &stored()));
         assert!(
             store.take_changed().contains("n"),
-            "what is stored is compared with what runs"
+            "stored objects are compared with the running state"
         );
         store.delete(Watched::ConfigMaps, "guard", &memory_name("n"));
         assert!(store.memory("n").is_empty() && store.unstored().is_empty());

@@ -1,5 +1,5 @@
 // Command node holds the Kubernetes programs that a machine needs to run pods: kubelet and kube-proxy, in one binary that
-// picks the program by the name it was called under. They have a module of their own so that tests without pods do not build them.
+// picks the program by the name it was called under. They have a separate module so that tests without pods do not build them.
 package main
 
 import (

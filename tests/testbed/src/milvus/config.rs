@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-/// Blanks before a line's content, if it has any beside a comment.
+/// Blanks before a line's content, if it has any in addition to a comment.
 fn indent_of(line: &str) -> Option<usize> {
     let content = line.trim_start();
     (!content.is_empty() && !content.starts_with('#')).then_some(line.len() - content.len())
@@ -123,7 +123,7 @@ etcd:
   endpoints: 127.0.0.1:1
   log:
     level: info # only supports some
-    path: 
+    path:
   use:
     embed: false
 log:

@@ -18,7 +18,7 @@ use crate::{Bundle, Error, Etcd, EtcdOptions, command, expect_success, wait_unti
 
 /// Sessions of a server that was killed stay for their time to live, which is at most 60 s.
 const SESSIONS_DEADLINE: Duration = Duration::from_secs(90);
-/// Components of a standalone server that listen on a port of their own, by their section of the
+/// Components of a standalone server that listen on a separate port, by their section of the
 /// configuration.
 const COMPONENTS: [&str; 8] = [
     "rootCoord",
@@ -63,7 +63,7 @@ impl MilvusVersion {
     }
 }
 
-/// All that a Milvus keeps: metadata in an etcd of its own, objects and messages in a folder. No
+/// All that a Milvus keeps: metadata in a separate etcd, objects and messages in a folder. No
 /// server runs on it; [`Self::serve`] turns it into one that does.
 #[derive(Debug)]
 pub struct MilvusStore {
@@ -272,7 +272,7 @@ impl MilvusStore {
             args.extend(["-c".into(), start.into(), library.into()]);
         } else {
             set("log.stdout", "true")?;
-            // A server that had to be killed is gone sooner.
+            // A server that had to be killed ends sooner.
             set("common.session.ttl", "10")?;
             fs::write(config_dir.join("milvus.yaml"), config.text()).map_err(failed)?;
             // 2.3 does not start without it.

@@ -1,5 +1,5 @@
 # Run on the machine when a node has ended, with the variables `cgroup`, `link` and `index` set before: waits until its last
-# process is gone and removes what the kernel does not remove by itself.
+# process no longer exists and removes what the kernel does not remove.
 groups() { find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$cgroup"; }
 tries=0
 while [ -n "$(groups)" ] && [ $tries -lt 100 ]; do

@@ -30,8 +30,8 @@ const LOGS: [&str; 3] = ["kube-apiserver", "containerd", "kubelet"];
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NodeOptions {
     /// Whether network policies are enforced, by the firewall of kube-router. Connections that no
-    /// policy allows are refused. What processes of the node itself send is always let
-    /// through, as everywhere.
+    /// policy allows are refused. What processes of the node itself send is always allowed, as
+    /// everywhere.
     pub network_policies: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct NodeOptions {
 /// and kube-proxy.
 ///
 /// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one
-/// process in namespaces of its own and ends with that process. A cable (a veth pair) joins it to
+/// process in its own namespaces and ends with that process. A cable (a veth pair) joins it to
 /// the machine: from here, pods and Services can be called at their addresses; from inside, nothing
 /// but the machine's end of the cable can ([`Node::host`]), so images must be built or loaded.
 /// Names of Services are not resolved.
@@ -285,7 +285,7 @@ impl Deref for Node {
 }
 
 fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Result<Daemon, Error> {
-    // The descriptor is the way back into the machine's network, by which the cable is pulled in.
+    // The descriptor leads to the machine's network, from which the cable is pulled in.
     let outer = "exec 9</proc/self/ns/net
         exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" \
                  testbed-node \"$2\"";

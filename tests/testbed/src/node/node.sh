@@ -18,7 +18,7 @@ for dir in /run /var/lib /var/log; do
     *) mount -n -t tmpfs tmpfs "$dir" ;;
     esac
 done
-# Volumes that the kubelet mounts must reach the containers, which containerd puts into namespaces of their own.
+# Volumes that the kubelet mounts must reach the containers, which containerd puts into their own namespaces.
 mount -n --make-rshared /
 # The kubelet sets these for the whole machine unless it reads the values that it wants.
 mkdir "$scratch/sysctl"
@@ -36,7 +36,7 @@ kernel/panic_on_oops 1
 kernel/keys/root_maxkeys 1000000
 kernel/keys/root_maxbytes 25000000
 SYSCTLS
-# One subtree for all control groups. This process and the parts are in it too, so that it can be removed when all are gone.
+# One subtree for all control groups. This process and the parts are in it too, so that it can be removed when all have ended.
 if [ -e /sys/fs/cgroup/cgroup.procs ]; then
     hierarchies=/sys/fs/cgroup
 else

@@ -189,7 +189,7 @@ impl<'t, 'a> At<'t, 'a> {
             .get(key.value()?.start as usize..self.value()?.stop as usize)
     }
 
-    /// What stands in it directly.
+    /// Its direct children.
     #[inline]
     fn children(self, shape: Shape) -> impl Iterator<Item = Self> {
         let container = self.value().filter(|value| value.shape == shape);
@@ -351,7 +351,7 @@ mod tests {
     #[case("tru")]
     #[case("trUe")]
     #[case("nul")]
-    fn whatever_looks_different_goes_the_long_way(#[case] text: &str) {
+    fn different_looking_texts_are_read_by_serde(#[case] text: &str) {
         assert!(Tape::read(text).is_none());
     }
 

@@ -57,7 +57,7 @@ pub(super) fn values(bytes: &[u8], values: &mut Vec<Value>) -> Option<()> {
             }
             _ => at = scalar(bytes, at, values)?,
         }
-        // What follows a value: the next one, or the end of what it stands in.
+        // What follows a value: the next one, or the end of what it is in.
         loop {
             let Some(&(container, is_map)) = open.last() else {
                 return (at == bytes.len()).then_some(());

@@ -30,7 +30,7 @@ pub struct BadRelease {
     /// Only builds with this suffix, such as `gpu`.
     #[serde(default)]
     pub variant: Option<String>,
-    /// Worth a warning also where it is what runs.
+    /// Worth a warning also where it is the running state.
     #[serde(default)]
     pub as_source: bool,
     /// How bad.

@@ -152,12 +152,12 @@ pub struct Hazard {
     /// For a boundary: the first chart with the change.
     #[serde(default)]
     pub at: Option<Version>,
-    /// Rule that speaks; absent for facts that only plans mention.
+    /// Rule that reports it; absent for facts that only plans mention.
     #[serde(default)]
     pub rule: Option<String>,
     /// How bad.
     pub verdict: Verdict,
-    /// When it matters: `queue`, `topology` and the like.
+    /// When it matters: `queue`, `topology` and similar ones.
     #[serde(default)]
     pub when: std::collections::BTreeMap<String, String>,
     /// What happens.
@@ -264,8 +264,8 @@ impl Mirrors {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DependencyFacts {
-    /// `MinIO`'s release from which on the filesystem backend is gone (`RELEASE.2022-10-29...` as
-    /// a date).
+    /// `MinIO`'s release from which on the filesystem backend no longer exists
+    /// (`RELEASE.2022-10-29...` as a date).
     pub minio_filesystem_cutoff: String,
     /// Where that is known from.
     pub minio_source: Vec<String>,
@@ -345,7 +345,7 @@ pub struct SettingFact {
     /// What Milvus takes where it is absent.
     #[serde(default)]
     pub default: Option<String>,
-    /// Rule that speaks when it changes.
+    /// Rule that reports it when it changes.
     pub rule: Option<String>,
     /// What that rule does.
     pub verdict: Verdict,
@@ -355,7 +355,7 @@ pub struct SettingFact {
     /// How a message names it; the key if absent.
     #[serde(default)]
     pub called: Option<String>,
-    /// Versions between which the rule speaks also if the setting stays, where it is not at its
+    /// Versions between which the rule reports it also if the setting stays, where it is not at its
     /// default.
     #[serde(default)]
     pub crossing: Option<Crossing>,
@@ -383,7 +383,7 @@ pub struct SettingFact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Crossing {
-    /// What runs.
+    /// The running state.
     pub from: Range,
     /// What is wanted.
     pub to: Range,

@@ -34,7 +34,7 @@ pub struct Order {
     pub source: Vec<String>,
 }
 
-/// The layouts that have orders of their own.
+/// The layouts that have their own orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OrderTopology {
@@ -92,7 +92,7 @@ pub struct Removal {
     pub after: Component,
 }
 
-/// Something that must be kept beside the order.
+/// Something that must be kept in addition to the order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Constraint {

@@ -1,4 +1,4 @@
-//! The path table: may this version follow that one, how, and until when is there a way back?
+//! The path table: may this version follow that one, how, and until when is a rollback possible?
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct Path {
     pub when: Condition,
     /// What the row says.
     pub verdict: Verdict,
-    /// Rule that speaks it.
+    /// Rule that reports it.
     pub rule: String,
     /// Versions to stop at, in order.
     #[serde(default)]
@@ -40,7 +40,7 @@ pub struct Path {
     /// How the change is made.
     #[serde(default)]
     pub rolling: Rolling,
-    /// Until when there is a way back.
+    /// Until when a rollback is possible.
     #[serde(default)]
     pub point_of_no_return: PointOfNoReturn,
     /// What going back beyond that point loses.
@@ -135,7 +135,7 @@ pub enum Rolling {
     None,
 }
 
-/// Until when there is a way back.
+/// Until when a rollback is possible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PointOfNoReturn {
@@ -151,7 +151,7 @@ pub enum PointOfNoReturn {
 }
 
 impl PointOfNoReturn {
-    /// Until when, as text that fits after "the way back is open" and "can be rolled back only".
+    /// Until when, as text that fits after "a rollback is possible" and "can be rolled back only".
     #[must_use]
     pub const fn until(self, topology: Topology) -> &'static str {
         match (self, topology) {
@@ -167,7 +167,7 @@ impl PointOfNoReturn {
         }
     }
 
-    /// Whether the way back ends once this component is new.
+    /// Whether a rollback is no longer possible once this component is new.
     #[must_use]
     pub const fn is_passed_by(self, component: Component) -> bool {
         let all_in_one = matches!(component, Component::Standalone);
@@ -219,7 +219,7 @@ impl<'a> Route<'a> {
         self.rows.first().map_or(Verdict::Warn, |row| row.verdict)
     }
 
-    /// The rows that speak for a rule, strictest first.
+    /// The rows that apply to a rule, strictest first.
     pub fn of<'b>(&'b self, rule: &'b str) -> impl Iterator<Item = &'a Path> + 'b {
         self.rows
             .iter()
@@ -227,7 +227,7 @@ impl<'a> Route<'a> {
             .filter(move |row| row.rule == rule)
     }
 
-    /// Until when there is a way back: the strictest row that ends it.
+    /// Until when a rollback is possible: the strictest row that ends it.
     #[must_use]
     pub fn point_of_no_return(&self) -> PointOfNoReturn {
         let ends = self

@@ -108,7 +108,7 @@ pub enum WoodpeckerStorage {
     Minio,
     /// On a local volume.
     Local,
-    /// In a service of its own.
+    /// In a separate service.
     Service,
 }
 

@@ -11,12 +11,12 @@ use super::Catalogue;
 pub const TABLES: [(&str, &str); 16] = [
     ("released", "the day on which each release was published"),
     ("releases", "releases to avoid, and what to use instead"),
-    ("landing", "the release of each line to move to"),
+    ("landing", "the recommended release of each line"),
     ("paths", "which version may follow which, and how"),
-    ("downgrades", "what going back does"),
-    ("orders", "in which order components move"),
+    ("downgrades", "what a downgrade does"),
+    ("orders", "the order in which components are upgraded"),
     ("charts", "what each chart version ships"),
-    ("hazards", "chart versions that hurt"),
+    ("hazards", "chart versions with defects"),
     ("removedValues", "Helm values that newer charts ignore"),
     ("defaultFlips", "chart defaults that changed"),
     (
@@ -60,7 +60,7 @@ pub struct LayerTable {
     pub replaced: usize,
 }
 
-/// One row with the table that it stands in.
+/// One row with the table that it is in.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// Table.

@@ -168,7 +168,7 @@ impl Check<'_> {
         }
     }
 
-    /// The rows of a table, each read by itself, so that one wrong row hides no other.
+    /// The rows of a table, each read separately, so that one wrong row does not hide others.
     fn rows<T: DeserializeOwned>(&mut self, table: &str, node: &Tree<'_>) -> Vec<At<T>> {
         if node.is_null() {
             return Vec::new();
@@ -198,7 +198,10 @@ impl Check<'_> {
                     self.add(
                         item.line,
                         &row,
-                        format!("'{key}' is twice in this file; the later row would win"),
+                        format!(
+                            "'{key}' occurs twice in this file; the later row would take \
+                                 precedence"
+                        ),
                     );
                 }
                 seen.push(key.to_owned());
@@ -232,7 +235,7 @@ impl Check<'_> {
             self.add(
                 row.line,
                 &row.row,
-                "source is empty: say where the row is known from",
+                "source is empty: name the source of the row",
             );
         }
     }
@@ -242,7 +245,10 @@ impl Check<'_> {
             self.add(
                 row.line,
                 &row.row,
-                format!("{field}: no version is in '{range}', so the row never applies"),
+                format!(
+                    "{field}: '{range}' does not contain any version, so the row never \
+                         applies"
+                ),
             );
         }
     }
@@ -312,7 +318,7 @@ impl Check<'_> {
                     row.line,
                     &row.row,
                     format!(
-                        "contradicts the row {}, which is about the same steps",
+                        "contradicts the row {}, which covers the same steps",
                         other.id
                     ),
                 );
@@ -376,7 +382,7 @@ impl Check<'_> {
                     row.line,
                     &row.row,
                     format!(
-                        "contradicts the row {}, which is about the same releases",
+                        "contradicts the row {}, which covers the same releases",
                         other.id
                     ),
                 );
@@ -576,7 +582,7 @@ mod tests {
     )]
     #[case(
         "releases:\n  - {id: x, versions: '>=2.5.3,<2.5.3', verdict: warn, why: y, use: '2.5.27', source: [z]}\n",
-        "versions: no version is in '>=2.5.3,<2.5.3', so the row never applies"
+        "versions: '>=2.5.3,<2.5.3' does not contain any version, so the row never applies"
     )]
     #[case(
         "releases:\n  - {id: x, versions: '=2.5.3', verdict: warn, why: y, use: '2.5.3', source: [z]}\n",

@@ -51,7 +51,7 @@ impl fmt::Display for Wanted {
 
 /// A target that the data about releases does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the data about releases has no release {wanted} to move to; {}", advice(.nearest.as_ref()))]
+#[error("the data does not contain the release {wanted}; {}", advice(.nearest.as_ref()))]
 pub struct NoSuchRelease {
     /// What was asked for.
     pub wanted: Wanted,

@@ -314,7 +314,7 @@ impl Environment {
         )
     }
 
-    /// Whether the same own variables are set, whatever their values, and none comes from elsewhere
+    /// Whether the same own variables are set, with any values, and none comes from elsewhere
     /// as a whole.
     pub(super) fn has_keys_of(&self, other: &Self) -> bool {
         let has_same_line = self

@@ -18,7 +18,7 @@ use super::{
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 /// Settings of one file. Milvus' own has about 900.
 pub const MAX_SETTINGS: usize = 20_000;
-/// Bytes of the keys of one file, each written out with all sections that it stands in. Those of
+/// Bytes of the keys of one file, each written out with all sections that it is in. Those of
 /// Milvus' own are 30 KiB.
 pub const MAX_KEY_BYTES: usize = 2 * 1024 * 1024;
 
@@ -32,7 +32,7 @@ pub struct FileSettings {
     key_bytes: usize,
     /// Top-level sections, as written.
     sections: Vec<String>,
-    /// Whether the file stands in a Secret: its values are compared and never shown.
+    /// Whether the file is in a Secret: its values are compared and never shown.
     is_secret: bool,
 }
 

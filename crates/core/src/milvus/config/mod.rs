@@ -108,7 +108,7 @@ impl Unknown {
 
     fn missing(place: &str, source: &SourceRef) -> Self {
         Self {
-            reason: format!("{place}, which the input does not hold").into(),
+            reason: format!("{place}, which the input does not contain").into(),
             missing: Some(source.clone()),
         }
     }
@@ -140,7 +140,7 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// What stands in a report for a value of a Secret.
+/// Shown in a report instead of a value of a Secret.
 pub const HIDDEN: &str = "a value of a Secret";
 
 /// The settings of one component.
@@ -624,11 +624,11 @@ mod tests {
     #[rstest]
     #[case(
         "secret: {secretName: s}",
-        "unknown: /milvus/configs/user.yaml from Secret s, which the input does not hold"
+        "unknown: /milvus/configs/user.yaml from Secret s, which the input does not contain"
     )]
     #[case(
         "configMap: {name: s}",
-        "unknown: /milvus/configs/user.yaml from ConfigMap s, which the input does not hold"
+        "unknown: /milvus/configs/user.yaml from ConfigMap s, which the input does not contain"
     )]
     #[case(
         "persistentVolumeClaim: {claimName: s}",
@@ -673,7 +673,7 @@ mod tests {
     )]
     #[case(
         "env: [{name: ETCD_ROOT_PATH, valueFrom: {secretKeyRef: {name: t, key: root}}}]",
-        "unknown: key root of Secret t, which the input does not hold"
+        "unknown: key root of Secret t, which the input does not contain"
     )]
     #[case(
         "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
@@ -701,12 +701,12 @@ mod tests {
     #[case("envFrom: [{prefix: OTHER_, secretRef: {name: t}}]", "absent")]
     #[case(
         "envFrom: [{secretRef: {name: t}}]",
-        "unknown: all variables of Secret t, which the input does not hold"
+        "unknown: all variables of Secret t, which the input does not contain"
     )]
     #[case("envFrom: [{secretRef: {name: t}}, {configMapRef: {name: e}}]", "prod")]
     #[case(
         "envFrom: [{configMapRef: {name: e}}, {secretRef: {name: t}}]",
-        "unknown: all variables of Secret t, which the input does not hold"
+        "unknown: all variables of Secret t, which the input does not contain"
     )]
     fn variables(#[case] more: &str, #[case] expected: &str) {
         let objects = "kind: ConfigMap\nmetadata: {name: a}\ndata: {root: prod}\n---\nkind: ConfigMap\nmetadata: {name: e}\ndata: {ETCD_ROOT_PATH: prod}\n---\nkind: ConfigMap\nmetadata: {name: p}\ndata: {ROOT_PATH: prod}\n---\nkind: Secret\nmetadata: {name: s}\ndata: {root: aGlkZGVu}\n";

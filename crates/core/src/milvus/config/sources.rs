@@ -1,7 +1,7 @@
 //! From the mounts of a container to the files that Milvus reads.
 //!
 //! Milvus reads `milvus.yaml`, `default.yaml` and `user.yaml` of its configuration folder, lowest
-//! first. What stands there is decided by the paths of the mounts, never by the keys of the objects
+//! first. The value there is decided by the paths of the mounts, never by the keys of the objects
 //! behind them: a `ConfigMap` key `custom.yaml` may be mounted as `user.yaml`, and a whole
 //! `milvus.yaml` of one's own is still the lowest of the three.
 
@@ -34,7 +34,7 @@ const FILES: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 /// (milvus-operator `pkg/controllers/deployment_updater.go`).
 const OPERATOR_FOLDER: &str = "operator";
 
-/// The first version that reads `default.yaml` and `user.yaml` by itself; charts 3.3.2 to 4.1.36
+/// The first version that reads `default.yaml` and `user.yaml` directly; charts 3.3.2 to 4.1.36
 /// merge them into `milvus.yaml` for older ones with an init container (milvus-helm README, chart
 /// 4.2.0).
 const READS_ALL_FILES: Version = Version::new(2, 4, 0);
@@ -164,7 +164,7 @@ impl<'a> Sources<'a> {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
                 _ => self.at(workload, container, &format!("{}/{name}", place.path)),
             };
-            // milvus-operator mounts its files in a folder of their own, and its start script
+            // milvus-operator mounts its files in a separate folder, and its start script
             // merges them.
             let found = match found {
                 Found::Nothing => self.at(
@@ -380,7 +380,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What stands at a path.
+/// The value at a path.
 #[derive(Debug)]
 enum Found {
     /// What the image brings.
@@ -401,7 +401,7 @@ struct Folder {
 }
 
 impl Folder {
-    /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has one of its own.
+    /// `--config` and `MILVUSCONF` name another folder or file; bitnami's image has another one.
     fn of(container: &Container) -> Self {
         let [official, bitnami] = CONFIGURATION_FOLDERS;
         let is_mounted = |folder: &str| {

@@ -1,7 +1,7 @@
 //! The form of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no
 //! checksum.
 //!
-//! The official reader believes whatever it gets. Here the number of entries must be the announced
+//! The official reader trusts any input. Here the number of entries must be the announced
 //! one, no key may occur twice, and nothing may follow.
 
 use std::io::{Read, Write};
@@ -109,7 +109,7 @@ fn put<W: Write>(sink: &mut Sink<W>, message: &impl Message) -> Result<(), Backu
 }
 
 /// Reads everything behind the length of the header. Keys of siblings of the root, which the
-/// official tool saves too (`by-dev/meta2` beside `by-dev/meta`), are passed over.
+/// official tool saves too (`by-dev/meta2` next to `by-dev/meta`), are skipped.
 pub(super) fn read<R: Read>(
     mut source: Source<R>,
     length: u64,
@@ -118,13 +118,13 @@ pub(super) fn read<R: Read>(
     let foreign = |what: &str| BackupError::Foreign(what.into());
     if length > MAX_HEADER {
         return Err(foreign(
-            "it has neither our beginning nor the official tool's",
+            "it starts neither like a milvus-guard backup nor like one of the official tool",
         ));
     }
     let mut payload = Vec::new();
     source.bytes(usize::try_from(length).unwrap_or(usize::MAX), &mut payload)?;
     let header = BackupHeader::decode(&*payload)
-        .map_err(|_| foreign("its header is none of the official tool's"))?;
+        .map_err(|_| foreign("its header is not one of the official tool"))?;
     if header.version != 0 {
         return Err(BackupError::Unsupported(format!(
             "it is of the official tool's version {}",
@@ -149,7 +149,7 @@ pub(super) fn read<R: Read>(
             .filter(|length| *length <= limit);
         let Some(length) = length else {
             return Err(BackupError::Damaged(
-                "an entry is larger than any can be".into(),
+                "an entry is larger than possible".into(),
             ));
         };
         source.bytes(length, &mut payload)?;
@@ -170,7 +170,7 @@ pub(super) fn read<R: Read>(
     if u64::try_from(header.entries) != Ok(count) {
         let announced = header.entries;
         return Err(BackupError::Damaged(format!(
-            "it announces {announced} entries, but holds {count}"
+            "it announces {announced} entries, but contains {count}"
         )));
     }
     let (bytes, sha256) = (source.bytes, source.digest());

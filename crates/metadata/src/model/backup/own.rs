@@ -104,7 +104,7 @@ impl<W: Write> Writer<W> {
     /// Writes one record. They must come sorted by key, each once.
     ///
     /// # Errors
-    /// When the medium fails, or the record does not come in order, is too large, or is held by a
+    /// When the medium fails, or the record is not in order, is too large, or is held by a
     /// lease.
     pub fn push(&mut self, record: &Record) -> Result<(), BackupError> {
         let refused = |why: &str| {
@@ -117,7 +117,7 @@ impl<W: Write> Writer<W> {
             return refused("is held by a lease");
         }
         if self.written > 0 && *record.key() <= *self.last {
-            return refused("does not come in order");
+            return refused("is not in order");
         }
         let (Ok(key), true) = (
             u32::try_from(record.key().len()),
@@ -145,7 +145,7 @@ impl<W: Write> Writer<W> {
         if written != self.header.records {
             let announced = self.header.records;
             return Err(BackupError::Writing(format!(
-                "{written} records came, but {announced} were announced"
+                "{written} records were written, but {announced} were announced"
             )));
         }
         let digest = self.sink.sha.clone().finalize();
@@ -227,7 +227,7 @@ pub(super) fn read<R: Read>(
                 let expected = [&count.to_le_bytes()[..], &before.finalize()].concat();
                 if payload != expected || count != header.records {
                     return Err(BackupError::Damaged(
-                        "its records are not those that were written".into(),
+                        "its records differ from those that were written".into(),
                     ));
                 }
                 source.must_end()?;
@@ -263,7 +263,7 @@ fn frame<R: Read>(source: &mut Source<R>, payload: &mut Vec<u8>) -> Result<u8, B
     crc.update(payload);
     if source.array()? != crc.sum().to_le_bytes() {
         return Err(BackupError::Damaged(format!(
-            "the checksum before byte {} does not fit",
+            "the checksum before byte {} does not match",
             source.bytes
         )));
     }
@@ -288,7 +288,7 @@ fn read_header(payload: &[u8]) -> Result<Header, BackupError> {
     let cluster_id = stored
         .cluster_id
         .parse()
-        .map_err(|_| BackupError::Damaged("its cluster has no number".into()))?;
+        .map_err(|_| BackupError::Damaged("its cluster has no id".into()))?;
     Ok(Header {
         root: Root::new(&stored.root_path, &stored.meta_sub_path)?,
         cluster_id,
@@ -305,5 +305,5 @@ fn read_record(payload: &[u8]) -> Result<Record, BackupError> {
         let (revision, value) = rest.split_first_chunk::<8>()?;
         Some(Record::new(key, value, i64::from_le_bytes(*revision)))
     });
-    parsed.ok_or_else(|| BackupError::Damaged("a record is shorter than it says".into()))
+    parsed.ok_or_else(|| BackupError::Damaged("a record is shorter than its length field".into()))
 }

@@ -112,21 +112,21 @@ fn the_official_tool_can_read_ours() {
 }
 
 #[rstest]
-#[case::too_few(official(4, EXTRA, &PAIRS), "announces 4 entries, but holds 3")]
-#[case::too_many(official(2, EXTRA, &PAIRS), "announces 2 entries, but holds 3")]
+#[case::too_few(official(4, EXTRA, &PAIRS), "announces 4 entries, but contains 3")]
+#[case::too_many(official(2, EXTRA, &PAIRS), "announces 2 entries, but contains 3")]
 #[case::old_keys(official(3, b"", &PAIRS), "do not include the root path")]
 #[case::old_keys_said(official(3, br#"{"entry_include_root_path":false}"#, &PAIRS), "do not include the root path")]
 #[case::twice(official(2, EXTRA, &[PAIRS[0], PAIRS[0]]), "key b occurs twice")]
 #[case::newer_version([&part(b"\x08\x01\x12\x01a")[..]].concat(), "version 1")]
 #[case::no_root(part(&[b"\x32\x20", EXTRA].concat()), "both empty")]
-#[case::no_header(part(b"\xff"), "its header is none")]
-#[case::huge_header(vec![0xff; 64], "neither our beginning")]
-#[case::huge_entry([official(0, EXTRA, &[]), vec![0xff; 8]].concat(), "larger than any can be")]
+#[case::no_header(part(b"\xff"), "its header is not")]
+#[case::huge_header(vec![0xff; 64], "starts neither like")]
+#[case::huge_entry([official(0, EXTRA, &[]), vec![0xff; 8]].concat(), "larger than possible")]
 #[case::empty_key([official(1, EXTRA, &[]), part(b"\x12\x01x")].concat(), "a key is empty")]
 #[case::no_message([official(1, EXTRA, &[]), part(b"\xff")].concat(), "an entry is not a valid message")]
 #[case::trailing([official(3, EXTRA, &PAIRS), vec![1, 2, 3]].concat(), "cut off")]
 #[case::nothing(Vec::new(), "cut off after 0 bytes")]
-#[case::text(b"apiVersion: v1\nkind: Secret".to_vec(), "neither our beginning")]
+#[case::text(b"apiVersion: v1\nkind: Secret".to_vec(), "starts neither like")]
 fn what_is_not_whole_is_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
     let error = read(&*file).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
@@ -180,7 +180,7 @@ fn records_that_were_exchanged_are_noticed() {
         read(&*mixed)
             .unwrap_err()
             .to_string()
-            .contains("not those that were written")
+            .contains("differ from those that were written")
     );
 }
 
@@ -218,9 +218,9 @@ fn a_writer_refuses_what_could_not_be_read() {
             .to_string()
     };
     let record = |key: &str| Record::new(key, "x", 1);
-    assert!(error(2, &[record("b"), record("a")]).contains("key a does not come in order"));
-    assert!(error(2, &[record("a"), record("a")]).contains("does not come in order"));
-    assert!(error(2, &[record("a")]).contains("1 records came, but 2 were announced"));
+    assert!(error(2, &[record("b"), record("a")]).contains("key a is not in order"));
+    assert!(error(2, &[record("a"), record("a")]).contains("is not in order"));
+    assert!(error(2, &[record("a")]).contains("1 records were written, but 2 were announced"));
     let mut leased = record("a");
     leased.leased = true;
     assert!(error(1, &[leased]).contains("held by a lease"));
@@ -233,7 +233,7 @@ struct Failing(usize);
 impl Read for Failing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.0 == 0 {
-            return Err(io::Error::other("the disk is gone"));
+            return Err(io::Error::other("the disk was removed"));
         }
         let read = buffer.len().min(self.0);
         self.0 -= read;

@@ -241,7 +241,9 @@ fn case_41_missing_schemas_and_short_lists_name_their_key() {
     collection.partition_created_timestamps.clear();
     let error = failure(&sample, &Options::strict_upstream());
     assert!(
-        error.contains("root-coord/collection/1: it has 2 partitions, but 1 names and 0 times"),
+        error.contains(
+            "root-coord/collection/1: it has 2 partitions, but 1 names and 0 creation times"
+        ),
         "{error}"
     );
     let outcome = default(&sample);
@@ -317,7 +319,7 @@ fn what_is_not_understood_stops_everything(
 }
 
 #[test]
-fn keys_beside_the_areas_are_nobodys() {
+fn keys_outside_of_the_areas_are_ignored() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     for key in [

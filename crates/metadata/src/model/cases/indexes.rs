@@ -183,7 +183,7 @@ fn case_14_dropped_indexes_are_carried_over_and_not_loaded() {
 #[rstest]
 #[case([7, 8], 8, true)]
 #[case([8, 7], 8, false)]
-fn case_15_an_old_index_beside_a_new_one(
+fn case_15_an_old_index_and_a_new_one(
     #[case] order: [i64; 2],
     #[case] by_default: i64,
     #[case] is_strict_same: bool,

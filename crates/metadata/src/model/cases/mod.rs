@@ -73,7 +73,7 @@ impl Outcome {
             .collect()
     }
 
-    /// Keys that are gone.
+    /// Keys that no longer exist.
     pub(super) fn gone(&self) -> Vec<&str> {
         self.before
             .keys()

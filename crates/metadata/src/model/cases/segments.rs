@@ -102,7 +102,7 @@ fn made_up_build_ids_pass_zero_by() {
 #[case::segment_forgotten(|sample: &mut Sample| { sample.segment([1, 10, 99], 5, FLUSHED); }, true)]
 #[case::collection_dropped(|sample: &mut Sample| { sample.drop_collection(1); }, true)]
 #[case::index_forgotten(|sample: &mut Sample| { sample.segment_index([1, 10, 20], VECTOR_FIELD, 9, 300); }, false)]
-fn case_11_a_build_that_is_gone(#[case] change: fn(&mut Sample), #[case] is_orphan: bool) {
+fn case_11_a_deleted_build(#[case] change: fn(&mut Sample), #[case] is_orphan: bool) {
     let mut sample = indexed();
     sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300);
     change(&mut sample);
@@ -121,7 +121,7 @@ fn case_11_a_build_that_is_gone(#[case] change: fn(&mut Sample), #[case] is_orph
 }
 
 #[test]
-fn an_index_that_is_gone_makes_its_segments_orphans() {
+fn a_deleted_index_makes_its_segments_orphans() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.segment_index([1, 10, 20], VECTOR_FIELD, 7, 300);
@@ -171,7 +171,7 @@ fn case_13_builds_that_are_marked() {
 }
 
 #[test]
-fn build_zero_with_an_index_is_a_build_that_is_gone() {
+fn build_zero_with_an_index_is_a_deleted_build() {
     let mut sample = indexed();
     sample.build(&Sample::finished([1, 10, 20], VECTOR_FIELD, 7, 300, 1));
     // Collection 1, segment 20, index 7, enabled.

@@ -127,7 +127,7 @@ fn leases_on_old_keys_are_refused() {
         plan(&dump, &Options::default())
             .unwrap_err()
             .to_string()
-            .contains("indexes/300: a lease holds it")
+            .contains("indexes/300: it is bound to a lease")
     );
 }
 
@@ -334,5 +334,5 @@ fn notes_say_what_they_mean() {
     let plan = plan(&dump, &Options::default()).unwrap();
     assert_eq!(plan.notes().counts()[&NoteKind::UnusedIndex], 1);
     assert!(plan.notes().iter().any(|note| note.to_string()
-        == "root-coord/index/9/9 is an index that no collection uses; it is not carried over"));
+        == "root-coord/index/9/9 is an index that no collection uses; it is not migrated"));
 }

@@ -1,4 +1,4 @@
-//! Aliases get a record of their own kind and a key of its own prefix; 2.1 wrote them as
+//! Aliases get a separate record kind and a separate key prefix; 2.1 wrote them as
 //! collections.
 
 use prost::Message;

@@ -107,10 +107,7 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
     }
     let value = if output.does(Deviation::KeepUnknownFields) {
         let Some(bytes) = wire::without_field(record.value(), FIELD_INDEXES) else {
-            output.problem(
-                record,
-                "it holds fields of a kind that Milvus does not write",
-            );
+            output.problem(record, "it has fields of a kind that Milvus does not write");
             return;
         };
         bytes
@@ -149,9 +146,7 @@ fn padded(
     if !output.does(Deviation::PadPartitions) {
         output.problem(
             record,
-            format!(
-                "it has {partitions} partitions, but {names} names and {times} times of creation"
-            ),
+            format!("it has {partitions} partitions, but {names} names and {times} creation times"),
         );
         return value;
     }

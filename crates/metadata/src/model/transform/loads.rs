@@ -1,4 +1,4 @@
-//! What is loaded. 2.2 loads it again by itself, if it has an index.
+//! Loaded collections. 2.2 loads them again automatically, if they have an index.
 
 use std::collections::BTreeSet;
 

@@ -89,7 +89,7 @@ impl<'d> Output<'d> {
             if record.leased {
                 self.problems.add(
                     record.key(),
-                    "a lease holds it, which Milvus never does with such a key",
+                    "it is bound to a lease, which Milvus never uses for such a key",
                 );
             }
         }
@@ -122,7 +122,7 @@ impl<'d> Output<'d> {
                 if is_strict {
                     notes.add(kept.key(), NoteKind::Replaced);
                 } else {
-                    problems.add(kept.key(), "two different records of 2.1 lead to this key");
+                    problems.add(kept.key(), "two different records of 2.1 map to this key");
                 }
                 std::mem::swap(next, kept);
             }

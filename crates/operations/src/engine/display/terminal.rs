@@ -1,4 +1,4 @@
-//! A run on a terminal: finished steps stay, the current one is alive in a line of its own, with
+//! A run on a terminal: finished steps stay, the current one is alive in a separate line, with
 //! what it waits for in the next.
 
 use std::{sync::Mutex, sync::PoisonError, time::Duration};
@@ -76,7 +76,7 @@ impl Terminal {
             .clone()
     }
 
-    /// Shows this in a line of its own below the step, so that a long title leaves it room.
+    /// Shows this in a separate line below the step, so that a long title leaves it room.
     fn below(&self, text: &str) {
         self.bar.set_message(format!("\n  {text}"));
     }

@@ -36,7 +36,7 @@ pub(super) async fn draft(cx: &StepContext<'_>, cluster_id: u64) -> Result<(), S
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(drafted) = cx.run().status.evidence else {
         return Err(StepError::Refused(
-            "nothing was verified that could be evidence".into(),
+            "the run has not verified anything that could be evidence".into(),
         ));
     };
     let evidence = Evidence {
@@ -63,8 +63,12 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     if cx.run().status.evidence.is_some() {
         cx.record(|status| {
-            condition(ConditionStatus::False, "RolledBack", "the run goes back")
-                .set(&mut status.conditions);
+            condition(
+                ConditionStatus::False,
+                "RolledBack",
+                "the run is rolled back",
+            )
+            .set(&mut status.conditions);
         })
         .await?;
     }

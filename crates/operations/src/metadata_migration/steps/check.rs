@@ -39,11 +39,13 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let why = match &found.state {
         MetadataState::V21 | MetadataState::V21NoIndex => found.problem.clone(),
         MetadataState::V22 => Some(format!(
-            "the metadata under {} is that of 2.2 already; where it was migrated otherwise, record that with --record-only",
+            "the metadata under {} is already that of 2.2; if another tool migrated it, record \
+             that with --record-only",
             found.root
         )),
         MetadataState::Empty => Some(format!(
-            "there is no metadata under {} in etcd at {shown}: the root path (-r) or the etcd (-e) is wrong",
+            "the path {} in etcd at {shown} does not contain metadata: the root path (-r) or the \
+             etcd (-e) is wrong",
             found.root
         )),
         MetadataState::PartialApply => Some(format!(
@@ -56,7 +58,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         | MetadataState::PartialSaved
         | MetadataState::Unreadable(_) => Some(found.problem.clone().unwrap_or_else(|| {
             format!(
-                "the metadata under {} is in no state to be migrated",
+                "the metadata under {} cannot be migrated in its current state",
                 found.root
             )
         })),
@@ -74,16 +76,16 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let registered = found.sessions.iter().any(|session| component(&session.key));
     if !release.is_stopped() && !registered {
         return Err(StepError::Refused(format!(
-            "{} runs, and none of its components is registered under {} in etcd at {shown}: this \
-             is not its etcd (-e), or not its root path (-r)",
+            "{} runs, but its components are not registered under {} in etcd at {shown}: the etcd \
+             (-e) or the root path (-r) is wrong",
             release.name, found.root
         )));
     }
     for collection in found.plan.iter().flat_map(|plan| &plan.unloadable) {
         let name = &collection.name;
         cx.reporter().warn(format!(
-            "collection {name} was loaded without an index, and 2.2 loads none without; build one \
-             afterwards"
+            "collection {name} was loaded without an index, which 2.2 does not support; build an \
+             index afterwards"
         ));
     }
     Ok(())

@@ -29,7 +29,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     match done.outcome {
         Outcome::Migrated | Outcome::AlreadyMigrated => {}
         Outcome::NothingToDo | Outcome::Compatible | Outcome::Planned => {
-            cx.reporter().note("nothing in the metadata had to change");
+            cx.reporter().note("the metadata did not have to change");
         }
     }
     Ok(())
@@ -46,8 +46,8 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !file.exists() {
         let location = &backup.location;
         return Err(StepError::Refused(format!(
-            "the backup {location} is not to be found as {}; bring it there (sha256 {}), or \
-             restore it by hand with milvus-guard meta restore",
+            "the backup {location} was not found at {}; copy it there (sha256 {}), or restore it \
+             manually with milvus-guard meta restore",
             file.display(),
             backup.sha256
         )));
@@ -67,13 +67,13 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     .map_err(|error| failed(&error))?;
     if restored.backup.sha256 != backup.sha256 {
         return Err(StepError::Refused(format!(
-            "{} is another file than the run recorded (sha256 {})",
+            "{} is not the file that the run recorded (sha256 {})",
             file.display(),
             backup.sha256
         )));
     }
     cx.reporter().note(format!(
-        "{} records were put back, {} of 2.2 were deleted",
+        "{} records were restored, {} records of 2.2 were deleted",
         restored.puts + restored.rewrites,
         restored.deletes
     ));

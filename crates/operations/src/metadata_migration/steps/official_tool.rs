@@ -27,13 +27,13 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     if data.settings.etcd.user.is_some() || data.settings.etcd.tls.is_some() {
         return Err(StepError::Refused(
-            "the official tool (-m) knows neither users nor the certificates of --etcd-secret; \
-             leave -m out"
+            "the official tool (-m) does not support users or the certificates of \
+             --etcd-secret; remove -m"
                 .into(),
         ));
     }
     remove(cx).await?;
-    // Whatever an earlier attempt of the tool left is not a state to begin from.
+    // The remains of an earlier attempt of the tool are not a valid starting state.
     migrate::undo(cx).await?;
     let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &data.home);
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &data.home);
@@ -61,7 +61,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     loop {
         let Ok(found) = cx.link.call(&what, async || pods.get(&name).await).await else {
             return Err(StepError::Failed(format!(
-                "{what} of the official tool is gone before it ended"
+                "{what} of the official tool was deleted before it ended"
             )));
         };
         let phase = found
@@ -103,8 +103,8 @@ pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
     )
 }
 
-/// Removes its pod, and waits until it is gone: an old one that succeeded must not stand for a new
-/// one.
+/// Removes its pod, and waits until it no longer exists: an old one that succeeded must not stand
+/// for a new one.
 async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.home);
     let name = name(cx.data);

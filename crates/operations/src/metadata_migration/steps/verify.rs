@@ -1,4 +1,4 @@
-//! What stands in etcd is what the plan made from the backup says.
+//! What etcd contains is what the plan made from the backup says.
 
 use crate::{
     engine::StepError,
@@ -23,7 +23,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         .is_some_and(|sha256| *sha256 != verified.backup.sha256)
     {
         return Err(StepError::Refused(format!(
-            "{} is another file than the run recorded",
+            "{} is not the file that the run recorded",
             file.display()
         )));
     }
