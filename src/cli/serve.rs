@@ -7,8 +7,15 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use milvus_guard_core::{
-    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+    admission::review_context::Accounts,
+    evidence::Facts,
+    milvus::NamespaceState,
+    policy::{
+        PolicySet,
+        resolve::{HoldScope, Holding},
+    },
 };
+use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
     certs::{
@@ -213,6 +220,24 @@ pub(super) struct Args {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
     workload_gate_failure_policy: FailurePolicy,
 
+    /// Hold changes whose components must move in order: the webhook pauses them, and the leading
+    /// replica releases them one by one. Needs the right to patch Deployments
+    #[arg(long, help_heading = "Hold")]
+    hold: bool,
+
+    /// Hold changes in this namespace only; may be repeated
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        requires = "hold",
+        help_heading = "Hold"
+    )]
+    hold_namespace: Vec<String>,
+
+    /// Time after which a held component that does not become complete is reported as stuck
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Hold")]
+    hold_stuck_after: Duration,
+
     /// Time between two audits of what runs; 0 for none
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     audit_interval: Duration,
@@ -291,6 +316,21 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| format!("'{text}' is not a valid duration; write 10s or 5m"))
+}
+
+impl Args {
+    /// How changes are held.
+    fn holding(&self) -> Holding {
+        let scope = match (self.hold, self.hold_namespace.as_slice()) {
+            (false, _) => HoldScope::Nowhere,
+            (true, []) => HoldScope::Everywhere,
+            (true, names) => HoldScope::Namespaces(names.into()),
+        };
+        Holding {
+            scope,
+            by_default: self.hold,
+        }
+    }
 }
 
 pub(super) fn run(args: Args) -> Done {
@@ -400,6 +440,7 @@ async fn serve(args: Args) -> Done {
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
+            release_held(&args, &leader, &kept).await?;
             register(&args, secret, &leader, &life, &kept);
             let here = presence_of(&args.namespace, &client, &port, &kept, &life);
             presence = Some((here.clone(), tokio::spawn(here.run())));
@@ -412,6 +453,7 @@ async fn serve(args: Args) -> Done {
                 store: kept,
                 kubernetes,
                 accounts,
+                holding: args.holding(),
                 catalogue: data,
                 live: Live::default(),
             };
@@ -506,7 +548,10 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
         runs: facts.runs.or(Some(Vec::new())),
         ..facts
     };
-    let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());
+    let policies = PolicySet {
+        holding: args.holding(),
+        ..policies::set(policies::documents(&args.policy)?, Timestamp::now())
+    };
     Ok(Files {
         place: Arc::new(place),
         facts,
@@ -582,6 +627,37 @@ async fn certificate(
         "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a \
          cluster, or --tls-self-signed to try it",
     ))
+}
+
+/// Releases what is held, while this replica leads.
+async fn release_held(
+    args: &Args,
+    leader: &Leader,
+    store: &Arc<WatchCache>,
+) -> Result<(), Failure> {
+    if !args.hold {
+        return Ok(());
+    }
+    let cluster = Cluster::connect(&args.cluster.access())
+        .await
+        .map_err(Failure::no_verdict)?;
+    let (leader, store) = (leader.clone(), Arc::clone(store));
+    let held = move || {
+        let releases = store.held_releases().into_iter();
+        releases
+            .map(|(namespace, name)| ReleaseName { name, namespace })
+            .collect()
+    };
+    let controller = Controller {
+        cluster,
+        home: args.namespace.clone(),
+        stuck_after: args.hold_stuck_after,
+        leads: move || leader.is_me(),
+        held,
+    };
+    controller
+        .start()
+        .map_err(|error| Failure::no_verdict(format!("cannot start a thread: {error}")))
 }
 
 /// Where the secret part of the path is kept.

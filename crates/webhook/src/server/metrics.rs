@@ -116,6 +116,8 @@ pub struct Metrics {
     pub audit_last_run: Seconds,
     pub memory_failures: Counter,
     pub memory_unsaved: Gauge,
+    /// Deployments that are held.
+    pub held_deployments: Gauge,
     pub memory_incomplete: Gauge,
     pub data_day: Seconds,
     pub data_failures: Counter,
@@ -249,6 +251,11 @@ impl Metrics {
             "memory_unsaved",
             "Namespaces whose memory is not stored yet",
             metrics.memory_unsaved.clone(),
+        );
+        registry.register(
+            "held_deployments",
+            "Deployments of Milvus that are held until the components before them have moved",
+            metrics.held_deployments.clone(),
         );
         registry.register(
             "memory_incomplete",
