@@ -9,6 +9,7 @@ mod credentials;
 mod data;
 mod exit;
 mod gather;
+mod hold;
 mod meta;
 mod migrate;
 mod output;

@@ -7,15 +7,8 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use milvus_guard_core::{
-    admission::review_context::Accounts,
-    evidence::Facts,
-    milvus::NamespaceState,
-    policy::{
-        PolicySet,
-        resolve::{HoldScope, Holding},
-    },
+    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState, policy::PolicySet,
 };
-use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
     certs::{
@@ -48,6 +41,7 @@ use milvus_guard_webhook::{
 use super::{
     exit::{Done, Exit, Failure},
     gather::{self, ClusterArgs},
+    hold::HoldArgs,
     policies,
 };
 
@@ -220,24 +214,6 @@ pub(super) struct Args {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
     workload_gate_failure_policy: FailurePolicy,
 
-    /// Hold changes whose components must move in order: the webhook pauses them, and the leading
-    /// replica releases them one by one. Needs the right to patch Deployments
-    #[arg(long, help_heading = "Hold")]
-    hold: bool,
-
-    /// Hold changes in this namespace only; may be repeated
-    #[arg(
-        long,
-        value_name = "NAMESPACE",
-        requires = "hold",
-        help_heading = "Hold"
-    )]
-    hold_namespace: Vec<String>,
-
-    /// Time after which a held component that does not become complete is reported as stuck
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Hold")]
-    hold_stuck_after: Duration,
-
     /// Time between two audits of what runs; 0 for none
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     audit_interval: Duration,
@@ -295,6 +271,9 @@ pub(super) struct Args {
     log_format: LogFormat,
 
     #[command(flatten)]
+    hold: HoldArgs,
+
+    #[command(flatten)]
     cluster: ClusterArgs,
 }
 
@@ -308,7 +287,7 @@ enum LogFormat {
 }
 
 /// A duration such as `10s`, `5m` or `0`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -316,21 +295,6 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| format!("'{text}' is not a valid duration; write 10s or 5m"))
-}
-
-impl Args {
-    /// How changes are held.
-    fn holding(&self) -> Holding {
-        let scope = match (self.hold, self.hold_namespace.as_slice()) {
-            (false, _) => HoldScope::Nowhere,
-            (true, []) => HoldScope::Everywhere,
-            (true, names) => HoldScope::Namespaces(names.into()),
-        };
-        Holding {
-            scope,
-            by_default: self.hold,
-        }
-    }
 }
 
 pub(super) fn run(args: Args) -> Done {
@@ -440,7 +404,9 @@ async fn serve(args: Args) -> Done {
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
-            release_held(&args, &leader, &kept).await?;
+            args.hold
+                .release(&args.cluster, &args.namespace, &leader, &kept)
+                .await?;
             register(&args, secret, &leader, &life, &kept);
             let here = presence_of(&args.namespace, &client, &port, &kept, &life);
             presence = Some((here.clone(), tokio::spawn(here.run())));
@@ -453,7 +419,7 @@ async fn serve(args: Args) -> Done {
                 store: kept,
                 kubernetes,
                 accounts,
-                holding: args.holding(),
+                holding: args.hold.holding(),
                 catalogue: data,
                 live: Live::default(),
             };
@@ -549,7 +515,7 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
         ..facts
     };
     let policies = PolicySet {
-        holding: args.holding(),
+        holding: args.hold.holding(),
         ..policies::set(policies::documents(&args.policy)?, Timestamp::now())
     };
     Ok(Files {
@@ -627,37 +593,6 @@ async fn certificate(
         "the webhook needs a certificate: --tls-cert-file and --tls-key-file, --tls-managed in a \
          cluster, or --tls-self-signed to try it",
     ))
-}
-
-/// Releases what is held, while this replica leads.
-async fn release_held(
-    args: &Args,
-    leader: &Leader,
-    store: &Arc<WatchCache>,
-) -> Result<(), Failure> {
-    if !args.hold {
-        return Ok(());
-    }
-    let cluster = Cluster::connect(&args.cluster.access())
-        .await
-        .map_err(Failure::no_verdict)?;
-    let (leader, store) = (leader.clone(), Arc::clone(store));
-    let held = move || {
-        let releases = store.held_releases().into_iter();
-        releases
-            .map(|(namespace, name)| ReleaseName { name, namespace })
-            .collect()
-    };
-    let controller = Controller {
-        cluster,
-        home: args.namespace.clone(),
-        stuck_after: args.hold_stuck_after,
-        leads: move || leader.is_me(),
-        held,
-    };
-    controller
-        .start()
-        .map_err(|error| Failure::no_verdict(format!("cannot start a thread: {error}")))
 }
 
 /// Where the secret part of the path is kept.

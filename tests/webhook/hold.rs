@@ -80,12 +80,14 @@ impl Site {
     }
 
     fn await_end(&self, phase: &str) -> Value {
-        wait_until("the run of the held change ends", DEADLINE, || {
+        let ended = milvus_guard_testbed::wait_until(DEADLINE, || {
             self.roll
                 .runs(GUARD)
                 .last()
                 .is_some_and(|run| run["spec"]["kind"] == "Hold" && run["status"]["phase"] == phase)
         });
+        let (runs, log) = (self.roll.runs(GUARD), self.webhook().server.log());
+        assert!(ended, "held {:?}, runs {runs:#?}, log {log}", self.held());
         self.roll.await_complete(NAMESPACE);
         self.roll.run(GUARD)
     }

@@ -170,8 +170,7 @@ impl Candidate {
         let stays = matches!(
             (topology, release.coordinators()),
             (OrderTopology::Separate, Coordinators::Separate)
-                | (OrderTopology::Mixed, _)
-                | (OrderTopology::Streaming, _)
+                | (OrderTopology::Mixed | OrderTopology::Streaming, _)
         );
         context
             .catalogue

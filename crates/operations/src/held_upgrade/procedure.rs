@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A held change waits as long as it takes.
-const NO_LIMIT: Duration = Duration::from_hours(24 * 365);
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The release of a held change.
 #[derive(Clone, Debug)]
@@ -98,6 +98,9 @@ impl Procedure for HeldUpgrade {
         let Some(plan) = plan else {
             return Ok(Prepared::Done(format!("Nothing of {name} is held.")));
         };
+        let workloads = plan.moves.iter().map(|one| one.workload.clone()).collect();
+        let mut steps: Vec<Step> = plan.moves.iter().cloned().map(Step::Release).collect();
+        steps.push(Step::CheckReleased(workloads));
         let spec = RunSpec {
             kind: RunKind::Hold,
             release: name.clone(),
@@ -105,7 +108,7 @@ impl Procedure for HeldUpgrade {
             from: plan.from,
             to: plan.to,
             plan_hash: plan.hash(&self.run.release, &deployment_uids(&found, to_prepare.run)),
-            plan: plan.describe(),
+            plan: steps.iter().map(Step::describe).collect(),
             image: Some(plan.image.clone()),
             requested_by: None,
         };
@@ -113,10 +116,9 @@ impl Procedure for HeldUpgrade {
             release: self.run.release.clone(),
             image: plan.image,
             stuck_after: self.stuck_after,
-            reached: format!("{name} runs {}, every component of it.", plan.to),
+            from: plan.from,
+            to: plan.to,
         };
-        let steps: Vec<Step> = plan.moves.into_iter().map(Step).collect();
-        debug_assert!(steps.iter().all(|step| step.describe().workload.is_some()));
         Ok(Preparation {
             title: format!(
                 "Release the held change of {name} from {} to {}",

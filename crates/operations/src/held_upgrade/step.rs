@@ -10,7 +10,10 @@ use kube::{
 use serde_json::json;
 
 use crate::engine::{self, ApiError, Context, ReleaseName, StepError, StopMessage};
-use milvus_guard_core::{api::RunStep, milvus::release::HELD_FROM};
+use milvus_guard_core::{
+    api::{RunStep, StepAction},
+    milvus::{Version, release::HELD_FROM},
+};
 use milvus_guard_sources::kubernetes::{
     rollout::{self, Wanted, Watched},
     workloads::FIELD_MANAGER,
@@ -18,24 +21,24 @@ use milvus_guard_sources::kubernetes::{
 
 use super::plan::HeldMove;
 
-/// Time after which a Deployment that does not become complete counts as stuck.
-pub const STUCK_AFTER: Duration = Duration::from_mins(10);
 /// Between two looks whether another change replaced this one.
 const LOOK: Duration = Duration::from_secs(2);
 /// A held change waits as long as it takes.
-const NO_LIMIT: Duration = Duration::from_hours(24 * 365);
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the steps of a held change work with.
 #[derive(Clone, Debug)]
 pub struct HeldContext {
     /// The release.
     pub release: ReleaseName,
+    /// The version before.
+    pub from: Version,
+    /// The version after.
+    pub to: Version,
     /// The image that every Deployment of the plan has in its template.
     pub image: String,
     /// Time after which a Deployment that does not become complete counts as stuck.
     pub stuck_after: Duration,
-    /// What is said at the end.
-    pub reached: String,
 }
 
 /// What a step is given here.
@@ -43,13 +46,27 @@ type StepContext<'a> = Context<'a, HeldContext>;
 
 /// One step of a held change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step(pub HeldMove);
+pub enum Step {
+    /// Releases one Deployment and waits for it.
+    Release(HeldMove),
+    /// Makes sure that nothing is held any more.
+    CheckReleased(Vec<String>),
+}
 
 impl engine::Step for Step {
     type Data = HeldContext;
 
     fn describe(&self) -> RunStep {
-        self.0.describe()
+        match self {
+            Self::Release(one) => one.describe(),
+            Self::CheckReleased(_) => RunStep {
+                id: "check-released".into(),
+                title: "Check that nothing is held".into(),
+                component: None,
+                workload: None,
+                action: StepAction::Check,
+            },
+        }
     }
 
     fn deadline(&self, _data: &HeldContext) -> Duration {
@@ -57,60 +74,89 @@ impl engine::Step for Step {
     }
 
     fn stop_message(&self, data: &HeldContext, _back: bool) -> StopMessage {
+        let HeldContext {
+            release, from, to, ..
+        } = data;
+        let data_state = match self {
+            Self::Release(_) => format!(
+                "Components of {} that are held run {from}; they wait for the others to run {to}.",
+                release.name
+            ),
+            Self::CheckReleased(_) => format!("{} runs {to}, every component of it.", release.name),
+        };
         StopMessage {
-            data_state: data.reached.clone(),
-            next_command: status_command(&data.release),
+            data_state,
+            next_command: status_command(release),
         }
     }
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        loop {
-            let deployment = live(cx, &self.0.workload).await?;
-            check_target(cx, &deployment)?;
-            let (paused, held) = (is_paused(&deployment), is_marked(&deployment));
-            if !held {
-                return Ok(());
-            }
-            if !paused {
-                cx.reporter().note(format!(
-                    "{} was resumed by another client before its turn",
-                    self.0.workload
-                ));
-            }
-            match release(cx, &deployment).await {
-                Ok(()) => return Ok(()),
-                Err(ApiError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
+        match self {
+            Self::Release(one) => apply(cx, &one.workload).await,
+            Self::CheckReleased(workloads) => {
+                for workload in workloads {
+                    apply(cx, workload).await?;
+                }
+                Ok(())
             }
         }
     }
 
     async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        let mut watched = Vec::new();
-        for workload in &self.0.awaits {
-            watched.push(Watched::of(&live(cx, workload).await?));
+        match self {
+            Self::Release(one) => gate(cx, &one.awaits).await,
+            Self::CheckReleased(_) => Ok(()),
         }
-        if watched.is_empty() {
+    }
+}
+
+/// Releases a Deployment, if that was not done before.
+async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
+    loop {
+        let deployment = live(cx, workload).await?;
+        check_target(cx, &deployment)?;
+        if !is_marked(&deployment) {
             return Ok(());
         }
-        let (client, namespace) = (cx.link.client(), &cx.data.release.namespace);
-        let tell = |missing: String| cx.waiting(missing);
-        let complete = rollout::until(
-            &client,
-            namespace,
-            &watched,
-            Wanted::Complete,
-            Duration::MAX,
-            tell,
-        );
-        let result = tokio::select! {
-            complete = complete => complete.map(drop).map_err(StepError::Failed),
-            error = replaced(cx, &self.0.awaits) => Err(error),
-            () = remind(cx, &self.0.awaits) => Ok(()),
-        };
-        cx.going_on();
-        result
+        if deployment.spec.paused != Some(true) {
+            cx.reporter().note(format!(
+                "{workload} was resumed by another client before its turn"
+            ));
+        }
+        match release(cx, &deployment).await {
+            Ok(()) => return Ok(()),
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+}
+
+/// Waits until these Deployments are complete, or until a later change replaces this one.
+async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> {
+    let mut watched = Vec::new();
+    for workload in awaits {
+        watched.push(Watched::of(&live(cx, workload).await?));
+    }
+    if watched.is_empty() {
+        return Ok(());
+    }
+    let (client, namespace) = (cx.link.client(), &cx.data.release.namespace);
+    let tell = |missing: String| cx.waiting(missing);
+    let complete = rollout::until(
+        &client,
+        namespace,
+        &watched,
+        Wanted::Complete,
+        Duration::MAX,
+        tell,
+    );
+    let result = tokio::select! {
+        complete = complete => complete.map(drop).map_err(StepError::Failed),
+        error = replaced(cx, awaits) => Err(error),
+        () = remind(cx, awaits) => Ok(()),
+    };
+    cx.going_on();
+    result
 }
 
 /// The command that shows a held change and waits for its end.
@@ -130,10 +176,6 @@ async fn live(cx: &StepContext<'_>, name: &str) -> Result<Deployment, StepError>
     let api = deployments(cx);
     let what = format!("Deployment {name}");
     Ok(cx.link.call(&what, async || api.get(name).await).await?)
-}
-
-fn is_paused(deployment: &Deployment) -> bool {
-    deployment.spec.paused == Some(true)
 }
 
 fn is_marked(deployment: &Deployment) -> bool {

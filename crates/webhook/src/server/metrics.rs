@@ -242,26 +242,7 @@ impl Metrics {
             "When what runs was last judged",
             metrics.audit_last_run.clone(),
         );
-        registry.register(
-            "memory_failures",
-            "Memories of namespaces that could not be stored",
-            metrics.memory_failures.clone(),
-        );
-        registry.register(
-            "memory_unsaved",
-            "Namespaces whose memory is not stored yet",
-            metrics.memory_unsaved.clone(),
-        );
-        registry.register(
-            "held_deployments",
-            "Deployments of Milvus that are held until the components before them have moved",
-            metrics.held_deployments.clone(),
-        );
-        registry.register(
-            "memory_incomplete",
-            "Namespaces of which not every release fits into the memory",
-            metrics.memory_incomplete.clone(),
-        );
+        register_memory(&mut registry, &metrics);
         registry.register(
             "data_timestamp_seconds",
             "Day of the data about Milvus releases",
@@ -286,6 +267,30 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// What the guard remembers and holds.
+fn register_memory(registry: &mut Registry, metrics: &Metrics) {
+    registry.register(
+        "memory_failures",
+        "Memories of namespaces that could not be stored",
+        metrics.memory_failures.clone(),
+    );
+    registry.register(
+        "memory_unsaved",
+        "Namespaces whose memory is not stored yet",
+        metrics.memory_unsaved.clone(),
+    );
+    registry.register(
+        "held_deployments",
+        "Deployments of Milvus that are held until the components before them have moved",
+        metrics.held_deployments.clone(),
+    );
+    registry.register(
+        "memory_incomplete",
+        "Namespaces of which not every release fits into the memory",
+        metrics.memory_incomplete.clone(),
+    );
 }
 
 #[cfg(test)]
