@@ -10,6 +10,7 @@ mod data;
 mod exit;
 mod gather;
 mod helm;
+mod hold;
 mod judging;
 mod meta;
 mod migrate;

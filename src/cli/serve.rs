@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
 use milvus_guard_core::{
-    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState, policy::PolicySet,
 };
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
@@ -41,6 +41,7 @@ use milvus_guard_webhook::{
 use super::{
     exit::{Done, Exit, Failure},
     gather::{self, ClusterArgs},
+    hold::HoldArgs,
     policies,
 };
 
@@ -269,6 +270,9 @@ pub(super) struct Args {
     log_format: LogFormat,
 
     #[command(flatten)]
+    hold: HoldArgs,
+
+    #[command(flatten)]
     cluster: ClusterArgs,
 }
 
@@ -282,7 +286,7 @@ enum LogFormat {
 }
 
 /// A duration such as `10s`, `5m` or `0`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -399,6 +403,9 @@ async fn serve(args: Args) -> Done {
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
+            args.hold
+                .release(&args.cluster, &args.namespace, &leader, &kept)
+                .await?;
             register(&args, secret, &leader, &life, &kept);
             let here = presence_of(&args.namespace, &client, &port, &kept, &life);
             presence = Some((here.clone(), tokio::spawn(here.run())));
@@ -411,6 +418,7 @@ async fn serve(args: Args) -> Done {
                 store: kept,
                 kubernetes,
                 accounts,
+                holding: args.hold.holding(),
                 catalogue: data,
                 live: Live::default(),
             };
@@ -505,7 +513,10 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
         runs: facts.runs.or(Some(Vec::new())),
         ..facts
     };
-    let policies = policies::set(policies::documents(&args.policy)?, Timestamp::now());
+    let policies = PolicySet {
+        holding: args.hold.holding(),
+        ..policies::set(policies::documents(&args.policy)?, Timestamp::now())
+    };
     Ok(Files {
         place: Arc::new(place),
         facts,

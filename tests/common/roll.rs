@@ -75,6 +75,15 @@ impl Roll {
         Self::on(NamespaceState::Guarded(Box::new(Webhook::start())))
     }
 
+    /// One with a guard that holds changes.
+    pub fn holding(flags: &[&str]) -> Self {
+        let cluster = ControlPlane::builder().controller_manager(true).start();
+        let flags = [&["--hold"], flags].concat();
+        Self::on(NamespaceState::Guarded(Box::new(Webhook::with(
+            cluster, &flags,
+        ))))
+    }
+
     fn on(cluster: NamespaceState) -> Self {
         let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client));
         Self {

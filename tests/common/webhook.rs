@@ -512,7 +512,7 @@ pub fn curl(url: &str) -> Option<(u16, String)> {
 pub fn prepare(cluster: &ControlPlane) {
     super::install_definitions(cluster);
     expect_success(cluster.kubectl(["create", "namespace", GUARD]));
-    let mut objects = rendered(|kind| !LEFT_OUT.contains(&kind));
+    let mut objects = rendered_with(&["hold.enabled=true"], |kind| !LEFT_OUT.contains(&kind));
     for object in &mut objects {
         // What Helm would do with objects that name no namespace.
         if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {

@@ -18,6 +18,7 @@ mod certs_client;
 mod certs_managed;
 mod faults;
 mod fresh;
+mod hold;
 mod life;
 mod registration;
 mod release;

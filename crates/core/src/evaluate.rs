@@ -97,6 +97,15 @@ impl JudgedFinding {
             Applied::Off { .. } | Applied::Excepted { .. } | Applied::Accepted => None,
         }
     }
+
+    /// The same where the change cannot be held: `Hold` acts as `Enforce` there.
+    #[must_use]
+    pub fn action_if_not_held(&self) -> Option<Action> {
+        match self.action()? {
+            Action::Hold => Some(Action::of(self.finding.severity)),
+            action => Some(action),
+        }
+    }
 }
 
 /// The whole answer in a word.

@@ -202,6 +202,13 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl RunFact {
+    /// Whether it keeps others from changing its release. A held change does not: what is changed
+    /// meanwhile is held as well.
+    #[must_use]
+    pub fn locks(&self) -> bool {
+        self.kind != RunKind::Hold
+    }
+
     /// The version that images may get by the run's own steps now; `None` if none may.
     #[must_use]
     pub fn plans_images(&self) -> Option<Version> {
@@ -237,6 +244,8 @@ pub enum RunKind {
     Migration,
     /// Ordered rolling upgrade.
     Rolling,
+    /// The ordered release of a change that the webhook holds.
+    Hold,
 }
 
 /// An autoscaler that owns the replicas of a component.

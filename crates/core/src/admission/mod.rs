@@ -10,6 +10,7 @@
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |
 //! | [`mutate`] | the version label |
+//! | [`hold`] | what is paused until the components before it have moved |
 //! | [`decision`] | what the release gate allowed, object by object |
 //! | [`acceptance`] | acceptances, set by a Helm label or an annotation |
 //! | [`ruling`] | findings to the words of a denial |
@@ -20,6 +21,7 @@ mod attacks;
 pub mod decision;
 pub mod documents_gate;
 mod envelope;
+pub mod hold;
 pub mod mutate;
 #[cfg(any(test, feature = "testkit"))]
 pub mod parity;

@@ -114,7 +114,8 @@ impl Outcome<'_> {
                     ruling.rules.push((rule.id, *action));
                 }
                 match action {
-                    Action::Deny | Action::Hold => denials.push(judged),
+                    Action::Deny => denials.push(judged),
+                    Action::Hold => ruling.response.warnings.push(held(judged, release)),
                     Action::Warn if judged.finding.missing.is_some() => {
                         lacking.push(&judged.finding);
                     }
@@ -181,7 +182,7 @@ impl Outcome<'_> {
         let acceptable = self.policies.self_accept(&scope);
         let mut denied: Vec<&str> = findings
             .iter()
-            .filter(|(_, action)| *action >= Action::Hold)
+            .filter(|(_, action)| *action == Action::Deny)
             .map(|(judged, _)| judged.finding.rule.id)
             .collect();
         denied.dedup();
@@ -280,6 +281,18 @@ fn warning(judged: &JudgedFinding) -> String {
     format!(
         "{} {}: {}. {}",
         finding.rule.id, finding.rule.name, finding.message, finding.fix.text
+    )
+}
+
+/// What is held, and the command that waits for its end. Helm's `--wait` does not: it takes a
+/// paused Deployment for a complete one.
+fn held(judged: &JudgedFinding, release: &JudgedRelease) -> String {
+    let finding = &judged.finding;
+    let namespace = release.namespace.as_deref().unwrap_or_default();
+    format!(
+        "{} {}: {}; milvus-guard holds them and releases them in order. Wait for the end with: \
+         milvus-guard status -i {} -n {namespace} --wait",
+        finding.rule.id, finding.rule.name, finding.message, release.name
     )
 }
 

@@ -259,10 +259,12 @@ impl<'a> WorkloadTask<'a> {
                         })
                     })
                     .filter_map(|judged| {
-                        Some((
-                            judged,
-                            leniency.apply(judged.finding.rule, judged.action()?)?,
-                        ))
+                        let action = match judged.action()? {
+                            // Only what is paused waits.
+                            Action::Hold if !self.is_paused() => judged.action_if_not_held()?,
+                            action => action,
+                        };
+                        Some((judged, leniency.apply(judged.finding.rule, action)?))
                     })
                     .filter(|(judged, _)| {
                         deletes.is_none() || judged.finding.rule.has(Behavior::JudgesDeletions)
@@ -339,6 +341,14 @@ impl<'a> WorkloadTask<'a> {
                 Some((Cow::Owned(before), after, reference))
             }
         })
+    }
+
+    /// Whether what would change is a Deployment that is paused: its pods stay as they are.
+    fn is_paused(&self) -> bool {
+        let Some(Change::Put { new, .. }) = &self.change else {
+            return false;
+        };
+        matches!(new, Object::Workload(workload) if workload.paused)
     }
 
     /// Rules that the request itself accepts.

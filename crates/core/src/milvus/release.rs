@@ -131,7 +131,20 @@ impl VersionRead {
     }
 }
 
+/// Annotation of a Deployment that the webhook paused because components must move in order: the
+/// image that its pods run.
+pub const HELD_FROM: &str = "guard.milvus.io/held-from";
+
 impl ComponentWorkload {
+    /// The image that the pods run while the workload is held; `None` if it is not held.
+    #[must_use]
+    pub fn held_from(&self) -> Option<&str> {
+        self.workload
+            .meta
+            .annotation(HELD_FROM)
+            .filter(|_| self.workload.paused)
+    }
+
     /// A workload as the place where a component runs, whatever it looks like: a workload that was
     /// a component of Milvus stays one when its command, its image and its labels change.
     #[must_use]
@@ -255,6 +268,16 @@ impl Release {
             Some(alias) => format!("{}/{alias}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// The name by which commands and runs know the release: Helm's mark on its workloads, else its
+    /// own name.
+    #[must_use]
+    pub fn helm_name(&self) -> &str {
+        let mut components = self.components.iter();
+        components
+            .find_map(|one| one.workload.meta.annotation("meta.helm.sh/release-name"))
+            .unwrap_or(&self.name)
     }
 
     /// The title with the namespace before it: `namespace/my-release/vectors`.

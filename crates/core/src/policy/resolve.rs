@@ -35,6 +35,51 @@ pub enum Action {
     Deny,
 }
 
+impl Action {
+    /// What a finding of this severity does where no policy names its rule.
+    #[must_use]
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Deny => Self::Deny,
+            Severity::Warn => Self::Warn,
+            Severity::Audit => Self::Audit,
+        }
+    }
+}
+
+/// Where changes can be held. Outside of it, `Hold` acts as `Enforce`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HoldScope {
+    /// In every namespace. The default, because a check without a webhook shows what policies say.
+    #[default]
+    Everywhere,
+    /// In these namespaces.
+    Namespaces(Arc<[String]>),
+    /// Nowhere: nobody would release what was paused.
+    Nowhere,
+}
+
+impl HoldScope {
+    /// Whether changes in this namespace can be held.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Namespaces(names) => names.iter().any(|name| name == namespace),
+            Self::Nowhere => false,
+        }
+    }
+}
+
+/// How changes are held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Where.
+    pub scope: HoldScope,
+    /// Whether rules that can hold do so where no policy names them.
+    pub by_default: bool,
+}
+
 /// Everything that is in force. A copy shares it: only the time is its own.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
@@ -47,6 +92,8 @@ pub struct PolicySet {
     pub now: Option<Timestamp>,
     /// Labels of namespaces, for `namespaceSelector`; unknown namespaces match no selector.
     pub namespace_labels: Arc<NamespaceLabels>,
+    /// How changes are held.
+    pub holding: Holding,
 }
 
 /// What is judged, as far as policies ask.
@@ -121,14 +168,16 @@ impl PolicySet {
         {
             return Applied::Excepted { exception };
         }
-        let by_default = |severity| match severity {
-            Severity::Deny => Action::Deny,
-            Severity::Warn => Action::Warn,
-            Severity::Audit => Action::Audit,
-        };
+        let is_holdable = finding.can_be_held && self.can_hold(scope);
         let Some((policy, setting)) = self.setting(rule, scope) else {
+            let action = match Action::of(finding.severity) {
+                Action::Deny | Action::Warn if is_holdable && self.holding.by_default => {
+                    Action::Hold
+                }
+                action => action,
+            };
             return Applied::Acts {
-                action: by_default(finding.severity),
+                action,
                 policy: None,
             };
         };
@@ -136,13 +185,14 @@ impl PolicySet {
             Severity::Warn if setting.params.strict => Severity::Deny,
             severity => severity,
         };
-        let action = match (setting.action, by_default(severity)) {
+        let action = match (setting.action, Action::of(severity)) {
             (PolicyAction::Off, _) => {
                 return Applied::Off {
                     policy: policy.to_owned(),
                 };
             }
-            // Hold pauses at admission; where nothing can be paused it denies as Enforce does.
+            (PolicyAction::Hold, Action::Deny | Action::Warn) if is_holdable => Action::Hold,
+            // What cannot be paused at admission is denied as Enforce does.
             (PolicyAction::Enforce | PolicyAction::Hold, action) => action,
             (PolicyAction::Warn, action) => action.min(Action::Warn),
             (PolicyAction::Audit, _) => Action::Audit,
@@ -151,6 +201,25 @@ impl PolicySet {
             action,
             policy: Some(policy.to_owned()),
         }
+    }
+
+    fn can_hold(&self, scope: &Scope<'_>) -> bool {
+        self.holding
+            .scope
+            .covers(scope.namespace.unwrap_or_default())
+    }
+
+    /// Whether changes that this rule finds are held in this scope: no exception lets them pass,
+    /// and a policy or the default says so.
+    #[must_use]
+    pub fn holds(&self, rule: &str, scope: &Scope<'_>) -> bool {
+        self.can_hold(scope)
+            && self.exception(rule, scope).is_none()
+            && self
+                .setting(rule, scope)
+                .map_or(self.holding.by_default, |(_, setting)| {
+                    setting.action == PolicyAction::Hold
+                })
     }
 
     /// The setting in force for a rule: highest priority first, the stricter one at a tie.

@@ -57,6 +57,8 @@ pub struct Finding {
     pub fix: Fix,
     /// What would take it away; the command is made of it when all rules have spoken.
     pub cure: Option<Cure>,
+    /// Whether the webhook can hold the change instead of denying it.
+    pub can_be_held: bool,
     /// What was compared.
     pub evidence: Vec<Evidence>,
 }
@@ -243,6 +245,7 @@ impl Findings {
                 command: None,
             },
             cure: None,
+            can_be_held: false,
             evidence: Vec::new(),
         });
         let last = self.found.len() - 1;
@@ -324,6 +327,12 @@ impl Finding {
     /// What would take it away, in addition to the words of the fix.
     pub fn cures(&mut self, cure: Cure) -> &mut Self {
         self.cure = Some(cure);
+        self
+    }
+
+    /// The webhook can hold the change instead of denying it.
+    pub fn can_be_held(&mut self, can_be_held: bool) -> &mut Self {
+        self.can_be_held = can_be_held;
         self
     }
 

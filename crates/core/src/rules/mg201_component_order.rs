@@ -165,6 +165,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .join(" -> ")
     });
     finding
+        .can_be_held(can_be_held(before, after, order, &moving))
         .evidence(
             "components that change",
             None,
@@ -184,6 +185,27 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             None => RULE.fix.to_owned(),
         })
         .cures(Cure::OrderedUpgrade);
+}
+
+/// Whether the change can be admitted with its components paused: the same components run before
+/// and after, and the order has a place for each that moves.
+fn can_be_held(
+    before: &Release,
+    after: &Release,
+    order: Option<&crate::milvus::catalogue::Order>,
+    moving: &[Component],
+) -> bool {
+    let has_all = |one: &Release, other: &Release| {
+        one.components
+            .iter()
+            .filter(|component| component.is_running())
+            .all(|component| other.has(component.component))
+    };
+    has_all(before, after)
+        && has_all(after, before)
+        && order.is_some_and(|order| {
+            order.remove.is_empty() && moving.iter().all(|one| order.position(*one).is_some())
+        })
 }
 
 /// What is wrong with moving these components now; `None` if the order holds.
@@ -351,6 +373,23 @@ mod tests {
         assert_eq!(
             severity(&start, &start.clone().tag_of(IndexNode, "v2.3.22")),
             Some(Severity::Deny)
+        );
+    }
+
+    #[rstest]
+    #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.5.27"), true)]
+    #[case(Fixture::cluster("2.4.17"), Fixture::cluster("2.4.24"), true)]
+    #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.5.27").without(QueryNode), false)]
+    #[case(Fixture::cluster("2.4.24").without(IndexNode), Fixture::cluster("2.5.27"), false)]
+    #[case(Fixture::cluster("2.5.27"), Fixture::cluster("2.6.22"), false)]
+    fn a_change_of_the_set_of_components_cannot_be_held(
+        #[case] before: Fixture,
+        #[case] after: Fixture,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(
+            judge(&RULE, Some(&before), &after)[0].can_be_held,
+            expected
         );
     }
 

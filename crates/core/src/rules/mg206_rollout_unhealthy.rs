@@ -65,6 +65,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .iter()
         .flatten()
         .filter(|rollout| rollout.release == before.name)
+        // A held component waits as it should.
+        .filter(|rollout| !is_held(before, &rollout.workload))
         .collect();
     let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
     // An image that was never available may be replaced: that repairs.
@@ -117,6 +119,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         finding.command(command);
     }
+}
+
+fn is_held(before: &Release, workload: &str) -> bool {
+    let held = |one: &ComponentWorkload| {
+        one.workload.meta.object.name == workload && one.held_from().is_some()
+    };
+    before.components.iter().any(held)
 }
 
 /// Whether the rollout is a part of the change: the component has the version that all others get,

@@ -80,13 +80,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             ("components would be added or removed", "a rolling upgrade")
         }
         RunKind::Rolling if data_moves => ("queue or metadata would change", "a rolling upgrade"),
-        RunKind::Migration | RunKind::Rolling => return,
+        // A held change is no lock: what is changed meanwhile is held in the same way.
+        RunKind::Migration | RunKind::Rolling | RunKind::Hold => return,
     };
     findings
         .deny(format!("{what} while {kind} is in progress ({}, {})", run.run, run.phase))
         .because(match run.kind {
             RunKind::Migration => RULE.why,
-            RunKind::Rolling => {
+            RunKind::Rolling | RunKind::Hold => {
                 "The run upgrades the components in order. A change from outside breaks that \
                  order, or the run reverts it."
             }

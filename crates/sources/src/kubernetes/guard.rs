@@ -167,7 +167,8 @@ fn under_way(run: &UpgradeRun) -> Option<RunFact> {
         namespace: run.spec.namespace.clone(),
         kind: match run.spec.kind {
             RunKind::Migration => evidence::RunKind::Migration,
-            RunKind::Rolling | RunKind::Hold | RunKind::Other => evidence::RunKind::Rolling,
+            RunKind::Hold => evidence::RunKind::Hold,
+            RunKind::Rolling | RunKind::Other => evidence::RunKind::Rolling,
         },
         phase: run.status.phase.name().to_owned(),
         from: Some(run.spec.from),
@@ -194,6 +195,7 @@ fn unreadable(object: &Value) -> Option<RunFact> {
         namespace: text(&["spec", "namespace"])?,
         kind: match object.text_at(&["spec", "kind"]) {
             Some("Migration") => evidence::RunKind::Migration,
+            Some("Hold") => evidence::RunKind::Hold,
             _ => evidence::RunKind::Rolling,
         },
         phase: UNREADABLE.to_owned(),

@@ -11,7 +11,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use milvus_guard_core::{
     admission::{
-        Gate, Response, Review, ReviewContext, Ruling, Task, mutate::mutate, review::Operation,
+        Gate, Response, Review, ReviewContext, Ruling, Task,
+        hold::Candidate,
+        mutate::mutate,
+        review::{Operation, Patch},
     },
     api::DecisionSpec,
     evaluate::Verdict,
@@ -178,7 +181,7 @@ impl Answerer {
         end: Instant,
     ) -> (Gate, Ruling) {
         if path == Path::Mutate {
-            return (Gate::Mutate, self.label(review, size, end).await);
+            return (Gate::Mutate, self.change(review, size, end).await);
         }
         let gate = likely_gate(review);
         let waiting = self.metrics.in_flight.get();
@@ -199,6 +202,40 @@ impl Answerer {
         match tokio::time::timeout_at(end.into(), judged).await {
             Ok(Some(ruled)) => ruled,
             Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time limit was reached")),
+        }
+    }
+
+    /// The version label, and what holds a Deployment.
+    async fn change(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
+        let mut ruling = self.label(review, size, end).await;
+        ruling.response.patch.extend(self.hold(review, end).await);
+        ruling
+    }
+
+    /// The patch that holds a Deployment; empty if it need not wait. What memory would hold is
+    /// looked at again: an acceptance may be younger than memory. If that fails, it is held.
+    async fn hold(&self, review: &Review<'_>, end: Instant) -> Vec<Patch> {
+        let judged = |context: &ReviewContext<'_>, candidate: &Candidate| {
+            catch_unwind(AssertUnwindSafe(|| candidate.patch(context))).unwrap_or_default()
+        };
+        if !self.world.can_hold() {
+            return Vec::new();
+        }
+        let read = catch_unwind(AssertUnwindSafe(|| Candidate::of(review)));
+        let Some(candidate) = read.ok().flatten() else {
+            return Vec::new();
+        };
+        let (namespace, now) = (candidate.namespace(), Timestamp::now());
+        let patch = judged(&self.world.context(namespace, now, None), &candidate);
+        if patch.is_empty() {
+            return patch;
+        }
+        let live = self
+            .world
+            .live_context(namespace, now, None, Doubt::Denial, end);
+        match Box::pin(live).await {
+            Some(Ok(context)) => judged(&context, &candidate),
+            Some(Err(_)) | None => patch,
         }
     }
 

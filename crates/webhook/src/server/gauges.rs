@@ -50,6 +50,8 @@ impl Gauges {
             .inc_by(status.reload_failures.saturating_sub(failures));
         metrics.leader.set(i64::from(self.leader.is_me()));
         let Some(store) = &self.store else { return };
+        let held = i64::try_from(store.held_deployments()).unwrap_or(i64::MAX);
+        metrics.held_deployments.set(held);
         for (kind, objects, age) in store.health() {
             let labels = KindLabels { kind: kind.kind() };
             metrics

@@ -347,7 +347,8 @@ impl LeaderTasks {
                     .filter(|judged| !judged.finding.not_evaluated)
                 {
                     let action = match judged.action() {
-                        Some(Action::Deny | Action::Hold) => "deny",
+                        Some(Action::Deny) => "deny",
+                        Some(Action::Hold) => "hold",
                         Some(Action::Warn) => "warn",
                         Some(Action::Audit) => "audit",
                         None => continue,

@@ -116,6 +116,8 @@ pub struct Metrics {
     pub audit_last_run: Seconds,
     pub memory_failures: Counter,
     pub memory_unsaved: Gauge,
+    /// Deployments that are held.
+    pub held_deployments: Gauge,
     pub memory_incomplete: Gauge,
     pub data_day: Seconds,
     pub data_failures: Counter,
@@ -236,21 +238,7 @@ impl Metrics {
             "Time of the last audit of the running releases",
             metrics.audit_last_run.clone(),
         );
-        registry.register(
-            "memory_failures",
-            "Memories of namespaces that could not be stored",
-            metrics.memory_failures.clone(),
-        );
-        registry.register(
-            "memory_unsaved",
-            "Namespaces whose memory is not stored yet",
-            metrics.memory_unsaved.clone(),
-        );
-        registry.register(
-            "memory_incomplete",
-            "Namespaces with releases that do not fit into the memory",
-            metrics.memory_incomplete.clone(),
-        );
+        register_memory(&mut registry, &metrics);
         registry.register(
             "data_timestamp_seconds",
             "Day of the data about Milvus releases",
@@ -275,6 +263,30 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// What the guard remembers and holds.
+fn register_memory(registry: &mut Registry, metrics: &Metrics) {
+    registry.register(
+        "memory_failures",
+        "Memories of namespaces that could not be stored",
+        metrics.memory_failures.clone(),
+    );
+    registry.register(
+        "memory_unsaved",
+        "Namespaces whose memory is not stored yet",
+        metrics.memory_unsaved.clone(),
+    );
+    registry.register(
+        "held_deployments",
+        "Deployments of Milvus that are held until the components before them have moved",
+        metrics.held_deployments.clone(),
+    );
+    registry.register(
+        "memory_incomplete",
+        "Namespaces with releases that do not fit into the memory",
+        metrics.memory_incomplete.clone(),
+    );
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ use milvus_guard_core::{
         NamespaceState, Version, catalogue::Catalogue, release::ComponentWorkload,
         service_names::ServiceNames,
     },
-    policy::PolicySet,
+    policy::{
+        PolicySet,
+        resolve::{HoldScope, Holding},
+    },
     rules::Overdue,
 };
 use milvus_guard_sources::kubernetes::{Cluster, View, guard};
@@ -88,6 +91,8 @@ pub struct Watching {
     pub kubernetes: Option<Version>,
     /// Who is who.
     pub accounts: Accounts,
+    /// How changes are held.
+    pub holding: Holding,
     /// Data about Milvus releases.
     pub catalogue: Data,
     /// What is read at this moment, because memory is not good enough.
@@ -178,6 +183,16 @@ impl StateSource {
                 Some(live.map(|known| watching.context(namespace, known, now, overdue)))
             }
         }
+    }
+
+    /// Whether changes can be held anywhere.
+    #[must_use]
+    pub fn can_hold(&self) -> bool {
+        let holding = match self {
+            Self::Files(files) => &files.policies.holding,
+            Self::Cluster(watching) => &watching.holding,
+        };
+        holding.scope != HoldScope::Nowhere
     }
 
     /// Whether a namespace holds Milvus, or its data.
@@ -310,7 +325,10 @@ impl Watching {
             ending: known.ending,
             facts,
             decisions: known.decisions.into(),
-            policies: Arc::new(known.policies.at(now)),
+            policies: Arc::new(PolicySet {
+                holding: self.holding.clone(),
+                ..known.policies.at(now)
+            }),
             accounts: &self.accounts,
             catalogue,
             now,

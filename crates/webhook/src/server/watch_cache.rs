@@ -13,13 +13,14 @@ use tokio::sync::Notify;
 
 use milvus_guard_core::{
     api::DecisionSpec,
-    evidence::Facts,
+    evidence::{Facts, RunKind},
     manifest::{Object, object::ConfigMap},
     milvus::{
         Release,
         catalogue::Catalogue,
         data_location::DataLocation,
         dependency, identify,
+        release::HELD_FROM,
         service_names::{ServiceNames, ServiceTarget},
     },
     policy::{
@@ -166,6 +167,8 @@ struct State {
     ending: BTreeSet<String>,
     documents: Documents,
     runs: BTreeMap<String, Value>,
+    /// Namespace and name of each Deployment that is held.
+    held: BTreeSet<(String, String)>,
     decisions: BTreeMap<String, DecisionSpec>,
     /// What counts of each namespace: what is stored, and what this replica has seen since.
     memories: BTreeMap<String, Arc<ReleaseHistory>>,
@@ -197,6 +200,13 @@ pub struct WatchCache {
     dirty: Mutex<BTreeSet<String>>,
     changed: Notify,
     namespace: String,
+}
+
+/// Whether a Deployment was paused by the webhook and not released since.
+fn is_held(deployment: &Value) -> bool {
+    let is_paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
+    let annotations = deployment.pointer("/metadata/annotations");
+    is_paused && annotations.is_some_and(|annotations| annotations.get(HELD_FROM).is_some())
 }
 
 /// Views that are kept ready, and what is known of all namespaces.
@@ -359,6 +369,9 @@ impl WatchCache {
             }
             return;
         }
+        if kind == Watched::Deployments {
+            state.note_held(&namespace, &name, is_held(&object));
+        }
         let lists = state.listed.contains_key(&kind);
         if state.put(kind, &namespace, &name, object, now) {
             self.touch(&namespace);
@@ -504,6 +517,42 @@ impl WatchCache {
                 .releases
                 .is_empty()
         })
+    }
+
+    /// Namespace and name of each release of which a Deployment is held, or whose held change is
+    /// under way.
+    #[must_use]
+    pub fn held_releases(&self) -> BTreeSet<(String, String)> {
+        let state = self.read();
+        let is_own = |run: &str| {
+            let place = run.split_once('/').map(|(place, _)| place);
+            place == Some(&self.namespace)
+        };
+        let under_way = state
+            .run_facts
+            .runs
+            .iter()
+            .flatten()
+            .filter(|run| run.kind == RunKind::Hold && is_own(&run.run))
+            .map(|run| (run.namespace.clone(), run.release.clone()));
+        let mut found: BTreeSet<_> = under_way.collect();
+        let namespaces: BTreeSet<&String> = state.held.iter().map(|(name, _)| name).collect();
+        for namespace in namespaces {
+            let view = self.view_of(&state, namespace);
+            let held = view.place.snapshot.releases.iter().filter(|release| {
+                let mut components = release.components.iter();
+                components.any(|one| one.held_from().is_some())
+            });
+            let name = |release: &Release| (namespace.clone(), release.helm_name().to_owned());
+            found.extend(held.map(name));
+        }
+        found
+    }
+
+    /// How many Deployments are held.
+    #[must_use]
+    pub fn held_deployments(&self) -> usize {
+        self.read().held.len()
     }
 
     /// What is remembered of a namespace.
@@ -959,7 +1008,19 @@ impl State {
         done
     }
 
+    fn note_held(&mut self, namespace: &str, name: &str, is_held: bool) {
+        let key = (namespace.to_owned(), name.to_owned());
+        if is_held {
+            self.held.insert(key);
+        } else {
+            self.held.remove(&key);
+        }
+    }
+
     fn remove(&mut self, kind: Watched, namespace: &str, name: &str) {
+        if kind == Watched::Deployments {
+            self.note_held(namespace, name, false);
+        }
         let full = format!("{namespace}/{name}");
         match kind {
             Watched::Namespaces => {

@@ -1,0 +1,211 @@
+//! Hold: a change of the version is admitted with the Deployment paused, if a component that must
+//! precede it is not completely on the new version yet. The leader of the guard releases it.
+//!
+//! Nothing is paused that must not wait: a new installation, a stopped component, a step of a run,
+//! a return to a lower version, or a change that the deployer accepted.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    manifest::{Object, View, object::ObjectRef},
+    milvus::{
+        Component, Coordinators, Release, Topology, Version,
+        catalogue::{Order, OrderTopology},
+        identify,
+        release::{ComponentWorkload, HELD_FROM},
+    },
+    policy::resolve::Scope,
+    rules::layout,
+};
+
+use super::{
+    acceptance::{self, ACCEPT},
+    decision::HELM_RELEASE,
+    review::{Operation, Patch, Review},
+    review_context::ReviewContext,
+    task,
+};
+
+/// The rule whose changes are held.
+pub const ORDER_RULE: &str = "MG201";
+
+/// A Deployment of Milvus that would change its version.
+#[derive(Debug)]
+pub struct Candidate {
+    namespace: String,
+    user: String,
+    old: ComponentWorkload,
+    new: ComponentWorkload,
+    from: Version,
+    to: Version,
+    has_annotations: bool,
+}
+
+impl Candidate {
+    /// Reads a review; `None` if nothing in it could be held.
+    #[must_use]
+    pub fn of(review: &Review<'_>) -> Option<Self> {
+        let is_deployment =
+            review.resource.group == "apps" && review.resource.resource == "deployments";
+        if !is_deployment
+            || !review.sub_resource.is_empty()
+            || review.operation != Operation::Update
+        {
+            return None;
+        }
+        let namespace = &*review.namespace;
+        let (node, new) = task::object(review.object?.get(), namespace).ok()?;
+        let (_, old) = task::object(review.old_object?.get(), namespace).ok()?;
+        let (old, new) = (component(old?)?, component(new?)?);
+        let version = |one: &ComponentWorkload| one.version().build().map(|build| build.version);
+        let (from, to) = (version(&old)?, version(&new)?);
+        let waits = new.workload.wanted_replicas() > 0 && !new.workload.paused;
+        (waits && from < to).then(|| Self {
+            namespace: namespace.to_owned(),
+            user: review.user_info.username.to_string(),
+            has_annotations: node
+                .at(&["metadata", "annotations"])
+                .is_some_and(View::is_mapping),
+            old,
+            new,
+            from,
+            to,
+        })
+    }
+
+    /// The namespace whose state is needed.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The patch that holds the Deployment; empty if it need not wait.
+    #[must_use]
+    pub fn patch(&self, context: &ReviewContext<'_>) -> Vec<Patch> {
+        if !self.must_wait(context) {
+            return Vec::new();
+        }
+        let image = self.old.image().to_string();
+        let annotation = if self.has_annotations {
+            Patch::Add {
+                path: format!("/metadata/annotations/{}", HELD_FROM.replace('/', "~1")),
+                value: image.into(),
+            }
+        } else {
+            Patch::Add {
+                path: "/metadata/annotations".into(),
+                value: json!({HELD_FROM: image}),
+            }
+        };
+        let paused = Patch::Add {
+            path: "/spec/paused".into(),
+            value: Value::Bool(true),
+        };
+        vec![paused, annotation]
+    }
+
+    fn must_wait(&self, context: &ReviewContext<'_>) -> bool {
+        let accounts = context.accounts;
+        if [&accounts.guard, &accounts.job].contains(&&self.user) {
+            return false;
+        }
+        let reference = &self.new.workload.meta.object;
+        let before = context
+            .place
+            .with(Object::Workload(Arc::clone(&self.old.workload)));
+        let Ok(release) = before.into_owner(reference) else {
+            return false;
+        };
+        self.is_in_force(context, &release)
+            && self
+                .order(context, &release)
+                .is_some_and(|order| self.is_early(context, &release, order))
+    }
+
+    /// Whether changes of this release are held, and nobody has a word against it.
+    fn is_in_force(&self, context: &ReviewContext<'_>, release: &Release) -> bool {
+        let scope = Scope {
+            release: &release.name,
+            namespace: Some(&self.namespace),
+            from: Some(self.from),
+            to: Some(self.to),
+        };
+        let has_run = context.facts.runs.iter().flatten().any(|run| {
+            run.namespace == self.namespace && run.release == release.name && run.locks()
+        });
+        release.topology() == Topology::Cluster
+            && !release.is_operated()
+            && !has_run
+            && context.policies.holds(ORDER_RULE, &scope)
+            && !self.is_accepted(context)
+    }
+
+    /// Whether the deployer accepted that the order is not kept: for this request, or for the
+    /// revision that Helm applies.
+    fn is_accepted(&self, context: &ReviewContext<'_>) -> bool {
+        let (old, new) = (&self.old.workload.meta, &self.new.workload.meta);
+        let names = |rule: &str| rule.eq_ignore_ascii_case(ORDER_RULE);
+        if acceptance::from_annotation(new.annotation(ACCEPT), old.annotation(ACCEPT))
+            .iter()
+            .any(|rule| names(rule))
+        {
+            return true;
+        }
+        let release = new.annotation(HELM_RELEASE);
+        context
+            .decisions
+            .iter()
+            .filter(|decision| {
+                Some(&*decision.release) == release && decision.expires > context.now
+            })
+            .max_by_key(|decision| decision.revision)
+            .is_some_and(|decision| decision.accepted_rules.iter().any(|one| names(&one.rule)))
+    }
+
+    /// The order of this change; `None` if there is none, or if components come or go.
+    fn order<'c>(&self, context: &'c ReviewContext<'_>, release: &Release) -> Option<&'c Order> {
+        let topology = layout(release, self.from, self.to);
+        let stays = matches!(
+            (topology, release.coordinators()),
+            (OrderTopology::Separate, Coordinators::Separate)
+                | (OrderTopology::Mixed | OrderTopology::Streaming, _)
+        );
+        context
+            .catalogue
+            .order(self.from, self.to, topology)
+            .filter(|order| stays && order.position(self.new.component).is_some())
+    }
+
+    /// Whether a component that must precede this one is not completely on the new version.
+    fn is_early(&self, context: &ReviewContext<'_>, release: &Release, order: &Order) -> bool {
+        let is_there = |one: &ComponentWorkload| {
+            let version = one.version().build().map(|build| build.version);
+            !one.workload.paused
+                && version.is_some_and(|version| version >= self.to)
+                && is_rolled_out(context, release, &one.workload.meta.object)
+        };
+        order.before(self.new.component).any(|earlier| {
+            release
+                .of(earlier)
+                .any(|one| one.is_running() && !is_there(one))
+        })
+    }
+}
+
+/// Whether every pod of a workload has its current template and is available. Unknown counts as
+/// not.
+fn is_rolled_out(context: &ReviewContext<'_>, release: &Release, workload: &ObjectRef) -> bool {
+    context.facts.rollouts.iter().flatten().any(|rollout| {
+        rollout.release == release.name && rollout.workload == workload.name && rollout.complete
+    })
+}
+
+fn component(object: Object) -> Option<ComponentWorkload> {
+    let Object::Workload(workload) = object else {
+        return None;
+    };
+    let component: Component = identify::component(&workload)?;
+    Some(ComponentWorkload::new(component, workload))
+}

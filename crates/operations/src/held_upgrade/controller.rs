@@ -1,0 +1,217 @@
+//! Starts and resumes the runs of held changes while this replica leads.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::Instant,
+};
+
+use crate::engine::{
+    End, Event, Halt, Halting, Home, Link, Listener, ReleaseName, Reporter, Store, StoreError,
+    release, run_locally, store::History,
+};
+use milvus_guard_core::{
+    api::{RunKind, UpgradeRun},
+    milvus::catalogue::Catalogue,
+};
+use milvus_guard_sources::kubernetes::Cluster;
+
+use super::{plan::HeldPlan, procedure::HeldUpgrade};
+
+/// Between two looks at what is held.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a run that did not reach its end, before the next try.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Releases what is held, of all releases, as long as this replica leads.
+pub struct Controller<L, H> {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The guard's namespace, where the runs live.
+    pub home: String,
+    /// Time after which a Deployment that does not become complete counts as stuck.
+    pub stuck_after: Duration,
+    /// Whether this replica leads.
+    pub leads: L,
+    /// The releases of which something is held, or whose held change is under way.
+    pub held: H,
+}
+
+/// The run of one release.
+struct Running {
+    halting: Halting,
+    task: JoinHandle<bool>,
+}
+
+impl<L, H> Controller<L, H>
+where
+    L: Fn() -> bool,
+    H: Fn() -> Vec<ReleaseName>,
+{
+    /// Runs on a thread of its own until the process ends: the futures of a run stay where they
+    /// began.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self) -> std::io::Result<()>
+    where
+        L: Send + 'static,
+        H: Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let work = move || LocalSet::new().block_on(&runtime, self.run());
+        std::thread::Builder::new()
+            .name("held-upgrades".to_owned())
+            .spawn(work)
+            .map(drop)
+    }
+
+    async fn run(self) {
+        let mut running: HashMap<String, Running> = HashMap::new();
+        let mut paused: HashMap<String, Instant> = HashMap::new();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if !(self.leads)() {
+                for one in running.values() {
+                    one.halting.halt(Halt::Terminated);
+                }
+            }
+            let ended: Vec<String> = running
+                .iter()
+                .filter(|(_, one)| one.task.is_finished())
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in ended {
+                if let Some(one) = running.remove(&key)
+                    && !one.task.await.unwrap_or(false)
+                {
+                    paused.insert(key, Instant::now() + PAUSE);
+                }
+            }
+            paused.retain(|_, until| *until > Instant::now());
+            if !(self.leads)() {
+                continue;
+            }
+            for release in (self.held)() {
+                let key = format!("{}/{}", release.namespace, release.name);
+                if !running.contains_key(&key) && !paused.contains_key(&key) {
+                    running.insert(key, self.begin(release));
+                }
+            }
+        }
+    }
+
+    fn begin(&self, release: ReleaseName) -> Running {
+        let halting = Halting::default();
+        let history = History::default();
+        let reporter = Reporter::new(vec![
+            Box::new(history.clone()),
+            Box::new(Log(release.clone())),
+        ]);
+        let link = Link::new(self.cluster.clone(), reporter, halting.clone());
+        let procedure = HeldUpgrade::new(release.clone(), &self.home, self.stuck_after);
+        let home = Home {
+            namespace: self.home.clone(),
+            guarded_by: None,
+        };
+        let task = spawn_local(async move {
+            match drive(&link, &home, &release, procedure, history).await {
+                End::Reached(_) => true,
+                End::Stopped(_) if link.halting.reason().is_some() => true,
+                end => {
+                    tracing::warn!(
+                        release = release.name,
+                        namespace = release.namespace,
+                        reason = end.text(),
+                        "a held change does not proceed"
+                    );
+                    false
+                }
+            }
+        });
+        Running { halting, task }
+    }
+}
+
+/// Ends the run of a change that was replaced, then releases what is held.
+async fn drive(
+    link: &Link,
+    home: &Home,
+    of: &ReleaseName,
+    procedure: HeldUpgrade,
+    history: History,
+) -> End {
+    match replaced(link, home, of).await {
+        Ok(false) => {}
+        Ok(true) => {
+            let end = Box::pin(run_locally(
+                link,
+                &procedure.clone().ending(),
+                history.clone(),
+            ))
+            .await;
+            if !matches!(end, End::Reached(_)) {
+                return end;
+            }
+        }
+        Err(error) => return error.into(),
+    }
+    Box::pin(run_locally(link, &procedure, history)).await
+}
+
+/// Whether the run that is under way is about a change that another one replaced, or about a
+/// release that no longer exists.
+async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, StoreError> {
+    let known = Store::runs(link, home, of).await?;
+    let Some(open) = known.iter().rev().find(|run| is_open(run)) else {
+        return Ok(false);
+    };
+    let found = match release::read(link, of).await {
+        Ok((found, _)) => found,
+        Err(release::SurveyError::Refused(_)) => return Ok(true),
+        Err(release::SurveyError::Api(error)) => return Err(error.into()),
+    };
+    let image = open.spec.image.clone().unwrap_or_default();
+    let versions = (open.spec.from, open.spec.to);
+    let plan = HeldPlan::resumed(&found, Catalogue::embedded(), versions, &image);
+    let planned = open
+        .spec
+        .plan
+        .iter()
+        .filter_map(|step| step.workload.as_ref());
+    let keeps_image = |workload: &String| {
+        let mut components = found.components.iter();
+        components.any(|one| {
+            one.workload.meta.object.name == *workload && one.image().to_string() == image
+        })
+    };
+    Ok(!plan.is_some_and(|plan| plan.fits(&found)) || !planned.into_iter().all(keeps_image))
+}
+
+fn is_open(run: &UpgradeRun) -> bool {
+    run.spec.kind == RunKind::Hold && run.is_under_way()
+}
+
+/// The log of the guard hears what a run says.
+struct Log(ReleaseName);
+
+impl Listener for Log {
+    fn hear(&self, _at: Timestamp, event: &Event) {
+        let Self(ReleaseName { name, namespace }) = self;
+        match event {
+            Event::Warning { text } => tracing::warn!(release = name, namespace, "{text}"),
+            Event::RunBegan { title, .. } => tracing::info!(release = name, namespace, "{title}"),
+            Event::StepDone { step, .. } => {
+                tracing::info!(release = name, namespace, step, "a step is done");
+            }
+            Event::RunEnded { message, .. } => {
+                tracing::info!(release = name, namespace, "{message}");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A held change as a procedure of the engine.
+
+use std::time::Duration;
+
+use crate::engine::{
+    End, Intent, Link, ReleaseName, RunSettings, Step as _,
+    life_cycle::deployment_uids,
+    lock,
+    procedure::{Preparation, Prepared, Procedure, RunToPrepare},
+    release,
+};
+use milvus_guard_core::{
+    api::{RunKind, RunSpec, UpgradeRun},
+    milvus::catalogue::Catalogue,
+};
+
+use super::{
+    plan::HeldPlan,
+    step::{HeldContext, Step, status_command},
+};
+
+/// A held change waits as long as it takes.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The release of a held change.
+#[derive(Clone, Debug)]
+pub struct HeldUpgrade {
+    run: RunSettings,
+    intent: Intent,
+    stuck_after: Duration,
+}
+
+impl HeldUpgrade {
+    /// Of this release; the run lives in the namespace `home`.
+    #[must_use]
+    pub fn new(release: ReleaseName, home: &str, stuck_after: Duration) -> Self {
+        Self {
+            run: RunSettings {
+                release,
+                name: None,
+                namespace: Some(home.to_owned()),
+                requested_by: None,
+                timeout: NO_LIMIT,
+                step_timeout: NO_LIMIT,
+                lock_duration: lock::HOLDS,
+                rolls_back_on_failure: false,
+            },
+            intent: Intent::Forward,
+            stuck_after,
+        }
+    }
+
+    /// The same, to end the run where it is.
+    #[must_use]
+    pub fn ending(self) -> Self {
+        Self {
+            intent: Intent::End,
+            ..self
+        }
+    }
+}
+
+impl Procedure for HeldUpgrade {
+    type Step = Step;
+
+    const KIND: RunKind = RunKind::Hold;
+    const VERB: &'static str = "hold";
+
+    fn run_settings(&self) -> &RunSettings {
+        &self.run
+    }
+
+    fn intent(&self) -> Intent {
+        self.intent
+    }
+
+    fn command(&self, _flags: &str) -> String {
+        status_command(&self.run.release)
+    }
+
+    async fn prepare(
+        &self,
+        link: &Link,
+        to_prepare: RunToPrepare<'_>,
+    ) -> Result<Prepared<Step>, End> {
+        let (found, _) = release::read(link, &self.run.release)
+            .await
+            .map_err(|error| self.unsurveyed(error))?;
+        let catalogue = Catalogue::embedded();
+        let plan = match to_prepare.run {
+            Some(run) => {
+                let (spec, image) = (&run.spec, run.spec.image.clone().unwrap_or_default());
+                HeldPlan::resumed(&found, catalogue, (spec.from, spec.to), &image)
+            }
+            None => HeldPlan::of(&found, catalogue),
+        };
+        let name = &self.run.release.name;
+        let Some(plan) = plan else {
+            return Ok(Prepared::Done(format!("Nothing of {name} is held.")));
+        };
+        let workloads = plan.moves.iter().map(|one| one.workload.clone()).collect();
+        let mut steps: Vec<Step> = plan.moves.iter().cloned().map(Step::Release).collect();
+        steps.push(Step::CheckReleased(workloads));
+        let spec = RunSpec {
+            kind: RunKind::Hold,
+            release: name.clone(),
+            namespace: self.run.release.namespace.clone(),
+            from: plan.from,
+            to: plan.to,
+            plan_hash: plan.hash(&self.run.release, &deployment_uids(&found, to_prepare.run)),
+            plan: steps.iter().map(Step::describe).collect(),
+            image: Some(plan.image.clone()),
+            requested_by: None,
+        };
+        let context = HeldContext {
+            release: self.run.release.clone(),
+            image: plan.image,
+            stuck_after: self.stuck_after,
+            from: plan.from,
+            to: plan.to,
+        };
+        Ok(Preparation {
+            title: format!(
+                "Release the held change of {name} from {} to {}",
+                plan.from, plan.to
+            ),
+            resume: status_command(&self.run.release),
+            steps,
+            context,
+            spec,
+        }
+        .into())
+    }
+
+    async fn left_behind(&self, _link: &Link, _run: &UpgradeRun) -> Result<String, End> {
+        Ok(format!(
+            "A later change replaced it. Next: {}",
+            status_command(&self.run.release)
+        ))
+    }
+}

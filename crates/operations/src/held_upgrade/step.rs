@@ -1,0 +1,259 @@
+//! One Deployment: released in its turn, and waited for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::engine::{self, ApiError, Context, ReleaseName, StepError, StopMessage};
+use milvus_guard_core::{
+    api::{RunStep, StepAction},
+    milvus::{Version, release::HELD_FROM},
+};
+use milvus_guard_sources::kubernetes::{
+    rollout::{self, Wanted, Watched},
+    workloads::FIELD_MANAGER,
+};
+
+use super::plan::HeldMove;
+
+/// Between two looks whether another change replaced this one.
+const LOOK: Duration = Duration::from_secs(2);
+/// A held change waits as long as it takes.
+const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What the steps of a held change work with.
+#[derive(Clone, Debug)]
+pub struct HeldContext {
+    /// The release.
+    pub release: ReleaseName,
+    /// The version before.
+    pub from: Version,
+    /// The version after.
+    pub to: Version,
+    /// The image that every Deployment of the plan has in its template.
+    pub image: String,
+    /// Time after which a Deployment that does not become complete counts as stuck.
+    pub stuck_after: Duration,
+}
+
+/// What a step is given here.
+type StepContext<'a> = Context<'a, HeldContext>;
+
+/// One step of a held change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Releases one Deployment and waits for it.
+    Release(HeldMove),
+    /// Makes sure that nothing is held any more.
+    CheckReleased(Vec<String>),
+}
+
+impl engine::Step for Step {
+    type Data = HeldContext;
+
+    fn describe(&self) -> RunStep {
+        match self {
+            Self::Release(one) => one.describe(),
+            Self::CheckReleased(_) => RunStep {
+                id: "check-released".into(),
+                title: "Check that nothing is held".into(),
+                component: None,
+                workload: None,
+                action: StepAction::Check,
+            },
+        }
+    }
+
+    fn deadline(&self, _data: &HeldContext) -> Duration {
+        NO_LIMIT
+    }
+
+    fn stop_message(&self, data: &HeldContext, _back: bool) -> StopMessage {
+        let HeldContext {
+            release, from, to, ..
+        } = data;
+        let data_state = match self {
+            Self::Release(_) => format!(
+                "Components of {} that are held run {from}; they wait for the others to run {to}.",
+                release.name
+            ),
+            Self::CheckReleased(_) => format!("{} runs {to}, every component of it.", release.name),
+        };
+        StopMessage {
+            data_state,
+            next_command: status_command(release),
+        }
+    }
+
+    async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
+        match self {
+            Self::Release(one) => apply(cx, &one.workload).await,
+            Self::CheckReleased(workloads) => {
+                for workload in workloads {
+                    apply(cx, workload).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
+        match self {
+            Self::Release(one) => gate(cx, &one.awaits).await,
+            Self::CheckReleased(_) => Ok(()),
+        }
+    }
+}
+
+/// Releases a Deployment, if that was not done before.
+async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
+    loop {
+        let deployment = live(cx, workload).await?;
+        check_target(cx, &deployment)?;
+        if !is_marked(&deployment) {
+            return Ok(());
+        }
+        if deployment.spec.paused != Some(true) {
+            cx.reporter().note(format!(
+                "{workload} was resumed by another client before its turn"
+            ));
+        }
+        match release(cx, &deployment).await {
+            Ok(()) => return Ok(()),
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits until these Deployments are complete, or until a later change replaces this one.
+async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> {
+    let mut watched = Vec::new();
+    for workload in awaits {
+        watched.push(Watched::of(&live(cx, workload).await?));
+    }
+    if watched.is_empty() {
+        return Ok(());
+    }
+    let (client, namespace) = (cx.link.client(), &cx.data.release.namespace);
+    let tell = |missing: String| cx.waiting(missing);
+    let complete = rollout::until(
+        &client,
+        namespace,
+        &watched,
+        Wanted::Complete,
+        Duration::MAX,
+        tell,
+    );
+    let result = tokio::select! {
+        complete = complete => complete.map(drop).map_err(StepError::Failed),
+        error = replaced(cx, awaits) => Err(error),
+        () = remind(cx, awaits) => Ok(()),
+    };
+    cx.going_on();
+    result
+}
+
+/// The command that shows a held change and waits for its end.
+#[must_use]
+pub fn status_command(of: &ReleaseName) -> String {
+    format!(
+        "milvus-guard status -i {} -n {} --wait",
+        of.name, of.namespace
+    )
+}
+
+fn deployments(cx: &StepContext<'_>) -> Api<Deployment> {
+    Api::namespaced(cx.link.client(), &cx.data.release.namespace)
+}
+
+async fn live(cx: &StepContext<'_>, name: &str) -> Result<Deployment, StepError> {
+    let api = deployments(cx);
+    let what = format!("Deployment {name}");
+    Ok(cx.link.call(&what, async || api.get(name).await).await?)
+}
+
+fn is_marked(deployment: &Deployment) -> bool {
+    deployment.annotations().contains_key(HELD_FROM)
+}
+
+/// Refuses a Deployment whose template is not that of this change any more.
+fn check_target(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
+    let pod = deployment.spec.template.spec.as_ref();
+    let mut images = pod
+        .into_iter()
+        .flat_map(|pod| &pod.containers)
+        .filter_map(|container| container.image.as_deref());
+    if images.any(|image| image == cx.data.image) {
+        return Ok(());
+    }
+    Err(StepError::Failed(format!(
+        "a later change replaced this one: Deployment {} does not have the image {} any more",
+        deployment.name_any(),
+        cx.data.image
+    )))
+}
+
+/// Takes the pause and our annotation away. The object must be as it was read.
+async fn release(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), ApiError> {
+    let mark = format!("/metadata/annotations/{}", HELD_FROM.replace('/', "~1"));
+    let mut patch = vec![
+        json!({"op": "test", "path": "/metadata/uid", "value": deployment.metadata.uid}),
+        json!({"op": "replace", "path": "/metadata/resourceVersion", "value": deployment.metadata.resource_version}),
+        json!({"op": "remove", "path": mark}),
+    ];
+    if deployment.spec.paused.is_some() {
+        patch.push(json!({"op": "remove", "path": "/spec/paused"}));
+    }
+    let what = format!("Deployment {}", deployment.name_any());
+    let (api, name) = (deployments(cx), deployment.name_any());
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    cx.write(&what, async || {
+        let patch: json_patch::Patch =
+            serde_json::from_value(json!(patch)).map_err(kube::Error::SerdeError)?;
+        api.patch(&name, &params, &Patch::Json::<()>(patch)).await
+    })
+    .await
+    .map(drop)
+}
+
+/// Returns when one of the Deployments has another image, or no longer exists.
+async fn replaced(cx: &StepContext<'_>, workloads: &[String]) -> StepError {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for workload in workloads {
+            let looked = live(cx, workload).await;
+            if let Err(error) = looked.and_then(|found| check_target(cx, &found)) {
+                return error;
+            }
+        }
+    }
+}
+
+/// Reports a Deployment that does not become complete, again and again, with the commands that
+/// help. Never returns.
+async fn remind(cx: &StepContext<'_>, workloads: &[String]) {
+    let namespace = &cx.data.release.namespace;
+    loop {
+        tokio::time::sleep(cx.data.stuck_after).await;
+        let waiting = cx
+            .link
+            .waiting_for()
+            .map_or_else(|| workloads.join(", "), |wait| wait.on);
+        cx.reporter().warn(format!(
+            "the held change of {} is stuck: {waiting}. Components after it stay on the old \
+             version. Look at the pods: kubectl describe pods -n {namespace}; correct the image \
+             with Helm, or go back: helm rollback {} -n {namespace}. To roll a component out of \
+             order: kubectl rollout resume deployment/NAME -n {namespace}",
+            cx.data.release.name, cx.data.release.name,
+        ));
+    }
+}

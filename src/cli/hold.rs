@@ -1,0 +1,85 @@
+//! The flags of `serve` for Hold, and the controller that releases what is held.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Args as ClapArgs;
+
+use milvus_guard_core::policy::resolve::{HoldScope, Holding};
+use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
+use milvus_guard_sources::kubernetes::Cluster;
+use milvus_guard_webhook::server::{leader::Leader, watch_cache::WatchCache};
+
+use super::{exit::Failure, gather::ClusterArgs, serve::duration};
+
+/// How changes are held.
+#[derive(Debug, ClapArgs)]
+pub(super) struct HoldArgs {
+    /// Hold changes whose components must move in order: the webhook pauses them, and the leading
+    /// replica releases them one by one. Needs the right to patch Deployments
+    #[arg(long, help_heading = "Hold")]
+    hold: bool,
+
+    /// Hold changes in this namespace only; may be repeated
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        requires = "hold",
+        help_heading = "Hold"
+    )]
+    hold_namespace: Vec<String>,
+
+    /// Time after which a held component that does not become complete is reported as stuck
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Hold")]
+    hold_stuck_after: Duration,
+}
+
+impl HoldArgs {
+    /// Where changes are held.
+    pub(super) fn holding(&self) -> Holding {
+        let scope = match (self.hold, self.hold_namespace.as_slice()) {
+            (false, _) => HoldScope::Nowhere,
+            (true, []) => HoldScope::Everywhere,
+            (true, names) => HoldScope::Namespaces(names.into()),
+        };
+        Holding {
+            scope,
+            by_default: self.hold,
+        }
+    }
+
+    /// Releases what is held, while this replica leads.
+    ///
+    /// # Errors
+    /// If there is no connection, or no thread.
+    pub(super) async fn release(
+        &self,
+        cluster: &ClusterArgs,
+        namespace: &str,
+        leader: &Leader,
+        store: &Arc<WatchCache>,
+    ) -> Result<(), Failure> {
+        if !self.hold {
+            return Ok(());
+        }
+        let cluster = Cluster::connect(&cluster.access())
+            .await
+            .map_err(Failure::no_verdict)?;
+        let (leader, store) = (leader.clone(), Arc::clone(store));
+        let held = move || {
+            let releases = store.held_releases().into_iter();
+            releases
+                .map(|(namespace, name)| ReleaseName { name, namespace })
+                .collect()
+        };
+        let controller = Controller {
+            cluster,
+            home: namespace.to_owned(),
+            stuck_after: self.hold_stuck_after,
+            leads: move || leader.is_me(),
+            held,
+        };
+        controller
+            .start()
+            .map_err(|error| Failure::no_verdict(format!("cannot start a thread: {error}")))
+    }
+}

@@ -1,0 +1,384 @@
+//! Hold: a plain change of the version rolls in order, whatever tool makes it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::common::{
+    Chart, guard,
+    roll::{DEADLINE, NamespaceState, RELEASE, Roll},
+    webhook::{GUARD, Server, Webhook, wait_until},
+};
+use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
+use milvus_guard_testbed::Helm;
+use rstest::rstest;
+use serde_json::Value;
+
+const NAMESPACE: &str = "milvus";
+const HELD_FROM: &str = "guard.milvus.io/held-from";
+const ORDER: [&str; 5] = ["indexnode", "mixcoord", "querynode", "datanode", "proxy"];
+/// Values of a release with one mixed coordinator.
+const MIXED: [&str; 1] = ["mixCoordinator.enabled=true"];
+
+struct Site {
+    roll: Roll,
+    chart: Chart,
+}
+
+impl Site {
+    /// A release of this version, and a guard that holds.
+    fn new(with: Helm, tag: &str) -> Self {
+        let site = Self {
+            roll: Roll::holding(&[]),
+            chart: Chart::compact("4.1.34"),
+        };
+        site.roll.install(with, NAMESPACE, &site.chart, tag, &MIXED);
+        site
+    }
+
+    fn webhook(&self) -> &Webhook {
+        match &self.roll.cluster {
+            NamespaceState::Guarded(webhook) => webhook,
+            NamespaceState::Bare(_) => unreachable!("it is guarded"),
+        }
+    }
+
+    fn helm(&self, with: Helm, args: &[&str]) -> (bool, String) {
+        self.webhook().helm(with, args)
+    }
+
+    fn upgrade(&self, with: Helm, tag: &str, more: &[&str]) -> (bool, String) {
+        let tag = format!("image.all.tag={tag}");
+        let args = [
+            "upgrade",
+            RELEASE,
+            self.chart.path(),
+            "-n",
+            NAMESPACE,
+            "--reuse-values",
+            "--set",
+            &tag,
+        ];
+        self.helm(with, &[&args, more].concat())
+    }
+
+    fn kubectl(&self, args: &[&str]) -> (bool, String) {
+        self.webhook().kubectl(&[&["-n", NAMESPACE], args].concat())
+    }
+
+    /// Components that are held.
+    fn held(&self) -> Vec<String> {
+        let deployments = self.roll.deployments(NAMESPACE);
+        let mut held: Vec<String> = deployments
+            .iter()
+            .filter(|one| is_held(one))
+            .map(|one| {
+                let name = one["metadata"]["name"].as_str().unwrap();
+                name.rsplit('-').next().unwrap().to_owned()
+            })
+            .collect();
+        held.sort();
+        held
+    }
+
+    fn await_end(&self, phase: &str) -> Value {
+        let ended = milvus_guard_testbed::wait_until(DEADLINE, || {
+            self.roll
+                .runs(GUARD)
+                .last()
+                .is_some_and(|run| run["spec"]["kind"] == "Hold" && run["status"]["phase"] == phase)
+        });
+        let (runs, log) = (self.roll.runs(GUARD), self.webhook().server.log());
+        assert!(ended, "held {:?}, runs {runs:#?}, log {log}", self.held());
+        self.roll.await_complete(NAMESPACE);
+        self.roll.run(GUARD)
+    }
+
+    fn await_step(&self, component: &str) {
+        wait_until("the step is reached", DEADLINE, || {
+            let runs = self.roll.runs(GUARD);
+            let step = runs.last().map(|run| run["status"]["step"]["id"].clone());
+            step.is_some_and(|id| id.as_str().is_some_and(|id| id.ends_with(component)))
+        });
+    }
+}
+
+fn is_held(deployment: &Value) -> bool {
+    deployment["spec"]["paused"] == true
+        && deployment["metadata"]["annotations"][HELD_FROM].is_string()
+}
+
+fn image(tag: &str) -> String {
+    format!("milvusdb/milvus:{tag}")
+}
+
+/// The image of a version that never becomes ready.
+const BROKEN: &str = "image.all.repository=registry.example/never-ready/milvus";
+
+#[rstest]
+#[case::helm_3_across_minors(Helm::V3, "v2.4.24", "v2.5.27")]
+#[case::helm_4_across_minors(Helm::V4, "v2.4.24", "v2.5.27")]
+#[case::helm_4_within_a_minor(Helm::V4, "v2.4.17", "v2.4.24")]
+fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #[case] to: &str) {
+    let site = Site::new(with, from);
+    let watch = site.roll.watch(NAMESPACE);
+    let (done, text) = site.upgrade(with, to, &[]);
+    assert!(done, "{text}");
+    assert!(text.contains("MG201") && text.contains("--wait"), "{text}");
+    let run = site.await_end("Succeeded");
+    let names: Vec<&str> = watch
+        .order(&image(to))
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    assert_eq!(names, ORDER);
+    let version = |tag: &str| tag.trim_start_matches('v').parse().unwrap();
+    let order = Catalogue::embedded()
+        .order(
+            version(from),
+            version(to),
+            milvus_guard_core::milvus::catalogue::OrderTopology::Mixed,
+        )
+        .unwrap();
+    watch.assert_order(&image(to), |one| order.before(one).collect(), &[]);
+    assert_eq!(site.held(), Vec::<String>::new());
+    assert_eq!(run["spec"]["from"], from.trim_start_matches('v'));
+    // Nothing of ours is left, and the next upgrade meets no conflict.
+    for one in site.roll.deployments(NAMESPACE) {
+        assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
+        assert_eq!(one["metadata"]["annotations"][HELD_FROM], Value::Null);
+    }
+    let (done, text) = site.upgrade(with, to, &["--set", "querynode.replicas=2"]);
+    assert!(done, "{text}");
+    site.roll.await_complete(NAMESPACE);
+}
+
+#[rstest]
+#[case::client_side(&["apply", "-f"])]
+#[case::server_side(&["apply", "--server-side", "--force-conflicts", "-f"])]
+fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let watch = site.roll.watch(NAMESPACE);
+    let folder = tempfile::tempdir().unwrap();
+    let rendered = site.helm(
+        Helm::V4,
+        &[
+            "template",
+            RELEASE,
+            site.chart.path(),
+            "-n",
+            NAMESPACE,
+            "--set",
+            MIXED[0],
+            "--set",
+            "image.all.tag=v2.5.27",
+        ],
+    );
+    let file = folder.path().join("milvus.yaml");
+    std::fs::write(&file, rendered.1).unwrap();
+    let file = file.to_str().unwrap();
+    let (done, text) = site.kubectl(&[apply, &[file]].concat());
+    assert!(done, "{text}");
+    site.await_end("Succeeded");
+    let names: Vec<&str> = watch
+        .order(&image("v2.5.27"))
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    assert_eq!(names, ORDER);
+    let (done, text) = site.kubectl(&["diff", "--server-side", "--force-conflicts", "-f", file]);
+    assert!(done, "nothing differs afterwards: {text}");
+}
+
+#[test]
+fn a_corrected_upgrade_in_the_middle_is_held_again() {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.26", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    assert_eq!(site.held(), ["datanode", "mixcoord", "proxy", "querynode"]);
+    let watch = site.roll.watch(NAMESPACE);
+    let correct = "image.all.repository=milvusdb/milvus";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
+    assert!(done, "{text}");
+    site.await_end("Succeeded");
+    let names: Vec<&str> = watch
+        .order(&image("v2.5.27"))
+        .iter()
+        .map(|one| one.name())
+        .collect();
+    assert_eq!(names, ORDER);
+    let phases: Vec<String> = site
+        .roll
+        .runs(GUARD)
+        .iter()
+        .map(|run| run["status"]["phase"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(phases, ["Aborted", "Succeeded"]);
+}
+
+#[rstest]
+#[case(Helm::V3)]
+#[case(Helm::V4)]
+fn helm_rollback_in_the_middle_returns_to_the_old_version(#[case] with: Helm) {
+    let site = Site::new(with, "v2.4.24");
+    let shape = site.roll.shape(NAMESPACE);
+    let (done, text) = site.upgrade(with, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    let pods = |component: &str| site.roll.deployment(NAMESPACE, component)["status"].clone();
+    let before = pods("proxy");
+    let (done, text) = site.helm(with, &["rollback", RELEASE, "1", "-n", NAMESPACE]);
+    assert!(done, "{text}");
+    wait_until("nothing is held", DEADLINE, || site.held().is_empty());
+    site.roll.await_complete(NAMESPACE);
+    assert_eq!(site.roll.shape(NAMESPACE), shape);
+    assert_eq!(
+        pods("proxy")["replicas"],
+        before["replicas"],
+        "the proxy never moved"
+    );
+    wait_until("no run is under way", DEADLINE, || {
+        site.roll
+            .runs(GUARD)
+            .iter()
+            .all(|run| ["Aborted", "Succeeded"].contains(&run["status"]["phase"].as_str().unwrap()))
+    });
+}
+
+#[test]
+fn what_a_person_resumes_is_left_to_that_person() {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let watch = site.roll.watch(NAMESPACE);
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    let proxy = format!("deployment/{RELEASE}-milvus-proxy");
+    let (done, text) = site.kubectl(&["rollout", "resume", &proxy]);
+    assert!(done, "{text}");
+    wait_until("the proxy rolls", DEADLINE, || {
+        watch
+            .events()
+            .iter()
+            .any(|seen| seen.component == Component::Proxy && seen.image.contains("never-ready"))
+    });
+    assert_eq!(site.held(), ["datanode", "mixcoord", "querynode"]);
+}
+
+#[test]
+fn a_new_leader_resumes_where_the_old_one_was_killed() {
+    let mut site = Site::new(Helm::V4, "v2.4.24");
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    let held = site.held();
+    let NamespaceState::Guarded(webhook) = &mut site.roll.cluster else {
+        unreachable!("it is guarded")
+    };
+    webhook.server.kill();
+    assert_eq!(site.held(), held, "nothing moves without a leader");
+    let webhook = site.webhook();
+    let listen = webhook.server.url.trim_start_matches("https://");
+    let folder = webhook.folder.path();
+    let _server = Server::start(&webhook.cluster, folder, listen, &["--hold"]);
+    // What was broken gets ready: an image that comes up, in the component that was released.
+    let correct = "image.all.repository=milvusdb/milvus";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
+    assert!(done, "{text}");
+    site.await_end("Succeeded");
+    assert_eq!(site.held(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
+    let site = Site {
+        roll: Roll::holding(&["--hold-stuck-after", "2s"]),
+        chart: Chart::compact("4.1.34"),
+    };
+    site.roll
+        .install(Helm::V4, NAMESPACE, &site.chart, "v2.4.24", &MIXED);
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    let events = || {
+        let (_, text) = site
+            .webhook()
+            .kubectl(&["get", "events", "-n", GUARD, "-o", "yaml"]);
+        text
+    };
+    wait_until("an event says that it is stuck", DEADLINE, || {
+        let text = events();
+        text.contains("is stuck") && text.contains("kubectl rollout resume")
+    });
+    let output = guard()
+        .args([
+            "status",
+            "-i",
+            RELEASE,
+            "-n",
+            NAMESPACE,
+            "--run-namespace",
+            GUARD,
+        ])
+        .arg("--kubeconfig")
+        .arg(site.webhook().cluster.kubeconfig())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("Release indexnode"), "{text}");
+    assert!(site.webhook().metric("milvus_guard_held_deployments") >= 4.0);
+}
+
+#[test]
+fn nothing_is_held_that_need_not_wait() {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let set_image = |component: &str, tag: &str| {
+        let deployment = format!("deployment/{RELEASE}-milvus-{component}");
+        let image = format!("{component}={}", image(tag));
+        site.kubectl(&["set", "image", &deployment, &image])
+    };
+    // Its turn.
+    assert!(set_image("indexnode", "v2.5.27").0);
+    assert_eq!(site.held(), Vec::<String>::new());
+    site.roll.await_complete(NAMESPACE);
+    // Not its turn.
+    let (done, text) = set_image("proxy", "v2.5.27");
+    assert!(done && text.contains("MG201"), "{text}");
+    site.await_end("Succeeded");
+    // What the deployer accepted.
+    let label = "guard.milvus.io/accept=MG201_MG206-r2";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--labels", label]);
+    assert!(done, "{text}");
+    assert_eq!(site.held(), Vec::<String>::new());
+    site.roll.await_complete(NAMESPACE);
+    // A change that keeps the version.
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", "querynode.replicas=2"]);
+    assert!(done, "{text}");
+    assert_eq!(site.held(), Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_that_enforces_the_order_denies() {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    site.webhook().cluster.apply(
+        "{apiVersion: guard.milvus.io/v1alpha1, kind: UpgradePolicy, metadata: {name: order}, spec: {rules: [{id: MG201, action: Enforce}]}}",
+    );
+    wait_until("the policy is in force", Duration::from_secs(30), || {
+        let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--dry-run=client"]);
+        assert!(done, "{text}");
+        site.webhook()
+            .metric("milvus_guard_policies{kind=\"policy\",state=\"good\"}")
+            >= 1.0
+    });
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &[]);
+    assert!(!done && text.contains("MG201"), "{text}");
+    let shape: BTreeMap<String, Value> = site
+        .roll
+        .deployments(NAMESPACE)
+        .into_iter()
+        .map(|one| {
+            (
+                one["metadata"]["name"].to_string(),
+                one["spec"]["paused"].clone(),
+            )
+        })
+        .collect();
+    assert!(shape.values().all(|paused| *paused == Value::Null));
+}
