@@ -26,7 +26,7 @@ pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
     Backup, ContainerImage, Evidence, Original, OriginalField, RunEvent, RunPhase, RunStatus,
-    StepCursor, StepStage,
+    SeenPod, StepCursor, StepStage,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};

@@ -99,6 +99,16 @@ impl fmt::Debug for EtcdAccess {
     }
 }
 
+/// Whether sessions of pods that have ended are removed from etcd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionHelp {
+    /// As soon as the pod is proven to have ended.
+    #[default]
+    On,
+    /// Never: they end with their lease (`--no-session-help`).
+    Off,
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -112,6 +122,8 @@ pub struct Settings {
     pub milvus: MilvusAccess,
     /// How its etcd is asked.
     pub etcd: EtcdAccess,
+    /// Whether sessions of pods that have ended are removed from it.
+    pub session_help: SessionHelp,
     /// Go back at once where something fails.
     pub back_on_failure: bool,
     /// Name of the run, where a Job was told.
