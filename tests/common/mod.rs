@@ -18,6 +18,7 @@ pub mod metadata;
 pub mod proxy;
 pub mod roll;
 pub mod service;
+pub mod sessions;
 pub mod stand;
 pub mod webhook;
 

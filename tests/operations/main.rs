@@ -30,3 +30,4 @@ mod upgrade_gate;
 mod upgrade_guarded;
 mod upgrade_many;
 mod upgrade_orders;
+mod upgrade_sessions;
