@@ -23,6 +23,7 @@ mod migrate_inputs;
 mod migrate_job;
 mod migration_of_real_metadata;
 mod run_engine;
+mod session_release;
 mod upgrade;
 mod upgrade_crash;
 mod upgrade_failures;

@@ -89,19 +89,33 @@ pub fn fate(host: &str, listed: &[ListedPod]) -> Fate {
     }
 }
 
-/// Sessions of one lease together, because one process wrote them and they are removed together.
+/// Sessions that may be released, those of one process together, because it wrote them under one
+/// lease and they are removed together.
 #[must_use]
-pub fn by_lease<'s>(sessions: &[&'s Registered]) -> Vec<Vec<&'s Registered>> {
-    let mut groups: Vec<Vec<&Registered>> = Vec::new();
+pub fn releasable<'s>(
+    sessions: &'s [Registered],
+    seen: &[SeenPod],
+    fate: impl Fn(&SeenPod) -> Fate,
+    release: impl Fn(&SeenPod) -> Release,
+) -> Vec<(Vec<&'s Registered>, Fate)> {
+    let mut groups: Vec<(Vec<&Registered>, Fate)> = Vec::new();
     for one in sessions {
-        let group = groups.iter_mut().find(|group| {
-            group.first().is_some_and(|first| {
-                first.lease == one.lease && first.session.host == one.session.host
-            })
-        });
-        match group {
-            Some(group) => group.push(one),
-            None => groups.push(vec![one]),
+        let Some(pod) = holder(one, seen) else {
+            continue;
+        };
+        let fate = fate(pod);
+        if !fate.allows(release(pod)) {
+            continue;
+        }
+        let same = |first: &&Registered| {
+            first.lease == one.lease && first.session.host == one.session.host
+        };
+        match groups
+            .iter_mut()
+            .find(|(group, _)| group.first().is_some_and(same))
+        {
+            Some((group, _)) => group.push(one),
+            None => groups.push((vec![one], fate)),
         }
     }
     groups
@@ -181,14 +195,19 @@ mod tests {
     #[test]
     fn sessions_of_one_process_go_together() {
         let (first, second) = (
-            registered(7, r#"{"HostName":"a"}"#),
-            registered(8, r#"{"HostName":"a"}"#),
+            registered(7, r#"{"HostName":"proxy-a"}"#),
+            registered(8, r#"{"HostName":"proxy-a"}"#),
         );
-        let groups = by_lease(&[&first, &second, &first]);
-        assert_eq!(
-            groups.iter().map(Vec::len).collect::<Vec<_>>(),
-            [2, 1],
-            "{groups:?}"
+        let sessions = [first.clone(), second, first];
+        let groups = releasable(&sessions, &seen(), |_| Fate::Gone, |_| Release::AtTheEnd);
+        let sizes: Vec<usize> = groups.iter().map(|(group, _)| group.len()).collect();
+        assert_eq!(sizes, [2, 1], "{groups:?}");
+        let none = releasable(
+            &sessions,
+            &seen(),
+            |_| Fate::Lives,
+            |_| Release::AtTermination,
         );
+        assert!(none.is_empty());
     }
 }

@@ -2,7 +2,10 @@
 //! session of a coordinator or proxy that has stopped until its lease ends (60 s): until then no
 //! other coordinator takes over, and the root coordinator waits for the time tick of the proxy.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
@@ -95,32 +98,27 @@ pub(crate) async fn round(
     };
     let listed = see(cx, watched).await?;
     let status = cx.run().status;
-    let mut ended: Vec<(&Registered, Fate)> = Vec::new();
-    for one in &sessions {
-        let Some(pod) = ended::holder(one, &status.pods) else {
-            continue;
-        };
-        if !watched.iter().any(|watched| watched.name == pod.workload) {
+    let seen: Vec<SeenPod> = status
+        .pods
+        .into_iter()
+        .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
+        .collect();
+    let mut fates: BTreeMap<&str, Fate> = BTreeMap::new();
+    for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
+        if fates.contains_key(&*pod.name) {
             continue;
         }
-        let known = ended
-            .iter()
-            .find(|(other, _)| other.session.host == one.session.host);
-        let fate = match (known, ended::fate(&pod.name, &listed)) {
-            (Some((_, fate)), _) => *fate,
+        let fate = match ended::fate(&pod.name, &listed) {
             // Pods with other labels may have the name, too.
-            (None, Fate::Gone) => fate(cx, pod).await?,
-            (None, fate) => fate,
+            Fate::Gone => fate(cx, pod).await?,
+            fate => fate,
         };
-        if fate.allows(release_of(&status.originals, pod)) {
-            ended.push((one, fate));
-        }
+        fates.insert(&pod.name, fate);
     }
-    let all: Vec<&Registered> = ended.iter().map(|(one, _)| *one).collect();
+    let fate_of = |pod: &SeenPod| fates.get(&*pod.name).copied().unwrap_or(Fate::Lives);
+    let release_of = |pod: &SeenPod| release_of(&status.originals, pod);
     let mut left = Vec::new();
-    for group in ended::by_lease(&all) {
-        let fate = ended.iter().find(|(one, _)| group.contains(one));
-        let fate = fate.map_or(Fate::Gone, |(_, fate)| *fate);
+    for (group, fate) in ended::releasable(&sessions, &seen, fate_of, release_of) {
         if !release(cx, &group, fate).await? {
             left.extend(group.iter().map(|one| shown(one)));
         }
