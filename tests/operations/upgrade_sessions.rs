@@ -16,7 +16,7 @@ use crate::common::{
     stand::Running,
 };
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longer than any test: what ends in time was released.
 const FOREVER: i64 = 3600;
@@ -35,18 +35,22 @@ struct Stand {
 impl Stand {
     /// Milvus 2.3.2 with so many pods of each component.
     fn start(namespace: &'static str, seconds: i64, values: &[&str]) -> Self {
-        let (roll, etcd) = (Roll::start(), Etcd::start());
+        Self::start_on(Etcd::start(), namespace, seconds, values)
+    }
+
+    fn start_on(etcd: Etcd, namespace: &'static str, seconds: i64, values: &[&str]) -> Self {
+        let roll = Roll::start();
         let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), seconds);
         let chart = Chart::compact("4.0.31");
         roll.install(Helm::V4, namespace, &chart, "v2.3.2", values);
         let stand = Self {
+            sessions,
             roll,
             etcd,
-            sessions,
             namespace,
         };
-        let registered = || stand.hosts().len() + stand.pods_of("indexcoord");
-        let all = || registered() == stand.pods().len();
+        // An index coordinator of 2.3 has no session of its own.
+        let all = || stand.hosts().len() + stand.pods_of("indexcoord") == stand.pods().len();
         assert!(wait_until(DEADLINE, all), "{:?}", stand.hosts());
         stand
     }
@@ -323,4 +327,42 @@ fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
     assert_eq!(roll.tag(namespace, "proxy"), "v2.3.5");
     stand.assert_clean();
     expect_success(stand.etcd.etcdctl(["endpoint", "health"]));
+}
+
+#[test]
+fn etcd_is_found_by_the_address_of_a_pod_where_its_name_means_nothing() {
+    let (etcd, namespace) = (Etcd::start(), "by-address");
+    let port = etcd.port();
+    let config = format!(
+        "extraConfigFiles.user\\.yaml=etcd:\n  endpoints: real-etcd.{namespace}.svc:{port}\n"
+    );
+    let stand = Stand::start_on(etcd, namespace, FOREVER, &[&config]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "real-etcd-0", "namespace": namespace, "labels": {"app": "real-etcd"}},
+        "spec": {"containers": [{"name": "etcd", "image": "etcd"}]}});
+    let service = json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "real-etcd", "namespace": namespace},
+        "spec": {"clusterIP": "None", "selector": {"app": "real-etcd"}, "ports": [{"port": port}]}});
+    stand
+        .roll
+        .cluster
+        .apply(&format!("---\n{pod}\n---\n{service}\n"));
+    let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}],
+        "conditions": [{"type": "Ready", "status": "True"}]}});
+    expect_success(stand.roll.cluster.kubectl([
+        "-n",
+        namespace,
+        "patch",
+        "pod",
+        "real-etcd-0",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status.to_string(),
+    ]));
+    let (code, stdout, stderr) = run(&mut stand.roll.upgrade(namespace, "2.3.5"));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert!(!stderr.contains("could not ask etcd"), "{stderr}");
+    assert!(stderr.contains("released session/proxy-"), "{stderr}");
+    stand.assert_clean();
 }

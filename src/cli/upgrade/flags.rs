@@ -9,7 +9,8 @@ use milvus_guard_operations::{
     engine::ReleaseName,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, EtcdAccess, MilvusAccess, Operation, RollingUpgrade, SessionHelp, Settings,
+        AskMilvus, EtcdAccess, MilvusAccess, Operation, Place, RollingUpgrade, SessionHelp,
+        Settings,
     },
 };
 
@@ -185,6 +186,11 @@ impl Args {
                 SessionHelp::Off
             } else {
                 SessionHelp::On
+            },
+            place: if self.local && !self.job.is_in_job() {
+                Place::Here
+            } else {
+                Place::Job
             },
             back_on_failure: self.on_failure == OnFailure::Rollback,
             run: self.job.run.clone(),

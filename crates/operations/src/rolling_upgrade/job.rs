@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::ReleaseName,
-        rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess},
+        rolling_upgrade::{AskMilvus, EtcdAccess, MilvusAccess, Place},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -150,6 +150,7 @@ mod tests {
                 user: None,
             },
             session_help: SessionHelp::Off,
+            place: Place::Job,
             back_on_failure: false,
             run: None,
             run_namespace: None,

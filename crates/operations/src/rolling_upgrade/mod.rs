@@ -43,4 +43,4 @@ pub mod steps;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;
-pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, SessionHelp, Settings};
+pub use settings::{AskMilvus, EtcdAccess, MilvusAccess, Operation, Place, SessionHelp, Settings};

@@ -1,8 +1,10 @@
 //! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live.
 //! Whether it is reached is asked once.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::{Api, api::ListParams};
 use tokio::{sync::OnceCell, time::timeout};
 
 use crate::engine::etcd;
@@ -10,7 +12,7 @@ use milvus_guard_metadata::{
     executor::{Registered, Registry, Target},
     model::sessions::Session,
 };
-use milvus_guard_sources::etcd::Endpoint;
+use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
 use super::context::{StepContext, UpgradeContext};
 
@@ -60,12 +62,22 @@ impl Sessions {
 
 async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
     let found = async {
-        let mut target = Target::new(endpoint(cx.data)?);
-        target.patience = ANSWER;
-        timeout(ANSWER, Registry::connect(&target))
-            .await
-            .map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?
-            .map_err(|error| error.why())
+        let by_name = endpoint(cx.data)?;
+        let why = match connect(&by_name).await {
+            Ok(registry) => return Ok(registry),
+            Err(why) => why,
+        };
+        // Names of Services mean something in the cluster only; their addresses do on some
+        // networks beside it.
+        let addresses = by_ip(cx, &by_name.addresses).await;
+        if addresses.is_empty() {
+            return Err(why);
+        }
+        let by_ip = Endpoint {
+            addresses,
+            ..by_name
+        };
+        connect(&by_ip).await.map_err(|_| why)
     };
     match found.await {
         Ok(registry) => Some(registry),
@@ -80,6 +92,55 @@ async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
             None
         }
     }
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
+    let mut target = Target::new(endpoint.clone());
+    target.patience = ANSWER;
+    timeout(ANSWER, Registry::connect(&target))
+        .await
+        .map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?
+        .map_err(|error| error.why())
+}
+
+/// The same addresses without names of Services: by the Services' own addresses, or by those of a
+/// pod behind each that has none. What cannot be found is left out.
+async fn by_ip(cx: &StepContext<'_>, addresses: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for address in addresses {
+        let Some(name) = etcd::ServiceName::in_address(address) else {
+            continue;
+        };
+        let services: Api<Service> = Api::namespaced(cx.link.client(), &name.namespace);
+        let pods: Api<Pod> = Api::namespaced(cx.link.client(), &name.namespace);
+        let this = ListParams::default().fields(&format!("metadata.name={}", name.name));
+        let Ok(listed) = services.list(&this).await else {
+            continue;
+        };
+        let Some(spec) = listed.items.into_iter().next().and_then(|one| one.spec) else {
+            continue;
+        };
+        let mut ip: Option<IpAddr> = spec.cluster_ip.and_then(|ip| ip.parse().ok());
+        if ip.is_none() {
+            let labels: Vec<String> = spec
+                .selector
+                .iter()
+                .flatten()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            let behind = ListParams::default().labels(&labels.join(","));
+            let Ok(listed) = pods.list(&behind).await else {
+                continue;
+            };
+            ip = listed
+                .items
+                .iter()
+                .filter(|pod| is_ready(pod) && !labels.is_empty())
+                .find_map(|pod| pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
+        }
+        found.extend(ip.map(|ip| name.at(ip)));
+    }
+    found
 }
 
 fn endpoint(data: &UpgradeContext) -> Result<Endpoint, String> {

@@ -109,6 +109,16 @@ pub enum SessionHelp {
     Off,
 }
 
+/// Where a run is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the cluster.
+    #[default]
+    Job,
+    /// In the process of the person who asked (`--local`).
+    Here,
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -124,6 +134,8 @@ pub struct Settings {
     pub etcd: EtcdAccess,
     /// Whether sessions of pods that have ended are removed from it.
     pub session_help: SessionHelp,
+    /// Where it is made.
+    pub place: Place,
     /// Go back at once where something fails.
     pub back_on_failure: bool,
     /// Name of the run, where a Job was told.

@@ -112,6 +112,16 @@ enum Question {
 }
 
 impl Question {
+    /// What the run waits for, as it follows "waiting for".
+    const fn awaited(self) -> &'static str {
+        match self {
+            Self::Active => "a new pod to become active",
+            Self::Sessions => "sessions of ended pods to go",
+            Self::Pods => "its pods to be healthy",
+            Self::Milvus => "Milvus to be healthy",
+        }
+    }
+
     /// How long to wait for it.
     const fn limit(self) -> Duration {
         match self {
@@ -165,12 +175,13 @@ pub(crate) async fn ask(
             return Ok(has_waited.then(Instant::now));
         };
         has_waited = true;
-        cx.waiting(why.clone());
+        cx.waiting(format!("{}: {why}", question.awaited()));
         sleep(PAUSE).await;
         if clocks.spend(question, began.elapsed()) {
             cx.reporter().warn(format!(
-                "{why}, {} s after its pods were ready; the run continues",
-                question.limit().as_secs()
+                "{why}, after {} s of waiting for {}; the run continues",
+                question.limit().as_secs(),
+                question.awaited()
             ));
             if question == Question::Milvus {
                 cx.data.ways.give_up_on_health();
