@@ -11,7 +11,7 @@ use super::{
     target::{Target, components},
 };
 
-/// A session as it stands in etcd.
+/// A session in etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
     /// What it says.
