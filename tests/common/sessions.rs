@@ -109,7 +109,7 @@ impl Sessions {
                     renewed: Instant::now(),
                     story: into,
                 };
-                milvus.play(&flag).await;
+                Box::pin(milvus.play(&flag)).await;
             });
         });
         Self {

@@ -108,11 +108,10 @@ impl ServiceName {
         }
         let host = host.strip_suffix(".cluster.local").unwrap_or(host);
         let labels: Vec<&str> = host.split('.').collect();
-        let (name, namespace) = match labels[..] {
-            [name, namespace] | [name, namespace, "svc"] | [_, name, namespace, "svc"] => {
-                (name, namespace)
-            }
-            _ => return None,
+        let ([name, namespace] | [name, namespace, "svc"] | [_, name, namespace, "svc"]) =
+            labels[..]
+        else {
+            return None;
         };
         let scheme = if scheme.is_empty() {
             String::new()

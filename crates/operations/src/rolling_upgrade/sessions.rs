@@ -55,6 +55,11 @@ impl Sessions {
             .map_err(|failure| failure.reason)
     }
 
+    /// Whether etcd is reached.
+    pub async fn is_reached(&self, cx: &StepContext<'_>) -> bool {
+        self.registry(cx).await.is_some()
+    }
+
     async fn registry(&self, cx: &StepContext<'_>) -> Option<&Registry> {
         self.0.get_or_init(|| reached(cx)).await.as_ref()
     }

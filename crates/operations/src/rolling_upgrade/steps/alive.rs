@@ -139,15 +139,12 @@ impl Clocks {
     /// So much time more for this one; whether its time is over.
     fn spend(&mut self, question: Question, time: Duration) -> bool {
         let known = self.0.iter_mut().find(|(known, _)| *known == question);
-        let spent = match known {
-            Some((_, spent)) => {
-                *spent += time;
-                *spent
-            }
-            None => {
-                self.0.push((question, time));
-                time
-            }
+        let spent = if let Some((_, spent)) = known {
+            *spent += time;
+            *spent
+        } else {
+            self.0.push((question, time));
+            time
         };
         spent >= question.limit()
     }

@@ -22,6 +22,7 @@ use crate::{
 use milvus_guard_core::{
     api::{Original, SeenPod},
     error_text,
+    milvus::Component,
 };
 use milvus_guard_metadata::executor::Registered;
 use milvus_guard_sources::kubernetes::{pods::is_owned_by, rollout::Watched};
@@ -61,11 +62,14 @@ pub(crate) async fn during<T>(
 }
 
 /// Records the pods that these Deployments have now, and returns them: what is not recorded is
-/// never released.
+/// never released. Without etcd no one needs them.
 pub(crate) async fn see(
     cx: &StepContext<'_>,
     watched: &[Watched],
 ) -> Result<Vec<ListedPod>, StepError> {
+    if !cx.data.ways.sessions.is_reached(cx).await {
+        return Ok(Vec::new());
+    }
     let known = cx.run().status.pods;
     let (mut listed, mut new) = (Vec::new(), Vec::new());
     for one in watched {
@@ -167,7 +171,7 @@ fn release_of(originals: &[Original], pod: &SeenPod) -> Release {
         .iter()
         .find(|original| original.name == pod.workload)
         .and_then(|original| original.component);
-    if of.is_some_and(|component| component.is_coordinator()) {
+    if of.is_some_and(Component::is_coordinator) {
         Release::AtTermination
     } else {
         Release::AtTheEnd
