@@ -115,8 +115,12 @@ impl Nodes {
                     {
                         continue;
                     }
+                    // Without this time, a Deployment with minReadySeconds never calls the pod available.
+                    let since = jiff::Timestamp::now()
+                        .strftime("%Y-%m-%dT%H:%M:%SZ")
+                        .to_string();
                     let status = json!({"status": {"phase": "Running", "conditions": [
-                        {"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]}});
+                        {"type": "Ready", "status": "True", "lastTransitionTime": since}, {"type": "ContainersReady", "status": "True"}]}});
                     let (namespace, name) = (
                         pod["metadata"]["namespace"].as_str().unwrap_or_default(),
                         pod["metadata"]["name"].as_str().unwrap_or_default(),

@@ -19,6 +19,7 @@ pub mod plugin;
 pub mod proxy;
 pub mod roll;
 pub mod service;
+pub mod sessions;
 pub mod stand;
 pub mod webhook;
 

@@ -516,7 +516,11 @@ fn status(pod: &Pod) -> Value {
             3,
         )
     } else {
-        let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
+        // Without this time, a Deployment with minReadySeconds never calls the pod available.
+        let since = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let conditions = json!([{"type": "Ready", "status": "True", "lastTransitionTime": since}, {"type": "ContainersReady", "status": "True"}]);
         json!({"phase": "Running", "conditions": conditions})
     }
 }

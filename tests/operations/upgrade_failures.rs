@@ -210,13 +210,15 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         "{stdout}"
     );
     assert!(
-        shown("milvus-indexnode  ")
-            .contains("milvusdb/milvus:v2.4.24  1 new, 0 old, 1 of 1 available"),
+        shown("milvus-indexnode  ").contains(
+            "milvusdb/milvus:v2.4.24  1 with this image, 0 with another, 1 of 1 available"
+        ),
         "{stdout}"
     );
     assert!(
-        shown("milvus-querynode  ")
-            .contains("milvusdb/milvus:v2.4.5   2 new, 0 old, 2 of 2 available"),
+        shown("milvus-querynode  ").contains(
+            "milvusdb/milvus:v2.4.5   2 with this image, 0 with another, 2 of 2 available"
+        ),
         "{stdout}"
     );
     // Without a release: every run, wherever it lives.
@@ -386,6 +388,30 @@ fn beyond_the_point_of_no_return_the_way_back_is_refused_with_what_would_be_lost
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     let (code, _, stderr) = run(&mut upgrade(&["-o", "rollback"]));
     assert!(code == 1 && stderr.contains("ended when"), "{stderr}");
+    // Nothing of it is left to do.
+    assert!(
+        !stderr.contains("(resumes)") && stderr.contains("going back would lose"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_watch_on_which_nothing_comes_is_not_taken_for_a_lost_api_server() {
+    let namespace = "quiet";
+    install(namespace);
+    let more = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "36s"];
+    let (code, _, stderr) = run(&mut upgrade(namespace, &more));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("it was not done within 36 s"), "{stderr}");
+    assert!(!stderr.contains("the API server"), "{stderr}");
+    // The command that is named asks the same etcd from the same place.
+    let etcd = ["-e", "http://127.0.0.1:1", "--no-session-help"];
+    let (_, _, stderr) = run(&mut upgrade(
+        namespace,
+        &[&more[..2], &etcd, &["--step-timeout", "1s"]].concat(),
+    ));
+    let named = "-e http://127.0.0.1:1 --no-session-help --local (resumes)";
+    assert!(stderr.contains(named), "{stderr}");
 }
 
 #[test]

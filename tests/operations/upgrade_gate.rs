@@ -47,9 +47,10 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
     let waiting = || {
         let step = roll.run(namespace)["status"]["step"].clone();
         step["id"] == "update-mixcoord"
-            && step["waitingFor"]
-                .as_str()
-                .is_some_and(|on| on.contains("is still the-pod-before"))
+            && step["waitingFor"].as_str().is_some_and(|on| {
+                on.starts_with("a new pod to become active: ")
+                    && on.contains("is still the-pod-before")
+            })
     };
     let there = wait_until(DEADLINE, || {
         waiting() || running.0.try_wait().unwrap().is_some()

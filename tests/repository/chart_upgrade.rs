@@ -158,6 +158,25 @@ fn rights_are_those_that_a_run_needs() {
 }
 
 #[test]
+fn the_account_lists_policies_of_the_cluster_where_that_is_wanted() {
+    let of_cluster = |values: &[&str]| -> Vec<Value> {
+        let all = rendered(values).into_iter();
+        all.filter(|one| one["kind"].as_str().unwrap().starts_with("Cluster"))
+            .collect()
+    };
+    for values in [&UPGRADE[..], &MIGRATE, &CHECK] {
+        assert_eq!(of_cluster(values), [Value::Null; 0]);
+        let wanted = of_cluster(&[values, &["rbac.clusterPolicies=true"]].concat());
+        let [role, binding] = &wanted[..] else {
+            panic!("{wanted:#?}")
+        };
+        let rules = json!([{"apiGroups": ["guard.milvus.io"], "resources": ["upgradepolicies", "upgradeexceptions"], "verbs": ["list"]}]);
+        assert_eq!(role["rules"], rules);
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    }
+}
+
+#[test]
 fn the_schema_refuses_what_is_wrong() {
     let cases: [&[&str]; 6] = [
         &[],

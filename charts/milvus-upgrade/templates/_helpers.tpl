@@ -39,7 +39,7 @@ annotations:
 - {apiGroups: [""], resources: [configmaps], verbs: {{ get $configs .Values.verb }}}
 - {apiGroups: [""], resources: [services, persistentvolumeclaims], verbs: [list]}
 {{- if ne .Values.verb "check" }}
-- {apiGroups: [""], resources: [pods], verbs: [list, watch]}
+- {apiGroups: [""], resources: [pods], verbs: {{ if eq .Values.verb "upgrade" }}[list, watch, patch]{{ else }}[list, watch]{{ end }}}
 {{- end }}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list]}
 - {apiGroups: [keda.sh], resources: [scaledobjects], verbs: {{ if eq .Values.verb "migrate" }}[list, patch]{{ else }}[list]{{ end }}}

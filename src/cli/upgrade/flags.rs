@@ -8,7 +8,9 @@ use milvus_guard_core::milvus::Version;
 use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
-    rolling_upgrade::{AskMilvus, MilvusAccess, Operation, RollingUpgrade, Settings},
+    rolling_upgrade::{
+        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SessionHelp, Settings,
+    },
 };
 
 use super::super::{
@@ -77,6 +79,10 @@ pub(in crate::cli) struct Args {
     /// Name in the certificate of Milvus, where it is not the host of its address
     #[arg(long, value_name = "NAME")]
     pub(super) milvus_server_name: Option<String>,
+
+    /// Leave the sessions in etcd of pods that have ended to the end of their leases
+    #[arg(long)]
+    pub(super) no_session_help: bool,
 
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
@@ -175,6 +181,16 @@ impl Args {
                 addresses: self.etcd.clone(),
                 tls: etcd_tls,
                 user: etcd_user,
+            },
+            session_help: if self.no_session_help {
+                SessionHelp::Off
+            } else {
+                SessionHelp::On
+            },
+            place: if self.local && !self.job.is_in_job() {
+                Place::Here
+            } else {
+                Place::Job
             },
             hopeless: self.give_up_after,
         };

@@ -296,6 +296,7 @@ fn run_status() -> Vec<Constraint> {
         ),
         put("status.originals[].fields", map(&["path"], MAX_OBJECTS)),
         put("status.originals[].strategy", json!({"type": "object"})),
+        put("status.pods", atomic(super::PODS_LIMIT)),
         put("status.loaded.replacedNodes", atomic(MAX_NODES)),
         put("status.loaded.collections", atomic(MAX_COLLECTIONS)),
         put("status.loaded.collections[].lagging", atomic(MAX_LAGGING)),

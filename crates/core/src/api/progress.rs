@@ -18,6 +18,8 @@ pub const METADATA_MIGRATED: &str = "MetadataMigrated";
 /// Condition of a migration that waits for one `helm upgrade` to start the new version: the webhook
 /// lets that one through.
 pub const WAITS_FOR_HELM: &str = "WaitsForHelm";
+/// Pods kept in a status: those of a large release several times over, in about 150 kB.
+pub const PODS_LIMIT: usize = 1000;
 /// Events kept in a status: several for each step of the longest plan (12 components), and far
 /// below what etcd stores in one object.
 pub const HISTORY_LIMIT: usize = 100;
@@ -109,6 +111,10 @@ pub struct RunStatus {
     /// What it changes, as it was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub originals: Vec<Original>,
+    /// Pods of the recorded Deployments, as the run saw them, until its end: a session in etcd is
+    /// released only if it is of one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<SeenPod>,
     /// What Milvus had loaded before the step that replaces those who serve it, until the end of
     /// the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +143,29 @@ impl RunStatus {
         let surplus = self.history.len().saturating_sub(HISTORY_LIMIT);
         self.history.drain(..surplus);
     }
+
+    /// Adds pods; beyond [`PODS_LIMIT`] those that were seen first go.
+    pub fn see(&mut self, pods: &[SeenPod]) {
+        for pod in pods {
+            if !self.pods.contains(pod) {
+                self.pods.push(pod.clone());
+            }
+        }
+        let surplus = self.pods.len().saturating_sub(PODS_LIMIT);
+        self.pods.drain(..surplus);
+    }
+}
+
+/// A pod that a run has seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenPod {
+    /// Name, which is the host name in its sessions.
+    pub name: String,
+    /// Identity: a later pod may have the same name.
+    pub uid: String,
+    /// Deployment that it belongs to.
+    pub workload: String,
 }
 
 /// The position of a run in its plan.
@@ -303,6 +332,21 @@ mod tests {
             (status.history.len(), status.history[0].message.as_str()),
             (HISTORY_LIMIT, "1")
         );
+    }
+
+    #[test]
+    fn pods_are_bounded_and_kept_once() {
+        let pod = |number: usize| SeenPod {
+            name: format!("pod-{number}"),
+            uid: number.to_string(),
+            workload: "proxy".into(),
+        };
+        let mut status = RunStatus::default();
+        for number in 0..=PODS_LIMIT {
+            status.see(&[pod(number), pod(number)]);
+        }
+        assert_eq!(status.pods.len(), PODS_LIMIT);
+        assert_eq!(status.pods[0], pod(1));
     }
 
     #[test]

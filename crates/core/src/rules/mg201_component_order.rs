@@ -147,6 +147,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         Severity::Deny => findings.deny(problem),
         _ => findings.warn(problem),
     };
+    if moving.len() == 1 {
+        finding.because(
+            "It would run beside components of the other version that must move before it, or that \
+             do not know its version yet.",
+        );
+    }
     if let Some(first) = after
         .components
         .iter()

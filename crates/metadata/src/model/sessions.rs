@@ -31,11 +31,15 @@ pub struct Session {
     pub address: Option<String>,
     /// Name of its host, which is that of its pod (2.2 and later).
     pub host: Option<String>,
+    /// Version of the component, as it is written (2.2.10 and later).
+    pub version: Option<String>,
+    /// The lease that the component says it has.
+    pub lease_id: Option<i64>,
     /// Seconds that its lease has left, filled in by anyone who asked etcd.
     pub lease_left: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Stored {
     #[serde(rename = "ServerID")]
     server_id: Option<i64>,
@@ -43,6 +47,10 @@ struct Stored {
     address: Option<String>,
     #[serde(rename = "HostName")]
     host: Option<String>,
+    #[serde(rename = "Version")]
+    version: Option<String>,
+    #[serde(rename = "LeaseID")]
+    lease_id: Option<i64>,
 }
 
 impl Session {
@@ -69,18 +77,15 @@ impl Session {
             .then(|| serde_json::from_slice(value).ok())
             .flatten();
         let suffix = name.rsplit_once('-').and_then(|(_, id)| id.parse().ok());
+        let stored = stored.unwrap_or_default();
         Some(Self {
             key: format!("{SESSIONS}{name}"),
             holder,
-            server_id: stored
-                .as_ref()
-                .and_then(|stored| stored.server_id)
-                .or(suffix),
-            host: stored
-                .as_ref()
-                .and_then(|stored| stored.host.clone())
-                .filter(|host| !host.is_empty()),
-            address: stored.and_then(|stored| stored.address),
+            server_id: stored.server_id.or(suffix),
+            address: stored.address,
+            host: stored.host.filter(|host| !host.is_empty()),
+            version: stored.version.filter(|version| !version.is_empty()),
+            lease_id: stored.lease_id.filter(|lease| *lease != 0),
             lease_left: None,
         })
     }
@@ -118,9 +123,13 @@ mod tests {
     #[test]
     fn values_tell_the_server() {
         let value =
-            br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false,"HostName":"querynode-0"}"#;
+            br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false,"Version":"2.3.5","LeaseID":77,"HostName":"querynode-0"}"#;
         let session = Session::read(b"session/querynode-12", value).unwrap();
         assert_eq!(session.host.as_deref(), Some("querynode-0"));
+        assert_eq!(
+            (session.version.as_deref(), session.lease_id),
+            (Some("2.3.5"), Some(77))
+        );
         assert_eq!(
             (session.server_id, session.address.as_deref()),
             (Some(12), Some("10.0.0.7:21123"))

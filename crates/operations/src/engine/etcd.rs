@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use std::net::IpAddr;
+
 use milvus_guard_core::milvus::Release;
 use milvus_guard_sources::etcd::Tls;
 
@@ -104,6 +106,60 @@ fn in_cluster(address: &str, namespace: &str) -> String {
     format!("{scheme}{host}:{port}")
 }
 
+/// The name of a Service in an address, as pods of the cluster use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    scheme: String,
+    port: String,
+}
+
+impl ServiceName {
+    /// From `http://etcd.milvus.svc:2379`, `etcd.milvus:2379` or
+    /// `etcd-0.etcd-headless.milvus.svc.cluster.local:2379`; `None` if it is something else.
+    #[must_use]
+    pub fn in_address(address: &str) -> Option<Self> {
+        let (scheme, rest) = address
+            .split_once("://")
+            .map_or(("", address), |(scheme, rest)| (scheme, rest));
+        let (host, port) = rest.rsplit_once(':')?;
+        if host.parse::<IpAddr>().is_ok() {
+            return None;
+        }
+        let host = host.strip_suffix(".cluster.local").unwrap_or(host);
+        let labels: Vec<&str> = host.split('.').collect();
+        let ([name, namespace] | [name, namespace, "svc"] | [_, name, namespace, "svc"]) =
+            labels[..]
+        else {
+            return None;
+        };
+        let scheme = if scheme.is_empty() {
+            String::new()
+        } else {
+            format!("{scheme}://")
+        };
+        Some(Self {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            scheme,
+            port: port.to_owned(),
+        })
+    }
+
+    /// The address with this in place of the name.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> String {
+        let (scheme, port) = (&self.scheme, &self.port);
+        match ip {
+            IpAddr::V4(ip) => format!("{scheme}{ip}:{port}"),
+            IpAddr::V6(ip) => format!("{scheme}[{ip}]:{port}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -119,5 +175,22 @@ mod tests {
     #[case("https://etcd.example.com", "https://etcd.example.com:2379")]
     fn addresses_mean_the_same_from_every_namespace(#[case] written: &str, #[case] expected: &str) {
         assert_eq!(in_cluster(written, "milvus"), expected);
+    }
+
+    #[rstest]
+    #[case("my-release-etcd.milvus.svc:2379", "10.0.0.7:2379")]
+    #[case("http://etcd.deps:2379", "http://10.0.0.7:2379")]
+    #[case("etcd-0.etcd-headless.milvus.svc.cluster.local:2380", "10.0.0.7:2380")]
+    fn a_service_is_reached_by_its_address_too(#[case] written: &str, #[case] expected: &str) {
+        let name = ServiceName::in_address(written).unwrap();
+        assert_eq!(name.at("10.0.0.7".parse().unwrap()), expected);
+    }
+
+    #[rstest]
+    #[case("10.0.0.1:2379")]
+    #[case("localhost:2379")]
+    #[case("https://etcd.eu.example.com:2379")]
+    fn other_addresses_name_no_service(#[case] written: &str) {
+        assert_eq!(ServiceName::in_address(written), None);
     }
 }

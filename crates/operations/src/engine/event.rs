@@ -82,6 +82,15 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// A session of Milvus was removed from etcd, because its pod has ended.
+    SessionReleased {
+        /// Key, below the root path of the metadata.
+        session: String,
+        /// Name of the pod.
+        pod: String,
+        /// Why, in a few words.
+        why: String,
+    },
     /// A step failed.
     StepFailed {
         /// Its id.
@@ -111,6 +120,7 @@ impl Event {
             Self::StepDone { .. } => "StepDone",
             Self::Note { .. } => "Note",
             Self::Warning { .. } => "Warning",
+            Self::SessionReleased { .. } => "SessionReleased",
             Self::StepFailed { .. } => "StepFailed",
             Self::RunEnded { .. } => "RunEnded",
         }

@@ -2,7 +2,7 @@
 //! and on the record.
 
 use milvus_guard_core::{
-    api::{ObjectMeta, RunSpec, UpgradeRun},
+    api::{ObjectMeta, RunPhase, RunSpec, UpgradeRun},
     milvus::Release,
 };
 
@@ -100,10 +100,17 @@ async fn under_lock<P: Procedure>(
         return Ok(Box::pin(engine.forward()).await);
     }
     if let Some(why) = engine.no_way_back().await {
+        let next = if store.run().status.phase == RunPhase::Succeeded {
+            // Nothing of it is left to do.
+            "restore the backups that were made before".to_owned()
+        } else {
+            format!(
+                "{} (resumes), or restore the backups that were made before",
+                ready.resume
+            )
+        };
         return Err(End::Refused(format!(
-            "Refused: {why}. Nothing was changed. Next: {} (resumes), or restore the backups that \
-             were made before",
-            ready.resume
+            "Refused: {why}. Nothing was changed. Next: {next}"
         )));
     }
     Ok(Box::pin(engine.back()).await)

@@ -70,6 +70,9 @@ impl Listener for Recorder {
             ),
             Event::StepFailed { step, reason } => (true, format!("{step}: {reason}")),
             Event::Warning { text } => (true, text.clone()),
+            Event::SessionReleased { session, pod, why } => {
+                (false, format!("{session} of pod {pod}: {why}"))
+            }
             Event::RunBegan { title, .. } => (false, title.clone()),
             Event::RunEnded { message, .. } => (false, message.clone()),
             Event::StepBegan { .. }

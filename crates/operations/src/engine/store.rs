@@ -75,6 +75,9 @@ impl Listener for History {
             Event::StepDone { step, took_ms, .. } => (Some(step), format!("after {took_ms} ms")),
             Event::StepFailed { step, reason } => (Some(step), reason.clone()),
             Event::Note { text } | Event::Warning { text } => (None, text.clone()),
+            Event::SessionReleased { session, pod, why } => {
+                (None, format!("{session} of pod {pod}: {why}"))
+            }
             Event::RunEnded { message, .. } => (None, message.clone()),
             // They come by the hundred, and the cursor says what is waited for.
             Event::Progress { .. } | Event::Waiting { .. } | Event::StillWaiting { .. } => return,

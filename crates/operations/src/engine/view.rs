@@ -248,8 +248,8 @@ fn table(components: &[ComponentView]) -> Vec<String> {
                 ..
             } = one;
             format!(
-                "{workload:<workloads$}  {image:<images$}  {updated} new, {old} old, {available} \
-                 of {wanted} available"
+                "{workload:<workloads$}  {image:<images$}  {updated} with this image, {old} with \
+                 another, {available} of {wanted} available"
             )
         });
     rows.collect()
@@ -301,8 +301,8 @@ phase      Running
 step       at 2 of 2: Stop all (since 1 min 5 s, attempt 2)
 waits for  proxy: 1 pod is left
 lock       pod-1, since 2 min 5 s, last renewed 3 s ago
-runs       proxy   milvus:v2.1.4  0 new, 1 old, 1 of 0 available
-           worker  milvus:v2      1 new, 0 old, 1 of 1 available
+runs       proxy   milvus:v2.1.4  0 with this image, 1 with another, 1 of 0 available
+           worker  milvus:v2      1 with this image, 0 with another, 1 of 1 available
 ";
         let worker = ComponentView {
             workload: "worker".into(),

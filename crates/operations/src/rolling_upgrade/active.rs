@@ -49,6 +49,20 @@ pub fn has_active(component: Component, to: Version) -> bool {
     !roles(component, to).0.is_empty()
 }
 
+/// Hosts of those who are active in the roles of a component, one for each role that is held.
+#[must_use]
+pub fn hosts(sessions: &[Session], component: Component, version: Version) -> Vec<String> {
+    let (roles, _) = roles(component, version);
+    let held = roles.iter().filter_map(|role| holder(sessions, role));
+    held.filter_map(|session| session.host.clone()).collect()
+}
+
+fn holder<'s>(sessions: &'s [Session], role: &str) -> Option<&'s Session> {
+    sessions
+        .iter()
+        .find(|session| session.key.strip_prefix("session/") == Some(role))
+}
+
 /// Why the active one is not surely one of these pods; `None` if it is, or where the sessions
 /// cannot tell.
 #[must_use]
@@ -59,14 +73,9 @@ pub fn lacks(
     pods: &[PodName],
 ) -> Option<String> {
     let (roles, all) = roles(component, to);
-    let holder = |role: &str| {
-        sessions
-            .iter()
-            .find(|session| session.key.strip_prefix("session/") == Some(role))
-    };
     let held: Vec<_> = roles
         .iter()
-        .filter_map(|role| Some((*role, holder(role)?)))
+        .filter_map(|role| Some((*role, holder(sessions, role)?)))
         .collect();
     if all && held.len() < roles.len() || held.is_empty() && !roles.is_empty() {
         return Some(format!("no {component} is active in etcd"));
@@ -84,6 +93,25 @@ pub fn lacks(
                 error_text::line(at)
             )
         })
+}
+
+/// Says that a role is still held by the version before, by what its session says of itself.
+#[must_use]
+pub fn is_still_at(
+    sessions: &[Session],
+    component: Component,
+    to: Version,
+    from: Version,
+) -> Option<String> {
+    let (roles, _) = roles(component, to);
+    let old = roles.iter().find(|role| {
+        let version = holder(sessions, role).and_then(|session| session.version.as_deref());
+        let version = version.and_then(|text| text.trim_start_matches('v').parse().ok());
+        from != to && version == Some(from)
+    })?;
+    Some(format!(
+        "the active {old} in etcd still says that it is {from}"
+    ))
 }
 
 fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
@@ -181,6 +209,23 @@ mod tests {
             &pods(""),
         );
         assert_eq!(why.as_deref(), Some("no indexcoord is active in etcd"));
+    }
+
+    #[test]
+    fn a_session_that_says_the_old_version_is_not_the_new_one() {
+        let said = |version: &str| {
+            let value = format!(r#"{{"ServerID":7,"HostName":"new","Version":"{version}"}}"#);
+            let session = Session::read(b"session/rootcoord", value.as_bytes()).unwrap();
+            let [from, to] = ["2.3.2", "2.3.5"].map(|version| version.parse().unwrap());
+            is_still_at(&[session], Component::RootCoord, to, from)
+        };
+        assert!(
+            said("2.3.2")
+                .unwrap()
+                .contains("still says that it is 2.3.2")
+        );
+        // A build of one's own may say anything else.
+        assert_eq!((said("2.3.5"), said(""), said("fork")), (None, None, None));
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub struct Ways {
     pub sessions: Sessions,
     /// Whether pods cannot be reached from here.
     no_pods: AtomicBool,
+    /// Whether etcd does not let us remove sessions.
+    no_release: AtomicBool,
+    /// Whether Milvus is not asked any more whether it is healthy.
+    no_health: AtomicBool,
 }
 
 impl Ways {
@@ -64,6 +68,28 @@ impl Ways {
     #[must_use]
     pub fn reach_pods(&self) -> bool {
         !self.no_pods.load(Ordering::Relaxed)
+    }
+
+    /// Whether Milvus is to be asked whether it is healthy.
+    #[must_use]
+    pub fn ask_health(&self) -> bool {
+        !self.no_health.load(Ordering::Relaxed)
+    }
+
+    /// Milvus does not tell whether it is healthy, or not in time: it is not asked again.
+    pub fn give_up_on_health(&self) {
+        self.no_health.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether etcd does not let us remove sessions.
+    #[must_use]
+    pub fn is_release_refused(&self) -> bool {
+        self.no_release.load(Ordering::Relaxed)
+    }
+
+    /// etcd does not let us remove sessions; whether that is news.
+    pub fn refuse_release(&self) -> bool {
+        !self.no_release.swap(true, Ordering::Relaxed)
     }
 
     /// Pods are not reached from here; whether that is news.
@@ -153,13 +179,11 @@ pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Opt
         .and_then(|strategy| strategy["type"].as_str())
         .unwrap_or("RollingUpdate");
     let component = original.component?;
-    if component.is_coordinator()
-        && standby != Standby::Unknown
-        && kind == "Recreate"
-        && !holds_claim
-    {
-        // The new one waits beside the old one. Without that a coordinator is away while it
-        // restarts.
+    // The new coordinator waits beside the old one. Without that it is away while it restarts.
+    let hands_over = component.is_coordinator() && standby != Standby::Unknown;
+    // Clients reach all proxies, and each query node holds segments: one at a time.
+    let serves = matches!(component, Component::Proxy | Component::QueryNode);
+    if !holds_claim && (hands_over || serves && kind == "RollingUpdate") {
         return Some(
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
         );
@@ -208,14 +232,13 @@ mod tests {
             "a claim cannot be shared"
         );
         assert_eq!(strategy(&coordinator, Standby::Unknown, false), None);
+        let serving = |kind| strategy(&original(Component::QueryNode, kind), Standby::Off, false);
         assert_eq!(
-            strategy(
-                &original(Component::QueryNode, "RollingUpdate"),
-                Standby::On,
-                false
-            ),
-            None
+            serving("RollingUpdate").unwrap()["rollingUpdate"],
+            json!({"maxSurge": 1, "maxUnavailable": 0}),
+            "one at a time"
         );
+        assert_eq!(serving("Recreate"), None, "two cannot stand side by side");
         assert_eq!(
             strategy(
                 &original(Component::Standalone, "Recreate"),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kubernetes_job::{JobOptions, Mounted, Rights};
 
-use super::settings::{Operation, Settings};
+use super::settings::{Operation, SessionHelp, Settings};
 
 /// Folder of Milvus' credentials in the pod.
 const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
@@ -19,7 +19,7 @@ pub fn rules_in_release() -> Value {
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]},
         {"apiGroups": [""], "resources": ["services", "persistentvolumeclaims"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
         {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
         {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": ["list"]},
     ])
@@ -105,6 +105,9 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
             .iter()
             .map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")),
     );
+    if settings.session_help == SessionHelp::Off {
+        args.push("--no-session-help".into());
+    }
     if settings.run.rolls_back_on_failure {
         args.push("--on-failure=rollback".into());
     }
@@ -118,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{EtcdAccess, ReleaseName, RunSettings},
-        rolling_upgrade::{AskMilvus, MilvusAccess},
+        rolling_upgrade::{AskMilvus, MilvusAccess, Place},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -156,6 +159,8 @@ mod tests {
                 tls: None,
                 user: None,
             },
+            session_help: SessionHelp::Off,
+            place: Place::Job,
             hopeless: Duration::from_secs(1),
         };
         let options = JobOptions {
@@ -174,6 +179,7 @@ mod tests {
             "--milvus-credentials=/etc/milvus-guard/milvus",
             "--etcd=a:2379,b:2379",
             "--etcd-credentials=/etc/milvus-guard/etcd",
+            "--no-session-help",
         ] {
             assert!(
                 args.iter().any(|known| known == arg),

@@ -6,10 +6,12 @@ use milvus_guard_core::{
     rules::advice::{CHART, command as shell},
 };
 
+use milvus_guard_sources::etcd::connect::public;
+
 use super::{
     context::UpgradeContext,
     plan::{MoveKind, Rollout},
-    settings::{AskMilvus, Settings},
+    settings::{AskMilvus, Place, SessionHelp, Settings},
     step::Step,
 };
 
@@ -198,12 +200,27 @@ pub fn command(settings: &Settings, more: &str) -> String {
         // What was asked for once need not be asked for again.
         AskMilvus::AtService | AskMilvus::Never => String::new(),
     };
+    let etcd = match &settings.etcd.addresses[..] {
+        [] => String::new(),
+        addresses => {
+            let shown: Vec<String> = addresses.iter().map(|address| public(address)).collect();
+            format!(" -e {}", shown.join(","))
+        }
+    };
+    let help = match settings.session_help {
+        SessionHelp::On => "",
+        SessionHelp::Off => " --no-session-help",
+    };
+    let place = match settings.place {
+        Place::Job => "",
+        Place::Here => " --local",
+    };
     let image = settings
         .image
         .as_ref()
         .map_or_else(String::new, |image| format!(" -w {image}"));
     format!(
-        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}",
+        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{etcd}{help}{place}",
         release.name, release.namespace
     )
 }

@@ -1,6 +1,6 @@
 //! The way to Milvus itself: where its proxy is, and whether this run reaches it. Asked once.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -87,9 +87,9 @@ fn hint(data: &UpgradeContext, error: &ApiError) -> &'static str {
 
 async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
     let settings = &cx.data.settings;
-    let address = match &settings.milvus.ask {
+    let place = match &settings.milvus.ask {
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
-        AskMilvus::At(address) => address.clone(),
+        AskMilvus::At(address) => return Ok(Ok(proxy_at(cx, address.clone()))),
         AskMilvus::AtService => {
             let api: Api<Service> =
                 Api::namespaced(cx.link.client(), &settings.run.release.namespace);
@@ -99,7 +99,7 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
                 .await
             {
                 Ok(list) => match service(&list.items, &cx.data.release) {
-                    Some(address) => address,
+                    Some(place) => place,
                     None => {
                         return Ok(Err("no Service selects its proxies; give their address \
                                        with --milvus"
@@ -111,25 +111,60 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
             }
         }
     };
-    let access = &settings.milvus;
-    let (tls, server_name, login) = (
-        access.tls.clone(),
-        access.server_name.clone(),
-        access.login.clone(),
-    );
-    Ok(Ok(Proxy {
+    let by_name = proxy_at(cx, place.address());
+    // Names of Services mean something in the cluster only; their addresses do on some networks
+    // beside it.
+    if let Some(by_ip) = place.address_by_ip()
+        && matches!(knock(&by_name).await, Err(ApiError::Unreachable { .. }))
+    {
+        let mut by_ip = proxy_at(cx, by_ip);
+        by_ip.server_name.get_or_insert(place.host);
+        if !matches!(knock(&by_ip).await, Err(ApiError::Unreachable { .. })) {
+            return Ok(Ok(by_ip));
+        }
+    }
+    Ok(Ok(by_name))
+}
+
+fn proxy_at(cx: &StepContext<'_>, address: String) -> Proxy {
+    let access = &cx.data.settings.milvus;
+    Proxy {
         address,
-        tls,
-        server_name,
-        login,
+        tls: access.tls.clone(),
+        server_name: access.server_name.clone(),
+        login: access.login.clone(),
         databases: Vec::new(),
-    }))
+    }
+}
+
+/// Where a Service is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    scheme: &'static str,
+    host: String,
+    /// The address of the Service, if it has one.
+    ip: Option<IpAddr>,
+    port: i32,
+}
+
+impl Place {
+    fn address(&self) -> String {
+        format!("{}{}:{}", self.scheme, self.host, self.port)
+    }
+
+    fn address_by_ip(&self) -> Option<String> {
+        let (scheme, port) = (self.scheme, self.port);
+        Some(match self.ip? {
+            IpAddr::V4(ip) => format!("{scheme}{ip}:{port}"),
+            IpAddr::V6(ip) => format!("{scheme}[{ip}]:{port}"),
+        })
+    }
 }
 
 /// The address of the Service that leads to those who answer clients, as every pod of the cluster
 /// can use it. The chart's own has the release's full name; others are taken in the order of their
 /// names.
-fn service(services: &[Service], release: &Release) -> Option<String> {
+fn service(services: &[Service], release: &Release) -> Option<Place> {
     let entrance = |component| release.of(component).next();
     let pods = &entrance(Component::Proxy)
         .or_else(|| entrance(Component::Standalone))?
@@ -156,24 +191,28 @@ fn service(services: &[Service], release: &Release) -> Option<String> {
         let port = named
             .or_else(|| ports.iter().find(|port| port.port == PORT))?
             .port;
-        Some((service.name_any(), port))
+        let ip = service.spec.as_ref()?.cluster_ip.as_ref();
+        Some((service.name_any(), port, ip.and_then(|ip| ip.parse().ok())))
     };
-    let mut found: Vec<(String, i32)> = services
+    let mut found: Vec<(String, i32, Option<IpAddr>)> = services
         .iter()
         .filter(leads_there)
         .filter_map(with_port)
         .collect();
-    found.sort_by_key(|(name, _)| (*name != release.fullname, name.clone()));
-    let (name, port) = found.into_iter().next()?;
+    found.sort_by_key(|(name, ..)| (*name != release.fullname, name.clone()));
+    let (name, port, ip) = found.into_iter().next()?;
     let scheme = if matches!(release.config.value(TLS_MODE), Some("1" | "2")) {
         "https://"
     } else {
         ""
     };
-    Some(format!(
-        "{scheme}{name}.{}.svc:{port}",
-        release.namespace.as_deref().unwrap_or("default")
-    ))
+    let namespace = release.namespace.as_deref().unwrap_or("default");
+    Some(Place {
+        scheme,
+        host: format!("{name}.{namespace}.svc"),
+        ip,
+        port,
+    })
 }
 
 /// Asks for the version: an answer shows that the way and the login are right.
@@ -232,7 +271,9 @@ mod tests {
             json!([{"name": "metrics", "port": 9091}, {"name": "milvus", "port": 29530}]),
             json!([{"port": 9091}]),
         );
-        let of = |all: &[(&str, Value, Value)]| service(&services(all), &release);
+        let of = |all: &[(&str, Value, Value)]| {
+            service(&services(all), &release).map(|place| place.address())
+        };
         let selector = Value::Object(labels);
         assert_eq!(
             of(&[
@@ -256,5 +297,19 @@ mod tests {
             None
         );
         assert_eq!(of(&[("headless", json!({}), ports)]), None);
+    }
+
+    #[test]
+    fn a_service_has_an_address_beside_its_name() {
+        let place = |ip: Option<&str>| Place {
+            scheme: "",
+            host: "a.milvus.svc".into(),
+            ip: ip.map(|ip| ip.parse().unwrap()),
+            port: 19530,
+        };
+        let by_ip = |ip| place(ip).address_by_ip();
+        assert_eq!(by_ip(Some("10.96.0.7")).as_deref(), Some("10.96.0.7:19530"));
+        assert_eq!(by_ip(Some("fd00::7")).as_deref(), Some("[fd00::7]:19530"));
+        assert_eq!(by_ip(None), None, "a headless one has none");
     }
 }

@@ -10,6 +10,7 @@
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
 //! | [`room`] | pure: whether some node has room for a new pod beside the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
+//! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
 //! | [`context`] | what the steps work with |
@@ -24,6 +25,7 @@
 
 pub mod active;
 pub mod context;
+pub mod ended;
 pub mod job;
 pub mod messages;
 pub mod milvus;
@@ -41,4 +43,4 @@ pub mod steps;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;
-pub use settings::{AskMilvus, MilvusAccess, Operation, Settings};
+pub use settings::{AskMilvus, MilvusAccess, Operation, Place, SessionHelp, Settings};

@@ -24,6 +24,7 @@ use super::{
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
+    steps::temporary,
 };
 
 /// `upgrade`, as it was asked for.
@@ -293,8 +294,16 @@ fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> Stri
     } else {
         ""
     };
+    let alone = run.status.originals.iter().filter_map(|original| {
+        let replicas = temporary::remembered(original, temporary::REPLICAS)?;
+        Some(format!(
+            " {} was scaled to 1 from {replicas} for the time of its step.",
+            original.name
+        ))
+    });
+    let alone: String = alone.collect();
     format!(
-        "What runs: {}.{standby} Next: {} starts a new run from here, {} rolls the aborted run \
+        "What runs: {}.{standby}{alone} Next: {} starts a new run from here, {} rolls the aborted run \
          back.",
         shown.join(", "),
         messages::command(settings, ""),

@@ -1,16 +1,18 @@
 //! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live.
 //! Whether it is reached is asked once.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::{Api, api::ListParams};
 use tokio::{sync::OnceCell, time::timeout};
 
 use crate::engine::etcd;
 use milvus_guard_metadata::{
-    executor::{self, Target},
+    executor::{Registered, Registry, Target},
     model::sessions::Session,
 };
-use milvus_guard_sources::etcd::Endpoint;
+use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
 use super::context::{StepContext, UpgradeContext};
 
@@ -19,31 +21,71 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// The way to etcd, found when it is first needed.
 #[derive(Default)]
-pub struct Sessions(OnceCell<Option<Target>>);
+pub struct Sessions(OnceCell<Option<Registry>>);
 
 impl Sessions {
     /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
     /// person is told, once.
     pub async fn read(&self, cx: &StepContext<'_>) -> Option<Vec<Session>> {
-        let target = self.0.get_or_init(|| reached(cx)).await.as_ref()?;
-        ask(target).await.ok()
+        let all = self.registered(cx).await?;
+        Some(all.into_iter().map(|one| one.session).collect())
+    }
+
+    /// The same, each with its lease and its revision.
+    pub async fn registered(&self, cx: &StepContext<'_>) -> Option<Vec<Registered>> {
+        let registry = self.registry(cx).await?;
+        timeout(ANSWER, registry.read()).await.ok()?.ok()
+    }
+
+    /// Removes sessions of one lease that are still as they were read. Whether they were removed.
+    ///
+    /// # Errors
+    /// Why etcd did not do it.
+    pub async fn release(
+        &self,
+        cx: &StepContext<'_>,
+        ended: &[&Registered],
+    ) -> Result<bool, String> {
+        let Some(registry) = self.registry(cx).await else {
+            return Ok(false);
+        };
+        registry
+            .release(ended)
+            .await
+            .map_err(|failure| failure.reason)
+    }
+
+    /// Whether etcd is reached.
+    pub async fn is_reached(&self, cx: &StepContext<'_>) -> bool {
+        self.registry(cx).await.is_some()
+    }
+
+    async fn registry(&self, cx: &StepContext<'_>) -> Option<&Registry> {
+        self.0.get_or_init(|| reached(cx)).await.as_ref()
     }
 }
 
-async fn reached(cx: &StepContext<'_>) -> Option<Target> {
+async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
     let found = async {
-        let mut target = Target::new(endpoint(cx.data)?);
-        target.patience = ANSWER;
-        match &ask(&target).await?[..] {
-            [] => Err(format!(
-                "no component of Milvus has a session below {}",
-                target.endpoint.root_path
-            )),
-            _ => Ok(target),
+        let by_name = endpoint(cx.data)?;
+        let why = match connect(&by_name).await {
+            Ok(registry) => return Ok(registry),
+            Err(why) => why,
+        };
+        // Names of Services mean something in the cluster only; their addresses do on some
+        // networks beside it.
+        let addresses = by_ip(cx, &by_name.addresses).await;
+        if addresses.is_empty() {
+            return Err(why);
         }
+        let by_ip = Endpoint {
+            addresses,
+            ..by_name
+        };
+        connect(&by_ip).await.map_err(|_| why)
     };
     match found.await {
-        Ok(target) => Some(target),
+        Ok(registry) => Some(registry),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
             if cx.data.settings.etcd.addresses.is_empty() {
@@ -57,11 +99,53 @@ async fn reached(cx: &StepContext<'_>) -> Option<Target> {
     }
 }
 
-async fn ask(target: &Target) -> Result<Vec<Session>, String> {
-    let answer = timeout(ANSWER, executor::running(target)).await;
-    answer
+async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
+    let mut target = Target::new(endpoint.clone());
+    target.patience = ANSWER;
+    timeout(ANSWER, Registry::connect(&target))
+        .await
         .map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?
         .map_err(|error| error.why())
+}
+
+/// The same addresses without names of Services: by the Services' own addresses, or by those of a
+/// pod behind each that has none. What cannot be found is left out.
+async fn by_ip(cx: &StepContext<'_>, addresses: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    for address in addresses {
+        let Some(name) = etcd::ServiceName::in_address(address) else {
+            continue;
+        };
+        let services: Api<Service> = Api::namespaced(cx.link.client(), &name.namespace);
+        let pods: Api<Pod> = Api::namespaced(cx.link.client(), &name.namespace);
+        let this = ListParams::default().fields(&format!("metadata.name={}", name.name));
+        let Ok(listed) = services.list(&this).await else {
+            continue;
+        };
+        let Some(spec) = listed.items.into_iter().next().and_then(|one| one.spec) else {
+            continue;
+        };
+        let mut ip: Option<IpAddr> = spec.cluster_ip.and_then(|ip| ip.parse().ok());
+        if ip.is_none() {
+            let labels: Vec<String> = spec
+                .selector
+                .iter()
+                .flatten()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            let behind = ListParams::default().labels(&labels.join(","));
+            let Ok(listed) = pods.list(&behind).await else {
+                continue;
+            };
+            ip = listed
+                .items
+                .iter()
+                .filter(|pod| is_ready(pod) && !labels.is_empty())
+                .find_map(|pod| pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok());
+        }
+        found.extend(ip.map(|ip| name.at(ip)));
+    }
+    found
 }
 
 fn endpoint(data: &UpgradeContext) -> Result<Endpoint, String> {

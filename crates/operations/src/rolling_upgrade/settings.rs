@@ -79,6 +79,26 @@ pub struct MilvusAccess {
     pub tls: Option<Tls>,
 }
 
+/// Whether sessions of pods that have ended are removed from etcd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionHelp {
+    /// As soon as the pod is proven to have ended.
+    #[default]
+    On,
+    /// Never: they end with their lease (`--no-session-help`).
+    Off,
+}
+
+/// Where a run is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In the cluster.
+    #[default]
+    Job,
+    /// In the process of the person who asked (`--local`).
+    Here,
+}
+
 /// What an upgrade is to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -92,6 +112,10 @@ pub struct Settings {
     pub milvus: MilvusAccess,
     /// How its etcd is asked.
     pub etcd: EtcdAccess,
+    /// Whether sessions of pods that have ended are removed from it.
+    pub session_help: SessionHelp,
+    /// Where it is made.
+    pub place: Place,
     /// For a pod that cannot pull its image, or crashes again and again.
     pub hopeless: Duration,
 }

@@ -96,10 +96,7 @@ impl crate::engine::Step for Step {
             Self::HandOver => steps::hand_over::apply(cx).await,
             Self::CleanUp => {
                 Box::pin(steps::configure::restore(cx)).await?;
-                if cx.run().status.loaded.is_some() {
-                    cx.record(|status| status.loaded = None).await?;
-                }
-                Ok(())
+                Box::pin(steps::end::apply(cx)).await
             }
         }
     }
@@ -123,7 +120,10 @@ impl crate::engine::Step for Step {
         match self {
             // These leave nothing behind that would be in the way.
             Self::Check | Self::HandOver | Self::CleanUp => Ok(()),
-            Self::Record => steps::hand_over::apply(cx).await,
+            Self::Record => {
+                steps::hand_over::apply(cx).await?;
+                Box::pin(steps::end::apply(cx)).await
+            }
             Self::Configure => Box::pin(steps::configure::restore(cx)).await,
             Self::Move(_, one) => match one.kind {
                 MoveKind::Update => steps::update::undo(cx, one).await,

@@ -14,8 +14,8 @@ use std::{
 };
 
 use etcd_client::{
-    AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, ResponseHeader, TlsOptions,
-    Txn, TxnResponse,
+    AlarmAction, AlarmType, Client, Error, GetOptions, GetResponse, LeaseTimeToLiveOptions,
+    ResponseHeader, TlsOptions, Txn, TxnResponse,
 };
 use serde::Serialize;
 use tokio::{
@@ -239,6 +239,21 @@ impl<'e> Store<'e> {
             .call(|mut client| async move { client.lease_time_to_live(lease, None).await })
             .await?;
         Ok(u64::try_from(answer.ttl()).ok().map(|_| answer.ttl()))
+    }
+
+    /// Keys that a lease holds; `None` if it has ended.
+    ///
+    /// # Errors
+    /// What etcd says, or that it did not answer in time.
+    pub async fn keys_of(&self, lease: i64) -> Result<Option<Vec<Vec<u8>>>, Failure> {
+        let answer = self
+            .call(|mut client| async move {
+                let options = LeaseTimeToLiveOptions::new().with_keys();
+                client.lease_time_to_live(lease, Some(options)).await
+            })
+            .await?;
+        let lives = u64::try_from(answer.ttl()).is_ok();
+        Ok(lives.then(|| answer.keys().to_vec()))
     }
 
     /// How full it is and whether it takes writes. Where the user may not ask, the answer is empty.

@@ -1,7 +1,10 @@
 //! What a pod says of itself.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 
 use milvus_guard_core::error_text;
@@ -22,10 +25,18 @@ const HOPELESS: [&str; 7] = [
 /// and more, as groups of query nodes have.
 #[must_use]
 pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
-    let hash = pod.labels().get("pod-template-hash");
+    is_owned_by(&pod.metadata, deployment)
+}
+
+/// The same, of a pod's metadata alone.
+#[must_use]
+pub fn is_owned_by(pod: &ObjectMeta, deployment: &str) -> bool {
+    let labels = pod.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get("pod-template-hash"));
     let owner = pod
-        .owner_references()
+        .owner_references
         .iter()
+        .flatten()
         .find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
     let (Some(hash), Some(owner)) = (hash, owner) else {
         return true;

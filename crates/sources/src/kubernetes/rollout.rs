@@ -32,6 +32,9 @@ const CALM: SignedDuration = SignedDuration::from_secs(30);
 /// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it
 /// ready as soon as it starts, also one that ends at once.
 const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
+/// For one watch, in seconds. The server ends it then, and the next one begins where it ended:
+/// sooner than the client gives up on a connection on which nothing comes.
+const WATCH_SECONDS: u32 = 20;
 /// How often what only time can change is looked at, where there is such a thing.
 const LOOKS: Duration = Duration::from_millis(500);
 /// A Deployment to look at, and the selector of its pods as `kubectl -l` takes it.
@@ -106,7 +109,8 @@ pub async fn until(
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut news = SelectAll::new();
     for (index, one) in watched.iter().enumerate() {
-        let config = Config::default().fields(&format!("metadata.name={}", one.name));
+        let config = Config::default().timeout(WATCH_SECONDS);
+        let config = config.fields(&format!("metadata.name={}", one.name));
         let stream = watcher(deployments.clone(), config).default_backoff();
         let told = |event| News::Deployment(Box::new(event));
         news.push(
@@ -119,8 +123,13 @@ pub async fn until(
                 })
                 .boxed(),
         );
-        let stream =
-            watcher(pods.clone(), Config::default().labels(&one.selector)).default_backoff();
+        let stream = watcher(
+            pods.clone(),
+            Config::default()
+                .timeout(WATCH_SECONDS)
+                .labels(&one.selector),
+        )
+        .default_backoff();
         let told = |event| News::Pod(Box::new(event));
         news.push(
             stream

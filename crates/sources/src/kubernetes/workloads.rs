@@ -26,6 +26,8 @@ pub struct Change {
     pub images: Vec<(String, String)>,
     /// `spec.strategy`, as Kubernetes has it.
     pub strategy: Option<Value>,
+    /// `spec.minReadySeconds`.
+    pub min_ready_seconds: Option<i32>,
     /// Labels of the Deployment itself; nothing takes one away.
     pub labels: Vec<(String, Option<String>)>,
 }
@@ -49,6 +51,9 @@ impl Change {
         self.replicas
             .is_none_or(|replicas| spec.replicas.unwrap_or(1) == replicas)
             && self
+                .min_ready_seconds
+                .is_none_or(|seconds| spec.min_ready_seconds.unwrap_or(0) == seconds)
+            && self
                 .images
                 .iter()
                 .all(|(name, wanted)| image(name).is_none_or(|image| image == wanted))
@@ -67,6 +72,9 @@ impl Change {
         let mut spec = json!({});
         if let Some(replicas) = self.replicas {
             spec["replicas"] = replicas.into();
+        }
+        if let Some(seconds) = self.min_ready_seconds {
+            spec["minReadySeconds"] = seconds.into();
         }
         let pod = deployment.spec.template.spec.as_ref();
         let among = |names: Vec<&String>| -> Vec<Value> {
@@ -226,6 +234,17 @@ mod tests {
             json!({"metadata": {"uid": "u"}, "spec": {"replicas": 0, "template": {"spec": spec}}});
         assert_eq!(change.patch(&deployment()), expected);
         assert!(!change.is_made(&deployment()));
+    }
+
+    #[test]
+    fn no_seconds_and_zero_seconds_are_the_same_to_kubernetes() {
+        let seconds = |seconds| Change {
+            min_ready_seconds: Some(seconds),
+            ..Change::default()
+        };
+        assert!(seconds(0).is_made(&deployment()) && !seconds(8).is_made(&deployment()));
+        let patch = seconds(8).patch(&deployment());
+        assert_eq!(patch["spec"], json!({"minReadySeconds": 8}));
     }
 
     #[test]

@@ -106,6 +106,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
         }
         Event::Note { text } => format!("note   {}", plain(text)),
         Event::Warning { text } => format!("warn   {}", plain(text)),
+        Event::SessionReleased { session, pod, why } => format!(
+            "       released {} of pod {}: {}",
+            plain(session),
+            plain(pod),
+            plain(why)
+        ),
         Event::StepFailed { step, reason } => format!("failed {step}: {}", plain(reason)),
         // The verb prints its final message itself, as its report.
         Event::RunEnded { .. } => return None,

@@ -121,7 +121,10 @@ impl Listener for Terminal {
                 self.below(&format!("waiting for {}", plain(on)));
             }
             Event::RunEnded { .. } => self.bar.finish_and_clear(),
-            Event::RunBegan { .. } | Event::Note { .. } | Event::Warning { .. } => {
+            Event::RunBegan { .. }
+            | Event::Note { .. }
+            | Event::Warning { .. }
+            | Event::SessionReleased { .. } => {
                 self.bar.println(line(event).unwrap_or_default());
             }
         }

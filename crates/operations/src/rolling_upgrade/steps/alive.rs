@@ -1,6 +1,7 @@
-//! What the new pods of a component say of themselves (`/healthz`), and whether the active
-//! coordinator is one of them. Beyond what Kubernetes knows, so none of it stops a run: after a
-//! while a person is told instead.
+//! What Kubernetes does not know of a component that moved: whether the active coordinator is one
+//! of its new pods, whether sessions of its old pods are left, what the new pods say of themselves
+//! (`/healthz`), and what Milvus says of all (`CheckHealth`). None of it stops a run: after a while
+//! a person is told instead.
 
 use std::{
     net::IpAddr,
@@ -25,10 +26,19 @@ use crate::{
         active::{self, PodName},
         context::StepContext,
         plan::Move,
+        serving,
     },
 };
-use milvus_guard_core::error_text;
-use milvus_guard_sources::kubernetes::{pods::is_pod_of, rollout::Watched};
+use milvus_guard_core::{
+    error_text,
+    milvus::{Component, Version},
+};
+use milvus_guard_sources::{
+    kubernetes::{pods::is_pod_of, rollout::Watched},
+    milvus,
+};
+
+use super::release;
 
 /// The port of `/healthz` where a pod names none as `metrics`.
 const PORT: u16 = 9091;
@@ -42,57 +52,217 @@ const AT_ONCE: usize = 16;
 const MAX_ANSWER: usize = 16 * 1024;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// For pods to be healthy that Kubernetes calls available.
+/// For pods to be healthy that Kubernetes calls available, and for Milvus to find that they are.
 const HEALTH: Duration = Duration::from_secs(30);
 /// For a session to end whose process is gone (`common.session.ttl` is 60 s), and the next to
 /// begin.
 const TAKEOVER: Duration = Duration::from_secs(90);
 
+/// A component that moved, and whence and where; all of the release at the end of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    component: Option<Component>,
+    from: Version,
+    to: Version,
+}
+
+impl Moved {
+    /// To the target.
+    pub(crate) fn to(cx: &StepContext<'_>, one: &Move) -> Self {
+        let rollout = &cx.data.rollout;
+        Self {
+            component: Some(one.component),
+            from: rollout.from.version,
+            to: rollout.to.version,
+        }
+    }
+
+    /// Back.
+    pub(crate) fn back(cx: &StepContext<'_>, one: &Move) -> Self {
+        let to = Self::to(cx, one);
+        Self {
+            from: to.to,
+            to: to.from,
+            ..to
+        }
+    }
+
+    /// Nothing in particular: sessions that are left, and whether Milvus answers.
+    pub(crate) fn all(cx: &StepContext<'_>) -> Self {
+        let rollout = &cx.data.rollout;
+        Self {
+            component: None,
+            from: rollout.from.version,
+            to: rollout.to.version,
+        }
+    }
+}
+
+/// What may be missing; each has a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    /// The active coordinator is a new pod.
+    Active,
+    /// No session of a pod that has ended is left.
+    Sessions,
+    /// Pods say at `/healthz` that they are well.
+    Pods,
+    /// Milvus says that all its components are well.
+    Milvus,
+}
+
+impl Question {
+    /// What the run waits for, as it follows "waiting for".
+    const fn awaited(self) -> &'static str {
+        match self {
+            Self::Active => "a new pod to become active",
+            Self::Sessions => "sessions of ended pods to go",
+            Self::Pods => "its pods to be healthy",
+            Self::Milvus => "Milvus to be healthy",
+        }
+    }
+
+    /// How long to wait for it.
+    const fn limit(self) -> Duration {
+        match self {
+            Self::Active | Self::Sessions => TAKEOVER,
+            Self::Pods | Self::Milvus => HEALTH,
+        }
+    }
+}
+
+/// How long each question has been what the run waits for.
+#[derive(Debug, Default)]
+struct Clocks(Vec<(Question, Duration)>);
+
+impl Clocks {
+    /// So much time more for this one; whether its time is over.
+    fn spend(&mut self, question: Question, time: Duration) -> bool {
+        let known = self.0.iter_mut().find(|(known, _)| *known == question);
+        let spent = if let Some((_, spent)) = known {
+            *spent += time;
+            *spent
+        } else {
+            self.0.push((question, time));
+            time
+        };
+        spent >= question.limit()
+    }
+
+    fn is_over(&self, question: Question) -> bool {
+        let over = |(known, spent): &(Question, Duration)| {
+            *known == question && *spent >= question.limit()
+        };
+        self.0.iter().any(over)
+    }
+}
+
 /// Asks until all is well, or long enough. When it was, where that was to be waited for.
 pub(crate) async fn ask(
     cx: &StepContext<'_>,
-    one: &Move,
+    moved: &Moved,
     watched: &[Watched],
 ) -> Result<Option<Instant>, StepError> {
-    let to = cx.data.rollout.to.version;
-    let by_session = active::has_active(one.component, to);
-    let began = Instant::now();
+    let mut clocks = Clocks::default();
     let mut has_waited = false;
     loop {
-        let sessions = if by_session {
-            cx.data.ways.sessions.read(cx).await
-        } else {
-            None
-        };
-        if sessions.is_none() && !cx.data.ways.reach_pods() {
+        let began = Instant::now();
+        let Some((question, why)) = missing(cx, moved, watched, &clocks).await? else {
             cx.going_on();
             return Ok(has_waited.then(Instant::now));
-        }
-        let pods = pods(cx, watched).await?;
-        let unwell = unwell(cx, &pods).await;
-        let names: Vec<PodName> = pods.iter().map(named).collect();
-        let passive =
-            sessions.and_then(|sessions| active::lacks(&sessions, one.component, to, &names));
-        let (limit, why) = match (passive, unwell) {
-            (None, None) => {
-                cx.going_on();
-                return Ok(has_waited.then(Instant::now));
-            }
-            (Some(why), _) => (TAKEOVER, why),
-            (None, Some(why)) => (HEALTH, why),
         };
-        if began.elapsed() >= limit {
-            cx.going_on();
-            cx.reporter().warn(format!(
-                "{why}, {} s after its pods were ready; the run continues",
-                limit.as_secs()
-            ));
-            return Ok(Some(Instant::now()));
-        }
         has_waited = true;
-        cx.waiting(why);
+        cx.waiting(format!("{}: {why}", question.awaited()));
         sleep(PAUSE).await;
+        if clocks.spend(question, began.elapsed()) {
+            cx.reporter().warn(format!(
+                "{why}, after {} s of waiting for {}; the run continues",
+                question.limit().as_secs(),
+                question.awaited()
+            ));
+            if question == Question::Milvus {
+                cx.data.ways.give_up_on_health();
+            }
+        }
     }
+}
+
+/// The first thing that is missing, of those whose time is not over.
+async fn missing(
+    cx: &StepContext<'_>,
+    moved: &Moved,
+    watched: &[Watched],
+    clocks: &Clocks,
+) -> Result<Option<(Question, String)>, StepError> {
+    let left = release::round(cx, watched).await?;
+    let of_component = moved.component.is_some();
+    let pods = if of_component {
+        pods(cx, watched).await?
+    } else {
+        Vec::new()
+    };
+    if !clocks.is_over(Question::Active)
+        && let Some(why) = passive(cx, moved, &pods).await
+    {
+        return Ok(Some((Question::Active, why)));
+    }
+    if let ([first, rest @ ..], false) = (&left[..], clocks.is_over(Question::Sessions)) {
+        let more = match rest.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        return Ok(Some((
+            Question::Sessions,
+            format!("{first}{more}, which has ended, is still in etcd"),
+        )));
+    }
+    if of_component
+        && !clocks.is_over(Question::Pods)
+        && let Some(why) = unwell(cx, &pods).await
+    {
+        return Ok(Some((Question::Pods, why)));
+    }
+    if !clocks.is_over(Question::Milvus)
+        && let Some(why) = unhealthy(cx).await?
+    {
+        return Ok(Some((Question::Milvus, why)));
+    }
+    Ok(None)
+}
+
+/// Why the active coordinator is not one of these pods.
+async fn passive(cx: &StepContext<'_>, moved: &Moved, pods: &[Pod]) -> Option<String> {
+    let component = moved.component?;
+    if !active::has_active(component, moved.to) {
+        return None;
+    }
+    let sessions = cx.data.ways.sessions.read(cx).await?;
+    let names: Vec<PodName> = pods.iter().map(named).collect();
+    active::lacks(&sessions, component, moved.to, &names)
+        .or_else(|| active::is_still_at(&sessions, component, moved.to, moved.from))
+}
+
+/// What Milvus says that is not well; `None` if all is, or if it cannot be asked.
+async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
+    let ways = &cx.data.ways;
+    if !ways.ask_health() || !ways.proxy.is_reached(cx).await? {
+        return Ok(None);
+    }
+    let Ok(proxy) = ways.proxy.proxy(cx).await? else {
+        return Ok(None);
+    };
+    Ok(match milvus::health(proxy).await {
+        Ok(health) if health.healthy => None,
+        Ok(health) => Some(format!(
+            "Milvus is not healthy: {}",
+            serving::shown(&health.reasons)
+        )),
+        Err(error) if error.is_lasting() => {
+            ways.give_up_on_health();
+            None
+        }
+        Err(error) => Some(format!("Milvus does not answer: {error}")),
+    })
 }
 
 async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
@@ -262,6 +432,17 @@ mod tests {
             healthz(Ipv4Addr::LOCALHOST.into(), port).await,
             Answer::Unreached(_)
         ));
+    }
+
+    #[test]
+    fn a_takeover_does_not_spend_the_time_for_health() {
+        let mut clocks = Clocks::default();
+        assert!(!clocks.spend(Question::Active, Duration::from_secs(60)));
+        assert!(!clocks.spend(Question::Pods, Duration::from_secs(29)));
+        assert!(!clocks.is_over(Question::Pods));
+        assert!(clocks.spend(Question::Pods, Duration::from_secs(1)));
+        assert!(clocks.is_over(Question::Pods) && !clocks.is_over(Question::Active));
+        assert!(clocks.spend(Question::Active, Duration::from_secs(30)));
     }
 
     #[test]

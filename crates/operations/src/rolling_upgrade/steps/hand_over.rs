@@ -1,22 +1,19 @@
 //! No field that the chart renders stays under our name, or the next `helm upgrade` would meet a
 //! conflict.
 
-use crate::{
-    engine::{StepError, originals},
-    rolling_upgrade::context::{StepContext, own_strategy},
-};
+use crate::{engine::StepError, rolling_upgrade::context::StepContext};
+use milvus_guard_core::api::Original;
 
-/// Puts strategies back and takes our name off every recorded Deployment. Each change did so
-/// already; this is for changes that a crash cut off.
+use super::{alone, temporary};
+
+/// Puts back what was changed for the time of a step and takes our name off every recorded
+/// Deployment. Each step did so already; this is for changes that a crash cut off.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
-    for original in cx
-        .run()
-        .status
-        .originals
-        .iter()
-        .filter(|original| original.component.is_some() && original.uid.is_some())
-    {
-        originals::set(cx, original, &own_strategy(original)).await?;
-    }
-    Ok(())
+    let originals = cx.run().status.originals;
+    let deployments: Vec<Original> = originals
+        .into_iter()
+        .filter(|original| original.component.is_some())
+        .collect();
+    temporary::put_back(cx, &deployments).await?;
+    alone::restore(cx).await
 }

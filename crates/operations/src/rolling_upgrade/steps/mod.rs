@@ -1,13 +1,17 @@
 //! The steps, one file each.
 
 pub(crate) mod alive;
+pub(crate) mod alone;
 pub(crate) mod check;
 pub(crate) mod configure;
 pub(crate) mod create;
+pub(crate) mod end;
 pub(crate) mod hand_over;
 pub(crate) mod loaded;
 pub(crate) mod record;
+pub(crate) mod release;
 pub(crate) mod remove;
 pub(crate) mod room;
+pub(crate) mod temporary;
 pub(crate) mod update;
 pub(crate) mod way_back;

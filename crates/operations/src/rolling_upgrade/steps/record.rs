@@ -11,7 +11,9 @@ use crate::{
     },
 };
 use milvus_guard_core::api::{Original, OriginalField};
-use milvus_guard_sources::kubernetes::workloads;
+use milvus_guard_sources::kubernetes::{rollout::Watched, workloads};
+
+use super::release;
 
 /// Records every Deployment that moves, and those that will come.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
@@ -81,5 +83,14 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
     cx.record(|status| status.originals.clone_from(&found))
         .await?;
-    Ok(())
+    let watched: Vec<Watched> = found
+        .iter()
+        .filter_map(|original| {
+            live.items
+                .iter()
+                .find(|one| one.name_any() == original.name)
+        })
+        .map(Watched::of)
+        .collect();
+    release::see(cx, &watched).await.map(|_| ())
 }

@@ -1,5 +1,7 @@
 //! A component that the target does not have: stopped, and left for Helm to delete.
 
+use std::time::Duration;
+
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
@@ -8,6 +10,8 @@ use crate::{
     },
 };
 use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
+
+use super::release;
 
 /// Scales it to zero.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
@@ -27,7 +31,10 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
 
 /// Waits until no pod is left.
 pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    originals::wait(cx, &originals_of(cx, one)?, Wanted::Gone).await
+    let originals = originals_of(cx, one)?;
+    let watched = originals::watched(cx, &originals).await?;
+    let wait = originals::wait_for(cx, &watched, Wanted::Gone, Duration::MAX);
+    release::during(cx, &watched, wait).await.map(|_| ())
 }
 
 /// Starts it again.

@@ -1,44 +1,58 @@
 //! One component to the new image, and the gate behind it.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
-        context::{StepContext, VERSION_LABEL, is_of, originals_of, own_strategy, strategy},
+        context::{StepContext, VERSION_LABEL, is_of, originals_of, strategy, version_label_path},
         plan::{Move, MoveKind},
     },
 };
-use milvus_guard_core::{api::Original, milvus::catalogue::Gate};
+use milvus_guard_core::{
+    api::Original,
+    milvus::{Component, catalogue::Gate},
+};
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
     workloads::Change,
 };
 
-use super::{alive, loaded};
+use super::{alive, alone, loaded, release, temporary};
+
+/// Time for which a new proxy must be ready before an old one goes: until then every node routes
+/// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
+/// instead of 3.7 s. Must stay below `progressDeadlineSeconds`.
+const PROXY_READY: i32 = 8;
+/// `progressDeadlineSeconds` of a Deployment that says none.
+const PROGRESS_DEADLINE: i32 = 600;
+
+/// Which way a component moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// To the target.
+    Forward,
+    /// To what was recorded.
+    Back,
+}
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     await_predecessors(cx, one).await?;
-    let version = cx.data.rollout.to.version.to_string();
     let originals = originals_of(cx, one)?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
-        let change = change(
-            cx,
-            &original,
-            Some(&cx.data.rollout.image),
-            Some(version.clone()),
-        );
-        if originals::set(cx, &original, &change).await? {
+        if replace(cx, one, &original, Way::Forward).await? {
             cx.data.pace.began();
         }
     }
     Ok(())
 }
 
-/// Waits until the component is completely on its new image.
+/// Waits until the component is completely on its new image, and Milvus knows it.
 pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     let wanted = if one.gate == Gate::Running {
@@ -47,32 +61,75 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         Wanted::Complete
     };
     let watched = originals::watched(cx, &originals).await?;
-    let ready = originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await?;
-    settle(cx, &originals).await?;
+    let rollout = originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless);
+    let ready = release::during(cx, &watched, rollout).await?;
     // Nothing holds up what must follow at once.
     let alive = if one.at_once_with_next || wanted == Wanted::Running {
         None
     } else {
-        alive::ask(cx, one, &watched).await?
+        alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
     };
+    settle(cx, &originals, &watched).await?;
     let whole = loaded::again(cx, one).await?;
     tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
     Ok(())
 }
 
-/// Puts the old image back, and waits until the component is completely on it.
+/// Puts the old image back, and waits until the component is completely on it, and Milvus knows it.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
-        let label = original
-            .fields
-            .first()
-            .and_then(|field| field.value.as_ref()?.as_str().map(str::to_owned));
-        originals::set(cx, original, &change(cx, original, None, label)).await?;
+        replace(cx, one, original, Way::Back).await?;
     }
-    originals::wait(cx, &originals, Wanted::Complete).await?;
-    settle(cx, &originals).await?;
+    let watched = originals::watched(cx, &originals).await?;
+    let rollout = originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX);
+    release::during(cx, &watched, rollout).await?;
+    alive::ask(cx, &alive::Moved::back(cx, one), &watched).await?;
+    settle(cx, &originals, &watched).await?;
     loaded::back(cx, one).await
+}
+
+/// Gives one Deployment the image of this way; whether anything had to be changed.
+async fn replace(
+    cx: &StepContext<'_>,
+    one: &Move,
+    original: &Original,
+    way: Way,
+) -> Result<bool, StepError> {
+    let deployment = originals::live(cx, original).await?;
+    let images = Change {
+        images: images(cx, original, way),
+        ..Change::default()
+    };
+    let mut change = change(cx, original, way);
+    if !images.is_made(&deployment) {
+        let rollout = &cx.data.rollout;
+        let now = match way {
+            Way::Forward => rollout.from.version,
+            Way::Back => rollout.to.version,
+        };
+        release::see(cx, &[Watched::of(&deployment)]).await?;
+        let is_resumed = temporary::remembered(original, temporary::REPLICAS).is_some();
+        // On the way back it may be alone already, and its successor may never be ready.
+        if change.strategy.is_some() && !(is_resumed && way == Way::Back) {
+            // Whole Deployments are held.
+            Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
+        }
+    }
+    if one.component == Component::Proxy && !images.is_made(&deployment) {
+        change.min_ready_seconds = Some(min_ready(&deployment));
+        let now = deployment.spec.min_ready_seconds.unwrap_or(0);
+        temporary::remember(cx, original, temporary::MIN_READY, now).await?;
+    }
+    originals::set(cx, original, &change).await
+}
+
+/// How long a new proxy must be ready before an old one goes.
+fn min_ready(deployment: &Deployment) -> i32 {
+    let spec = &deployment.spec;
+    let limit = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE) - 1;
+    let now = spec.min_ready_seconds.unwrap_or(0);
+    PROXY_READY.min(limit).max(now)
 }
 
 /// Whether any of them has the new image already.
@@ -91,14 +148,25 @@ async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, 
     Ok(false)
 }
 
-/// Image, strategy and version label in one write; without an image, the recorded ones.
-fn change(
-    cx: &StepContext<'_>,
-    original: &Original,
-    image: Option<&String>,
-    version: Option<String>,
-) -> Change {
-    let of = |recorded: &String| image.unwrap_or(recorded).clone();
+/// The images that a Deployment gets, by container.
+fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, String)> {
+    let of = |recorded: &String| match way {
+        Way::Forward => cx.data.rollout.image.clone(),
+        Way::Back => recorded.clone(),
+    };
+    original
+        .images
+        .iter()
+        .map(|one| (one.container.clone(), of(&one.image)))
+        .collect()
+}
+
+/// Image, strategy and version label in one write.
+fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
+    let label = match way {
+        Way::Forward => Some(cx.data.rollout.to.version.to_string()),
+        Way::Back => recorded_label(original),
+    };
     let claims = |component: &milvus_guard_core::milvus::release::ComponentWorkload| {
         let volumes = component.workload.pod.volumes.iter();
         component.workload.meta.object.name == original.name
@@ -111,21 +179,30 @@ fn change(
     };
     let holds_claim = cx.data.release.components.iter().any(claims);
     Change {
-        replicas: None,
-        images: original
-            .images
-            .iter()
-            .map(|one| (one.container.clone(), of(&one.image)))
-            .collect(),
+        images: images(cx, original, way),
         strategy: strategy(original, cx.data.standby, holds_claim),
-        labels: vec![(VERSION_LABEL.into(), version)],
+        labels: vec![(VERSION_LABEL.into(), label)],
+        ..Change::default()
     }
 }
 
+fn recorded_label(original: &Original) -> Option<String> {
+    let path = version_label_path();
+    let field = original.fields.iter().find(|field| field.path == path)?;
+    field.value.as_ref()?.as_str().map(str::to_owned)
+}
+
 /// The component is as its chart describes it again, but for the image.
-async fn settle(cx: &StepContext<'_>, originals: &[Original]) -> Result<(), StepError> {
-    for original in originals.iter().filter(|original| original.uid.is_some()) {
-        originals::set(cx, original, &own_strategy(original)).await?;
+async fn settle(
+    cx: &StepContext<'_>,
+    originals: &[Original],
+    watched: &[Watched],
+) -> Result<(), StepError> {
+    let scaled = temporary::put_back(cx, originals).await?;
+    alone::restore(cx).await?;
+    if scaled {
+        let wait = originals::wait_for(cx, watched, Wanted::Complete, cx.data.settings.hopeless);
+        release::during(cx, watched, wait).await?;
     }
     Ok(())
 }
@@ -220,7 +297,7 @@ fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Opt
 }
 
 /// Whether its controller calls it complete; the gate looked at its pods.
-fn is_complete(deployment: &Deployment) -> bool {
+pub(super) fn is_complete(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let all = |count: Option<i32>| count.unwrap_or(0) == wanted;

@@ -94,7 +94,7 @@ fn text(rollout: &Rollout) -> String {
         |one| format!("the new {} was ready", one.component),
     );
     let lost = if rollout.lost.is_empty() {
-        String::new()
+        "; what going back would lose is not known".to_owned()
     } else {
         format!(
             "; going back would lose: {}",

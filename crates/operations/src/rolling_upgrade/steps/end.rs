@@ -1,0 +1,28 @@
+//! The end of a run, on the way there and back: no session of a pod that has ended is left, and
+//! Milvus answers. Then what the run needed only meanwhile is forgotten.
+
+use crate::{
+    engine::{StepError, originals},
+    rolling_upgrade::context::StepContext,
+};
+use milvus_guard_core::api::Original;
+use milvus_guard_sources::kubernetes::rollout::Watched;
+
+use super::alive::{self, Moved};
+
+/// Waits for it, for a while.
+pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let mut watched = Vec::new();
+    let recorded = cx.run().status.originals;
+    let deployments = |one: &&Original| one.component.is_some() && one.uid.is_some();
+    for original in recorded.iter().filter(deployments) {
+        watched.push(Watched::of(&originals::live(cx, original).await?));
+    }
+    alive::ask(cx, &Moved::all(cx), &watched).await?;
+    cx.record(|status| {
+        status.loaded = None;
+        status.pods.clear();
+    })
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Sessions of pods that have ended are released while a step waits. Milvus up to 2.3 keeps the
+//! session of a coordinator or proxy that has stopped until its lease ends (60 s): until then no
+//! other coordinator takes over, and the root coordinator waits for the time tick of the proxy.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use tokio::{sync::Notify, time::sleep};
+
+use crate::{
+    engine::{Event, StepError},
+    rolling_upgrade::{
+        context::StepContext,
+        ended::{self, Fate, ListedPod, Release},
+        settings::SessionHelp,
+    },
+};
+use milvus_guard_core::{
+    api::{Original, SeenPod},
+    error_text,
+    milvus::Component,
+};
+use milvus_guard_metadata::executor::Registered;
+use milvus_guard_sources::kubernetes::{pods::is_owned_by, rollout::Watched};
+
+/// Between two looks, at least; as long again as the last look took.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Does the work, and meanwhile releases sessions of pods of these Deployments that have ended.
+/// Whatever comes in the way of that does not stop the work.
+pub(crate) async fn during<T>(
+    cx: &StepContext<'_>,
+    watched: &[Watched],
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    let done = Notify::new();
+    let work = async {
+        let result = work.await;
+        done.notify_one();
+        result
+    };
+    let help = async {
+        loop {
+            let began = Instant::now();
+            // The work meets the same trouble, and says it.
+            if round(cx, watched).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = done.notified() => return,
+                () = sleep(began.elapsed().max(PAUSE)) => {}
+            }
+        }
+    };
+    // A look that has begun comes to its end, so that what it released is told.
+    let (result, ()) = tokio::join!(Box::pin(work), Box::pin(help));
+    result
+}
+
+/// Records the pods that these Deployments have now, and returns them: what is not recorded is
+/// never released. Without etcd no one needs them.
+pub(crate) async fn see(
+    cx: &StepContext<'_>,
+    watched: &[Watched],
+) -> Result<Vec<ListedPod>, StepError> {
+    if !cx.data.ways.sessions.is_reached(cx).await {
+        return Ok(Vec::new());
+    }
+    let known = cx.run().status.pods;
+    let (mut listed, mut new) = (Vec::new(), Vec::new());
+    for one in watched {
+        for pod in list(cx, &ListParams::default().labels(&one.selector)).await? {
+            let seen = SeenPod {
+                name: pod.name_any(),
+                uid: pod.metadata.uid.clone().unwrap_or_default(),
+                workload: one.name.clone(),
+            };
+            if is_owned_by(&pod.metadata, &one.name) && !known.contains(&seen) {
+                new.push(seen);
+            }
+            listed.push(listed_pod(&pod));
+        }
+    }
+    if !new.is_empty() {
+        cx.record(|status| status.see(&new)).await?;
+    }
+    Ok(listed)
+}
+
+/// One look: sessions first, then pods, so that a pod that lived when its session was read is among
+/// them. Returns which sessions of ended pods are left, for people.
+pub(crate) async fn round(
+    cx: &StepContext<'_>,
+    watched: &[Watched],
+) -> Result<Vec<String>, StepError> {
+    let Some(sessions) = cx.data.ways.sessions.registered(cx).await else {
+        return Ok(Vec::new());
+    };
+    let listed = see(cx, watched).await?;
+    let status = cx.run().status;
+    let seen: Vec<SeenPod> = status
+        .pods
+        .into_iter()
+        .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
+        .collect();
+    let mut fates: BTreeMap<&str, Fate> = BTreeMap::new();
+    for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
+        if fates.contains_key(&*pod.name) {
+            continue;
+        }
+        let fate = match ended::fate(&pod.name, &listed) {
+            // Pods with other labels may have the name, too.
+            Fate::Gone => fate(cx, pod).await?,
+            fate => fate,
+        };
+        fates.insert(&pod.name, fate);
+    }
+    let fate_of = |pod: &SeenPod| fates.get(&*pod.name).copied().unwrap_or(Fate::Lives);
+    let release_of = |pod: &SeenPod| release_of(&status.originals, pod);
+    let mut left = Vec::new();
+    for (group, fate) in ended::releasable(&sessions, &seen, fate_of, release_of) {
+        if !release(cx, &group, fate).await? {
+            left.extend(group.iter().map(|one| shown(one)));
+        }
+    }
+    Ok(left)
+}
+
+/// Releases the sessions of one process; whether they are gone.
+async fn release(
+    cx: &StepContext<'_>,
+    group: &[&Registered],
+    fate: Fate,
+) -> Result<bool, StepError> {
+    if cx.data.settings.session_help == SessionHelp::Off || cx.data.ways.is_release_refused() {
+        return Ok(false);
+    }
+    cx.permit().await?;
+    match cx.data.ways.sessions.release(cx, group).await {
+        Ok(true) => {
+            for one in group {
+                cx.reporter().tell(&Event::SessionReleased {
+                    session: error_text::line(&one.session.key),
+                    pod: error_text::line(one.session.host.as_deref().unwrap_or_default()),
+                    why: fate.why().into(),
+                });
+            }
+            Ok(true)
+        }
+        Ok(false) => Ok(false),
+        Err(why) => {
+            if cx.data.ways.refuse_release() {
+                cx.reporter().warn(format!(
+                    "could not remove {} from etcd, whose pod has ended ({why}): the run waits \
+                     until sessions end by themselves",
+                    shown(group[0])
+                ));
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// When sessions of this pod may be released.
+fn release_of(originals: &[Original], pod: &SeenPod) -> Release {
+    let of = originals
+        .iter()
+        .find(|original| original.name == pod.workload)
+        .and_then(|original| original.component);
+    if of.is_some_and(Component::is_coordinator) {
+        Release::AtTermination
+    } else {
+        Release::AtTheEnd
+    }
+}
+
+/// What became of a pod, asked of the API server now.
+async fn fate(cx: &StepContext<'_>, pod: &SeenPod) -> Result<Fate, StepError> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", pod.name));
+    let found = list(cx, &params).await?;
+    let listed: Vec<ListedPod> = found.iter().map(listed_pod).collect();
+    Ok(ended::fate(&pod.name, &listed))
+}
+
+fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
+    ListedPod {
+        name: pod.name_any(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        is_ending: pod.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+/// Lists pods as they are now: without a resource version, the API server asks etcd.
+async fn list(
+    cx: &StepContext<'_>,
+    params: &ListParams,
+) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let listed = cx
+        .link
+        .call("pods", async || api.list_metadata(params).await)
+        .await?;
+    Ok(listed.items)
+}
+
+/// `proxy-7 of my-release-milvus-proxy-5f4c-x2x4z`.
+fn shown(one: &Registered) -> String {
+    let session = &one.session;
+    format!(
+        "session {} of pod {}",
+        error_text::line(session.key.trim_start_matches("session/")),
+        error_text::line(session.host.as_deref().unwrap_or_default())
+    )
+}

@@ -1,0 +1,88 @@
+//! What a Deployment has only while it is replaced: replicas, strategy, `minReadySeconds`. Each is
+//! recorded before it is changed, and put back when the component is complete.
+
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{StepError, originals},
+    rolling_upgrade::context::{StepContext, own_strategy},
+};
+use milvus_guard_core::api::{Original, OriginalField, RunStatus};
+
+/// Replicas of a coordinator that was scaled to its active pod.
+pub(crate) const REPLICAS: &str = "/spec/replicas";
+/// Time for which a new pod must be ready before an old one goes.
+pub(crate) const MIN_READY: &str = "/spec/minReadySeconds";
+
+/// What was there, if it was recorded.
+pub(crate) fn remembered(original: &Original, path: &str) -> Option<i32> {
+    let field = original.fields.iter().find(|field| field.path == path)?;
+    field
+        .value
+        .as_ref()
+        .and_then(Value::as_i64)
+        .and_then(|value| i32::try_from(value).ok())
+}
+
+/// Records what is there, unless that was done before.
+pub(crate) async fn remember(
+    cx: &StepContext<'_>,
+    original: &Original,
+    path: &str,
+    value: i32,
+) -> Result<(), StepError> {
+    cx.record(|status| {
+        if let Some(known) = known(status, original)
+            && remembered(known, path).is_none()
+        {
+            known.fields.push(OriginalField {
+                path: path.to_owned(),
+                value: Some(json!(value)),
+            });
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Puts back what was changed for the time of a step, if no one else has changed it since. Whether
+/// pods must come for that.
+pub(crate) async fn put_back(
+    cx: &StepContext<'_>,
+    originals: &[Original],
+) -> Result<bool, StepError> {
+    let mut scaled = false;
+    for original in originals.iter().filter(|original| original.uid.is_some()) {
+        let mut status = cx.run().status;
+        let Some(recorded) = known(&mut status, original).cloned() else {
+            continue;
+        };
+        let mut change = own_strategy(&recorded);
+        change.min_ready_seconds = remembered(&recorded, MIN_READY);
+        if let Some(replicas) = remembered(&recorded, REPLICAS) {
+            // Another number was set by another client, who wants it so.
+            let now = originals::live(cx, original).await?.spec.replicas;
+            change.replicas = (now == Some(1)).then_some(replicas);
+            scaled = true;
+        }
+        originals::set(cx, original, &change).await?;
+        if change.min_ready_seconds.is_some() || remembered(&recorded, REPLICAS).is_some() {
+            cx.record(|status| {
+                if let Some(known) = known(status, original) {
+                    known
+                        .fields
+                        .retain(|field| field.path != REPLICAS && field.path != MIN_READY);
+                }
+            })
+            .await?;
+        }
+    }
+    Ok(scaled)
+}
+
+fn known<'s>(status: &'s mut RunStatus, original: &Original) -> Option<&'s mut Original> {
+    status
+        .originals
+        .iter_mut()
+        .find(|known| known.kind == original.kind && known.name == original.name)
+}

@@ -1,0 +1,360 @@
+//! Plays the sessions of a Milvus 2.3 in etcd, as they were seen on a real one: processes that stop
+//! keep their lease, a standby ignores the signal for a while and still competes for the active key,
+//! and only query nodes give their session up. Beside [`super::roll`], which says that pods are
+//! ready.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use etcd_client::{Client as EtcdClient, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        WatchStreamExt,
+        watcher::{Config, Event, watcher},
+    },
+};
+use milvus_guard_sources::kubernetes::{Access, Cluster};
+use serde_json::json;
+
+const ROOT: &str = "by-dev/meta/session/";
+/// Keeps a pod that is deleted until its process has ended, as a kubelet does.
+const HOLD: &str = "tests.milvus.io/process";
+/// Coordinators, and the keys for which their processes compete.
+const COORDINATORS: [(&str, &[&str]); 4] = [
+    ("rootcoord", &["rootcoord"]),
+    ("datacoord", &["datacoord", "indexcoord"]),
+    ("querycoord", &["querycoord"]),
+    (
+        "mixcoord",
+        &["rootcoord", "datacoord", "indexcoord", "querycoord"],
+    ),
+];
+/// For which a standby ignores the signal to end; 30 s in truth.
+const STUBBORN: Duration = Duration::from_secs(4);
+/// For which a query node moves its segments away.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A coordinator that became active.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    pub role: String,
+    pub host: String,
+    pub version: String,
+    /// Whether its pod was terminating.
+    pub is_ending: bool,
+    /// For how long no one was active before.
+    pub after: Duration,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    pub takeovers: Vec<Takeover>,
+    /// Pods that lost their session while they lived, or while they might not lose it yet.
+    pub robbed: Vec<String>,
+}
+
+/// Plays until it is dropped.
+pub struct Sessions {
+    story: Arc<Mutex<Story>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Process {
+    role: String,
+    version: String,
+    namespace: String,
+    lease: i64,
+    ending: Option<Instant>,
+}
+
+impl Sessions {
+    /// With leases that last for so many seconds after their process has ended.
+    pub fn start(kubeconfig: &Path, etcd: &str, seconds: i64) -> Self {
+        let (story, stop): (Arc<Mutex<Story>>, _) =
+            (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (into, flag) = (Arc::clone(&story), Arc::clone(&stop));
+        let (kubeconfig, etcd) = (kubeconfig.to_owned(), etcd.to_owned());
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let access = Access {
+                    kubeconfig: Some(kubeconfig),
+                    context: None,
+                };
+                let client = Cluster::connect(&access).await.unwrap().client().clone();
+                let etcd = EtcdClient::connect([etcd], None).await.unwrap();
+                let milvus = Milvus {
+                    client,
+                    etcd,
+                    seconds,
+                    processes: BTreeMap::new(),
+                    vacant: BTreeMap::new(),
+                    renewed: Instant::now(),
+                    story: into,
+                };
+                Box::pin(milvus.play(&flag)).await;
+            });
+        });
+        Self {
+            story,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// What was seen until now.
+    pub fn story(&self) -> Story {
+        self.story.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Milvus {
+    client: Client,
+    etcd: EtcdClient,
+    seconds: i64,
+    processes: BTreeMap<String, Process>,
+    /// Since when no one is active in a role.
+    vacant: BTreeMap<String, Instant>,
+    renewed: Instant,
+    story: Arc<Mutex<Story>>,
+}
+
+impl Milvus {
+    async fn play(mut self, stop: &AtomicBool) {
+        let mut events = std::pin::pin!(
+            watcher(Api::<Pod>::all(self.client.clone()), Config::default()).default_backoff()
+        );
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        while !stop.load(Ordering::Relaxed) {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(Event::InitApply(pod) | Event::Apply(pod))) => self.saw(&pod).await,
+                    Some(Ok(Event::Delete(pod))) => drop(self.processes.remove(&pod.name_any())),
+                    _ => {}
+                },
+                _ = tick.tick() => self.live().await,
+            }
+        }
+        let left: Vec<String> = self.processes.keys().cloned().collect();
+        for host in left {
+            self.let_go(&host).await;
+        }
+    }
+
+    async fn saw(&mut self, pod: &Pod) {
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let image = container.image.clone().unwrap_or_default();
+        let (name, namespace) = (pod.name_any(), pod.namespace().unwrap());
+        if !image.contains("milvusdb/milvus:") {
+            return;
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            if let Some(process) = self.processes.get_mut(&name) {
+                process.ending.get_or_insert_with(Instant::now);
+            }
+            return;
+        }
+        if !pod.finalizers().iter().any(|one| one == HOLD) {
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+            let hold = Patch::Merge(json!({"metadata": {"finalizers": [HOLD]}}));
+            let _ = api.patch(&name, &PatchParams::default(), &hold).await;
+        }
+        let conditions = pod
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        let is_ready = conditions
+            .into_iter()
+            .any(|one| one.type_ == "Ready" && one.status == "True");
+        if is_ready && !self.processes.contains_key(&name) {
+            let version = image.rsplit(":v").next().unwrap().to_owned();
+            self.begin(&name, namespace, container.name.clone(), version)
+                .await;
+        }
+    }
+
+    async fn begin(&mut self, host: &str, namespace: String, role: String, version: String) {
+        let lease = self
+            .etcd
+            .lease_grant(self.seconds, None)
+            .await
+            .unwrap()
+            .id();
+        let process = Process {
+            role,
+            version,
+            namespace,
+            lease,
+            ending: None,
+        };
+        // From 2.3 on an index coordinator is a part of the data coordinator.
+        if process.role != "indexcoord" {
+            let key = format!("{ROOT}{}-{lease}", process.role);
+            let options = PutOptions::new().with_lease(lease);
+            let value = said(host, &process);
+            self.etcd.put(key, value, Some(options)).await.unwrap();
+        }
+        self.processes.insert(host.to_owned(), process);
+    }
+
+    async fn live(&mut self) {
+        let everything = GetOptions::new().with_prefix();
+        let answer = self.etcd.get(ROOT, Some(everything)).await.unwrap();
+        let mut active: BTreeMap<String, i64> = BTreeMap::new();
+        let mut leases: BTreeSet<i64> = BTreeSet::new();
+        for pair in answer.kvs() {
+            leases.insert(pair.lease());
+            let role = pair
+                .key_str()
+                .unwrap()
+                .strip_prefix(ROOT)
+                .unwrap()
+                .to_owned();
+            active.insert(role, pair.lease());
+        }
+        self.vacant.retain(|role, _| !active.contains_key(role));
+        let renew = self.renewed.elapsed() > Duration::from_secs(1);
+        if renew {
+            self.renewed = Instant::now();
+        }
+        let hosts: Vec<String> = self.processes.keys().cloned().collect();
+        for host in hosts {
+            let process = &self.processes[&host];
+            let is_robbed = process.role != "indexcoord" && !leases.contains(&process.lease);
+            if renew {
+                let _ = self.etcd.lease_keep_alive(process.lease).await;
+            }
+            let is_active = active
+                .iter()
+                .any(|(key, lease)| !key.contains('-') && *lease == process.lease);
+            let is_coordinator = process.role.ends_with("coord");
+            let ended = match process.ending {
+                None => false,
+                Some(since) if process.role == "querynode" => since.elapsed() > GRACE,
+                Some(since) if is_coordinator && !is_active => {
+                    since.elapsed() > STUBBORN || is_robbed
+                }
+                Some(_) => true,
+            };
+            let may_be_robbed = is_coordinator && process.ending.is_some();
+            if is_robbed && !may_be_robbed {
+                self.story.lock().unwrap().robbed.push(host.clone());
+            }
+            if ended {
+                self.end(&host).await;
+            } else if is_robbed {
+                // A process without its session ends, and Kubernetes starts it again.
+                let Process {
+                    namespace,
+                    role,
+                    version,
+                    ..
+                } = self.processes.remove(&host).unwrap();
+                self.begin(&host, namespace, role, version).await;
+            }
+        }
+        for (_, roles) in COORDINATORS {
+            for role in roles.iter().filter(|role| !active.contains_key(**role)) {
+                self.compete(role).await;
+            }
+        }
+    }
+
+    /// Whoever is terminating is the first to try.
+    async fn compete(&mut self, role: &str) {
+        let since = *self
+            .vacant
+            .entry(role.to_owned())
+            .or_insert_with(Instant::now);
+        let may = |process: &Process| {
+            COORDINATORS
+                .iter()
+                .any(|(component, roles)| process.role == *component && roles.contains(&role))
+        };
+        let mut candidates: Vec<(&String, &Process)> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| may(process))
+            .collect();
+        candidates.sort_by_key(|(_, process)| process.ending.is_none());
+        for (host, process) in candidates {
+            let key = format!("{ROOT}{role}");
+            let options = PutOptions::new().with_lease(process.lease);
+            let txn = Txn::new()
+                .when([Compare::version(key.clone(), CompareOp::Equal, 0)])
+                .and_then([TxnOp::put(key, said(host, process), Some(options))]);
+            // A lease that was revoked cannot hold a key.
+            if self
+                .etcd
+                .clone()
+                .txn(txn)
+                .await
+                .is_ok_and(|answer| answer.succeeded())
+            {
+                let takeover = Takeover {
+                    role: role.to_owned(),
+                    host: host.clone(),
+                    version: process.version.clone(),
+                    is_ending: process.ending.is_some(),
+                    after: since.elapsed(),
+                };
+                self.story.lock().unwrap().takeovers.push(takeover);
+                self.vacant.remove(role);
+                return;
+            }
+        }
+    }
+
+    async fn end(&mut self, host: &str) {
+        let process = &self.processes[host];
+        if process.role == "querynode" {
+            let _ = self.etcd.lease_revoke(process.lease).await;
+        }
+        self.let_go(host).await;
+        self.processes.remove(host);
+    }
+
+    async fn let_go(&mut self, host: &str) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.processes[host].namespace);
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let _ = api.patch(host, &PatchParams::default(), &free).await;
+    }
+}
+
+fn said(host: &str, process: &Process) -> String {
+    let Process {
+        role,
+        version,
+        lease,
+        ..
+    } = process;
+    json!({"ServerID": lease, "ServerName": role, "Address": "10.9.9.9:53100", "Exclusive": false,
+        "Version": version, "LeaseID": lease, "HostName": host})
+    .to_string()
+}
