@@ -33,9 +33,11 @@ mod etcd_cluster;
 mod http;
 mod kubeconfig;
 mod milvus;
+mod milvus_cluster;
 mod node;
 mod ports;
 mod programs;
+mod recipes;
 mod scratch;
 mod terminal;
 mod wait;
@@ -49,6 +51,7 @@ pub use etcd::{Etcd, EtcdOptions};
 pub use etcd_cluster::EtcdCluster;
 pub use http::Answer;
 pub use milvus::{Milvus, MilvusStore, MilvusVersion};
+pub use milvus_cluster::MilvusCluster;
 pub use node::{BuildImage, Node, NodeOptions};
 pub use programs::{
     Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir,
