@@ -15,3 +15,4 @@ mod milvus;
 mod milvus_api;
 mod milvus_gate;
 mod node;
+mod roll;

@@ -203,11 +203,11 @@ pub(crate) fn say(what: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::go_flags;
-    use crate::recipes::{HELM_3_KUBERNETES, Tool, recipe};
     use crate::programs::{
         Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION,
         KUBERNETES_VERSION,
     };
+    use crate::recipes::{HELM_3_KUBERNETES, Tool, recipe};
 
     fn pinned(bundle: Bundle, module: &str) -> String {
         let (_, go_mod) = recipe(bundle).sources[0];

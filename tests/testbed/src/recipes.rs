@@ -216,4 +216,3 @@ fn kubernetes_version() -> String {
         [("gitMajor", 0), ("gitMinor", 1)],
     ) + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
 }
-

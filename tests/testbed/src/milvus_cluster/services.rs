@@ -35,11 +35,13 @@ pub(super) struct Services {
 pub(super) fn check() -> Result<(), Error> {
     let mut java = Command::new("java");
     only_neutral_environment(&mut java);
-    expect_output(java.arg("-version")).map(|_| ()).map_err(|error| {
-        Error::new(format!(
-            "the message queue needs a Java (apt-get install openjdk-17-jre-headless): {error}"
-        ))
-    })
+    expect_output(java.arg("-version"))
+        .map(|_| ())
+        .map_err(|error| {
+            Error::new(format!(
+                "the message queue needs a Java (apt-get install openjdk-17-jre-headless): {error}"
+            ))
+        })
 }
 
 impl Services {
@@ -149,7 +151,13 @@ fn start_kafka(node: &Node, scratch: &Scratch, address: SocketAddr) -> Result<Da
     ))?;
     let ready: Ready =
         Box::new(move |_| TcpStream::connect_timeout(&address, CONNECT_DEADLINE).is_ok());
-    start(node, "kafka", java("kafka.Kafka", &[config.as_ref()]), scratch, ready)
+    start(
+        node,
+        "kafka",
+        java("kafka.Kafka", &[config.as_ref()]),
+        scratch,
+        ready,
+    )
 }
 
 fn format_kafka(java: &[OsString]) -> Result<(), Error> {
