@@ -22,7 +22,7 @@ pub struct Request {
     pub detail: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
     Search,
@@ -64,6 +64,10 @@ pub struct Span {
 }
 
 impl Span {
+    pub fn seconds(&self) -> f64 {
+        self.end - self.begin
+    }
+
     fn has(&self, at: f64) -> bool {
         (self.begin..self.end).contains(&at)
     }

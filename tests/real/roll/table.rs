@@ -1,9 +1,14 @@
 //! The result of rolls as Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::Outcome;
-use super::score::{Gap, What, counts, lost, median_ms};
+use super::outcome::Outcome;
+use super::score::{Answer, Gap, Request, What, counts, lost, median_ms};
+
+/// Messages of failed requests that are shown, the most frequent ones, and how much of each.
+const MESSAGES: usize = 6;
+const MESSAGE_LENGTH: usize = 150;
 
 /// One line a roll.
 pub fn rolls(outcomes: &[Outcome]) -> String {
@@ -13,9 +18,10 @@ pub fn rolls(outcomes: &[Outcome]) -> String {
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for outcome in outcomes {
+        let watched = outcome.watched();
         let (searches, inserts) = (outcome.gaps(What::Search), outcome.gaps(What::Insert));
-        let of = counts(&outcome.requests, What::Search, &outcome.watched);
-        let failed_inserts = counts(&outcome.requests, What::Insert, &outcome.watched).failed;
+        let of = counts(&outcome.requests, What::Search, &watched);
+        let failed_inserts = counts(&outcome.requests, What::Insert, &watched).failed;
         let all: f64 = searches.iter().map(Gap::seconds).sum();
         let _ = writeln!(
             text,
@@ -28,10 +34,10 @@ pub fn rolls(outcomes: &[Outcome]) -> String {
             of.partial,
             listed(&searches),
             listed(&inserts),
-            outcome.took(),
+            outcome.roll.seconds(),
             outcome.load.mean(),
             outcome.load.max(),
-            median_ms(&outcome.requests, What::Search, &outcome.watched),
+            median_ms(&outcome.requests, What::Search, &watched),
         );
     }
     text
@@ -61,14 +67,15 @@ pub fn steps(outcome: &Outcome) -> String {
         outcome.way.name()
     );
     let (searches, inserts) = (outcome.gaps(What::Search), outcome.gaps(What::Insert));
-    for step in &outcome.steps {
+    let all = [&outcome.before].into_iter().chain(&outcome.steps);
+    for step in all.chain([&outcome.after]) {
         let of = counts(&outcome.requests, What::Search, step);
         let _ = writeln!(
             text,
             "| {} | {:.1} | {:.1} | {} | {}/{} | {:.1} | {:.1} |",
             step.name,
-            step.begin - outcome.watched.begin,
-            step.end - step.begin,
+            step.begin - outcome.before.begin,
+            step.seconds(),
             of.failed,
             of.empty,
             of.partial,
@@ -76,5 +83,22 @@ pub fn steps(outcome: &Outcome) -> String {
             step.share(&inserts),
         );
     }
-    text
+    text + &messages(outcome)
+}
+
+/// What failed requests were told.
+fn messages(outcome: &Outcome) -> String {
+    let mut times: BTreeMap<(What, String), usize> = BTreeMap::new();
+    let failed = |one: &&Request| one.result == Answer::Failed;
+    for request in outcome.requests.iter().filter(failed) {
+        let message: String = request.detail.chars().take(MESSAGE_LENGTH).collect();
+        *times.entry((request.what, message)).or_default() += 1;
+    }
+    let mut sorted: Vec<_> = times.into_iter().collect();
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown = sorted.iter().take(MESSAGES);
+    shown.fold(String::from("\n"), |mut text, ((what, message), count)| {
+        let _ = writeln!(text, "- {count} times, {what:?}: `{message}`");
+        text
+    })
 }

@@ -4,19 +4,18 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::Command,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Timestamp;
-use milvus_guard_testbed::{Helm, MilvusCluster, expect_success};
+use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::Value;
 
-use super::score::Span;
-use super::{COMPONENTS, NAMESPACE, RELEASE, Stand, Topology};
+use super::{
+    score::Span,
+    stand::{NAMESPACE, RELEASE, Stand},
+};
 use crate::common::{guard, stand::Running};
-
-/// For one component to be new.
-const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A way to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +37,19 @@ impl Way {
     }
 
     /// Upgrades, and says what was done when.
-    pub fn go(self, stand: &Stand) -> Vec<Span> {
+    pub fn go(self, stand: &Stand) -> Done {
         match self {
             Self::Plain => plain(stand),
             Self::Upgrade => upgrade(stand),
         }
     }
+}
+
+/// An upgrade that was made.
+pub struct Done {
+    pub steps: Vec<Span>,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// Now, in seconds since 1970, as the load writes it.
@@ -52,42 +58,38 @@ pub fn now() -> f64 {
     since.as_secs_f64()
 }
 
-fn plain(stand: &Stand) -> Vec<Span> {
+fn plain(stand: &Stand) -> Done {
     let begin = now();
     let tag = format!("image.all.tag=v{}", stand.topology.to.name());
     let args = ["upgrade", RELEASE, stand.chart.path(), "-n", NAMESPACE];
     let more = ["--reuse-values", "--set", &tag];
     expect_success(stand.node().helm(Helm::V4, args.iter().chain(&more)));
-    wait_for_rollouts(stand.node());
-    vec![Span {
+    stand.wait_for_rollouts();
+    let step = Span {
         name: "helm upgrade".into(),
         begin,
         end: now(),
-    }]
-}
-
-/// Waits until all pods of all components are new and ready.
-pub fn wait_for_rollouts(node: &milvus_guard_testbed::Node) {
-    for component in COMPONENTS {
-        let deployment = format!("{RELEASE}-milvus-{component}");
-        node.wait_for_rollout(NAMESPACE, &deployment, DEADLINE);
+    };
+    Done {
+        steps: vec![step],
+        failure: None,
     }
 }
 
 /// The one place that knows how the product is called here.
-fn upgrade_command(cluster: &MilvusCluster, topology: &Topology) -> Command {
+fn upgrade_command(stand: &Stand) -> Command {
     let mut command = guard();
     command.args(["upgrade", "--local", "--yes", "--progress", "json"]);
     command.args(["-i", RELEASE, "-n", NAMESPACE]);
-    command.args(["-t", topology.to.name()]);
-    command.arg("--kubeconfig").arg(cluster.node().kubeconfig());
-    command.args(["--etcd", &cluster.etcd_endpoint()]);
-    command.args(["--milvus", &super::milvus_address(cluster)]);
+    command.args(["-t", stand.topology.to.name()]);
+    command.arg("--kubeconfig").arg(stand.node().kubeconfig());
+    command.args(["--etcd", &stand.cluster.etcd_endpoint()]);
+    command.args(["--milvus", &stand.address()]);
     command
 }
 
-fn upgrade(stand: &Stand) -> Vec<Span> {
-    let mut running = Running::spawn(upgrade_command(&stand.cluster, stand.topology));
+fn upgrade(stand: &Stand) -> Done {
+    let mut running = Running::spawn(upgrade_command(stand));
     let stderr = running.0.stderr.take().unwrap();
     let mut stdout = running.0.stdout.take().unwrap();
     let reader = thread::spawn(move || {
@@ -98,22 +100,20 @@ fn upgrade(stand: &Stand) -> Vec<Span> {
     for line in BufReader::new(stderr).lines() {
         let line = line.unwrap();
         match serde_json::from_str(&line) {
-            Ok(event) => events.push(event),
-            Err(_) => eprintln!("{line}"),
+            Ok(event) => {
+                tell(&event);
+                events.push(event);
+            }
+            Err(_) => eprintln!("    {line}"),
         }
     }
     let status = running.0.wait().unwrap();
     let said = reader.join().unwrap().unwrap();
-    let steps = steps(&events);
-    for event in &events {
-        tell(event);
+    let failure = (!status.success()).then(|| format!("milvus-guard upgrade: {status}: {said}"));
+    Done {
+        steps: steps(&events),
+        failure,
     }
-    assert!(
-        status.success(),
-        "{status}: {said}\n{}",
-        stand.node().describe(NAMESPACE)
-    );
-    steps
 }
 
 /// What a person wants to know of an event beside the table.
@@ -122,7 +122,7 @@ fn tell(event: &Value) {
         event["event"].as_str(),
         Some("Warning" | "StepFailed" | "RunEnded" | "Waiting")
     ) {
-        let words = ["text", "reason", "message", "on"].map(|key| event[key].as_str());
+        let words = ["step", "text", "reason", "message", "on"].map(|key| event[key].as_str());
         let text = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
         eprintln!(
             "    {} {} {text}",
