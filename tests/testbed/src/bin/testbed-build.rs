@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use milvus_guard_testbed::{Bundle, Node};
+use milvus_guard_testbed::{Bundle, MilvusCluster, Node};
 
 fn main() -> ExitCode {
     let bundles = match std::env::args().nth(1).as_deref() {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             [&Bundle::ALL[..], &Bundle::NODE].concat()
         }
         Some("--roll") => {
-            if let Err(error) = Node::check() {
+            if let Err(error) = MilvusCluster::check() {
                 eprintln!("test bed: {error}");
                 return ExitCode::FAILURE;
             }

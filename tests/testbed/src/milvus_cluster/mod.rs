@@ -42,7 +42,7 @@ impl MilvusCluster {
     /// # Errors
     /// When something does not start: not root, packages missing, no Java.
     pub fn try_start(versions: &[MilvusVersion]) -> Result<Self, Error> {
-        services::check()?;
+        Self::check()?;
         for bundle in [&[Bundle::Milvus], &Bundle::ROLL[..]].concat() {
             bundle.try_dir()?;
         }
@@ -55,6 +55,15 @@ impl MilvusCluster {
                 .unwrap_or_else(|_| Err(Error::new("starting the services panicked")))
         })?;
         Ok(Self { services, node })
+    }
+
+    /// Whether this machine can run one.
+    ///
+    /// # Errors
+    /// When not, with what is to be done about it: not root, or packages missing.
+    pub fn check() -> Result<(), Error> {
+        Node::check()?;
+        services::check()
     }
 
     /// The cluster.
