@@ -27,14 +27,17 @@ pub(crate) enum Tool {
     Python { script: &'static str },
 }
 
+/// Files of a folder of this crate, with their contents.
+macro_rules! sources {
+    ($folder:literal: $($file:literal),+) => {
+        vec![$(($file, include_str!(concat!("../", $folder, "/", $file)))),+]
+    };
+}
+
 pub(crate) fn recipe(bundle: Bundle) -> Recipe {
     match bundle {
         Bundle::Etcd => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/etcd/go.mod")),
-                ("go.sum", include_str!("../go/etcd/go.sum")),
-                ("main.go", include_str!("../go/etcd/main.go")),
-            ],
+            sources: sources!("go/etcd": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
@@ -43,11 +46,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: format!("etcd {ETCD_VERSION}, 1 to 2 minutes"),
         },
         Bundle::Kube => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/kube/go.mod")),
-                ("go.sum", include_str!("../go/kube/go.sum")),
-                ("main.go", include_str!("../go/kube/main.go")),
-            ],
+            sources: sources!("go/kube": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: kubernetes_version(),
@@ -61,11 +60,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
         },
         Bundle::Node => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/node/go.mod")),
-                ("go.sum", include_str!("../go/node/go.sum")),
-                ("main.go", include_str!("../go/node/main.go")),
-            ],
+            sources: sources!("go/node": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: kubernetes_version(),
@@ -77,11 +72,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             ),
         },
         Bundle::Router => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/router/go.mod")),
-                ("go.sum", include_str!("../go/router/go.sum")),
-                ("main.go", include_str!("../go/router/main.go")),
-            ],
+            sources: sources!("go/router": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
@@ -93,10 +84,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             ),
         },
         Bundle::Pause => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/pause/go.mod")),
-                ("main.go", include_str!("../go/pause/main.go")),
-            ],
+            sources: sources!("go/pause": "go.mod", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
@@ -105,10 +93,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: "pause, seconds".to_owned(),
         },
         Bundle::Helm3 => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/helm3/go.mod")),
-                ("go.sum", include_str!("../go/helm3/go.sum")),
-            ],
+            sources: sources!("go/helm3": "go.mod", "go.sum"),
             tool: Tool::Go {
                 package: "helm.sh/helm/v3/cmd/helm",
                 // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets
@@ -130,11 +115,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
         },
         Bundle::Helm4 => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/helm4/go.mod")),
-                ("go.sum", include_str!("../go/helm4/go.sum")),
-                ("main.go", include_str!("../go/helm4/main.go")),
-            ],
+            sources: sources!("go/helm4": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
@@ -147,21 +128,12 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
         },
         Bundle::Milvus => Recipe {
-            sources: vec![
-                ("build.py", include_str!("../python/milvus/build.py")),
-                ("hide.py", include_str!("../python/milvus/hide.py")),
-                ("servers.txt", include_str!("../python/milvus/servers.txt")),
-                ("client.txt", include_str!("../python/milvus/client.txt")),
-            ],
+            sources: sources!("python/milvus": "build.py", "hide.py", "servers.txt", "client.txt"),
             tool: Tool::Python { script: "build.py" },
             about: "Milvus 2.1, 2.2 and 2.3, half a minute and 350 MB of downloads".to_owned(),
         },
         Bundle::ConfigTool => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/config-tool/go.mod")),
-                ("go.sum", include_str!("../go/config-tool/go.sum")),
-                ("main.go", include_str!("../go/config-tool/main.go")),
-            ],
+            sources: sources!("go/config-tool": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
@@ -170,11 +142,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: "the programs around Milvus in its images, seconds".to_owned(),
         },
         Bundle::Minio => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/minio/go.mod")),
-                ("go.sum", include_str!("../go/minio/go.sum")),
-                ("main.go", include_str!("../go/minio/main.go")),
-            ],
+            sources: sources!("go/minio": "go.mod", "go.sum", "main.go"),
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
@@ -183,11 +151,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             about: "MinIO, 4 to 5 minutes".to_owned(),
         },
         Bundle::Kafka => Recipe {
-            sources: vec![
-                ("build.py", include_str!("../python/kafka/build.py")),
-                ("pom.xml", include_str!("../python/kafka/pom.xml")),
-                ("jars.txt", include_str!("../python/kafka/jars.txt")),
-            ],
+            sources: sources!("python/kafka": "build.py", "pom.xml", "jars.txt"),
             tool: Tool::Python { script: "build.py" },
             about: "Kafka 3.7.2, a minute and 45 MB of downloads".to_owned(),
         },
