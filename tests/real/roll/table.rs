@@ -91,7 +91,10 @@ fn messages(outcome: &Outcome) -> String {
     let mut times: BTreeMap<(What, String), usize> = BTreeMap::new();
     let failed = |one: &&Request| one.result == Answer::Failed;
     for request in outcome.requests.iter().filter(failed) {
-        let message: String = request.detail.chars().take(MESSAGE_LENGTH).collect();
+        // Milvus adds where in its sources an error came from.
+        let cause = request.detail.split("stack trace").next().unwrap_or("");
+        let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message: String = line.chars().take(MESSAGE_LENGTH).collect();
         *times.entry((request.what, message)).or_default() += 1;
     }
     let mut sorted: Vec<_> = times.into_iter().collect();
