@@ -1,5 +1,6 @@
 //! Pods on a real node and real Milvus servers. Most of it is ignored by default,
-//! because it needs root or large downloads: `make test-node`, `make test-milvus`.
+//! because it needs root or large downloads: `make test-node`, `make test-milvus`, `make
+//! test-roll`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

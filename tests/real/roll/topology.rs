@@ -41,26 +41,30 @@ pub const ACROSS: Topology = Topology {
     after: 75.0,
 };
 
-/// Like `WITHIN`, with sessions that end sooner, so that less has to be waited for.
+/// Like `WITHIN`, with one standby and with sessions that end sooner, so that less has to be waited
+/// for.
 pub const SHORT: Topology = Topology {
     name: "short",
     values: || {
-        let mut values = two_of_each();
-        values["extraConfigFiles"] = json!({"user.yaml": "common: {session: {ttl: 10}}\n"});
-        values
+        json!({
+            "extraConfigFiles": {"user.yaml": "common: {session: {ttl: 10}}\n"},
+            "rootCoordinator": with_standby(),
+            "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
+        })
     },
     after: 20.0,
     ..WITHIN
 };
 
 fn two_of_each() -> Value {
-    // The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
-    let coordinator = json!({
-        "replicas": 2, "activeStandby": {"enabled": true}, "strategy": {"type": "Recreate"},
-    });
     json!({
-        "rootCoordinator": coordinator, "dataCoordinator": coordinator,
-        "indexCoordinator": coordinator, "queryCoordinator": coordinator,
+        "rootCoordinator": with_standby(), "dataCoordinator": with_standby(),
+        "indexCoordinator": with_standby(), "queryCoordinator": with_standby(),
         "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
     })
+}
+
+fn with_standby() -> Value {
+    // The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
+    json!({"replicas": 2, "activeStandby": {"enabled": true}, "strategy": {"type": "Recreate"}})
 }
