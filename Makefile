@@ -47,11 +47,11 @@ test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what
 # ROLL=within|across and WAYS=plain|upgrade choose; several are separated by commas.
 test-roll: ## Rolling upgrades of a distributed Milvus under load: helm upgrade against milvus-guard upgrade (root; as test-node and test-milvus, Java, Maven)
 	$(TESTBED) --roll
-	ROLL=$(ROLL) WAYS=$(WAYS) $(CARGO) test --workspace --quiet --test real -- roll::compare:: --ignored --nocapture
+	ROLL=$(ROLL) WAYS=$(WAYS) $(CARGO) test --workspace --quiet --test real -- roll_compare:: --ignored --nocapture
 
 test-roll-short: ## One such roll by milvus-guard upgrade, with sessions that end soon (needs as test-roll)
 	$(TESTBED) --roll
-	$(CARGO) test --workspace --quiet --test real -- roll::short:: --ignored --nocapture
+	$(CARGO) test --workspace --quiet --test real -- roll_short:: --ignored --nocapture
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \

@@ -17,3 +17,5 @@ mod milvus_api;
 mod milvus_gate;
 mod node;
 mod roll;
+mod roll_compare;
+mod roll_short;

@@ -1,5 +1,5 @@
-//! Rolling upgrades of a distributed Milvus that serves searches and inserts all the while. Root
-//! only, and slow: `make test-roll`, `make test-roll-short`.
+//! Rolling upgrades of a distributed Milvus that serves searches and inserts all the while, for
+//! `roll_compare` and `roll_short`.
 //!
 //! | module | job |
 //! |---|---|
@@ -9,22 +9,19 @@
 //! | `score` | what the requests of the load say |
 //! | `load` | how busy the machine was |
 //! | `outcome`, `table` | the result of a roll, and how it is shown |
-//! | `compare`, `short` | the tests |
 
-mod compare;
 mod load;
-mod outcome;
-mod score;
-mod short;
+pub mod outcome;
+pub mod score;
 mod stand;
-mod table;
-mod topology;
-mod ways;
+pub mod table;
+pub mod topology;
+pub mod ways;
 
 use self::{outcome::Outcome, stand::Stand, topology::Topology, ways::Way};
 
 /// A roll of a new cluster; shows its steps.
-fn roll(topology: &'static Topology, way: Way) -> Outcome {
+pub fn roll(topology: &'static Topology, way: Way) -> Outcome {
     let (from, to) = (topology.from.name(), topology.to.name());
     eprintln!("{} {}: {from} to {to}", topology.name, way.name());
     let outcome = Stand::start(topology).roll(way);

@@ -1,8 +1,9 @@
-//! The product against `helm upgrade`.
+//! Rolling upgrades of a distributed Milvus under load: the product against `helm upgrade`. Root
+//! only, and slow: `make test-roll`.
 
 use std::env;
 
-use super::{
+use crate::roll::{
     outcome::Outcome,
     roll,
     score::What,

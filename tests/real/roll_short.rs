@@ -1,6 +1,7 @@
-//! One roll by the product.
+//! One rolling upgrade of a distributed Milvus under load by the product. Root only: `make
+//! test-roll-short`.
 
-use super::{roll, score::What, table, topology::SHORT, ways::Way};
+use crate::roll::{roll, score::What, table, topology::SHORT, ways::Way};
 
 /// Seconds without a right answer that a roll within a minor version may cost, also on a slow and
 /// busy machine. A bound for what breaks, not a measurement.
