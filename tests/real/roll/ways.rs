@@ -120,7 +120,7 @@ fn upgrade(stand: &Stand) -> Done {
 fn tell(event: &Value) {
     if matches!(
         event["event"].as_str(),
-        Some("Warning" | "StepFailed" | "RunEnded" | "Waiting")
+        Some("StepBegan" | "StepFailed" | "Waiting" | "Warning" | "RunEnded")
     ) {
         let words = ["step", "text", "reason", "message", "on"].map(|key| event[key].as_str());
         let text = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
