@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo test test-fast test-full test-hostile test-node node-packages test-milvus lint testbed generate bench bench-load fuzz
+.PHONY: help demo test test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,15 @@ test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what
 	$(TESTBED) --milvus
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
 	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: --ignored --test-threads=1
+
+# ROLL=within|across and WAYS=plain|upgrade choose; several are separated by commas.
+test-roll: ## Rolling upgrades of a distributed Milvus under load: helm upgrade against milvus-guard upgrade (root; as test-node and test-milvus, Java, Maven)
+	$(TESTBED) --roll
+	ROLL=$(ROLL) WAYS=$(WAYS) $(CARGO) test --workspace --quiet --test real -- roll_compare:: --ignored --nocapture
+
+test-roll-short: ## One such roll by milvus-guard upgrade, with sessions that end soon (needs as test-roll)
+	$(TESTBED) --roll
+	$(CARGO) test --workspace --quiet --test real -- roll_short:: --ignored --nocapture
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \

@@ -29,7 +29,7 @@ use std::{
     process::{Command, Output},
 };
 
-use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm};
+use milvus_guard_testbed::{Access, Helm, expect_success, helm};
 use serde_json::Value;
 
 /// Whether matrices are tried whole: `MILVUS_GUARD_FULL=1`, as `make test-full` sets it.
@@ -74,7 +74,7 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
 
 /// Installs the definitions of the guard's objects as its documentation says, and waits until they
 /// are served.
-pub fn install_definitions(cluster: &ControlPlane) {
+pub fn install_definitions(cluster: &Access) {
     let (code, definitions, stderr) = run(guard().arg("crds"));
     assert_eq!(code, 0, "{stderr}");
     cluster.apply(&definitions);
@@ -193,6 +193,19 @@ impl Chart {
             path,
             _scratch: Some(std::rc::Rc::new(scratch)),
             is_real: false,
+        }
+    }
+
+    /// The real chart of this version where `MILVUS_CHARTS` names them, else the compact one.
+    pub fn real_or_compact(version: &'static str) -> Self {
+        let compact = Self::compact(version);
+        let Some(folder) = env::var_os("MILVUS_CHARTS") else {
+            return compact;
+        };
+        Self {
+            path: PathBuf::from(folder).join(version),
+            is_real: true,
+            ..compact
         }
     }
 

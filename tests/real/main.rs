@@ -1,5 +1,6 @@
 //! Pods on a real node and real Milvus servers. Most of it is ignored by default,
-//! because it needs root or large downloads: `make test-node`, `make test-milvus`.
+//! because it needs root or large downloads: `make test-node`, `make test-milvus`, `make
+//! test-roll`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,3 +16,6 @@ mod milvus;
 mod milvus_api;
 mod milvus_gate;
 mod node;
+mod roll;
+mod roll_compare;
+mod roll_short;

@@ -10,192 +10,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::daemon::tail;
-use crate::programs::{
-    Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION,
-    Program,
-};
-
-/// What is built, and how. The sources are part of this crate's code, so a test executable carries
-/// all it needs to build them.
-struct Recipe {
-    /// File names and contents. They pin versions and contents of all that is downloaded: a Go
-    /// module's `go.sum`, hashes in pip's requirements.
-    sources: Vec<(&'static str, &'static str)>,
-    tool: Tool,
-    /// For the person who waits: what it is and how long it takes the first time.
-    about: String,
-}
-
-enum Tool {
-    Go {
-        /// The package to build: the module itself or a command that it pins.
-        package: &'static str,
-        ldflags: String,
-        programs: &'static [Program],
-    },
-    /// Runs the source of this name, which gets the folder to fill.
-    Python { script: &'static str },
-}
-
-fn recipe(bundle: Bundle) -> Recipe {
-    match bundle {
-        Bundle::Etcd => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/etcd/go.mod")),
-                ("go.sum", include_str!("../go/etcd/go.sum")),
-                ("main.go", include_str!("../go/etcd/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: String::new(),
-                programs: &[Program::Etcd, Program::Etcdctl],
-            },
-            about: format!("etcd {ETCD_VERSION}, 1 to 2 minutes"),
-        },
-        Bundle::Kube => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/kube/go.mod")),
-                ("go.sum", include_str!("../go/kube/go.sum")),
-                ("main.go", include_str!("../go/kube/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: kubernetes_version(),
-                programs: &[
-                    Program::KubeApiserver,
-                    Program::KubeControllerManager,
-                    Program::KubeScheduler,
-                    Program::Kubectl,
-                ],
-            },
-            about: format!("Kubernetes {KUBERNETES_VERSION}, 7 to 9 minutes"),
-        },
-        Bundle::Node => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/node/go.mod")),
-                ("go.sum", include_str!("../go/node/go.sum")),
-                ("main.go", include_str!("../go/node/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: kubernetes_version(),
-                programs: &[Program::Kubelet, Program::KubeProxy],
-            },
-            about: format!(
-                "kubelet and kube-proxy {KUBERNETES_VERSION}, 1 minute after the rest of \
-                 Kubernetes, else 5"
-            ),
-        },
-        Bundle::Router => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/router/go.mod")),
-                ("go.sum", include_str!("../go/router/go.sum")),
-                ("main.go", include_str!("../go/router/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: String::new(),
-                programs: &[Program::KubeRouter],
-            },
-            about: format!(
-                "the firewall of kube-router {KUBE_ROUTER_VERSION}, half a minute after the rest \
-                 of Kubernetes, else 1 to 2"
-            ),
-        },
-        Bundle::Pause => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/pause/go.mod")),
-                ("main.go", include_str!("../go/pause/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: String::new(),
-                programs: &[Program::Pause],
-            },
-            about: "pause, seconds".to_owned(),
-        },
-        Bundle::Helm3 => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/helm3/go.mod")),
-                ("go.sum", include_str!("../go/helm3/go.sum")),
-            ],
-            tool: Tool::Go {
-                package: "helm.sh/helm/v3/cmd/helm",
-                // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets
-                // these from client-go's version.
-                ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
-                    + &defines(
-                        "helm.sh/helm/v3/pkg/chartutil",
-                        HELM_3_KUBERNETES,
-                        K8S_VERSION,
-                    )
-                    + " "
-                    + &defines(
-                        "helm.sh/helm/v3/pkg/lint/rules",
-                        HELM_3_KUBERNETES,
-                        K8S_VERSION,
-                    ),
-                programs: &[Program::Helm3],
-            },
-            about: format!("Helm {HELM_3_VERSION}, 2 to 3 minutes"),
-        },
-        Bundle::Helm4 => Recipe {
-            sources: vec![
-                ("go.mod", include_str!("../go/helm4/go.mod")),
-                ("go.sum", include_str!("../go/helm4/go.sum")),
-                ("main.go", include_str!("../go/helm4/main.go")),
-            ],
-            tool: Tool::Go {
-                package: ".",
-                ldflags: format!("-X helm.sh/helm/v4/internal/version.version={HELM_4_VERSION}"),
-                programs: &[
-                    Program::Helm4,
-                    Program::HelmOfFlux,
-                    Program::HelmOfTerraform,
-                ],
-            },
-            about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
-        },
-        Bundle::Milvus => Recipe {
-            sources: vec![
-                ("build.py", include_str!("../python/milvus/build.py")),
-                ("servers.txt", include_str!("../python/milvus/servers.txt")),
-                ("client.txt", include_str!("../python/milvus/client.txt")),
-            ],
-            tool: Tool::Python { script: "build.py" },
-            about: "Milvus 2.1, 2.2 and 2.3, half a minute and 260 MB of downloads".to_owned(),
-        },
-    }
-}
-
-/// The Kubernetes that belongs to the client-go in `helm3/go.mod`.
-const HELM_3_KUBERNETES: &str = "v1.37.0";
-const K8S_VERSION: [(&str, usize); 2] = [("k8sVersionMajor", 0), ("k8sVersionMinor", 1)];
+use crate::programs::Bundle;
+use crate::recipes::{Recipe, Tool, recipe};
 
 /// The executable of a bundle; the programs are links to it.
 const EXECUTABLE: &str = "bundle";
 /// Stands between the name of a folder in the cache and a random part while the folder is being
 /// built.
 const PART: &str = ".part-";
-
-/// Linker flags that set string variables of a Go package to parts of a version: 0 is the major
-/// number, 1 the minor.
-fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> String {
-    let parts: Vec<&str> = version.trim_start_matches('v').split('.').collect();
-    variables
-        .map(|(variable, part)| format!("-X {package}.{variable}={}", parts[part]))
-        .join(" ")
-}
-
-/// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a
-/// kubeVersion.
-fn kubernetes_version() -> String {
-    defines(
-        "k8s.io/component-base/version",
-        KUBERNETES_VERSION,
-        [("gitMajor", 0), ("gitMinor", 1)],
-    ) + &format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES_VERSION}")
-}
 
 /// Flags of `go build`, without output and package.
 fn go_flags(ldflags: &str) -> Vec<String> {
@@ -380,11 +202,12 @@ pub(crate) fn say(what: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{HELM_3_KUBERNETES, Tool, go_flags, recipe};
+    use super::go_flags;
     use crate::programs::{
         Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION,
         KUBERNETES_VERSION,
     };
+    use crate::recipes::{HELM_3_KUBERNETES, Tool, recipe};
 
     fn pinned(bundle: Bundle, module: &str) -> String {
         let (_, go_mod) = recipe(bundle).sources[0];
@@ -464,10 +287,11 @@ mod tests {
         let bundles = Bundle::ALL
             .iter()
             .chain(&Bundle::NODE)
-            .chain([&Bundle::Milvus]);
+            .chain([&Bundle::Milvus])
+            .chain(&Bundle::ROLL);
         let mut hashes: Vec<String> = bundles.map(|bundle| recipe(*bundle).hash()).collect();
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 8);
+        assert_eq!(hashes.len(), 11);
     }
 }

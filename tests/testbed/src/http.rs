@@ -41,6 +41,11 @@ impl Client {
         }
     }
 
+    /// For a server elsewhere than on loopback.
+    pub(crate) fn plain_at(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
     pub(crate) fn tls(
         port: u16,
         authority: &Authority,

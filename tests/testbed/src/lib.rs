@@ -32,9 +32,11 @@ mod etcd_cluster;
 mod http;
 mod kubeconfig;
 mod milvus;
+mod milvus_cluster;
 mod node;
 mod ports;
 mod programs;
+mod recipes;
 mod scratch;
 mod terminal;
 mod wait;
@@ -48,6 +50,7 @@ pub use etcd::{Etcd, EtcdOptions};
 pub use etcd_cluster::EtcdCluster;
 pub use http::Answer;
 pub use milvus::{Milvus, MilvusStore, MilvusVersion};
+pub use milvus_cluster::MilvusCluster;
 pub use node::{BuildImage, Node, NodeOptions};
 pub use programs::{
     Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir,

@@ -48,6 +48,10 @@ pub enum Program {
     HelmOfFlux,
     /// Helm 4 under the name of Terraform's provider.
     HelmOfTerraform,
+    /// The programs around Milvus in its images.
+    ConfigTool,
+    /// Object storage.
+    Minio,
 }
 
 /// What is built together: mostly one Go module and one executable, which picks the program by the
@@ -71,6 +75,13 @@ pub enum Bundle {
     /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not
     /// from a Go module.
     Milvus,
+    /// The programs around Milvus in its images, for a [`MilvusCluster`](crate::MilvusCluster).
+    ConfigTool,
+    /// Object storage for a [`MilvusCluster`](crate::MilvusCluster).
+    Minio,
+    /// The class path of the message queue of a [`MilvusCluster`](crate::MilvusCluster); from a
+    /// Maven repository. It takes a Java.
+    Kafka,
 }
 
 impl Program {
@@ -92,6 +103,8 @@ impl Program {
             Self::HelmOfFlux => "helm-controller",
             // As Terraform's registry names its files.
             Self::HelmOfTerraform => "terraform-provider-helm_v3.1.1",
+            Self::ConfigTool => "config-tool",
+            Self::Minio => "minio",
         }
     }
 
@@ -109,6 +122,8 @@ impl Program {
             Self::Pause => Bundle::Pause,
             Self::Helm3 => Bundle::Helm3,
             Self::Helm4 | Self::HelmOfFlux | Self::HelmOfTerraform => Bundle::Helm4,
+            Self::ConfigTool => Bundle::ConfigTool,
+            Self::Minio => Bundle::Minio,
         }
     }
 
@@ -142,9 +157,10 @@ impl Program {
             | Bundle::Node
             | Bundle::Router
             | Bundle::Pause
-            | Bundle::Milvus => {
-                return None;
-            }
+            | Bundle::Milvus
+            | Bundle::ConfigTool
+            | Bundle::Minio
+            | Bundle::Kafka => return None,
             Bundle::Etcd | Bundle::Kube => assets()?.join(self.name()),
         };
         path.is_file().then_some(path)
@@ -156,6 +172,9 @@ impl Bundle {
     pub const ALL: [Self; 4] = [Self::Etcd, Self::Kube, Self::Helm3, Self::Helm4];
     /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
     pub const NODE: [Self; 3] = [Self::Node, Self::Router, Self::Pause];
+    /// What a [`MilvusCluster`](crate::MilvusCluster) needs besides a node and Milvus; built by
+    /// `testbed-build --roll`.
+    pub const ROLL: [Self; 3] = [Self::ConfigTool, Self::Minio, Self::Kafka];
 
     /// Name of the sources' folder and first part of the name in the cache.
     #[must_use]
@@ -169,6 +188,9 @@ impl Bundle {
             Self::Router => "router",
             Self::Pause => "pause",
             Self::Milvus => "milvus",
+            Self::ConfigTool => "config-tool",
+            Self::Minio => "minio",
+            Self::Kafka => "kafka",
         }
     }
 
@@ -179,7 +201,7 @@ impl Bundle {
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
         // Asked for at each start of a program: after the first time the answer costs nothing.
-        static DIRS: [OnceLock<PathBuf>; 8] = [const { OnceLock::new() }; 8];
+        static DIRS: [OnceLock<PathBuf>; 11] = [const { OnceLock::new() }; 11];
         let slot = &DIRS[self as usize];
         if let Some(dir) = slot.get() {
             return Ok(dir.clone());

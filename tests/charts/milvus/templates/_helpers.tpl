@@ -25,7 +25,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- else }}{{ include "milvus.at" (dict "at" ">=4.2.4" "root" .) }}{{ end }}
 {{- end }}
 {{- define "milvus.queue" -}}
-{{- if .Values.queue }}{{ .Values.queue }}
+{{- if .Values.externalKafka.enabled }}kafka
+{{- else if .Values.queue }}{{ .Values.queue }}
 {{- else if .Values.cluster.enabled }}
 {{- if and (include "milvus.at" (dict "at" ">=4.2.27" "root" .)) (not .Values.pinPulsarV2) }}pulsarv3{{ else }}pulsar{{ end }}
 {{- else if .Values.standalone.messageQueue }}{{ .Values.standalone.messageQueue }}

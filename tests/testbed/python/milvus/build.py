@@ -5,7 +5,10 @@
 Reads servers.txt and client.txt, which pin versions and contents. OUT gets
     2.1.0/lib       the server, a shared library, and what it is linked to
     2.1.0/configs   its configuration
-    2.2.16, 2.3.5   the server, the shared libraries that it is linked to, and milvus.yaml, a template
+    2.2.16, 2.3.2, 2.3.5
+                    the server, the shared libraries that it is linked to, and milvus.yaml, a template
+    2.2.16/milvus-object-storage
+                    the server again, as it has to be to use object storage
     client          the client and what it imports
     python          a link to this Python, for which the client was chosen
 """
@@ -18,6 +21,8 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from hide import hide
 
 SUPPORTED = [(3, 10), (3, 11), (3, 12)]
 # The embedded server of 2.1 reads its configuration from a fixed folder of the machine. It is made to read it from `configs`
@@ -76,6 +81,14 @@ def unpack_newer(wheel, out):
     (out / "milvus.yaml").write_bytes(wheel.read("milvus/data/config.yaml.template"))
 
 
+def write_for_object_storage(out):
+    """See hide.py; 2.3 needs no repair."""
+    read = lambda name: (out / name).read_bytes()
+    repaired, count = hide(read("milvus"), [read("libcrypto.so.10"), read("libssl.so.10")])
+    assert count > 1000, f"only {count} symbols: not the server that this was written for"
+    write(out / "milvus-object-storage", repaired)
+
+
 def main(out):
     if sys.version_info[:2] not in SUPPORTED or platform.machine() != "x86_64" or sys.platform != "linux":
         versions = ", ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
@@ -83,8 +96,9 @@ def main(out):
                  f"{platform.python_version()} on {platform.machine()} {platform.system()}")
     lines = Path("servers.txt").read_text().splitlines()
     wheels = {line.split()[0]: fetch(line) for line in lines if not line.startswith("#")}
-    for version in ["2.2.16", "2.3.5"]:
+    for version in ["2.2.16", "2.3.2", "2.3.5"]:
         unpack_newer(wheels[f"milvus=={version}"], out / version)
+    write_for_object_storage(out / "2.2.16")
     unpack_2_1(wheels["milvus==2.1.0"], wheels["tbb==2020.3.254"], wheels["milvus==2.2.16"], out / "2.1.0")
     pip("install", "--target", str(out / "client"), "--requirement", "client.txt")
     os.symlink(sys.executable, out / "python")

@@ -2,11 +2,12 @@
 //!
 //! With `--node`, also those that only a node needs, if this machine can run one. With
 //! `--node-packages` it builds nothing and prints the Debian packages that a node needs and this
-//! machine lacks. With `--milvus`, etcd and Milvus alone.
+//! machine lacks. With `--milvus`, etcd and Milvus alone. With `--roll`, all that a distributed
+//! Milvus on a node needs.
 
 use std::process::ExitCode;
 
-use milvus_guard_testbed::{Bundle, Node};
+use milvus_guard_testbed::{Bundle, MilvusCluster, Node};
 
 fn main() -> ExitCode {
     let bundles = match std::env::args().nth(1).as_deref() {
@@ -19,13 +20,26 @@ fn main() -> ExitCode {
             }
             [&Bundle::ALL[..], &Bundle::NODE].concat()
         }
+        Some("--roll") => {
+            if let Err(error) = MilvusCluster::check() {
+                eprintln!("test bed: {error}");
+                return ExitCode::FAILURE;
+            }
+            [
+                &Bundle::ALL[..],
+                &Bundle::NODE,
+                &[Bundle::Milvus],
+                &Bundle::ROLL,
+            ]
+            .concat()
+        }
         Some("--milvus") => vec![Bundle::Etcd, Bundle::Milvus],
         Some("--node-packages") => {
             println!("{}", Node::missing_packages().join(" "));
             return ExitCode::SUCCESS;
         }
         Some(other) => {
-            eprintln!("test bed: {other} is none of --node, --node-packages and --milvus");
+            eprintln!("test bed: {other} is none of --node, --node-packages, --milvus and --roll");
             return ExitCode::FAILURE;
         }
     };

@@ -4,12 +4,12 @@ use crate::Error;
 
 /// A server's configuration as its wheel has it: YAML with comments, of mappings indented by two
 /// blanks, and in newer wheels with placeholders (`{{ name(type): default }}`).
-pub(super) struct Config {
+pub(crate) struct Config {
     lines: Vec<String>,
 }
 
 impl Config {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self {
             lines: text.lines().map(str::to_owned).collect(),
         }
@@ -17,7 +17,7 @@ impl Config {
 
     /// Sets the value at a path like `rocksmq.path`. What stood below the key is dropped; a key
     /// that is not there is added.
-    pub(super) fn set(&mut self, path: &str, value: &str) -> Result<(), Error> {
+    pub(crate) fn set(&mut self, path: &str, value: &str) -> Result<(), Error> {
         let (sections, key) = path.rsplit_once('.').unwrap_or(("", path));
         let (mut within, mut indent) = (0..self.lines.len(), 0);
         for section in sections.split('.').filter(|section| !section.is_empty()) {
@@ -40,7 +40,7 @@ impl Config {
     }
 
     /// The text, with the defaults in the places that were not set.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines
             .iter()
             .map(|line| with_default(line) + "\n")

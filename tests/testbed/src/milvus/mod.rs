@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use config::Config;
+pub(crate) use config::Config;
 
 use crate::build::say;
 use crate::daemon::Daemon;
@@ -38,6 +38,8 @@ pub enum MilvusVersion {
     V2_1_0,
     /// 2.2.16, the last 2.2.
     V2_2_16,
+    /// 2.3.2, the first 2.3 whose wheel can use object storage.
+    V2_3_2,
     /// 2.3.5.
     V2_3_5,
 }
@@ -49,6 +51,7 @@ impl MilvusVersion {
         match self {
             Self::V2_1_0 => "2.1.0",
             Self::V2_2_16 => "2.2.16",
+            Self::V2_3_2 => "2.3.2",
             Self::V2_3_5 => "2.3.5",
         }
     }
@@ -58,6 +61,7 @@ impl MilvusVersion {
         match self {
             Self::V2_1_0 => "milvus-2.1.0",
             Self::V2_2_16 => "milvus-2.2.16",
+            Self::V2_3_2 => "milvus-2.3.2",
             Self::V2_3_5 => "milvus-2.3.5",
         }
     }
@@ -392,7 +396,7 @@ impl Milvus {
     }
 }
 
-fn python<A: AsRef<OsStr>>(
+pub(crate) fn python<A: AsRef<OsStr>>(
     script: &Path,
     args: impl IntoIterator<Item = A>,
 ) -> Result<Output, Error> {

@@ -58,10 +58,12 @@ impl Node {
     /// When the build fails; the message has what it printed.
     #[track_caller]
     pub fn build_image(&self, image: &BuildImage) {
-        or_panic(
-            self.try_build(image)
-                .and_then(|()| self.try_load_built(&image.tag)),
-        );
+        or_panic(self.try_build_image(image));
+    }
+
+    pub(crate) fn try_build_image(&self, image: &BuildImage) -> Result<(), Error> {
+        self.try_build(image)?;
+        self.try_load_built(&image.tag)
     }
 
     /// Builds an image that has nothing but the shared libraries of these programs, which this
@@ -97,7 +99,7 @@ impl Node {
         self.try_load_built(PAUSE_IMAGE)
     }
 
-    fn try_build_base(&self, tag: &str, programs: &[&Path]) -> Result<(), Error> {
+    pub(crate) fn try_build_base(&self, tag: &str, programs: &[&Path]) -> Result<(), Error> {
         let failed = |e| Error::doing(format_args!("preparing {tag}"), e);
         let mut libraries = BTreeSet::new();
         for program in programs {
@@ -183,7 +185,7 @@ impl Node {
     }
 
     /// A new folder in the temporary directory.
-    fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = tempfile::Builder::new()
             .prefix(name)
             .tempdir_in(self.scratch().path());

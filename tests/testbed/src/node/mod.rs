@@ -167,6 +167,12 @@ impl Node {
         self.network.host().into()
     }
 
+    /// The node's address, for this machine and for pods.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.network.node().into()
+    }
+
     /// Process id of the first process in the node's namespaces, for `nsenter`.
     #[must_use]
     pub fn init(&self) -> u32 {

@@ -1,0 +1,164 @@
+//! A distributed Milvus with data, and a roll of it under load.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
+
+use milvus_guard_testbed::{Helm, MilvusCluster, Node, expect_success, wait_for};
+use tempfile::TempDir;
+
+use super::{
+    load::Sampler,
+    outcome::Outcome,
+    score::{self, Span},
+    topology::Topology,
+    ways::{Done, Way, now},
+};
+use crate::common::{Chart, install_definitions};
+
+pub const RELEASE: &str = "my-release";
+pub const NAMESPACE: &str = "milvus";
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/roll.py");
+/// The Deployments of a release, by the ends of their names.
+const COMPONENTS: [&str; 8] = [
+    "rootcoord",
+    "datacoord",
+    "indexcoord",
+    "querycoord",
+    "indexnode",
+    "datanode",
+    "querynode",
+    "proxy",
+];
+/// Seconds that are watched before a roll.
+const BEFORE: f64 = 10.0;
+/// For the load to be so far.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// For one component to be new.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// A Milvus that serves, with data.
+pub struct Stand {
+    pub topology: &'static Topology,
+    pub chart: Chart,
+    pub cluster: MilvusCluster,
+    folder: TempDir,
+}
+
+impl Stand {
+    pub fn start(topology: &'static Topology) -> Self {
+        let stand = Self {
+            topology,
+            chart: Chart::real_or_compact(topology.chart),
+            cluster: MilvusCluster::start(&[topology.from, topology.to]),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        install_definitions(stand.node());
+        stand.install();
+        let replicas = OsStr::new(topology.replicas);
+        expect_success(stand.python("write", replicas));
+        stand
+    }
+
+    fn install(&self) {
+        let file = |name: &str, values: String| {
+            let path = self.folder.path().join(name);
+            fs::write(&path, values).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let services = file("services.json", self.cluster.values());
+        let own = file("own.json", (self.topology.values)().to_string());
+        let tag = format!("image.all.tag=v{}", self.topology.from.name());
+        let (chart, namespace) = (self.chart.path(), "--create-namespace");
+        let args = ["install", RELEASE, chart, "-n", NAMESPACE, namespace];
+        let values = ["-f", &services, "-f", &own, "--set", &tag];
+        expect_success(self.node().helm(Helm::V4, args.iter().chain(&values)));
+        self.wait_for_rollouts();
+    }
+
+    pub fn node(&self) -> &Node {
+        self.cluster.node()
+    }
+
+    /// Waits until all pods of all components are new and ready.
+    pub fn wait_for_rollouts(&self) {
+        for component in COMPONENTS {
+            let deployment = format!("{RELEASE}-milvus-{component}");
+            self.node()
+                .wait_for_rollout(NAMESPACE, &deployment, DEADLINE);
+        }
+    }
+
+    /// Where clients of Milvus connect: `<address>:<port>`.
+    pub fn address(&self) -> String {
+        self.cluster
+            .service_address(NAMESPACE, &format!("{RELEASE}-milvus"), 19530)
+    }
+
+    fn python(&self, verb: &str, argument: &OsStr) -> Output {
+        let address = self.address();
+        let args: [&OsStr; 3] = [verb.as_ref(), address.as_ref(), argument];
+        self.cluster.python(Path::new(SCRIPT), args)
+    }
+
+    fn record(&self) -> PathBuf {
+        self.folder.path().join("requests.jsonl")
+    }
+
+    /// Waits until the load has seen this moment.
+    fn watch_until(&self, moment: f64) {
+        let has_seen = || {
+            let requests = score::read(&self.record());
+            requests.iter().any(|one| one.at >= moment)
+        };
+        wait_for("the load to go on", PATIENCE, || {
+            now() >= moment && has_seen()
+        });
+    }
+
+    /// Upgrades under load, and looks afterwards whether all data is there.
+    pub fn roll(&self, way: Way) -> Outcome {
+        let (address, record) = (self.address(), self.record());
+        let args: [&OsStr; 3] = ["load".as_ref(), address.as_ref(), record.as_ref()];
+        let load = self.cluster.background("load", Path::new(SCRIPT), &args);
+        let (sampler, begin) = (Sampler::start(), now());
+        self.watch_until(begin + BEFORE);
+        let roll_begin = now();
+        let Done { steps, failure } = way.go(self);
+        let roll_end = now();
+        let end = roll_end + self.topology.after;
+        self.watch_until(end);
+        load.stop();
+        let span = |name: &str, begin, end| Span {
+            name: name.to_owned(),
+            begin,
+            end,
+        };
+        Outcome {
+            topology: self.topology.name,
+            way,
+            requests: score::read(&record),
+            before: span("before", begin, roll_begin),
+            roll: span("roll", roll_begin, roll_end),
+            after: span("after", roll_end, end),
+            steps,
+            load: sampler.stop(),
+            failure: failure.or_else(|| self.check().err()),
+        }
+    }
+
+    /// An error unless everything is there that was written or acknowledged, and is found.
+    fn check(&self) -> Result<(), String> {
+        let output = self.python("check", self.record().as_os_str());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if !output.status.success() {
+            return Err(text(&output.stderr));
+        }
+        eprintln!("    all data is there: {}", text(&output.stdout));
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! What is installed before a roll, and what it is brought to.
+
+use milvus_guard_testbed::MilvusVersion;
+use serde_json::{Value, json};
+
+/// A Milvus as it is installed, and the version that it is brought to.
+pub struct Topology {
+    pub name: &'static str,
+    pub from: MilvusVersion,
+    pub to: MilvusVersion,
+    /// Version of the chart.
+    pub chart: &'static str,
+    /// Copies of the data that are loaded, each on query nodes of its own.
+    pub replicas: &'static str,
+    /// Values of the chart.
+    pub values: fn() -> Value,
+    /// Seconds that are watched after the roll: more than the sessions of components last, because
+    /// some failures come when those end.
+    pub after: f64,
+}
+
+/// Within a minor version, with a standby of everything that can have one.
+pub const WITHIN: Topology = Topology {
+    name: "within",
+    from: MilvusVersion::V2_3_2,
+    to: MilvusVersion::V2_3_5,
+    chart: "4.1.34",
+    replicas: "2",
+    values: two_of_each,
+    after: 75.0,
+};
+
+/// To the next minor version, with one pod of each component.
+pub const ACROSS: Topology = Topology {
+    name: "across",
+    from: MilvusVersion::V2_2_16,
+    to: MilvusVersion::V2_3_5,
+    chart: "4.0.31",
+    replicas: "1",
+    values: || json!({}),
+    after: 75.0,
+};
+
+/// Like `WITHIN`, with one standby and with sessions that end sooner, so that less has to be waited
+/// for.
+pub const SHORT: Topology = Topology {
+    name: "short",
+    values: || {
+        json!({
+            "extraConfigFiles": {"user.yaml": "common: {session: {ttl: 10}}\n"},
+            "rootCoordinator": with_standby(),
+            "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
+        })
+    },
+    after: 20.0,
+    ..WITHIN
+};
+
+fn two_of_each() -> Value {
+    json!({
+        "rootCoordinator": with_standby(), "dataCoordinator": with_standby(),
+        "indexCoordinator": with_standby(), "queryCoordinator": with_standby(),
+        "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
+    })
+}
+
+fn with_standby() -> Value {
+    // The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
+    json!({"replicas": 2, "activeStandby": {"enabled": true}, "strategy": {"type": "Recreate"}})
+}

@@ -1,0 +1,178 @@
+mod images;
+mod services;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Output;
+use std::thread;
+
+use serde_json::json;
+
+use crate::daemon::{Daemon, Ready};
+use crate::error::or_panic;
+use crate::milvus::python;
+use crate::{Bundle, Error, MilvusVersion, Node};
+use services::Services;
+
+/// A [`Node`] with all that a distributed Milvus needs: images of the versions wanted, etcd, object
+/// storage and a message queue. A chart installs Milvus itself, with [`Self::values`].
+///
+/// etcd, MinIO and Kafka are processes in the node's network, as many clusters have them outside
+/// of Kubernetes; pods and the test reach them at [`Node::address`].
+#[derive(Debug)]
+pub struct MilvusCluster {
+    // Before the node: they use its network.
+    services: Services,
+    node: Node,
+}
+
+impl MilvusCluster {
+    /// Starts the node and the services, and builds the images.
+    ///
+    /// # Panics
+    /// When something does not start: not root, packages missing, no Java.
+    #[must_use]
+    #[track_caller]
+    pub fn start(versions: &[MilvusVersion]) -> Self {
+        or_panic(Self::try_start(versions))
+    }
+
+    /// [`Self::start`] without the panic.
+    ///
+    /// # Errors
+    /// When something does not start: not root, packages missing, no Java.
+    pub fn try_start(versions: &[MilvusVersion]) -> Result<Self, Error> {
+        Self::check()?;
+        for bundle in [&[Bundle::Milvus], &Bundle::ROLL[..]].concat() {
+            bundle.try_dir()?;
+        }
+        let node = Node::try_start()?;
+        let services = thread::scope(|scope| {
+            let services = scope.spawn(|| Services::start(&node));
+            images::build(&node, versions)?;
+            services
+                .join()
+                .unwrap_or_else(|_| Err(Error::new("starting the services panicked")))
+        })?;
+        Ok(Self { services, node })
+    }
+
+    /// Whether this machine can run one.
+    ///
+    /// # Errors
+    /// When not, with what is to be done about it: not root, or packages missing.
+    pub fn check() -> Result<(), Error> {
+        Node::check()?;
+        services::check()
+    }
+
+    /// The cluster.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The etcd that holds Milvus's metadata and sessions: `http://<address>:<port>`.
+    #[must_use]
+    pub fn etcd_endpoint(&self) -> String {
+        format!("http://{}", self.services.etcd)
+    }
+
+    /// Runs etcdctl on that etcd and returns what it printed.
+    ///
+    /// # Panics
+    /// When etcdctl cannot be run at all.
+    #[track_caller]
+    pub fn etcdctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        or_panic(self.services.etcdctl(args))
+    }
+
+    /// Values of the Milvus chart, as JSON, that name the services instead of those that the chart
+    /// brings. Probes ask early and often: the chart's 90 seconds would be part of every step of an
+    /// upgrade.
+    #[must_use]
+    pub fn values(&self) -> String {
+        let (s3_host, s3_port) = (
+            self.services.minio.ip().to_string(),
+            self.services.minio.port().to_string(),
+        );
+        json!({
+            "cluster": {"enabled": true},
+            "etcd": {"enabled": false},
+            "minio": {"enabled": false},
+            "pulsar": {"enabled": false},
+            "kafka": {"enabled": false},
+            "externalEtcd": {"enabled": true, "endpoints": [self.services.etcd.to_string()]},
+            "externalS3": {
+                "enabled": true, "host": s3_host, "port": s3_port,
+                "accessKey": services::USER, "secretKey": services::PASSWORD,
+                "bucketName": "milvus-bucket", "rootPath": "files",
+                "useSSL": false, "useIAM": false, "cloudProvider": "aws",
+            },
+            "externalKafka": {
+                "enabled": true, "brokerList": self.services.kafka.to_string(),
+                "securityProtocol": "PLAINTEXT", "sasl": {"mechanisms": "PLAIN"},
+            },
+            "readinessProbe": {"initialDelaySeconds": 2, "periodSeconds": 2},
+            "livenessProbe": {"initialDelaySeconds": 60},
+        })
+        .to_string()
+    }
+
+    /// Address of a Service, `<cluster IP>:<port>`, which the test can call too.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    #[must_use]
+    #[track_caller]
+    pub fn service_address(&self, namespace: &str, name: &str, port: u16) -> String {
+        let service = self
+            .node
+            .get_json(&format!("/api/v1/namespaces/{namespace}/services/{name}"));
+        let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        format!("{address}:{port}")
+    }
+
+    /// Runs a Python script that has `pymilvus` to import, and returns what it printed. It ends
+    /// with the test.
+    ///
+    /// # Panics
+    /// When Python cannot be run at all.
+    #[track_caller]
+    pub fn python<A: AsRef<OsStr>>(
+        &self,
+        script: &Path,
+        args: impl IntoIterator<Item = A>,
+    ) -> Output {
+        or_panic(python(script, args))
+    }
+
+    /// Starts a Python script that has `pymilvus` to import and that runs beside the test. It is
+    /// ready when it has printed `ready`, and is stopped by SIGTERM.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    #[track_caller]
+    pub fn background(&self, name: &'static str, script: &Path, args: &[&OsStr]) -> Daemon {
+        or_panic(self.try_background(name, script, args))
+    }
+
+    fn try_background(
+        &self,
+        name: &'static str,
+        script: &Path,
+        args: &[&OsStr],
+    ) -> Result<Daemon, Error> {
+        let wheels = Bundle::Milvus.try_dir()?;
+        let mut client = OsString::from("PYTHONPATH=");
+        client.push(wheels.join("client"));
+        let mut all: Vec<OsString> = vec![client, "PYTHONDONTWRITEBYTECODE=1".into()];
+        all.extend(["PYTHONNOUSERSITE=1".into(), "PYTHONUNBUFFERED=1".into()]);
+        all.extend([wheels.join("python").into(), script.into()]);
+        all.extend(args.iter().map(OsString::from));
+        let ready: Ready = Box::new(|log| log.lines().any(|line| line == "ready"));
+        let scratch = self.node.scratch();
+        Daemon::start_other(name, "env".into(), all, scratch, String::new(), ready)
+    }
+}
