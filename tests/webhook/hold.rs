@@ -364,7 +364,7 @@ fn a_policy_that_enforces_the_order_denies() {
         let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--dry-run=client"]);
         assert!(done, "{text}");
         site.webhook()
-            .metric("milvus_guard_policies{kind=\"policy\",state=\"good\"}")
+            .metric("milvus_guard_policies_loaded{kind=\"policy\",state=\"good\"}")
             >= 1.0
     });
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &[]);
