@@ -184,7 +184,14 @@ fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
         .map(|one| one.name())
         .collect();
     assert_eq!(names, ORDER);
-    let (done, text) = site.kubectl(&["diff", "--server-side", "--force-conflicts", "-f", file]);
+    let flags = apply.iter().filter(|flag| !["apply", "-f"].contains(flag));
+    let diff: Vec<&str> = ["diff"]
+        .iter()
+        .chain(flags)
+        .chain(&["-f", file])
+        .copied()
+        .collect();
+    let (done, text) = site.kubectl(&diff);
     assert!(done, "nothing differs afterwards: {text}");
 }
 
@@ -275,10 +282,12 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     };
     webhook.server.kill();
     assert_eq!(site.held(), held, "nothing moves without a leader");
-    let webhook = site.webhook();
-    let listen = webhook.server.url.trim_start_matches("https://");
-    let folder = webhook.folder.path();
-    let _server = Server::start(&webhook.cluster, folder, listen, &["--hold"]);
+    let NamespaceState::Guarded(webhook) = &mut site.roll.cluster else {
+        unreachable!("it is guarded")
+    };
+    let (cluster, folder) = (&webhook.cluster, webhook.folder.path());
+    webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
+    webhook.register();
     // What was broken gets ready: an image that comes up, in the component that was released.
     let correct = "image.all.repository=milvusdb/milvus";
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
@@ -303,10 +312,11 @@ fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
             .kubectl(&["get", "events", "-n", GUARD, "-o", "yaml"]);
         text
     };
-    wait_until("an event says that it is stuck", DEADLINE, || {
+    let reported = milvus_guard_testbed::wait_until(DEADLINE, || {
         let text = events();
         text.contains("is stuck") && text.contains("kubectl rollout resume")
     });
+    assert!(reported, "{} {}", events(), site.webhook().server.log());
     let output = guard()
         .args([
             "status",

@@ -16,7 +16,7 @@ use crate::{
         NamespaceState, Release, Snapshot,
         dependency::{self, may_be_ours},
         identify,
-        release::ComponentWorkload,
+        release::{ComponentWorkload, HELD_FROM},
     },
     policy::Action,
     rules::{Behavior, Rule},
@@ -264,7 +264,11 @@ impl<'a> WorkloadTask<'a> {
                             Action::Hold if !self.is_paused() => judged.action_if_not_held()?,
                             action => action,
                         };
-                        Some((judged, leniency.apply(judged.finding.rule, action)?))
+                        let rule = judged.finding.rule;
+                        if rule.has(Behavior::SettledByHold) && self.is_held() {
+                            return None;
+                        }
+                        Some((judged, leniency.apply(rule, action)?))
                     })
                     .filter(|(judged, _)| {
                         deletes.is_none() || judged.finding.rule.has(Behavior::JudgesDeletions)
@@ -349,6 +353,15 @@ impl<'a> WorkloadTask<'a> {
             return false;
         };
         matches!(new, Object::Workload(workload) if workload.paused)
+    }
+
+    /// Whether what would change is a Deployment that the webhook holds.
+    fn is_held(&self) -> bool {
+        let Some(Change::Put { new, .. }) = &self.change else {
+            return false;
+        };
+        matches!(new, Object::Workload(workload)
+            if workload.paused && workload.meta.annotation(HELD_FROM).is_some())
     }
 
     /// Rules that the request itself accepts.

@@ -16,7 +16,11 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::DenyOrWarn,
     data_loss: false,
-    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
+    behavior: &[
+        Behavior::SelfAcceptable,
+        Behavior::PlannedByRun,
+        Behavior::SettledByHold,
+    ],
     since: "0.1.0",
     needs: &[Need::Before, Need::Rollouts],
     what: "Denies an upgrade that would begin while a component is not completely rolled out and \

@@ -206,6 +206,8 @@ pub enum Behavior {
     ComparesSettings,
     /// The webhook can admit what it denies and hold the components in order.
     Holdable,
+    /// It does not apply to a Deployment that is paused, because nothing begins to roll there.
+    SettledByHold,
 }
 
 impl Behavior {
@@ -237,6 +239,7 @@ impl Behavior {
                 "The gates compare with the remembered settings if the configuration was deleted."
             }
             Self::Holdable => "The webhook can hold the change (`Hold`) instead of denying it.",
+            Self::SettledByHold => "It does not apply to a Deployment that the webhook holds.",
         }
     }
 }

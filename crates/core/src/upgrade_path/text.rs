@@ -175,7 +175,7 @@ impl Page<'_> {
             self.list(
                 "rollback",
                 &[format!(
-                    "open {}{lost}",
+                    "possible {}{lost}",
                     stop.point_of_no_return.until(self.topology)
                 )],
             );

@@ -178,18 +178,17 @@ async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, St
     let image = open.spec.image.clone().unwrap_or_default();
     let versions = (open.spec.from, open.spec.to);
     let plan = HeldPlan::resumed(&found, Catalogue::embedded(), versions, &image);
-    let planned = open
-        .spec
-        .plan
-        .iter()
-        .filter_map(|step| step.workload.as_ref());
+    // What was released must still have the image of the run. What comes later may not have it yet.
+    let done = open.status.step.as_ref().map_or(0, |cursor| cursor.index);
+    let released = open.spec.plan.iter().take(done.try_into().unwrap_or(0));
     let keeps_image = |workload: &String| {
         let mut components = found.components.iter();
         components.any(|one| {
             one.workload.meta.object.name == *workload && one.image().to_string() == image
         })
     };
-    Ok(!plan.is_some_and(|plan| plan.fits(&found)) || !planned.into_iter().all(keeps_image))
+    let mut released = released.filter_map(|step| step.workload.as_ref());
+    Ok(!plan.is_some_and(|plan| plan.fits(&found)) || !released.all(keeps_image))
 }
 
 fn is_open(run: &UpgradeRun) -> bool {

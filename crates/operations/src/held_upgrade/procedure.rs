@@ -98,9 +98,9 @@ impl Procedure for HeldUpgrade {
         let Some(plan) = plan else {
             return Ok(Prepared::Done(format!("Nothing of {name} is held.")));
         };
-        let workloads = plan.moves.iter().map(|one| one.workload.clone()).collect();
+        let workloads: Vec<String> = plan.moves.iter().map(|one| one.workload.clone()).collect();
         let mut steps: Vec<Step> = plan.moves.iter().cloned().map(Step::Release).collect();
-        steps.push(Step::CheckReleased(workloads));
+        steps.push(Step::CheckReleased(workloads.clone()));
         let spec = RunSpec {
             kind: RunKind::Hold,
             release: name.clone(),
@@ -115,6 +115,7 @@ impl Procedure for HeldUpgrade {
         let context = HeldContext {
             release: self.run.release.clone(),
             image: plan.image,
+            workloads,
             stuck_after: self.stuck_after,
             from: plan.from,
             to: plan.to,

@@ -37,6 +37,8 @@ pub struct HeldContext {
     pub to: Version,
     /// The image that every Deployment of the plan has in its template.
     pub image: String,
+    /// Every Deployment of the plan.
+    pub workloads: Vec<String>,
     /// Time after which a Deployment that does not become complete counts as stuck.
     pub stuck_after: Duration,
 }
@@ -114,10 +116,17 @@ impl engine::Step for Step {
 async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
     loop {
         let deployment = live(cx, workload).await?;
-        check_target(cx, &deployment)?;
-        if !is_marked(&deployment) {
+        if !is_marked(&deployment) && has_target(cx, &deployment) {
             return Ok(());
         }
+        if !is_marked(&deployment) {
+            // Whoever changes the components one by one has not changed this one yet.
+            cx.waiting(format!("{workload} to be changed to {}", cx.data.image));
+            check_held(cx).await?;
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        check_target(cx, &deployment)?;
         if deployment.spec.paused != Some(true) {
             cx.reporter().note(format!(
                 "{workload} was resumed by another client before its turn"
@@ -129,6 +138,17 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Fails if something of the plan is held that has another image: a later change replaced this one.
+async fn check_held(cx: &StepContext<'_>) -> Result<(), StepError> {
+    for workload in &cx.data.workloads {
+        let deployment = live(cx, workload).await?;
+        if is_marked(&deployment) {
+            check_target(cx, &deployment)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until these Deployments are complete, or until a later change replaces this one.
@@ -182,14 +202,17 @@ fn is_marked(deployment: &Deployment) -> bool {
     deployment.annotations().contains_key(HELD_FROM)
 }
 
+/// Whether a container of the template has the image of this change.
+fn has_target(cx: &StepContext<'_>, deployment: &Deployment) -> bool {
+    let pod = deployment.spec.template.spec.as_ref();
+    pod.into_iter()
+        .flat_map(|pod| &pod.containers)
+        .any(|container| container.image.as_deref() == Some(&*cx.data.image))
+}
+
 /// Refuses a Deployment whose template is not that of this change any more.
 fn check_target(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
-    let pod = deployment.spec.template.spec.as_ref();
-    let mut images = pod
-        .into_iter()
-        .flat_map(|pod| &pod.containers)
-        .filter_map(|container| container.image.as_deref());
-    if images.any(|image| image == cx.data.image) {
+    if has_target(cx, deployment) {
         return Ok(());
     }
     Err(StepError::Failed(format!(
@@ -234,6 +257,9 @@ async fn replaced(cx: &StepContext<'_>, workloads: &[String]) -> StepError {
             if let Err(error) = looked.and_then(|found| check_target(cx, &found)) {
                 return error;
             }
+        }
+        if let Err(error) = check_held(cx).await {
+            return error;
         }
     }
 }

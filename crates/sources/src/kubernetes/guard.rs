@@ -288,7 +288,7 @@ mod tests {
         ] {
             assert_eq!(
                 held(phase).unwrap().kind,
-                evidence::RunKind::Rolling,
+                evidence::RunKind::Hold,
                 "{phase}"
             );
         }
