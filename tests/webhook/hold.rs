@@ -309,7 +309,7 @@ fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
     let events = || {
         let (_, text) = site
             .webhook()
-            .kubectl(&["get", "events", "-n", GUARD, "-o", "yaml"]);
+            .kubectl(&["get", "events", "-n", GUARD, "-o", "json"]);
         text
     };
     let reported = milvus_guard_testbed::wait_until(DEADLINE, || {
@@ -351,6 +351,13 @@ fn nothing_is_held_that_need_not_wait() {
     // Not its turn.
     let (done, text) = set_image("proxy", "v2.5.27");
     assert!(done && text.contains("MG201"), "{text}");
+    assert_eq!(site.held(), ["proxy"]);
+    // It waits for those before it, which somebody changes one by one.
+    for component in ["mixcoord", "querynode", "datanode"] {
+        let (done, text) = set_image(component, "v2.5.27");
+        assert!(done, "{text}");
+        site.await_step(component);
+    }
     site.await_end("Succeeded");
     // What the deployer accepted.
     let label = "guard.milvus.io/accept=MG201_MG206-r2";

@@ -290,7 +290,7 @@ fn held(judged: &JudgedFinding, release: &JudgedRelease) -> String {
     let finding = &judged.finding;
     let namespace = release.namespace.as_deref().unwrap_or_default();
     format!(
-        "{} {}: {}; milvus-guard holds them and releases them in order. Wait for the end with: \
+        "{} {}: {}; milvus-guard pauses what must wait and releases it in order. Wait for the end with: \
          milvus-guard status -i {} -n {namespace} --wait",
         finding.rule.id, finding.rule.name, finding.message, release.name
     )

@@ -347,6 +347,8 @@ mod tests {
             findings[0].message,
             "proxy would change to 2.5.27 before indexnode, mixcoord, querynode, datanode"
         );
+        let why = format!("{:?}", findings[0].why);
+        assert!(why.contains("beside components of the other version"), "{why}");
     }
 
     #[test]
