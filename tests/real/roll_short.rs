@@ -3,9 +3,9 @@
 
 use crate::roll::{roll, score::What, table, topology::SHORT, ways::Way};
 
-/// Seconds without a right answer that a roll within a minor version may cost, also on a slow and
-/// busy machine. A bound for what breaks, not a measurement.
-const BOUND: f64 = 240.0;
+/// Seconds without a right answer that the roll may cost. On a machine that was busy with other
+/// builds it cost 50 to 104; a bound for what breaks, not a measurement.
+const BOUND: f64 = 150.0;
 
 #[test]
 #[ignore = "minutes, root and a container runtime: make test-roll-short"]
