@@ -62,11 +62,24 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .map(|component| &component.workload.meta.origin);
     if to.version.line() == from.version.line() {
         findings
-            .warn(format!("{} would go down from {from} to {to}{}", what_goes_down(&from, &to), of(&subject)))
-            .because("Later patches may have changed data permanently, and earlier patches have \
-                      known defects.")
-            .evidence("version", Some(from.to_string()), Some(to.to_string()), source)
-            .fix(format!("Stay on {from} unless a support case asks for {to}."));
+            .warn(format!(
+                "{} would go down from {from} to {to}{}",
+                what_goes_down(&from, &to),
+                of(&subject)
+            ))
+            .because(
+                "Later patches may have changed data permanently, and earlier patches have \
+                      known defects.",
+            )
+            .evidence(
+                "version",
+                Some(from.to_string()),
+                Some(to.to_string()),
+                source,
+            )
+            .fix(format!(
+                "Stay on {from} unless a support case asks for {to}."
+            ));
         return;
     }
     if returns_from_interrupted(upgrade, &from, &to) {

@@ -139,8 +139,10 @@ fn remedy(
             )
         }
         (None, None) => {
-            format!("Use another version line: no known {line} release is free of such defects \
-                     here.")
+            format!(
+                "Use another version line: no known {line} release is free of such defects \
+                     here."
+            )
         }
     };
     said.push(other);

@@ -52,7 +52,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .warn(format!("the version of {image} cannot be read"))
             .on(component)
-            .evidence("image", running, Some(image.clone()), Some(&component.workload.meta.origin))
+            .evidence(
+                "image",
+                running,
+                Some(image.clone()),
+                Some(&component.workload.meta.origin),
+            )
             .fix(format!(
                 "Use the tag of the release that the image contains, such as v{example}, or set \
                  the annotation guard.milvus.io/declared-version: \"{example} for {image}\"."
@@ -73,12 +78,22 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         findings
-            .warn(format!("the digest behind the tag {tag} of {} would change, so the tag does not \
-                           identify the version", is.path()))
+            .warn(format!(
+                "the digest behind the tag {tag} of {} would change, so the tag does not \
+                           identify the version",
+                is.path()
+            ))
             .on(new)
-            .evidence("image digest", Some(before.clone()), Some(after.clone()), Some(&new.workload.meta.origin))
-            .fix("Find out why the image behind the tag was replaced. Use a tag that is never \
-                  pushed again.");
+            .evidence(
+                "image digest",
+                Some(before.clone()),
+                Some(after.clone()),
+                Some(&new.workload.meta.origin),
+            )
+            .fix(
+                "Find out why the image behind the tag was replaced. Use a tag that is never \
+                  pushed again.",
+            );
         images.push(image);
     }
 }
@@ -149,20 +164,18 @@ mod tests {
     fn the_example_is_of_the_line_that_runs() {
         let after = Fixture::standalone("2.4.24").tag("latest");
         let fix = |before: Option<&Fixture>| judge(&RULE, before, &after)[0].fix.text.to_string();
-        assert!(
-            fix(Some(&Fixture::standalone("2.4.5")))
-                .starts_with("Use the tag of the release that the image contains, such as v2.4.24, \
-                              ")
-        );
+        assert!(fix(Some(&Fixture::standalone("2.4.5"))).starts_with(
+            "Use the tag of the release that the image contains, such as v2.4.24, \
+                              "
+        ));
         assert!(
             fix(Some(&Fixture::standalone("2.6.1")))
                 .contains("\"2.6.24 for milvusdb/milvus:latest\"")
         );
-        assert!(
-            fix(None)
-                .starts_with("Use the tag of the release that the image contains, such as v2.5.27, \
-                              ")
-        );
+        assert!(fix(None).starts_with(
+            "Use the tag of the release that the image contains, such as v2.5.27, \
+                              "
+        ));
     }
 
     #[test]

@@ -348,7 +348,10 @@ mod tests {
             "proxy would change to 2.5.27 before indexnode, mixcoord, querynode, datanode"
         );
         let why = format!("{:?}", findings[0].why);
-        assert!(why.contains("beside components of the other version"), "{why}");
+        assert!(
+            why.contains("beside components of the other version"),
+            "{why}"
+        );
     }
 
     #[test]
@@ -395,10 +398,7 @@ mod tests {
         #[case] after: Fixture,
         #[case] expected: bool,
     ) {
-        assert_eq!(
-            judge(&RULE, Some(&before), &after)[0].can_be_held,
-            expected
-        );
+        assert_eq!(judge(&RULE, Some(&before), &after)[0].can_be_held, expected);
     }
 
     #[test]

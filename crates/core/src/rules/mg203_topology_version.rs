@@ -55,8 +55,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .is_some_and(|lowest| lowest.version < STREAMING)
         && to.version >= STREAMING;
     if rolling {
-        findings.not_applicable("the release has components from before and after 2.6, which MG201 \
-                                 checks");
+        findings.not_applicable(
+            "the release has components from before and after 2.6, which MG201 \
+                                 checks",
+        );
         return;
     }
     findings.checked();

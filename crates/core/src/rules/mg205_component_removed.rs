@@ -110,13 +110,21 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
         return;
     };
     findings
-        .warn(format!("{} would be replaced by one mixed coordinator", replaced.join(", ")))
+        .warn(format!(
+            "{} would be replaced by one mixed coordinator",
+            replaced.join(", ")
+        ))
         .because(
             "The old coordinators are deleted and the new one is created at the same time, so \
              Milvus is without a coordinator until the new one is ready.",
         )
         .on(mixed)
-        .evidence("coordinators", Some(replaced.join(", ")), Some("mixcoord".into()), Some(&mixed.workload.meta.origin))
+        .evidence(
+            "coordinators",
+            Some(replaced.join(", ")),
+            Some("mixcoord".into()),
+            Some(&mixed.workload.meta.origin),
+        )
         .remedy(
             upgrade
                 .advice()

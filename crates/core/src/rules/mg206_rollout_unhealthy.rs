@@ -80,8 +80,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .all(|rollout| !rollout.ever_available)
         && seen.iter().any(|rollout| moves(rollout))
     {
-        findings.not_applicable("the components were never available with the images that the \
-                                 change replaces");
+        findings.not_applicable(
+            "the components were never available with the images that the \
+                                 change replaces",
+        );
         return;
     }
     if seen.is_empty() {

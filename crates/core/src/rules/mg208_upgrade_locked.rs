@@ -84,7 +84,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         RunKind::Migration | RunKind::Rolling | RunKind::Hold => return,
     };
     findings
-        .deny(format!("{what} while {kind} is in progress ({}, {})", run.run, run.phase))
+        .deny(format!(
+            "{what} while {kind} is in progress ({}, {})",
+            run.run, run.phase
+        ))
         .because(match run.kind {
             RunKind::Migration => RULE.why,
             RunKind::Rolling | RunKind::Hold => {
@@ -93,7 +96,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             }
         })
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
-        .command(command(&["milvus-guard", "status", "-i", &before.name, "-n", &run.namespace].map(str::to_owned)));
+        .command(command(
+            &[
+                "milvus-guard",
+                "status",
+                "-i",
+                &before.name,
+                "-n",
+                &run.namespace,
+            ]
+            .map(str::to_owned),
+        ));
 }
 
 /// Whether everything that would change or start is of the version that the run waits for Helm to

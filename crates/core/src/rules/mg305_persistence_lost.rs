@@ -369,12 +369,21 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
             format!("the claims of {count} pods")
         };
         findings
-            .deny(format!("{claims} of {what} would be deleted: it would be scaled from {had} to \
-                           {wants} with whenScaled: Delete"))
+            .deny(format!(
+                "{claims} of {what} would be deleted: it would be scaled from {had} to \
+                           {wants} with whenScaled: Delete"
+            ))
             .because("The volumes are deleted with their claims, and with them the data.")
             .object(&new.meta)
-            .evidence("replicas", Some(had.to_string()), Some(wants.to_string()), Some(&new.meta.origin))
-            .fix("Set persistentVolumeClaimRetentionPolicy.whenScaled: Retain before scaling down.");
+            .evidence(
+                "replicas",
+                Some(had.to_string()),
+                Some(wants.to_string()),
+                Some(&new.meta.origin),
+            )
+            .fix(
+                "Set persistentVolumeClaimRetentionPolicy.whenScaled: Retain before scaling down.",
+            );
     }
 }
 

@@ -68,11 +68,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .object(&first.workload.meta)
             .evidence(family.name(), Some(names), None, None)
             .remedy(match family {
-                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => upgrade.advice().keep_dependency(family).and(
-                    "Silo starts on new, empty volumes. To run Silo on MinIO's volumes, change \
+                Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => {
+                    upgrade.advice().keep_dependency(family).and(
+                        "Silo starts on new, empty volumes. To run Silo on MinIO's volumes, change \
                      only the image, or copy every object into Silo with `mc mirror` before you \
                      point Milvus to it.",
-                ),
+                    )
+                }
                 _ => upgrade.advice().keep_dependency(family),
             });
     }
@@ -102,10 +104,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         };
         findings
             .deny(format!("{family} would be added {context}"))
-            .because("In the best case the unwanted queue only uses resources. In the worst case \
-                      Milvus connects to it and starts without its messages.")
+            .because(
+                "In the best case the unwanted queue only uses resources. In the worst case \
+                      Milvus connects to it and starts without its messages.",
+            )
             .object(&first.workload.meta)
-            .evidence(family.name(), None, Some(first.workload.meta.object.name.clone()), Some(&first.workload.meta.origin))
+            .evidence(
+                family.name(),
+                None,
+                Some(first.workload.meta.object.name.clone()),
+                Some(&first.workload.meta.origin),
+            )
             .remedy(upgrade.advice().leave_out(family));
     }
 }

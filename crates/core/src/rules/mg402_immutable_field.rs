@@ -168,9 +168,10 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
                     quoted(from),
                     quoted(to)
                 ));
-                finding
-                    .because("The field cannot change, so the API server refuses the update and \
-                              the release is only partly upgraded.");
+                finding.because(
+                    "The field cannot change, so the API server refuses the update and \
+                              the release is only partly upgraded.",
+                );
                 place(finding, field, Some(from.clone()), Some(to.clone()));
             }
             (None, Some(to)) => {
@@ -178,8 +179,10 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
                     "{field} of the claim {name} would be set to {}; its current value is unknown",
                     quoted(to)
                 ));
-                finding.because("The cluster sets the field when the claim is created. If the \
-                                 cluster chose another value, it refuses this one.");
+                finding.because(
+                    "The cluster sets the field when the claim is created. If the \
+                                 cluster chose another value, it refuses this one.",
+                );
                 place(finding, field, None, Some(to.clone()));
             }
             _ => {}
@@ -195,8 +198,10 @@ fn compare_claims(old: &Claim, new: &Claim, findings: &mut Findings) {
             modes(old),
             modes(new)
         ));
-        finding.because("The field cannot change, so the API server refuses the update and the \
-                         release is only partly upgraded.");
+        finding.because(
+            "The field cannot change, so the API server refuses the update and the \
+                         release is only partly upgraded.",
+        );
         place(finding, "accessModes", Some(modes(old)), Some(modes(new)));
     }
 }

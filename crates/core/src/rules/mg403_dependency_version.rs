@@ -71,10 +71,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             let (from, to) = (Age::of(family, &was), Age::of(family, &is));
             let finding = match (from, to) {
                 (Some(from), Some(to)) => match from.compare(to) {
-                    Some(Ordering::Greater) => {
-                        findings.deny(format!("{family} {name} would be downgraded from {from} to \
-                                               {to}"))
-                    }
+                    Some(Ordering::Greater) => findings.deny(format!(
+                        "{family} {name} would be downgraded from {from} to \
+                                               {to}"
+                    )),
                     Some(Ordering::Equal) => continue,
                     Some(Ordering::Less) => {
                         let Some(step) =
@@ -100,10 +100,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     old,
                     &format!("the running image {was} does not name a version"),
                 ),
-                (Some(_), None) => {
-                    unreadable(findings, old, &format!("the new image {is} does not name a \
-                                                        version"))
-                }
+                (Some(_), None) => unreadable(
+                    findings,
+                    old,
+                    &format!(
+                        "the new image {is} does not name a \
+                                                        version"
+                    ),
+                ),
                 (None, None) => unreadable(findings, old, "neither image names a version"),
             };
             finding.object(&new.workload.meta).evidence(
@@ -122,10 +126,15 @@ fn unreadable<'f>(
     why: &str,
 ) -> &'f mut super::Finding {
     findings
-        .warn(format!("the version of {} {} cannot be compared: {why}", old.family, old.workload.meta.object.name))
+        .warn(format!(
+            "the version of {} {} cannot be compared: {why}",
+            old.family, old.workload.meta.object.name
+        ))
         .because("The change may be a downgrade, or skip a required version.")
-        .fix("Use a tag that names the version, or compare the versions yourself before you apply \
-              the change.")
+        .fix(
+            "Use a tag that names the version, or compare the versions yourself before you apply \
+              the change.",
+        )
 }
 
 /// The containers that run the dependency on both sides: those of one name, else those at the same

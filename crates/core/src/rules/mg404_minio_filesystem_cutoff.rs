@@ -59,8 +59,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         let (Some(old_release), Some(new_release)) = (release(&from), release(&to)) else {
             findings.not_evaluated(Missing::new(
-                format!("the image of MinIO {name} changes, and its release cannot be read before \
-                         or after the change"),
+                format!(
+                    "the image of MinIO {name} changes, and its release cannot be read before \
+                         or after the change"
+                ),
                 "Use a tag of the form RELEASE.2023-03-20T20-16-18Z.",
             ));
             continue;
@@ -68,14 +70,25 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
         if old_release < *cutoff && new_release >= *cutoff {
             findings
-                .deny(format!("standalone MinIO {name} would be upgraded past {cutoff}, which can \
-                               no longer read its files"))
+                .deny(format!(
+                    "standalone MinIO {name} would be upgraded past {cutoff}, which can \
+                               no longer read its files"
+                ))
                 .object(&new.workload.meta)
-                .evidence("image", Some(from.to_string()), Some(to.to_string()), Some(&new.workload.meta.origin))
+                .evidence(
+                    "image",
+                    Some(from.to_string()),
+                    Some(to.to_string()),
+                    Some(&new.workload.meta.origin),
+                )
                 .remedy(
                     upgrade
                         .advice()
-                        .pin_image(Family::Minio, &new.workload.meta.object.to_string().replace('/', " "), &from)
+                        .pin_image(
+                            Family::Minio,
+                            &new.workload.meta.object.to_string().replace('/', " "),
+                            &from,
+                        )
                         .and("Or first copy the objects to a new MinIO with mc mirror."),
                 );
         }

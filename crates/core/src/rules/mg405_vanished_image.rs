@@ -89,7 +89,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .object(first)
             .evidence("image", None, Some(image.to_string()), Some(&first.origin));
         match row.at_new_place(&image) {
-            Some(moved) => finding.remedy(upgrade.advice().moved_image(&moved, value(upgrade, &moved))),
+            Some(moved) => {
+                finding.remedy(upgrade.advice().moved_image(&moved, value(upgrade, &moved)))
+            }
             None => finding.fix(
                 "No public registry has this tag any more. Copy the image into your own registry \
                  from a node that still has it, before that node is removed.",

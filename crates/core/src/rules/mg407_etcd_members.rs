@@ -88,18 +88,24 @@ fn compare(
                     .is_some_and(|old| old.workload.replicas.is_some())
         });
     let finding = if open {
-        findings.warn(format!("the manifest no longer sets the number of members of etcd {name}; \
-                               {ran} are running")).because(
-            "Helm then sets one member; kubectl apply keeps the current number. With one of \
+        findings
+            .warn(format!(
+                "the manifest no longer sets the number of members of etcd {name}; \
+                               {ran} are running"
+            ))
+            .because(
+                "Helm then sets one member; kubectl apply keeps the current number. With one of \
              several members left, etcd has no majority.",
-        )
+            )
     } else if runs == 0 && is_stopped {
         return;
     } else if runs == 0 {
         findings
             .deny(format!("etcd {name} would stop while Milvus runs"))
-            .because("Milvus immediately loses its sessions and its metadata store, and every \
-                      component stops.")
+            .because(
+                "Milvus immediately loses its sessions and its metadata store, and every \
+                      component stops.",
+            )
             .fix("Stop Milvus first, or keep etcd's replicas.")
     } else if runs < quorum && ran >= quorum {
         let message = format!(
@@ -116,9 +122,14 @@ fn compare(
         }
     } else if runs < ran {
         findings
-            .warn(format!("etcd {name} would be scaled from {} to {runs}", counted(ran)))
-            .because("The removed pods still count as members, so etcd tolerates fewer failures \
-                      than before.")
+            .warn(format!(
+                "etcd {name} would be scaled from {} to {runs}",
+                counted(ran)
+            ))
+            .because(
+                "The removed pods still count as members, so etcd tolerates fewer failures \
+                      than before.",
+            )
     } else if runs > ran {
         findings
             .warn(format!("etcd {name} would be scaled from {} to {runs}", counted(ran)))
@@ -141,9 +152,16 @@ fn compare(
         }
         findings
             .warn(format!("the members of etcd {name} would have other names"))
-            .because("etcd identifies its members by the names of their first start. A pod with a \
-                      new name does not replace the old member.")
-            .evidence("initial cluster", Some(joined(&old.listed)), Some(joined(&listed)), Some(&first.workload.meta.origin))
+            .because(
+                "etcd identifies its members by the names of their first start. A pod with a \
+                      new name does not replace the old member.",
+            )
+            .evidence(
+                "initial cluster",
+                Some(joined(&old.listed)),
+                Some(joined(&listed)),
+                Some(&first.workload.meta.origin),
+            )
     };
     finding.object(&first.workload.meta).evidence(
         "members",

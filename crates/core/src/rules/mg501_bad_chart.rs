@@ -48,9 +48,7 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     woodpecker(upgrade, findings);
     if upgrade.after.manager.is_bitnami() {
-        findings.not_applicable(
-            "the rule applies to the Milvus project's chart, not to Bitnami's",
-        );
+        findings.not_applicable("the rule applies to the Milvus project's chart, not to Bitnami's");
         return;
     }
     let Some(chart) = &upgrade.after.chart else {
@@ -214,16 +212,21 @@ fn woodpecker(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         };
         finding
             .object(&service.workload.meta)
-            .because("Milvus 2.6 writes its log with the Woodpecker inside the streaming nodes. A \
-                      separate service does not have that log.")
+            .because(
+                "Milvus 2.6 writes its log with the Woodpecker inside the streaming nodes. A \
+                      separate service does not have that log.",
+            )
             .evidence(
                 "Woodpecker",
                 Some(if ran { "a service" } else { "inside Milvus" }.to_owned()),
                 Some("a service".to_owned()),
                 Some(&service.workload.meta.origin),
             )
-            .fix(format!("Keep the embedded Woodpecker: set {} in the Helm values. Do not copy the \
-                          value from the documentation for new installations.", hazard.pin.join(",")));
+            .fix(format!(
+                "Keep the embedded Woodpecker: set {} in the Helm values. Do not copy the \
+                          value from the documentation for new installations.",
+                hazard.pin.join(",")
+            ));
     }
 }
 

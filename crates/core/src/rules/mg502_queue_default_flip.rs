@@ -35,9 +35,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     };
     if after.manager.is_bitnami() {
-        findings.not_applicable(
-            "the rule applies to the Milvus project's chart, not to Bitnami's",
-        );
+        findings.not_applicable("the rule applies to the Milvus project's chart, not to Bitnami's");
         return;
     }
     let flip = upgrade

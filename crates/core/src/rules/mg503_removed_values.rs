@@ -201,9 +201,16 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
             value.path
         ));
         finding
-            .because("Milvus uses the default instead: an empty database, other channels, or a \
-                      database that is open to everyone.")
-            .evidence("value", None, Some(format!("{} is set and ignored", value.path)), None);
+            .because(
+                "Milvus uses the default instead: an empty database, other channels, or a \
+                      database that is open to everyone.",
+            )
+            .evidence(
+                "value",
+                None,
+                Some(format!("{} is set and ignored", value.path)),
+                None,
+            );
         let keys = at_stake(&value.path).unwrap_or_default().join(" or ");
         finding.fix(match &value.nearest {
             Some(nearest) => {

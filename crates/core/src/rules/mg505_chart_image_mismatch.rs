@@ -52,12 +52,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.checked();
         if lacks_wrapper(component) {
             findings
-                .warn(format!("{} would start with {WRAPPER}, which no init container copies", component.component))
-                .because("Unless the image contains the script, the container fails to start: no \
-                          such file or directory.")
+                .warn(format!(
+                    "{} would start with {WRAPPER}, which no init container copies",
+                    component.component
+                ))
+                .because(
+                    "Unless the image contains the script, the container fails to start: no \
+                          such file or directory.",
+                )
                 .on(component)
-                .fix("Use the workload as one chart version renders it: charts from 3.3.2 to \
-                      4.1.36 copy the script with an init container.");
+                .fix(
+                    "Use the workload as one chart version renders it: charts from 3.3.2 to \
+                      4.1.36 copy the script with an init container.",
+                );
         }
         if is_unmerged(component, chart) {
             unmerged.push(component);
@@ -113,16 +120,25 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             };
             let name = &dependency.workload.meta.object.name;
             findings
-                .warn(format!("the command of {name} starts {called}, but the program in {image} \
-                               is {own}"))
+                .warn(format!(
+                    "the command of {name} starts {called}, but the program in {image} \
+                               is {own}"
+                ))
                 .because(
                     "Silo is a fork of MinIO with another program name. The pod does not start, \
                      and Milvus has no object store.",
                 )
                 .object(&dependency.workload.meta)
-                .evidence("image", None, Some(image.to_string()), Some(&dependency.workload.meta.origin))
-                .fix(format!("Change the command to {own}, or remove the command so that the \
-                              image's entry point runs."));
+                .evidence(
+                    "image",
+                    None,
+                    Some(image.to_string()),
+                    Some(&dependency.workload.meta.origin),
+                )
+                .fix(format!(
+                    "Change the command to {own}, or remove the command so that the \
+                              image's entry point runs."
+                ));
         }
     }
 }

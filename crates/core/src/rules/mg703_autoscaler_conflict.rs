@@ -94,10 +94,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             && to.version.line() >= (crate::milvus::Line { major: 2, minor: 6 });
         if stops_all || removed || retired {
             findings
-                .warn(format!("the autoscaler {name} controls the replicas of {component}, which \
-                               this upgrade must change"))
-                .because("The autoscaler restarts pods that must stay stopped, or loses its target \
-                          and the replicas that the load needs.");
+                .warn(format!(
+                    "the autoscaler {name} controls the replicas of {component}, which \
+                               this upgrade must change"
+                ))
+                .because(
+                    "The autoscaler restarts pods that must stay stopped, or loses its target \
+                          and the replicas that the load needs.",
+                );
         }
     }
 }
@@ -145,11 +149,16 @@ fn paired_groups(
             ("own", "s")
         };
         findings
-            .warn(format!("the autoscaler{plural} {names} {verb} replicas of {pair}-0 and \
-                           {pair}-1, between which milvus-operator rolls the {}", new.component))
+            .warn(format!(
+                "the autoscaler{plural} {names} {verb} replicas of {pair}-0 and \
+                           {pair}-1, between which milvus-operator rolls the {}",
+                new.component
+            ))
             .on(new)
-            .because("The operator scales one group up and the other to zero. The autoscaler keeps \
-                      the old group running, and the rollout does not complete.")
+            .because(
+                "The operator scales one group up and the other to zero. The autoscaler keeps \
+                      the old group running, and the rollout does not complete.",
+            )
             .fix(
                 "Delete the autoscaler during the rollout, scale the old group to zero when the \
                  new one is ready, and create it again. Operators with \
@@ -158,7 +167,11 @@ fn paired_groups(
             )
             .command(format!(
                 "kubectl delete hpa {} -n {}",
-                scalers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" "),
+                scalers
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 before.namespace.as_deref().unwrap_or("default")
             ));
         seen.push(pair);

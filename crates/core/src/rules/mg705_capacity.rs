@@ -135,8 +135,10 @@ fn room(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         ));
         finding
             .because("Pods that cannot be scheduled stay pending, and the rollout stops.")
-            .fix("Free resources first: raise the quota, add nodes, or scale other workloads \
-                  down.");
+            .fix(
+                "Free resources first: raise the quota, add nodes, or scale other workloads \
+                  down.",
+            );
         for (what, needed, left) in short {
             finding.evidence_from(
                 what,
@@ -312,13 +314,20 @@ fn shared_volumes(upgrade: &Upgrade<'_>, after: &Release, findings: &mut Finding
                  mounted on one node only",
                 workload.meta.object
             ))
-            .because("On another node the new pod cannot mount the volume. On the same node two \
-                      processes write to the same directory.")
+            .because(
+                "On another node the new pod cannot mount the volume. On the same node two \
+                      processes write to the same directory.",
+            )
             .on(new)
             .evidence(
                 "strategy",
                 None,
-                Some(workload.strategy.clone().unwrap_or_else(|| "RollingUpdate (default)".to_owned())),
+                Some(
+                    workload
+                        .strategy
+                        .clone()
+                        .unwrap_or_else(|| "RollingUpdate (default)".to_owned()),
+                ),
                 Some(&workload.meta.origin),
             )
             .fix("Set the strategy of the workload to Recreate.");

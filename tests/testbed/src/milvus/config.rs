@@ -123,7 +123,7 @@ etcd:
   endpoints: 127.0.0.1:1
   log:
     level: info # only supports some
-    path:
+    path: 
   use:
     embed: false
 log:
