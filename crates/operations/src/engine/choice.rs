@@ -97,9 +97,13 @@ fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>,
 fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a UpgradeRun, End> {
     if open.spec.kind != request.kind {
         let end = match open.spec.kind {
-            RunKind::Migration => "milvus-guard migrate -o abort",
-            RunKind::Rolling => "milvus-guard upgrade -o abort",
-            RunKind::Hold | RunKind::Other => "the version of milvus-guard that started it",
+            RunKind::Migration => "milvus-guard migrate -o abort".to_owned(),
+            RunKind::Rolling => "milvus-guard upgrade -o abort".to_owned(),
+            RunKind::Hold => format!(
+                "helm rollback {} -n {}",
+                open.spec.release, open.spec.namespace
+            ),
+            RunKind::Other => "the version of milvus-guard that started it".to_owned(),
         };
         return Err(End::Locked(format!(
             "Run {} is in progress for this release ({}). Nothing was changed. Next: wait until it \

@@ -24,7 +24,7 @@ pub struct View {
     pub release: String,
     /// Its namespace.
     pub namespace: String,
-    /// `migration` or `rolling`.
+    /// `migration`, `rolling` or `hold`.
     pub kind: &'static str,
     /// Version before.
     pub from: String,
@@ -132,10 +132,10 @@ impl View {
             run: run.full_name(),
             release: spec.release.clone(),
             namespace: spec.namespace.clone(),
-            kind: if spec.kind == RunKind::Migration {
-                "migration"
-            } else {
-                "rolling"
+            kind: match spec.kind {
+                RunKind::Migration => "migration",
+                RunKind::Hold => "hold",
+                RunKind::Rolling | RunKind::Other => "rolling",
             },
             from: spec.from.to_string(),
             to: spec.to.to_string(),
