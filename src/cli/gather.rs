@@ -108,7 +108,7 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     pub(super) context: Option<String>,
 
-    /// What Helm was told beside the kubeconfig.
+    /// What Helm was told in addition to the kubeconfig.
     #[arg(skip)]
     pub(super) overrides: Overrides,
 }

@@ -50,7 +50,7 @@ impl HoldArgs {
     /// Releases what is held, while this replica leads.
     ///
     /// # Errors
-    /// If there is no connection, or no thread.
+    /// If the cluster or a thread is not available.
     pub(super) async fn release(
         &self,
         cluster: &ClusterArgs,

@@ -151,8 +151,8 @@ impl JudgingArgs {
         let running = inputs.before.iter().flat_map(|before| &before.releases);
         let running = running.map(|release| release.name.clone()).collect();
         let entries = std::mem::take(&mut inputs.inputs);
-        // What was read is no longer needed; a report on thousands of releases takes room of its
-        // own.
+        // What was read is no longer needed; a report on thousands of releases needs additional
+        // memory.
         drop(inputs);
         let mut report = Report::new(&judgement, &policies, entries);
         report.data = catalogue.as_of().map(|day| day.to_string());

@@ -286,7 +286,7 @@ impl Milvus {
         }
     }
 
-    /// Whoever is terminating is the first to try.
+    /// A terminating pod is the first to try.
     async fn compete(&mut self, role: &str) {
         let since = *self
             .vacant

@@ -131,7 +131,7 @@ def load(path):
     def one_insert():
         nonlocal next_id
         ids = list(range(next_id, next_id + INSERT_ROWS))
-        # Not used again, whatever comes of it: a request that failed may have been carried out.
+        # Not used again: a request that failed may have been carried out.
         next_id += INSERT_ROWS
         vectors = [VECTORS[one % ROWS].tolist() for one in ids]
         outcome = judged(lambda: inserted.insert([ids, vectors], timeout=TIMEOUT), lambda _: "right")

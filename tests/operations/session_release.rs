@@ -1,4 +1,4 @@
-//! Sessions are released in etcd while pods come and go: whatever the order of things, no pod loses
+//! Sessions are released in etcd while pods come and go: in every order of events, no pod loses
 //! its session while it lives. The decision and the transaction are the product's; the pods are a
 //! list, as the API server answers it.
 
@@ -30,7 +30,7 @@ enum Act {
     Attach(usize),
     /// It is deleted, and still terminating.
     Terminate(usize),
-    /// It is gone.
+    /// It was deleted.
     Remove(usize),
     /// The run reads the sessions.
     Read,

@@ -49,7 +49,7 @@ impl Stand {
             etcd,
             namespace,
         };
-        // An index coordinator of 2.3 has no session of its own.
+        // An index coordinator of 2.3 has no separate session.
         let all = || stand.hosts().len() + stand.pods_of("indexcoord") == stand.pods().len();
         assert!(wait_until(DEADLINE, all), "{:?}", stand.hosts());
         stand

@@ -317,7 +317,7 @@ fn the_plugins_have_the_version_of_the_program() {
     }
 }
 
-/// The program under another name, on a `PATH` of its own.
+/// The program under another name, on a separate `PATH`.
 fn named(folder: &Path, name: &str) -> PathBuf {
     let link = folder.join(name);
     symlink(env!("CARGO_BIN_EXE_milvus-guard"), &link).unwrap();

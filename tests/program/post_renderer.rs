@@ -222,7 +222,7 @@ fn what_helm_deployed_counts_where_nothing_runs() {
     }
 }
 
-/// A hook that runs Milvus under a name of its own, and has no labels.
+/// A hook that runs Milvus under another name, and has no labels.
 const HOOK: &str = r#"apiVersion: batch/v1
 kind: Job
 metadata: {name: "a-hook", annotations: {helm.sh/hook: pre-upgrade}}

@@ -18,7 +18,7 @@ fn dependents(lock: &str, dependency: &str) -> Vec<String> {
         .collect()
 }
 
-/// `prost-build` is what runs protoc, if a build script lets it. All of them must use ours.
+/// `prost-build` runs protoc, if a build script lets it. All of them must use ours.
 #[test]
 fn no_build_script_can_run_protoc() {
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();

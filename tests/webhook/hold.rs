@@ -1,4 +1,4 @@
-//! Hold: a plain change of the version rolls in order, whatever tool makes it.
+//! Hold: a plain change of the version rolls in order with every tool.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -243,7 +243,7 @@ fn helm_rollback_in_the_middle_returns_to_the_old_version(#[case] with: Helm) {
         before["replicas"],
         "the proxy never moved"
     );
-    wait_until("no run is under way", DEADLINE, || {
+    wait_until("no run is in progress", DEADLINE, || {
         site.roll
             .runs(GUARD)
             .iter()

@@ -71,7 +71,7 @@ struct Described {
 }
 
 fn described(method: &Method) -> manual::Method {
-    // The client is in a module of its own, beside the messages.
+    // The client is in a separate module, next to the messages.
     let mut described = manual::Method::builder()
         .name(&method.name)
         .route_name(&method.proto_name)

@@ -49,7 +49,7 @@ pub(super) struct Args {
 enum Verb {
     /// Render what `helm upgrade` would send, and judge it
     Check(Box<check::Args>),
-    /// Print the path from what runs to the version that a chart brings
+    /// Print the path from the running version to the version that a chart brings
     Plan(Box<plan::Args>),
     /// Judge what `helm upgrade` would send, then run it
     Upgrade(Box<upgrade::Args>),

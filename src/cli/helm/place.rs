@@ -21,7 +21,7 @@ pub(super) struct Place {
     pub(super) kubeconfig: Option<PathBuf>,
     /// `--kube-context`, else `HELM_KUBECONTEXT`.
     pub(super) context: Option<String>,
-    /// A server and a user that are named beside the kubeconfig.
+    /// A server and a user that are named in addition to the kubeconfig.
     pub(super) overrides: Overrides,
 }
 
@@ -148,7 +148,7 @@ pub(super) fn short_value(args: &[String], flag: char) -> Option<String> {
             continue;
         };
         let value = &letters[letter.len_utf8()..];
-        // The next argument is the value of this flag, whatever it looks like.
+        // The next argument is the value of this flag, even if it looks like a flag.
         let value = match value.strip_prefix('=').unwrap_or(value) {
             "" => rest.next().cloned(),
             value => Some(value.to_owned()),

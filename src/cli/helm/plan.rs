@@ -1,4 +1,4 @@
-//! `helm guard plan`: the path from what runs to the version that a chart brings.
+//! `helm guard plan`: the path from the running version to the version that a chart brings.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,6 +1,6 @@
 //! `post-render`: judges the manifests on their way through Helm.
 //!
-//! Whatever goes wrong ends with an exit code other than 0 and prints no manifest, and Helm stops
+//! Every failure ends with an exit code other than 0 and prints no manifest, and Helm stops
 //! before it stores or sends anything.
 
 use std::{
@@ -50,7 +50,7 @@ Exit codes: 0 the manifests were printed unchanged, 1 the change reaches --fail-
 )]
 pub(super) struct Args {
     /// What to judge against: none (a new installation), a file, a directory, live or
-    /// release:NAME [default: what runs, else what Helm deployed last]
+    /// release:NAME [default: the running release, else what Helm deployed last]
     #[arg(long, value_name = "IN|none")]
     before: Option<Before>,
 
@@ -309,7 +309,7 @@ fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
             accept: None,
         });
     }
-    // If its command line names none, Helm takes the namespace of the context.
+    // If its command line does not name a namespace, Helm uses the namespace of the context.
     if place.namespace.is_none() && seen.is_none() {
         return Err(Failure::usage(UNKNOWN_NAMESPACE));
     }

@@ -70,7 +70,7 @@ impl Question<'_> {
         self.judging.judge(&self.gatherer(&runtime), &change)
     }
 
-    /// Judges against what runs. If nothing of the release runs, the revision that Helm deployed
+    /// Judges against the running state. If nothing of the release runs, the revision that Helm deployed
     /// last is what was before: its data may still be there.
     pub(super) fn against_cluster(&self, instance: Option<&str>) -> Result<Report, Failure> {
         let Judged {
@@ -92,7 +92,7 @@ impl Question<'_> {
                 role: "before".into(),
                 source: format!("release:{}", names[0]),
                 not_read: vec![format!(
-                    "Helm's storage: HELM_DRIVER is {driver}; only what runs is known"
+                    "Helm's storage: HELM_DRIVER is {driver}; only the running state is known"
                 )],
                 ..InputEntry::default()
             });

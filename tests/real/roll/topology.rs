@@ -10,7 +10,7 @@ pub struct Topology {
     pub to: MilvusVersion,
     /// Version of the chart.
     pub chart: &'static str,
-    /// Copies of the data that are loaded, each on query nodes of its own.
+    /// Copies of the data that are loaded, each on its own query nodes.
     pub replicas: &'static str,
     /// Values of the chart.
     pub values: fn() -> Value,

@@ -116,7 +116,7 @@ fn upgrade(stand: &Stand) -> Done {
     }
 }
 
-/// What a person wants to know of an event beside the table.
+/// What a person wants to know of an event in addition to the table.
 fn tell(event: &Value) {
     if matches!(
         event["event"].as_str(),

@@ -124,7 +124,7 @@ impl Candidate {
                 .is_some_and(|order| self.is_early(context, &release, order))
     }
 
-    /// Whether changes of this release are held, and nobody has a word against it.
+    /// Whether changes of this release are held, and no run or acceptance prevents it.
     fn is_in_force(&self, context: &ReviewContext<'_>, release: &Release) -> bool {
         let scope = Scope {
             release: &release.name,

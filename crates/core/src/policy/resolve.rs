@@ -55,7 +55,7 @@ pub enum HoldScope {
     Everywhere,
     /// In these namespaces.
     Namespaces(Arc<[String]>),
-    /// Nowhere: nobody would release what was paused.
+    /// Nowhere: what was paused would never be released.
     Nowhere,
 }
 

@@ -149,7 +149,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     if moving.len() == 1 {
         finding.because(
-            "It would run beside components of the other version that must move before it, or that \
+            "It would run with components of the other version that must move before it, or that \
              do not know its version yet.",
         );
     }

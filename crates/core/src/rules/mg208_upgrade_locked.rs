@@ -80,7 +80,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             ("components would be added or removed", "a rolling upgrade")
         }
         RunKind::Rolling if data_moves => ("queue or metadata would change", "a rolling upgrade"),
-        // A held change is no lock: what is changed meanwhile is held in the same way.
+        // A held change does not lock the release: a change in the meantime is held too.
         RunKind::Migration | RunKind::Rolling | RunKind::Hold => return,
     };
     findings

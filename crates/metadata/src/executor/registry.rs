@@ -101,7 +101,7 @@ impl Registry {
         if !self.store.try_txn(txn).await?.succeeded() {
             return Ok(false);
         }
-        // The sessions are gone. A user of etcd that may not see or end the lease leaves it to its
+        // The sessions were removed. A user of etcd that may not see or end the lease leaves it to its
         // own end.
         if lease != 0
             && matches!(self.store.keys_of(lease).await, Ok(Some(keys)) if keys.is_empty())

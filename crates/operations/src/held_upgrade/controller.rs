@@ -35,7 +35,7 @@ pub struct Controller<L, H> {
     pub stuck_after: Duration,
     /// Whether this replica leads.
     pub leads: L,
-    /// The releases of which something is held, or whose held change is under way.
+    /// The releases of which something is held, or whose held change is in progress.
     pub held: H,
 }
 
@@ -50,7 +50,7 @@ where
     L: Fn() -> bool,
     H: Fn() -> Vec<ReleaseName>,
 {
-    /// Runs on a thread of its own until the process ends: the futures of a run stay where they
+    /// Runs on a separate thread until the process ends: the futures of a run stay where they
     /// began.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ async fn drive(
     Box::pin(run_locally(link, &procedure, history)).await
 }
 
-/// Whether the run that is under way is about a change that another one replaced, or about a
+/// Whether the current run is about a change that another one replaced, or about a
 /// release that no longer exists.
 async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, StoreError> {
     let known = Store::runs(link, home, of).await?;

@@ -120,7 +120,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
             return Ok(());
         }
         if !is_marked(&deployment) {
-            // Whoever changes the components one by one has not changed this one yet.
+            // Someone changes the components one by one and has not changed this one yet.
             cx.waiting(format!("{workload} to be changed to {}", cx.data.image));
             check_held(cx).await?;
             tokio::time::sleep(LOOK).await;

@@ -20,7 +20,7 @@ pub struct ListedPod {
     pub name: String,
     /// Identity.
     pub uid: String,
-    /// Whether it is terminating (`deletionTimestamp` is set). There is no way back from that.
+    /// Whether it is terminating (`deletionTimestamp` is set). This is final.
     pub is_ending: bool,
 }
 

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`client`] | the connection, found as kubectl finds it; raw JSON in bounded pages |
-//! | [`overrides`] | a server and a user that are named beside the kubeconfig |
+//! | [`overrides`] | a server and a user that are named in addition to the kubeconfig |
 //! | [`error`] | why something could not be read, as messages for people |
 //! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
 //! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |

@@ -1,4 +1,4 @@
-//! A server and a user that are named beside the kubeconfig, as Helm's flags `--kube-apiserver`,
+//! A server and a user that are named in addition to the kubeconfig, as Helm's flags `--kube-apiserver`,
 //! `--kube-token`, `--kube-as-user` and others do. They are laid over the context of the kubeconfig
 //! as client-go lays them (`tools/clientcmd/client_config.go`).
 

@@ -64,7 +64,7 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// The number of the newest revision of a release, whatever became of it; `None` if there is
+    /// The number of the newest revision of a release, in any state; `None` if there is
     /// none. Only metadata is read.
     ///
     /// # Errors

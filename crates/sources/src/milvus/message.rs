@@ -34,7 +34,7 @@ pub trait Ask: Sized {
     }
 }
 
-/// An answer. It has a status of its own beside that of gRPC.
+/// An answer. It has a status in addition to that of gRPC.
 pub trait Answer {
     /// The status inside.
     fn status(&self) -> Option<&Status>;

@@ -1,6 +1,6 @@
 """Takes symbols out of what an executable exports (x86-64 ELF).
 
-The server of the 2.2 wheels holds OpenSSL 1.1, linked statically, and exports it. The client of object storage beside it needs
+The server of the 2.2 wheels holds OpenSSL 1.1, linked statically, and exports it. The client of object storage needs
 OpenSSL 1.0, finds the executable's functions first and crashes as soon as it calls one. Without object storage nothing does.
 """
 

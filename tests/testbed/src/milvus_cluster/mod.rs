@@ -147,7 +147,7 @@ impl MilvusCluster {
         or_panic(python(script, args))
     }
 
-    /// Starts a Python script that has `pymilvus` to import and that runs beside the test. It is
+    /// Starts a Python script that has `pymilvus` to import and that runs during the test. It is
     /// ready when it has printed `ready`, and is stopped by SIGTERM.
     ///
     /// # Panics

@@ -98,7 +98,7 @@ impl Moved {
     }
 }
 
-/// What may be missing; each has a time of its own.
+/// What may be missing; each has its own time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     /// The active coordinator is a new pod.

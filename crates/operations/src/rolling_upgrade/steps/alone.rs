@@ -40,7 +40,7 @@ const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Its value on the active pod.
 const DEAR: &str = "1000";
 
-/// Scales a coordinator to its active pod and waits until the standby's pod is gone, where that is
+/// Scales a coordinator to its active pod and waits until the standby's pod has ended, where that is
 /// possible. `now` is the version that runs.
 pub(crate) async fn leave(
     cx: &StepContext<'_>,

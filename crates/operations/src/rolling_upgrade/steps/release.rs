@@ -31,7 +31,7 @@ use milvus_guard_sources::kubernetes::{pods::is_owned_by, rollout::Watched};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Does the work, and meanwhile releases sessions of pods of these Deployments that have ended.
-/// Whatever comes in the way of that does not stop the work.
+/// A failure to release does not stop the work.
 pub(crate) async fn during<T>(
     cx: &StepContext<'_>,
     watched: &[Watched],
@@ -130,7 +130,7 @@ pub(crate) async fn round(
     Ok(left)
 }
 
-/// Releases the sessions of one process; whether they are gone.
+/// Releases the sessions of one process; whether they were removed.
 async fn release(
     cx: &StepContext<'_>,
     group: &[&Registered],

@@ -110,7 +110,7 @@ async fn replace(
         };
         release::see(cx, &[Watched::of(&deployment)]).await?;
         let is_resumed = temporary::remembered(original, temporary::REPLICAS).is_some();
-        // On the way back it may be alone already, and its successor may never be ready.
+        // During a rollback it may be alone already, and its successor may never be ready.
         if change.strategy.is_some() && !(is_resumed && way == Way::Back) {
             // Whole Deployments are held.
             Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
