@@ -99,7 +99,7 @@ fn each_format_has_its_verdict() {
         judged.finding("MG101")["message"]
             .as_str()
             .unwrap()
-            .contains("interrupted half-way"),
+            .contains("an earlier migration was interrupted"),
         "{:#}",
         judged.finding("MG101")
     );
@@ -118,7 +118,7 @@ fn each_format_has_its_verdict() {
         judged.finding("MG101")["message"]
             .as_str()
             .unwrap()
-            .contains("under root path elsewhere")
+            .contains("root path elsewhere is empty in etcd")
     );
 }
 

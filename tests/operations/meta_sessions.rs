@@ -333,7 +333,7 @@ fn going_on_needs_the_very_backup_and_the_very_flags() {
     bed.run("backup", &["--out", "later.backup"]).expect(0);
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "later.backup"))
         .expect(3)
-        .says("is not the file");
+        .says("is another file");
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "moved.backup"))
         .expect(0)
         .says("resum");

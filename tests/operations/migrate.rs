@@ -235,7 +235,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     assert_eq!(stand.run()["status"]["phase"], "Aborted");
     let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
     assert!(
-        code == 0 && stdout.contains("is ended already. Run "),
+        code == 0 && stdout.contains("is already ended. Run "),
         "{code}: {stdout}{stderr}"
     );
     // A run that was ended can still be taken back.

@@ -247,7 +247,7 @@ fn a_job_does_it_where_the_guard_lives() {
     );
     assert!(
         stderr.contains("[6/13] Migrate the metadata")
-            && stderr.contains("made Job milvus-guard/migrate-my-release-"),
+            && stderr.contains("created Job milvus-guard/migrate-my-release-"),
         "{stderr}"
     );
     let done = stand.runs(GUARD).pop().unwrap();

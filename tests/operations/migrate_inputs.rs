@@ -15,8 +15,8 @@ use serde_json::json;
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.3.0"], "metadata can be migrated to 2.2 only, not to 2.3.0")]
 #[case(&["-i", "a", "-s", "2.0.2", "-t", "2.2.16"], "upgrade Milvus to 2.1.4 first")]
 #[case(&["-i", "a", "-s", "latest", "-t", "2.2.16"], "'latest' is not a version")]
-#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-w", "milvusdb/milvus:v2.2.0"], "is 2.2.0 and -t says 2.2.16")]
-#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "rollback", "-w", "milvusdb/milvus:v2.2.16"], "is 2.2.16 and -s says 2.1.4")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-w", "milvusdb/milvus:v2.2.0"], "is 2.2.0, but -t is 2.2.16")]
+#[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "rollback", "-w", "milvusdb/milvus:v2.2.16"], "is 2.2.16, but -s is 2.1.4")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "-o", "restart"], "invalid value 'restart'")]
 #[case(&["-i", "a", "-t", "2.2.16"], "--source-version <VERSION>")]
 #[case(&["-i", "a", "-s", "2.1.4"], "--target-version <VERSION>")]
@@ -68,9 +68,9 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     refused(
         &["-r", "other"],
         1,
-        "-r says other, and my-release is configured with etcd.rootPath by-dev",
+        "-r is other, but my-release is configured with etcd.rootPath by-dev",
     );
-    refused(&["-s", "2.1.2"], 1, "runs 2.1.4, and -s says 2.1.2");
+    refused(&["-s", "2.1.2"], 1, "runs 2.1.4, but -s is 2.1.2");
     refused(&["-e", "http://127.0.0.1:1"], 1, "etcd cannot be used");
     // An etcd that is not this release's.
     let other = milvus_guard_testbed::Etcd::start();

@@ -202,7 +202,7 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
     crash.faults.set(Fault::None);
     let (code, stdout, stderr) = run(&mut crash.command(&["-o", "rollback"]));
     assert!(
-        code == 0 && stdout.contains("is rolled back already"),
+        code == 0 && stdout.contains("is already rolled back"),
         "{code}: {stdout}{stderr}"
     );
     assert_eq!(crash.faults.writes(), 0, "{:#?}", crash.faults.log());

@@ -298,7 +298,7 @@ fn the_command_makes_a_job_and_follows_it() {
         "{stdout}"
     );
     assert!(
-        stderr.contains("made Job milvus-guard/upgrade-my-release-"),
+        stderr.contains("created Job milvus-guard/upgrade-my-release-"),
         "{stderr}"
     );
     let done = roll.runs(GUARD).pop().unwrap();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::common::{
     Chart, guard,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll},
-    webhook::{GUARD, Server, Webhook, wait_until},
+    webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
 use milvus_guard_testbed::Helm;
@@ -31,6 +31,11 @@ impl Site {
             chart: Chart::compact("4.1.34"),
         };
         site.roll.install(with, NAMESPACE, &site.chart, tag, &MIXED);
+        // A rollback is allowed to a version at which the guard has seen every component available.
+        let settled = format!(r#""settled":"{}""#, tag.trim_start_matches('v'));
+        wait_until("the guard remembers the version", DEADLINE, || {
+            stored_memory(&site.webhook().cluster, NAMESPACE).contains(&settled)
+        });
         site
     }
 
