@@ -57,7 +57,7 @@ fn ask(args: &Args, procedure: &RollingUpgrade) -> Result<Result<(), End>, Failu
                 of.name, of.namespace
             ),
             Operation::Abort => format!(
-                "{} in {}: abort the run that is under way; every component stays at its version\n",
+                "{} in {}: abort the current run; every component stays at its version\n",
                 of.name, of.namespace
             ),
         };

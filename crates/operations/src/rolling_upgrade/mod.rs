@@ -8,7 +8,7 @@
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
-//! | [`room`] | pure: whether some node has room for a new pod beside the old ones |
+//! | [`room`] | pure: whether some node has room for a new pod in addition to the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |

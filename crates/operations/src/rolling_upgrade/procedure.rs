@@ -189,7 +189,7 @@ impl InJob for RollingUpgrade {
     }
 }
 
-/// The plan from what runs; where a run is under way, from what it recorded of the beginning.
+/// The plan from what runs; for a run in progress, from what it recorded at its beginning.
 pub(super) fn planned(
     release: &Release,
     settings: &Settings,

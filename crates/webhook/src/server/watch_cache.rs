@@ -520,7 +520,7 @@ impl WatchCache {
     }
 
     /// Namespace and name of each release of which a Deployment is held, or whose held change is
-    /// under way.
+    /// in progress.
     #[must_use]
     pub fn held_releases(&self) -> BTreeSet<(String, String)> {
         let state = self.read();

@@ -76,7 +76,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     }
 }
 
-/// Waits until its pods run: some releases become ready only beside a new coordinator.
+/// Waits until its pods run: some releases become ready only with a new coordinator.
 pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let name = one.workload.as_deref().unwrap_or_default();
     let Some(mut deployment) = find(cx, name).await? else {
