@@ -68,8 +68,8 @@ fn cycles_depth_and_binaries() {
     assert!(refused("[".repeat(200_000).as_bytes()).contains("line 1"));
     assert!(refused(b"\x7fELF\x02\x01\x01\0\0\0").contains("not text"));
     assert!(refused(b"kind: \xff\xfe\n").contains("not valid UTF-8"));
-    assert!(refused(b"").contains("no Kubernetes object"));
-    assert!(refused(b"just a sentence\n").contains("no Kubernetes object"));
+    assert!(refused(b"").contains("does not contain a Kubernetes object"));
+    assert!(refused(b"just a sentence\n").contains("does not contain a Kubernetes object"));
 }
 
 fn secret(kind: &str, payload: &[u8]) -> String {
@@ -122,7 +122,7 @@ fn folders_charts_and_missing_files() {
         assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
         stderr
     };
-    assert!(fails(path).contains("no .yaml, .yml or .json file"));
+    assert!(fails(path).contains("does not contain a .yaml, .yml or .json file"));
     assert!(fails(&format!("{path}/nothing.yaml")).contains("no such file"));
     fs::create_dir(folder.path().join("templates")).unwrap();
     file(folder.path(), "Chart.yaml", "name: milvus\n");

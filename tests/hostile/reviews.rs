@@ -261,7 +261,11 @@ fn requests_that_are_no_reviews_are_refused() {
     };
     let old = changed("/apiVersion", json!("admission.k8s.io/v1beta1"));
     assert_eq!(
-        (old.status, old.text().contains("another version")),
+        (
+            old.status,
+            old.text()
+                .contains("the version of the review is not admission.k8s.io/v1")
+        ),
         (400, true),
         "{}",
         old.text()
