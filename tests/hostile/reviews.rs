@@ -273,7 +273,7 @@ fn requests_that_are_no_reviews_are_refused() {
     assert!(
         changed("/request", Value::Null)
             .text()
-            .contains("no request")
+            .contains("does not contain a request")
     );
     assert!(changed("/request/uid", json!("")).text().contains("no uid"));
     assert!(
