@@ -349,7 +349,7 @@ mod tests {
         );
         let why = format!("{:?}", findings[0].why);
         assert!(
-            why.contains("beside components of the other version"),
+            why.contains("It would run with components of the other version"),
             "{why}"
         );
     }
