@@ -151,8 +151,7 @@ impl JudgingArgs {
         let running = inputs.before.iter().flat_map(|before| &before.releases);
         let running = running.map(|release| release.name.clone()).collect();
         let entries = std::mem::take(&mut inputs.inputs);
-        // What was read is no longer needed; a report on thousands of releases needs additional
-        // memory.
+        // Frees the input before the report: reports on thousands of releases need much memory.
         drop(inputs);
         let mut report = Report::new(&judgement, &policies, entries);
         report.data = catalogue.as_of().map(|day| day.to_string());

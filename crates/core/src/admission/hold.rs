@@ -17,7 +17,7 @@ use crate::{
         release::{ComponentWorkload, HELD_FROM},
     },
     policy::resolve::Scope,
-    rules::layout,
+    rules::{self, Behavior, layout},
 };
 
 use super::{
@@ -27,9 +27,6 @@ use super::{
     review_context::ReviewContext,
     task,
 };
-
-/// The rule whose changes are held.
-pub const ORDER_RULE: &str = "MG201";
 
 /// A Deployment of Milvus that would change its version.
 #[derive(Debug)]
@@ -138,18 +135,22 @@ impl Candidate {
         release.topology() == Topology::Cluster
             && !release.is_operated()
             && !has_run
-            && context.policies.holds(ORDER_RULE, &scope)
-            && !self.is_accepted(context)
+            && rules::ALL
+                .iter()
+                .filter(|rule| rule.has(Behavior::Holdable))
+                .any(|rule| {
+                    context.policies.holds(rule.id, &scope) && !self.is_accepted(rule.id, context)
+                })
     }
 
-    /// Whether the deployer accepted that the order is not kept: for this request, or for the
-    /// revision that Helm applies.
-    fn is_accepted(&self, context: &ReviewContext<'_>) -> bool {
+    /// Whether the deployer accepted what this rule finds: for this request, or for the revision
+    /// that Helm applies.
+    fn is_accepted(&self, rule: &str, context: &ReviewContext<'_>) -> bool {
         let (old, new) = (&self.old.workload.meta, &self.new.workload.meta);
-        let names = |rule: &str| rule.eq_ignore_ascii_case(ORDER_RULE);
+        let names = |accepted: &str| accepted.eq_ignore_ascii_case(rule);
         if acceptance::from_annotation(new.annotation(ACCEPT), old.annotation(ACCEPT))
             .iter()
-            .any(|rule| names(rule))
+            .any(|accepted| names(accepted))
         {
             return true;
         }

@@ -16,7 +16,7 @@ use crate::{
         NamespaceState, Release, Snapshot,
         dependency::{self, may_be_ours},
         identify,
-        release::{ComponentWorkload, HELD_FROM},
+        release::{ComponentWorkload, held_from},
     },
     policy::Action,
     rules::{Behavior, Rule},
@@ -243,6 +243,9 @@ impl<'a> WorkloadTask<'a> {
             .filter(|finding| finding.failed.is_none() && !finding.not_evaluated)
             .collect();
         let leniency = self.leniency(context, before.as_ref(), &after);
+        let written = self.written();
+        let is_paused = written.is_some_and(|workload| workload.paused);
+        let is_held = written.is_some_and(|workload| held_from(workload).is_some());
         let releases: Vec<_> = judgement
             .releases
             .iter()
@@ -261,11 +264,11 @@ impl<'a> WorkloadTask<'a> {
                     .filter_map(|judged| {
                         let action = match judged.action()? {
                             // Only what is paused waits.
-                            Action::Hold if !self.is_paused() => judged.action_if_not_held()?,
+                            Action::Hold if !is_paused => judged.action_if_not_held()?,
                             action => action,
                         };
                         let rule = judged.finding.rule;
-                        if rule.has(Behavior::SettledByHold) && self.is_held() {
+                        if rule.has(Behavior::SettledByHold) && is_held {
                             return None;
                         }
                         Some((judged, leniency.apply(rule, action)?))
@@ -347,21 +350,15 @@ impl<'a> WorkloadTask<'a> {
         })
     }
 
-    /// Whether what would change is a Deployment that is paused: its pods stay as they are.
-    fn is_paused(&self) -> bool {
-        let Some(Change::Put { new, .. }) = &self.change else {
-            return false;
-        };
-        matches!(new, Object::Workload(workload) if workload.paused)
-    }
-
-    /// Whether what would change is a Deployment that the webhook holds.
-    fn is_held(&self) -> bool {
-        let Some(Change::Put { new, .. }) = &self.change else {
-            return false;
-        };
-        matches!(new, Object::Workload(workload)
-            if workload.paused && workload.meta.annotation(HELD_FROM).is_some())
+    /// The workload that the request writes; `None` if it writes another object, or none.
+    fn written(&self) -> Option<&Workload> {
+        match &self.change {
+            Some(Change::Put {
+                new: Object::Workload(workload),
+                ..
+            }) => Some(workload),
+            _ => None,
+        }
     }
 
     /// Rules that the request itself accepts.

@@ -135,14 +135,30 @@ impl VersionRead {
 /// image that its pods run.
 pub const HELD_FROM: &str = "guard.milvus.io/held-from";
 
+/// The image that the pods run while a workload is held; `None` if it is not held.
+#[must_use]
+pub fn held_from(workload: &Workload) -> Option<&str> {
+    workload
+        .meta
+        .annotation(HELD_FROM)
+        .filter(|_| workload.paused)
+}
+
 impl ComponentWorkload {
     /// The image that the pods run while the workload is held; `None` if it is not held.
     #[must_use]
     pub fn held_from(&self) -> Option<&str> {
-        self.workload
-            .meta
-            .annotation(HELD_FROM)
-            .filter(|_| self.workload.paused)
+        held_from(&self.workload)
+    }
+
+    /// Gives this image to every container that has the image of the component.
+    pub fn set_image(&mut self, image: &str) {
+        let now = self.image().to_string();
+        for container in &mut Arc::make_mut(&mut self.workload).pod.containers {
+            if container.image == now {
+                image.clone_into(&mut container.image);
+            }
+        }
     }
 
     /// A workload as the place where a component runs, whatever it looks like: a workload that was
@@ -268,6 +284,13 @@ impl Release {
             Some(alias) => format!("{}/{alias}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// The components that are held.
+    pub fn held(&self) -> impl Iterator<Item = &ComponentWorkload> {
+        self.components
+            .iter()
+            .filter(|one| one.held_from().is_some())
     }
 
     /// The name by which commands and runs know the release: Helm's mark on its workloads, else its

@@ -70,7 +70,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .flatten()
         .filter(|rollout| rollout.release == before.name)
         // A held component waits as it should.
-        .filter(|rollout| !is_held(before, &rollout.workload))
+        .filter(|rollout| {
+            !before
+                .held()
+                .any(|one| one.workload.meta.object.name == rollout.workload)
+        })
         .collect();
     let moves = |rollout: &RolloutFact| moving.contains(&rollout.workload.as_str());
     // An image that was never available may be replaced: that repairs.
@@ -125,13 +129,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         finding.command(command);
     }
-}
-
-fn is_held(before: &Release, workload: &str) -> bool {
-    let held = |one: &ComponentWorkload| {
-        one.workload.meta.object.name == workload && one.held_from().is_some()
-    };
-    before.components.iter().any(held)
 }
 
 /// Whether the rollout is a part of the change: the component has the version that all others get,

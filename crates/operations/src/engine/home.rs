@@ -15,7 +15,7 @@ use super::{ApiError, Link};
 const READABLE: usize = 30;
 
 /// A release, by name and namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReleaseName {
     /// Its name.
     pub name: String,

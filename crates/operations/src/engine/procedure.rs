@@ -1,5 +1,8 @@
 //! What a verb brings to the life cycle of a run.
 
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use milvus_guard_core::api::{RunKind, RunSpec, UpgradeRun};
 
 use super::{End, Intent, Link, RunSettings, Step, release::SurveyError};
@@ -115,4 +118,12 @@ impl<S: Step> From<Preparation<S>> for Prepared<S> {
     fn from(ready: Preparation<S>) -> Self {
         Self::Ready(Box::new(ready))
     }
+}
+
+/// The hash of a plan, from everything that the plan was made of.
+#[must_use]
+pub fn plan_hash(made_from: &Value) -> String {
+    let digest = Sha256::digest(made_from.to_string());
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
 }

@@ -24,3 +24,23 @@ pub struct RunSettings {
     /// Whether a failure is rolled back at once.
     pub rolls_back_on_failure: bool,
 }
+
+#[cfg(test)]
+impl RunSettings {
+    /// Those of release `my-release` in namespace `milvus`, for tests.
+    pub(crate) fn sample() -> Self {
+        Self {
+            release: ReleaseName {
+                name: "my-release".into(),
+                namespace: "milvus".into(),
+            },
+            name: None,
+            namespace: None,
+            requested_by: None,
+            timeout: Duration::from_secs(3),
+            step_timeout: Duration::from_secs(2),
+            lock_duration: Duration::from_secs(1),
+            rolls_back_on_failure: false,
+        }
+    }
+}

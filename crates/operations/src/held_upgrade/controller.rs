@@ -12,13 +12,10 @@ use crate::engine::{
     End, Event, Halt, Halting, Home, Link, Listener, ReleaseName, Reporter, Store, StoreError,
     release, run_locally, store::History,
 };
-use milvus_guard_core::{
-    api::{RunKind, UpgradeRun},
-    milvus::catalogue::Catalogue,
-};
+use milvus_guard_core::api::{RunKind, UpgradeRun};
 use milvus_guard_sources::kubernetes::Cluster;
 
-use super::{plan::HeldPlan, procedure::HeldUpgrade};
+use super::{plan::held_fits, procedure::HeldUpgrade};
 
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_millis(500);
@@ -71,16 +68,17 @@ where
     }
 
     async fn run(self) {
-        let mut running: HashMap<String, Running> = HashMap::new();
-        let mut paused: HashMap<String, Instant> = HashMap::new();
+        let mut running: HashMap<ReleaseName, Running> = HashMap::new();
+        let mut paused: HashMap<ReleaseName, Instant> = HashMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
-            if !(self.leads)() {
+            let leads = (self.leads)();
+            if !leads {
                 for one in running.values() {
                     one.halting.halt(Halt::Terminated);
                 }
             }
-            let ended: Vec<String> = running
+            let ended: Vec<ReleaseName> = running
                 .iter()
                 .filter(|(_, one)| one.task.is_finished())
                 .map(|(key, _)| key.clone())
@@ -93,13 +91,12 @@ where
                 }
             }
             paused.retain(|_, until| *until > Instant::now());
-            if !(self.leads)() {
+            if !leads {
                 continue;
             }
             for release in (self.held)() {
-                let key = format!("{}/{}", release.namespace, release.name);
-                if !running.contains_key(&key) && !paused.contains_key(&key) {
-                    running.insert(key, self.begin(release));
+                if !running.contains_key(&release) && !paused.contains_key(&release) {
+                    running.insert(release.clone(), self.begin(release));
                 }
             }
         }
@@ -176,8 +173,6 @@ async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, St
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
     };
     let image = open.spec.image.clone().unwrap_or_default();
-    let versions = (open.spec.from, open.spec.to);
-    let plan = HeldPlan::resumed(&found, Catalogue::embedded(), versions, &image);
     // What was released must still have the image of the run. What comes later may not have it yet.
     let done = open.status.step.as_ref().map_or(0, |cursor| cursor.index);
     let released = open.spec.plan.iter().take(done.try_into().unwrap_or(0));
@@ -188,7 +183,7 @@ async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, St
         })
     };
     let mut released = released.filter_map(|step| step.workload.as_ref());
-    Ok(!plan.is_some_and(|plan| plan.fits(&found)) || !released.all(keeps_image))
+    Ok(!held_fits(&found, &image) || !released.all(keeps_image))
 }
 
 fn is_open(run: &UpgradeRun) -> bool {

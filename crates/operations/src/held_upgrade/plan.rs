@@ -1,11 +1,8 @@
 //! Which Deployment is released when. Pure.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use crate::engine::ReleaseName;
+use crate::engine::{ReleaseName, procedure::plan_hash};
 use milvus_guard_core::{
     api::{RunStep, StepAction},
     milvus::{
@@ -48,13 +45,16 @@ impl HeldPlan {
     /// change.
     #[must_use]
     pub fn of(release: &Release, catalogue: &Catalogue) -> Option<Self> {
-        let held = release
-            .components
-            .iter()
-            .filter(|one| one.held_from().is_some());
-        let target = held.max_by_key(|one| version(one))?;
+        let target = release.held().max_by_key(|one| version(one))?;
         let (to, image) = (version(target)?, target.image().to_string());
-        Self::to(release, catalogue, to, &image)
+        let before = as_before(release);
+        let from = before.components.iter().filter_map(version).min()?;
+        Some(Self {
+            from,
+            to,
+            image,
+            moves: moves(release, order(&before, catalogue, from, to)),
+        })
     }
 
     /// The plan of a run that was begun, for the release as it is now.
@@ -64,41 +64,13 @@ impl HeldPlan {
         catalogue: &Catalogue,
         (from, to): (Version, Version),
         image: &str,
-    ) -> Option<Self> {
-        let plan = Self::to(release, catalogue, to, image)?;
-        let order = order(release, catalogue, from, to);
-        Some(Self {
-            from,
-            moves: moves(release, order),
-            ..plan
-        })
-    }
-
-    fn to(release: &Release, catalogue: &Catalogue, to: Version, image: &str) -> Option<Self> {
-        let before = as_before(release);
-        let from = before.components.iter().filter_map(version).min()?;
-        Some(Self {
+    ) -> Self {
+        Self {
             from,
             to,
             image: image.to_owned(),
-            moves: moves(release, order(&before, catalogue, from, to)),
-        })
-    }
-
-    /// Whether the templates of a release are those of this plan, as far as they are held.
-    #[must_use]
-    pub fn fits(&self, release: &Release) -> bool {
-        release
-            .components
-            .iter()
-            .filter(|one| one.held_from().is_some())
-            .all(|one| one.image().to_string() == self.image)
-    }
-
-    /// The same for the record of a run.
-    #[must_use]
-    pub fn describe(&self) -> Vec<RunStep> {
-        self.moves.iter().map(HeldMove::describe).collect()
+            moves: moves(release, order(release, catalogue, from, to)),
+        }
     }
 
     /// A digest of the plan and of the Deployments that it is about.
@@ -106,15 +78,18 @@ impl HeldPlan {
     pub fn hash(&self, of: &ReleaseName, uids: &[String]) -> String {
         let mut uids = uids.to_vec();
         uids.sort();
-        let steps: Vec<String> = self.describe().into_iter().map(|step| step.id).collect();
-        let made_from = json!({
+        let steps: Vec<String> = self.moves.iter().map(|one| one.describe().id).collect();
+        plan_hash(&json!({
             "release": of.name, "namespace": of.namespace, "to": self.to.to_string(),
             "image": self.image, "steps": steps, "workloads": uids,
-        });
-        let digest = Sha256::digest(made_from.to_string());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha256:{digest}")
+        }))
     }
+}
+
+/// Whether everything that is held of a release has this image in its template.
+#[must_use]
+pub fn held_fits(release: &Release, image: &str) -> bool {
+    release.held().all(|one| one.image().to_string() == image)
 }
 
 impl HeldMove {
@@ -135,14 +110,8 @@ impl HeldMove {
 fn as_before(release: &Release) -> Release {
     let mut before = release.clone();
     for one in &mut before.components {
-        let Some(image) = one.held_from().map(str::to_owned) else {
-            continue;
-        };
-        let now = one.image().to_string();
-        for container in &mut Arc::make_mut(&mut one.workload).pod.containers {
-            if container.image == now {
-                container.image.clone_from(&image);
-            }
+        if let Some(image) = one.held_from().map(str::to_owned) {
+            one.set_image(&image);
         }
     }
     before
@@ -200,6 +169,8 @@ fn version(one: &ComponentWorkload) -> Option<Version> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rstest::rstest;
 
     use super::*;
@@ -237,7 +208,7 @@ mod tests {
             names(&plan),
             ["indexnode", "mixcoord", "querynode", "datanode", "proxy"]
         );
-        assert!(plan.fits(&release));
+        assert!(held_fits(&release, &plan.image));
     }
 
     #[test]
@@ -249,7 +220,7 @@ mod tests {
         let released = Fixture::cluster("2.5.27").release();
         let (from, to) = (begun.from, begun.to);
         let resumed = HeldPlan::resumed(&released, Catalogue::embedded(), (from, to), &begun.image);
-        assert_eq!(resumed.as_ref(), Some(&begun));
+        assert_eq!(resumed, begun);
         assert_eq!(HeldPlan::of(&released, Catalogue::embedded()), None);
     }
 
@@ -279,6 +250,6 @@ mod tests {
         let plan = HeldPlan::of(&release, Catalogue::embedded()).unwrap();
         let mut corrected = Fixture::cluster("2.5.27").tag("v2.5.26").release();
         held(&mut corrected, "milvusdb/milvus:v2.4.24", &[QueryNode]);
-        assert!(!plan.fits(&corrected));
+        assert!(!held_fits(&corrected, &plan.image));
     }
 }

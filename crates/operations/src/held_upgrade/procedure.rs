@@ -16,11 +16,8 @@ use milvus_guard_core::{
 
 use super::{
     plan::HeldPlan,
-    step::{HeldContext, Step, status_command},
+    step::{HeldContext, NO_LIMIT, Step, status_command},
 };
-
-/// A held change waits as long as it takes.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The release of a held change.
 #[derive(Clone, Debug)]
@@ -90,7 +87,8 @@ impl Procedure for HeldUpgrade {
         let plan = match to_prepare.run {
             Some(run) => {
                 let (spec, image) = (&run.spec, run.spec.image.clone().unwrap_or_default());
-                HeldPlan::resumed(&found, catalogue, (spec.from, spec.to), &image)
+                let versions = (spec.from, spec.to);
+                Some(HeldPlan::resumed(&found, catalogue, versions, &image))
             }
             None => HeldPlan::of(&found, catalogue),
         };
@@ -100,7 +98,7 @@ impl Procedure for HeldUpgrade {
         };
         let workloads: Vec<String> = plan.moves.iter().map(|one| one.workload.clone()).collect();
         let mut steps: Vec<Step> = plan.moves.iter().cloned().map(Step::Release).collect();
-        steps.push(Step::CheckReleased(workloads.clone()));
+        steps.push(Step::CheckReleased);
         let spec = RunSpec {
             kind: RunKind::Hold,
             release: name.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
@@ -24,7 +24,7 @@ use super::plan::HeldMove;
 /// Between two looks whether another change replaced this one.
 const LOOK: Duration = Duration::from_secs(2);
 /// A held change waits as long as it takes.
-const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the steps of a held change work with.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub enum Step {
     /// Releases one Deployment and waits for it.
     Release(HeldMove),
     /// Makes sure that nothing is held any more.
-    CheckReleased(Vec<String>),
+    CheckReleased,
 }
 
 impl engine::Step for Step {
@@ -61,7 +61,7 @@ impl engine::Step for Step {
     fn describe(&self) -> RunStep {
         match self {
             Self::Release(one) => one.describe(),
-            Self::CheckReleased(_) => RunStep {
+            Self::CheckReleased => RunStep {
                 id: "check-released".into(),
                 title: "Check that nothing is held".into(),
                 component: None,
@@ -84,7 +84,7 @@ impl engine::Step for Step {
                 "Components of {} that are held run {from}; they wait for the others to run {to}.",
                 release.name
             ),
-            Self::CheckReleased(_) => format!("{} runs {to}, every component of it.", release.name),
+            Self::CheckReleased => format!("{} runs {to}, every component of it.", release.name),
         };
         StopMessage {
             data_state,
@@ -95,8 +95,8 @@ impl engine::Step for Step {
     async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Release(one) => apply(cx, &one.workload).await,
-            Self::CheckReleased(workloads) => {
-                for workload in workloads {
+            Self::CheckReleased => {
+                for workload in &cx.data.workloads {
                     apply(cx, workload).await?;
                 }
                 Ok(())
@@ -107,7 +107,7 @@ impl engine::Step for Step {
     async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
             Self::Release(one) => gate(cx, &one.awaits).await,
-            Self::CheckReleased(_) => Ok(()),
+            Self::CheckReleased => Ok(()),
         }
     }
 }
@@ -122,7 +122,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
         if !is_marked(&deployment) {
             // Someone changes the components one by one and has not changed this one yet.
             cx.waiting(format!("{workload} to be changed to {}", cx.data.image));
-            check_held(cx).await?;
+            check_replaced(cx, &[]).await?;
             tokio::time::sleep(LOOK).await;
             continue;
         }
@@ -140,12 +140,24 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
     }
 }
 
-/// Fails if something of the plan is held that has another image: a later change replaced this one.
-async fn check_held(cx: &StepContext<'_>) -> Result<(), StepError> {
+/// Fails if a later change replaced this one: something of the plan is held with another image, or
+/// one of these Deployments, which were released, has another image or was deleted.
+async fn check_replaced(cx: &StepContext<'_>, released: &[String]) -> Result<(), StepError> {
+    let api = deployments(cx);
+    let request = async || api.list(&ListParams::default()).await;
+    let live = cx.link.call("Deployments", request).await?.items;
+    let find = |name: &String| live.iter().find(|one| one.name_any() == *name);
     for workload in &cx.data.workloads {
-        let deployment = live(cx, workload).await?;
-        if is_marked(&deployment) {
-            check_target(cx, &deployment)?;
+        match (find(workload), released.contains(workload)) {
+            (Some(deployment), is_released) if is_released || is_marked(deployment) => {
+                check_target(cx, deployment)?;
+            }
+            (None, true) => {
+                return Err(StepError::Failed(format!(
+                    "Deployment {workload} was deleted"
+                )));
+            }
+            (Some(_), _) | (None, false) => {}
         }
     }
     Ok(())
@@ -248,17 +260,11 @@ async fn release(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), Ap
     .map(drop)
 }
 
-/// Returns when one of the Deployments has another image, or no longer exists.
-async fn replaced(cx: &StepContext<'_>, workloads: &[String]) -> StepError {
+/// Returns when a later change replaced this one.
+async fn replaced(cx: &StepContext<'_>, released: &[String]) -> StepError {
     loop {
         tokio::time::sleep(LOOK).await;
-        for workload in workloads {
-            let looked = live(cx, workload).await;
-            if let Err(error) = looked.and_then(|found| check_target(cx, &found)) {
-                return error;
-            }
-        }
-        if let Err(error) = check_held(cx).await {
+        if let Err(error) = check_replaced(cx, released).await {
             return error;
         }
     }

@@ -229,27 +229,13 @@ pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<Strin
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::engine::{EtcdAccess, ReleaseName};
+    use crate::engine::EtcdAccess;
     use milvus_guard_core::{milvus::Manager, rules::testing::Fixture};
 
     pub(crate) fn settings() -> Settings {
         Settings {
-            run: RunSettings {
-                release: ReleaseName {
-                    name: "my-release".into(),
-                    namespace: "milvus".into(),
-                },
-                name: None,
-                namespace: None,
-                requested_by: None,
-                timeout: Duration::from_secs(3),
-                step_timeout: Duration::from_secs(2),
-                lock_duration: Duration::from_secs(1),
-                rolls_back_on_failure: false,
-            },
+            run: RunSettings::sample(),
             source: "2.1.4".parse().unwrap(),
             target: "2.2.16".parse().unwrap(),
             root_path: None,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use crate::engine::{StepError, StopMessage};
+use crate::engine::{StepError, StopMessage, procedure::plan_hash};
 use milvus_guard_core::api::{RunStep, StepAction};
 
 use super::{
@@ -104,14 +103,7 @@ pub fn hash(
         "steps": steps.iter().map(|step| step.id()).collect::<Vec<_>>(),
         "workloads": uids,
     });
-    let digest = Sha256::digest(made_from.to_string());
-    format!(
-        "sha256:{}",
-        digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    )
+    plan_hash(&made_from)
 }
 
 impl Step {

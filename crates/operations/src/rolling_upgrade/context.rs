@@ -179,7 +179,8 @@ pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Opt
         .and_then(|strategy| strategy["type"].as_str())
         .unwrap_or("RollingUpdate");
     let component = original.component?;
-    // The new coordinator waits while the old one runs. Without that there is no coordinator during the restart.
+    // The new coordinator starts while the old one runs. With Recreate, no coordinator runs during
+    // the restart.
     let hands_over = component.is_coordinator() && standby != Standby::Unknown;
     // Clients reach all proxies, and each query node holds segments: one at a time.
     let serves = matches!(component, Component::Proxy | Component::QueryNode);

@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{EtcdAccess, ReleaseName, RunSettings},
+        engine::{EtcdAccess, RunSettings},
         rolling_upgrade::{AskMilvus, MilvusAccess, Place},
     };
     use milvus_guard_sources::milvus::Login;
@@ -138,19 +138,7 @@ mod tests {
             tls: None,
         };
         let settings = Settings {
-            run: RunSettings {
-                release: ReleaseName {
-                    name: "my-release".into(),
-                    namespace: "milvus".into(),
-                },
-                name: None,
-                namespace: None,
-                requested_by: None,
-                timeout: Duration::from_secs(3),
-                step_timeout: Duration::from_secs(2),
-                lock_duration: Duration::from_secs(1),
-                rolls_back_on_failure: false,
-            },
+            run: RunSettings::sample(),
             target: "2.5.12".parse().unwrap(),
             image: None,
             milvus,

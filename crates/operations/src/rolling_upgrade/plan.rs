@@ -4,9 +4,8 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::engine::ReleaseName;
+use crate::engine::{ReleaseName, procedure::plan_hash};
 use milvus_guard_core::{
     api::{RunStep, StepAction, UpgradeRun},
     milvus::{
@@ -373,12 +372,7 @@ impl Rollout {
     pub fn after(&self, before: &Release) -> Release {
         let mut after = before.at_version(&self.to);
         for component in &mut after.components {
-            let (now, image) = (component.image().to_string(), self.image.clone());
-            for container in &mut Arc::make_mut(&mut component.workload).pod.containers {
-                if container.image == now {
-                    container.image.clone_from(&image);
-                }
-            }
+            component.set_image(&self.image);
         }
         for one in &self.moves {
             match one.kind {
@@ -416,14 +410,7 @@ impl Rollout {
             "from": self.from.version.to_string(), "to": self.to.version.to_string(), "image": self.image,
             "order": self.order, "steps": steps, "workloads": uids,
         });
-        let digest = Sha256::digest(made_from.to_string());
-        format!(
-            "sha256:{}",
-            digest
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
-        )
+        plan_hash(&made_from)
     }
 
     /// For people.

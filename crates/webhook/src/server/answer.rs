@@ -205,28 +205,38 @@ impl Answerer {
         }
     }
 
-    /// The version label, and what holds a Deployment.
+    /// The version label, and what holds a Deployment. A failure here never denies the change.
     async fn change(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
-        let mut ruling = self.label(review, size, end).await;
-        ruling.response.patch.extend(self.hold(review, end).await);
-        ruling
+        let read = || {
+            let label = catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
+            let candidate = || catch_unwind(AssertUnwindSafe(|| Candidate::of(review))).ok();
+            (
+                label,
+                self.world.can_hold().then(candidate).flatten().flatten(),
+            )
+        };
+        let (mut response, candidate) = if size < LARGE {
+            read()
+        } else {
+            match tokio::time::timeout_at(end.into(), self.heavy.acquire()).await {
+                Ok(Ok(_turn)) => tokio::task::block_in_place(read),
+                Ok(Err(_)) | Err(_) => (Response::allow(), None),
+            }
+        };
+        if let Some(candidate) = candidate {
+            response.patch.extend(self.hold(&candidate, end).await);
+        }
+        Ruling::of(response)
     }
 
     /// The patch that holds a Deployment; empty if it need not wait. What memory would hold is
     /// looked at again: an acceptance may be younger than memory. If that fails, it is held.
-    async fn hold(&self, review: &Review<'_>, end: Instant) -> Vec<Patch> {
-        let judged = |context: &ReviewContext<'_>, candidate: &Candidate| {
+    async fn hold(&self, candidate: &Candidate, end: Instant) -> Vec<Patch> {
+        let judged = |context: &ReviewContext<'_>| {
             catch_unwind(AssertUnwindSafe(|| candidate.patch(context))).unwrap_or_default()
         };
-        if !self.world.can_hold() {
-            return Vec::new();
-        }
-        let read = catch_unwind(AssertUnwindSafe(|| Candidate::of(review)));
-        let Some(candidate) = read.ok().flatten() else {
-            return Vec::new();
-        };
         let (namespace, now) = (candidate.namespace(), Timestamp::now());
-        let patch = judged(&self.world.context(namespace, now, None), &candidate);
+        let patch = judged(&self.world.context(namespace, now, None));
         if patch.is_empty() {
             return patch;
         }
@@ -234,20 +244,8 @@ impl Answerer {
             .world
             .live_context(namespace, now, None, Doubt::Denial, end);
         match Box::pin(live).await {
-            Some(Ok(context)) => judged(&context, &candidate),
+            Some(Ok(context)) => judged(&context),
             Some(Err(_)) | None => patch,
-        }
-    }
-
-    /// The version label. A failure here never denies the change.
-    async fn label(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
-        let label = || catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
-        if size < LARGE {
-            return Ruling::of(label());
-        }
-        match tokio::time::timeout_at(end.into(), self.heavy.acquire()).await {
-            Ok(Ok(_turn)) => Ruling::of(tokio::task::block_in_place(label)),
-            Ok(Err(_)) | Err(_) => Ruling::of(Response::allow()),
         }
     }
 

@@ -539,10 +539,8 @@ impl WatchCache {
         let namespaces: BTreeSet<&String> = state.held.iter().map(|(name, _)| name).collect();
         for namespace in namespaces {
             let view = self.view_of(&state, namespace);
-            let held = view.place.snapshot.releases.iter().filter(|release| {
-                let mut components = release.components.iter();
-                components.any(|one| one.held_from().is_some())
-            });
+            let releases = view.place.snapshot.releases.iter();
+            let held = releases.filter(|release| release.held().next().is_some());
             let name = |release: &Release| (namespace.clone(), release.helm_name().to_owned());
             found.extend(held.map(name));
         }
