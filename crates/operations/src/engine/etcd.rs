@@ -1,8 +1,9 @@
 //! Where the etcd of a release is, and how it is asked.
 
-use std::fmt;
-
-use std::net::IpAddr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use milvus_guard_core::milvus::Release;
 use milvus_guard_sources::etcd::Tls;
@@ -114,7 +115,7 @@ pub struct ServiceName {
     /// Its namespace.
     pub namespace: String,
     scheme: String,
-    port: String,
+    port: u16,
 }
 
 impl ServiceName {
@@ -145,18 +146,14 @@ impl ServiceName {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             scheme,
-            port: port.to_owned(),
+            port: port.parse().ok()?,
         })
     }
 
     /// The address with this in place of the name.
     #[must_use]
     pub fn at(&self, ip: IpAddr) -> String {
-        let (scheme, port) = (&self.scheme, &self.port);
-        match ip {
-            IpAddr::V4(ip) => format!("{scheme}{ip}:{port}"),
-            IpAddr::V6(ip) => format!("{scheme}[{ip}]:{port}"),
-        }
+        format!("{}{}", self.scheme, SocketAddr::new(ip, self.port))
     }
 }
 

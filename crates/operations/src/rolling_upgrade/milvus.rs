@@ -1,6 +1,9 @@
 //! The way to Milvus itself: where its proxy is, and whether this run reaches it. Asked once.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -153,11 +156,12 @@ impl Place {
     }
 
     fn address_by_ip(&self) -> Option<String> {
-        let (scheme, port) = (self.scheme, self.port);
-        Some(match self.ip? {
-            IpAddr::V4(ip) => format!("{scheme}{ip}:{port}"),
-            IpAddr::V6(ip) => format!("{scheme}[{ip}]:{port}"),
-        })
+        let port = u16::try_from(self.port).ok()?;
+        Some(format!(
+            "{}{}",
+            self.scheme,
+            SocketAddr::new(self.ip?, port)
+        ))
     }
 }
 
