@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,11 +21,11 @@ const ROOM: usize = 24 * 1024 * 1024;
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// For room to become free.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
-/// A body that has been arriving for longer gives way when others need room.
+/// A body whose sender kept the server waiting for longer, in all, gives way when others need room.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of a part of a body that comes in many frames.
 const PART: usize = 64 * 1024;
-/// Between two askings to give way.
+/// Between two requests to give way.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why a body was not taken in.
@@ -50,16 +47,86 @@ pub struct BodyBudget {
     arriving: Mutex<Arrivals>,
 }
 
-/// Bodies on their way, the oldest first.
-type Arrivals = BTreeMap<(Instant, u64), Arc<Arrival>>;
+/// Bodies on their way.
+#[derive(Default)]
+struct Arrivals {
+    bodies: BTreeMap<u64, Arrival>,
+    /// The number of the next body.
+    next: u64,
+}
 
 /// A body on its way.
-#[derive(Default)]
 struct Arrival {
-    /// Whether it takes any room.
-    holds: AtomicBool,
+    /// Bytes of room that it takes.
+    holds: usize,
+    /// Bytes of room that it waits for.
+    needs: usize,
+    /// How long its sender kept the server waiting so far. Time in which it waits for room is not
+    /// the sender's.
+    late: Duration,
+    /// Since when the server waits for its sender; `None` while it waits for room.
+    waiting_since: Option<Instant>,
     /// Others need its room.
-    gives_way: Notify,
+    gives_way: Arc<Notify>,
+    /// It was asked to give way, and its room is about to become free.
+    asked: bool,
+}
+
+impl Arrival {
+    fn late_at(&self, now: Instant) -> Duration {
+        let current = self
+            .waiting_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.late + current
+    }
+}
+
+impl Arrivals {
+    /// Asks bodies to give way until as much room becomes free as others wait for.
+    fn make_room_for(&mut self, asking: u64, now: Instant) {
+        let sum = |asked, bytes: fn(&Arrival) -> usize| -> usize {
+            let bodies = self.bodies.values().filter(|body| body.asked == asked);
+            bodies.map(bytes).sum()
+        };
+        let needed = sum(false, |body| body.needs);
+        let mut leaving = sum(true, |body| body.holds);
+        while leaving < needed {
+            let number = self.latest(asking, now);
+            // All senders are in time: too many bodies wait for room. One at a time ends.
+            let number = number.or_else(|| self.largest_waiting(asking).filter(|_| leaving == 0));
+            let Some(body) = number.and_then(|number| self.bodies.get_mut(&number)) else {
+                return;
+            };
+            body.asked = true;
+            body.gives_way.notify_one();
+            leaving += body.holds;
+        }
+    }
+
+    fn others(&self, asking: u64) -> impl Iterator<Item = (u64, &Arrival)> {
+        let bodies = self.bodies.iter().map(|(number, body)| (*number, body));
+        bodies.filter(move |(number, body)| *number != asking && body.holds > 0 && !body.asked)
+    }
+
+    /// The body whose sender kept the server waiting longest, if that sender had its time.
+    fn latest(&self, asking: u64, now: Instant) -> Option<u64> {
+        self.others(asking)
+            .filter(|(_, body)| body.waiting_since.is_some() && body.late_at(now) > PATIENCE)
+            .max_by_key(|(_, body)| body.late_at(now))
+            .map(|(number, _)| number)
+    }
+
+    /// The largest body if all wait for room, and if it is larger than the one that asks.
+    fn largest_waiting(&self, asking: u64) -> Option<u64> {
+        let mine = self.bodies.get(&asking).map_or(0, |body| body.holds);
+        let all_wait = self
+            .others(asking)
+            .all(|(_, body)| body.waiting_since.is_none());
+        self.others(asking)
+            .max_by_key(|(_, body)| body.holds)
+            .filter(|(_, body)| all_wait && body.holds > mine)
+            .map(|(number, _)| number)
+    }
 }
 
 /// A body that has arrived, with the room that it takes.
@@ -89,13 +156,13 @@ impl BodyBudget {
     /// Where it is too large or too slow, or where there is no room.
     pub async fn take(&self, mut body: Body) -> Result<Taken<'_>, Refusal> {
         let place = self.arrive();
-        let end = tokio::time::Instant::from_std(place.key.0 + BODY_DEADLINE);
+        let end = tokio::time::Instant::now() + BODY_DEADLINE;
         let mut parts = Parts::default();
         let mut held: Option<SemaphorePermit<'_>> = None;
         loop {
             let frame = tokio::select! {
                 frame = timeout_at(end, body.frame()) => frame.map_err(|_| Refusal::TooSlow)?,
-                () = place.arrival.gives_way.notified() => return Err(Refusal::NoRoom),
+                () = place.gives_way.notified() => return Err(Refusal::NoRoom),
             };
             let Some(frame) = frame else {
                 return Ok(Taken {
@@ -114,58 +181,48 @@ impl BodyBudget {
                 Some(held) => held.merge(more),
                 none => *none = Some(more),
             }
-            place.arrival.holds.store(true, Ordering::Relaxed);
             parts.add(&data);
+            place.holds(parts.length);
         }
     }
 
     async fn room(&self, bytes: usize, place: &Place<'_>) -> Result<SemaphorePermit<'_>, Refusal> {
-        let bytes = u32::try_from(bytes).map_err(|_| Refusal::TooLarge)?;
-        if let Ok(room) = self.room.try_acquire_many(bytes) {
+        let permits = u32::try_from(bytes).map_err(|_| Refusal::TooLarge)?;
+        if let Ok(room) = self.room.try_acquire_many(permits) {
             return Ok(room);
         }
+        place.waits_for_room(bytes);
         let end = tokio::time::Instant::now() + ROOM_DEADLINE;
-        let mut room = std::pin::pin!(self.room.acquire_many(bytes));
+        let mut room = std::pin::pin!(self.room.acquire_many(permits));
         let mut again = tokio::time::interval(ASK_AGAIN);
         loop {
             tokio::select! {
                 room = &mut room => return room.map_err(|_| Refusal::NoRoom),
-                _ = again.tick() => self.ask_the_slowest(place),
-                () = place.arrival.gives_way.notified() => return Err(Refusal::NoRoom),
+                _ = again.tick() => self.lock().make_room_for(place.number, Instant::now()),
+                () = place.gives_way.notified() => return Err(Refusal::NoRoom),
                 () = tokio::time::sleep_until(end) => return Err(Refusal::NoRoom),
             }
         }
     }
 
-    /// Makes the body that has been arriving longest of those that hold room give way, if it has
-    /// had its time.
-    fn ask_the_slowest(&self, mine: &Place<'_>) {
-        let mut arriving = self.lock();
-        let holds = |arrival: &Arrival| arrival.holds.load(Ordering::Relaxed);
-        let slowest = arriving
-            .iter()
-            .find(|(key, arrival)| **key != mine.key && holds(arrival))
-            .map(|(key, _)| *key);
-        if let Some(slowest) = slowest.filter(|(begun, _)| begun.elapsed() > PATIENCE)
-            && let Some(arrival) = arriving.remove(&slowest)
-        {
-            arrival.gives_way.notify_one();
-        }
-    }
-
     fn arrive(&self) -> Place<'_> {
-        let arrival = Arc::new(Arrival::default());
+        let gives_way = Arc::new(Notify::new());
         let mut arriving = self.lock();
-        let now = Instant::now();
-        let number = arriving
-            .last_key_value()
-            .map_or(0, |((_, last), _)| last + 1);
-        let key = (now, number);
-        arriving.insert(key, Arc::clone(&arrival));
+        let number = arriving.next;
+        arriving.next += 1;
+        let body = Arrival {
+            holds: 0,
+            needs: 0,
+            late: Duration::ZERO,
+            waiting_since: Some(Instant::now()),
+            gives_way: Arc::clone(&gives_way),
+            asked: false,
+        };
+        arriving.bodies.insert(number, body);
         Place {
-            intake: self,
-            key,
-            arrival,
+            budget: self,
+            number,
+            gives_way,
         }
     }
 
@@ -220,14 +277,40 @@ impl Parts {
 
 /// A body's place among those that arrive.
 struct Place<'a> {
-    intake: &'a BodyBudget,
-    key: (Instant, u64),
-    arrival: Arc<Arrival>,
+    budget: &'a BodyBudget,
+    number: u64,
+    gives_way: Arc<Notify>,
+}
+
+impl Place<'_> {
+    /// The body holds this many bytes, and the server waits for its sender.
+    fn holds(&self, bytes: usize) {
+        self.change(|body, now| {
+            body.holds = bytes;
+            body.needs = 0;
+            body.late = body.late_at(now);
+            body.waiting_since = Some(now);
+        });
+    }
+
+    fn waits_for_room(&self, bytes: usize) {
+        self.change(|body, now| {
+            body.needs = bytes;
+            body.late = body.late_at(now);
+            body.waiting_since = None;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Arrival, Instant)) {
+        if let Some(body) = self.budget.lock().bodies.get_mut(&self.number) {
+            change(body, Instant::now());
+        }
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.intake.lock().remove(&self.key);
+        self.budget.lock().bodies.remove(&self.number);
     }
 }
 
@@ -275,6 +358,50 @@ mod tests {
         assert_eq!(intake.room.available_permits(), 10 * CHUNK);
     }
 
+    /// One chunk, the rest after a moment: by then the others have taken the room.
+    fn in_two_parts(chunks: usize) -> Body {
+        let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; CHUNK])) });
+        let rest = stream::once(async move {
+            tokio::time::sleep(PATIENCE / 5).await;
+            Ok(Bytes::from(vec![b'x'; (chunks - 1) * CHUNK]))
+        });
+        Body::from_stream(first.chain(rest))
+    }
+
+    /// One frame after this time, and then nothing more, without an end.
+    fn stalled_after(time: Duration, bytes: usize) -> Body {
+        let frame = stream::once(async move {
+            tokio::time::sleep(time).await;
+            Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes]))
+        });
+        Body::from_stream(frame.chain(stream::pending()))
+    }
+
+    #[tokio::test]
+    async fn a_body_whose_sender_is_in_time_is_not_asked_to_give_way() {
+        let intake = BodyBudget::with_room(10 * CHUNK);
+        // It is the oldest. It waits for room, and many others ask for room after it.
+        let honest = intake.take(in_two_parts(4));
+        let before = (0..4).map(|_| stalled_after(Duration::ZERO, 3 * CHUNK));
+        let after = (0..36).map(|_| stalled_after(PATIENCE / 2, 3 * CHUNK));
+        let slow = futures::future::join_all(before.chain(after).map(|body| intake.take(body)));
+        tokio::select! {
+            honest = honest => assert_eq!(honest.map(|taken| taken.bytes.len()), Ok(4 * CHUNK)),
+            slow = slow => panic!("{} slow bodies ended first", slow.len()),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_large_bodies_that_wait_for_room_some_arrive() {
+        let intake = BodyBudget::with_room(10 * CHUNK);
+        let bodies = (0..6).map(|_| intake.take(in_two_parts(6)));
+        let arrived = futures::future::join_all(bodies.map(async |body| {
+            let taken = body.await.map(|taken| taken.bytes.len());
+            taken == Ok(6 * CHUNK)
+        }));
+        assert!(arrived.await.into_iter().any(|arrived| arrived));
+    }
+
     #[tokio::test]
     async fn who_waits_for_room_is_told_in_time() {
         let intake = BodyBudget::with_room(CHUNK);
@@ -299,6 +426,6 @@ mod tests {
                 .map(|_| ()),
             Err(Refusal::TooLarge)
         );
-        assert!(intake.lock().is_empty());
+        assert!(intake.lock().bodies.is_empty());
     }
 }
