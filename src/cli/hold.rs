@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use milvus_guard_core::policy::resolve::{HoldScope, Holding};
 use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
 use milvus_guard_sources::kubernetes::Cluster;
-use milvus_guard_webhook::server::{leader::Leader, watch_cache::WatchCache};
+use milvus_guard_webhook::server::{leader::Leader, metrics::Metrics, watch_cache::WatchCache};
 
 use super::{exit::Failure, gather::ClusterArgs, serve::duration};
 
@@ -57,6 +57,7 @@ impl HoldArgs {
         namespace: &str,
         leader: &Leader,
         store: &Arc<WatchCache>,
+        metrics: &Arc<Metrics>,
     ) -> Result<(), Failure> {
         if !self.hold {
             return Ok(());
@@ -65,6 +66,7 @@ impl HoldArgs {
             .await
             .map_err(Failure::no_verdict)?;
         let (leader, store) = (leader.clone(), Arc::clone(store));
+        let metrics = Arc::clone(metrics);
         let held = move || {
             let releases = store.held_releases().into_iter();
             releases
@@ -77,6 +79,10 @@ impl HoldArgs {
             stuck_after: self.hold_stuck_after,
             leads: move || leader.is_me(),
             held,
+            report_stuck: move |count| {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                metrics.stuck_holds.set(count);
+            },
         };
         controller
             .start()

@@ -404,7 +404,7 @@ async fn serve(args: Args) -> Done {
             };
             tokio::spawn(duties.run());
             args.hold
-                .release(&args.cluster, &args.namespace, &leader, &kept)
+                .release(&args.cluster, &args.namespace, &leader, &kept, &metrics)
                 .await?;
             register(&args, secret, &leader, &life, &kept);
             let here = presence_of(&args.namespace, &client, &port, &kept, &life);

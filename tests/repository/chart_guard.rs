@@ -15,6 +15,7 @@ use crate::common::{
 };
 use crate::plain_snapshot_names;
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, helm, wait_for};
+use rstest::rstest;
 use serde_json::{Value, json};
 
 const HELMS: [Helm; 2] = [Helm::V3, Helm::V4];
@@ -176,7 +177,7 @@ fn renderings() {
             &["certificates.mode=certManager"],
         ),
         ("chart_guard__files", &FILES),
-        ("chart_guard__hold", &["hold.enabled=true"]),
+        ("chart_guard__without_hold", &["hold.enabled=false"]),
         ("chart_guard__everything", &EVERYTHING),
     ];
     for (name, values) in cases {
@@ -375,9 +376,9 @@ fn leaves(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
 
 #[test]
 fn no_right_to_read_secrets() {
-    for values in [&[][..], &FILES, &EVERYTHING, &["hold.enabled=true"]] {
+    for values in [&[][..], &FILES, &EVERYTHING, &["hold.enabled=false"]] {
         let documents = rendered(values);
-        let managed = values.is_empty() || values == ["hold.enabled=true"];
+        let managed = values.is_empty() || values == ["hold.enabled=false"];
         let named = if managed {
             json!(["milvus-guard-tls", "milvus-guard-path"])
         } else {
@@ -446,46 +447,49 @@ fn no_right_to_read_secrets() {
         let holds = documents
             .iter()
             .any(|document| document.to_string().contains(r#""verbs":["patch"]"#));
-        assert_eq!(holds, values.contains(&"hold.enabled=true"));
+        assert_eq!(holds, !values.contains(&"hold.enabled=false"));
         assert_eq!(of_kind(&documents, "ValidatingAdmissionPolicy").len(), 2);
         for binding in of_kind(&documents, "ValidatingAdmissionPolicyBinding") {
             assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
         }
     }
-    let old = Command::new(helm(Helm::V3))
-        .args([
-            "template",
-            "x",
-            path().to_str().unwrap(),
-            "--kube-version",
-            "1.29.0",
-        ])
-        .output()
-        .unwrap();
-    assert_eq!(
-        of_kind(
-            &documents(&expect_success(old)),
-            "ValidatingAdmissionPolicy"
-        )
-        .len(),
-        0
-    );
-    let old = Command::new(helm(Helm::V3))
-        .args([
-            "template",
-            "x",
-            path().to_str().unwrap(),
-            "--kube-version",
-            "1.29.0",
-            "--set",
-            "hold.enabled=true",
-        ])
-        .output()
-        .unwrap();
-    assert!(
-        String::from_utf8_lossy(&old.stderr).contains("1.30"),
-        "{old:?}"
-    );
+}
+
+#[rstest]
+#[case::this_kubernetes("1.36.3", &[], Ok(true))]
+#[case::without_admission_policies("1.29.0", &[], Ok(false))]
+#[case::forced_without_admission_policies("1.29.0", &["hold.enabled=true"], Err("1.30"))]
+#[case::without_the_webhook_that_pauses("1.36.3", &["versionLabel.enabled=false"], Ok(false))]
+#[case::forced_without_that_webhook(
+    "1.36.3",
+    &["versionLabel.enabled=false", "hold.enabled=true"],
+    Err("versionLabel.enabled")
+)]
+#[case::off("1.36.3", &["hold.enabled=false"], Ok(false))]
+fn hold_is_on_where_it_is_confined_and_can_pause(
+    #[case] kubernetes: &str,
+    #[case] values: &[&str],
+    #[case] expected: Result<bool, &str>,
+) {
+    let chart = path();
+    let mut args = vec!["template", "x", chart.to_str().unwrap()];
+    args.extend(["--kube-version", kubernetes]);
+    args.extend(values.iter().flat_map(|value| ["--set", *value]));
+    let output = Command::new(helm(Helm::V3)).args(args).output().unwrap();
+    match expected {
+        Ok(expected) => {
+            let documents = documents(&expect_success(output));
+            let holds = |document: &&Value| document.to_string().contains(r#""--hold""#);
+            assert_eq!(documents.iter().any(|one| holds(&one)), expected);
+            let has_policies = kubernetes != "1.29.0";
+            let policies = of_kind(&documents, "ValidatingAdmissionPolicy");
+            assert_eq!(!policies.is_empty(), has_policies);
+        }
+        Err(reason) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains(reason), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -782,7 +786,7 @@ fn dashboard_and_alerts_are_whole() {
 }
 
 /// The guard's metrics, as `serve` names them.
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 22] = [
     "milvus_guard_reviews_total",
     "milvus_guard_review_duration_seconds_bucket",
     "milvus_guard_reviews_in_flight",
@@ -797,6 +801,7 @@ const METRICS: [&str; 21] = [
     "milvus_guard_exceptions_active",
     "milvus_guard_exceptions_expiring_7d",
     "milvus_guard_leader",
+    "milvus_guard_stuck_holds",
     "milvus_guard_audit_findings",
     "milvus_guard_audit_last_run_timestamp_seconds",
     "milvus_guard_acceptances_total",
@@ -940,7 +945,17 @@ fn real_api_servers_take_all_of_it() {
         );
     }
 
-    // What the guard may do, asked of the API server.
+    // What the guard may do, asked of the API server. First without Hold.
+    let without_hold = render(Helm::V4, &["hold.enabled=false"]);
+    expect_success(cluster.kubectl([
+        "delete",
+        "clusterrolebinding",
+        "milvus-guard-hold",
+        "--ignore-not-found",
+    ]));
+    expect_success(
+        cluster.kubectl_with_input(["apply", "--server-side", "-f", "-"], &without_hold),
+    );
     let can = |account: &str, words: &[&str]| {
         let account = format!("--as=system:serviceaccount:milvus-guard:{account}");
         cluster

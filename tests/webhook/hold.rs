@@ -339,6 +339,17 @@ fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("Release indexnode"), "{text}");
     assert!(site.webhook().metric("milvus_guard_held_deployments") >= 4.0);
+    wait_until("it is counted as stuck", DEADLINE, || {
+        site.webhook().metric("milvus_guard_stuck_holds") >= 1.0
+    });
+    // A corrected change is not stuck.
+    let correct = "image.all.repository=milvusdb/milvus";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
+    assert!(done, "{text}");
+    site.await_end("Succeeded");
+    wait_until("nothing is stuck", DEADLINE, || {
+        site.webhook().metric("milvus_guard_stuck_holds") < 1.0
+    });
 }
 
 #[test]

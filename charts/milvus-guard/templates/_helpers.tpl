@@ -47,6 +47,22 @@ app.kubernetes.io/part-of: milvus-guard
 {{ if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}yes{{ end }}
 {{- end }}
 
+{{- /* Whether the guard holds changes. It needs policies that confine its right, and the webhook that changes objects. */ -}}
+{{- define "milvus-guard.holds" -}}
+{{- $policies := include "milvus-guard.hasAdmissionPolicies" . }}
+{{- if eq (toString .Values.hold.enabled) "auto" }}
+{{- if and $policies .Values.versionLabel.enabled }}yes{{ end }}
+{{- else if .Values.hold.enabled }}
+{{- if not $policies }}
+{{- fail "hold.enabled needs Kubernetes 1.30 or later: before it, nothing would confine the right to patch Deployments" }}
+{{- end }}
+{{- if not .Values.versionLabel.enabled }}
+{{- fail "hold.enabled needs versionLabel.enabled: the webhook that sets the label also pauses what is held" }}
+{{- end }}
+{{- print "yes" }}
+{{- end }}
+{{- end }}
+
 {{- /* How an API server reaches a gate: dict "root" . "path" "/validate". */ -}}
 {{- define "milvus-guard.clientConfig" -}}
 service:

@@ -101,9 +101,9 @@ impl JudgedFinding {
     /// The same where the change cannot be held: `Hold` acts as `Enforce` there.
     #[must_use]
     pub fn action_if_not_held(&self) -> Option<Action> {
-        match self.action()? {
-            Action::Hold => Some(Action::of(self.finding.severity)),
-            action => Some(action),
+        match self.applied {
+            Applied::Acts { if_not_held, .. } => Some(if_not_held),
+            Applied::Off { .. } | Applied::Excepted { .. } | Applied::Accepted => None,
         }
     }
 }

@@ -116,6 +116,8 @@ pub enum Applied {
     Acts {
         /// What it does.
         action: Action,
+        /// What it does where the change is not paused: the same, except for [`Action::Hold`].
+        if_not_held: Action,
         /// The policy that decided, where one did.
         policy: Option<String>,
     },
@@ -170,7 +172,8 @@ impl PolicySet {
         }
         let is_holdable = finding.can_be_held && self.can_hold(scope);
         let Some((policy, setting)) = self.setting(rule, scope) else {
-            let action = match Action::of(finding.severity) {
+            let if_not_held = Action::of(finding.severity);
+            let action = match if_not_held {
                 Action::Deny | Action::Warn if is_holdable && self.holding.by_default => {
                     Action::Hold
                 }
@@ -178,6 +181,7 @@ impl PolicySet {
             };
             return Applied::Acts {
                 action,
+                if_not_held,
                 policy: None,
             };
         };
@@ -185,20 +189,24 @@ impl PolicySet {
             Severity::Warn if setting.params.strict => Severity::Deny,
             severity => severity,
         };
-        let action = match (setting.action, Action::of(severity)) {
+        let default = Action::of(severity);
+        let (action, if_not_held) = match (setting.action, default) {
             (PolicyAction::Off, _) => {
                 return Applied::Off {
                     policy: policy.to_owned(),
                 };
             }
-            (PolicyAction::Hold, Action::Deny | Action::Warn) if is_holdable => Action::Hold,
+            (PolicyAction::Hold, Action::Deny | Action::Warn) if is_holdable => {
+                (Action::Hold, default)
+            }
             // What cannot be paused at admission is denied as Enforce does.
-            (PolicyAction::Enforce | PolicyAction::Hold, action) => action,
-            (PolicyAction::Warn, action) => action.min(Action::Warn),
-            (PolicyAction::Audit, _) => Action::Audit,
+            (PolicyAction::Enforce | PolicyAction::Hold, action) => (action, action),
+            (PolicyAction::Warn, action) => (action.min(Action::Warn), action.min(Action::Warn)),
+            (PolicyAction::Audit, _) => (Action::Audit, Action::Audit),
         };
         Applied::Acts {
             action,
+            if_not_held,
             policy: Some(policy.to_owned()),
         }
     }
@@ -321,4 +329,75 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
                 LabelOperator::DoesNotExist => value.is_none(),
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{policy::read, rules::Findings};
+
+    const HOLD: &str = "{id: MG201, action: Hold}";
+    const STRICT: &str = "{id: MG201, action: Hold, params: {strict: true}}";
+    const ENFORCE: &str = "{id: MG201, action: Enforce, params: {strict: true}}";
+    const WARN: &str = "{id: MG201, action: Warn}";
+
+    /// What a finding of MG201 does, and what it does if the change is not paused.
+    #[rstest]
+    #[case::by_default(None, Severity::Deny, true, (Action::Hold, Action::Deny))]
+    #[case::by_default_within_a_minor(None, Severity::Warn, true, (Action::Hold, Action::Warn))]
+    #[case::not_holdable(None, Severity::Deny, false, (Action::Deny, Action::Deny))]
+    #[case::reported_only(None, Severity::Audit, true, (Action::Audit, Action::Audit))]
+    #[case::hold(Some(HOLD), Severity::Warn, true, (Action::Hold, Action::Warn))]
+    #[case::strict(Some(STRICT), Severity::Warn, true, (Action::Hold, Action::Deny))]
+    #[case::strict_not_holdable(Some(STRICT), Severity::Warn, false, (Action::Deny, Action::Deny))]
+    #[case::enforced(Some(ENFORCE), Severity::Warn, true, (Action::Deny, Action::Deny))]
+    #[case::warned(Some(WARN), Severity::Deny, true, (Action::Warn, Action::Warn))]
+    fn a_change_that_is_not_paused_is_judged_as_enforce_does(
+        #[case] setting: Option<&str>,
+        #[case] severity: Severity,
+        #[case] can_be_held: bool,
+        #[case] expected: (Action, Action),
+    ) {
+        let mut set = PolicySet {
+            holding: Holding {
+                scope: HoldScope::Everywhere,
+                by_default: true,
+            },
+            ..PolicySet::default()
+        };
+        if let Some(setting) = setting {
+            let text = format!(
+                "{{apiVersion: guard.milvus.io/v1alpha1, kind: UpgradePolicy, \
+                 metadata: {{name: a}}, spec: {{rules: [{setting}]}}}}"
+            );
+            let (documents, errors) = read::read(&text, "policy");
+            assert!(errors.is_empty(), "{errors:?}");
+            documents.into_iter().for_each(|one| set.add(one));
+        }
+        let mut findings = Findings::of(rules::find("MG201").unwrap());
+        match severity {
+            Severity::Deny => findings.deny("order"),
+            Severity::Warn => findings.warn("order"),
+            Severity::Audit => findings.audit("order"),
+        }
+        .can_be_held(can_be_held);
+        let scope = Scope {
+            release: "my-release",
+            namespace: Some("milvus"),
+            from: None,
+            to: None,
+        };
+        let applied = set.apply(&findings.into_vec()[0], &scope);
+        let Applied::Acts {
+            action,
+            if_not_held,
+            ..
+        } = applied
+        else {
+            panic!("{applied:?}")
+        };
+        assert_eq!((action, if_not_held), expected);
+    }
 }

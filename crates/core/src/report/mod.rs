@@ -377,7 +377,7 @@ fn finding_entry(
     release: &JudgedRelease,
     judged: &JudgedFinding,
 ) -> Option<FindingEntry> {
-    let Applied::Acts { action, policy } = &judged.applied else {
+    let Applied::Acts { action, policy, .. } = &judged.applied else {
         return None;
     };
     let finding = &judged.finding;

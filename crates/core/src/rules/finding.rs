@@ -117,7 +117,7 @@ pub struct Findings {
 
 impl Findings {
     /// A collector for one rule.
-    pub(super) fn of(rule: &'static Rule) -> Self {
+    pub(crate) fn of(rule: &'static Rule) -> Self {
         Self {
             rule: Some(rule),
             ..Self::default()

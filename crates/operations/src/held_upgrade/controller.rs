@@ -15,7 +15,7 @@ use crate::engine::{
 use milvus_guard_core::api::{RunKind, UpgradeRun};
 use milvus_guard_sources::kubernetes::Cluster;
 
-use super::{plan::held_fits, procedure::HeldUpgrade};
+use super::{plan::held_fits, procedure::HeldUpgrade, step::Stuck};
 
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Releases what is held, of all releases, as long as this replica leads.
-pub struct Controller<L, H> {
+pub struct Controller<L, H, S> {
     /// The cluster.
     pub cluster: Cluster,
     /// The guard's namespace, where the runs live.
@@ -34,18 +34,22 @@ pub struct Controller<L, H> {
     pub leads: L,
     /// The releases of which something is held, or whose held change is in progress.
     pub held: H,
+    /// Hears how many held changes are stuck.
+    pub report_stuck: S,
 }
 
 /// The run of one release.
 struct Running {
     halting: Halting,
     task: JoinHandle<bool>,
+    stuck: Stuck,
 }
 
-impl<L, H> Controller<L, H>
+impl<L, H, S> Controller<L, H, S>
 where
     L: Fn() -> bool,
     H: Fn() -> Vec<ReleaseName>,
+    S: Fn(usize),
 {
     /// Runs on a separate thread until the process ends: the futures of a run stay where they
     /// began.
@@ -56,6 +60,7 @@ where
     where
         L: Send + 'static,
         H: Send + 'static,
+        S: Send + 'static,
     {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -90,6 +95,8 @@ where
                     paused.insert(key, Instant::now() + PAUSE);
                 }
             }
+            let stuck = running.values().filter(|one| one.stuck.is_stuck());
+            (self.report_stuck)(stuck.count());
             paused.retain(|_, until| *until > Instant::now());
             if !leads {
                 continue;
@@ -110,7 +117,9 @@ where
             Box::new(Log(release.clone())),
         ]);
         let link = Link::new(self.cluster.clone(), reporter, halting.clone());
-        let procedure = HeldUpgrade::new(release.clone(), &self.home, self.stuck_after);
+        let stuck = Stuck::default();
+        let procedure =
+            HeldUpgrade::new(release.clone(), &self.home, self.stuck_after, stuck.clone());
         let home = Home {
             namespace: self.home.clone(),
             guarded_by: None,
@@ -130,7 +139,11 @@ where
                 }
             }
         });
-        Running { halting, task }
+        Running {
+            halting,
+            task,
+            stuck,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use milvus_guard_core::{
 
 use super::{
     plan::HeldPlan,
-    step::{HeldContext, NO_LIMIT, Step, status_command},
+    step::{HeldContext, NO_LIMIT, Step, Stuck, status_command},
 };
 
 /// The release of a held change.
@@ -25,12 +25,13 @@ pub struct HeldUpgrade {
     run: RunSettings,
     intent: Intent,
     stuck_after: Duration,
+    stuck: Stuck,
 }
 
 impl HeldUpgrade {
     /// Of this release; the run lives in the namespace `home`.
     #[must_use]
-    pub fn new(release: ReleaseName, home: &str, stuck_after: Duration) -> Self {
+    pub fn new(release: ReleaseName, home: &str, stuck_after: Duration, stuck: Stuck) -> Self {
         Self {
             run: RunSettings {
                 release,
@@ -44,6 +45,7 @@ impl HeldUpgrade {
             },
             intent: Intent::Forward,
             stuck_after,
+            stuck,
         }
     }
 
@@ -115,6 +117,7 @@ impl Procedure for HeldUpgrade {
             image: plan.image,
             workloads,
             stuck_after: self.stuck_after,
+            stuck: self.stuck.clone(),
             from: plan.from,
             to: plan.to,
         };

@@ -1,6 +1,6 @@
 //! One Deployment: released in its turn, and waited for.
 
-use std::time::Duration;
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -41,6 +41,20 @@ pub struct HeldContext {
     pub workloads: Vec<String>,
     /// Time after which a Deployment that does not become complete counts as stuck.
     pub stuck_after: Duration,
+    /// Whether it is stuck.
+    pub stuck: Stuck,
+}
+
+/// Whether a held change is stuck, as its run and the controller both see it.
+#[derive(Clone, Debug, Default)]
+pub struct Stuck(Rc<Cell<bool>>);
+
+impl Stuck {
+    /// Whether a Deployment of the change did not become complete in time.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.0.get()
+    }
 }
 
 /// What a step is given here.
@@ -187,6 +201,7 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
         error = replaced(cx, awaits) => Err(error),
         () = remind(cx, awaits) => Ok(()),
     };
+    cx.data.stuck.0.set(false);
     cx.going_on();
     result
 }
@@ -276,6 +291,7 @@ async fn remind(cx: &StepContext<'_>, workloads: &[String]) {
     let namespace = &cx.data.release.namespace;
     loop {
         tokio::time::sleep(cx.data.stuck_after).await;
+        cx.data.stuck.0.set(true);
         let waiting = cx
             .link
             .waiting_for()

@@ -118,6 +118,8 @@ pub struct Metrics {
     pub memory_unsaved: Gauge,
     /// Deployments that are held.
     pub held_deployments: Gauge,
+    /// Held changes that do not proceed.
+    pub stuck_holds: Gauge,
     pub memory_incomplete: Gauge,
     pub data_day: Seconds,
     pub data_failures: Counter,
@@ -281,6 +283,11 @@ fn register_memory(registry: &mut Registry, metrics: &Metrics) {
         "held_deployments",
         "Deployments of Milvus that are held until the components before them have moved",
         metrics.held_deployments.clone(),
+    );
+    registry.register(
+        "stuck_holds",
+        "Held changes of which a released component is not complete in time; the leader counts them",
+        metrics.stuck_holds.clone(),
     );
     registry.register(
         "memory_incomplete",
