@@ -60,6 +60,16 @@ impl Deref for NamespaceState {
     }
 }
 
+/// Whether every pod of a Deployment has its current template and is available.
+pub fn is_complete(deployment: &Value) -> bool {
+    let status = &deployment["status"];
+    let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
+    status["observedGeneration"] == deployment["metadata"]["generation"]
+        && ["replicas", "updatedReplicas", "availableReplicas"]
+            .iter()
+            .all(|key| status[key].as_i64().unwrap_or(0) == wanted)
+}
+
 impl Roll {
     /// One with the definitions.
     pub fn start() -> Self {
@@ -129,15 +139,7 @@ impl Roll {
     pub fn await_complete(&self, namespace: &str) {
         let complete = || {
             let list = self.deployments(namespace);
-            let seen =
-                |one: &Value| one["status"]["observedGeneration"] == one["metadata"]["generation"];
-            let all = |one: &Value| {
-                let wanted = one["spec"]["replicas"].as_i64().unwrap_or(1);
-                ["replicas", "updatedReplicas", "availableReplicas"]
-                    .iter()
-                    .all(|key| one["status"][key].as_i64().unwrap_or(0) == wanted)
-            };
-            !list.is_empty() && list.iter().all(|one| seen(one) && all(one))
+            !list.is_empty() && list.iter().all(is_complete)
         };
         assert!(
             wait_until(DEADLINE, complete),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::common::{
     Chart, guard,
-    roll::{DEADLINE, NamespaceState, RELEASE, Roll},
+    roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
@@ -69,6 +69,29 @@ impl Site {
         self.webhook().kubectl(&[&["-n", NAMESPACE], args].concat())
     }
 
+    /// The manifest of this version.
+    fn rendered(&self, tag: &str) -> String {
+        let tag = format!("image.all.tag={tag}");
+        let chart = self.chart.path();
+        let args = ["template", RELEASE, chart, "-n", NAMESPACE];
+        let values = ["--set", MIXED[0], "--set", &tag];
+        self.helm(Helm::V4, &[&args[..], &values].concat()).1
+    }
+
+    fn guard(&mut self) -> &mut Webhook {
+        match &mut self.roll.cluster {
+            NamespaceState::Guarded(webhook) => webhook,
+            NamespaceState::Bare(_) => unreachable!("it is guarded"),
+        }
+    }
+
+    #[track_caller]
+    fn assert_order(&self, watch: &Watch, tag: &str) {
+        let order = watch.order(&image(tag));
+        let names: Vec<&str> = order.iter().map(|one| one.name()).collect();
+        assert_eq!(names, ORDER);
+    }
+
     /// Components that are held.
     fn held(&self) -> Vec<String> {
         let deployments = self.roll.deployments(NAMESPACE);
@@ -129,12 +152,7 @@ fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #
     assert!(done, "{text}");
     assert!(text.contains("MG201") && text.contains("--wait"), "{text}");
     let run = site.await_end("Succeeded");
-    let names: Vec<&str> = watch
-        .order(&image(to))
-        .iter()
-        .map(|one| one.name())
-        .collect();
-    assert_eq!(names, ORDER);
+    site.assert_order(&watch, to);
     let version = |tag: &str| tag.trim_start_matches('v').parse().unwrap();
     let order = Catalogue::embedded()
         .order(
@@ -163,32 +181,13 @@ fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
     let site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
     let folder = tempfile::tempdir().unwrap();
-    let rendered = site.helm(
-        Helm::V4,
-        &[
-            "template",
-            RELEASE,
-            site.chart.path(),
-            "-n",
-            NAMESPACE,
-            "--set",
-            MIXED[0],
-            "--set",
-            "image.all.tag=v2.5.27",
-        ],
-    );
     let file = folder.path().join("milvus.yaml");
-    std::fs::write(&file, rendered.1).unwrap();
+    std::fs::write(&file, site.rendered("v2.5.27")).unwrap();
     let file = file.to_str().unwrap();
     let (done, text) = site.kubectl(&[apply, &[file]].concat());
     assert!(done, "{text}");
     site.await_end("Succeeded");
-    let names: Vec<&str> = watch
-        .order(&image("v2.5.27"))
-        .iter()
-        .map(|one| one.name())
-        .collect();
-    assert_eq!(names, ORDER);
+    site.assert_order(&watch, "v2.5.27");
     let flags = apply.iter().filter(|flag| !["apply", "-f"].contains(flag));
     let diff: Vec<&str> = ["diff"]
         .iter()
@@ -212,12 +211,7 @@ fn a_corrected_upgrade_in_the_middle_is_held_again() {
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
     assert!(done, "{text}");
     site.await_end("Succeeded");
-    let names: Vec<&str> = watch
-        .order(&image("v2.5.27"))
-        .iter()
-        .map(|one| one.name())
-        .collect();
-    assert_eq!(names, ORDER);
+    site.assert_order(&watch, "v2.5.27");
     let phases: Vec<String> = site
         .roll
         .runs(GUARD)
@@ -282,14 +276,9 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     assert!(done, "{text}");
     site.await_step("indexnode");
     let held = site.held();
-    let NamespaceState::Guarded(webhook) = &mut site.roll.cluster else {
-        unreachable!("it is guarded")
-    };
-    webhook.server.kill();
+    site.guard().server.kill();
     assert_eq!(site.held(), held, "nothing moves without a leader");
-    let NamespaceState::Guarded(webhook) = &mut site.roll.cluster else {
-        unreachable!("it is guarded")
-    };
+    let webhook = site.guard();
     let (cluster, folder) = (&webhook.cluster, webhook.folder.path());
     webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
     webhook.register();
@@ -299,6 +288,97 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     assert!(done, "{text}");
     site.await_end("Succeeded");
     assert_eq!(site.held(), Vec::<String>::new());
+}
+
+/// What Argo CD does: it applies all objects again and again, under its own field manager, until
+/// nothing differs.
+#[rstest]
+#[case::server_side(&["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller"])]
+#[case::client_side(&["apply", "--field-manager=argocd-controller"])]
+fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let watch = site.roll.watch(NAMESPACE);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("milvus.yaml");
+    std::fs::write(&file, site.rendered("v2.5.27")).unwrap();
+    let sync = [apply, &["-f", file.to_str().unwrap()]].concat();
+    let mut syncs_of_held = 0;
+    wait_until("the held change is complete", DEADLINE, || {
+        syncs_of_held += usize::from(!site.held().is_empty());
+        let (done, text) = site.kubectl(&sync);
+        assert!(done, "{text}");
+        let ended = |run: &Value| run["status"]["phase"] == "Succeeded";
+        site.roll.runs(GUARD).last().is_some_and(ended)
+    });
+    assert!(syncs_of_held > 0, "no sync met a held component");
+    site.assert_order(&watch, "v2.5.27");
+    let runs = site.roll.runs(GUARD);
+    assert_eq!(runs.len(), 1, "later syncs are the same change: {runs:#?}");
+}
+
+#[test]
+fn without_any_replica_nothing_moves_and_the_next_one_resumes() {
+    let mut site = Site::new(Helm::V4, "v2.4.24");
+    let watch = site.roll.watch(NAMESPACE);
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &[]);
+    assert!(done, "{text}");
+    site.await_step("mixcoord");
+    site.guard().server.kill();
+    // What was released before completes; what is held stays.
+    wait_until("what was released is complete", DEADLINE, || {
+        let deployments = site.roll.deployments(NAMESPACE);
+        deployments
+            .iter()
+            .all(|one| is_held(one) || is_complete(one))
+    });
+    let (held, moved) = (site.held(), watch.order(&image("v2.5.27")));
+    assert!(held.contains(&"proxy".to_owned()), "{held:?}");
+    for component in moved {
+        assert!(
+            !held.contains(&component.name().to_owned()),
+            "{component:?}"
+        );
+    }
+    let webhook = site.guard();
+    let (cluster, folder) = (&webhook.cluster, webhook.folder.path());
+    webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
+    webhook.register();
+    site.await_end("Succeeded");
+    site.assert_order(&watch, "v2.5.27");
+}
+
+/// As after an expired certificate: API servers do not trust what the guard shows.
+#[test]
+fn with_a_certificate_that_is_not_trusted_nothing_moves_out_of_order() {
+    let mut site = Site::new(Helm::V4, "v2.4.24");
+    let watch = site.roll.watch(NAMESPACE);
+    let authority = site.guard().folder.path().join("ca.crt");
+    let trusted = std::fs::read(&authority).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    let held = site.held();
+    std::fs::write(&authority, other.cert.pem()).unwrap();
+    let patch = r#"{"spec":{"template":{"metadata":{"annotations":{"a":"b"}}}}}"#;
+    let proxy = format!("deployment/{RELEASE}-milvus-proxy");
+    let mut said = String::new();
+    wait_until("changes of Milvus are refused", DEADLINE, || {
+        let (done, text) = site.kubectl(&["patch", &proxy, "--dry-run=server", "-p", patch]);
+        said = text;
+        !done && said.contains("failed calling webhook")
+    });
+    assert_eq!(site.held(), held, "{said}");
+    std::fs::write(&authority, trusted).unwrap();
+    wait_until("changes of Milvus are judged again", DEADLINE, || {
+        let (_, text) = site.kubectl(&["patch", &proxy, "--dry-run=server", "-p", patch]);
+        !text.contains("failed calling webhook")
+    });
+    let correct = "image.all.repository=milvusdb/milvus";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
+    assert!(done, "{text}");
+    site.await_end("Succeeded");
+    site.assert_order(&watch, "v2.5.27");
 }
 
 #[test]
