@@ -5,13 +5,21 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo test test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
+.PHONY: help demo demo-cluster record-demo test test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## Judge three upgrades, plan one, ask the webhook (Rust alone, no cluster)
 	@examples/demo/run.sh
+
+demo-cluster: testbed ## From Milvus 2.1 to 2.5 on a real control plane: a denial, the plan, the migration, held upgrades (Rust and Go, no root)
+	$(CARGO) test --workspace --quiet --test operations -- story:: --nocapture
+
+# The recording of it in docs.
+record-demo: testbed
+	MILVUS_GUARD_RECORD=$(CURDIR)/docs/demo-cluster.txt $(CARGO) test --workspace --quiet --test operations -- story::
+	$(CARGO) run --quiet -p xtask -- recording docs/demo-cluster.txt > docs/demo-cluster.svg
 
 test: lint testbed ## Everything that needs no root, on real parts
 	$(CARGO) test --workspace --all-targets --quiet

@@ -84,6 +84,15 @@ impl Stand {
         stand
     }
 
+    /// The same, with a guard that holds changes.
+    pub fn holding(with: Helm) -> Self {
+        let cluster = ControlPlane::builder().controller_manager(true).start();
+        let webhook = Webhook::with(cluster, &["--hold"]);
+        let stand = Self::on(Ground::Guarded(Box::new(webhook)), &EtcdOptions::default());
+        stand.install(with, &[]);
+        stand
+    }
+
     /// One without any Milvus, and without the definitions.
     pub fn bare() -> Self {
         Self::on(Self::plain(), &EtcdOptions::default())

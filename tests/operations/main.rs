@@ -24,6 +24,7 @@ mod migrate_job;
 mod migration_of_real_metadata;
 mod run_engine;
 mod session_release;
+mod story;
 mod upgrade;
 mod upgrade_crash;
 mod upgrade_failures;

@@ -1,10 +1,12 @@
 //! Tasks for contributors.
 //!
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
+//! `cargo xtask recording FILE` prints an SVG that plays the text of a terminal session.
 //! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates`
 //! for whole crates.
 
 mod graph;
+mod recording;
 
 use std::{
     fs,
@@ -12,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: cargo xtask graph [--crates]\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+const USAGE: &str = "usage: cargo xtask graph [--crates]\n       cargo xtask recording FILE\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
                      NAME  what is wrong, in lower case with hyphens: cache-shrunk";
 
 fn main() -> ExitCode {
@@ -23,6 +25,9 @@ fn main() -> ExitCode {
         .unwrap_or(Path::new("."));
     let done = match args.as_slice() {
         ["new-rule", id, name] => new_rule(root, id, name).map(|file| next_steps(&file)),
+        ["recording", file] => fs::read_to_string(file)
+            .map(|text| recording::svg(&text))
+            .map_err(|error| format!("cannot read {file}: {error}")),
         ["graph"] => graph::read(root).map(|graph| graph::render(&graph)),
         ["graph", "--crates"] => {
             graph::read(root).map(|graph| graph::render(&graph::crates(&graph)))
