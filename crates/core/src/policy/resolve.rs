@@ -374,7 +374,9 @@ mod tests {
             );
             let (documents, errors) = read::read(&text, "policy");
             assert!(errors.is_empty(), "{errors:?}");
-            documents.into_iter().for_each(|one| set.add(one));
+            for document in documents {
+                set.add(document);
+            }
         }
         let mut findings = Findings::of(rules::find("MG201").unwrap());
         match severity {
