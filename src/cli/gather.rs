@@ -432,12 +432,10 @@ impl Gatherer<'_> {
         };
         match self.runtime.block_on(cluster.policies()) {
             Ok((documents, unusable)) => {
-                if documents.is_empty() && unusable.is_empty() {
-                    return Ok(());
+                if !documents.is_empty() {
+                    let read = format!("{} policies and exceptions", documents.len());
+                    entry.read.push(read);
                 }
-                entry
-                    .read
-                    .push(format!("{} policies and exceptions", documents.len()));
                 entry.not_read = unusable;
                 for document in documents {
                     policies.add(document);
@@ -445,7 +443,18 @@ impl Gatherer<'_> {
             }
             Err(error) => entry.not_read.push(error.to_string()),
         }
-        gathered.inputs.push(entry);
+        match self.runtime.block_on(cluster.holding()) {
+            Ok(holding) => {
+                if holding.by_default {
+                    entry.read.push("where changes are held".into());
+                }
+                policies.holding = holding;
+            }
+            Err(error) => entry.not_read.push(error.to_string()),
+        }
+        if !entry.read.is_empty() || !entry.not_read.is_empty() {
+            gathered.inputs.push(entry);
+        }
         Ok(())
     }
 

@@ -41,10 +41,7 @@ impl HoldArgs {
             (true, []) => HoldScope::Everywhere,
             (true, names) => HoldScope::Namespaces(names.into()),
         };
-        Holding {
-            scope,
-            by_default: self.hold,
-        }
+        scope.into()
     }
 
     /// Releases what is held, while this replica leads.

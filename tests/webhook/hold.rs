@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::common::{
-    Chart, guard,
+    Chart, Judged, guard,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
@@ -197,6 +197,30 @@ fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
         .collect();
     let (done, text) = site.kubectl(&diff);
     assert!(done, "nothing differs afterwards: {text}");
+}
+
+#[test]
+fn check_says_that_a_change_would_be_held() {
+    let site = Site::new(Helm::V4, "v2.4.24");
+    let check = |more: &[&str]| {
+        let mut command = guard();
+        command
+            .args(["check", "-i", RELEASE, "-n", NAMESPACE, "-t", "2.5.27"])
+            .arg("--kubeconfig")
+            .arg(site.webhook().cluster.kubeconfig())
+            .args(more);
+        Judged::with(&mut command)
+    };
+    let judged = check(&[]);
+    assert_eq!(
+        (judged.verdict(), judged.rules("hold")),
+        ("warn", vec!["MG201".into()])
+    );
+    let judged = check(&["--no-cluster-policy"]);
+    assert_eq!(
+        (judged.verdict(), judged.rules("deny")),
+        ("deny", vec!["MG201".into()])
+    );
 }
 
 #[test]

@@ -59,7 +59,23 @@ pub enum HoldScope {
     Nowhere,
 }
 
+/// Annotation of the guard's webhook registration: where it holds changes, as [`HoldScope::parse`]
+/// reads it.
+pub const HOLD_SCOPE: &str = "guard.milvus.io/hold";
+
 impl HoldScope {
+    /// Reads `everywhere`, or names of namespaces that are separated by commas. Anything else is
+    /// nowhere.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let names: Vec<&str> = text.split(',').filter(|name| !name.is_empty()).collect();
+        match names.as_slice() {
+            [] => Self::Nowhere,
+            ["everywhere"] => Self::Everywhere,
+            names => Self::Namespaces(names.iter().map(|name| (*name).to_owned()).collect()),
+        }
+    }
+
     /// Whether changes in this namespace can be held.
     #[must_use]
     pub fn covers(&self, namespace: &str) -> bool {
@@ -78,6 +94,16 @@ pub struct Holding {
     pub scope: HoldScope,
     /// Whether rules that can hold do so where no policy names them.
     pub by_default: bool,
+}
+
+impl From<HoldScope> for Holding {
+    /// Changes in this scope are held where no policy says otherwise.
+    fn from(scope: HoldScope) -> Self {
+        Self {
+            by_default: scope != HoldScope::Nowhere,
+            scope,
+        }
+    }
 }
 
 /// Everything that is in force. A copy shares it: only the time is its own.

@@ -15,6 +15,7 @@ use milvus_guard_core::{
     policy::{
         PolicyDocument,
         read::{PolicyError, from_node},
+        resolve::{HOLD_SCOPE, HoldScope, Holding},
     },
 };
 
@@ -44,6 +45,12 @@ pub const GUARD_NAMESPACE: &str = "guard.milvus.io/namespace";
 /// Annotation of the guard's webhook registration: the service account of jobs, in that namespace.
 pub const JOB_ACCOUNT: &str = "guard.milvus.io/job-service-account";
 
+const REGISTRATION: Resource = Resource::new(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+);
+
 /// Phase that is reported of a run that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
@@ -63,6 +70,19 @@ impl Cluster {
             }
         }
         Ok((documents, unusable))
+    }
+
+    /// Where a guard of this cluster holds changes, as its webhook registration says.
+    ///
+    /// # Errors
+    /// Where the registration may not be read.
+    pub async fn holding(&self) -> Result<Holding, ClusterError> {
+        let registrations = self.list(REGISTRATION, None, None).await?;
+        let annotations = registrations
+            .iter()
+            .map(|object| &object["metadata"]["annotations"][HOLD_SCOPE]);
+        let scope = annotations.filter_map(Value::as_str).next();
+        Ok(scope.map_or(HoldScope::Nowhere, HoldScope::parse).into())
     }
 
     /// Policies and exceptions as the API server has them, each with its kind.
