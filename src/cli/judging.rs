@@ -14,6 +14,7 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
+    completion,
     exit::{Exit, Failure},
     gather::{self, EtcdArgs, Gatherer, Source},
     policies,
@@ -46,8 +47,8 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     pub(super) show: Show,
 
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
+    /// Form of the report; may be repeated as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
     pub(super) format: Vec<Output>,
 
     /// The time of the check, for exceptions (RFC 3339) [default: now]
@@ -128,7 +129,8 @@ impl JudgingArgs {
         facts.helm = facts.helm.or(change.helm);
         let own_data = gather::catalogue(&self.data)?;
         let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-        let mut inputs = gatherer.gather(change.before, change.after, facts, change.choice)?;
+        let mut inputs =
+            gatherer.gather(change.before, change.after, facts, change.choice, catalogue)?;
         self.add_evidence(gatherer, &mut inputs);
         if sides().any(Source::needs_cluster) && !self.no_cluster_policy {
             gatherer.cluster_policies(&mut policies, &mut inputs)?;

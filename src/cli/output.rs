@@ -6,7 +6,12 @@ use std::{
     path::Path,
 };
 
-use milvus_guard_core::report::{Format, Output, Report, Show, Style, render};
+use anstyle::{AnsiColor, Style as Ansi};
+
+use milvus_guard_core::{
+    layout,
+    report::{Format, Output, Report, Show, Style, render},
+};
 
 use super::exit::Failure;
 
@@ -28,6 +33,10 @@ pub(super) struct Screen {
     color_stderr: bool,
     unicode: bool,
     width: usize,
+    /// Columns of standard error; `None` if nobody reads it in lines: a file or a pipe.
+    width_stderr: Option<usize>,
+    /// Whether somebody reads standard output in lines of `width`.
+    is_width_known: bool,
 }
 
 /// Columns where the terminal does not say.
@@ -44,7 +53,7 @@ impl Screen {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto if set("NO_COLOR") => false,
-            ColorChoice::Auto if set("CLICOLOR_FORCE") => true,
+            ColorChoice::Auto if set("CLICOLOR_FORCE") || set("FORCE_COLOR") => true,
             ColorChoice::Auto => terminal && !dumb,
         };
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -58,18 +67,20 @@ impl Screen {
         });
         let columns = env::var("COLUMNS")
             .ok()
-            .and_then(|columns| columns.parse().ok());
-        let width = if io::stdout().is_terminal() {
-            columns
-                .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
-        } else {
-            columns
+            .and_then(|columns| columns.parse().ok())
+            .filter(|columns| *columns > 0);
+        let of = |terminal: Option<(terminal_size::Width, terminal_size::Height)>| {
+            columns.or(terminal.map(|(width, _)| usize::from(width.0)))
         };
+        let width = of(terminal_size::terminal_size_of(io::stdout()));
+        let width_stderr = of(terminal_size::terminal_size_of(io::stderr()));
         Self {
             color: wanted(io::stdout().is_terminal()),
             color_stderr: wanted(io::stderr().is_terminal()),
             unicode: utf8 && !dumb,
             width: width.unwrap_or(DEFAULT_WIDTH).min(MAX_WIDTH),
+            width_stderr: width_stderr.map(|width| width.min(MAX_WIDTH)),
+            is_width_known: width.is_some(),
         }
     }
 
@@ -78,6 +89,7 @@ impl Screen {
             color: self.color,
             unicode: self.unicode,
             width: self.width,
+            continues_commands: self.is_width_known,
             show,
         }
     }
@@ -86,8 +98,15 @@ impl Screen {
     pub(super) fn style_stderr(&self, show: Show) -> Style {
         Style {
             color: self.color_stderr,
+            width: self.width_stderr.unwrap_or(DEFAULT_WIDTH),
+            continues_commands: self.width_stderr.is_some(),
             ..self.style(show)
         }
+    }
+
+    /// Columns of standard error; `None` if it is a file or a pipe.
+    pub(super) const fn width_stderr(&self) -> Option<usize> {
+        self.width_stderr
     }
 
     /// Whether characters beyond ASCII can be shown.
@@ -102,13 +121,49 @@ impl Screen {
 
     /// An error on stderr.
     pub(super) fn error(&self, message: &str) {
-        let (on, off) = if self.color_stderr {
-            ("\u{1b}[1;31m", "\u{1b}[0m")
-        } else {
-            ("", "")
-        };
-        let _ = writeln!(io::stderr(), "{on}error:{off} {}", clean(message));
+        self.tell("error:", AnsiColor::Red.on_default().bold(), message);
     }
+
+    /// What a person should know, on stderr.
+    pub(super) fn note(&self, message: &str) {
+        self.tell("note:", AnsiColor::Blue.on_default().bold(), message);
+    }
+
+    fn tell(&self, label: &str, look: Ansi, message: &str) {
+        let label = if self.color_stderr {
+            format!("{look}{label}{look:#} ")
+        } else {
+            format!("{label} ")
+        };
+        let _ = writeln!(
+            io::stderr(),
+            "{}",
+            folded(self.width_stderr, &label, &clean(message))
+        );
+    }
+}
+
+/// A message of several lines in lines of a width, with the indents that it has. Without a width it
+/// stays as it is.
+fn folded(width: Option<usize>, label: &str, message: &str) -> String {
+    let Some(width) = width else {
+        return format!("{label}{message}");
+    };
+    let lines = message.lines().enumerate().map(|(at, line)| {
+        let text = line.trim_start();
+        let first = if at == 0 {
+            label.to_owned()
+        } else {
+            line[..line.len() - text.len()].to_owned()
+        };
+        let rest = " ".repeat(if at == 0 {
+            2
+        } else {
+            layout::columns(&first) + 2
+        });
+        layout::fill(width, &first, &rest, text)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
@@ -161,6 +216,7 @@ pub(super) fn report(
             Some(path) => {
                 let style = Style {
                     color: false,
+                    continues_commands: false,
                     ..screen.style(show)
                 };
                 write(path, &render(report, output.format, &style))?;
@@ -174,4 +230,22 @@ pub(super) fn report(
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_lines_and_words() {
+        let message = "the release my-release does not exist in namespace milvus\n  next: look";
+        assert_eq!(
+            folded(Some(40), "error: ", message),
+            "error: the release my-release does not\n  exist in namespace milvus\n  next: look"
+        );
+        assert_eq!(
+            folded(None, "error: ", message),
+            format!("error: {message}")
+        );
+    }
 }

@@ -56,18 +56,6 @@ enum PolicyAction {
         now: Option<Timestamp>,
     },
     /// Test policies: check each case in a folder and compare the result with its expectation
-    #[command(after_help = "\
-A case is a folder with expect.yaml, and with before.yaml (or before/), after.yaml (or after/) \
-                            and facts.yaml as needed. expect.yaml:
-
-  verdict: deny                  # deny, warn or allow
-  findings:                      # each must be found
-    - {rule: MG201, action: deny}
-  absent: [MG101]                # none of these may be found
-  now: 2026-05-01T12:00:00Z      # the time, for exceptions
-  after: version:2.5.27          # instead of after.yaml: the state before with other images
-
-Exit codes: 0 all cases as expected, 1 at least one differs, 2 wrong usage or unreadable input.")]
     Test {
         /// Folders of cases
         #[arg(required = true, value_name = "DIR")]
@@ -183,9 +171,9 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
             .map(|entry| {
                 let text = plain(&entry.message).replace('%', "%25");
                 format!(
-                    "::{} file={},line={}::{text}\n",
+                    "::{} file={},line={},title=policy lint::{text}\n",
                     entry.severity,
-                    plain(&entry.source),
+                    github_property(&entry.source),
                     entry.line
                 )
             })
@@ -341,8 +329,13 @@ fn find_cases(folder: &Path, depth: u8, found: &mut Vec<PathBuf>) -> Result<(), 
         found.push(folder.to_owned());
         return Ok(());
     }
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", folder.display())))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::usage(format!(
+            "cannot read {}: {}",
+            folder.display(),
+            error.kind()
+        ))
+    })?;
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.is_dir())
@@ -448,21 +441,14 @@ fn judge_case(
             holds_milvus(&loaded.snapshot, &path)?;
             loaded.snapshot
         }
-        (Some(Source::Version(build)), None) => {
+        (Some(Source::Version(wanted)), None) => {
             let Some(running) = &before else {
                 return Err(Failure::usage(format!(
                     "{}: after: version:... needs a before.yaml",
                     folder.display()
                 )));
             };
-            Snapshot {
-                releases: running
-                    .releases
-                    .iter()
-                    .map(|release| release.at_version(&build))
-                    .collect(),
-                ..running.clone()
-            }
+            gather::at_version(running, &wanted, catalogue)?.0
         }
         (_, None) => {
             return Err(Failure::usage(format!(
@@ -577,6 +563,14 @@ fn junit(outcomes: &[Outcome]) -> String {
     let mut report = Junit::new("milvus-guard policy test");
     report.add_test_suite(suite);
     report.to_string().unwrap_or_default() + "\n"
+}
+
+/// A property of a workflow command of GitHub.
+fn github_property(text: &str) -> String {
+    plain(text)
+        .replace('%', "%25")
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }
 
 fn json(value: &impl Serialize) -> String {

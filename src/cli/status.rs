@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -21,6 +22,7 @@ use milvus_guard_operations::engine::{
 use milvus_guard_sources::kubernetes::Cluster;
 
 use super::{
+    completion,
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     output::{Screen, print},
@@ -32,18 +34,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard status                                    (every run that may be read)
-  milvus-guard status -i my-release -n milvus
-  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs an \
-                        operator)
-
-Exit codes: 0 the run is done, or no run exists; 3 it is in progress, needs an operator, or has stopped \
-                        and can be resumed; 4 it was rolled back; 2 wrong usage.")]
 pub(super) struct Args {
     /// Release [default: every run in all namespaces that may be read]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     instance: Option<String>,
 
     /// As without a release
@@ -51,7 +44,7 @@ pub(super) struct Args {
     all: bool,
 
     /// Its namespace [default: of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
     /// Wait until the run has ended, or needs an operator

@@ -13,11 +13,6 @@ use super::{
 
 /// Arguments of `meta backup`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-The file is written under a temporary name, synced, read back and compared, and then renamed. An
-existing file is never replaced.
-
-Exit codes: 0 saved, 1 refused, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
