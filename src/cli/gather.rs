@@ -31,7 +31,7 @@ use milvus_guard_sources::{
 
 use super::{
     completion,
-    credentials::{login, tls},
+    credentials::{Credentials, EtcdLogin},
     exit::Failure,
 };
 
@@ -137,6 +137,7 @@ impl ClusterArgs {
 pub(super) struct EtcdArgs {
     /// Read the format of the metadata from etcd (evidence for MG101), read only
     #[arg(
+        short = 'e',
         long = "etcd",
         value_name = "URL[,URL]",
         value_delimiter = ',',
@@ -146,6 +147,7 @@ pub(super) struct EtcdArgs {
 
     /// Root path of Milvus in etcd [default: from the running configuration, else by-dev]
     #[arg(
+        short,
         long,
         value_name = "PATH",
         requires = "endpoints",
@@ -163,65 +165,40 @@ pub(super) struct EtcdArgs {
     )]
     meta_sub_path: String,
 
-    /// User of etcd
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "endpoints",
-        env = "MILVUS_GUARD_ETCD_USER",
-        help_heading = "etcd"
-    )]
-    etcd_user: Option<String>,
+    #[command(flatten)]
+    login: EtcdLogin,
+}
 
-    /// Password of that user; prefer the environment variable, because arguments are visible in
-    /// process listings
-    #[arg(
-        long,
-        value_name = "PASSWORD",
-        env = "MILVUS_GUARD_ETCD_PASSWORD",
-        hide_env_values = true,
-        requires = "etcd_user",
-        help_heading = "etcd"
-    )]
-    etcd_password: Option<String>,
-
-    /// Certificate authorities of etcd (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "endpoints",
-        help_heading = "etcd"
-    )]
-    etcd_cacert: Option<PathBuf>,
-
-    /// Client certificate (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "etcd_key",
-        help_heading = "etcd"
-    )]
-    etcd_cert: Option<PathBuf>,
-
-    /// Key of the client certificate (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "etcd_cert",
-        help_heading = "etcd"
-    )]
-    etcd_key: Option<PathBuf>,
+/// An etcd that `--etcd` names, with how to get in.
+pub(super) struct NamedEtcd<'a> {
+    args: &'a EtcdArgs,
+    credentials: Credentials,
 }
 
 impl EtcdArgs {
-    /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
-    pub(super) fn inspect(
-        &self,
-        runtime: &Runtime,
-        before: Option<&Release>,
-    ) -> Option<MetadataFact> {
-        self.endpoint(before)
-            .map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
+    /// The etcd that is named, if any.
+    ///
+    /// # Errors
+    /// Flags that contradict each other, or a file that cannot be read.
+    pub(super) fn named(&self) -> Result<Option<NamedEtcd<'_>>, Failure> {
+        match self.login.given() {
+            Some(flag) if self.endpoints.is_empty() => {
+                Err(Failure::usage(format!("{flag} needs --etcd")))
+            }
+            _ if self.endpoints.is_empty() => Ok(None),
+            _ => Ok(Some(NamedEtcd {
+                args: self,
+                credentials: self.login.read()?,
+            })),
+        }
+    }
+}
+
+impl NamedEtcd<'_> {
+    /// Reads the metadata's format. What cannot be read is itself a fact.
+    pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> MetadataFact {
+        let endpoint = self.endpoint(before);
+        runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint))
     }
 
     /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides.
@@ -231,14 +208,14 @@ impl EtcdArgs {
         runtime: &Runtime,
         before: Option<&mut Snapshot>,
         after: &mut Snapshot,
-    ) -> Option<InputEntry> {
+    ) -> InputEntry {
         let running = before
             .as_ref()
             .and_then(|snapshot| match snapshot.releases.as_slice() {
                 [only] => Some(only),
                 _ => None,
             });
-        let endpoint = self.endpoint(running)?;
+        let endpoint = self.endpoint(running);
         let mut entry = InputEntry {
             role: "etcd".into(),
             source: endpoint.shown(),
@@ -259,32 +236,23 @@ impl EtcdArgs {
                 .not_read
                 .push(format!("the settings that Milvus stores in etcd: {reason}")),
         }
-        Some(entry)
+        entry
     }
 
-    fn endpoint(&self, before: Option<&Release>) -> Option<Endpoint> {
-        if self.endpoints.is_empty() {
-            return None;
-        }
+    fn endpoint(&self, before: Option<&Release>) -> Endpoint {
         let configured = before
             .filter(|release| release.has_config())
             .map(|release| release.metadata().root_path.value.into_owned());
-        Some(Endpoint {
-            addresses: self.endpoints.clone(),
-            root_path: self
-                .root_path
-                .clone()
-                .or(configured)
-                .unwrap_or_else(|| "by-dev".into()),
-            meta_sub_path: self.meta_sub_path.clone(),
-            tls: tls(
-                self.etcd_cacert.as_ref(),
-                self.etcd_cert.as_ref(),
-                self.etcd_key.as_ref(),
-            ),
-            user: login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
+        let root_path = self.args.root_path.clone().or(configured);
+        let (user, tls) = self.credentials.clone();
+        Endpoint {
+            addresses: self.args.endpoints.clone(),
+            root_path: root_path.unwrap_or_else(|| "by-dev".into()),
+            meta_sub_path: self.args.meta_sub_path.clone(),
+            tls,
+            user,
             release: before.map(|release| release.name.clone()),
-        })
+        }
     }
 }
 

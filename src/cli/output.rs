@@ -37,6 +37,8 @@ pub(super) struct Screen {
     width_stderr: Option<usize>,
     /// Whether somebody reads standard output in lines of `width`.
     is_width_known: bool,
+    /// Columns of the terminal, however wide it is.
+    columns: Option<usize>,
 }
 
 /// Columns where the terminal does not say.
@@ -81,6 +83,7 @@ impl Screen {
             width: width.unwrap_or(DEFAULT_WIDTH).min(MAX_WIDTH),
             width_stderr: width_stderr.map(|width| width.min(MAX_WIDTH)),
             is_width_known: width.is_some(),
+            columns: width,
         }
     }
 
@@ -135,35 +138,27 @@ impl Screen {
         } else {
             format!("{label} ")
         };
-        let _ = writeln!(
-            io::stderr(),
-            "{}",
-            folded(self.width_stderr, &label, &clean(message))
-        );
-    }
-}
-
-/// A message of several lines in lines of a width, with the indents that it has. Without a width it
-/// stays as it is.
-fn folded(width: Option<usize>, label: &str, message: &str) -> String {
-    let Some(width) = width else {
-        return format!("{label}{message}");
-    };
-    let lines = message.lines().enumerate().map(|(at, line)| {
-        let text = line.trim_start();
-        let first = if at == 0 {
-            label.to_owned()
-        } else {
-            line[..line.len() - text.len()].to_owned()
+        let text = format!("{label}{}", clean(message));
+        let text = match self.width_stderr {
+            Some(width) => layout::refill(width, &text),
+            None => text,
         };
-        let rest = " ".repeat(if at == 0 {
-            2
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Text for standard output in lines of its width; in a file or a pipe it stays as it is.
+    pub(super) fn lines(&self, text: &str) -> String {
+        if self.is_width_known {
+            layout::refill(self.width, text) + "\n"
         } else {
-            layout::columns(&first) + 2
-        });
-        layout::fill(width, &first, &rest, text)
-    });
-    lines.collect::<Vec<_>>().join("\n")
+            text.to_owned()
+        }
+    }
+
+    /// Lines that a text takes on the terminal.
+    pub(super) fn height(&self, text: &str) -> usize {
+        layout::height(text, self.columns.unwrap_or(usize::MAX))
+    }
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
@@ -230,22 +225,4 @@ pub(super) fn report(
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text)
         .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_keeps_its_lines_and_words() {
-        let message = "the release my-release does not exist in namespace milvus\n  next: look";
-        assert_eq!(
-            folded(Some(40), "error: ", message),
-            "error: the release my-release does not\n  exist in namespace milvus\n  next: look"
-        );
-        assert_eq!(
-            folded(None, "error: ", message),
-            format!("error: {message}")
-        );
-    }
 }

@@ -26,7 +26,7 @@ use super::{
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     output::{Screen, print},
-    running::FormatArg,
+    running::{FormatArg, structured},
 };
 
 /// Between two looks with `--wait`.
@@ -64,7 +64,7 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
-pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let runtime = super::gather::runtime()?;
     let of = args
         .instance
@@ -84,26 +84,26 @@ pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
         let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
         let mut link = Link::for_reading(cluster, Reporter::default(), halting);
         match &of {
-            None => all(args, &link).await,
+            None => all(args, &link, screen).await,
             Some(of) => {
                 if args.wait {
                     // A control plane may be away for minutes while it is upgraded.
                     link.patience = PATIENCE;
                 }
-                show(args, &link, of).await
+                show(args, &link, of, screen).await
             }
         }
     })
 }
 
-async fn show(args: &Args, link: &Link, of: &ReleaseName) -> Done {
+async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Done {
     let home = match Home::find(link, of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
         Err(HomeError::NoDefinitions) => return nothing(args, of),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
-    let mut page = Page::new(args);
+    let mut page = Page::new(args, screen);
     loop {
         let runs = Store::runs(link, &home, of).await.map_err(unread)?;
         // What holds the release, else what was last.
@@ -132,7 +132,7 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName) -> Done {
 }
 
 /// Every run that may be read: to be checked before the guard is uninstalled.
-async fn all(args: &Args, link: &Link) -> Done {
+async fn all(args: &Args, link: &Link, screen: &Screen) -> Done {
     // Where runs live, if this account may not list them in all namespaces.
     let of = ReleaseName {
         name: String::new(),
@@ -145,7 +145,7 @@ async fn all(args: &Args, link: &Link) -> Done {
     };
     let under_way = runs.iter().filter(|listed| listed.is_under_way()).count();
     match args.format {
-        FormatArg::Json => {
+        FormatArg::Json | FormatArg::Yaml => {
             let entries = |wanted: fn(&Listed) -> bool| {
                 runs.iter()
                     .filter(|listed| wanted(listed))
@@ -158,7 +158,7 @@ async fn all(args: &Args, link: &Link) -> Done {
                 "underWay": entries(Listed::is_under_way),
                 "runs": entries(|_| true),
             });
-            print(&format!("{json:#}\n"))?;
+            print(&structured(&json, args.format)?)?;
         }
         FormatArg::Text => {
             let place = only.as_ref().map_or_else(
@@ -183,7 +183,7 @@ async fn all(args: &Args, link: &Link) -> Done {
                     "Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n",
                 );
             }
-            print(&text)?;
+            print(&screen.lines(&text))?;
         }
     }
     Ok(if under_way == 0 {
@@ -251,9 +251,9 @@ fn nothing(args: &Args, of: &ReleaseName) -> Done {
             "no run of {} in namespace {}\n",
             of.name, of.namespace
         ))?,
-        FormatArg::Json => {
+        FormatArg::Json | FormatArg::Yaml => {
             let none = json!({"schemaVersion": SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
-            print(&format!("{none:#}\n"))?;
+            print(&structured(&none, args.format)?)?;
         }
     }
     Ok(Exit::Reached)
@@ -324,31 +324,37 @@ fn unread(error: StoreError) -> Failure {
     }
 }
 
-/// What stands on the screen: redrawn on a terminal, elsewhere written again when it says something
+/// What the screen shows: redrawn on a terminal, elsewhere written again when it says something
 /// new.
 struct Page<'a> {
     args: &'a Args,
+    screen: &'a Screen,
     live: bool,
     drawn: usize,
     said: String,
 }
 
 impl<'a> Page<'a> {
-    fn new(args: &'a Args) -> Self {
+    fn new(args: &'a Args, screen: &'a Screen) -> Self {
         let live = args.wait && args.format == FormatArg::Text && io::stdout().is_terminal();
         Self {
             args,
+            screen,
             live,
             drawn: 0,
             said: String::new(),
         }
     }
 
+    fn text(&self, view: &View) -> String {
+        self.screen.lines(&view.text(Timestamp::now()))
+    }
+
     fn redraw(&mut self, view: &View) -> Result<(), Failure> {
         if self.live {
-            let text = view.text(Timestamp::now());
+            let text = self.text(view);
             self.wipe()?;
-            self.drawn = text.lines().count();
+            self.drawn = self.screen.height(&text);
             return print(&text);
         }
         let step = view
@@ -366,16 +372,17 @@ impl<'a> Page<'a> {
     fn last(&mut self, view: &View) -> Result<(), Failure> {
         self.wipe()?;
         match self.args.format {
-            FormatArg::Text => print(&view.text(Timestamp::now())),
+            FormatArg::Text => print(&self.text(view)),
+            // One line each, or one document each: `--wait` prints several.
             FormatArg::Json => print(&format!(
                 "{}\n",
                 serde_json::to_string(view).map_err(Failure::no_verdict)?
             )),
+            FormatArg::Yaml => print(&format!("---\n{}", structured(view, FormatArg::Yaml)?)),
         }
     }
 
-    /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe
-    /// what is not ours.
+    /// Removes what was drawn, with the lines that the terminal broke.
     fn wipe(&mut self) -> Result<(), Failure> {
         let drawn = std::mem::take(&mut self.drawn);
         if drawn > 0 {

@@ -90,6 +90,48 @@ pub fn command(width: Option<usize>, first: &str, command: &str, paint: Ansi) ->
     out
 }
 
+/// Columns in which a label is looked for; the longest is the time of a line of a log.
+const LABEL: usize = 24;
+
+/// What a line of ours begins with where a command follows.
+const BEFORE_COMMANDS: [&str; 2] = ["Next: ", "next: "];
+
+/// Programs whose commands we print.
+const PROGRAMS: [&str; 5] = ["milvus-guard ", "helm ", "kubectl ", "argocd ", "flux "];
+
+/// Lines that are too long, broken into lines of a width. A line keeps its indent and its label
+/// (`Warning       text`); a command in a line for itself, or after `Next:`, still runs.
+#[must_use]
+pub fn refill(width: usize, text: &str) -> String {
+    text.lines()
+        .map(|line| refilled(width, line))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn refilled(width: usize, line: &str) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let indent = line.len() - line.trim_start().len();
+    // A label ends at the first gap of two spaces.
+    let gap = line[indent..].find("  ").map(|gap| gap + indent);
+    let at = gap.filter(|gap| *gap < LABEL).map_or(indent, |gap| {
+        let rest = &line[gap..];
+        gap + rest.len() - rest.trim_start().len()
+    });
+    let (first, text) = line.split_at(at);
+    let lead = BEFORE_COMMANDS.iter().find(|lead| text.starts_with(**lead));
+    let lead = lead.map_or("", |lead| lead);
+    let runs = &text[lead.len()..];
+    if (!lead.is_empty() || indent > 0) && PROGRAMS.iter().any(|program| runs.starts_with(program))
+    {
+        return command(Some(width), &format!("{first}{lead}"), runs, Ansi::new());
+    }
+    let rest = " ".repeat(if at == 0 { 2 } else { columns(first) });
+    fill(width, first, &rest, text)
+}
+
 /// The parts of a command between which it may be broken: its words, and a flag together with its
 /// value. A space in quotes does not part words.
 fn parts(command: &str) -> Vec<String> {
@@ -199,7 +241,40 @@ mod tests {
         );
     }
 
+    #[rstest]
+    #[case("short", "short")]
+    #[case(
+        "Warning       MG104 has known defects and more",
+        "Warning       MG104 has known defects\n              and more"
+    )]
+    #[case(
+        "    a step of a plan that has a long title",
+        "    a step of a plan that has a long\n    title"
+    )]
+    #[case(
+        "one sentence that does not fit into the line",
+        "one sentence that does not fit into the\n  line"
+    )]
+    #[case(
+        "Next: milvus-guard status -i my-release -n milvus",
+        "Next: milvus-guard status \\\n        -i my-release -n milvus"
+    )]
+    #[case(
+        "helm upgrade changes all components at the same time",
+        "helm upgrade changes all components at\n  the same time"
+    )]
+    fn lines_keep_their_labels(#[case] text: &str, #[case] shown: &str) {
+        assert_eq!(refill(40, text), shown);
+    }
+
     proptest! {
+        /// Nothing is lost or added but line breaks, indents and backslashes.
+        #[test]
+        fn refilling_keeps_every_word(text in "([a-z→é]{1,30}| |  |\n|Next: helm ){0,60}", width in 40_usize..120) {
+            let words = |text: &str| text.split_whitespace().filter(|word| *word != "\\").map(str::to_owned).collect::<Vec<_>>();
+            prop_assert_eq!(words(&refill(width, &text)), words(&text));
+        }
+
         /// A shell that joins continued lines gets the command that was meant.
         #[test]
         fn a_continued_command_is_the_command(words in prop::collection::vec("[a-z=-]{1,12}|'[a-z ]{0,9}'", 1..12), width in 40_usize..120) {

@@ -52,8 +52,9 @@ pub(super) fn complete(command: Command, verb: &str, program: &str) -> Command {
     if verb.is_empty() {
         let groups = groups(&command, width);
         command.help_template(format!(
-            "{{about-with-newline}}Documentation: {}\n\n{{usage-heading}} {{usage}}\n\n{groups}\n\
-             Options:\n{{options}}{{after-help}}",
+            "{{about-with-newline}}\nFirst command:  {}\nDocumentation:  {}\n\n{{usage-heading}} \
+             {{usage}}\n\n{groups}\nOptions:\n{{options}}{{after-help}}",
+            called("milvus-guard audit -n milvus", program),
             project::page("README.md")
         ))
     } else {

@@ -200,7 +200,7 @@ impl Args {
     pub(super) fn procedure(&self) -> Result<Migration, Failure> {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
-        let (etcd_user, etcd_tls) = self.access.read()?;
+        let (etcd_user, etcd_tls) = self.access.read_here(self.place.local)?;
         let settings = Settings {
             run: self.place.job.run_settings(
                 (&self.instance, self.namespace.as_deref()),

@@ -154,7 +154,7 @@ impl Args {
     /// The upgrade that is asked for, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
         let target = self.target()?;
-        let (etcd_user, etcd_tls) = self.access.read()?;
+        let (etcd_user, etcd_tls) = self.access.read_here(self.local)?;
         let settings = Settings {
             run: self.job.run_settings(
                 (&self.instance, self.namespace.as_deref()),
