@@ -156,6 +156,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let mut report = Report::new(&judged, &policies, inputs);
     report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
+    report.root = output::folder();
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
 }

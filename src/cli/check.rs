@@ -22,12 +22,7 @@ pub(super) struct Args {
     before: Option<Source>,
 
     /// Desired state
-    #[arg(
-        long,
-        value_name = "IN",
-        required_unless_present = "target_version",
-        conflicts_with = "target_version"
-    )]
+    #[arg(long, value_name = "IN", conflicts_with = "target_version")]
     after: Option<Source>,
 
     /// Check only the Milvus release with this name; RELEASE/ALIAS if an umbrella chart contains
@@ -134,7 +129,8 @@ fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
             Source::Version(version.clone()),
         )),
         (None, None) => Err(Failure::usage(
-            "nothing to judge: give --after, or -t with a version",
+            "the desired state is missing: give a version with -t, or manifests with --after\n\
+             next: milvus-guard check -i RELEASE -n NAMESPACE -t 2.5, or milvus-guard check --help",
         )),
     }
 }

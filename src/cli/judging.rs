@@ -17,7 +17,7 @@ use super::{
     completion,
     exit::{Exit, Failure},
     gather::{self, EtcdArgs, Gatherer, NamedEtcd, Source},
-    policies,
+    output, policies,
 };
 
 /// Evidence, policies and the form of the report.
@@ -158,6 +158,7 @@ impl JudgingArgs {
         drop(inputs);
         let mut report = Report::new(&judgement, &policies, entries);
         report.data = catalogue.as_of().map(|day| day.to_string());
+        report.root = output::folder();
         Ok(Judged { report, running })
     }
 

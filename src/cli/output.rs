@@ -179,6 +179,13 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The current folder. Pipelines run in the repository, and code scanning shows only paths that are
+/// relative to it.
+pub(super) fn folder() -> Option<String> {
+    let folder = env::current_dir().ok()?;
+    Some(folder.to_str()?.to_owned())
+}
+
 /// Writes a report in every format that was asked for.
 pub(super) fn report(
     report: &Report,

@@ -102,20 +102,23 @@ enum TestFormat {
     Junit,
 }
 
-pub(super) fn run(args: Args, _screen: &Screen) -> Done {
+pub(super) fn run(args: Args, screen: &Screen) -> Done {
     match args.action {
         PolicyAction::Lint {
             paths,
             format,
             fail_on,
             now,
-        } => run_lint(&paths, format, fail_on, now.unwrap_or_else(Timestamp::now)),
+        } => {
+            let now = now.unwrap_or_else(Timestamp::now);
+            run_lint(&paths, format, fail_on, now, screen)
+        }
         PolicyAction::Test {
             cases,
             policy,
             data,
             format,
-        } => run_test(&cases, &policy, &data, format),
+        } => run_test(&cases, &policy, &data, format, screen),
     }
 }
 
@@ -128,7 +131,13 @@ struct LintEntry {
     message: String,
 }
 
-fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Timestamp) -> Done {
+fn run_lint(
+    paths: &[PathBuf],
+    format: LintFormat,
+    fail_on: LintFailOn,
+    now: Timestamp,
+    screen: &Screen,
+) -> Done {
     let mut all = Vec::new();
     let mut entries = Vec::new();
     for path in paths {
@@ -195,7 +204,7 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
                 "{} documents checked: {errors} errors, {warnings} warnings\n",
                 all.len()
             );
-            out
+            screen.lines(&out)
         }
     })?;
     let failed = match fail_on {
@@ -263,7 +272,13 @@ struct Outcome {
     differences: Vec<String>,
 }
 
-fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: TestFormat) -> Done {
+fn run_test(
+    cases: &[PathBuf],
+    policy: &[PathBuf],
+    data: &[PathBuf],
+    format: TestFormat,
+    screen: &Screen,
+) -> Done {
     let own_data = gather::catalogue(data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let documents = policies::documents(policy)?;
@@ -318,7 +333,7 @@ fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: Tes
                 "{} cases passed, {failed} failed\n",
                 outcomes.len() - failed
             );
-            out
+            screen.lines(&out)
         }
     })?;
     Ok(if failed > 0 { Exit::Found } else { Exit::Clean })

@@ -103,7 +103,7 @@ impl Common {
                 print(&if self.is_json() {
                     json(&report)?
                 } else {
-                    text(&report)
+                    screen.lines(&text(&report))
                 })?;
                 Ok(Exit::Reached)
             }
