@@ -325,7 +325,7 @@ impl Gatherer<'_> {
         if let Some((source, mut loaded)) = running {
             let snapshot = self.only_instance(&mut loaded);
             // Nothing live is a new installation; a file without Milvus is most likely the wrong
-            // file, and another version needs what runs.
+            // file, and another version needs a running release.
             let is_needed = *source != Source::Live || matches!(after, Source::Version(_));
             if snapshot.releases.is_empty() && is_needed {
                 return Err(self.no_milvus(source, Some("before"), &loaded));

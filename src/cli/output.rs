@@ -33,9 +33,9 @@ pub(super) struct Screen {
     color_stderr: bool,
     unicode: bool,
     width: usize,
-    /// Columns of standard error; `None` if nobody reads it in lines: a file or a pipe.
+    /// Columns of standard error; `None` if it is a file or a pipe.
     width_stderr: Option<usize>,
-    /// Whether somebody reads standard output in lines of `width`.
+    /// Whether `width` is known: a terminal, or the variable `COLUMNS`.
     is_width_known: bool,
     /// Columns of the terminal, however wide it is.
     columns: Option<usize>,

@@ -125,7 +125,7 @@ fn journey(args: &Args, catalogue: &Catalogue, screen: &Screen) -> Result<PathRe
         .choose(&args.to, Some(&from), &situation)
         .map_err(Failure::usage)?;
     if !matches!(args.to, Wanted::Build(_)) {
-        screen.note(&format!("{} is {to}, the recommended release", args.to));
+        screen.note(&format!("{} means {to}, the recommended release", args.to));
     }
     let from_release = |pick: fn(&Release) -> Option<String>| {
         running

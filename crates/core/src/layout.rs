@@ -1,6 +1,8 @@
 //! Text in lines of a width: broken at spaces only, so that words, flags, paths and tags can be
 //! copied; commands are continued by a backslash, so that they still run.
 
+use std::borrow::Cow;
+
 use anstyle::Style as Ansi;
 
 /// Columns below which text is not narrowed any more.
@@ -24,13 +26,30 @@ pub fn fill(width: usize, first: &str, rest: &str, text: &str) -> String {
     let wrapped = textwrap::fill(text, options);
     let wrapped = wrapped.strip_prefix(&filler).unwrap_or(&wrapped);
     let mut lines = wrapped.lines().map(str::trim_end);
-    let mut out = format!("{first}{}", lines.next().unwrap_or_default());
+    let head = lines.next().unwrap_or_default();
+    let mut out = first.to_owned();
+    if !head.is_empty() && columns(first) + columns(head) > width {
+        // A long word, such as an address, goes below its label.
+        out = format!("{}\n{}", first.trim_end(), shifted(width, head));
+    } else {
+        out.push_str(head);
+    }
     for line in lines {
         out.push('\n');
-        out.push_str(line);
+        out.push_str(&shifted(width, line));
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// A line that is too long, moved to the left so that its one long word is not broken.
+fn shifted(width: usize, line: &str) -> Cow<'_, str> {
+    if columns(line) <= width {
+        return Cow::Borrowed(line);
+    }
+    let text = line.trim_start();
+    let indent = width.saturating_sub(columns(text));
+    Cow::Owned(format!("{:indent$}{text}", ""))
 }
 
 /// The same with lines after the first below the beginning of the text.
@@ -81,11 +100,16 @@ pub fn command(width: Option<usize>, first: &str, command: &str, paint: Ansi) ->
     let mut out = String::new();
     let last = lines.len().saturating_sub(1);
     for (at, line) in lines.iter().enumerate() {
-        let (margin, end) = (
-            if at == 0 { first } else { margin.as_str() },
-            if at == last { "" } else { " \\\n" },
-        );
-        out.push_str(&format!("{margin}{paint}{line}{paint:#}{end}"));
+        let end = if at == last { "" } else { " \\\n" };
+        let begin = match at {
+            0 => first,
+            // A long word is moved to the left rather than broken.
+            _ => {
+                let room = width.saturating_sub(columns(line) + 2 * usize::from(at < last));
+                &margin[..margin.len().min(room)]
+            }
+        };
+        out.push_str(&format!("{begin}{paint}{line}{paint:#}{end}"));
     }
     out
 }
@@ -152,7 +176,8 @@ fn parts(command: &str) -> Vec<String> {
         }
     }
     let mut parts: Vec<String> = Vec::new();
-    for word in words.into_iter().filter(|word| !word.is_empty()) {
+    words.retain(|word| !word.is_empty());
+    for word in words {
         let is_value = !word.starts_with(['-', '|', '&', '>', '<']);
         match parts.last_mut() {
             Some(flag)
@@ -197,6 +222,19 @@ mod tests {
         assert_eq!(
             fill(40, "note  ", "      ", text),
             "note  run milvus-guard with\n      --reset-then-reuse-values and\n      look"
+        );
+    }
+
+    #[test]
+    fn a_long_word_is_moved_to_the_left() {
+        let address = "https://example.org/a/page/of/rules";
+        assert_eq!(
+            fill(40, "    docs   ", "           ", address),
+            format!("    docs\n     {address}")
+        );
+        assert_eq!(
+            fill(40, "    docs   ", "           ", &format!("see {address}")),
+            format!("    docs   see\n     {address}")
         );
     }
 

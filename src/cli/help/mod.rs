@@ -148,12 +148,7 @@ impl Page {
         }
         parts.push(part);
         if !self.verb.is_empty() {
-            parts.push(layout::fill(
-                width,
-                "More: ",
-                "      ",
-                &project::page(self.docs),
-            ));
+            parts.push(format!("More: {}", project::page(self.docs)));
         }
         parts.join("\n\n")
     }

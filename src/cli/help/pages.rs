@@ -137,7 +137,7 @@ pub(super) static PAGES: [Page; 33] = [
                 "milvus-guard check -i my-release -n milvus -t 2.5.27",
             ),
             (
-                "What Helm would apply, against what runs",
+                "What Helm would apply, against the running release",
                 "helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check --before live -n milvus --after -",
             ),
             (
