@@ -65,6 +65,7 @@ pub(super) enum FailOn {
     /// Denials.
     Deny,
     /// Warnings too.
+    #[value(alias = "warning")]
     Warn,
     /// Nothing.
     Never,

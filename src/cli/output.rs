@@ -155,6 +155,14 @@ impl Screen {
         }
     }
 
+    /// The same for standard error.
+    pub(super) fn lines_stderr(&self, text: &str) -> String {
+        self.width_stderr.map_or_else(
+            || text.to_owned(),
+            |width| layout::refill(width, text) + "\n",
+        )
+    }
+
     /// Lines that a text takes on the terminal.
     pub(super) fn height(&self, text: &str) -> usize {
         layout::height(text, self.columns.unwrap_or(usize::MAX))

@@ -84,6 +84,8 @@ enum PlanFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// A checklist for an issue or a pull request
     Markdown,
 }
@@ -96,6 +98,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     print(&match args.format {
         PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
         PlanFormat::Json => plan.json(),
+        PlanFormat::Yaml => yaml(&plan.json())?,
         PlanFormat::Markdown => upgrade_path::markdown(&plan),
     })?;
     Ok(if plan.blocked.is_some() {
@@ -103,6 +106,12 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     } else {
         Exit::Clean
     })
+}
+
+/// What programs get, as YAML.
+fn yaml(json: &str) -> Result<String, Failure> {
+    let value: serde_json::Value = serde_json::from_str(json).map_err(Failure::usage)?;
+    serde_saphyr::to_string(&value).map_err(Failure::usage)
 }
 
 fn journey(args: &Args, catalogue: &Catalogue, screen: &Screen) -> Result<PathRequest, Failure> {

@@ -87,8 +87,12 @@ enum LintFormat {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LintFailOn {
+    /// Errors
     Error,
+    /// Warnings too
+    #[value(alias = "warn")]
     Warning,
+    /// Nothing
     Never,
 }
 

@@ -30,7 +30,8 @@ pub fn fill(width: usize, first: &str, rest: &str, text: &str) -> String {
     let mut out = first.to_owned();
     if !head.is_empty() && columns(first) + columns(head) > width {
         // A long word, such as an address, goes below its label.
-        out = format!("{}\n{}", first.trim_end(), shifted(width, head));
+        let below = format!("{rest}{head}");
+        out = format!("{}\n{}", first.trim_end(), shifted(width, &below));
     } else {
         out.push_str(head);
     }

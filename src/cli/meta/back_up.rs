@@ -18,7 +18,7 @@ pub(super) struct Args {
     common: Common,
 
     /// The new file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, short_alias = 'o', value_name = "FILE")]
     out: PathBuf,
 
     /// Form of the file

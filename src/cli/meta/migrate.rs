@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Ok(Migrated {
                 plan: Some(plan), ..
             }) => {
-                eprint!("{}", text::plan(plan));
+                eprint!("{}", screen.lines_stderr(&text::plan(plan)));
                 options.approved_plan = Some(plan.digest.clone());
             }
             // Going on, what was approved is recorded.

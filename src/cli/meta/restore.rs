@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
         let planned = block_on(&target.stop, &*events, preview)?;
         match &planned {
-            Ok(planned) if is_asked => eprint!("{}", text::restored(planned)),
+            Ok(planned) if is_asked => eprint!("{}", screen.lines_stderr(&text::restored(planned))),
             _ => return changes::end(&args.common, screen, shown, planned, text::restored),
         }
         if !ask("This changes the metadata in etcd.")? {
