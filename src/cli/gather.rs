@@ -529,8 +529,7 @@ impl Gatherer<'_> {
             // The cluster was read, and there is nothing to judge: no verdict, not a wrong command
             // line.
             Source::Live | Source::Revision { .. } => Failure::no_verdict(format!(
-                "{message}\nnext: milvus-guard audit --all-namespaces (lists the releases that this \
-                 account may read)"
+                "{message}\nnext: milvus-guard audit --all-namespaces"
             )),
             Source::File(_) | Source::Version(_) | Source::Text { .. } => Failure::usage(message),
         }

@@ -44,7 +44,7 @@ pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
 
-    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR]
+    /// When to use colours in text output [also: `NO_COLOR`, `FORCE_COLOR`]
     #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
     color: output::ColorChoice,
 }
@@ -56,7 +56,7 @@ struct HelmCli {
     #[command(flatten)]
     args: helm::Args,
 
-    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE, FORCE_COLOR]
+    /// When to use colours in text output [also: `NO_COLOR`, `FORCE_COLOR`]
     #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
     color: output::ColorChoice,
 }

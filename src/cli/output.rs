@@ -7,6 +7,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style as Ansi};
+use terminal_size::{Height, Width, terminal_size_of};
 
 use milvus_guard_core::{
     layout,
@@ -29,15 +30,16 @@ pub enum ColorChoice {
 /// The terminal, or what replaces it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
-    color: bool,
-    color_stderr: bool,
+    out: Stream,
+    err: Stream,
     unicode: bool,
-    width: usize,
-    /// Columns of standard error; `None` if it is a file or a pipe.
-    width_stderr: Option<usize>,
-    /// Whether `width` is known: a terminal, or the variable `COLUMNS`.
-    is_width_known: bool,
-    /// Columns of the terminal, however wide it is.
+}
+
+/// Standard output or standard error.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    color: bool,
+    /// Its columns, of a terminal or as the variable `COLUMNS` says; `None` of a file or a pipe.
     columns: Option<usize>,
 }
 
@@ -45,6 +47,23 @@ pub(super) struct Screen {
 const DEFAULT_WIDTH: usize = 100;
 /// Lines longer than this are hard to read.
 const MAX_WIDTH: usize = 120;
+
+impl Stream {
+    /// Columns that text takes, if lines are to be broken.
+    fn width(self) -> Option<usize> {
+        self.columns.map(|columns| columns.min(MAX_WIDTH))
+    }
+
+    fn style(self, unicode: bool, show: Show) -> Style {
+        Style {
+            color: self.color,
+            unicode,
+            width: self.width().unwrap_or(DEFAULT_WIDTH),
+            continues_commands: self.columns.is_some(),
+            show,
+        }
+    }
+}
 
 impl Screen {
     pub(super) fn new(choice: ColorChoice) -> Self {
@@ -71,45 +90,30 @@ impl Screen {
             .ok()
             .and_then(|columns| columns.parse().ok())
             .filter(|columns| *columns > 0);
-        let of = |terminal: Option<(terminal_size::Width, terminal_size::Height)>| {
-            columns.or(terminal.map(|(width, _)| usize::from(width.0)))
+        let stream = |terminal: bool, size: Option<(Width, Height)>| Stream {
+            color: wanted(terminal),
+            columns: columns.or(size.map(|(width, _)| usize::from(width.0))),
         };
-        let width = of(terminal_size::terminal_size_of(io::stdout()));
-        let width_stderr = of(terminal_size::terminal_size_of(io::stderr()));
+        let (out, err) = (io::stdout(), io::stderr());
         Self {
-            color: wanted(io::stdout().is_terminal()),
-            color_stderr: wanted(io::stderr().is_terminal()),
+            out: stream(out.is_terminal(), terminal_size_of(&out)),
+            err: stream(err.is_terminal(), terminal_size_of(&err)),
             unicode: utf8 && !dumb,
-            width: width.unwrap_or(DEFAULT_WIDTH).min(MAX_WIDTH),
-            width_stderr: width_stderr.map(|width| width.min(MAX_WIDTH)),
-            is_width_known: width.is_some(),
-            columns: width,
         }
     }
 
     pub(super) fn style(&self, show: Show) -> Style {
-        Style {
-            color: self.color,
-            unicode: self.unicode,
-            width: self.width,
-            continues_commands: self.is_width_known,
-            show,
-        }
+        self.out.style(self.unicode, show)
     }
 
     /// The same for text on standard error.
     pub(super) fn style_stderr(&self, show: Show) -> Style {
-        Style {
-            color: self.color_stderr,
-            width: self.width_stderr.unwrap_or(DEFAULT_WIDTH),
-            continues_commands: self.width_stderr.is_some(),
-            ..self.style(show)
-        }
+        self.err.style(self.unicode, show)
     }
 
     /// Columns of standard error; `None` if it is a file or a pipe.
-    pub(super) const fn width_stderr(&self) -> Option<usize> {
-        self.width_stderr
+    pub(super) fn width_stderr(&self) -> Option<usize> {
+        self.err.width()
     }
 
     /// Whether characters beyond ASCII can be shown.
@@ -119,7 +123,7 @@ impl Screen {
 
     /// Whether stderr takes colours.
     pub(super) const fn colors_stderr(&self) -> bool {
-        self.color_stderr
+        self.err.color
     }
 
     /// An error on stderr.
@@ -133,13 +137,13 @@ impl Screen {
     }
 
     fn tell(&self, label: &str, look: Ansi, message: &str) {
-        let label = if self.color_stderr {
+        let label = if self.err.color {
             format!("{look}{label}{look:#} ")
         } else {
             format!("{label} ")
         };
         let text = format!("{label}{}", clean(message));
-        let text = match self.width_stderr {
+        let text = match self.err.width() {
             Some(width) => layout::refill(width, &text),
             None => text,
         };
@@ -148,25 +152,25 @@ impl Screen {
 
     /// Text for standard output in lines of its width; in a file or a pipe it stays as it is.
     pub(super) fn lines(&self, text: &str) -> String {
-        if self.is_width_known {
-            layout::refill(self.width, text) + "\n"
-        } else {
-            text.to_owned()
-        }
+        broken(self.out, text)
     }
 
     /// The same for standard error.
     pub(super) fn lines_stderr(&self, text: &str) -> String {
-        self.width_stderr.map_or_else(
-            || text.to_owned(),
-            |width| layout::refill(width, text) + "\n",
-        )
+        broken(self.err, text)
     }
 
     /// Lines that a text takes on the terminal.
     pub(super) fn height(&self, text: &str) -> usize {
-        layout::height(text, self.columns.unwrap_or(usize::MAX))
+        layout::height(text, self.out.columns.unwrap_or(usize::MAX))
     }
+}
+
+fn broken(stream: Stream, text: &str) -> String {
+    stream.width().map_or_else(
+        || text.to_owned(),
+        |width| layout::refill(width, text) + "\n",
+    )
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.

@@ -191,13 +191,11 @@ fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
         instance: args.instance.as_deref(),
     };
     let mut releases = gatherer.running(source, Facts::default())?.releases;
-    match releases.len() {
-        1 => Ok(releases.remove(0)),
-        _ => {
-            let names = gather::choices(&releases);
-            Err(Failure::usage(format!(
-                "several Milvus releases were found ({names}); choose one with -i"
-            )))
-        }
+    if releases.len() == 1 {
+        return Ok(releases.remove(0));
     }
+    let names = gather::choices(&releases);
+    Err(Failure::usage(format!(
+        "several Milvus releases were found ({names}); choose one with -i"
+    )))
 }

@@ -179,9 +179,7 @@ async fn all(args: &Args, link: &Link, screen: &Screen) -> Done {
                 }
             }
             if under_way > 0 {
-                text.push_str(
-                    "Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n",
-                );
+                text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n");
             }
             print(&screen.lines(&text))?;
         }

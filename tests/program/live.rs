@@ -1,6 +1,6 @@
 //! `check` and `plan` against a real API server, on releases that both Helms installed.
 
-use crate::common::{Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
+use crate::common::{self, Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 
 fn install(cluster: &ControlPlane, with: Helm, chart: &Chart, namespace: &str, values: &[&str]) {
@@ -416,18 +416,9 @@ fn shells_are_offered_what_the_cluster_holds() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V4, &Chart::compact("4.2.40"), "search", &[]);
     let offered = |line: &str| {
-        let typed: Vec<&str> = line.split(' ').collect();
-        let (code, stdout, stderr) = run(guard()
-            .env("MILVUS_GUARD_COMPLETE", "bash")
-            .env("_CLAP_COMPLETE_INDEX", (typed.len() - 1).to_string())
-            .env("_CLAP_COMPLETE_COMP_TYPE", "9")
-            .env("_CLAP_COMPLETE_SPACE", "true")
-            .env("_CLAP_IFS", "\n")
-            .env("KUBECONFIG", cluster.kubeconfig())
-            .arg("--")
-            .args(&typed));
-        assert_eq!(code, 0, "{stderr}");
-        stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+        common::offered(line, |command| {
+            command.env("KUBECONFIG", cluster.kubeconfig());
+        })
     };
     assert!(offered("milvus-guard status -n sea").contains(&"search".to_owned()));
     assert_eq!(offered("milvus-guard check -n search -i "), ["my-release"]);

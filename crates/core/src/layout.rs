@@ -102,13 +102,12 @@ pub fn command(width: Option<usize>, first: &str, command: &str, paint: Ansi) ->
     let last = lines.len().saturating_sub(1);
     for (at, line) in lines.iter().enumerate() {
         let end = if at == last { "" } else { " \\\n" };
-        let begin = match at {
-            0 => first,
+        let begin = if at == 0 {
+            first
+        } else {
             // A long word is moved to the left rather than broken.
-            _ => {
-                let room = width.saturating_sub(columns(line) + 2 * usize::from(at < last));
-                &margin[..margin.len().min(room)]
-            }
+            let room = width.saturating_sub(columns(line) + 2 * usize::from(at < last));
+            &margin[..margin.len().min(room)]
         };
         out.push_str(&format!("{begin}{paint}{line}{paint:#}{end}"));
     }
@@ -149,8 +148,10 @@ fn refilled(width: usize, line: &str) -> String {
     let lead = BEFORE_COMMANDS.iter().find(|lead| text.starts_with(**lead));
     let lead = lead.map_or("", |lead| lead);
     let runs = &text[lead.len()..];
-    if (!lead.is_empty() || indent > 0) && PROGRAMS.iter().any(|program| runs.starts_with(program))
-    {
+    let is_command = PROGRAMS.iter().any(|program| runs.starts_with(program))
+        && !runs.ends_with('.')
+        && !runs.contains(" (");
+    if is_command && (!lead.is_empty() || indent > 0) {
         return command(Some(width), &format!("{first}{lead}"), runs, Ansi::new());
     }
     let rest = " ".repeat(if at == 0 { 2 } else { columns(first) });

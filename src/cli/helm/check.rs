@@ -24,7 +24,7 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard check RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]"
+    override_usage = "helm guard check RELEASE CHART [HELM FLAGS] [OPTIONS]"
 )]
 pub(super) struct Args {
     #[command(flatten)]

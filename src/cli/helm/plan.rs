@@ -24,8 +24,8 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard plan RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]\n       \
-                      helm guard plan RELEASE --to VERSION [-n NAMESPACE] [OPTIONS]"
+    override_usage = "helm guard plan RELEASE CHART [HELM FLAGS] [OPTIONS]\n       \
+                      helm guard plan RELEASE --to VERSION [-n NAMESPACE]"
 )]
 pub(super) struct Args {
     /// Version to move to, instead of a chart: a release (2.5.27), a line (2.5) or latest

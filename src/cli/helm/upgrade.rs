@@ -15,7 +15,7 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard upgrade RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]"
+    override_usage = "helm guard upgrade RELEASE CHART [HELM FLAGS] [OPTIONS]"
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -148,7 +148,7 @@ impl Page {
         }
         parts.push(part);
         if !self.verb.is_empty() {
-            parts.push(format!("More: {}", project::page(self.docs)));
+            parts.push(format!("Documentation:\n  {}", project::page(self.docs)));
         }
         parts.join("\n\n")
     }

@@ -54,8 +54,7 @@ pub trait Procedure {
             SurveyError::Refused(why) => self.refused(&why),
             SurveyError::Unsupported(why) => self.impossible(&why),
             SurveyError::NotFound(why) => End::Refused(format!(
-                "Refused: {why}. Nothing was changed.\nNext: milvus-guard audit --all-namespaces \
-                 (lists the releases that this account may read)"
+                "Refused: {why}. Nothing was changed.\nNext: milvus-guard audit --all-namespaces"
             )),
             SurveyError::Api(error) => error.into(),
         }
