@@ -31,7 +31,11 @@ pub fn fill(width: usize, first: &str, rest: &str, text: &str) -> String {
     if !head.is_empty() && columns(first) + columns(head) > width {
         // A long word, such as an address, goes below its label.
         let below = format!("{rest}{head}");
-        out = format!("{}\n{}", first.trim_end(), shifted(width, &below));
+        out = if first.trim().is_empty() {
+            shifted(width, &below).into_owned()
+        } else {
+            format!("{}\n{}", first.trim_end(), shifted(width, &below))
+        };
     } else {
         out.push_str(head);
     }
@@ -233,6 +237,10 @@ mod tests {
         assert_eq!(
             fill(40, "    docs   ", "           ", address),
             format!("    docs\n     {address}")
+        );
+        assert_eq!(
+            fill(40, "          ", "          ", address),
+            format!("     {address}")
         );
         assert_eq!(
             fill(40, "    docs   ", "           ", &format!("see {address}")),

@@ -148,7 +148,8 @@ impl Page {
         }
         parts.push(part);
         if !self.verb.is_empty() {
-            parts.push(format!("Documentation:\n  {}", project::page(self.docs)));
+            let address = layout::fill(width, "  ", "  ", &project::page(self.docs));
+            parts.push(format!("Documentation:\n{address}"));
         }
         parts.join("\n\n")
     }
