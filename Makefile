@@ -29,7 +29,7 @@ test: lint testbed ## Everything that needs no root, on real parts
 # `certs::` is not `certs_managed::`.
 test-fast: ## Unit, property and command-line tests; starts no server
 	$(CARGO) test --workspace --lib
-	$(CARGO) test --workspace --test program -- cases:: catalogue:: cli:: inputs:: properties::
+	$(CARGO) test --workspace --test program -- cases:: catalogue:: cli:: first_hour:: inputs:: properties::
 	$(CARGO) test --workspace --test repository -- docs:: house:: schemas::
 	$(CARGO) test --workspace --test webhook -- certs::
 	$(CARGO) test --workspace --test hostile -- input::

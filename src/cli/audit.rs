@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 
 use milvus_guard_core::{
@@ -16,6 +17,7 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::Role;
 
 use super::{
+    completion,
     exit::{Done, Failure},
     gather::{self, ClusterArgs, Gathered, Gatherer, Source},
     judging::FailOn,
@@ -25,22 +27,13 @@ use super::{
 
 /// Arguments of `audit`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard audit -n milvus
-  milvus-guard audit --all-namespaces --format json
-  milvus-guard audit --before running.yaml
-
-Exit codes: 0 no finding at or above --fail-on, 1 at least one, 2 wrong usage, or a \
-                        file that is unreadable or does not contain Milvus,
-3 no verdict possible: no cluster, no permission, or no Milvus in the namespace.")]
 pub(super) struct Args {
     /// Current state: a file, a folder, - or live
     #[arg(long, value_name = "IN", default_value = "live")]
     before: Source,
 
     /// Check only the Milvus release with this name
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     instance: Option<String>,
 
     /// Namespace [default: of the kubeconfig's context]
@@ -48,7 +41,8 @@ pub(super) struct Args {
         short,
         long,
         value_name = "NAMESPACE",
-        conflicts_with = "all_namespaces"
+        conflicts_with = "all_namespaces",
+        add = ArgValueCompleter::new(completion::namespaces)
     )]
     namespace: Option<String>,
 
@@ -76,8 +70,8 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     show: Show,
 
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
+    /// Form of the report; may be repeated as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
     format: Vec<Output>,
 
     #[command(flatten)]
@@ -162,6 +156,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let mut report = Report::new(&judged, &policies, inputs);
     report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
+    report.root = output::folder();
     output::report(&report, &args.format, args.show, screen)?;
     Ok(args.fail_on.exit(report.verdict))
 }

@@ -40,12 +40,6 @@ enum Mode {
 
 /// Arguments of `certs`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Writes ca.crt (for clients to trust), tls.crt and tls.key (for the server). The authority's key is \
-                        not kept. In a cluster, use cert-manager or the managed mode: \
-                        certs/README.md.
-
-Exit codes: 0 made, 2 wrong usage, or files that exist or cannot be written.")]
 pub(super) struct Args {
     /// Folder to write to
     #[arg(long, value_name = "DIR", default_value = "certs/local")]

@@ -1,11 +1,13 @@
 //! `check`: may this change be made?
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 
-use milvus_guard_core::milvus::Build;
+use milvus_guard_core::milvus::{Build, catalogue::Wanted};
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
+    completion,
     exit::{Done, Failure},
     gather::{self, ClusterArgs, Gatherer, Source},
     judging::{Change, Judged, JudgingArgs},
@@ -14,50 +16,29 @@ use super::{
 
 /// Arguments of `check`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-An input is a file, a directory, - (standard input), release:NAME[@REVISION] (Helm's storage), \
-                        live (the running release) or,
-for --after, version:2.5.12 (the running release with other Milvus images). Without --before the change \
-                        is an installation.
-A file for kubectl apply is a part: it is merged into the running release. The report says how an input \
-                        was understood;
---whole and --part override that (see docs/inputs.md).
-
-Examples:
-  helm template my-release zilliztech/milvus --version 4.2.58 -n milvus | milvus-guard check \
-                        --before live -n milvus --after -
-  milvus-guard check -i my-release -n milvus -t 2.5.27
-  milvus-guard check --before running.yaml --after wanted.yaml --format markdown
-
-Exit codes: 0 no finding at or above --fail-on, 1 at least one, 2 wrong usage or unreadable \
-                        input, 3 no verdict possible.")]
 pub(super) struct Args {
     /// Current state
     #[arg(long, value_name = "IN")]
     before: Option<Source>,
 
     /// Desired state
-    #[arg(
-        long,
-        value_name = "IN",
-        required_unless_present = "target_version",
-        conflicts_with = "target_version"
-    )]
+    #[arg(long, value_name = "IN", conflicts_with = "target_version")]
     after: Option<Source>,
 
     /// Check only the Milvus release with this name; RELEASE/ALIAS if an umbrella chart contains
     /// several
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     instance: Option<String>,
 
     /// Namespace of the release, and of objects without a namespace; objects in other namespaces
     /// are ignored [default: of the kubeconfig's context; files: all]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
-    /// Check the running release (or --before) against the same manifests at this version
-    #[arg(short, long, value_name = "VERSION", value_parser = version)]
-    target_version: Option<Build>,
+    /// Check the running release (or --before) against the same manifests at this version: a release
+    /// (2.5.27), a line (2.5: its recommended release) or latest
+    #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
+    target_version: Option<Wanted>,
 
     #[command(flatten)]
     extent: ExtentArgs,
@@ -148,7 +129,8 @@ fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
             Source::Version(version.clone()),
         )),
         (None, None) => Err(Failure::usage(
-            "nothing to judge: give --after, or -t with a version",
+            "the desired state is missing: give a version with -t, or manifests with --after\n\
+             next: milvus-guard check -i RELEASE -n NAMESPACE -t 2.5, or milvus-guard check --help",
         )),
     }
 }

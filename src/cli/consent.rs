@@ -35,13 +35,21 @@ impl Consent {
     }
 }
 
+/// The question of every verb that changes something.
+pub(super) const QUESTION: &str = "Continue? [y/N] ";
+
+/// Whether an answer agrees.
+pub(super) fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
 /// Shows the plan and asks.
 ///
 /// # Errors
 /// The end of the command if the answer is not yes, or the process is asked to stop.
 pub(super) async fn ask(plan: &str, halting: &Halting) -> Result<(), End> {
     let mut screen = io::stderr();
-    let _ = write!(screen, "{plan}\nContinue? [y/N] ");
+    let _ = write!(screen, "{plan}\n{QUESTION}");
     let _ = screen.flush();
     let answer = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
@@ -49,7 +57,7 @@ pub(super) async fn ask(plan: &str, halting: &Halting) -> Result<(), End> {
     });
     let agrees = tokio::select! {
         answer = answer => {
-            matches!(answer, Ok(Ok(answer)) if matches!(answer.trim(), "y" | "Y" | "yes"))
+            matches!(answer, Ok(Ok(answer)) if is_yes(&answer))
         }
         _ = halting.halted() => false,
     };

@@ -1,5 +1,5 @@
-//! How to get into etcd and into Milvus: flags and environment with `--local`, the folder of a
-//! mounted Secret in a Job.
+//! How to get into etcd and into Milvus: flags and environment, or the folder of a mounted Secret in
+//! a Job.
 
 use std::{
     fs,
@@ -16,84 +16,159 @@ use super::exit::Failure;
 const MAX_CREDENTIAL: u64 = 64 * 1024;
 
 /// User and password, and TLS.
-type Credentials = (Option<(String, String)>, Option<Tls>);
+pub(in crate::cli) type Credentials = (Option<(String, String)>, Option<Tls>);
 
-/// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
+/// How to get into etcd: the same flags in every verb. A Job takes these from `--etcd-secret`.
 #[allow(
     clippy::struct_field_names,
     reason = "the fields are flags, and named as these"
 )]
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(in crate::cli) struct EtcdLogin {
     /// User of etcd
     #[arg(
         long,
+        alias = "user",
         value_name = "NAME",
         env = "MILVUS_GUARD_ETCD_USER",
-        requires = "local",
-        help_heading = "etcd, with --local"
+        help_heading = "etcd"
     )]
     etcd_user: Option<String>,
 
-    /// Password of that user; prefer the environment variable, because arguments are visible in
-    /// process listings
+    /// File with the password of that user [default: the variable `MILVUS_GUARD_ETCD_PASSWORD`]
+    #[arg(
+        long,
+        alias = "password-file",
+        value_name = "FILE",
+        requires = "etcd_user",
+        help_heading = "etcd"
+    )]
+    etcd_password_file: Option<PathBuf>,
+
+    /// Password of that user. Arguments are visible in process listings, so this flag is not shown
     #[arg(
         long,
         value_name = "PASSWORD",
         env = "MILVUS_GUARD_ETCD_PASSWORD",
         hide_env_values = true,
-        requires = "etcd_user",
-        help_heading = "etcd, with --local"
+        hide = true,
+        help_heading = "etcd"
     )]
     etcd_password: Option<String>,
 
-    /// Certificate authorities of etcd (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "local",
-        help_heading = "etcd, with --local"
-    )]
+    /// Certificate authorities of etcd (PEM) [default: those of the system]
+    #[arg(long, alias = "cacert", value_name = "FILE", help_heading = "etcd")]
     etcd_cacert: Option<PathBuf>,
 
     /// Client certificate (PEM)
     #[arg(
         long,
+        alias = "cert",
         value_name = "FILE",
         requires = "etcd_key",
-        help_heading = "etcd, with --local"
+        help_heading = "etcd"
     )]
     etcd_cert: Option<PathBuf>,
 
     /// Key of the client certificate (PEM)
     #[arg(
         long,
+        alias = "key",
         value_name = "FILE",
         requires = "etcd_cert",
-        help_heading = "etcd, with --local"
+        help_heading = "etcd"
     )]
     etcd_key: Option<PathBuf>,
 
     /// Folder with the keys of `--etcd-secret`, as its Job mounts them
-    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    #[arg(long, value_name = "DIR", hide = true)]
     etcd_credentials: Option<PathBuf>,
 }
 
+/// The variable that names the user of etcd.
+const ETCD_USER: &str = "MILVUS_GUARD_ETCD_USER";
+
 impl EtcdLogin {
     /// What was given.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a user without a password.
     pub(in crate::cli) fn read(&self) -> Result<Credentials, Failure> {
         if let Some(folder) = &self.etcd_credentials {
             return mounted(folder);
         }
+        let user = match &self.etcd_user {
+            Some(user) => Some((user.clone(), self.password()?)),
+            None => None,
+        };
         let tls = tls(
             self.etcd_cacert.as_ref(),
             self.etcd_cert.as_ref(),
             self.etcd_key.as_ref(),
         );
-        Ok((
-            login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
-            tls,
-        ))
+        Ok((user, tls))
+    }
+
+    fn password(&self) -> Result<String, Failure> {
+        match (&self.etcd_password_file, &self.etcd_password) {
+            (Some(path), _) => credential(path, "the password from "),
+            (None, Some(password)) => Ok(password.clone()),
+            (None, None) => Err(Failure::usage(
+                "--etcd-user needs a password: give --etcd-password-file, or set \
+                 MILVUS_GUARD_ETCD_PASSWORD",
+            )),
+        }
+    }
+
+    /// The first of the flags that was given; the environment does not count.
+    pub(in crate::cli) fn given(&self) -> Option<&'static str> {
+        let by_variable = std::env::var(ETCD_USER).ok();
+        let is_flag = self.etcd_user.is_some() && self.etcd_user != by_variable;
+        is_flag.then_some("--etcd-user").or_else(|| {
+            self.files()
+                .find_map(|(flag, file)| file.is_some().then_some(flag))
+        })
+    }
+
+    /// The flags that name files.
+    fn files(&self) -> impl Iterator<Item = (&'static str, Option<&PathBuf>)> {
+        [
+            ("--etcd-cacert", self.etcd_cacert.as_ref()),
+            ("--etcd-cert", self.etcd_cert.as_ref()),
+            ("--etcd-key", self.etcd_key.as_ref()),
+            ("--etcd-password-file", self.etcd_password_file.as_ref()),
+        ]
+        .into_iter()
+    }
+
+    /// The flags that the next command needs to get into the same etcd; nothing secret is among
+    /// them.
+    pub(in crate::cli) fn flags(&self) -> String {
+        let mut flags = String::new();
+        for (flag, file) in self.files() {
+            if let Some(file) = file {
+                flags.push_str(&format!(" {flag} {}", file.display()));
+            }
+        }
+        if let Some(user) = &self.etcd_user {
+            flags.push_str(&format!(" --etcd-user {user}"));
+        }
+        flags
+    }
+
+    /// What was given, for a verb whose Job gets it from a Secret.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and flags that a Job would not get.
+    pub(in crate::cli) fn read_here(&self, is_local: bool) -> Result<Credentials, Failure> {
+        match self.given() {
+            Some(flag) if !is_local => Err(Failure::usage(format!(
+                "{flag} is for --local: a Job gets the user and the certificates of etcd from \
+                 --etcd-secret"
+            ))),
+            _ if is_local => self.read(),
+            _ => Ok((None, None)),
+        }
     }
 }
 
@@ -114,14 +189,22 @@ pub(in crate::cli) struct MilvusLogin {
     )]
     milvus_user: Option<String>,
 
-    /// Password of that user; prefer the environment variable, because arguments are visible in
-    /// process listings
+    /// File with the password of that user [default: the variable `MILVUS_GUARD_MILVUS_PASSWORD`]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "milvus_user",
+        help_heading = "Milvus, with --local"
+    )]
+    milvus_password_file: Option<PathBuf>,
+
+    /// Password of that user. Arguments are visible in process listings, so this flag is not shown
     #[arg(
         long,
         value_name = "PASSWORD",
         env = "MILVUS_GUARD_MILVUS_PASSWORD",
         hide_env_values = true,
-        requires = "milvus_user",
+        hide = true,
         help_heading = "Milvus, with --local"
     )]
     milvus_password: Option<String>,
@@ -159,12 +242,24 @@ pub(in crate::cli) struct MilvusLogin {
 }
 
 impl MilvusLogin {
+    /// A user, whose password may be empty.
+    fn user(&self) -> Result<Option<(String, String)>, Failure> {
+        let Some(user) = &self.milvus_user else {
+            return Ok(None);
+        };
+        let password = match &self.milvus_password_file {
+            Some(path) => credential(path, "the password from ")?,
+            None => self.milvus_password.clone().unwrap_or_default(),
+        };
+        Ok(Some((user.clone(), password)))
+    }
+
     /// What was given.
     pub(in crate::cli) fn read(&self) -> Result<(Login, Option<Tls>), Failure> {
         let (user, tls) = match &self.milvus_credentials {
             Some(folder) => mounted(folder)?,
             None => (
-                login(self.milvus_user.as_ref(), self.milvus_password.as_ref()),
+                self.user()?,
                 tls(
                     self.milvus_cacert.as_ref(),
                     self.milvus_cert.as_ref(),
@@ -182,20 +277,8 @@ impl MilvusLogin {
     }
 }
 
-/// A user, whose password may be empty.
-pub(in crate::cli) fn login(
-    user: Option<&String>,
-    password: Option<&String>,
-) -> Option<(String, String)> {
-    user.map(|user| (user.clone(), password.cloned().unwrap_or_default()))
-}
-
 /// TLS, where any file was given for it.
-pub(in crate::cli) fn tls(
-    ca: Option<&PathBuf>,
-    cert: Option<&PathBuf>,
-    key: Option<&PathBuf>,
-) -> Option<Tls> {
+fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
     let tls = Tls {
         ca: ca.cloned(),
         cert: cert.cloned(),
@@ -224,7 +307,7 @@ fn mounted(folder: &Path) -> Result<Credentials, Failure> {
 
 /// The content of a file, without the end of its line. Failures name the file, and `what` before
 /// it.
-pub(in crate::cli) fn credential(path: &Path, what: &str) -> Result<String, Failure> {
+fn credential(path: &Path, what: &str) -> Result<String, Failure> {
     let failed =
         |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));
     let size = fs::metadata(path)

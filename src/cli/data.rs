@@ -4,20 +4,24 @@
 use std::{fmt::Write, path::PathBuf, sync::LazyLock};
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 use serde_json::Value;
 
 use milvus_guard_core::{
+    layout,
     milvus::{
         Build, Day,
         catalogue::{Catalogue, Flaw, Layer, Row, Situation, TABLES, embedded_day, validate},
     },
+    report::Show,
     rules,
     text::plain,
 };
 use milvus_guard_sources::files::read_text_file;
 
 use super::{
+    completion,
     exit::{Done, Exit, Failure},
     gather,
     output::{Screen, print},
@@ -49,19 +53,15 @@ enum Action {
         format: DataFormat,
     },
     /// Show a table, a row, or all data about a release or a chart
-    #[command(after_help = "\
-Examples:
-  milvus-guard data show releases              (a table; `data list` names them)
-  milvus-guard data show 2.6.22                (a release: day, defects, charts)
-  milvus-guard data show chart 5.0.28
-  milvus-guard data show path 2.4.24 2.6.24    (the rows that decide this step)
-  milvus-guard data show 2.5-to-2.6            (a row by its id)
-
-Exit codes: 0 found, 1 not found, 2 wrong usage or unreadable input.")]
     Show {
         /// Name of a table, id of a row, version of a release or chart; or one of table, row,
         /// release, chart, path before it
-        #[arg(required = true, num_args = 1..=3, value_name = "WHAT")]
+        #[arg(
+            required = true,
+            num_args = 1..=3,
+            value_name = "WHAT",
+            add = ArgValueCompleter::new(completion::tables)
+        )]
         what: Vec<String>,
 
         /// Rows that add to or override the built-in data; may be repeated
@@ -73,8 +73,6 @@ Exit codes: 0 found, 1 not found, 2 wrong usage or unreadable input.")]
         format: DataFormat,
     },
     /// Check files with your own rows
-    #[command(after_help = "\
-Exit codes: 0 every row is valid, 1 a row is wrong, 2 a file cannot be read or is not YAML.")]
     Validate {
         /// Files with your own rows
         #[arg(required = true, value_name = "FILE")]
@@ -96,10 +94,11 @@ enum DataFormat {
     Yaml,
 }
 
-pub(super) fn run(args: Args, _screen: &Screen) -> Done {
+pub(super) fn run(args: Args, screen: &Screen) -> Done {
+    let width = screen.style(Show::All).width;
     match args.action {
-        Action::List { data, format } => list(&data, format),
-        Action::Show { what, data, format } => show(&what, &data, format),
+        Action::List { data, format } => list(&data, format, width),
+        Action::Show { what, data, format } => show(&what, &data, format, width),
         Action::Validate { files, format } => check(&files, format),
     }
 }
@@ -126,7 +125,7 @@ struct TableEntry {
     holds: &'static str,
 }
 
-fn list(data: &[PathBuf], format: DataFormat) -> Done {
+fn list(data: &[PathBuf], format: DataFormat, width: usize) -> Done {
     let own = gather::catalogue(data)?;
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let tables = TABLES
@@ -143,7 +142,7 @@ fn list(data: &[PathBuf], format: DataFormat) -> Done {
         sources: &catalogue.layers,
     };
     print(&match format {
-        DataFormat::Text => list_text(&listing),
+        DataFormat::Text => list_text(&listing, width),
         _ => structured(&listing, format),
     })?;
     Ok(Exit::Clean)
@@ -153,17 +152,16 @@ fn day_text(day: Option<Day>) -> String {
     day.map_or_else(|| "no day named".to_owned(), |day| format!("data of {day}"))
 }
 
-fn list_text(listing: &Listing<'_>) -> String {
+fn list_text(listing: &Listing<'_>, width: usize) -> String {
     let mut out = format!("{}\n\n", day_text(listing.as_of));
     for entry in &listing.tables {
-        let _ = writeln!(
-            out,
-            "  {:<16} {:>4} {:<5} {}",
+        let cells = format!(
+            "  {:<16} {:>4} {:<5} ",
             entry.table,
             entry.rows,
-            rows_word(entry.rows),
-            entry.holds
+            rows_word(entry.rows)
         );
+        let _ = writeln!(out, "{}", layout::row(width, &cells, entry.holds));
     }
     out.push('\n');
     for layer in listing.sources {
@@ -194,7 +192,7 @@ const fn rows_word(rows: usize) -> &'static str {
     if rows == 1 { "row" } else { "rows" }
 }
 
-fn show(what: &[String], data: &[PathBuf], format: DataFormat) -> Done {
+fn show(what: &[String], data: &[PathBuf], format: DataFormat, width: usize) -> Done {
     let own = gather::catalogue(data)?;
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let rows = wanted(what, catalogue)?;
@@ -205,7 +203,11 @@ fn show(what: &[String], data: &[PathBuf], format: DataFormat) -> Done {
         });
     }
     print(&match format {
-        DataFormat::Text => rows.iter().map(row_text).collect::<Vec<_>>().join("\n"),
+        DataFormat::Text => rows
+            .iter()
+            .map(|row| row_text(row, width))
+            .collect::<Vec<_>>()
+            .join("\n"),
         _ => structured(&rows, format),
     })?;
     Ok(Exit::Clean)
@@ -296,16 +298,16 @@ fn unknown(what: &[String], catalogue: &Catalogue) -> String {
     )
 }
 
-fn row_text(row: &Row) -> String {
+fn row_text(row: &Row, width: usize) -> String {
     let mut out = format!("{}: {}\n", row.table, plain(&row.key));
     match &row.row {
         Value::Object(fields) => {
             for (name, value) in fields.iter().filter(|(_, value)| !is_blank(value)) {
-                field_text(&mut out, name, value, 2);
+                field_text(&mut out, name, value, 2, width);
             }
         }
         value if value.as_str() == Some(&row.key) => {}
-        value => field_text(&mut out, "value", value, 2),
+        value => field_text(&mut out, "value", value, 2, width),
     }
     out
 }
@@ -320,7 +322,7 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
+fn field_text(out: &mut String, name: &str, value: &Value, indent: usize, width: usize) {
     let scalar = |value: &Value| {
         value
             .as_str()
@@ -329,7 +331,7 @@ fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
     match value {
         Value::Array(items) if items.iter().all(|item| !item.is_object()) => {
             let items: Vec<String> = items.iter().map(scalar).collect();
-            line(out, name, &items.join(", "), indent);
+            line(out, name, &items.join(", "), indent, width);
         }
         Value::Array(items) => {
             let _ = writeln!(out, "{:indent$}{name}:", "");
@@ -341,11 +343,17 @@ fn field_text(out: &mut String, name: &str, value: &Value, indent: usize) {
                         .collect::<Vec<_>>()
                         .join("; ")
                 });
-                line(out, "-", &shown.unwrap_or_else(|| scalar(item)), indent + 2);
+                line(
+                    out,
+                    "-",
+                    &shown.unwrap_or_else(|| scalar(item)),
+                    indent + 2,
+                    width,
+                );
             }
         }
-        Value::Object(_) => line(out, name, &compact(value), indent),
-        value => line(out, name, &scalar(value), indent),
+        Value::Object(_) => line(out, name, &compact(value), indent, width),
+        value => line(out, name, &scalar(value), indent, width),
     }
 }
 
@@ -364,19 +372,13 @@ fn compact(value: &Value) -> String {
     }
 }
 
-fn line(out: &mut String, name: &str, text: &str, indent: usize) {
+fn line(out: &mut String, name: &str, text: &str, indent: usize, width: usize) {
     let first = if name == "-" {
         format!("{:indent$}- ", "")
     } else {
         format!("{:indent$}{name:<16} ", "")
     };
-    let rest = " ".repeat(first.len());
-    let options = textwrap::Options::new(110)
-        .initial_indent(&first)
-        .subsequent_indent(&rest)
-        .word_splitter(textwrap::WordSplitter::NoHyphenation)
-        .break_words(false);
-    let _ = writeln!(out, "{}", textwrap::fill(&plain(text), options).trim_end());
+    let _ = writeln!(out, "{}", layout::hang(width, &first, &plain(text)));
 }
 
 #[derive(Serialize)]

@@ -3,12 +3,16 @@
 use std::{path::PathBuf, str::FromStr, sync::Arc};
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use tokio::runtime::Runtime;
 
 use milvus_guard_core::{
     evidence::{Facts, MetadataFact},
     manifest::documents,
-    milvus::{Build, Release, Snapshot, catalogue::Catalogue},
+    milvus::{
+        Release, Snapshot,
+        catalogue::{Catalogue, Situation, Wanted},
+    },
     policy::PolicySet,
     report::InputEntry,
 };
@@ -26,7 +30,8 @@ use milvus_guard_sources::{
 };
 
 use super::{
-    credentials::{login, tls},
+    completion,
+    credentials::{Credentials, EtcdLogin},
     exit::Failure,
 };
 
@@ -40,7 +45,7 @@ pub(super) enum Source {
     /// The running state.
     Live,
     /// What is before, at another version.
-    Version(Build),
+    Version(Wanted),
     /// A text that is at hand already: what Helm rendered.
     Text {
         /// What the report calls it.
@@ -105,7 +110,12 @@ pub(super) struct ClusterArgs {
     pub(super) kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig [default: the current one]
-    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        help_heading = "Cluster",
+        add = ArgValueCompleter::new(completion::contexts)
+    )]
     pub(super) context: Option<String>,
 
     /// What Helm was told in addition to the kubeconfig.
@@ -127,6 +137,7 @@ impl ClusterArgs {
 pub(super) struct EtcdArgs {
     /// Read the format of the metadata from etcd (evidence for MG101), read only
     #[arg(
+        short = 'e',
         long = "etcd",
         value_name = "URL[,URL]",
         value_delimiter = ',',
@@ -136,6 +147,7 @@ pub(super) struct EtcdArgs {
 
     /// Root path of Milvus in etcd [default: from the running configuration, else by-dev]
     #[arg(
+        short,
         long,
         value_name = "PATH",
         requires = "endpoints",
@@ -153,65 +165,40 @@ pub(super) struct EtcdArgs {
     )]
     meta_sub_path: String,
 
-    /// User of etcd
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "endpoints",
-        env = "MILVUS_GUARD_ETCD_USER",
-        help_heading = "etcd"
-    )]
-    etcd_user: Option<String>,
+    #[command(flatten)]
+    login: EtcdLogin,
+}
 
-    /// Password of that user; prefer the environment variable, because arguments are visible in
-    /// process listings
-    #[arg(
-        long,
-        value_name = "PASSWORD",
-        env = "MILVUS_GUARD_ETCD_PASSWORD",
-        hide_env_values = true,
-        requires = "etcd_user",
-        help_heading = "etcd"
-    )]
-    etcd_password: Option<String>,
-
-    /// Certificate authorities of etcd (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "endpoints",
-        help_heading = "etcd"
-    )]
-    etcd_cacert: Option<PathBuf>,
-
-    /// Client certificate (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "etcd_key",
-        help_heading = "etcd"
-    )]
-    etcd_cert: Option<PathBuf>,
-
-    /// Key of the client certificate (PEM)
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "etcd_cert",
-        help_heading = "etcd"
-    )]
-    etcd_key: Option<PathBuf>,
+/// An etcd that `--etcd` names, with how to get in.
+pub(super) struct NamedEtcd<'a> {
+    args: &'a EtcdArgs,
+    credentials: Credentials,
 }
 
 impl EtcdArgs {
-    /// Reads the metadata's format, where etcd was named. What cannot be read is itself a fact.
-    pub(super) fn inspect(
-        &self,
-        runtime: &Runtime,
-        before: Option<&Release>,
-    ) -> Option<MetadataFact> {
-        self.endpoint(before)
-            .map(|endpoint| runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint)))
+    /// The etcd that is named, if any.
+    ///
+    /// # Errors
+    /// Flags that contradict each other, or a file that cannot be read.
+    pub(super) fn named(&self) -> Result<Option<NamedEtcd<'_>>, Failure> {
+        match self.login.given() {
+            Some(flag) if self.endpoints.is_empty() => {
+                Err(Failure::usage(format!("{flag} needs --etcd")))
+            }
+            _ if self.endpoints.is_empty() => Ok(None),
+            _ => Ok(Some(NamedEtcd {
+                args: self,
+                credentials: self.login.read()?,
+            })),
+        }
+    }
+}
+
+impl NamedEtcd<'_> {
+    /// Reads the metadata's format. What cannot be read is itself a fact.
+    pub(super) fn inspect(&self, runtime: &Runtime, before: Option<&Release>) -> MetadataFact {
+        let endpoint = self.endpoint(before);
+        runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint))
     }
 
     /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides.
@@ -221,14 +208,14 @@ impl EtcdArgs {
         runtime: &Runtime,
         before: Option<&mut Snapshot>,
         after: &mut Snapshot,
-    ) -> Option<InputEntry> {
+    ) -> InputEntry {
         let running = before
             .as_ref()
             .and_then(|snapshot| match snapshot.releases.as_slice() {
                 [only] => Some(only),
                 _ => None,
             });
-        let endpoint = self.endpoint(running)?;
+        let endpoint = self.endpoint(running);
         let mut entry = InputEntry {
             role: "etcd".into(),
             source: endpoint.shown(),
@@ -249,32 +236,23 @@ impl EtcdArgs {
                 .not_read
                 .push(format!("the settings that Milvus stores in etcd: {reason}")),
         }
-        Some(entry)
+        entry
     }
 
-    fn endpoint(&self, before: Option<&Release>) -> Option<Endpoint> {
-        if self.endpoints.is_empty() {
-            return None;
-        }
+    fn endpoint(&self, before: Option<&Release>) -> Endpoint {
         let configured = before
             .filter(|release| release.has_config())
             .map(|release| release.metadata().root_path.value.into_owned());
-        Some(Endpoint {
-            addresses: self.endpoints.clone(),
-            root_path: self
-                .root_path
-                .clone()
-                .or(configured)
-                .unwrap_or_else(|| "by-dev".into()),
-            meta_sub_path: self.meta_sub_path.clone(),
-            tls: tls(
-                self.etcd_cacert.as_ref(),
-                self.etcd_cert.as_ref(),
-                self.etcd_key.as_ref(),
-            ),
-            user: login(self.etcd_user.as_ref(), self.etcd_password.as_ref()),
+        let root_path = self.args.root_path.clone().or(configured);
+        let (user, tls) = self.credentials.clone();
+        Endpoint {
+            addresses: self.args.endpoints.clone(),
+            root_path: root_path.unwrap_or_else(|| "by-dev".into()),
+            meta_sub_path: self.args.meta_sub_path.clone(),
+            tls,
+            user,
             release: before.map(|release| release.name.clone()),
-        })
+        }
     }
 }
 
@@ -307,6 +285,7 @@ impl Gatherer<'_> {
         after: &Source,
         facts: Facts,
         choice: Choice,
+        catalogue: &Catalogue,
     ) -> Result<Gathered, Failure> {
         let mut gathered = Gathered {
             facts,
@@ -346,8 +325,9 @@ impl Gatherer<'_> {
         if let Some((source, mut loaded)) = running {
             let snapshot = self.only_instance(&mut loaded);
             // Nothing live is a new installation; a file without Milvus is most likely the wrong
-            // file.
-            if snapshot.releases.is_empty() && *source != Source::Live {
+            // file, and another version needs a running release.
+            let is_needed = *source != Source::Live || matches!(after, Source::Version(_));
+            if snapshot.releases.is_empty() && is_needed {
                 return Err(self.no_milvus(source, Some("before"), &loaded));
             }
             gathered.before = Some(snapshot).filter(|snapshot| !snapshot.releases.is_empty());
@@ -360,46 +340,46 @@ impl Gatherer<'_> {
                 }
                 snapshot
             }
-            (None, Source::Version(build)) => Self::at_version(build, &mut gathered)?,
+            (None, Source::Version(wanted)) => Self::at_version(wanted, catalogue, &mut gathered)?,
             (None, _) => Snapshot::default(),
         };
         Ok(gathered)
     }
 
     /// The running state, with Milvus' images at another version.
-    fn at_version(build: &Build, gathered: &mut Gathered) -> Result<Snapshot, Failure> {
+    fn at_version(
+        wanted: &Wanted,
+        catalogue: &Catalogue,
+        gathered: &mut Gathered,
+    ) -> Result<Snapshot, Failure> {
         let Some(running) = &gathered.before else {
             return Err(Failure::usage(
                 "version: needs a running release: give --before, or -i and -n of a release in \
                  the cluster",
             ));
         };
+        let (moved, chosen) = at_version(running, wanted, catalogue)?;
         gathered.inputs.push(InputEntry {
             role: Role::After.name().into(),
-            source: format!("version:{build}"),
+            source: format!("version:{chosen}"),
             read: vec!["the running manifests with Milvus' images moved".into()],
             ..InputEntry::default()
         });
-        let releases = running
-            .releases
-            .iter()
-            .map(|release| release.at_version(build))
-            .collect();
-        Ok(Snapshot {
-            releases,
-            ..running.clone()
-        })
+        Ok(moved)
     }
 
     /// The running state, for verbs that need nothing else.
     pub(super) fn running(&self, source: &Source, facts: Facts) -> Result<Snapshot, Failure> {
-        self.state(
-            source,
-            &mut Gathered {
-                facts,
-                ..Gathered::default()
-            },
-        )
+        let mut gathered = Gathered {
+            facts,
+            ..Gathered::default()
+        };
+        let mut loaded = self.load(Role::Before, source, Vec::new(), &mut gathered)?;
+        let snapshot = self.only_instance(&mut loaded);
+        if snapshot.releases.is_empty() {
+            return Err(self.no_milvus(source, None, &loaded));
+        }
+        Ok(snapshot)
     }
 
     /// The running state, with the facts about it and what was read.
@@ -478,23 +458,29 @@ impl Gatherer<'_> {
             Source::File(path) if path == "-" => "standard input".to_owned(),
             Source::File(path) => path.clone(),
             Source::Revision { name, .. } => format!("release {name}"),
-            Source::Live => "the cluster".into(),
-            Source::Version(build) => build.to_string(),
+            Source::Live => loaded.entry.source.clone(),
+            Source::Version(wanted) => wanted.to_string(),
             Source::Text { name, .. } => (*name).to_owned(),
         };
-        let input = role.map_or_else(
-            || format!("the input ({named})"),
-            |role| format!("the input {role} ({named})"),
-        );
+        let input = match (source, role) {
+            (Source::Live, _) => named,
+            (_, Some(role)) => format!("the input {role} ({named})"),
+            (_, None) => format!("the input ({named})"),
+        };
         let content = &loaded.content;
         if let Some(instance) = self.instance
             && !loaded.snapshot.releases.is_empty()
         {
             let all = &loaded.snapshot.releases;
-            return Failure::usage(format!(
+            let message = format!(
                 "{input} does not contain a Milvus release '{instance}'. It contains: {}",
                 choices(all)
-            ));
+            );
+            return if source.needs_cluster() {
+                Failure::no_verdict(message)
+            } else {
+                Failure::usage(message)
+            };
         }
         if let Some(namespace) = self.namespace
             && !content.left_out.is_empty()
@@ -542,7 +528,9 @@ impl Gatherer<'_> {
         match source {
             // The cluster was read, and there is nothing to judge: no verdict, not a wrong command
             // line.
-            Source::Live | Source::Revision { .. } => Failure::no_verdict(message),
+            Source::Live | Source::Revision { .. } => Failure::no_verdict(format!(
+                "{message}\nnext: milvus-guard audit --all-namespaces"
+            )),
             Source::File(_) | Source::Version(_) | Source::Text { .. } => Failure::usage(message),
         }
     }
@@ -704,9 +692,7 @@ impl Gatherer<'_> {
             .runtime
             .block_on(cluster.helm_release(&namespace, name, revision))
             .map_err(|error| match error {
-                missing @ (ClusterError::NotFound(_)
-                | ClusterError::NoRelease { .. }
-                | ClusterError::Codec { .. }) => Failure::usage(missing),
+                unreadable @ ClusterError::Codec { .. } => Failure::usage(unreadable),
                 other => Failure::no_verdict(other),
             })?;
         let source = format!("release:{}@{}", stored.name, stored.revision);
@@ -733,6 +719,40 @@ impl Gatherer<'_> {
             entry,
         })
     }
+}
+
+/// A state with Milvus' images at another version, and that version.
+///
+/// # Errors
+/// A version that the data does not know.
+pub(super) fn at_version(
+    running: &Snapshot,
+    wanted: &Wanted,
+    catalogue: &Catalogue,
+) -> Result<(Snapshot, String), Failure> {
+    let mut chosen: Vec<String> = Vec::new();
+    let mut releases = Vec::new();
+    for release in &running.releases {
+        let from = release.lowest();
+        let to = catalogue
+            .choose(wanted, from.as_ref(), &Situation::of(release))
+            .map_err(Failure::usage)?;
+        let shown = match wanted {
+            Wanted::Build(_) => to.to_string(),
+            Wanted::Line(_) | Wanted::Latest => {
+                format!("{to}, the recommended release of {}", to.version.line())
+            }
+        };
+        if !chosen.contains(&shown) {
+            chosen.push(shown);
+        }
+        releases.push(release.at_version(&to));
+    }
+    let moved = Snapshot {
+        releases,
+        ..running.clone()
+    };
+    Ok((moved, chosen.join("; ")))
 }
 
 /// Whether a release is the one that `-i` names.
@@ -865,7 +885,11 @@ mod tests {
         );
         assert_eq!("a.yaml".parse(), Ok(Source::File("a.yaml".into())));
         assert!("release:a@x".parse::<Source>().is_err());
-        assert!("version:latest".parse::<Source>().is_err());
+        assert_eq!(
+            "version:latest".parse(),
+            Ok(Source::Version(Wanted::Latest))
+        );
+        assert!("version:newest".parse::<Source>().is_err());
         assert!("release:".parse::<Source>().is_err());
     }
 }

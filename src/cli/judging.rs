@@ -14,9 +14,10 @@ use milvus_guard_core::{
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
+    completion,
     exit::{Exit, Failure},
-    gather::{self, EtcdArgs, Gatherer, Source},
-    policies,
+    gather::{self, EtcdArgs, Gatherer, NamedEtcd, Source},
+    output, policies,
 };
 
 /// Evidence, policies and the form of the report.
@@ -46,8 +47,8 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     pub(super) show: Show,
 
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
+    /// Form of the report; may be repeated as FORMAT=FILE
+    #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
     pub(super) format: Vec<Output>,
 
     /// The time of the check, for exceptions (RFC 3339) [default: now]
@@ -64,6 +65,7 @@ pub(super) enum FailOn {
     /// Denials.
     Deny,
     /// Warnings too.
+    #[value(alias = "warning")]
     Warn,
     /// Nothing.
     Never,
@@ -124,12 +126,14 @@ impl JudgingArgs {
                 "only one input can come from standard input",
             ));
         }
+        let etcd = self.etcd.named()?;
         let mut facts = gather::facts(self.facts.as_ref())?;
         facts.helm = facts.helm.or(change.helm);
         let own_data = gather::catalogue(&self.data)?;
         let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-        let mut inputs = gatherer.gather(change.before, change.after, facts, change.choice)?;
-        self.add_evidence(gatherer, &mut inputs);
+        let mut inputs =
+            gatherer.gather(change.before, change.after, facts, change.choice, catalogue)?;
+        self.add_evidence(etcd.as_ref(), gatherer, &mut inputs);
         if sides().any(Source::needs_cluster) && !self.no_cluster_policy {
             gatherer.cluster_policies(&mut policies, &mut inputs)?;
         }
@@ -155,24 +159,27 @@ impl JudgingArgs {
         drop(inputs);
         let mut report = Report::new(&judgement, &policies, entries);
         report.data = catalogue.as_of().map(|day| day.to_string());
+        report.root = output::folder();
         Ok(Judged { report, running })
     }
 
     /// Adds what etcd and the file of facts say.
-    fn add_evidence(&self, gatherer: &Gatherer<'_>, inputs: &mut gather::Gathered) {
-        let kept =
-            self.etcd
-                .configuration(gatherer.runtime, inputs.before.as_mut(), &mut inputs.after);
-        inputs.inputs.extend(kept);
-        let running =
-            inputs
-                .before
-                .as_ref()
-                .and_then(|snapshot| match snapshot.releases.as_slice() {
-                    [only] => Some(only),
-                    _ => None,
-                });
-        if let Some(fact) = self.etcd.inspect(gatherer.runtime, running) {
+    fn add_evidence(
+        &self,
+        etcd: Option<&NamedEtcd<'_>>,
+        gatherer: &Gatherer<'_>,
+        inputs: &mut gather::Gathered,
+    ) {
+        if let Some(etcd) = etcd {
+            let runtime = gatherer.runtime;
+            let kept = etcd.configuration(runtime, inputs.before.as_mut(), &mut inputs.after);
+            inputs.inputs.push(kept);
+            let releases = inputs.before.as_ref().map(|before| &*before.releases);
+            let running = match releases {
+                Some([only]) => Some(only),
+                _ => None,
+            };
+            let fact = etcd.inspect(runtime, running);
             inputs.inputs.push(InputEntry {
                 role: "etcd".into(),
                 source: fact.source.clone(),

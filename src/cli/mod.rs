@@ -3,6 +3,7 @@
 mod audit;
 mod certs;
 mod check;
+mod completion;
 mod consent;
 mod crds;
 mod credentials;
@@ -10,6 +11,7 @@ mod data;
 mod exit;
 mod gather;
 mod helm;
+mod help;
 mod hold;
 mod judging;
 mod meta;
@@ -31,35 +33,30 @@ pub use exit::Exit;
 use std::{env, ffi::OsString};
 
 use clap::{FromArgMatches, Parser, Subcommand};
+use clap_complete::CompleteEnv;
 
 use names::Name;
 
 /// Prevents unsafe Milvus upgrades on Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
-#[command(after_help = "\
-Exit codes of checks: 0 no finding at or above --fail-on, 1 at least one, 2 wrong \
-                        usage or unreadable
-input, 3 no verdict possible. Exit codes of changes: 0 done, 1 refused and nothing \
-                        changed,
-2 wrong usage, 3 stopped (the same command resumes), 5 another run holds the lock.")]
+#[command(name = "milvus-guard", version = data::VERSION.as_str(), about, long_about = None, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
 
-    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE]
+    /// When to use colours in text output [also: `NO_COLOR`, `FORCE_COLOR`]
     #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
     color: output::ColorChoice,
 }
 
 /// Judges upgrades of Milvus that Helm is about to make.
 #[derive(Debug, Parser)]
-#[command(name = "helm-guard", bin_name = "helm guard", version = data::VERSION.as_str(), about, long_about = None, max_term_width = 110, propagate_version = true)]
+#[command(name = "helm-guard", bin_name = "helm guard", version = data::VERSION.as_str(), about, long_about = None, propagate_version = true)]
 struct HelmCli {
     #[command(flatten)]
     args: helm::Args,
 
-    /// When to use colours in text output [also: NO_COLOR, CLICOLOR_FORCE]
+    /// When to use colours in text output [also: `NO_COLOR`, `FORCE_COLOR`]
     #[arg(long, global = true, value_enum, default_value_t = output::ColorChoice::Auto)]
     color: output::ColorChoice,
 }
@@ -92,12 +89,9 @@ enum Verb {
     Helm(helm::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
-    /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
-    #[command(after_help = "\
-The chart charts/milvus-guard contains the same definitions. Without it:
-  milvus-guard crds | kubectl apply --server-side -f -")]
+    /// Print the definitions of the guard's objects, for kubectl apply
     Crds,
-    /// Print shell completions
+    /// Print the script that completes commands in a shell
     Completions(shell::CompletionArgs),
     /// Print the man page
     Man(shell::ManArgs),
@@ -138,6 +132,10 @@ pub fn run() -> Exit {
 /// Reads the command line under the name by which the program was called.
 fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
+    // Where a shell asks for values, this answers and ends the process.
+    CompleteEnv::with_factory(|| name.command())
+        .var(completion::VARIABLE)
+        .complete();
     let mut command = name.command();
     let args = name.arguments(args, &command);
     let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);

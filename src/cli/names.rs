@@ -8,7 +8,9 @@ use std::{
 
 use clap::{Command, CommandFactory};
 
-use super::{Cli, HelmCli, helm};
+use milvus_guard_core::project::NAME;
+
+use super::{Cli, HelmCli, helm, help};
 
 /// Who called, as the first argument tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +42,12 @@ impl Name {
     /// The commands under this name.
     pub(super) fn command(self) -> Command {
         match self {
-            Self::Guard | Self::PostRenderer => Cli::command(),
-            Self::Kubectl => renamed(Cli::command().bin_name("kubectl guard")),
-            Self::Helm => HelmCli::command(),
+            Self::Guard | Self::PostRenderer => help::complete(Cli::command(), "", NAME),
+            Self::Kubectl => {
+                let name = "kubectl guard";
+                help::complete(Cli::command().bin_name(name), "", name)
+            }
+            Self::Helm => help::complete(HelmCli::command(), "helm", NAME),
         }
     }
 
@@ -75,19 +80,6 @@ fn before(args: &[OsString]) -> bool {
         .and_then(|arg| arg.to_str())
         .is_some_and(|arg| arg.starts_with("--color"))
         && args.len() <= 2
-}
-
-/// The same commands with examples that begin with `kubectl guard`.
-fn renamed(command: Command) -> Command {
-    let text = command.get_after_help().map(ToString::to_string);
-    let command = match text {
-        Some(text) => command.after_help(
-            text.replace("  milvus-guard ", "  kubectl guard ")
-                .replace("| milvus-guard ", "| kubectl guard "),
-        ),
-        None => command,
-    };
-    command.mut_subcommands(renamed)
 }
 
 #[cfg(test)]

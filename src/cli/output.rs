@@ -6,7 +6,13 @@ use std::{
     path::Path,
 };
 
-use milvus_guard_core::report::{Format, Output, Report, Show, Style, render};
+use anstyle::{AnsiColor, Style as Ansi};
+use terminal_size::{Height, Width, terminal_size_of};
+
+use milvus_guard_core::{
+    layout,
+    report::{Format, Output, Report, Show, Style, render},
+};
 
 use super::exit::Failure;
 
@@ -24,16 +30,40 @@ pub enum ColorChoice {
 /// The terminal, or what replaces it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Screen {
-    color: bool,
-    color_stderr: bool,
+    out: Stream,
+    err: Stream,
     unicode: bool,
-    width: usize,
+}
+
+/// Standard output or standard error.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    color: bool,
+    /// Its columns, of a terminal or as the variable `COLUMNS` says; `None` of a file or a pipe.
+    columns: Option<usize>,
 }
 
 /// Columns where the terminal does not say.
 const DEFAULT_WIDTH: usize = 100;
 /// Lines longer than this are hard to read.
 const MAX_WIDTH: usize = 120;
+
+impl Stream {
+    /// Columns that text takes, if lines are to be broken.
+    fn width(self) -> Option<usize> {
+        self.columns.map(|columns| columns.min(MAX_WIDTH))
+    }
+
+    fn style(self, unicode: bool, show: Show) -> Style {
+        Style {
+            color: self.color,
+            unicode,
+            width: self.width().unwrap_or(DEFAULT_WIDTH),
+            continues_commands: self.columns.is_some(),
+            show,
+        }
+    }
+}
 
 impl Screen {
     pub(super) fn new(choice: ColorChoice) -> Self {
@@ -44,7 +74,7 @@ impl Screen {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto if set("NO_COLOR") => false,
-            ColorChoice::Auto if set("CLICOLOR_FORCE") => true,
+            ColorChoice::Auto if set("CLICOLOR_FORCE") || set("FORCE_COLOR") => true,
             ColorChoice::Auto => terminal && !dumb,
         };
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -58,36 +88,32 @@ impl Screen {
         });
         let columns = env::var("COLUMNS")
             .ok()
-            .and_then(|columns| columns.parse().ok());
-        let width = if io::stdout().is_terminal() {
-            columns
-                .or_else(|| terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)))
-        } else {
-            columns
+            .and_then(|columns| columns.parse().ok())
+            .filter(|columns| *columns > 0);
+        let stream = |terminal: bool, size: Option<(Width, Height)>| Stream {
+            color: wanted(terminal),
+            columns: columns.or(size.map(|(width, _)| usize::from(width.0))),
         };
+        let (out, err) = (io::stdout(), io::stderr());
         Self {
-            color: wanted(io::stdout().is_terminal()),
-            color_stderr: wanted(io::stderr().is_terminal()),
+            out: stream(out.is_terminal(), terminal_size_of(&out)),
+            err: stream(err.is_terminal(), terminal_size_of(&err)),
             unicode: utf8 && !dumb,
-            width: width.unwrap_or(DEFAULT_WIDTH).min(MAX_WIDTH),
         }
     }
 
     pub(super) fn style(&self, show: Show) -> Style {
-        Style {
-            color: self.color,
-            unicode: self.unicode,
-            width: self.width,
-            show,
-        }
+        self.out.style(self.unicode, show)
     }
 
     /// The same for text on standard error.
     pub(super) fn style_stderr(&self, show: Show) -> Style {
-        Style {
-            color: self.color_stderr,
-            ..self.style(show)
-        }
+        self.err.style(self.unicode, show)
+    }
+
+    /// Columns of standard error; `None` if it is a file or a pipe.
+    pub(super) fn width_stderr(&self) -> Option<usize> {
+        self.err.width()
     }
 
     /// Whether characters beyond ASCII can be shown.
@@ -97,18 +123,54 @@ impl Screen {
 
     /// Whether stderr takes colours.
     pub(super) const fn colors_stderr(&self) -> bool {
-        self.color_stderr
+        self.err.color
     }
 
     /// An error on stderr.
     pub(super) fn error(&self, message: &str) {
-        let (on, off) = if self.color_stderr {
-            ("\u{1b}[1;31m", "\u{1b}[0m")
-        } else {
-            ("", "")
-        };
-        let _ = writeln!(io::stderr(), "{on}error:{off} {}", clean(message));
+        self.tell("error:", AnsiColor::Red.on_default().bold(), message);
     }
+
+    /// What a person should know, on stderr.
+    pub(super) fn note(&self, message: &str) {
+        self.tell("note:", AnsiColor::Blue.on_default().bold(), message);
+    }
+
+    fn tell(&self, label: &str, look: Ansi, message: &str) {
+        let label = if self.err.color {
+            format!("{look}{label}{look:#} ")
+        } else {
+            format!("{label} ")
+        };
+        let text = format!("{label}{}", clean(message));
+        let text = match self.err.width() {
+            Some(width) => layout::refill(width, &text),
+            None => text,
+        };
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Text for standard output in lines of its width; in a file or a pipe it stays as it is.
+    pub(super) fn lines(&self, text: &str) -> String {
+        broken(self.out, text)
+    }
+
+    /// The same for standard error.
+    pub(super) fn lines_stderr(&self, text: &str) -> String {
+        broken(self.err, text)
+    }
+
+    /// Lines that a text takes on the terminal.
+    pub(super) fn height(&self, text: &str) -> usize {
+        layout::height(text, self.out.columns.unwrap_or(usize::MAX))
+    }
+}
+
+fn broken(stream: Stream, text: &str) -> String {
+    stream.width().map_or_else(
+        || text.to_owned(),
+        |width| layout::refill(width, text) + "\n",
+    )
 }
 
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
@@ -127,6 +189,13 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// The current folder. Pipelines run in the repository, and code scanning shows only paths that are
+/// relative to it.
+pub(super) fn folder() -> Option<String> {
+    let folder = env::current_dir().ok()?;
+    Some(folder.to_str()?.to_owned())
 }
 
 /// Writes a report in every format that was asked for.
@@ -161,6 +230,7 @@ pub(super) fn report(
             Some(path) => {
                 let style = Style {
                     color: false,
+                    continues_commands: false,
                     ..screen.style(show)
                 };
                 write(path, &render(report, output.format, &style))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use milvus_guard_core::{
     evidence::Facts,
@@ -16,6 +17,7 @@ use milvus_guard_core::{
 
 use super::{
     check::version,
+    completion,
     exit::{Done, Exit, Failure},
     gather::{self, ClusterArgs, Gatherer, Source},
     output::{Screen, print},
@@ -23,21 +25,13 @@ use super::{
 
 /// Arguments of `plan`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard plan --from 2.1.4 --to 2.5              (its recommended release)
-  milvus-guard plan -i my-release -n milvus --to 2.6.24        (reads the current version from the cluster)
-  milvus-guard plan --before running.yaml --to 2.6.24 --format markdown
-
-Exit codes: 0 a path exists, 1 no path exists, 2 wrong usage or unreadable input, 3 the cluster could \
-                        not be read.")]
 pub(super) struct Args {
     /// Current version [default: read from --before or the cluster]
-    #[arg(long, value_name = "VERSION", value_parser = version)]
+    #[arg(long, visible_alias = "source-version", short = 's', value_name = "VERSION", value_parser = version, add = ArgValueCompleter::new(completion::versions))]
     from: Option<Build>,
 
     /// Target version: a release (2.5.27), a line (2.5: its recommended release) or latest
-    #[arg(long, short = 't', value_name = "VERSION")]
+    #[arg(long, visible_alias = "target-version", short = 't', value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
     to: Wanted,
 
     /// Current state: a file, a directory, -, release:NAME or live
@@ -45,11 +39,11 @@ pub(super) struct Args {
     before: Option<Source>,
 
     /// Release
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     instance: Option<String>,
 
     /// Namespace
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
     /// Standalone or cluster [default: as running, else cluster]
@@ -90,6 +84,8 @@ enum PlanFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// A checklist for an issue or a pull request
     Markdown,
 }
@@ -97,11 +93,12 @@ enum PlanFormat {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let own_data = gather::catalogue(&args.data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
-    let journey = journey(args, catalogue)?;
+    let journey = journey(args, catalogue, screen)?;
     let plan = upgrade_path::plan(&journey, catalogue);
     print(&match args.format {
         PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
         PlanFormat::Json => plan.json(),
+        PlanFormat::Yaml => yaml(&plan.json())?,
         PlanFormat::Markdown => upgrade_path::markdown(&plan),
     })?;
     Ok(if plan.blocked.is_some() {
@@ -111,7 +108,13 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     })
 }
 
-fn journey(args: &Args, catalogue: &Catalogue) -> Result<PathRequest, Failure> {
+/// What programs get, as YAML.
+fn yaml(json: &str) -> Result<String, Failure> {
+    let value: serde_json::Value = serde_json::from_str(json).map_err(Failure::usage)?;
+    serde_saphyr::to_string(&value).map_err(Failure::usage)
+}
+
+fn journey(args: &Args, catalogue: &Catalogue, screen: &Screen) -> Result<PathRequest, Failure> {
     let running = match (&args.from, &args.before) {
         (Some(_), _) => None,
         (None, before) => Some(running(args, before.as_ref().unwrap_or(&Source::Live))?),
@@ -131,7 +134,7 @@ fn journey(args: &Args, catalogue: &Catalogue) -> Result<PathRequest, Failure> {
         .choose(&args.to, Some(&from), &situation)
         .map_err(Failure::usage)?;
     if !matches!(args.to, Wanted::Build(_)) {
-        eprintln!("{}: {to}, the recommended release", args.to);
+        screen.note(&format!("{} means {to}, the recommended release", args.to));
     }
     let from_release = |pick: fn(&Release) -> Option<String>| {
         running
@@ -188,16 +191,11 @@ fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
         instance: args.instance.as_deref(),
     };
     let mut releases = gatherer.running(source, Facts::default())?.releases;
-    match releases.len() {
-        1 => Ok(releases.remove(0)),
-        0 => Err(Failure::usage(
-            "no Milvus release was found; give -i and -n, or --from",
-        )),
-        _ => {
-            let names = gather::choices(&releases);
-            Err(Failure::usage(format!(
-                "several Milvus releases were found ({names}); choose one with -i"
-            )))
-        }
+    if releases.len() == 1 {
+        return Ok(releases.remove(0));
     }
+    let names = gather::choices(&releases);
+    Err(Failure::usage(format!(
+        "several Milvus releases were found ({names}); choose one with -i"
+    )))
 }

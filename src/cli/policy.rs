@@ -56,18 +56,6 @@ enum PolicyAction {
         now: Option<Timestamp>,
     },
     /// Test policies: check each case in a folder and compare the result with its expectation
-    #[command(after_help = "\
-A case is a folder with expect.yaml, and with before.yaml (or before/), after.yaml (or after/) \
-                            and facts.yaml as needed. expect.yaml:
-
-  verdict: deny                  # deny, warn or allow
-  findings:                      # each must be found
-    - {rule: MG201, action: deny}
-  absent: [MG101]                # none of these may be found
-  now: 2026-05-01T12:00:00Z      # the time, for exceptions
-  after: version:2.5.27          # instead of after.yaml: the state before with other images
-
-Exit codes: 0 all cases as expected, 1 at least one differs, 2 wrong usage or unreadable input.")]
     Test {
         /// Folders of cases
         #[arg(required = true, value_name = "DIR")]
@@ -99,8 +87,12 @@ enum LintFormat {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LintFailOn {
+    /// Errors
     Error,
+    /// Warnings too
+    #[value(alias = "warn")]
     Warning,
+    /// Nothing
     Never,
 }
 
@@ -114,20 +106,23 @@ enum TestFormat {
     Junit,
 }
 
-pub(super) fn run(args: Args, _screen: &Screen) -> Done {
+pub(super) fn run(args: Args, screen: &Screen) -> Done {
     match args.action {
         PolicyAction::Lint {
             paths,
             format,
             fail_on,
             now,
-        } => run_lint(&paths, format, fail_on, now.unwrap_or_else(Timestamp::now)),
+        } => {
+            let now = now.unwrap_or_else(Timestamp::now);
+            run_lint(&paths, format, fail_on, now, screen)
+        }
         PolicyAction::Test {
             cases,
             policy,
             data,
             format,
-        } => run_test(&cases, &policy, &data, format),
+        } => run_test(&cases, &policy, &data, format, screen),
     }
 }
 
@@ -140,7 +135,13 @@ struct LintEntry {
     message: String,
 }
 
-fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Timestamp) -> Done {
+fn run_lint(
+    paths: &[PathBuf],
+    format: LintFormat,
+    fail_on: LintFailOn,
+    now: Timestamp,
+    screen: &Screen,
+) -> Done {
     let mut all = Vec::new();
     let mut entries = Vec::new();
     for path in paths {
@@ -183,9 +184,9 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
             .map(|entry| {
                 let text = plain(&entry.message).replace('%', "%25");
                 format!(
-                    "::{} file={},line={}::{text}\n",
+                    "::{} file={},line={},title=policy lint::{text}\n",
                     entry.severity,
-                    plain(&entry.source),
+                    github_property(&entry.source),
                     entry.line
                 )
             })
@@ -207,7 +208,7 @@ fn run_lint(paths: &[PathBuf], format: LintFormat, fail_on: LintFailOn, now: Tim
                 "{} documents checked: {errors} errors, {warnings} warnings\n",
                 all.len()
             );
-            out
+            screen.lines(&out)
         }
     })?;
     let failed = match fail_on {
@@ -275,7 +276,13 @@ struct Outcome {
     differences: Vec<String>,
 }
 
-fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: TestFormat) -> Done {
+fn run_test(
+    cases: &[PathBuf],
+    policy: &[PathBuf],
+    data: &[PathBuf],
+    format: TestFormat,
+    screen: &Screen,
+) -> Done {
     let own_data = gather::catalogue(data)?;
     let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let documents = policies::documents(policy)?;
@@ -330,7 +337,7 @@ fn run_test(cases: &[PathBuf], policy: &[PathBuf], data: &[PathBuf], format: Tes
                 "{} cases passed, {failed} failed\n",
                 outcomes.len() - failed
             );
-            out
+            screen.lines(&out)
         }
     })?;
     Ok(if failed > 0 { Exit::Found } else { Exit::Clean })
@@ -341,8 +348,13 @@ fn find_cases(folder: &Path, depth: u8, found: &mut Vec<PathBuf>) -> Result<(), 
         found.push(folder.to_owned());
         return Ok(());
     }
-    let entries = std::fs::read_dir(folder)
-        .map_err(|error| Failure::usage(format!("cannot read {}: {error}", folder.display())))?;
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::usage(format!(
+            "cannot read {}: {}",
+            folder.display(),
+            error.kind()
+        ))
+    })?;
     let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.is_dir())
@@ -448,21 +460,14 @@ fn judge_case(
             holds_milvus(&loaded.snapshot, &path)?;
             loaded.snapshot
         }
-        (Some(Source::Version(build)), None) => {
+        (Some(Source::Version(wanted)), None) => {
             let Some(running) = &before else {
                 return Err(Failure::usage(format!(
                     "{}: after: version:... needs a before.yaml",
                     folder.display()
                 )));
             };
-            Snapshot {
-                releases: running
-                    .releases
-                    .iter()
-                    .map(|release| release.at_version(&build))
-                    .collect(),
-                ..running.clone()
-            }
+            gather::at_version(running, &wanted, catalogue)?.0
         }
         (_, None) => {
             return Err(Failure::usage(format!(
@@ -577,6 +582,14 @@ fn junit(outcomes: &[Outcome]) -> String {
     let mut report = Junit::new("milvus-guard policy test");
     report.add_test_suite(suite);
     report.to_string().unwrap_or_default() + "\n"
+}
+
+/// A property of a workflow command of GitHub.
+fn github_property(text: &str) -> String {
+    plain(text)
+        .replace('%', "%25")
+        .replace(':', "%3A")
+        .replace(',', "%2C")
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -1,13 +1,17 @@
 //! `rules list` and `rules explain`.
 
+use anstyle::{AnsiColor, Style as Ansi};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use milvus_guard_core::{
+    layout, project,
     report::{Show, Style},
-    rules::{self, ALL, Category, Rule, docs},
+    rules::{self, ALL, Category, DefaultAction, Rule, docs},
 };
 
 use super::{
+    completion,
     exit::{Done, Exit, Failure},
     output::{Screen, print},
 };
@@ -30,6 +34,7 @@ enum Action {
     /// Explain one rule: what it checks, why, and what to do
     Explain {
         /// Id or name, such as MG101 or message-queue-changed
+        #[arg(add = ArgValueCompleter::new(completion::rule_ids))]
         rule: String,
         /// How to print it
         #[arg(long, value_enum, default_value_t = ListFormat::Text)]
@@ -51,7 +56,7 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
     let text = match args.action {
         Action::List {
             format: ListFormat::Text,
-        } => list(),
+        } => list(&screen.style(Show::All)),
         Action::List {
             format: ListFormat::Json,
         } => json(&ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>()),
@@ -82,41 +87,34 @@ fn unknown(rule: &str) -> String {
     format!("rule '{rule}' does not exist{near} (milvus-guard rules list shows all)")
 }
 
-fn list() -> String {
+fn list(style: &Style) -> String {
     let mut out = String::new();
     for category in Category::ALL {
-        out += &format!("{}\n", category.title());
+        out += &format!("{}\n", style.paint(Ansi::new().bold(), category.title()));
         for rule in ALL.iter().filter(|rule| rule.category == category) {
-            out += &format!(
-                "  {:<6} {:<28} {:<13} {}\n",
-                rule.id,
-                rule.name,
-                docs::default_text(rule),
-                rule.title
-            );
+            let id = style.paint(Ansi::new().bold(), rule.id);
+            let default = format!("{:<13}", docs::default_text(rule));
+            let default = style.paint(color(rule.default).on_default(), &default);
+            let cells = format!("  {id}  {:<28} {default} ", rule.name);
+            out += &layout::row(style.width, &cells, rule.title);
+            out.push('\n');
         }
     }
     out
 }
 
+/// The colour of an action, as findings have it.
+const fn color(action: DefaultAction) -> AnsiColor {
+    match action {
+        DefaultAction::Deny | DefaultAction::DenyOrWarn => AnsiColor::Red,
+        DefaultAction::Warn => AnsiColor::Yellow,
+        DefaultAction::Audit => AnsiColor::Blue,
+    }
+}
+
 fn explain(rule: &Rule, style: &Style) -> String {
-    let bold = |text: &str| {
-        if style.color {
-            format!("\u{1b}[1m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
-    };
-    let wrap = |text: &str| {
-        textwrap::fill(
-            text,
-            textwrap::Options::new(style.width.max(40))
-                .initial_indent("  ")
-                .subsequent_indent("  ")
-                .word_splitter(textwrap::WordSplitter::NoHyphenation)
-                .break_words(false),
-        )
-    };
+    let bold = |text: &str| style.paint(Ansi::new().bold(), text);
+    let wrap = |text: &str| layout::fill(style.width, "  ", "  ", text);
     let mut out = format!("{} {}\n", bold(rule.id), bold(rule.name));
     out += &format!(
         "{}\n",
@@ -150,7 +148,12 @@ fn explain(rule: &Rule, style: &Style) -> String {
     out += &format!(
         "\n{}\n{}\n",
         bold("Known from"),
-        wrap(&rule.sources.join(", "))
+        rule.sources
+            .iter()
+            .map(|source| wrap(&project::source_text(source)))
+            .collect::<Vec<_>>()
+            .join("\n")
     );
+    out += &format!("\n{}\n  {}\n", bold("More"), project::rule_page(rule.id));
     out
 }

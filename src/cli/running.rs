@@ -7,15 +7,23 @@ use std::{
     time::Duration,
 };
 
+use anstyle::{AnsiColor, Style as Ansi};
 use clap::{Args as ClapArgs, ValueEnum};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use milvus_guard_core::manifest::documents;
+use milvus_guard_core::{
+    layout,
+    manifest::documents,
+    report::{Show, Style},
+    text::plain,
+};
 use milvus_guard_operations::engine::{
     End, Halting, Link, Listener, Preview, ReleaseName, Reporter, RunSettings,
     display::{Json, Lines, Terminal},
     store::History,
 };
+use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
 
 use super::{
@@ -40,6 +48,18 @@ pub(in crate::cli) enum FormatArg {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// What programs get.
+pub(super) fn structured(value: &impl Serialize, format: FormatArg) -> Result<String, Failure> {
+    match format {
+        FormatArg::Yaml => serde_saphyr::to_string(value).map_err(Failure::no_verdict),
+        FormatArg::Text | FormatArg::Json => serde_json::to_string_pretty(value)
+            .map(|text| text + "\n")
+            .map_err(Failure::no_verdict),
+    }
 }
 
 /// `--progress`.
@@ -212,29 +232,50 @@ pub(super) fn look<T>(
 }
 
 /// The plan, and what the rules say of it.
-pub(super) fn plan_text(planned: &Preview) -> String {
+pub(super) fn plan_text(planned: &Preview, style: &Style) -> String {
     let mut text = planned.text.clone();
     for warning in &planned.warnings {
-        text.push_str(&format!("Warning       {warning}\n"));
+        text.push_str(&format!("Warning       {}\n", plain(warning)));
     }
     for refusal in &planned.refusals {
-        text.push_str(&format!("Refused       {refusal}\n"));
+        text.push_str(&format!("Refused       {}\n", plain(refusal)));
     }
-    text
+    if style.continues_commands {
+        text = layout::refill(style.width, &text);
+    }
+    let lines = text.lines().enumerate();
+    lines.fold(String::new(), |mut out, (at, line)| {
+        out.push_str(&painted(at, line, style));
+        out.push('\n');
+        out
+    })
+}
+
+/// A line of a plan, with what must not be missed in a colour.
+fn painted(at: usize, line: &str, style: &Style) -> String {
+    let yellow = AnsiColor::Yellow.on_default().bold();
+    let red = AnsiColor::Red.on_default().bold();
+    let labels = [("Warning", yellow), ("Refused", red)];
+    match labels.iter().find(|(label, _)| line.starts_with(label)) {
+        Some((label, look)) => style.paint(*look, label) + &line[label.len()..],
+        None if at == 0 => style.paint(Ansi::new().bold(), line),
+        None if line.trim() == POINT_OF_NO_RETURN => style.paint(red, line),
+        None => line.to_owned(),
+    }
 }
 
 /// The plan as the report.
 pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Done {
     let is_refused = !planned.refusals.is_empty();
     match format {
-        FormatArg::Json => {
+        FormatArg::Json | FormatArg::Yaml => {
             let mut json = planned.json.clone();
             json["refusals"] = json!(planned.refusals);
             json["warnings"] = json!(planned.warnings);
-            print(&format!("{json:#}\n"))?;
+            print(&structured(&json, format)?)?;
         }
         FormatArg::Text => {
-            print(&plan_text(planned))?;
+            print(&plan_text(planned, &screen.style(Show::All)))?;
             if is_refused {
                 screen.error("It would be refused. Nothing was changed.");
             }
@@ -260,12 +301,18 @@ fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> 
     Some(match progress {
         ProgressArg::None => return None,
         ProgressArg::Json => Box::new(Json::new(io::stderr())),
-        ProgressArg::Auto if !io::stderr().is_terminal() => Box::new(Lines::new(io::stderr())),
-        ProgressArg::Auto | ProgressArg::Bar => {
-            Box::new(Terminal::new(screen.unicode(), screen.colors_stderr()))
-        }
-        ProgressArg::Plain => Box::new(Lines::new(io::stderr())),
+        ProgressArg::Auto if !io::stderr().is_terminal() => lines(screen),
+        ProgressArg::Auto | ProgressArg::Bar => Box::new(Terminal::new(
+            screen.unicode(),
+            screen.colors_stderr(),
+            screen.width_stderr(),
+        )),
+        ProgressArg::Plain => lines(screen),
     })
+}
+
+fn lines(screen: &Screen) -> Box<dyn Listener> {
+    Box::new(Lines::new(io::stderr()).in_columns(screen.width_stderr()))
 }
 
 /// The exit code of the contract.
@@ -287,9 +334,9 @@ pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Sc
     }
     let reached = matches!(end, End::Reached(_) | End::Waits(_));
     match format {
-        FormatArg::Text if reached => print(&format!("{}\n", end.text()))?,
+        FormatArg::Text if reached => print(&screen.lines(&format!("{}\n", end.text())))?,
         FormatArg::Text => screen.error(end.text()),
-        FormatArg::Json => print(&format!("{:#}\n", last_word(end)))?,
+        FormatArg::Json | FormatArg::Yaml => print(&structured(&last_word(end), format)?)?,
     }
     Ok(exit(end))
 }

@@ -50,14 +50,6 @@ const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-In a cluster the chart charts/milvus-guard sets these flags; docs/webhook.md describes the gates.
-To try the webhook without a cluster:
-  milvus-guard serve --no-cluster --tls-self-signed \\
-    --listen 127.0.0.1:8443 --before running.yaml
-
-Exit codes: 0 stopped by a signal, 2 wrong usage or unreadable input, 3 no cluster, no certificate or \
-                        no port.")]
 pub(super) struct Args {
     /// Address of the webhook (TLS); port 0 lets the system choose
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8443")]

@@ -1,13 +1,16 @@
 //! `completions` and `man`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
-use clap_complete::Shell;
+use clap::Args;
+use clap_complete::{Shell, env::Shells};
+
+use milvus_guard_core::project::NAME;
 
 use super::{
-    Cli,
+    completion,
     exit::{Done, Exit, Failure},
+    help,
     output::print,
 };
 
@@ -22,33 +25,37 @@ pub(super) struct CompletionArgs {
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Write one page a verb into this folder instead of printing the main page
+    /// Write a page for each verb into this folder, instead of printing the main page
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
+/// Prints the script that asks this program for values. It calls the program by its name, so that
+/// it works after an update as well.
 pub(super) fn completions(args: &CompletionArgs) -> Done {
+    let name = args.shell.to_string();
+    let shell = Shells::builtins();
+    let shell = shell
+        .completer(&name)
+        .ok_or_else(|| Failure::usage(format!("{name} is not supported")))?;
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "milvus-guard", &mut text);
+    shell
+        .write_registration(completion::VARIABLE, NAME, NAME, NAME, &mut text)
+        .map_err(Failure::usage)?;
     print(&String::from_utf8_lossy(&text))?;
     Ok(Exit::Clean)
 }
 
 pub(super) fn man(args: &ManArgs) -> Done {
     if let Some(folder) = &args.out {
-        fs::create_dir_all(folder)
-            .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-            .map_err(|error| {
-                Failure::usage(format!(
-                    "cannot write man pages into {}: {error}",
-                    folder.display()
-                ))
-            })?;
+        help::write_pages(folder).map_err(|error| {
+            Failure::usage(format!(
+                "cannot write man pages into {}: {error}",
+                folder.display()
+            ))
+        })?;
     } else {
-        let mut text = Vec::new();
-        clap_mangen::Man::new(Cli::command())
-            .render(&mut text)
-            .map_err(Failure::usage)?;
+        let text = help::main_page().map_err(Failure::usage)?;
         print(&String::from_utf8_lossy(&text))?;
     }
     Ok(Exit::Clean)

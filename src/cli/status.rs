@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use clap_complete::engine::ArgValueCompleter;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -21,10 +22,11 @@ use milvus_guard_operations::engine::{
 use milvus_guard_sources::kubernetes::Cluster;
 
 use super::{
+    completion,
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     output::{Screen, print},
-    running::FormatArg,
+    running::{FormatArg, structured},
 };
 
 /// Between two looks with `--wait`.
@@ -32,18 +34,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard status                                    (every run that may be read)
-  milvus-guard status -i my-release -n milvus
-  milvus-guard status -i my-release -n milvus --wait     (until the run has ended, or needs an \
-                        operator)
-
-Exit codes: 0 the run is done, or no run exists; 3 it is in progress, needs an operator, or has stopped \
-                        and can be resumed; 4 it was rolled back; 2 wrong usage.")]
 pub(super) struct Args {
     /// Release [default: every run in all namespaces that may be read]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     instance: Option<String>,
 
     /// As without a release
@@ -51,7 +44,7 @@ pub(super) struct Args {
     all: bool,
 
     /// Its namespace [default: of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
     /// Wait until the run has ended, or needs an operator
@@ -71,7 +64,7 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
-pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let runtime = super::gather::runtime()?;
     let of = args
         .instance
@@ -91,26 +84,26 @@ pub(super) fn run(args: &Args, _screen: &Screen) -> Done {
         let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
         let mut link = Link::for_reading(cluster, Reporter::default(), halting);
         match &of {
-            None => all(args, &link).await,
+            None => all(args, &link, screen).await,
             Some(of) => {
                 if args.wait {
                     // A control plane may be away for minutes while it is upgraded.
                     link.patience = PATIENCE;
                 }
-                show(args, &link, of).await
+                show(args, &link, of, screen).await
             }
         }
     })
 }
 
-async fn show(args: &Args, link: &Link, of: &ReleaseName) -> Done {
+async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Done {
     let home = match Home::find(link, of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
         Err(HomeError::NoDefinitions) => return nothing(args, of),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
-    let mut page = Page::new(args);
+    let mut page = Page::new(args, screen);
     loop {
         let runs = Store::runs(link, &home, of).await.map_err(unread)?;
         // What holds the release, else what was last.
@@ -139,7 +132,7 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName) -> Done {
 }
 
 /// Every run that may be read: to be checked before the guard is uninstalled.
-async fn all(args: &Args, link: &Link) -> Done {
+async fn all(args: &Args, link: &Link, screen: &Screen) -> Done {
     // Where runs live, if this account may not list them in all namespaces.
     let of = ReleaseName {
         name: String::new(),
@@ -152,7 +145,7 @@ async fn all(args: &Args, link: &Link) -> Done {
     };
     let under_way = runs.iter().filter(|listed| listed.is_under_way()).count();
     match args.format {
-        FormatArg::Json => {
+        FormatArg::Json | FormatArg::Yaml => {
             let entries = |wanted: fn(&Listed) -> bool| {
                 runs.iter()
                     .filter(|listed| wanted(listed))
@@ -165,7 +158,7 @@ async fn all(args: &Args, link: &Link) -> Done {
                 "underWay": entries(Listed::is_under_way),
                 "runs": entries(|_| true),
             });
-            print(&format!("{json:#}\n"))?;
+            print(&structured(&json, args.format)?)?;
         }
         FormatArg::Text => {
             let place = only.as_ref().map_or_else(
@@ -186,11 +179,9 @@ async fn all(args: &Args, link: &Link) -> Done {
                 }
             }
             if under_way > 0 {
-                text.push_str(
-                    "Next: milvus-guard status -i RELEASE -n NAMESPACE shows one of them.\n",
-                );
+                text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n");
             }
-            print(&text)?;
+            print(&screen.lines(&text))?;
         }
     }
     Ok(if under_way == 0 {
@@ -258,9 +249,9 @@ fn nothing(args: &Args, of: &ReleaseName) -> Done {
             "no run of {} in namespace {}\n",
             of.name, of.namespace
         ))?,
-        FormatArg::Json => {
+        FormatArg::Json | FormatArg::Yaml => {
             let none = json!({"schemaVersion": SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
-            print(&format!("{none:#}\n"))?;
+            print(&structured(&none, args.format)?)?;
         }
     }
     Ok(Exit::Reached)
@@ -331,31 +322,37 @@ fn unread(error: StoreError) -> Failure {
     }
 }
 
-/// What stands on the screen: redrawn on a terminal, elsewhere written again when it says something
+/// What the screen shows: redrawn on a terminal, elsewhere written again when it says something
 /// new.
 struct Page<'a> {
     args: &'a Args,
+    screen: &'a Screen,
     live: bool,
     drawn: usize,
     said: String,
 }
 
 impl<'a> Page<'a> {
-    fn new(args: &'a Args) -> Self {
+    fn new(args: &'a Args, screen: &'a Screen) -> Self {
         let live = args.wait && args.format == FormatArg::Text && io::stdout().is_terminal();
         Self {
             args,
+            screen,
             live,
             drawn: 0,
             said: String::new(),
         }
     }
 
+    fn text(&self, view: &View) -> String {
+        self.screen.lines(&view.text(Timestamp::now()))
+    }
+
     fn redraw(&mut self, view: &View) -> Result<(), Failure> {
         if self.live {
-            let text = view.text(Timestamp::now());
+            let text = self.text(view);
             self.wipe()?;
-            self.drawn = text.lines().count();
+            self.drawn = self.screen.height(&text);
             return print(&text);
         }
         let step = view
@@ -373,16 +370,17 @@ impl<'a> Page<'a> {
     fn last(&mut self, view: &View) -> Result<(), Failure> {
         self.wipe()?;
         match self.args.format {
-            FormatArg::Text => print(&view.text(Timestamp::now())),
+            FormatArg::Text => print(&self.text(view)),
+            // One line each, or one document each: `--wait` prints several.
             FormatArg::Json => print(&format!(
                 "{}\n",
                 serde_json::to_string(view).map_err(Failure::no_verdict)?
             )),
+            FormatArg::Yaml => print(&format!("---\n{}", structured(view, FormatArg::Yaml)?)),
         }
     }
 
-    /// Takes away what was drawn. Lines that the terminal broke stay behind; better than to wipe
-    /// what is not ours.
+    /// Removes what was drawn, with the lines that the terminal broke.
     fn wipe(&mut self) -> Result<(), Failure> {
         let drawn = std::mem::take(&mut self.drawn);
         if drawn > 0 {

@@ -55,6 +55,24 @@ pub fn guard() -> Command {
     command
 }
 
+/// What bash would offer for the last word of a line, as the script of `completions bash` asks.
+pub fn offered(line: &str, more: impl FnOnce(&mut Command)) -> Vec<String> {
+    let typed: Vec<&str> = line.split(' ').collect();
+    let mut command = guard();
+    command
+        .env("MILVUS_GUARD_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", (typed.len() - 1).to_string())
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "true")
+        .env("_CLAP_IFS", "\n")
+        .arg("--")
+        .args(&typed);
+    more(&mut command);
+    let (code, stdout, stderr) = run(&mut command);
+    assert_eq!(code, 0, "{line}: {stderr}");
+    stdout.lines().map(|line| line.trim().to_owned()).collect()
+}
+
 /// Runs the binary and gives exit code, stdout and stderr.
 pub fn run(command: &mut Command) -> (i32, String, String) {
     let Output {

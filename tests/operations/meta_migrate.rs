@@ -547,7 +547,7 @@ fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
         let mut command = bed.command("migrate");
         let mut terminal =
             Terminal::start(command.args(["-s", "2.1.4", "-t", "2.2.16", "--backup", "a.backup"]));
-        terminal.expect("Type yes to continue");
+        terminal.expect("Continue? [y/N]");
         assert!(
             terminal.screen().contains("no_index"),
             "the plan comes first: {}",
@@ -573,7 +573,7 @@ fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
 
     let mut command = bed.command("restore");
     let mut terminal = Terminal::start(command.arg("a.backup"));
-    terminal.expect("Type yes to continue");
+    terminal.expect("Continue? [y/N]");
     terminal.type_line("yes");
     terminal.expect("Restored and verified");
     assert_eq!(terminal.wait().code(), Some(0));

@@ -380,7 +380,10 @@ fn a_failure_before_the_first_touch_is_a_refusal(bed: &Bed) {
     let end = bed.make(&of, &world, OPTIONS, false);
     assert_eq!(
         end,
-        End::Refused("Refused: it must not. Nothing was changed. Next: the same command".into())
+        End::Refused(
+            "Refused: it must not. Nothing was changed. When that is resolved: the same command"
+                .into()
+        )
     );
     assert_eq!(bed.status(&of)["phase"], "Refused");
 }

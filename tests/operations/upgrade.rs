@@ -96,7 +96,7 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
             "{stdout}"
         );
         assert!(
-            stdout.contains("Way back      until the first new coordinator is ready"),
+            stdout.contains("Rollback      possible until the first new coordinator is ready"),
             "{stdout}"
         );
         assert!(roll.runs(namespace).is_empty(), "nothing was done");

@@ -194,7 +194,8 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         command.args(more);
         command
     };
-    let mut live = Terminal::start(status(&["--wait"]).env("TERM", "xterm"));
+    let mut narrow = status(&["--wait"]);
+    let mut live = Terminal::start(narrow.env("TERM", "xterm").env("COLUMNS", "60"));
     live.expect("my-release-milvus-indexnode: 1 old pod is left");
     let (code, stdout, _) = run(&mut status(&[]));
     assert_eq!(code, 3, "it is under way: {stdout}");
@@ -243,9 +244,12 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         code == 3 && runs.iter().any(|run| run["namespace"] == namespace),
         "{stdout}"
     );
+    let (code, stdout, _) = every(&["--format", "yaml"]);
+    assert!(code == 3 && stdout.contains("\nunderWay:"), "{stdout}");
     finalizer("null");
     assert!(live.wait().success(), "{}", live.screen());
     live.expect("phase      Succeeded");
+    removes_what_it_drew(&live.screen());
     assert!(wait_until(DEADLINE, || running
         .0
         .try_wait()
@@ -253,6 +257,21 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         .is_some()));
     assert!(running.0.wait().unwrap().success());
     assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
+}
+
+/// A live view whose lines were longer than the terminal stacked up: fewer lines were removed than
+/// the terminal had made of them.
+fn removes_what_it_drew(screen: &str) {
+    let drawings: Vec<&str> = screen.split("\u{1b}[J").collect();
+    assert!(drawings.len() > 1, "{screen}");
+    for drawing in &drawings[..drawings.len() - 1] {
+        let (lines, up) = drawing.rsplit_once("\u{1b}[").unwrap();
+        let removed: usize = up.strip_suffix('A').unwrap().parse().unwrap();
+        assert_eq!(lines.matches('\n').count(), removed, "{screen}");
+        for line in lines.lines() {
+            assert!(line.chars().count() <= 60, "{line}");
+        }
+    }
 }
 
 #[test]

@@ -383,7 +383,9 @@ fn plans_in_every_format() {
     );
     let (code, stdout, stderr) = run(guard().args(["plan", "--from", "2.4.5", "--to", "2.5"]));
     assert!(
-        code == 0 && stdout.contains("2.4.5 → 2.5.27") && stderr.starts_with("2.5: 2.5.27,"),
+        code == 0
+            && stdout.contains("2.4.5 → 2.5.27")
+            && stderr.starts_with("note: 2.5 means 2.5.27,"),
         "{stdout}{stderr}"
     );
     let (code, stdout, stderr) = run(guard().args(["plan", "--from", "2.4.5", "--to", "2.7.0"]));

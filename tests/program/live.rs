@@ -1,6 +1,6 @@
 //! `check` and `plan` against a real API server, on releases that both Helms installed.
 
-use crate::common::{Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
+use crate::common::{self, Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 
 fn install(cluster: &ControlPlane, with: Helm, chart: &Chart, namespace: &str, values: &[&str]) {
@@ -361,6 +361,66 @@ fn missing_clusters_and_contexts_are_exit_3_with_a_clear_error() {
             "--kubeconfig",
         ])
         .arg(cluster.kubeconfig()));
-    assert_eq!(code, 2, "{stderr}");
+    assert_eq!(code, 3, "there is nothing to judge: {stderr}");
     assert!(stderr.contains("nothing"), "{stderr}");
+}
+
+/// A wrong name was answered by the same command again, and not by the names that exist.
+#[test]
+fn a_release_that_does_not_exist_is_answered_with_those_that_do() {
+    let cluster = ControlPlane::start();
+    let chart = Chart::compact("4.2.40");
+    install(&cluster, Helm::V4, &chart, "search", &[]);
+    let ask = |args: &[&str]| {
+        run(guard()
+            .args(args)
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig()))
+    };
+    let wrong = ["-i", "nosuch", "-n", "search"];
+    for (verb, more) in [
+        ("check", &["-t", "2.5.27"][..]),
+        ("plan", &["--to", "2.5.27"]),
+        ("audit", &[]),
+    ] {
+        let (code, stdout, stderr) = ask(&[&[verb], &wrong[..], more].concat());
+        assert_eq!((code, &*stdout), (3, ""), "{verb}: {stderr}");
+        assert!(
+            stderr.contains("nosuch") && stderr.contains("search/my-release"),
+            "{verb}: {stderr}"
+        );
+    }
+    let runs: [&[&str]; 2] = [
+        &["upgrade", "-t", "2.5.27", "--dry-run"],
+        &["migrate", "-s", "2.1.4", "-t", "2.2.16", "--dry-run"],
+    ];
+    for verb in runs {
+        let (code, _, stderr) = ask(&[verb, &wrong[..]].concat());
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains("found: my-release"), "{stderr}");
+        assert!(
+            !stderr.contains("-i nosuch"),
+            "the same command again: {stderr}"
+        );
+    }
+    let (code, _, stderr) = ask(&["check", "-i", "my-release", "-n", "nothing", "-t", "2.5.27"]);
+    assert!(
+        code == 3 && stderr.contains("next: milvus-guard audit --all-namespaces"),
+        "{stderr}"
+    );
+}
+
+/// Releases and namespaces were not completed.
+#[test]
+fn shells_are_offered_what_the_cluster_holds() {
+    let cluster = ControlPlane::start();
+    install(&cluster, Helm::V4, &Chart::compact("4.2.40"), "search", &[]);
+    let offered = |line: &str| {
+        common::offered(line, |command| {
+            command.env("KUBECONFIG", cluster.kubeconfig());
+        })
+    };
+    assert!(offered("milvus-guard status -n sea").contains(&"search".to_owned()));
+    assert_eq!(offered("milvus-guard check -n search -i "), ["my-release"]);
+    assert!(offered("milvus-guard check -n default -i my").is_empty());
 }

@@ -17,6 +17,7 @@ mod cases;
 mod catalogue;
 mod charts;
 mod cli;
+mod first_hour;
 mod helm_plugin;
 mod inputs;
 mod live;

@@ -20,6 +20,8 @@
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
+//! | [`project`] | the names of this project, and the addresses of its pages |
+//! | [`layout`] | text in lines of a width |
 //! | [`text`], [`error_text`] | counts and plurals; text of others without control characters; error chains |
 //!
 //! The feature `testkit` exports the fixtures of the rules' tests to the tests of the other crates.
@@ -32,9 +34,11 @@ pub mod error_text;
 pub mod evaluate;
 pub mod evidence;
 pub mod helm;
+pub mod layout;
 pub mod manifest;
 pub mod milvus;
 pub mod policy;
+pub mod project;
 pub mod report;
 pub mod rules;
 pub mod schemas;

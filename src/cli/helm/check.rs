@@ -24,19 +24,7 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard check RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]",
-    after_help = "\
-Flags that are not listed here are passed on to Helm, as they are: --version, -f, --set, \
-                 --reuse-values, --reset-then-reuse-values, --repo, -n, --kube-context ... Helm \
-                 renders with --dry-run=server, so the values of the release are reused as in the \
-                 upgrade itself. Nothing is changed. Helm 3.13 or later is needed.
-
-Examples:
-  helm guard check my-release zilliztech/milvus --version 4.2.58 -n milvus --reset-then-reuse-values
-  helm guard check my-release zilliztech/milvus -n milvus -f values.yaml --format markdown
-
-Exit codes: 0 nothing at or above --fail-on, 1 something, 2 wrong usage or unreadable input, 3 no \
-                        verdict could be formed."
+    override_usage = "helm guard check RELEASE CHART [HELM FLAGS] [OPTIONS]"
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -33,13 +33,6 @@ use super::{exit::Done, output::Screen};
 
 /// Arguments of `helm`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-As a Helm plugin these verbs are `helm guard check` and so on; docs/helm-plugin.md tells how to \
-                        install it.
-
-Exit codes: 0 nothing at or above --fail-on, 1 something (Helm was not run, or was stopped), 2 \
-                        wrong usage or unreadable input, 3 no verdict could be formed. `upgrade` \
-                        ends with Helm's own code where it ran Helm.")]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,

@@ -24,15 +24,8 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard plan RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]\n       \
-                      helm guard plan RELEASE --to VERSION [-n NAMESPACE] [OPTIONS]",
-    after_help = "\
-Examples:
-  helm guard plan my-release zilliztech/milvus --version 5.0.14 -n milvus
-  helm guard plan my-release --to 2.6 -n milvus
-
-Exit codes: 0 there is a way, 1 there is none, 2 wrong usage or unreadable input, 3 the cluster \
-                        could not be asked."
+    override_usage = "helm guard plan RELEASE CHART [HELM FLAGS] [OPTIONS]\n       \
+                      helm guard plan RELEASE --to VERSION [-n NAMESPACE]"
 )]
 pub(super) struct Args {
     /// Version to move to, instead of a chart: a release (2.5.27), a line (2.5) or latest

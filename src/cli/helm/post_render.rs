@@ -30,24 +30,7 @@ use crate::cli::{
 
 /// Arguments of `post-render`.
 #[derive(Debug, ClapArgs)]
-#[command(
-    disable_version_flag = true,
-    after_help = "\
-Helm tells a post-renderer neither namespace nor cluster. On Linux they are read from the command \
-                        line of the Helm that runs it. Elsewhere, and under Terraform, name them \
-                        here. A release that is not found is a new installation only if both are \
-                        known.
-
-Examples:
-  helm upgrade my-release zilliztech/milvus -n milvus --post-renderer guard-post-render    (Helm 4)
-  helm upgrade my-release zilliztech/milvus -n milvus --post-renderer helm-guard-post-render
-  helm template my-release zilliztech/milvus --post-renderer guard-post-render \
-                        --post-renderer-args --before=none
-
-Exit codes: 0 the manifests were printed unchanged, 1 the change reaches --fail-on, 2 wrong usage \
-                        or unreadable input, 3 no verdict could be formed. Helm stops at any code \
-                        but 0."
-)]
+#[command(disable_version_flag = true)]
 pub(super) struct Args {
     /// What to judge against: none (a new installation), a file, a directory, live or
     /// release:NAME [default: the running release, else what Helm deployed last]

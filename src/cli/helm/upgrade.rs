@@ -15,20 +15,7 @@ use crate::cli::{
 #[derive(Debug, ClapArgs)]
 #[command(
     disable_version_flag = true,
-    override_usage = "helm guard upgrade RELEASE CHART [FLAGS OF helm upgrade] [OPTIONS]",
-    after_help = "\
-Flags that are not listed here are passed on to Helm, as they are. The report goes to standard \
-                 error; standard output is that of Helm. A denial can be accepted as with the \
-                 webhook: --labels guard.milvus.io/accept=MG201-r8, where 8 is the revision about \
-                 to be made; or by an UpgradeException.
-
-Example:
-  helm guard upgrade my-release zilliztech/milvus --version 4.2.58 -n milvus \
-                        --reset-then-reuse-values --wait
-
-Exit codes: Helm's own if Helm was run; else 1 the change reaches --fail-on, 2 wrong usage or \
-                 unreadable input, 3 no verdict could be formed, and standard error ends with \
-                 'Helm was not run, nothing was changed'."
+    override_usage = "helm guard upgrade RELEASE CHART [HELM FLAGS] [OPTIONS]"
 )]
 pub(super) struct Args {
     #[command(flatten)]

@@ -13,17 +13,12 @@ use super::{
 
 /// Arguments of `meta backup`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-The file is written under a temporary name, synced, read back and compared, and then renamed. An
-existing file is never replaced.
-
-Exit codes: 0 saved, 1 refused, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
 
     /// The new file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(long, short_alias = 'o', value_name = "FILE")]
     out: PathBuf,
 
     /// Form of the file

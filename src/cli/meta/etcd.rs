@@ -1,22 +1,20 @@
 //! Which etcd, and how to get in.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 
 use milvus_guard_metadata::executor::Target;
 use milvus_guard_sources::etcd::{Endpoint, store::PATIENCE};
 
-use super::super::{
-    credentials::{credential, tls},
-    exit::Failure,
-};
+use super::super::{credentials::EtcdLogin, exit::Failure};
 
 /// Which etcd, and how to get in.
 #[derive(Clone, Debug, Args)]
 pub(super) struct EtcdArgs {
     /// Addresses of one etcd cluster; the first that answers is used
     #[arg(
+        short = 'e',
         long = "etcd",
         value_name = "URL[,URL]",
         value_delimiter = ',',
@@ -44,55 +42,8 @@ pub(super) struct EtcdArgs {
     )]
     meta_sub_path: String,
 
-    /// Certificate authorities of etcd (PEM) [default: those of the system]
-    #[arg(
-        long = "etcd-cacert",
-        alias = "cacert",
-        value_name = "FILE",
-        help_heading = "etcd"
-    )]
-    cacert: Option<PathBuf>,
-
-    /// Client certificate (PEM)
-    #[arg(
-        long = "etcd-cert",
-        alias = "cert",
-        value_name = "FILE",
-        requires = "key",
-        help_heading = "etcd"
-    )]
-    cert: Option<PathBuf>,
-
-    /// Key of the client certificate (PEM)
-    #[arg(
-        long = "etcd-key",
-        alias = "key",
-        value_name = "FILE",
-        requires = "cert",
-        help_heading = "etcd"
-    )]
-    key: Option<PathBuf>,
-
-    /// User of etcd
-    #[arg(
-        long = "etcd-user",
-        alias = "user",
-        value_name = "NAME",
-        env = "MILVUS_GUARD_ETCD_USER",
-        help_heading = "etcd"
-    )]
-    user: Option<String>,
-
-    /// File with the password of that user [default: the environment variable
-    /// `MILVUS_GUARD_ETCD_PASSWORD`]
-    #[arg(
-        long = "etcd-password-file",
-        alias = "password-file",
-        value_name = "FILE",
-        requires = "user",
-        help_heading = "etcd"
-    )]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    login: EtcdLogin,
 
     /// How long to wait for a response of etcd before the command stops
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Time(PATIENCE), help_heading = "etcd")]
@@ -102,15 +53,12 @@ pub(super) struct EtcdArgs {
 impl EtcdArgs {
     /// The metadata that is meant.
     pub(super) fn target(&self) -> Result<Target, Failure> {
-        let user = match &self.user {
-            Some(user) => Some((user.clone(), self.password()?)),
-            None => None,
-        };
+        let (user, tls) = self.login.read()?;
         let endpoint = Endpoint {
             addresses: self.endpoints.clone(),
             root_path: self.root_path.clone(),
             meta_sub_path: self.meta_sub_path.clone(),
-            tls: tls(self.cacert.as_ref(), self.cert.as_ref(), self.key.as_ref()),
+            tls,
             user,
             release: None,
         };
@@ -118,18 +66,6 @@ impl EtcdArgs {
             patience: self.etcd_timeout.0,
             ..Target::new(endpoint)
         })
-    }
-
-    fn password(&self) -> Result<String, Failure> {
-        let Some(path) = &self.password_file else {
-            return std::env::var("MILVUS_GUARD_ETCD_PASSWORD").map_err(|_| {
-                Failure::usage(
-                    "--etcd-user needs a password: give --etcd-password-file, or set \
-                     MILVUS_GUARD_ETCD_PASSWORD",
-                )
-            });
-        };
-        credential(path, "the password from ")
     }
 
     /// The flags that the next command needs to mean the same metadata; nothing secret is among
@@ -143,20 +79,7 @@ impl EtcdArgs {
         if self.meta_sub_path != "meta" {
             flags.push_str(&format!(" --meta-sub-path {}", self.meta_sub_path));
         }
-        let files = [
-            ("--etcd-cacert", &self.cacert),
-            ("--etcd-cert", &self.cert),
-            ("--etcd-key", &self.key),
-            ("--etcd-password-file", &self.password_file),
-        ];
-        for (flag, file) in files {
-            if let Some(file) = file {
-                flags.push_str(&format!(" {flag} {}", file.display()));
-            }
-        }
-        if let Some(user) = &self.user {
-            flags.push_str(&format!(" --etcd-user {user}"));
-        }
+        flags.push_str(&self.login.flags());
         flags
     }
 }

@@ -11,14 +11,6 @@ use super::{
 
 /// Arguments of `meta inspect`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard meta inspect --etcd http://my-release-etcd:2379 --root-path \
-                        my-release
-  milvus-guard meta inspect --etcd https://a:2379,https://b:2379 \
-                        --etcd-cacert ca.pem --etcd-cert tls.pem --etcd-key tls.key
-
-Exit codes: 0 the metadata was read, 1 it could not be read, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,

@@ -21,18 +21,6 @@ use super::{
 
 /// Arguments of `meta migrate`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd http://etcd:2379 \
-                        -r my-release --dry-run
-  milvus-guard meta migrate -s 2.1.4 -t 2.2.16 --etcd \
-                        http://etcd:2379 -r my-release --yes
-
-A backup is always made first. Old records are deleted last, after the new ones were read back.
-After any interruption the same command resumes; `meta restore FILE` rolls back.
-
-Exit codes: 0 migrated and verified, or nothing to do, 1 refused and nothing changed,
-2 wrong usage, 3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub(super) struct Args {
     /// Version of Milvus that wrote the metadata
     #[arg(short, long, value_name = "VERSION")]
@@ -101,7 +89,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Ok(Migrated {
                 plan: Some(plan), ..
             }) => {
-                eprint!("{}", text::plan(plan));
+                eprint!("{}", screen.lines_stderr(&text::plan(plan)));
                 options.approved_plan = Some(plan.digest.clone());
             }
             // Going on, what was approved is recorded.

@@ -21,6 +21,7 @@ use serde::Serialize;
 use milvus_guard_metadata::executor::{Event, Events, MetaError, Stop};
 
 use super::{
+    consent::{QUESTION, is_yes},
     exit::{Done, Exit, Failure},
     output::{Screen, print},
 };
@@ -103,7 +104,7 @@ impl Common {
                 print(&if self.is_json() {
                     json(&report)?
                 } else {
-                    text(&report)
+                    screen.lines(&text(&report))
                 })?;
                 Ok(Exit::Reached)
             }
@@ -211,13 +212,13 @@ fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks a person; only `yes` is one.
+/// Asks a person, in the words of every other verb.
 fn ask(question: &str) -> Result<bool, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("cannot ask: {error}"));
-    write!(io::stderr(), "{question} Type yes to continue: ").map_err(failed)?;
+    write!(io::stderr(), "{question}\n{QUESTION}").map_err(failed)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(answer.trim() == "yes")
+    Ok(is_yes(&answer))
 }
 
 fn not_asked(verb: &str) -> Failure {

@@ -22,13 +22,6 @@ use super::{
 /// Arguments of `meta restore`.
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "flags")]
-#[command(after_help = "\
-Afterwards the root path contains exactly the records of the backup; records of 2.2 are
-removed. Sessions, and the allocators of timestamps and ids, are never touched. The whole file is
-checked before anything is written.
-
-Exit codes: 0 restored and verified, 1 refused and nothing changed, 2 wrong usage,
-3 stopped (the same command resumes), 5 another run holds the lock.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
@@ -82,7 +75,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
         let planned = block_on(&target.stop, &*events, preview)?;
         match &planned {
-            Ok(planned) if is_asked => eprint!("{}", text::restored(planned)),
+            Ok(planned) if is_asked => eprint!("{}", screen.lines_stderr(&text::restored(planned))),
             _ => return changes::end(&args.common, screen, shown, planned, text::restored),
         }
         if !ask("This changes the metadata in etcd.")? {

@@ -13,11 +13,6 @@ use super::{
 
 /// Arguments of `meta verify`.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Plans again from the backup and compares every key and value in etcd with the plan's end state.
-A running 2.2 changes the metadata, so verify before it is started.
-
-Exit codes: 0 equal, 1 different, 2 wrong usage.")]
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
 use milvus_guard_operations::{
     engine::EtcdAccess,
@@ -11,6 +12,7 @@ use milvus_guard_operations::{
 };
 
 use super::super::{
+    completion,
     credentials::EtcdLogin,
     exit::Failure,
     gather::{ClusterArgs, namespace},
@@ -20,31 +22,14 @@ use super::super::{
 /// Arguments of `migrate`.
 #[derive(Debug, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
-#[command(
-    args_override_self = true,
-    after_help = "\
-Examples:
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --dry-run
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --start helm     (then the helm \
-                  upgrade that it prints)
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 -o rollback
-  milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --record-only    (migrated with \
-                  another tool)
-
-The command creates a Job in the cluster and follows it; the same command resumes after any \
-                  interruption.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same \
-                  command resumes),
-4 stopped and rolled back, 5 another run holds the lock."
-)]
+#[command(args_override_self = true)]
 pub(in crate::cli) struct Args {
     /// Milvus instance: the name of its Helm release
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     pub(super) instance: String,
 
     /// Namespace of the release [default: of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     pub(super) namespace: Option<String>,
 
     /// Running version, such as 2.1.4
@@ -52,7 +37,7 @@ pub(in crate::cli) struct Args {
     pub(super) source_version: String,
 
     /// Target version, such as 2.2.16
-    #[arg(short, long, value_name = "VERSION")]
+    #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
     pub(super) target_version: String,
 
     /// Root path of the metadata in etcd [default: from the configuration of the release]
@@ -215,7 +200,7 @@ impl Args {
     pub(super) fn procedure(&self) -> Result<Migration, Failure> {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
-        let (etcd_user, etcd_tls) = self.access.read()?;
+        let (etcd_user, etcd_tls) = self.access.read_here(self.place.local)?;
         let settings = Settings {
             run: self.place.job.run_settings(
                 (&self.instance, self.namespace.as_deref()),

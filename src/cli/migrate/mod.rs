@@ -2,6 +2,7 @@
 
 mod flags;
 
+use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
     engine::{End, run_locally},
     kubernetes_job::run_in_job,
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let is_given = args.yes || args.place.job.is_in_job();
     if Consent::of("migrate", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &procedure)?
+        && let Err(end) = ask(args, &procedure, screen)?
     {
         return running::say(&end, args.format, None, screen);
     }
@@ -58,14 +59,21 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// Shows the plan and asks, before anything else is drawn on the terminal.
-fn ask(args: &Args, procedure: &Migration) -> Result<Result<(), End>, super::exit::Failure> {
+fn ask(
+    args: &Args,
+    procedure: &Migration,
+    screen: &Screen,
+) -> Result<Result<(), End>, super::exit::Failure> {
     running::look(&args.cluster, async |link| {
         let plan = match procedure.operation {
             Operation::Abort => format!(
                 "{} in {}: abort the current run; Milvus and its metadata are not changed\n",
                 procedure.settings.run.release.name, procedure.settings.run.release.namespace
             ),
-            _ => running::plan_text(&procedure.preview(&link).await?),
+            _ => running::plan_text(
+                &procedure.preview(&link).await?,
+                &screen.style_stderr(Show::All),
+            ),
         };
         consent::ask(&plan, &link.halting).await
     })

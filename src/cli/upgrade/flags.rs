@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 
-use milvus_guard_core::milvus::Version;
+use milvus_guard_core::milvus::{
+    Version,
+    catalogue::{Catalogue, Situation, Wanted},
+};
 use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
@@ -14,6 +18,7 @@ use milvus_guard_operations::{
 };
 
 use super::super::{
+    completion,
     credentials::{EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::{ClusterArgs, namespace},
@@ -23,31 +28,18 @@ use super::super::{
 /// Arguments of `upgrade`.
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[command(
-    args_override_self = true,
-    after_help = "\
-Examples:
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 --dry-run
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 -w milvusdb/milvus:v2.5.27
-  milvus-guard upgrade -i my-release -n milvus -t 2.5.27 -o rollback
-
-The command makes a Job in the cluster and follows it; the same command resumes after any \
-                  interruption.
-Exit codes: 0 reached the plan, 1 refused, nothing changed, 2 wrong usage, 3 stopped (the same \
-                  command resumes),
-4 stopped and rolled back, 5 another run holds the lock."
-)]
+#[command(args_override_self = true)]
 pub(in crate::cli) struct Args {
     /// Milvus instance: the name of its Helm release
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
     pub(super) instance: String,
 
     /// Namespace of the release [default: of the kubeconfig's context]
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     pub(super) namespace: Option<String>,
 
     /// Version that is wanted, such as 2.5.27
-    #[arg(short, long, value_name = "VERSION")]
+    #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
     pub(super) target_version: String,
 
     /// Image of the new version [default: the running repository with tag v<target version>]
@@ -161,13 +153,8 @@ impl Args {
 
     /// The upgrade that is asked for, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
-        let text = self.target_version.trim().trim_start_matches('v');
-        let target: Version = text.parse().map_err(|_| {
-            Failure::usage(format!(
-                "'{text}' is not a release of Milvus, such as 2.5.27"
-            ))
-        })?;
-        let (etcd_user, etcd_tls) = self.access.read()?;
+        let target = self.target()?;
+        let (etcd_user, etcd_tls) = self.access.read_here(self.local)?;
         let settings = Settings {
             run: self.job.run_settings(
                 (&self.instance, self.namespace.as_deref()),
@@ -201,6 +188,30 @@ impl Args {
             upgrade.settings.run.release.namespace = namespace(&self.cluster, None)?;
         }
         Ok(upgrade)
+    }
+
+    /// The release that is wanted. A line or `latest` is not taken: what resumes and rolls back must
+    /// name the same release.
+    fn target(&self) -> Result<Version, Failure> {
+        let text = self.target_version.trim();
+        let wanted: Wanted = text.parse().map_err(Failure::usage)?;
+        if let (Wanted::Build(build), true) = (&wanted, self.operation != OperationArg::Update) {
+            return Ok(build.version);
+        }
+        let chosen = Catalogue::embedded()
+            .choose(&wanted, None, &Situation::default())
+            .map_err(Failure::usage)?;
+        match wanted {
+            Wanted::Build(build) if build.suffixes.is_empty() => Ok(build.version),
+            Wanted::Build(build) => Err(Failure::usage(format!(
+                "'{build}' is not a release; give -t {}, and the image with -w",
+                build.version
+            ))),
+            Wanted::Line(_) | Wanted::Latest => Err(Failure::usage(format!(
+                "'{text}' is not a release: a run names one, so that the same command resumes it. \
+                 The recommended one is {chosen}: -t {chosen}"
+            ))),
+        }
     }
 
     /// How Milvus itself is asked.

@@ -2,6 +2,7 @@
 
 mod flags;
 
+use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
     engine::{End, run_locally},
     kubernetes_job::run_in_job,
@@ -29,7 +30,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &procedure)?
+        && let Err(end) = ask(args, &procedure, screen)?
     {
         return running::say(&end, args.format, None, screen);
     }
@@ -46,11 +47,18 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 }
 
 /// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.
-fn ask(args: &Args, procedure: &RollingUpgrade) -> Result<Result<(), End>, Failure> {
+fn ask(
+    args: &Args,
+    procedure: &RollingUpgrade,
+    screen: &Screen,
+) -> Result<Result<(), End>, Failure> {
     running::look(&args.cluster, async |link| {
         let of = &procedure.settings.run.release;
         let plan = match procedure.operation {
-            Operation::Update => running::plan_text(&procedure.preview(&link).await?),
+            Operation::Update => running::plan_text(
+                &procedure.preview(&link).await?,
+                &screen.style_stderr(Show::All),
+            ),
             Operation::Rollback => format!(
                 "{} in {}: roll back the components that the last run changed, one by one in \
                  reverse order\n",

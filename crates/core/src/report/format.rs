@@ -2,6 +2,10 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use anstyle::AnsiColor;
+
+use crate::layout;
+
 use super::{Report, github, json, junit, markdown, sarif, text, yaml};
 
 /// A format.
@@ -108,8 +112,35 @@ pub struct Style {
     pub unicode: bool,
     /// Columns.
     pub width: usize,
+    /// Whether commands that are longer are continued on the next line. In a log or a file they
+    /// stay whole.
+    pub continues_commands: bool,
     /// How much is shown.
     pub show: Show,
+}
+
+impl Style {
+    /// A command, ready to be copied.
+    #[must_use]
+    pub fn command(&self, first: &str, command: &str) -> String {
+        let paint = if self.color {
+            AnsiColor::Cyan.on_default()
+        } else {
+            anstyle::Style::new()
+        };
+        let width = self.continues_commands.then_some(self.width);
+        layout::command(width, first, command, paint)
+    }
+
+    /// A text, in a colour where there are any.
+    #[must_use]
+    pub fn paint(&self, look: anstyle::Style, text: &str) -> String {
+        if self.color {
+            format!("{look}{text}{look:#}")
+        } else {
+            text.to_owned()
+        }
+    }
 }
 
 impl Default for Style {
@@ -118,6 +149,7 @@ impl Default for Style {
             color: false,
             unicode: true,
             width: 100,
+            continues_commands: true,
             show: Show::Audit,
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn render(report: &Report) -> String {
         if let Some(run) = &finding.fix.command {
             text = format!("{text}\n{run}");
         }
+        text = format!("{text}\n{}", finding.docs_url);
         let _ = writeln!(out, "::{command} {}::{}", properties.join(","), data(&text));
     }
     // GitHub shows ten annotations of a kind for a step, so only what warns takes one. The rest are

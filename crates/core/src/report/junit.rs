@@ -144,6 +144,7 @@ fn describe(finding: &FindingEntry) -> String {
     if let Some(command) = &finding.fix.command {
         text += &format!("\nrun: {}", plain(command));
     }
+    text += &format!("\ndocs: {}", finding.docs_url);
     text
 }
 

@@ -54,8 +54,9 @@ pub(super) fn render(report: &Report) -> String {
                 };
                 let _ = writeln!(
                     out,
-                    "- **{}**{release} {}",
+                    "- **[{}]({})**{release} {}",
                     finding.rule,
+                    finding.docs_url,
                     escape(&finding.message)
                 );
             }
@@ -194,9 +195,10 @@ fn of(finding: &FindingEntry) -> String {
 fn entry(out: &mut String, finding: &FindingEntry) {
     let _ = writeln!(
         out,
-        "- **{} {}** ({}): {}  ",
+        "- **[{} {}]({})** ({}): {}  ",
         finding.rule,
         finding.name,
+        finding.docs_url,
         escape(&of(finding)),
         escape(&finding.message)
     );

@@ -23,6 +23,7 @@ use crate::{
     manifest::{Origin, object::ObjectRef},
     milvus::{Component, Topology},
     policy::{Action, PolicySet, resolve::Applied},
+    project,
     rules::{self, Category, Evidence, Fix, State},
     text::count,
 };
@@ -62,6 +63,9 @@ pub struct Report {
     pub policies: Vec<String>,
     /// What was read.
     pub inputs: Vec<InputEntry>,
+    /// The folder of the repository, which formats with relative paths leave out.
+    #[serde(skip)]
+    pub root: Option<String>,
 }
 
 /// What made a report.
@@ -177,8 +181,10 @@ pub struct FindingEntry {
     pub fix: Fix,
     /// What was compared.
     pub evidence: Vec<Evidence>,
-    /// Page about the rule.
+    /// Page about the rule, as a path in the repository.
     pub docs: String,
+    /// The address of that page.
+    pub docs_url: String,
     /// Policy that decided the action, where one did.
     pub policy: Option<String>,
 }
@@ -230,7 +236,7 @@ const NAMED_RELEASES: usize = 20;
 pub enum Outcome {
     /// There was nothing to check.
     NotApplicable,
-    /// Something was checked, and No resources found.
+    /// Something was checked, and nothing was found.
     Passed,
     /// A policy switched it off.
     Off,
@@ -341,7 +347,7 @@ impl Report {
         Self {
             schema_version: SCHEMA_VERSION.into(),
             tool: Tool {
-                name: "milvus-guard".into(),
+                name: project::NAME.into(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },
             subject: judgement.subject,
@@ -359,6 +365,7 @@ impl Report {
                 .map(|policy| policy.metadata.name.clone())
                 .collect(),
             inputs,
+            root: None,
             releases,
         }
     }
@@ -400,6 +407,7 @@ fn finding_entry(
         fix: finding.fix.clone(),
         evidence: finding.evidence.clone(),
         docs: format!("docs/rules/{}.md", finding.rule.id),
+        docs_url: project::rule_page(finding.rule.id),
         policy: policy.clone(),
     })
 }

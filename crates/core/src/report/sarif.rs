@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{policy::Action, rules, text::plain};
+use crate::{policy::Action, project, rules, text::plain};
 
 use super::{FindingEntry, Outcome, Report, format::Show};
 
@@ -18,9 +18,13 @@ pub(super) fn render(report: &Report, show: Show) -> String {
                 "name": rule.name,
                 "shortDescription": {"text": rule.title},
                 "fullDescription": {"text": rule.what},
+                "helpUri": project::rule_page(rule.id),
                 "help": {
                     "text": format!("{}\n\n{}", rule.why, rule.fix),
-                    "markdown": format!("{}\n\n**Fix:** {}", rule.why, rule.fix),
+                    "markdown": format!(
+                        "{}\n\n**Fix:** {}\n\n[More about {}]({})",
+                        rule.why, rule.fix, rule.id, project::rule_page(rule.id)
+                    ),
                 },
                 "defaultConfiguration": {"level": match rule.default {
                     rules::DefaultAction::Deny | rules::DefaultAction::DenyOrWarn => "error",
@@ -41,7 +45,9 @@ pub(super) fn render(report: &Report, show: Show) -> String {
         .iter()
         .filter(|finding| !finding.not_evaluated && shown(finding.action));
     let artifact = artifact(report);
-    let results: Vec<Value> = found.map(|finding| result(finding, &artifact)).collect();
+    let results: Vec<Value> = found
+        .map(|finding| result(report, finding, &artifact))
+        .collect();
     let states = states(report, show, &artifact);
     let excepted: Vec<Value> = report
         .exceptions
@@ -49,17 +55,22 @@ pub(super) fn render(report: &Report, show: Show) -> String {
         .map(|exception| {
             json!({
                 "ruleId": exception.rule,
+                "ruleIndex": rules::ALL.iter().position(|rule| rule.id == exception.rule),
                 "kind": "fail",
                 "level": "note",
                 "message": {"text": plain(&exception.message)},
                 "locations": [{
-                    "physicalLocation": physical(&artifact, 1),
+                    "physicalLocation": physical(report, &artifact, 1),
                     "logicalLocations": [{"name": plain(&exception.release), "kind": "resource"}],
                 }],
                 "suppressions": [{"kind": "external", "justification": plain(&format!("{}: {}", exception.name, exception.reason))}],
             })
         })
         .collect();
+    let mut all: Vec<Value> = results.into_iter().chain(excepted).chain(states).collect();
+    let left_out = all.len().saturating_sub(MAX_RESULTS);
+    // The worst findings come first.
+    all.truncate(MAX_RESULTS);
     let sarif = json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
@@ -67,12 +78,14 @@ pub(super) fn render(report: &Report, show: Show) -> String {
             "tool": {"driver": {
                 "name": report.tool.name,
                 "version": report.tool.version,
+                "informationUri": project::page("README.md"),
                 "rules": rules,
             }},
             "columnKind": "utf16CodeUnits",
-            "results": results.into_iter().chain(excepted).chain(states).collect::<Vec<_>>(),
+            "results": all,
             "properties": {
                 "verdict": report.verdict, "subject": report.subject, "health": report.health, "data": report.data,
+                "leftOut": left_out,
             },
         }],
     });
@@ -80,6 +93,9 @@ pub(super) fn render(report: &Report, show: Show) -> String {
     text.push('\n');
     text
 }
+
+/// Results of a run: GitHub rejects a file with more.
+const MAX_RESULTS: usize = 25_000;
 
 /// Releases that a result names as its places.
 const PLACES: usize = 20;
@@ -98,7 +114,7 @@ fn states(report: &Report, show: Show, artifact: &str) -> Vec<Value> {
                 .map(|release| {
                     let (name, label) = (plain(&release.name), plain(&release.label()));
                     json!({
-                        "physicalLocation": physical(artifact, 1),
+                        "physicalLocation": physical(report, artifact, 1),
                         "logicalLocations": [{"name": name, "fullyQualifiedName": label, "kind": "resource"}],
                     })
                 })
@@ -154,7 +170,7 @@ fn fingerprint(parts: &[&str]) -> String {
     format!("{:x}", Sha256::digest(parts.join("\u{0}")))
 }
 
-fn result(finding: &FindingEntry, artifact: &str) -> Value {
+fn result(report: &Report, finding: &FindingEntry, artifact: &str) -> Value {
     let level = match finding.action {
         Action::Deny => "error",
         Action::Hold | Action::Warn => "warning",
@@ -178,7 +194,7 @@ fn result(finding: &FindingEntry, artifact: &str) -> Value {
         .location
         .as_ref()
         .map_or((artifact, 1), |place| (&*place.source, place.line.max(1)));
-    location["physicalLocation"] = physical(source, line);
+    location["physicalLocation"] = physical(report, source, line);
     let fingerprint = fingerprint(&[
         &finding.rule,
         &label,
@@ -217,9 +233,34 @@ fn artifact(report: &Report) -> String {
 }
 
 /// A place in an artifact.
-fn physical(source: &str, line: u32) -> Value {
-    let source = if source == "-" { "stdin" } else { source };
-    json!({"artifactLocation": {"uri": uri(source)}, "region": {"startLine": line}})
+fn physical(report: &Report, source: &str, line: u32) -> Value {
+    let path = relative(source, report.root.as_deref());
+    json!({"artifactLocation": {"uri": uri(&path)}, "region": {"startLine": line}})
+}
+
+/// A source as a path relative to the repository, which is all that GitHub shows. What is not a
+/// file gets a name of one: `live`, `release/my-release/3`.
+fn relative(source: &str, root: Option<&str>) -> String {
+    let is_name = ["live,", "release:", "version:"];
+    if is_name.iter().any(|prefix| source.starts_with(prefix)) {
+        let name = source.split([',', ' ']).next().unwrap_or_default();
+        return name.replace([':', '@'], "/");
+    }
+    let below = root
+        .and_then(|root| source.strip_prefix(root))
+        .filter(|rest| rest.starts_with('/'));
+    let mut path = below.unwrap_or(source);
+    while let Some(rest) = ["/", "./", "../"]
+        .iter()
+        .find_map(|start| path.strip_prefix(start))
+    {
+        path = rest;
+    }
+    match path {
+        "-" => "stdin".to_owned(),
+        "" | "." | ".." => "milvus".to_owned(),
+        path => path.to_owned(),
+    }
 }
 
 /// A path as a URI: what SARIF viewers resolve against the repository.
@@ -315,6 +356,31 @@ mod tests {
                     "{result}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn places_are_relative_to_the_repository() {
+        for (source, uri) in [
+            ("-", "stdin"),
+            ("a/b.yaml", "a/b.yaml"),
+            ("./b.yaml", "b.yaml"),
+            ("../../b.yaml", "b.yaml"),
+            ("/work/repository/b c.yaml", "b%20c.yaml"),
+            ("/work/repository-2/b.yaml", "work/repository-2/b.yaml"),
+            ("live, namespace milvus at https://10.0.0.1", "live"),
+            (
+                "release:my-release@3 (deployed) in namespace a",
+                "release/my-release/3",
+            ),
+            ("/", "milvus"),
+        ] {
+            let report = crate::report::Report {
+                root: Some("/work/repository".into()),
+                ..super::super::sample::audit()
+            };
+            let place = super::physical(&report, source, 1);
+            assert_eq!(place["artifactLocation"]["uri"], uri, "{source}");
         }
     }
 

@@ -5,6 +5,7 @@ use anstyle::{AnsiColor, Style as Ansi};
 
 use crate::{
     evaluate::{Subject, Verdict},
+    layout,
     policy::Action,
     rules::{Category, Evidence},
     text::{count, plain},
@@ -45,12 +46,8 @@ impl Page<'_> {
         self.out.push('\n');
     }
 
-    fn paint(&self, ansi: Ansi, text: &str) -> String {
-        if self.style.color {
-            format!("{ansi}{text}{ansi:#}")
-        } else {
-            text.to_owned()
-        }
+    fn paint(&self, look: Ansi, text: &str) -> String {
+        self.style.paint(look, text)
     }
 
     fn mark(&self, action: Option<Action>) -> String {
@@ -98,42 +95,37 @@ impl Page<'_> {
                 }
             };
             let title = format!("{name}: {change}, {}", release.topology.after);
-            let title = self.paint(Ansi::new().bold(), &title);
-            self.line(&title);
+            for line in layout::fill(self.style.width, "", "  ", &title).lines() {
+                let line = self.paint(Ansi::new().bold(), line);
+                self.line(&line);
+            }
         }
         for input in &report.inputs {
             let read = match input.read.len() {
                 0 | 1 => String::new(),
                 many => format!(" ({} read)", count(many, "part")),
             };
-            let line = format!("  {:<7} {}{read}", input.role, plain(&input.source));
-            self.line(&line);
+            self.about(&input.role, &format!("{}{read}", plain(&input.source)));
             for note in &input.notes {
-                let line = format!("          {}", plain(note));
-                self.line(&line);
+                self.about("", &plain(note));
             }
             for missing in &input.not_read {
-                let line = format!("          not read: {}", plain(missing));
-                self.line(&line);
+                self.about("", &format!("not read: {}", plain(missing)));
             }
         }
         if let Some(day) = &report.data {
-            let line = format!("  {:<7} of {}", "data", plain(day));
-            self.line(&line);
+            self.about("data", &format!("of {}", plain(day)));
         }
         if !report.policies.is_empty() {
-            let line = format!(
-                "  {:<7} {}",
-                "policy",
-                report
-                    .policies
-                    .iter()
-                    .map(|name| plain(name))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
-            self.line(&line);
+            let names = report.policies.iter().map(|name| plain(name));
+            self.about("policy", &names.collect::<Vec<_>>().join(", "));
         }
+    }
+
+    /// A line of the header.
+    fn about(&mut self, name: &str, text: &str) {
+        let line = layout::hang(self.style.width, &format!("  {name:<7} "), text);
+        self.line(&line);
     }
 
     fn category(&mut self, report: &Report, category: Category) {
@@ -168,12 +160,14 @@ impl Page<'_> {
         let mark = self.mark(None);
         if self.style.show == Show::All {
             for check in passed {
-                let line = format!("{mark} {} ({})", check.title, check.rule);
-                self.line(&line);
+                self.wrapped(
+                    &format!("{mark} "),
+                    "  ",
+                    &format!("{} ({})", check.title, check.rule),
+                );
             }
         } else if passed.len() == 1 {
-            let line = format!("{mark} {}", passed[0].title);
-            self.line(&line);
+            self.wrapped(&format!("{mark} "), "  ", &passed[0].title);
         } else if !passed.is_empty() && self.style.show == Show::Audit {
             let titles = passed
                 .iter()
@@ -249,11 +243,9 @@ impl Page<'_> {
             self.field("fix", &finding.fix.text);
         }
         if let Some(command) = &finding.fix.command {
-            // Never wrapped, so that it can be copied.
-            let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
-            let line = format!("{INDENT}run    {command}");
-            self.line(&line);
+            self.command(&format!("{INDENT}run    "), command);
         }
+        self.field("docs", &finding.docs_url);
         if let Some(policy) = &finding.policy {
             self.field("policy", policy);
         }
@@ -268,21 +260,12 @@ impl Page<'_> {
     }
 
     fn wrapped(&mut self, first: &str, rest: &str, text: &str) {
-        // What stands first may hold colours, which take no columns, so letters hold its place
-        // while lines are cut.
-        let filler = "x".repeat(columns(first));
-        // Only at spaces: a flag, a path or a tag that is cut at a hyphen cannot be copied.
-        let options = textwrap::Options::new(self.style.width.max(40))
-            .initial_indent(&filler)
-            .subsequent_indent(rest)
-            .break_words(false)
-            .word_separator(textwrap::WordSeparator::AsciiSpace)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation);
-        let wrapped = textwrap::fill(text, options);
-        let line = format!(
-            "{first}{}",
-            wrapped.strip_prefix(&filler).unwrap_or(&wrapped)
-        );
+        let line = layout::fill(self.style.width, first, rest, text);
+        self.line(&line);
+    }
+
+    fn command(&mut self, first: &str, command: &str) {
+        let line = self.style.command(first, &plain(command));
         self.line(&line);
     }
 
@@ -395,29 +378,11 @@ impl Page<'_> {
             .or_else(|| denied().next());
         if let Some(first) = first {
             match &first.fix.command {
-                Some(command) => {
-                    let command = self.paint(AnsiColor::Cyan.on_default(), &plain(command));
-                    self.line(&format!("next:    {command}"));
-                }
+                Some(command) => self.command("next:    ", command),
                 None => self.wrapped("next:    ", "         ", &plain(&first.fix.text)),
             }
         }
     }
-}
-
-/// Columns of a text that may hold colour sequences.
-fn columns(text: &str) -> usize {
-    let mut columns = 0;
-    let mut inside = false;
-    for c in text.chars() {
-        match (inside, c) {
-            (false, '\u{1b}') => inside = true,
-            (true, 'm') => inside = false,
-            (false, _) => columns += 1,
-            (true, _) => {}
-        }
-    }
-    columns
 }
 
 #[cfg(test)]
@@ -457,8 +422,10 @@ mod tests {
                         .as_ref()
                         .filter(|_| !finding.not_evaluated)
                     {
+                        let joined = page.replace(" \\\n", " ");
+                        let joined = joined.split_whitespace().collect::<Vec<_>>().join(" ");
                         assert!(
-                            page.lines().any(|line| line.ends_with(&plain(command))),
+                            joined.contains(&plain(command)),
                             "{command} is cut at {width}"
                         );
                     }
@@ -488,7 +455,7 @@ mod tests {
             unicode: false,
             width: 60,
             show: Show::All,
-            color: false,
+            ..Style::default()
         };
         let page = render(&super::super::sample::report(), &style);
         assert!(

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use crate::project;
+
 use super::{ALL, Behavior, Category, DefaultAction, Need, Rule};
 
 /// A rule as programs get it.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     id: &'static str,
@@ -22,6 +24,7 @@ pub struct Entry {
     example: &'static str,
     fix: &'static str,
     sources: &'static [&'static str],
+    docs_url: String,
 }
 
 /// A rule as programs get it.
@@ -42,6 +45,7 @@ pub fn entry(rule: &Rule) -> Entry {
         example: rule.example,
         fix: rule.fix,
         sources: rule.sources,
+        docs_url: project::rule_page(rule.id),
     }
 }
 
@@ -103,7 +107,10 @@ pub fn page(rule: &Rule) -> String {
     let sources = rule
         .sources
         .iter()
-        .map(|source| format!("- {source}\n"))
+        .map(|source| match project::issue(source) {
+            Some(url) => format!("- [{source}]({url})\n"),
+            None => format!("- {source}\n"),
+        })
         .collect::<String>();
     format!(
         "# {id} {name}\n\n{title_first}.\n\n| default | guards data | since | group \

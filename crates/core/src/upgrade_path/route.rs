@@ -110,6 +110,16 @@ pub fn plan(journey: &PathRequest, catalogue: &Catalogue) -> Plan {
             }
         }
     }
+    let to = journey.to.version;
+    if catalogue.is_newer_than_data(to) {
+        let day = catalogue
+            .as_of()
+            .map_or_else(String::new, |day| format!(" of {day}"));
+        plan.notes.push(format!(
+            "{to} is newer than the data{day}, so its defects are not known; use a newer \
+             milvus-guard, or add rows with --data."
+        ));
+    }
     plan.notes.extend(notes(journey, &plan));
     plan
 }
@@ -483,9 +493,6 @@ fn helm(
         .chain(suffixes.iter().cloned())
         .collect::<Vec<_>>()
         .join("-");
-    let set: Vec<String> = std::iter::once(format!("image.all.tag={tag}"))
-        .chain(values.iter().cloned())
-        .collect();
     let mut words = vec![
         "helm".to_owned(),
         "upgrade".to_owned(),
@@ -498,11 +505,12 @@ fn helm(
         "--version".to_owned(),
         chart.version.to_string(),
     ]);
-    words.extend([
-        "--reset-then-reuse-values".to_owned(),
-        "--set".to_owned(),
-        set.join(","),
-    ]);
+    words.push("--reset-then-reuse-values".to_owned());
+    let tag = format!("image.all.tag={tag}");
+    // A flag for each value, as rules write it, so that a long command can be continued.
+    for value in std::iter::once(&tag).chain(values) {
+        words.extend(["--set".to_owned(), value.clone()]);
+    }
     command(&words)
 }
 

@@ -1,12 +1,15 @@
 //! A plan for a person at a terminal.
 
+use anstyle::{AnsiColor, Style as Ansi};
+
 use crate::{
+    layout,
     milvus::{
         Topology,
         catalogue::{Gate, PointOfNoReturn, Rolling},
     },
     report::Style,
-    text::plain,
+    text::{count, plain},
 };
 
 use super::{Hop, Move, Plan, StopKind};
@@ -28,7 +31,7 @@ pub fn render(plan: &Plan, style: &Style) -> String {
         plan.to,
         plan.topology
     );
-    page.line(&page.bold(&title));
+    page.title(&title);
     if let Some(blocked) = &plan.blocked {
         page.line("");
         page.paragraph(
@@ -52,16 +55,8 @@ pub fn render(plan: &Plan, style: &Style) -> String {
         .collect();
     let mut way = way;
     way.dedup();
-    page.line(&format!(
-        "{} {}: {}",
-        plan.stops.len(),
-        if plan.stops.len() == 1 {
-            "stop"
-        } else {
-            "stops"
-        },
-        way.join(&format!(" {arrow} "))
-    ));
+    let stops = format!("{}: ", count(plan.stops.len(), "stop"));
+    page.paragraph(&stops, &way.join(&format!(" {arrow} ")));
     for stop in &plan.stops {
         page.stop(stop);
     }
@@ -84,11 +79,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     fn bold(&self, text: &str) -> String {
-        if self.style.color {
-            format!("\u{1b}[1m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        self.style.paint(Ansi::new().bold(), text)
     }
 
     fn arrow(&self) -> &'static str {
@@ -100,21 +91,30 @@ impl Page<'_> {
         self.out.push('\n');
     }
 
+    fn title(&mut self, text: &str) {
+        for line in layout::fill(self.style.width, "", "   ", text).lines() {
+            let line = self.bold(line);
+            self.line(&line);
+        }
+    }
+
     fn paragraph(&mut self, first: &str, text: &str) {
-        let rest = " ".repeat(first.chars().count());
-        let options = textwrap::Options::new(self.style.width.max(40))
-            .initial_indent(first)
-            .subsequent_indent(&rest)
-            .word_splitter(textwrap::WordSplitter::NoHyphenation)
-            .break_words(false);
-        let text = textwrap::fill(text, options);
+        let text = layout::hang(self.style.width, first, text);
         self.line(&text);
     }
 
     fn list(&mut self, title: &str, items: &[String]) {
+        let label = format!("{title:<11}");
+        // What must not be missed has a colour.
+        let label = if title == "beware" {
+            self.style
+                .paint(AnsiColor::Yellow.on_default().bold(), &label)
+        } else {
+            label
+        };
         for (position, item) in items.iter().enumerate() {
             let first = if position == 0 {
-                format!("   {title:<11}")
+                format!("   {label}")
             } else {
                 " ".repeat(14)
             };
@@ -136,8 +136,7 @@ impl Page<'_> {
         } else {
             format!("{}. {} {arrow} {}: {what}", stop.number, stop.from, stop.to)
         };
-        let title = self.bold(&title);
-        self.line(&title);
+        self.title(&title);
         if !stop.reason.is_empty() {
             self.list("why", std::slice::from_ref(&stop.reason));
         }
@@ -183,7 +182,9 @@ impl Page<'_> {
         self.list("beware", &stop.warnings);
         for (position, command) in stop.commands.iter().enumerate() {
             let title = if position == 0 { "run" } else { "then" };
-            let line = format!("   {title:<11}{}", plain(command));
+            let line = self
+                .style
+                .command(&format!("   {title:<11}"), &plain(command));
             self.line(&line);
         }
     }
@@ -223,6 +224,7 @@ impl Page<'_> {
                 } else {
                     "-- point of no return --"
                 };
+                let mark = self.style.paint(AnsiColor::Red.on_default().bold(), mark);
                 self.line(&format!("{}{mark}", " ".repeat(14)));
             }
         }

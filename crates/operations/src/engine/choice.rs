@@ -126,8 +126,8 @@ fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a Upgr
 async fn is_as_recorded(link: &Link, run: &UpgradeRun, request: &Request<'_>) -> Result<bool, End> {
     let live = match release::read(link, request.release).await {
         Ok((live, _)) => live,
-        Err(release::SurveyError::Refused(_)) => return Ok(false),
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
+        Err(_) => return Ok(false),
     };
     let components: Vec<_> = live.components.iter().map(originals::original).collect();
     let recorded = run

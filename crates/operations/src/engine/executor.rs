@@ -319,7 +319,7 @@ impl<S: Step> Engine<'_, S> {
             StepError::Locked(text) => (RunPhase::Stopped, sentence(text), End::Locked),
             StepError::Refused(text) | StepError::Failed(text) if untouched => {
                 let message = format!(
-                    "Refused: {}. Nothing was changed. Next: {next_command}",
+                    "Refused: {}. Nothing was changed. When that is resolved: {next_command}",
                     text.trim_end_matches('.')
                 );
                 (RunPhase::Refused, message, End::Refused)

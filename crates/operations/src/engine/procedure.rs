@@ -34,9 +34,17 @@ pub trait Procedure {
     /// The end of a command that must not begin, for this reason.
     fn refused(&self, why: &str) -> End {
         End::Refused(format!(
-            "Refused: {}. Nothing was changed. Next: {}",
+            "Refused: {}. Nothing was changed. When that is resolved: {}",
             why.trim_end_matches('.'),
             self.command("")
+        ))
+    }
+
+    /// Refuses what the same command can never do; the reason names what can.
+    fn impossible(&self, why: &str) -> End {
+        End::Refused(format!(
+            "Refused: {}. Nothing was changed.",
+            why.trim_end_matches('.')
         ))
     }
 
@@ -44,6 +52,10 @@ pub trait Procedure {
     fn unsurveyed(&self, error: SurveyError) -> End {
         match error {
             SurveyError::Refused(why) => self.refused(&why),
+            SurveyError::Unsupported(why) => self.impossible(&why),
+            SurveyError::NotFound(why) => End::Refused(format!(
+                "Refused: {why}. Nothing was changed.\nNext: milvus-guard audit --all-namespaces"
+            )),
             SurveyError::Api(error) => error.into(),
         }
     }

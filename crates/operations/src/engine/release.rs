@@ -13,6 +13,12 @@ pub enum SurveyError {
     /// The request does not fit the running release.
     #[error("{0}")]
     Refused(String),
+    /// There is no such release, or more than one.
+    #[error("{0}")]
+    NotFound(String),
+    /// This verb can never do it for this release; the reason names what can.
+    #[error("{0}")]
+    Unsupported(String),
     /// The cluster could not be asked.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -28,7 +34,7 @@ pub async fn read(link: &Link, of: &ReleaseName) -> Result<(Release, Facts), Sur
     let reading = link
         .call(&what, async || link.cluster.read(namespace, false).await)
         .await?;
-    let found = find(&reading.snapshot.releases, of).map_err(SurveyError::Refused)?;
+    let found = find(&reading.snapshot.releases, of).map_err(SurveyError::NotFound)?;
     Ok((found.clone(), reading.facts))
 }
 

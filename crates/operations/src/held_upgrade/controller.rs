@@ -182,8 +182,8 @@ async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, St
     };
     let found = match release::read(link, of).await {
         Ok((found, _)) => found,
-        Err(release::SurveyError::Refused(_)) => return Ok(true),
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
+        Err(_) => return Ok(true),
     };
     let image = open.spec.image.clone().unwrap_or_default();
     // What was released must still have the image of the run. What comes later may not have it yet.

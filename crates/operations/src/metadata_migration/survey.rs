@@ -37,7 +37,7 @@ pub async fn survey(
 ) -> Result<Survey, SurveyError> {
     let (release, facts) = read(link, settings).await?;
     if let Some(why) = preconditions::unsupported(&release) {
-        return Err(SurveyError::Refused(why));
+        return Err(SurveyError::Unsupported(why));
     }
     let configured = etcd::configured(&release);
     let endpoint = endpoint(settings, &release).map_err(SurveyError::Refused)?;

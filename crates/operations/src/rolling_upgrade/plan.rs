@@ -20,6 +20,9 @@ use super::{standby::Standby, step::Step};
 /// Version of the JSON form.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
 
+/// The line of the text form after the last step that can be rolled back.
+pub const POINT_OF_NO_RETURN: &str = "Point of no return: no rollback after this step.";
+
 /// The plan of a rolling upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
@@ -431,13 +434,13 @@ impl Rollout {
                     let _ = writeln!(text, "       {note}");
                 }
                 if one.point_of_no_return {
-                    let _ = writeln!(text, "       The way back ends here.");
+                    let _ = writeln!(text, "       {POINT_OF_NO_RETURN}");
                 }
             }
         }
         let _ = writeln!(
             text,
-            "\nWay back      {}",
+            "\nRollback      possible {}",
             self.point_of_no_return.until(Topology::Cluster)
         );
         if !self.lost.is_empty() {

@@ -19,7 +19,8 @@ impl RollingUpgrade {
         let (release, facts) = release::read(link, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        let (rollout, _) = planned(&release, settings, None).map_err(|why| self.refused(&why))?;
+        let (rollout, _) =
+            planned(&release, settings, None).map_err(|why| self.impossible(&why))?;
         let runs = known_runs(link, self).await?;
         let said = check::ask(link, &release, facts, &runs, &rollout, "").await?;
         let uids = deployment_uids(&release, None);

@@ -86,7 +86,7 @@ impl Procedure for RollingUpgrade {
                     .ok_or_else(|| foreign(run))?;
                 (rollout, resumed(run, &release))
             }
-            (run, _) => planned(&release, &settings, run).map_err(|why| self.refused(&why))?,
+            (run, _) => planned(&release, &settings, run).map_err(|why| self.impossible(&why))?,
         };
         if to_prepare.run.is_none() && is_there(&release, &rollout) {
             return Ok(Prepared::Done(format!(

@@ -33,7 +33,7 @@ impl FromStr for Wanted {
                 .map(Self::Build)
                 .map_err(|_: VersionError| VersionError {
                     text: text.into(),
-                    expected: "Milvus version (like 2.5.12), a release line (like 2.5) or latest",
+                    expected: "Milvus version (like 2.5.27), a release line (like 2.5) or latest",
                 })
         })
     }
@@ -80,12 +80,7 @@ impl Catalogue {
     ) -> Result<Build, NoSuchRelease> {
         let recommended = |line| self.target(line, from, situation);
         let found = match wanted {
-            Wanted::Build(build) => {
-                let line = build.version.line();
-                self.lines()
-                    .any(|known| known == line)
-                    .then(|| build.clone())
-            }
+            Wanted::Build(build) => self.may_exist(build).then(|| build.clone()),
             Wanted::Line(line) => recommended(*line).map(Build::of),
             Wanted::Latest => self.lines().filter_map(recommended).max().map(Build::of),
         };
@@ -93,6 +88,26 @@ impl Catalogue {
             wanted: wanted.clone(),
             nearest: self.nearest(wanted, from, situation),
         })
+    }
+
+    /// Whether a build is of a line that the data knows, and not a release that was never
+    /// published. A release newer than the data may exist.
+    fn may_exist(&self, build: &Build) -> bool {
+        let version = build.version;
+        self.lines().any(|line| line == version.line())
+            && (!build.suffixes.is_empty()
+                || self.released(version).is_some()
+                || self.is_newer_than_data(version))
+    }
+
+    /// Whether a release is newer than all that the data knows of its line: what is wrong with it
+    /// is not known.
+    #[must_use]
+    pub fn is_newer_than_data(&self, version: Version) -> bool {
+        let of_line = self.released.iter().map(|row| row.version);
+        of_line
+            .filter(|known| known.line() == version.line())
+            .all(|known| known < version)
     }
 
     /// The release lines that the data knows.
@@ -182,7 +197,8 @@ mod tests {
     #[case("2.9", "2.4.5", "the nearest is 2.6.")]
     #[case("9.1", "", "the nearest is ")]
     #[case("2.4", "2.5.1", "the nearest is 2.5.")]
-    fn an_unknown_line_is_an_error_that_names_the_nearest(
+    #[case("2.4.2", "2.3.5", "the nearest is 2.4.24")]
+    fn an_unknown_release_is_an_error_that_names_the_nearest(
         #[case] wanted: &str,
         #[case] from: &str,
         #[case] said: &str,

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::engine::{Event, Listener};
-use milvus_guard_core::text::plain;
+use milvus_guard_core::{layout, text::plain};
 
 use super::took;
 
@@ -17,19 +17,32 @@ use super::took;
 const PACE: Duration = Duration::from_secs(5);
 
 /// Writes events as lines, each with its time.
-pub struct Lines<W>(Mutex<(W, Option<Instant>)>);
+pub struct Lines<W> {
+    /// The writer, and when progress was told last.
+    out: Mutex<(W, Option<Instant>)>,
+    columns: Option<usize>,
+}
 
 impl<W: Write + Send> Lines<W> {
     /// To this writer.
     pub const fn new(writer: W) -> Self {
-        Self(Mutex::new((writer, None)))
+        Self {
+            out: Mutex::new((writer, None)),
+            columns: None,
+        }
+    }
+
+    /// The same for a terminal of this width, which would break lines inside words.
+    #[must_use]
+    pub fn in_columns(self, columns: Option<usize>) -> Self {
+        Self { columns, ..self }
     }
 }
 
 impl<W: Write + Send> Listener for Lines<W> {
     fn hear(&self, at: Timestamp, event: &Event) {
         let Some(text) = line(event) else { return };
-        let (writer, paced) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writer, paced) = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::Progress { done, total, .. } = event {
             let whole = total.is_some_and(|total| *done >= total);
             if !whole && paced.is_some_and(|last| last.elapsed() < PACE) {
@@ -37,7 +50,12 @@ impl<W: Write + Send> Listener for Lines<W> {
             }
             *paced = Some(Instant::now());
         }
-        let _ = writeln!(writer, "{at:.0}  {text}");
+        let text = format!("{at:.0}  {text}");
+        let text = match self.columns {
+            Some(columns) => layout::refill(columns, &text),
+            None => text,
+        };
+        let _ = writeln!(writer, "{text}");
         let _ = writer.flush();
     }
 }
@@ -155,7 +173,7 @@ mod tests {
                 back: false,
             },
         );
-        let text = String::from_utf8(lines.0.into_inner().unwrap().0).unwrap();
+        let text = String::from_utf8(lines.out.into_inner().unwrap().0).unwrap();
         let expected = "[3/9] Stop all (attempt 2)\n       records: 1 of 3\n       records: 3 of 3\n[3/9] done (1 min 1 s)\n";
         let found: Vec<&str> = text
             .lines()

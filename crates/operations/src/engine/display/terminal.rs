@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 
 use crate::engine::{Event, Listener};
-use milvus_guard_core::text::plain;
+use milvus_guard_core::{layout, text::plain};
 
 use super::{lines::line, took};
 
@@ -19,6 +19,8 @@ pub struct Terminal {
     bar: ProgressBar,
     marks: Marks,
     step: Mutex<String>,
+    /// Columns; `None` if the terminal does not say.
+    columns: Option<usize>,
 }
 
 /// How outcomes look.
@@ -30,9 +32,9 @@ struct Marks {
 }
 
 impl Terminal {
-    /// With or without characters beyond ASCII, and colours.
+    /// With or without characters beyond ASCII, and colours; in lines of a width.
     #[must_use]
-    pub fn new(unicode: bool, color: bool) -> Self {
+    pub fn new(unicode: bool, color: bool, columns: Option<usize>) -> Self {
         let marks = match (unicode, color) {
             (true, true) => Marks {
                 done: "\u{1b}[32m✓\u{1b}[0m",
@@ -66,7 +68,18 @@ impl Terminal {
             bar,
             marks,
             step: Mutex::default(),
+            columns,
         }
+    }
+
+    /// Lines that stay, broken between words.
+    fn println(&self, text: &str) {
+        self.bar.println(self.lines(text));
+    }
+
+    fn lines(&self, text: &str) -> String {
+        self.columns
+            .map_or_else(|| text.to_owned(), |columns| layout::refill(columns, text))
     }
 
     fn step(&self) -> String {
@@ -78,7 +91,8 @@ impl Terminal {
 
     /// Shows this in a separate line below the step, so that a long title leaves it room.
     fn below(&self, text: &str) {
-        self.bar.set_message(format!("\n  {text}"));
+        self.bar
+            .set_message(format!("\n{}", self.lines(&format!("  {text}"))));
     }
 }
 
@@ -96,7 +110,7 @@ impl Listener for Terminal {
                 self.bar.set_message("");
             }
             Event::StepDone { took_ms, .. } => {
-                self.bar.println(format!(
+                self.println(&format!(
                     "{} {} ({})",
                     self.marks.done,
                     self.step(),
@@ -106,7 +120,7 @@ impl Listener for Terminal {
                 self.bar.set_message("");
             }
             Event::StepFailed { reason, .. } => {
-                self.bar.println(format!(
+                self.println(&format!(
                     "{} {}: {}",
                     self.marks.failed,
                     self.step(),
@@ -125,7 +139,7 @@ impl Listener for Terminal {
             | Event::Note { .. }
             | Event::Warning { .. }
             | Event::SessionReleased { .. } => {
-                self.bar.println(line(event).unwrap_or_default());
+                self.println(&line(event).unwrap_or_default());
             }
         }
     }

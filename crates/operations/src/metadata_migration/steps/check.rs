@@ -94,7 +94,9 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 /// Why the release could not be read, as a step says it.
 pub(crate) fn surveyed(error: SurveyError) -> StepError {
     match error {
-        SurveyError::Refused(why) => StepError::Refused(why),
+        SurveyError::Refused(why) | SurveyError::NotFound(why) | SurveyError::Unsupported(why) => {
+            StepError::Refused(why)
+        }
         SurveyError::Api(error) => error.into(),
     }
 }

@@ -124,7 +124,9 @@ async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
 /// Why the release could not be read, as a step says it.
 fn surveyed(error: SurveyError) -> StepError {
     match error {
-        SurveyError::Refused(why) => StepError::Refused(why),
+        SurveyError::Refused(why) | SurveyError::NotFound(why) | SurveyError::Unsupported(why) => {
+            StepError::Refused(why)
+        }
         SurveyError::Api(error) => error.into(),
     }
 }
