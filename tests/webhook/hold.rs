@@ -85,13 +85,6 @@ impl Site {
         }
     }
 
-    #[track_caller]
-    fn assert_order(&self, watch: &Watch, tag: &str) {
-        let order = watch.order(&image(tag));
-        let names: Vec<&str> = order.iter().map(|one| one.name()).collect();
-        assert_eq!(names, ORDER);
-    }
-
     /// Components that are held.
     fn held(&self) -> Vec<String> {
         let deployments = self.roll.deployments(NAMESPACE);
@@ -129,6 +122,14 @@ impl Site {
     }
 }
 
+/// The components moved to this version one after the other.
+#[track_caller]
+fn assert_order(watch: &Watch, tag: &str) {
+    let order = watch.order(&image(tag));
+    let names: Vec<&str> = order.iter().map(|one| one.name()).collect();
+    assert_eq!(names, ORDER);
+}
+
 fn is_held(deployment: &Value) -> bool {
     deployment["spec"]["paused"] == true
         && deployment["metadata"]["annotations"][HELD_FROM].is_string()
@@ -152,7 +153,7 @@ fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #
     assert!(done, "{text}");
     assert!(text.contains("MG201") && text.contains("--wait"), "{text}");
     let run = site.await_end("Succeeded");
-    site.assert_order(&watch, to);
+    assert_order(&watch, to);
     let version = |tag: &str| tag.trim_start_matches('v').parse().unwrap();
     let order = Catalogue::embedded()
         .order(
@@ -187,7 +188,7 @@ fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
     let (done, text) = site.kubectl(&[apply, &[file]].concat());
     assert!(done, "{text}");
     site.await_end("Succeeded");
-    site.assert_order(&watch, "v2.5.27");
+    assert_order(&watch, "v2.5.27");
     let flags = apply.iter().filter(|flag| !["apply", "-f"].contains(flag));
     let diff: Vec<&str> = ["diff"]
         .iter()
@@ -235,7 +236,7 @@ fn a_corrected_upgrade_in_the_middle_is_held_again() {
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
     assert!(done, "{text}");
     site.await_end("Succeeded");
-    site.assert_order(&watch, "v2.5.27");
+    assert_order(&watch, "v2.5.27");
     let phases: Vec<String> = site
         .roll
         .runs(GUARD)
@@ -335,7 +336,7 @@ fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
         site.roll.runs(GUARD).last().is_some_and(ended)
     });
     assert!(syncs_of_held > 0, "no sync met a held component");
-    site.assert_order(&watch, "v2.5.27");
+    assert_order(&watch, "v2.5.27");
     let runs = site.roll.runs(GUARD);
     assert_eq!(runs.len(), 1, "later syncs are the same change: {runs:#?}");
 }
@@ -368,7 +369,7 @@ fn without_any_replica_nothing_moves_and_the_next_one_resumes() {
     webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
     webhook.register();
     site.await_end("Succeeded");
-    site.assert_order(&watch, "v2.5.27");
+    assert_order(&watch, "v2.5.27");
 }
 
 /// As after an expired certificate: API servers do not trust what the guard shows.
@@ -402,7 +403,7 @@ fn with_a_certificate_that_is_not_trusted_nothing_moves_out_of_order() {
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
     assert!(done, "{text}");
     site.await_end("Succeeded");
-    site.assert_order(&watch, "v2.5.27");
+    assert_order(&watch, "v2.5.27");
 }
 
 #[test]
