@@ -78,10 +78,10 @@ impl Cluster {
     /// Where the registration may not be read.
     pub async fn holding(&self) -> Result<Holding, ClusterError> {
         let registrations = self.list(REGISTRATION, None, None).await?;
-        let annotations = registrations
+        let mut annotations = registrations
             .iter()
             .map(|object| &object["metadata"]["annotations"][HOLD_SCOPE]);
-        let scope = annotations.filter_map(Value::as_str).next();
+        let scope = annotations.find_map(Value::as_str);
         Ok(scope.map_or(HoldScope::Nowhere, HoldScope::parse).into())
     }
 
