@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args as ClapArgs;
+use clap::{Arg, Args as ClapArgs};
 
 use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
@@ -18,7 +18,21 @@ const MAX_CREDENTIAL: u64 = 64 * 1024;
 /// User and password, and TLS.
 type Credentials = (Option<(String, String)>, Option<Tls>);
 
-/// How to get into etcd, with `--local`; a Job takes these from `--etcd-secret`.
+/// Headings of these flags.
+const ETCD: &str = "etcd";
+const MILVUS: &str = "Milvus";
+
+/// For verbs that make a Job, which takes these from Secrets: the flags mean something with `--local`
+/// only. To be used with `mut_args`.
+pub(in crate::cli) fn with_local(arg: Arg) -> Arg {
+    match arg.get_help_heading() {
+        Some(ETCD) => arg.requires("local").help_heading("etcd, with --local"),
+        Some(MILVUS) => arg.requires("local").help_heading("Milvus, with --local"),
+        _ => arg,
+    }
+}
+
+/// How to get into etcd.
 #[allow(
     clippy::struct_field_names,
     reason = "the fields are flags, and named as these"
@@ -30,8 +44,7 @@ pub(in crate::cli) struct EtcdLogin {
         long,
         value_name = "NAME",
         env = "MILVUS_GUARD_ETCD_USER",
-        requires = "local",
-        help_heading = "etcd, with --local"
+        help_heading = ETCD
     )]
     etcd_user: Option<String>,
 
@@ -43,7 +56,7 @@ pub(in crate::cli) struct EtcdLogin {
         env = "MILVUS_GUARD_ETCD_PASSWORD",
         hide_env_values = true,
         requires = "etcd_user",
-        help_heading = "etcd, with --local"
+        help_heading = ETCD
     )]
     etcd_password: Option<String>,
 
@@ -51,8 +64,7 @@ pub(in crate::cli) struct EtcdLogin {
     #[arg(
         long,
         value_name = "FILE",
-        requires = "local",
-        help_heading = "etcd, with --local"
+        help_heading = ETCD
     )]
     etcd_cacert: Option<PathBuf>,
 
@@ -61,7 +73,7 @@ pub(in crate::cli) struct EtcdLogin {
         long,
         value_name = "FILE",
         requires = "etcd_key",
-        help_heading = "etcd, with --local"
+        help_heading = ETCD
     )]
     etcd_cert: Option<PathBuf>,
 
@@ -70,12 +82,12 @@ pub(in crate::cli) struct EtcdLogin {
         long,
         value_name = "FILE",
         requires = "etcd_cert",
-        help_heading = "etcd, with --local"
+        help_heading = ETCD
     )]
     etcd_key: Option<PathBuf>,
 
     /// Folder with the keys of `--etcd-secret`, as its Job mounts them
-    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    #[arg(long, value_name = "DIR", hide = true, help_heading = ETCD)]
     etcd_credentials: Option<PathBuf>,
 }
 
@@ -97,7 +109,7 @@ impl EtcdLogin {
     }
 }
 
-/// How to get into Milvus, with `--local`; a Job takes these from `--milvus-secret`.
+/// How to get into Milvus.
 #[allow(
     clippy::struct_field_names,
     reason = "the fields are flags, and named as these"
@@ -109,8 +121,7 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "NAME",
         env = "MILVUS_GUARD_MILVUS_USER",
-        requires = "local",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_user: Option<String>,
 
@@ -122,7 +133,7 @@ pub(in crate::cli) struct MilvusLogin {
         env = "MILVUS_GUARD_MILVUS_PASSWORD",
         hide_env_values = true,
         requires = "milvus_user",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_password: Option<String>,
 
@@ -130,8 +141,7 @@ pub(in crate::cli) struct MilvusLogin {
     #[arg(
         long,
         value_name = "FILE",
-        requires = "local",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_cacert: Option<PathBuf>,
 
@@ -140,7 +150,7 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "FILE",
         requires = "milvus_key",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_cert: Option<PathBuf>,
 
@@ -149,12 +159,12 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "FILE",
         requires = "milvus_cert",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_key: Option<PathBuf>,
 
     /// Folder with the keys of `--milvus-secret`, as its Job mounts them
-    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    #[arg(long, value_name = "DIR", hide = true, help_heading = MILVUS)]
     milvus_credentials: Option<PathBuf>,
 }
 

@@ -10,7 +10,7 @@ use std::{
 use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
-use milvus_guard_core::manifest::documents;
+use milvus_guard_core::{manifest::documents, milvus::Version};
 use milvus_guard_operations::engine::{
     End, Halting, Link, Listener, Preview, ReleaseName, Reporter, RunSettings,
     display::{Json, Lines, Terminal},
@@ -64,6 +64,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     span.try_into().map_err(|_| wrong())
+}
+
+/// A version as it is typed.
+pub(super) fn version(text: &str) -> Result<Version, Failure> {
+    let text = text.trim().trim_start_matches('v');
+    text.parse().map_err(|_| {
+        Failure::usage(format!(
+            "'{text}' is not a release of Milvus, such as 2.5.27"
+        ))
+    })
 }
 
 /// How the Job is to be, and what the command tells the one in it.

@@ -11,7 +11,7 @@ use milvus_guard_operations::{
 };
 
 use super::super::{
-    credentials::EtcdLogin,
+    credentials::{self, EtcdLogin},
     exit::Failure,
     gather::{ClusterArgs, namespace},
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -22,6 +22,7 @@ use super::super::{
 #[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[command(
     args_override_self = true,
+    mut_args(credentials::with_local),
     after_help = "\
 Examples:
   milvus-guard migrate -i my-release -n milvus -s 2.1.4 -t 2.2.16 --dry-run

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use milvus_guard_core::milvus::Version;
 use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
@@ -14,10 +13,10 @@ use milvus_guard_operations::{
 };
 
 use super::super::{
-    credentials::{EtcdLogin, MilvusLogin},
+    credentials::{self, EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::{ClusterArgs, namespace},
-    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration, version},
 };
 
 /// Arguments of `upgrade`.
@@ -25,6 +24,7 @@ use super::super::{
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     args_override_self = true,
+    mut_args(credentials::with_local),
     after_help = "\
 Examples:
   milvus-guard upgrade -i my-release -n milvus -t 2.5.27 --dry-run
@@ -161,12 +161,7 @@ impl Args {
 
     /// The upgrade that is asked for, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
-        let text = self.target_version.trim().trim_start_matches('v');
-        let target: Version = text.parse().map_err(|_| {
-            Failure::usage(format!(
-                "'{text}' is not a release of Milvus, such as 2.5.27"
-            ))
-        })?;
+        let target = version(&self.target_version)?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         let settings = Settings {
             run: self.job.run_settings(
@@ -205,14 +200,9 @@ impl Args {
 
     /// How Milvus itself is asked.
     fn milvus(&self) -> Result<MilvusAccess, Failure> {
-        let ask = match self.milvus.as_deref() {
-            None | Some("") => AskMilvus::AtService,
-            Some(AskMilvus::NEVER) => AskMilvus::Never,
-            Some(address) => AskMilvus::At(address.to_owned()),
-        };
         let (login, tls) = self.login.read()?;
         Ok(MilvusAccess {
-            ask,
+            ask: AskMilvus::typed_as(self.milvus.as_deref()),
             server_name: self.milvus_server_name.clone(),
             login,
             tls,

@@ -136,7 +136,11 @@ impl Probe<'_> {
         let index = CreateIndexRequest {
             collection_name: self.name.to_owned(),
             field_name: VECTOR.into(),
-            extra_params: pairs(&[("index_type", "FLAT"), ("metric_type", "L2"), ("params", "{}")]),
+            extra_params: pairs(&[
+                ("index_type", "FLAT"),
+                ("metric_type", "L2"),
+                ("params", "{}"),
+            ]),
             ..Default::default()
         };
         connection.call(index).await.map_err(failed("index"))?;
