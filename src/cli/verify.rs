@@ -1,4 +1,4 @@
-//! `verify`: whether a release is whole after an upgrade, whoever made it.
+//! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
 
 use std::{fs, path::PathBuf};
 
@@ -28,7 +28,7 @@ Examples:
   milvus-guard verify -i my-release -n milvus -t 2.5.27 --record before.json
   milvus-guard verify -i my-release -n milvus --probe --format json
 
-Only --probe writes: to a collection of its own, milvus_guard_probe_..., which is dropped in all \
+Only --probe writes: to a new collection, milvus_guard_probe_..., which is dropped in all \
                         cases.
 Exit codes: 0 verified, 1 a check failed or could not be made (see --fail-on), 2 wrong usage, 3 no \
                         verdict possible:

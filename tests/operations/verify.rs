@@ -100,7 +100,7 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
         assert!(has(&checks, expected), "{expected}: {checks:#?}");
     }
 
-    // Nobody answers at the Service: what could not be looked at is not verified.
+    // Milvus does not answer at the Service: what could not be looked at is not verified.
     let (code, checks) = stand.outcomes(&["--probe"]);
     assert_eq!(code, 1, "{checks:#?}");
     for expected in ["milvus: unknown: ", "probe: unknown: Milvus did not answer"] {

@@ -119,7 +119,7 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
     let (code, checks) = stand.outcomes(&["--record", record]);
     let lost = "collections: failed: [\"collection books: was loaded before";
     assert!(code == 1 && has(&checks, lost), "{checks:#?}");
-    // Without a record, nobody knows that it was loaded.
+    // Without a record, it is not known that it was loaded.
     assert_eq!(stand.outcomes(&[]).0, 0);
     stand.script("drop");
     let (code, checks) = stand.outcomes(&["--record", record]);

@@ -1,4 +1,4 @@
-//! `verify`: whether a release is whole after an upgrade, whoever made it.
+//! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | [`checks`] | pure: from what was read to checks |
 //! | [`survey`] | asks Kubernetes, etcd and Milvus, and puts the checks together |
 //!
-//! Everything only reads but the probe, which works on a collection of its own.
+//! Everything only reads, except for the probe, which creates and drops its collection.
 
 pub mod checks;
 pub mod settings;

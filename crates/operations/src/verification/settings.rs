@@ -12,7 +12,7 @@ pub enum Probe {
     /// Nothing is written.
     #[default]
     Off,
-    /// A collection of its own is written, searched and dropped (`--probe`).
+    /// A small collection is written, searched and dropped (`--probe`).
     On,
 }
 

@@ -70,7 +70,7 @@ struct Answers {
     version: String,
     health: Check,
     loaded: Result<Loaded, ApiError>,
-    /// Nothing where authorization is off.
+    /// `None` where authorization is off.
     principals: Option<Result<Principals, ApiError>>,
 }
 
@@ -311,7 +311,7 @@ async fn probed(
     if settings.probe == Probe::Off {
         return Check::skipped(
             ID,
-            "not asked for; --probe writes, searches and drops a collection of its own",
+            "not asked for; --probe writes, searches and drops a small collection",
         );
     }
     let (Some(proxy), Ok(_)) = (proxy, asked) else {
@@ -373,7 +373,7 @@ fn record(
     })
 }
 
-/// What a record holds, in words.
+/// What a record holds, as text.
 #[must_use]
 pub fn recorded(record: &Record) -> String {
     let users = record.users.as_ref().map_or_else(String::new, |users| {

@@ -10,7 +10,7 @@
 //! | `message` | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, as messages for people |
 //! | [`read`] | health, version, what is loaded, users and roles |
-//! | [`probe`] | writes, searches and drops a collection of its own |
+//! | [`probe`] | writes, searches and drops a small collection |
 //! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
 //!
 //! Nothing here decides. Only [`probe`] writes, and only to its own collection: all other calls read.

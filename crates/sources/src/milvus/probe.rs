@@ -1,4 +1,4 @@
-//! Proves that Milvus writes and searches: a small collection of its own is created, filled,
+//! Proves that Milvus writes and searches: a small collection is created, filled,
 //! flushed, indexed, loaded, searched with bounded consistency, and dropped in all cases.
 
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ struct Probe<'a> {
 /// Whether the collection exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Existence {
-    /// Nobody was asked to create it.
+    /// Milvus was not asked to create it.
     None,
     /// Milvus was asked, and did not confirm it: it may exist later.
     Possible,

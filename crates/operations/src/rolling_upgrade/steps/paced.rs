@@ -3,7 +3,7 @@
 //! A Deployment replaces its pods as soon as new ones are available, and Kubernetes calls a query
 //! node available before it has its segments. So a long `minReadySeconds` keeps every old pod, and
 //! a short one lets exactly one go: the new pod before it has been ready for that time, the one
-//! after it has not. Where this process ends in between, the Deployment goes on by itself later.
+//! after it has not. Where this process ends in between, the Deployment continues after that time without it.
 
 use std::time::Duration;
 

@@ -128,7 +128,7 @@ async fn replace(
         let pace = match way {
             Way::Forward if images.is_made(&deployment) => Change::default(),
             Way::Forward => paced::begin(cx, one, original, &deployment).await?,
-            // Nothing may hold up the way back.
+            // A rollback is never held up.
             Way::Back => temporary::own_pace(original),
         };
         change.min_ready_seconds = pace.min_ready_seconds;
