@@ -278,10 +278,18 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
             .filter(|event| event.component == Component::QueryNode)
             .collect::<Vec<_>>()
     };
-    let gone = |events: &[Seen]| events.iter().filter(|event| event.is_gone).count();
     let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert!(spec["minReadySeconds"].as_i64().unwrap() > 3600, "{spec:#}");
-    assert_eq!(gone(&query_nodes(&watch)), 0, "every old pod is kept");
+    // Longer than a new pod must be ready before an old one ends.
+    let (held, kept) = (Instant::now(), Duration::from_secs(15));
+    let ends = |events: &[Seen]| {
+        let mut gone = events.iter().filter(|event| event.is_gone);
+        gone.any(|event| event.at > held)
+    };
+    assert!(wait_until(DEADLINE, || {
+        assert!(!ends(&query_nodes(&watch)), "Milvus lacks a collection");
+        held.elapsed() > kept
+    }));
     stand.script("load");
     let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
@@ -302,6 +310,10 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
         }
     }
     assert_eq!(ended, 3, "{events:#?}");
+    let early = events
+        .iter()
+        .filter(|event| event.is_gone && event.at < held);
+    assert!(early.count() < 3, "the question came after all of them");
     let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");

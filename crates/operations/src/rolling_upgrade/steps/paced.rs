@@ -3,12 +3,14 @@
 //! A Deployment replaces its pods as soon as new ones are available, and Kubernetes calls a query
 //! node available before it has its segments. So a long `minReadySeconds` keeps every old pod, and
 //! a short one lets exactly one go: the new pod before it has been ready for that time, the one
-//! after it has not. Where this process ends in between, the Deployment continues after that time without it.
+//! after it has not. Where this process ends in between, the Deployment continues without it after
+//! that time.
 
 use std::time::Duration;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, api::ListParams};
+use tokio::time::sleep_until;
 
 use crate::{
     engine::{StepError, originals},
@@ -25,11 +27,13 @@ use milvus_guard_sources::kubernetes::{
     workloads::{Change, progress_deadline},
 };
 
-/// For which a new pod must have been ready when an old one is let go, in seconds. Until the next
-/// new pod has been ready for it, there is time to keep the next old one.
-const ONE: i32 = 10;
+/// For which a new pod must have been ready when an old one is let go. Until the next new pod has
+/// been ready for it, there is time to keep the next old one.
+const ONE: Duration = Duration::from_secs(10);
 /// How much longer than a step old pods are kept where nothing is let go.
 const MARGIN: Duration = Duration::from_secs(600);
+/// ... at most, because Kubernetes counts 32 bits of seconds.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The pace that keeps every old pod; what the Deployment has now is recorded. Nothing to change
 /// where Milvus cannot be asked in between.
@@ -72,7 +76,10 @@ pub(crate) async fn through(
         }
         originals::set(cx, original, &keep(cx)).await?;
         let new = Wanted::Surged(replicas.saturating_sub(old) + 1);
-        originals::wait_for(cx, &watched, new, hopeless).await?;
+        let ready = originals::wait_for(cx, &watched, new, hopeless).await?;
+        // Asked last, so that nothing passes between the answer and the end of the old pod.
+        cx.waiting(format!("the new pod to stay ready for {} s", ONE.as_secs()));
+        sleep_until((ready + ONE).into()).await;
         loaded::between(cx).await?;
         originals::set(cx, original, &let_one_go(&recorded)).await?;
         originals::wait_for(cx, &watched, Wanted::Old(old - 1), hopeless).await?;
@@ -110,14 +117,10 @@ async fn seen(
 
 /// Every old pod stays, for longer than a step may take.
 fn keep(cx: &StepContext<'_>) -> Change {
-    let time = cx.data.settings.run.step_timeout.saturating_add(MARGIN);
-    let seconds = i32::try_from(time.as_secs())
-        .unwrap_or(i32::MAX / 2)
-        .min(i32::MAX / 2);
-    let margin = i32::try_from(MARGIN.as_secs()).unwrap_or_default();
+    let time = cx.data.settings.run.step_timeout.min(LONGEST) + MARGIN;
     Change {
-        min_ready_seconds: Some(seconds),
-        progress_deadline_seconds: Some(seconds.saturating_add(margin)),
+        min_ready_seconds: Some(seconds(time)),
+        progress_deadline_seconds: Some(seconds(time + MARGIN)),
         ..Change::default()
     }
 }
@@ -126,7 +129,12 @@ fn keep(cx: &StepContext<'_>) -> Change {
 fn let_one_go(recorded: &Original) -> Change {
     let own = temporary::remembered(recorded, temporary::MIN_READY).unwrap_or_default();
     Change {
-        min_ready_seconds: Some(own.max(ONE)),
+        min_ready_seconds: Some(own.max(seconds(ONE))),
         ..Change::default()
     }
+}
+
+/// As Kubernetes takes it.
+fn seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_secs()).unwrap_or(i32::MAX)
 }
