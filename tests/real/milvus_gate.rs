@@ -245,7 +245,7 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
     let mut running = stand.begin();
     stand.await_reason(
         &mut running,
-        "without nodes that have ended, which Milvus still lists",
+        "without nodes that are gone, which Milvus still lists",
     );
     let since = Instant::now();
     let (code, text) = ended(running);

@@ -87,7 +87,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(id: &str, outcome: Outcome, messages: Vec<String>) -> Self {
+    fn new(id: &str, outcome: Outcome, messages: &[String]) -> Self {
         Self {
             id: id.to_owned(),
             outcome,
@@ -99,24 +99,24 @@ impl Check {
     /// It is right; `seen` says what was looked at.
     #[must_use]
     pub fn passed(id: &str, seen: impl Into<String>) -> Self {
-        Self::new(id, Outcome::Passed, vec![seen.into()])
+        Self::new(id, Outcome::Passed, &[seen.into()])
     }
 
     /// It was not looked at, and need not be.
     #[must_use]
     pub fn skipped(id: &str, why: impl Into<String>) -> Self {
-        Self::new(id, Outcome::Skipped, vec![why.into()])
+        Self::new(id, Outcome::Skipped, &[why.into()])
     }
 
     /// It could not be looked at.
     #[must_use]
     pub fn unknown(id: &str, why: impl Into<String>) -> Self {
-        Self::new(id, Outcome::Unknown, vec![why.into()])
+        Self::new(id, Outcome::Unknown, &[why.into()])
     }
 
     /// Failed if anything was found, else passed.
     #[must_use]
-    pub fn of(id: &str, found: Vec<String>, seen: impl Into<String>) -> Self {
+    pub fn of(id: &str, found: &[String], seen: impl Into<String>) -> Self {
         if found.is_empty() {
             Self::passed(id, seen)
         } else {
@@ -306,7 +306,7 @@ mod tests {
         let passed = Check::passed("versions", "8 components run 2.5.27");
         let skipped = Check::skipped("probe", "not asked for");
         let unknown = Check::unknown("collections", "Milvus did not answer");
-        let failed = Check::of("sessions", vec!["session a is left".into()], "");
+        let failed = Check::of("sessions", &["session a is left".into()], "");
         let result = |checks: &[&Check]| of(checks.iter().copied().cloned().collect()).result;
         assert_eq!(result(&[]), Outcome::Skipped);
         assert_eq!(result(&[&passed, &skipped]), Outcome::Passed);
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn text_is_safe_and_bounded() {
         let lines: Vec<String> = (0..12).map(|n| format!("line {n}\u{1b}[2J")).collect();
-        let failed = Check::of("sessions", lines, "").or_else("do this");
+        let failed = Check::of("sessions", &lines, "").or_else("do this");
         let text = of(vec![failed]).text();
         assert!(!text.contains('\u{1b}'), "{text}");
         assert!(

@@ -42,15 +42,11 @@ pub fn workloads(release: &Release, rollouts: Option<&[RolloutFact]>, pods: &[Po
     }
     let all = running(release).count();
     if all == 0 {
-        return Check::of(
-            ID,
-            vec!["no component runs: all have 0 replicas".into()],
-            "",
-        );
+        return Check::of(ID, &["no component runs: all have 0 replicas".into()], "");
     }
     Check::of(
         ID,
-        found,
+        &found,
         format!("{} rolled out completely", are(all, "workload")),
     )
 }
@@ -171,7 +167,7 @@ pub fn versions(
             .map(|said| format!("; {said}"))
             .collect::<String>()
     );
-    Check::of(ID, found, seen)
+    Check::of(ID, &found, seen)
 }
 
 /// The release in a text of a server: `v2.3.5`, `2.3.5`.
@@ -233,7 +229,7 @@ pub fn sessions(sessions: &[Session], release: &Release, pods: &[Pod]) -> Check 
         "{} of pods that exist, and each coordinator has an active one",
         are(sessions.len(), "session")
     );
-    Check::of("sessions", found, seen)
+    Check::of("sessions", &found, seen)
 }
 
 /// `session querynode-7 of pod my-release-milvus-querynode-x2x4z`.
@@ -261,11 +257,11 @@ pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check 
                 .collect();
             found.extend(loaded.regained(baseline).err().into_iter().flatten());
             let all = are(baseline.collections.len(), "collection");
-            Check::of(ID, found, format!("{all} served as in {name}"))
+            Check::of(ID, &found, format!("{all} served as in {name}"))
         }
         None => {
             let all = are(loaded.collections.len(), "loaded collection");
-            Check::of(ID, loaded.missing(), format!("{all} served completely"))
+            Check::of(ID, &loaded.missing(), format!("{all} served completely"))
         }
     };
     check.noting(&loaded.notes)
@@ -302,7 +298,7 @@ pub fn privileges(now: &Principals, before: Option<&Record>) -> Check {
             "are listed"
         }
     );
-    Check::of("privileges", found, seen)
+    Check::of("privileges", &found, seen)
 }
 
 /// No run is in progress, or stopped half-way.
@@ -327,7 +323,7 @@ pub fn run(runs: &[UpgradeRun]) -> Check {
             last.status.phase.name()
         ),
     };
-    Check::of("run", found.collect(), seen)
+    Check::of("run", &found.collect::<Vec<_>>(), seen)
 }
 
 #[cfg(test)]

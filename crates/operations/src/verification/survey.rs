@@ -239,7 +239,7 @@ async fn ask(
                 true => vec!["Milvus says that it is not healthy, and no reason".into()],
                 false => health.reasons,
             };
-            Check::of(ID, reasons, "")
+            Check::of(ID, &reasons, "")
         }
         Err(error @ ApiError::Unimplemented { .. }) => Check::skipped(ID, error.to_string()),
         Err(error) => refused(&error),
@@ -345,7 +345,7 @@ async fn probed(
             "could not drop collection {name}: {error}; drop it by hand"
         ));
     }
-    Check::of(ID, found, seen)
+    Check::of(ID, &found, seen)
 }
 
 fn record(

@@ -22,8 +22,8 @@ use kube::{
 use milvus_guard_core::{error_text, text::count};
 
 use super::pods::{
-    has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase, start,
-    trouble,
+    has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase,
+    ready_since, start, trouble,
 };
 
 /// How long a pod that restarted must have been up since: long enough for the usual crash at start
@@ -32,6 +32,9 @@ const CALM: SignedDuration = SignedDuration::from_secs(30);
 /// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it
 /// ready as soon as it starts, also one that ends at once.
 const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
+/// How long a new pod must have been ready before an old one may end because of it. Until the next
+/// new pod has been ready for it, there is time to keep the next old one.
+pub const STEADY: Duration = Duration::from_secs(10);
 /// For one watch, in seconds. The server ends it then, and the next one begins where it ended:
 /// sooner than the client gives up on a connection on which nothing comes.
 const WATCH_SECONDS: u32 = 20;
@@ -70,7 +73,8 @@ pub enum Wanted {
     Complete,
     /// Every pod is of the current template and its containers run, ready or not.
     Running,
-    /// At least so many pods of the current template are ready, and no pod ends.
+    /// At least so many pods of the current template are ready, all that are for [`STEADY`], and no
+    /// pod ends.
     Surged(usize),
     /// At most so many pods of another template are left, ending ones not included.
     Old(usize),
@@ -257,6 +261,19 @@ pub fn lack(
         return Some(Lack {
             text,
             ends_by_time: false,
+        });
+    }
+    if let Wanted::Surged(_) = wanted {
+        let young = pods.iter().find(|pod| {
+            ready_since(pod).is_some_and(|at| now.duration_since(at).unsigned_abs() < STEADY)
+        })?;
+        return Some(Lack {
+            text: format!(
+                "{} must stay ready for {} s",
+                young.name_any(),
+                STEADY.as_secs()
+            ),
+            ends_by_time: true,
         });
     }
     if wanted != Wanted::Complete {
@@ -549,6 +566,18 @@ mod tests {
             missing(Some(&of(1)), &pods, wanted).is_some(),
             "not seen yet"
         );
+    }
+
+    #[rstest]
+    #[case("05", true)]
+    #[case("10", false)]
+    fn a_new_pod_must_stay_ready_before_an_old_one_ends(#[case] now: &str, #[case] lacks: bool) {
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let new = pod("milvus:2", &json!({"status": {"conditions": [ready]}}));
+        let now = format!("2026-01-01T00:00:{now}Z").parse().unwrap();
+        let whole = deployment(2, &status(2, 3, 1, 2));
+        let lack = lack(Some(&whole), &[&new], Wanted::Surged(1), now);
+        assert_eq!(lack.is_some_and(|lack| lack.ends_by_time), lacks);
     }
 
     #[test]

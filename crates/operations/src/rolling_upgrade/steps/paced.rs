@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, api::ListParams};
-use tokio::time::sleep_until;
 
 use crate::{
     engine::{StepError, originals},
@@ -23,13 +22,10 @@ use crate::{
 use milvus_guard_core::{api::Original, text::count};
 use milvus_guard_sources::kubernetes::{
     pods::is_pod_of,
-    rollout::{self, Wanted, Watched},
+    rollout::{self, STEADY, Wanted, Watched},
     workloads::{Change, progress_deadline},
 };
 
-/// For which a new pod must have been ready when an old one is let go. Until the next new pod has
-/// been ready for it, there is time to keep the next old one.
-const ONE: Duration = Duration::from_secs(10);
 /// How much longer than a step old pods are kept where nothing is let go.
 const MARGIN: Duration = Duration::from_secs(600);
 /// ... at most, because Kubernetes counts 32 bits of seconds.
@@ -76,10 +72,8 @@ pub(crate) async fn through(
         }
         originals::set(cx, original, &keep(cx)).await?;
         let new = Wanted::Surged(replicas.saturating_sub(old) + 1);
-        let ready = originals::wait_for(cx, &watched, new, hopeless).await?;
-        // Asked last, so that nothing passes between the answer and the end of the old pod.
-        cx.waiting(format!("the new pod to stay ready for {} s", ONE.as_secs()));
-        sleep_until((ready + ONE).into()).await;
+        originals::wait_for(cx, &watched, new, hopeless).await?;
+        // Asked last, right before the old pod ends.
         loaded::between(cx).await?;
         originals::set(cx, original, &let_one_go(&recorded)).await?;
         originals::wait_for(cx, &watched, Wanted::Old(old - 1), hopeless).await?;
@@ -129,7 +123,7 @@ fn keep(cx: &StepContext<'_>) -> Change {
 fn let_one_go(recorded: &Original) -> Change {
     let own = temporary::remembered(recorded, temporary::MIN_READY).unwrap_or_default();
     Change {
-        min_ready_seconds: Some(own.max(seconds(ONE))),
+        min_ready_seconds: Some(own.max(seconds(STEADY))),
         ..Change::default()
     }
 }
