@@ -118,7 +118,10 @@ impl FailOn {
 
 pub(super) fn run(args: &Args) -> Done {
     let settings = args.settings()?;
-    let surveyed = running::look(&args.cluster, async |link| survey(&link, &settings).await)?;
+    let surveyed = running::look(&args.cluster, async |link| {
+        // Whole workloads are held.
+        Box::pin(survey(&link, &settings)).await
+    })?;
     let Surveyed {
         verification,
         record,

@@ -247,22 +247,19 @@ fn shown(session: &Session) -> String {
 #[must_use]
 pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check {
     const ID: &str = "collections";
-    let check = match before {
-        Some((name, baseline)) => {
-            let mut found: Vec<String> = baseline
-                .collections
-                .iter()
-                .filter(|one| !loaded.known.contains(&one.id))
-                .map(|one| format!("collection {}: it does not exist any more", one.name))
-                .collect();
-            found.extend(loaded.regained(baseline).err().into_iter().flatten());
-            let all = are(baseline.collections.len(), "collection");
-            Check::of(ID, &found, format!("{all} served as in {name}"))
-        }
-        None => {
-            let all = are(loaded.collections.len(), "loaded collection");
-            Check::of(ID, &loaded.missing(), format!("{all} served completely"))
-        }
+    let check = if let Some((name, baseline)) = before {
+        let mut found: Vec<String> = baseline
+            .collections
+            .iter()
+            .filter(|one| !loaded.known.contains(&one.id))
+            .map(|one| format!("collection {}: it does not exist any more", one.name))
+            .collect();
+        found.extend(loaded.regained(baseline).err().into_iter().flatten());
+        let all = are(baseline.collections.len(), "collection");
+        Check::of(ID, &found, format!("{all} served as in {name}"))
+    } else {
+        let all = are(loaded.collections.len(), "loaded collection");
+        Check::of(ID, &loaded.missing(), format!("{all} served completely"))
     };
     check.noting(&loaded.notes)
 }

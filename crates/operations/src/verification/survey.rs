@@ -222,9 +222,10 @@ async fn ask(
     };
     let is_authorized = release.config.value(AUTHORIZATION) == Some("true");
     let names = async {
-        match is_authorized {
-            true => Some(server::principals(&proxy).await),
-            false => None,
+        if is_authorized {
+            Some(server::principals(&proxy).await)
+        } else {
+            None
         }
     };
     let (health, loaded, principals) =
@@ -235,9 +236,10 @@ async fn ask(
             format!("Milvus {version} at {} is healthy", proxy.address),
         ),
         Ok(health) => {
-            let reasons = match health.reasons.is_empty() {
-                true => vec!["Milvus says that it is not healthy, and no reason".into()],
-                false => health.reasons,
+            let reasons = if health.reasons.is_empty() {
+                vec!["Milvus says that it is not healthy, and no reason".into()]
+            } else {
+                health.reasons
             };
             Check::of(ID, &reasons, "")
         }

@@ -378,7 +378,7 @@ mod tests {
         };
         let numbers = &vectors.float_vector.as_ref().unwrap().data;
         assert_eq!(numbers.len(), usize::from(ROWS * DIMENSION));
-        assert_eq!(numbers[usize::from(20 * DIMENSION)], 20.0);
+        assert!((numbers[usize::from(20 * DIMENSION)] - 20.0).abs() < f32::EPSILON);
     }
 
     #[tokio::test]
