@@ -48,10 +48,10 @@ test-node: ## Pods of our image and chart on a real node (root; make node-packag
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
 	$(CARGO) test --workspace --quiet --test real -- node:: --ignored --test-threads=1
 
-test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it (x86-64; Python 3.10 to 3.12 with pip)
+test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it; verify and its probe (x86-64; Python 3.10 to 3.12 with pip)
 	$(TESTBED) --milvus
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
-	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: --ignored --test-threads=1
+	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: milvus_verify:: --ignored --test-threads=1
 
 # ROLL=within|across and WAYS=plain|upgrade choose; several are separated by commas.
 test-roll: ## Rolling upgrades of a distributed Milvus under load: helm upgrade against milvus-guard upgrade (root; as test-node and test-milvus, Java, Maven)

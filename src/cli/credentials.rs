@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args as ClapArgs;
+use clap::{Arg, Args as ClapArgs};
 
 use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
@@ -17,6 +17,18 @@ const MAX_CREDENTIAL: u64 = 64 * 1024;
 
 /// User and password, and TLS.
 pub(in crate::cli) type Credentials = (Option<(String, String)>, Option<Tls>);
+
+/// Heading of the flags for Milvus.
+const MILVUS: &str = "Milvus";
+
+/// For a verb that makes a Job, which takes the login of Milvus from a Secret: the flags mean
+/// something with `--local` only. To be used with `mut_args`.
+pub(in crate::cli) fn with_local(arg: Arg) -> Arg {
+    match arg.get_help_heading() {
+        Some(MILVUS) => arg.requires("local").help_heading("Milvus, with --local"),
+        _ => arg,
+    }
+}
 
 /// How to get into etcd: the same flags in every verb. A Job takes these from `--etcd-secret`.
 #[allow(
@@ -172,7 +184,7 @@ impl EtcdLogin {
     }
 }
 
-/// How to get into Milvus, with `--local`; a Job takes these from `--milvus-secret`.
+/// How to get into Milvus.
 #[allow(
     clippy::struct_field_names,
     reason = "the fields are flags, and named as these"
@@ -184,8 +196,7 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "NAME",
         env = "MILVUS_GUARD_MILVUS_USER",
-        requires = "local",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_user: Option<String>,
 
@@ -194,7 +205,7 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "FILE",
         requires = "milvus_user",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_password_file: Option<PathBuf>,
 
@@ -205,7 +216,7 @@ pub(in crate::cli) struct MilvusLogin {
         env = "MILVUS_GUARD_MILVUS_PASSWORD",
         hide_env_values = true,
         hide = true,
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_password: Option<String>,
 
@@ -213,8 +224,7 @@ pub(in crate::cli) struct MilvusLogin {
     #[arg(
         long,
         value_name = "FILE",
-        requires = "local",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_cacert: Option<PathBuf>,
 
@@ -223,7 +233,7 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "FILE",
         requires = "milvus_key",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_cert: Option<PathBuf>,
 
@@ -232,12 +242,12 @@ pub(in crate::cli) struct MilvusLogin {
         long,
         value_name = "FILE",
         requires = "milvus_cert",
-        help_heading = "Milvus, with --local"
+        help_heading = MILVUS
     )]
     milvus_key: Option<PathBuf>,
 
     /// Folder with the keys of `--milvus-secret`, as its Job mounts them
-    #[arg(long, value_name = "DIR", hide = true, requires = "local")]
+    #[arg(long, value_name = "DIR", hide = true, help_heading = MILVUS)]
     milvus_credentials: Option<PathBuf>,
 }
 

@@ -27,6 +27,7 @@ mod serve;
 mod shell;
 mod status;
 mod upgrade;
+mod verify;
 
 pub use exit::Exit;
 
@@ -85,6 +86,8 @@ enum Verb {
     Status(status::Args),
     /// Upgrade Milvus component by component, in order, each behind a gate
     Upgrade(Box<upgrade::Args>),
+    /// Verify a release after an upgrade: versions, sessions, loaded collections, a probe
+    Verify(Box<verify::Args>),
     /// Judge what Helm is about to do: a Helm plugin, and a post-renderer
     Helm(helm::Args),
     /// Serve the admission webhook
@@ -114,6 +117,7 @@ pub fn run() -> Exit {
         Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Status(args) => status::run(&args, &screen),
         Verb::Upgrade(args) => upgrade::run(&args, &screen),
+        Verb::Verify(args) => verify::run(&args),
         Verb::Helm(args) => helm::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Crds => crds::run(),

@@ -173,6 +173,11 @@ fn broken(stream: Stream, text: &str) -> String {
     )
 }
 
+/// A remark on stderr.
+pub(super) fn tell(message: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean(message));
+}
+
 /// Control characters of an input must not reach the terminal; line feeds of our own may.
 pub(super) fn clean(text: &str) -> String {
     text.lines()

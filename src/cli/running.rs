@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use milvus_guard_core::{
     layout,
     manifest::documents,
+    milvus::Version,
     report::{Show, Style},
     text::plain,
 };
@@ -84,6 +85,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     span.try_into().map_err(|_| wrong())
+}
+
+/// A version as it is typed.
+pub(super) fn version(text: &str) -> Result<Version, Failure> {
+    let text = text.trim().trim_start_matches('v');
+    text.parse().map_err(|_| {
+        Failure::usage(format!(
+            "'{text}' is not a release of Milvus, such as 2.5.27"
+        ))
+    })
 }
 
 /// How the Job is to be, and what the command tells the one in it.

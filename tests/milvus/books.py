@@ -3,6 +3,7 @@
     python books.py write PORT [PASSWORD]          writes them all, and a user "guest" without any right
     python books.py load|release PORT [PASSWORD]   loads or releases the collection "books"
     python books.py drop PORT [PASSWORD]           drops it
+    python books.py list PORT [PASSWORD]           prints the names of all collections
     python books.py few PORT                       a small collection alone, for a Milvus without databases
 """
 
@@ -94,6 +95,8 @@ def main(verb, port, password=None):
         write()
     elif verb == "few":
         create("few").load()
+    elif verb == "list":
+        print(*utility.list_collections())
     elif verb == "load":
         patiently(Collection("books").load)
     elif verb == "release":

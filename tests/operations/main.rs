@@ -33,3 +33,4 @@ mod upgrade_guarded;
 mod upgrade_many;
 mod upgrade_orders;
 mod upgrade_sessions;
+mod verify;

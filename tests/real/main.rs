@@ -15,6 +15,7 @@ mod common;
 mod milvus;
 mod milvus_api;
 mod milvus_gate;
+mod milvus_verify;
 mod node;
 mod roll;
 mod roll_compare;

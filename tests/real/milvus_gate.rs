@@ -11,10 +11,11 @@ use std::{
 
 use crate::common::{
     Chart, guard,
-    roll::{DEADLINE, RELEASE, Roll},
+    roll::{DEADLINE, RELEASE, Roll, Seen, Watch},
     run,
     stand::Running,
 };
+use milvus_guard_core::milvus::Component;
 use milvus_guard_testbed::{Helm, Milvus, MilvusStore, MilvusVersion, expect_success, wait_until};
 use rstest::rstest;
 use serde_json::Value;
@@ -32,6 +33,10 @@ struct Stand {
 impl Stand {
     /// Milvus 2.4.5 as far as Kubernetes knows, and a server with three loaded collections.
     fn start(wheel: MilvusVersion) -> Self {
+        Self::start_with(wheel, &[])
+    }
+
+    fn start_with(wheel: MilvusVersion, values: &[&str]) -> Self {
         let server = MilvusStore::new().with_authorization().serve(wheel);
         let (roll, chart) = (Roll::start(), Chart::compact("4.1.34"));
         roll.install(
@@ -39,7 +44,7 @@ impl Stand {
             NAMESPACE,
             &chart,
             "v2.4.5",
-            &["mixCoordinator.enabled=true"],
+            &[&["mixCoordinator.enabled=true"], values].concat(),
         );
         let stand = Self { roll, server };
         stand.script("write");
@@ -240,7 +245,7 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
     let mut running = stand.begin();
     stand.await_reason(
         &mut running,
-        "without nodes that have ended, which Milvus still lists",
+        "without nodes that are gone, which Milvus still lists",
     );
     let since = Instant::now();
     let (code, text) = ended(running);
@@ -253,4 +258,64 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
         (Duration::from_secs(40)..Duration::from_secs(90)).contains(&waited),
         "{waited:?}"
     );
+}
+
+#[test]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
+    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let watch = stand.roll.watch(NAMESPACE);
+    let mut running = stand.begin();
+    stand.script("release");
+    // One new pod came in addition to the old ones, and Milvus lacks a collection.
+    stand.await_reason(
+        &mut running,
+        "collection books: was loaded before and is no longer",
+    );
+    let query_nodes = |watch: &Watch| {
+        let events = watch.events().into_iter();
+        events
+            .filter(|event| event.component == Component::QueryNode)
+            .collect::<Vec<_>>()
+    };
+    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    assert!(spec["minReadySeconds"].as_i64().unwrap() > 3600, "{spec:#}");
+    // Longer than a new pod must be ready before an old one ends.
+    let (held, kept) = (Instant::now(), Duration::from_secs(15));
+    let ends = |events: &[Seen]| {
+        let mut gone = events.iter().filter(|event| event.is_gone);
+        gone.any(|event| event.at > held)
+    };
+    assert!(wait_until(DEADLINE, || {
+        assert!(!ends(&query_nodes(&watch)), "Milvus lacks a collection");
+        held.elapsed() > kept
+    }));
+    stand.script("load");
+    let (code, text) = ended(running);
+    assert_eq!(code, Some(0), "{text}");
+
+    // Each old pod ended after one more new pod had been ready for a while.
+    let events = query_nodes(&watch);
+    let is_new = |event: &Seen| event.image.ends_with(":v2.4.24");
+    let mut ready: Vec<(&str, Instant)> = Vec::new();
+    let mut ended = 0;
+    for event in &events {
+        if is_new(event) && event.is_ready && !ready.iter().any(|(name, _)| *name == event.name) {
+            ready.push((&event.name, event.at));
+        } else if event.is_gone && !is_new(event) {
+            ended += 1;
+            assert!(ready.len() >= ended, "{events:#?}");
+            let since = event.at.duration_since(ready[ended - 1].1);
+            assert!(since >= Duration::from_secs(9), "{since:?}: {events:#?}");
+        }
+    }
+    assert_eq!(ended, 3, "{events:#?}");
+    let early = events
+        .iter()
+        .filter(|event| event.is_gone && event.at < held);
+    assert!(early.count() < 3, "the question came after all of them");
+    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
+    assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
+    assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 }

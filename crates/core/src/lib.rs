@@ -17,6 +17,7 @@
 //! | [`evaluate`] | all of it in a row: releases in, verdict out |
 //! | [`audit`] | the same for a release that runs already |
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
+//! | [`verification`] | what `verify` says of a release after an upgrade |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
@@ -44,3 +45,4 @@ pub mod rules;
 pub mod schemas;
 pub mod text;
 pub mod upgrade_path;
+pub mod verification;

@@ -9,6 +9,7 @@ use crate::{
     evidence::Facts,
     milvus::catalogue::DataFile,
     report::{Report, SCHEMA_VERSION},
+    verification::{self, Record, Verification},
 };
 
 use crate::api::policy::{API_VERSION, UpgradeException, UpgradePolicy};
@@ -54,6 +55,8 @@ pub fn all() -> Vec<Published> {
         entry("upgrade-exception.json", upgrade_exception()),
         entry("upgrade-policy.json", upgrade_policy()),
         entry("upgrade-run.json", written::<UpgradeRun>(UPGRADE_RUN)),
+        entry("verification-record.json", verification_record()),
+        entry("verification.json", verification()),
     ]
 }
 
@@ -129,6 +132,25 @@ pub fn report() -> Value {
         "/properties/schemaVersion",
         &json!({"const": SCHEMA_VERSION}),
     );
+    schema
+}
+
+/// The schema of what `verify` says in JSON.
+#[must_use]
+pub fn verification() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = titled::<Verification>(settings, "Verification of a release by milvus-guard");
+    let version = json!({"const": verification::SCHEMA_VERSION});
+    narrow(&mut schema, "/properties/schemaVersion", &version);
+    schema
+}
+
+/// The schema of the record of `verify`.
+#[must_use]
+pub fn verification_record() -> Value {
+    let mut schema = read_form::<Record>("State of a release before an upgrade (verify --record)");
+    let version = json!({"const": verification::RECORD_VERSION});
+    narrow(&mut schema, "/properties/schemaVersion", &version);
     schema
 }
 

@@ -5,7 +5,7 @@ use super::Page;
 /// The verbs in the order in which an upgrade needs them.
 pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Before an upgrade", &["audit", "plan", "check", "helm"]),
-    ("Upgrade", &["migrate", "upgrade", "status", "meta"]),
+    ("Upgrade", &["migrate", "upgrade", "status", "verify", "meta"]),
     ("Rules, policies and data", &["rules", "policy", "data"]),
     ("Admission webhook", &["serve", "crds", "certs"]),
     ("This program", &["completions", "man"]),
@@ -48,7 +48,7 @@ const PRINTING: Codes = &[("0", "printed"), ("2", "wrong usage")];
 
 const USAGE: &str = "wrong usage: a bad flag, or input that cannot be read or parsed";
 
-pub(super) static PAGES: [Page; 33] = [
+pub(super) static PAGES: [Page; 34] = [
     Page {
         verb: "",
         notes: &[],
@@ -326,6 +326,36 @@ pub(super) static PAGES: [Page; 33] = [
                 "the run is in progress, has stopped, or needs an operator; or the cluster cannot be read",
             ),
             ("4", "the run was rolled back"),
+        ],
+        docs: "upgrade.md",
+    },
+    Page {
+        verb: "verify",
+        notes: &[
+            "Only --probe writes: to a new collection, milvus_guard_probe_..., which is dropped in all cases.",
+        ],
+        examples: &[
+            (
+                "Record the state before an upgrade",
+                "milvus-guard verify -i my-release -n milvus --record-to before.json",
+            ),
+            (
+                "Compare with it afterwards",
+                "milvus-guard verify -i my-release -n milvus -t 2.5.27 --record before.json",
+            ),
+            (
+                "Write, search and drop a small collection",
+                "milvus-guard verify -i my-release -n milvus --probe --format json",
+            ),
+        ],
+        exit: &[
+            ("0", "verified"),
+            ("1", "a check failed or could not be made (see --fail-on)"),
+            ("2", USAGE),
+            (
+                "3",
+                "no verdict possible: no cluster, no permission, or no such release",
+            ),
         ],
         docs: "upgrade.md",
     },

@@ -19,7 +19,7 @@ use milvus_guard_operations::{
 
 use super::super::{
     completion,
-    credentials::{EtcdLogin, MilvusLogin},
+    credentials::{self, EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::{ClusterArgs, namespace},
     running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
@@ -28,7 +28,7 @@ use super::super::{
 /// Arguments of `upgrade`.
 #[derive(Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, mut_args(credentials::with_local))]
 pub(in crate::cli) struct Args {
     /// Milvus instance: the name of its Helm release
     #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
@@ -216,14 +216,9 @@ impl Args {
 
     /// How Milvus itself is asked.
     fn milvus(&self) -> Result<MilvusAccess, Failure> {
-        let ask = match self.milvus.as_deref() {
-            None | Some("") => AskMilvus::AtService,
-            Some(AskMilvus::NEVER) => AskMilvus::Never,
-            Some(address) => AskMilvus::At(address.to_owned()),
-        };
         let (login, tls) = self.login.read()?;
         Ok(MilvusAccess {
-            ask,
+            ask: AskMilvus::typed_as(self.milvus.as_deref()),
             server_name: self.milvus_server_name.clone(),
             login,
             tls,

@@ -69,7 +69,7 @@ pub struct Report {
 }
 
 /// What made a report.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tool {
     /// `milvus-guard`.
     pub name: String,

@@ -114,7 +114,10 @@ pub fn is_still_at(
     ))
 }
 
-fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
+/// Whether a session can be of one of these pods: by its host or its address. One that says neither
+/// can.
+#[must_use]
+pub fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
     let ip = session
         .address
         .as_deref()

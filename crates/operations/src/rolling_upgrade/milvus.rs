@@ -12,13 +12,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::engine::{ApiError as ClusterError, StepError};
+use crate::engine::{ApiError as ClusterError, Halt, Link, StepError};
 use milvus_guard_core::milvus::{Component, Release};
 use milvus_guard_sources::milvus::{ApiError, Proxy, version};
 
 use super::{
-    context::{StepContext, UpgradeContext},
-    settings::AskMilvus,
+    context::StepContext,
+    settings::{AskMilvus, MilvusAccess},
     steps::loaded,
 };
 
@@ -68,7 +68,8 @@ impl Way {
                     true
                 }
                 Err(error) => {
-                    loaded::unasked(cx, &format!("{error}{}", hint(cx.data, &error)));
+                    let hint = hint(&cx.data.settings.milvus.ask, &error);
+                    loaded::unasked(cx, &format!("{error}{hint}"));
                     false
                 }
             },
@@ -78,8 +79,8 @@ impl Way {
 }
 
 /// What a person can do about it.
-fn hint(data: &UpgradeContext, error: &ApiError) -> &'static str {
-    match (error, &data.settings.milvus.ask) {
+fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
+    match (error, ask) {
         (ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. }, _) => {
             "; --milvus-secret names a Secret with a user"
         }
@@ -90,18 +91,29 @@ fn hint(data: &UpgradeContext, error: &ApiError) -> &'static str {
 
 async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
     let settings = &cx.data.settings;
-    let place = match &settings.milvus.ask {
+    let namespace = &settings.run.release.namespace;
+    let found = locate(cx.link, &cx.data.release, namespace, &settings.milvus).await;
+    found.map_err(StepError::Halted)
+}
+
+/// The proxy of a release, or why there is none to be asked.
+///
+/// # Errors
+/// Where the process must stop.
+pub async fn locate(
+    link: &Link,
+    release: &Release,
+    namespace: &str,
+    access: &MilvusAccess,
+) -> Result<Result<Proxy, String>, Halt> {
+    let place = match &access.ask {
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
-        AskMilvus::At(address) => return Ok(Ok(proxy_at(cx, address.clone()))),
+        AskMilvus::At(address) => return Ok(Ok(proxy_at(access, address.clone()))),
         AskMilvus::AtService => {
-            let api: Api<Service> =
-                Api::namespaced(cx.link.client(), &settings.run.release.namespace);
-            match cx
-                .link
-                .call("Services", async || api.list(&ListParams::default()).await)
-                .await
-            {
-                Ok(list) => match service(&list.items, &cx.data.release) {
+            let api: Api<Service> = Api::namespaced(link.client(), namespace);
+            let request = async || api.list(&ListParams::default()).await;
+            match link.call("Services", request).await {
+                Ok(list) => match service(&list.items, release) {
                     Some(place) => place,
                     None => {
                         return Ok(Err("no Service selects its proxies; give their address \
@@ -109,18 +121,18 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
                             .into()));
                     }
                 },
-                Err(ClusterError::Halted(halt)) => return Err(StepError::Halted(halt)),
+                Err(ClusterError::Halted(halt)) => return Err(halt),
                 Err(error) => return Ok(Err(error.to_string())),
             }
         }
     };
-    let by_name = proxy_at(cx, place.address());
+    let by_name = proxy_at(access, place.address());
     // Names of Services mean something in the cluster only; their addresses do on some networks
     // beside it.
     if let Some(by_ip) = place.address_by_ip()
         && matches!(knock(&by_name).await, Err(ApiError::Unreachable { .. }))
     {
-        let mut by_ip = proxy_at(cx, by_ip);
+        let mut by_ip = proxy_at(access, by_ip);
         by_ip.server_name.get_or_insert(place.host);
         if !matches!(knock(&by_ip).await, Err(ApiError::Unreachable { .. })) {
             return Ok(Ok(by_ip));
@@ -129,8 +141,7 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
     Ok(Ok(by_name))
 }
 
-fn proxy_at(cx: &StepContext<'_>, address: String) -> Proxy {
-    let access = &cx.data.settings.milvus;
+fn proxy_at(access: &MilvusAccess, address: String) -> Proxy {
     Proxy {
         address,
         tls: access.tls.clone(),
@@ -220,7 +231,10 @@ fn service(services: &[Service], release: &Release) -> Option<Place> {
 }
 
 /// Asks for the version: an answer shows that the way and the login are right.
-async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
+///
+/// # Errors
+/// Why there is no answer.
+pub async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
     match first_answer(proxy).await {
         Err(error) if !error.is_lasting() => {
             sleep(PAUSE).await;

@@ -7,14 +7,15 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
 use tokio::{sync::OnceCell, time::timeout};
 
-use crate::engine::etcd;
+use crate::engine::{EtcdAccess, Link, etcd};
+use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::{
     executor::{Registered, Registry, Target},
     model::sessions::Session,
 };
 use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
-use super::context::{StepContext, UpgradeContext};
+use super::context::StepContext;
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -66,29 +67,13 @@ impl Sessions {
 }
 
 async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
-    let found = async {
-        let by_name = endpoint(cx.data)?;
-        let why = match connect(&by_name).await {
-            Ok(registry) => return Ok(registry),
-            Err(why) => why,
-        };
-        // Names of Services mean something in the cluster only; their addresses do on some
-        // networks beside it.
-        let addresses = by_ip(cx, &by_name.addresses).await;
-        if addresses.is_empty() {
-            return Err(why);
-        }
-        let by_ip = Endpoint {
-            addresses,
-            ..by_name
-        };
-        connect(&by_ip).await.map_err(|_| why)
-    };
-    match found.await {
+    let settings = &cx.data.settings;
+    let namespace = &settings.run.release.namespace;
+    match reach(cx.link, &cx.data.release, namespace, &settings.etcd).await {
         Ok(registry) => Some(registry),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
-            if cx.data.settings.etcd.addresses.is_empty() {
+            if settings.etcd.addresses.is_empty() {
                 cx.reporter()
                     .note(format!("{text}; -e gives its addresses"));
             } else {
@@ -97,6 +82,34 @@ async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
             None
         }
     }
+}
+
+/// Connects to the sessions of a release.
+///
+/// # Errors
+/// Why etcd is not reached, or what it does not hold.
+pub async fn reach(
+    link: &Link,
+    release: &Release,
+    namespace: &str,
+    access: &EtcdAccess,
+) -> Result<Registry, String> {
+    let by_name = endpoint(release, namespace, access)?;
+    let why = match connect(&by_name).await {
+        Ok(registry) => return Ok(registry),
+        Err(why) => why,
+    };
+    // Names of Services mean something in the cluster only; their addresses do on some networks
+    // beside it.
+    let addresses = by_ip(link, &by_name.addresses).await;
+    if addresses.is_empty() {
+        return Err(why);
+    }
+    let by_ip = Endpoint {
+        addresses,
+        ..by_name
+    };
+    connect(&by_ip).await.map_err(|_| why)
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
@@ -110,14 +123,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
 
 /// The same addresses without names of Services: by the Services' own addresses, or by those of a
 /// pod behind each that has none. What cannot be found is left out.
-async fn by_ip(cx: &StepContext<'_>, addresses: &[String]) -> Vec<String> {
+async fn by_ip(link: &Link, addresses: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for address in addresses {
         let Some(name) = etcd::ServiceName::in_address(address) else {
             continue;
         };
-        let services: Api<Service> = Api::namespaced(cx.link.client(), &name.namespace);
-        let pods: Api<Pod> = Api::namespaced(cx.link.client(), &name.namespace);
+        let services: Api<Service> = Api::namespaced(link.client(), &name.namespace);
+        let pods: Api<Pod> = Api::namespaced(link.client(), &name.namespace);
         let this = ListParams::default().fields(&format!("metadata.name={}", name.name));
         let Ok(listed) = services.list(&this).await else {
             continue;
@@ -148,19 +161,14 @@ async fn by_ip(cx: &StepContext<'_>, addresses: &[String]) -> Vec<String> {
     found
 }
 
-fn endpoint(data: &UpgradeContext) -> Result<Endpoint, String> {
-    let (settings, release) = (&data.settings, &data.release);
+fn endpoint(release: &Release, namespace: &str, access: &EtcdAccess) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     Ok(Endpoint {
-        addresses: etcd::addresses(
-            &settings.etcd.addresses,
-            release,
-            &settings.run.release.namespace,
-        )?,
+        addresses: etcd::addresses(&access.addresses, release, namespace)?,
         root_path: metadata.root_path.value.into_owned(),
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),
-        tls: settings.etcd.tls.clone(),
-        user: settings.etcd.user.clone(),
+        tls: access.tls.clone(),
+        user: access.user.clone(),
         release: Some(release.name.clone()),
     })
 }

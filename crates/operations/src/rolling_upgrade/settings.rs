@@ -55,6 +55,16 @@ impl AskMilvus {
     /// What is typed for [`Self::Never`].
     pub const NEVER: &'static str = "none";
 
+    /// What was typed for it.
+    #[must_use]
+    pub fn typed_as(text: Option<&str>) -> Self {
+        match text {
+            None | Some("") => Self::AtService,
+            Some(Self::NEVER) => Self::Never,
+            Some(address) => Self::At(address.to_owned()),
+        }
+    }
+
     /// As it is typed.
     #[must_use]
     pub fn typed(&self) -> Option<&str> {

@@ -67,6 +67,15 @@ pub fn is_ready(pod: &Pod) -> bool {
         .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
+/// Since when a pod is ready, where it is.
+pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions
+        .iter()
+        .find(|one| one.type_ == "Ready" && one.status == "True")?;
+    Some(ready.last_transition_time.as_ref()?.0)
+}
+
 /// Whether a pod says itself that it is not ready, or that the process of a container has ended.
 pub(super) fn has_failed(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {

@@ -19,11 +19,11 @@ use kube::{
     },
 };
 
-use milvus_guard_core::error_text;
+use milvus_guard_core::{error_text, text::count};
 
 use super::pods::{
-    has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase, start,
-    trouble,
+    has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase,
+    ready_since, start, trouble,
 };
 
 /// How long a pod that restarted must have been up since: long enough for the usual crash at start
@@ -32,6 +32,9 @@ const CALM: SignedDuration = SignedDuration::from_secs(30);
 /// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it
 /// ready as soon as it starts, also one that ends at once.
 const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
+/// How long a new pod must have been ready before an old one may end because of it. Until the next
+/// new pod has been ready for it, there is time to keep the next old one.
+pub const STEADY: Duration = Duration::from_secs(10);
 /// For one watch, in seconds. The server ends it then, and the next one begins where it ended:
 /// sooner than the client gives up on a connection on which nothing comes.
 const WATCH_SECONDS: u32 = 20;
@@ -70,6 +73,11 @@ pub enum Wanted {
     Complete,
     /// Every pod is of the current template and its containers run, ready or not.
     Running,
+    /// At least so many pods of the current template are ready, all that are for [`STEADY`], and no
+    /// pod ends.
+    Surged(usize),
+    /// At most so many pods of another template are left, ending ones not included.
+    Old(usize),
     /// No pod is left, ending ones included.
     Gone,
 }
@@ -255,6 +263,19 @@ pub fn lack(
             ends_by_time: false,
         });
     }
+    if let Wanted::Surged(_) = wanted {
+        let young = pods.iter().find(|pod| {
+            ready_since(pod).is_some_and(|at| now.duration_since(at).unsigned_abs() < STEADY)
+        })?;
+        return Some(Lack {
+            text: format!(
+                "{} must stay ready for {} s",
+                young.name_any(),
+                STEADY.as_secs()
+            ),
+            ends_by_time: true,
+        });
+    }
     if wanted != Wanted::Complete {
         return None;
     }
@@ -312,6 +333,9 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         return Some("its controller has not seen the last change yet".into());
     }
     let replicas = spec.replicas.unwrap_or(1);
+    if let Wanted::Surged(_) | Wanted::Old(_) = wanted {
+        return missing_between(deployment, &pods, wanted);
+    }
     if wanted == Wanted::Gone {
         let left = pods.len();
         return match (left, replicas) {
@@ -321,23 +345,9 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
             (left, _) => Some(format!("{left} pods are left")),
         };
     }
-    let image = |pod: &Pod| {
-        pod.spec
-            .iter()
-            .flat_map(|spec| &spec.containers)
-            .filter_map(|one| one.image.clone())
-            .collect::<Vec<_>>()
-    };
-    let template: Vec<String> = spec
-        .template
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .filter_map(|one| one.image.clone())
-        .collect();
     let old: Vec<&&&Pod> = pods
         .iter()
-        .filter(|pod| pod.metadata.deletion_timestamp.is_some() || image(pod) != template)
+        .filter(|pod| is_ending(pod) || !is_new(deployment, pod))
         .collect();
     let [updated, ready, available] = [
         status.updated_replicas,
@@ -350,11 +360,7 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
     } else {
         ""
     };
-    let why = pods
-        .iter()
-        .find_map(|pod| trouble(pod))
-        .or_else(|| refused(deployment));
-    let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+    let why = why(deployment, &pods);
     if updated < replicas {
         return Some(format!(
             "{updated} of {replicas} pods have the current template{paused}{why}"
@@ -400,6 +406,55 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
     } else {
         None
     }
+}
+
+/// What is missing while old and new pods stand side by side.
+fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> Option<String> {
+    let living = pods.iter().filter(|pod| !is_ending(pod));
+    let (new, old): (Vec<&&&Pod>, Vec<&&&Pod>) = living.partition(|pod| is_new(deployment, pod));
+    let why = why(deployment, pods);
+    match wanted {
+        Wanted::Old(most) if old.len() > most => {
+            Some(format!("{} are left{why}", count(old.len(), "old pod")))
+        }
+        Wanted::Surged(least) => {
+            let ready = new.iter().filter(|pod| is_ready(pod)).count();
+            if ready < least {
+                return Some(format!("{ready} of {} ready{why}", count(least, "new pod")));
+            }
+            let ending = pods.iter().find(|pod| is_ending(pod))?;
+            Some(format!("{} is ending", ending.name_any()))
+        }
+        _ => None,
+    }
+}
+
+/// How many living pods of another template there are.
+#[must_use]
+pub fn old_pods(deployment: &Deployment, pods: &[&Pod]) -> usize {
+    let living = pods.iter().filter(|pod| !has_ended(pod) && !is_ending(pod));
+    living.filter(|pod| !is_new(deployment, pod)).count()
+}
+
+fn is_ending(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether a pod has the images of the current template.
+fn is_new(deployment: &Deployment, pod: &Pod) -> bool {
+    let template = deployment.spec.template.spec.iter();
+    let template = template.flat_map(|spec| &spec.containers);
+    let own = pod.spec.iter().flat_map(|spec| &spec.containers);
+    own.filter_map(|one| one.image.as_ref())
+        .eq(template.filter_map(|one| one.image.as_ref()))
+}
+
+/// Why pods do not come up, in brackets; empty where nothing tells.
+fn why(deployment: &Deployment, pods: &[&&Pod]) -> String {
+    pods.iter()
+        .find_map(|pod| trouble(pod))
+        .or_else(|| refused(deployment))
+        .map_or_else(String::new, |why| format!(" ({why})"))
 }
 
 /// Why no pod could be made at all, such as a quota.
@@ -478,6 +533,51 @@ mod tests {
             missing(Some(&deployment(1, &status)), &pods, Wanted::Complete).as_deref(),
             expected
         );
+    }
+
+    #[rstest]
+    #[case(&[], Wanted::Surged(1), Some("0 of 1 new pod ready"))]
+    #[case(&["2"], Wanted::Surged(1), Some("0 of 1 new pod ready"))]
+    #[case(&["1", "1", "2 ready"], Wanted::Surged(1), None)]
+    #[case(&["1 ending", "1", "2 ready"], Wanted::Surged(1), Some("p is ending"))]
+    #[case(&["1", "2 ready", "2"], Wanted::Surged(2), Some("1 of 2 new pods ready"))]
+    #[case(&["1", "1", "2 ready"], Wanted::Old(1), Some("2 old pods are left"))]
+    #[case(&["1 ending", "1", "2 ready"], Wanted::Old(1), None)]
+    #[case(&["2 ready"], Wanted::Old(0), None)]
+    fn old_and_new_pods_stand_side_by_side(
+        #[case] pods: &[&str],
+        #[case] wanted: Wanted,
+        #[case] expected: Option<&str>,
+    ) {
+        let pod = |words: &&str| {
+            let (version, state) = words.split_once(' ').unwrap_or((words, ""));
+            let more = match state {
+                "ready" => json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+                "ending" => json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                _ => json!({}),
+            };
+            pod(&format!("milvus:{version}"), &more)
+        };
+        let pods: Vec<Pod> = pods.iter().map(pod).collect();
+        let pods: Vec<&Pod> = pods.iter().collect();
+        let of = |seen| deployment(2, &status(seen, 3, 1, 2));
+        assert_eq!(missing(Some(&of(2)), &pods, wanted).as_deref(), expected);
+        assert!(
+            missing(Some(&of(1)), &pods, wanted).is_some(),
+            "not seen yet"
+        );
+    }
+
+    #[rstest]
+    #[case("05", true)]
+    #[case("10", false)]
+    fn a_new_pod_must_stay_ready_before_an_old_one_ends(#[case] now: &str, #[case] lacks: bool) {
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let new = pod("milvus:2", &json!({"status": {"conditions": [ready]}}));
+        let now = format!("2026-01-01T00:00:{now}Z").parse().unwrap();
+        let whole = deployment(2, &status(2, 3, 1, 2));
+        let lack = lack(Some(&whole), &[&new], Wanted::Surged(1), now);
+        assert_eq!(lack.is_some_and(|lack| lack.ends_by_time), lacks);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Change {
     pub strategy: Option<Value>,
     /// `spec.minReadySeconds`.
     pub min_ready_seconds: Option<i32>,
+    /// `spec.progressDeadlineSeconds`, which must be above `minReadySeconds`.
+    pub progress_deadline_seconds: Option<i32>,
     /// Labels of the Deployment itself; nothing takes one away.
     pub labels: Vec<(String, Option<String>)>,
 }
@@ -54,6 +56,9 @@ impl Change {
                 .min_ready_seconds
                 .is_none_or(|seconds| spec.min_ready_seconds.unwrap_or(0) == seconds)
             && self
+                .progress_deadline_seconds
+                .is_none_or(|seconds| progress_deadline(deployment) == seconds)
+            && self
                 .images
                 .iter()
                 .all(|(name, wanted)| image(name).is_none_or(|image| image == wanted))
@@ -75,6 +80,9 @@ impl Change {
         }
         if let Some(seconds) = self.min_ready_seconds {
             spec["minReadySeconds"] = seconds.into();
+        }
+        if let Some(seconds) = self.progress_deadline_seconds {
+            spec["progressDeadlineSeconds"] = seconds.into();
         }
         let pod = deployment.spec.template.spec.as_ref();
         let among = |names: Vec<&String>| -> Vec<Value> {
@@ -123,6 +131,13 @@ impl Change {
         }
         json!({"metadata": metadata, "spec": spec})
     }
+}
+
+/// A Deployment's `progressDeadlineSeconds`; 600 where it says none.
+#[must_use]
+pub fn progress_deadline(deployment: &Deployment) -> i32 {
+    const DEFAULT: i32 = 600;
+    deployment.spec.progress_deadline_seconds.unwrap_or(DEFAULT)
 }
 
 /// A Deployment's strategy as Kubernetes has it.

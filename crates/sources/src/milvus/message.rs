@@ -58,12 +58,23 @@ macro_rules! methods {
             })?
         }
 
+    )*};
+}
+
+macro_rules! answers {
+    ($($response:ident)*) => {$(
         impl Answer for $response {
             fn status(&self) -> Option<&Status> {
                 self.status.as_ref()
             }
         }
     )*};
+}
+
+impl Answer for Status {
+    fn status(&self) -> Option<&Status> {
+        Some(self)
+    }
 }
 
 methods! {
@@ -81,4 +92,22 @@ methods! {
     "GetQuerySegmentInfo" get_query_segment_info(GetQuerySegmentInfoRequest: db_name)
         -> GetQuerySegmentInfoResponse;
     "GetReplicas" get_replicas(GetReplicasRequest: db_name) -> GetReplicasResponse;
+    "ListCredUsers" list_cred_users(ListCredUsersRequest) -> ListCredUsersResponse;
+    "SelectRole" select_role(SelectRoleRequest) -> SelectRoleResponse;
+    "CreateCollection" create_collection(CreateCollectionRequest: db_name) -> Status;
+    "Insert" insert(InsertRequest: db_name) -> MutationResult;
+    "Flush" flush(FlushRequest: db_name) -> FlushResponse;
+    "GetFlushState" get_flush_state(GetFlushStateRequest: db_name) -> GetFlushStateResponse;
+    "CreateIndex" create_index(CreateIndexRequest: db_name) -> Status;
+    "LoadCollection" load_collection(LoadCollectionRequest: db_name) -> Status;
+    "Search" search(SearchRequest: db_name) -> SearchResults;
+    "DropCollection" drop_collection(DropCollectionRequest: db_name) -> Status;
+}
+
+answers! {
+    GetVersionResponse CheckHealthResponse ListDatabasesResponse ShowCollectionsResponse
+    ShowPartitionsResponse DescribeCollectionResponse GetLoadingProgressResponse
+    GetPersistentSegmentInfoResponse GetQuerySegmentInfoResponse GetReplicasResponse
+    ListCredUsersResponse SelectRoleResponse MutationResult FlushResponse GetFlushStateResponse
+    SearchResults
 }

@@ -9,18 +9,21 @@
 //! | [`proxy`] | where the proxy is, how to get in, the calls with their limits |
 //! | `message` | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, as messages for people |
-//! | [`read`] | health, version and what is loaded |
+//! | [`read`] | health, version, what is loaded, users and roles |
+//! | [`probe`] | writes, searches and drops a small collection |
 //! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
 //!
-//! Nothing here decides, and nothing is written: only calls that read are made.
+//! Nothing here decides. Only [`probe`] writes, and only to its own collection: all other calls read.
 
 pub mod error;
 pub mod loaded;
 mod message;
+pub mod probe;
 pub mod proxy;
 pub mod read;
 
 pub use error::ApiError;
 pub use loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader};
+pub use probe::{ProbeFailure, ProbeOutcome, probe};
 pub use proxy::{Login, Proxy};
-pub use read::{Health, health, loaded, version};
+pub use read::{Health, Principals, health, loaded, principals, version};

@@ -10,9 +10,10 @@ use super::{
     message::{
         CheckHealthRequest, DescribeCollectionRequest, GetLoadingProgressRequest,
         GetPersistentSegmentInfoRequest, GetQuerySegmentInfoRequest, GetReplicasRequest,
-        GetReplicasResponse, GetVersionRequest, ListDatabasesRequest, PersistentSegmentInfo,
-        QuerySegmentInfo, ReplicaInfo, SegmentLevel, SegmentState, ShowCollectionsRequest,
-        ShowCollectionsResponse, ShowPartitionsRequest, ShowType,
+        GetReplicasResponse, GetVersionRequest, ListCredUsersRequest, ListDatabasesRequest,
+        PersistentSegmentInfo, QuerySegmentInfo, ReplicaInfo, SegmentLevel, SegmentState,
+        SelectRoleRequest, ShowCollectionsRequest, ShowCollectionsResponse, ShowPartitionsRequest,
+        ShowType,
     },
     proxy::{Connection, Proxy},
 };
@@ -80,6 +81,33 @@ pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
             .await?
             .version,
     ))
+}
+
+/// Who may get in, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Principals {
+    /// Users.
+    pub users: BTreeSet<String>,
+    /// Roles.
+    pub roles: BTreeSet<String>,
+}
+
+/// The users and roles. Means something only where authorization is on; takes the right
+/// `SelectOwnership`.
+///
+/// # Errors
+/// No answer.
+pub async fn principals(proxy: &Proxy) -> Result<Principals, ApiError> {
+    let connection = proxy.connect().await?;
+    let users = connection.call(ListCredUsersRequest {}).await?.usernames;
+    let roles = connection.call(SelectRoleRequest {}).await?.results;
+    Ok(Principals {
+        users: users.into_iter().collect(),
+        roles: roles
+            .into_iter()
+            .filter_map(|one| Some(one.role?.name))
+            .collect(),
+    })
 }
 
 /// What is loaded, in the databases of [`Proxy::databases`] or in all.

@@ -164,6 +164,33 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     Ok(whole(cx, proxy, &before, None).await)
 }
 
+/// Whether what is loaded was noted for this move, so that Milvus can be asked between two pods. Not
+/// where the next component must follow at once.
+pub(crate) fn can_ask_between(cx: &StepContext<'_>, one: &Move) -> bool {
+    let loaded = cx.run().status.loaded;
+    question(cx, one).is_some_and(|(question, at, id)| {
+        question.before == at
+            && question.after == at
+            && loaded.is_some_and(|loaded| loaded.step == id)
+    })
+}
+
+/// Waits between two pods until all that was loaded before is served. Nodes of the beginning serve
+/// still.
+pub(crate) async fn between(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let Some(before) = cx.run().status.loaded else {
+        return Ok(());
+    };
+    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
+        let before = LoadedBefore {
+            replaced_nodes: Vec::new(),
+            ..before
+        };
+        whole(cx, proxy, &before, None).await;
+    }
+    Ok(())
+}
+
 /// The same on the way back, for a while.
 pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     if !serving::serves(one.component) {

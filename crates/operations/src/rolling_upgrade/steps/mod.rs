@@ -8,6 +8,7 @@ pub(crate) mod create;
 pub(crate) mod end;
 pub(crate) mod hand_over;
 pub(crate) mod loaded;
+pub(crate) mod paced;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;

@@ -1,4 +1,5 @@
-//! What a Deployment has only while it is replaced: replicas, strategy, `minReadySeconds`. Each is
+//! What a Deployment has only while it is replaced: replicas, strategy, `minReadySeconds` with
+//! `progressDeadlineSeconds`. Each is
 //! recorded before it is changed, and put back when the component is complete.
 
 use serde_json::{Value, json};
@@ -8,11 +9,14 @@ use crate::{
     rolling_upgrade::context::{StepContext, own_strategy},
 };
 use milvus_guard_core::api::{Original, OriginalField, RunStatus};
+use milvus_guard_sources::kubernetes::workloads::Change;
 
 /// Replicas of a coordinator that was scaled to its active pod.
 pub(crate) const REPLICAS: &str = "/spec/replicas";
 /// Time for which a new pod must be ready before an old one goes.
 pub(crate) const MIN_READY: &str = "/spec/minReadySeconds";
+/// Time after which Kubernetes calls a rollout stuck; above the former.
+pub(crate) const DEADLINE: &str = "/spec/progressDeadlineSeconds";
 
 /// What was there, if it was recorded.
 pub(crate) fn remembered(original: &Original, path: &str) -> Option<i32> {
@@ -45,6 +49,15 @@ pub(crate) async fn remember(
     Ok(())
 }
 
+/// The pace that a Deployment had before, as far as it was recorded.
+pub(crate) fn own_pace(original: &Original) -> Change {
+    Change {
+        min_ready_seconds: remembered(original, MIN_READY),
+        progress_deadline_seconds: remembered(original, DEADLINE),
+        ..Change::default()
+    }
+}
+
 /// Puts back what was changed for the time of a step, if no one else has changed it since. Whether
 /// pods must come for that.
 pub(crate) async fn put_back(
@@ -57,8 +70,10 @@ pub(crate) async fn put_back(
         let Some(recorded) = known(&mut status, original).cloned() else {
             continue;
         };
-        let mut change = own_strategy(&recorded);
-        change.min_ready_seconds = remembered(&recorded, MIN_READY);
+        let mut change = Change {
+            strategy: own_strategy(&recorded).strategy,
+            ..own_pace(&recorded)
+        };
         if let Some(replicas) = remembered(&recorded, REPLICAS) {
             // Another number was set by another client, who wants it so.
             let now = originals::live(cx, original).await?.spec.replicas;
@@ -71,7 +86,7 @@ pub(crate) async fn put_back(
                 if let Some(known) = known(status, original) {
                     known
                         .fields
-                        .retain(|field| field.path != REPLICAS && field.path != MIN_READY);
+                        .retain(|field| ![REPLICAS, MIN_READY, DEADLINE].contains(&&*field.path));
                 }
             })
             .await?;

@@ -18,17 +18,15 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::Change,
+    workloads::{Change, progress_deadline},
 };
 
-use super::{alive, alone, loaded, release, temporary};
+use super::{alive, alone, loaded, paced, release, temporary};
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
 /// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
 /// instead of 3.7 s. Must stay below `progressDeadlineSeconds`.
 const PROXY_READY: i32 = 8;
-/// `progressDeadlineSeconds` of a Deployment that says none.
-const PROGRESS_DEADLINE: i32 = 600;
 
 /// Which way a component moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +59,12 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         Wanted::Complete
     };
     let watched = originals::watched(cx, &originals).await?;
-    let rollout = originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless);
+    let rollout = async {
+        for original in &originals {
+            Box::pin(paced::through(cx, one, original)).await?;
+        }
+        originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
+    };
     let ready = release::during(cx, &watched, rollout).await?;
     // Nothing holds up what must follow at once.
     let alive = if one.at_once_with_next || wanted == Wanted::Running {
@@ -121,14 +124,23 @@ async fn replace(
         let now = deployment.spec.min_ready_seconds.unwrap_or(0);
         temporary::remember(cx, original, temporary::MIN_READY, now).await?;
     }
+    if one.component == Component::QueryNode {
+        let pace = match way {
+            Way::Forward if images.is_made(&deployment) => Change::default(),
+            Way::Forward => paced::begin(cx, one, original, &deployment).await?,
+            // A rollback is never held up.
+            Way::Back => temporary::own_pace(original),
+        };
+        change.min_ready_seconds = pace.min_ready_seconds;
+        change.progress_deadline_seconds = pace.progress_deadline_seconds;
+    }
     originals::set(cx, original, &change).await
 }
 
 /// How long a new proxy must be ready before an old one goes.
 fn min_ready(deployment: &Deployment) -> i32 {
-    let spec = &deployment.spec;
-    let limit = spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE) - 1;
-    let now = spec.min_ready_seconds.unwrap_or(0);
+    let limit = progress_deadline(deployment) - 1;
+    let now = deployment.spec.min_ready_seconds.unwrap_or(0);
     PROXY_READY.min(limit).max(now)
 }
 

@@ -1,0 +1,16 @@
+//! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`settings`] | what the command line asks for |
+//! | [`checks`] | pure: from what was read to checks |
+//! | [`survey`] | asks Kubernetes, etcd and Milvus, and puts the checks together |
+//!
+//! Everything only reads, except for the probe, which creates and drops its collection.
+
+pub mod checks;
+pub mod settings;
+pub mod survey;
+
+pub use settings::{Probe, Settings};
+pub use survey::{Surveyed, VerifyError, survey};

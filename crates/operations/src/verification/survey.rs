@@ -1,0 +1,388 @@
+//! Asks Kubernetes, etcd and Milvus, and puts the checks together.
+
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use tokio::time::timeout;
+
+use crate::{
+    engine::{
+        ApiError as ClusterError, Home, Link, Store, StoreError,
+        home::HomeError,
+        release::{self, SurveyError},
+    },
+    rolling_upgrade::{
+        AskMilvus,
+        milvus::{knock, locate},
+        sessions::reach,
+    },
+};
+use milvus_guard_core::{
+    api::UpgradeRun,
+    evidence::Facts,
+    milvus::Release,
+    text::count,
+    verification::{Check, RECORD_VERSION, Record, Verification},
+};
+use milvus_guard_metadata::model::sessions::Session;
+use milvus_guard_sources::milvus::{
+    self as server, ApiError, Loaded, Principals, ProbeFailure, Proxy, probe::PREFIX,
+};
+
+use super::{
+    checks,
+    settings::{Probe, Settings},
+};
+
+/// Whether Milvus asks who calls.
+const AUTHORIZATION: &str = "common.security.authorizationEnabled";
+/// For etcd and for the first answer of Milvus, so that a command that reads gives up on what does
+/// not answer within 10 s.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// Why nothing could be verified.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// The release is not there, or the cluster cannot be asked.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
+    /// The state cannot be recorded.
+    #[error("the state cannot be recorded: {0}")]
+    NoRecord(String),
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Surveyed {
+    /// The checks.
+    pub verification: Verification,
+    /// What a later state can be held against; why there is nothing of the kind.
+    pub record: Result<Record, String>,
+}
+
+/// What Milvus itself said.
+struct Answers {
+    version: String,
+    health: Check,
+    loaded: Result<Loaded, ApiError>,
+    /// `None` where authorization is off.
+    principals: Option<Result<Principals, ApiError>>,
+}
+
+/// Looks at everything once.
+///
+/// # Errors
+/// Where the release is not there or the cluster does not answer. What else cannot be read is a
+/// check that is unknown.
+pub async fn survey(link: &Link, settings: &Settings) -> Result<Surveyed, VerifyError> {
+    let of = &settings.release;
+    let (release, facts) = release::read(link, of).await?;
+    let pods = pods(link, &of.namespace).await.map_err(SurveyError::from)?;
+    let runs = runs(link, settings).await?;
+    let (sessions, asked) = tokio::join!(
+        sessions(link, &release, settings),
+        ask(link, &release, settings)
+    );
+    let (proxy, asked) = asked?;
+    let mut checks = in_kubernetes(&release, &facts, &pods, &runs);
+    let said = asked.as_ref().ok().map(|answers| &*answers.version);
+    let known = sessions.as_ref().ok().map(Vec::as_slice);
+    checks.push(checks::versions(&release, settings.target, said, known));
+    checks.push(match &sessions {
+        Ok(sessions) => checks::sessions(sessions, &release, &pods)
+            .or_else("a session ends with its lease, after a minute at most; then verify again"),
+        Err(check) => check.clone(),
+    });
+    checks.extend(in_milvus(
+        &asked,
+        settings,
+        runs.as_deref().unwrap_or_default(),
+    ));
+    checks.push(probed(link, settings, proxy.as_ref(), &asked).await);
+    let version = checks::common_version(&release);
+    let at = Timestamp::now();
+    let record = record(settings, at, version.clone(), asked);
+    let named = (&*of.name, &*of.namespace);
+    Ok(Surveyed {
+        verification: Verification::new(named, at, version, checks),
+        record,
+    })
+}
+
+fn in_kubernetes(
+    release: &Release,
+    facts: &Facts,
+    pods: &[Pod],
+    runs: &Result<Vec<UpgradeRun>, String>,
+) -> Vec<Check> {
+    let named = release.helm_name();
+    let namespace = release.namespace.as_deref().unwrap_or("default");
+    let workloads = checks::workloads(release, facts.rollouts.as_deref(), pods)
+        .or_else(format!("kubectl get pods -n {namespace}"));
+    let run = match runs {
+        Ok(runs) => checks::run(runs),
+        Err(why) => Check::unknown("run", why),
+    };
+    let status = format!("milvus-guard status -i {named} -n {namespace}");
+    vec![workloads, run.or_else(status)]
+}
+
+/// The runs of the release; why they cannot be read.
+async fn runs(
+    link: &Link,
+    settings: &Settings,
+) -> Result<Result<Vec<UpgradeRun>, String>, SurveyError> {
+    let of = &settings.release;
+    let home = match Home::find(link, of, settings.run_namespace.as_deref()).await {
+        Ok(home) => home,
+        // Without them nothing can ever have run.
+        Err(HomeError::NoDefinitions) => return Ok(Ok(Vec::new())),
+        Err(HomeError::Api(error @ ClusterError::Refused { .. })) => {
+            return Ok(Err(error.to_string()));
+        }
+        Err(HomeError::Api(error)) => return Err(error.into()),
+    };
+    match Store::runs(link, &home, of).await {
+        Ok(runs) => Ok(Ok(runs)),
+        Err(StoreError::Api(error @ (ClusterError::Halted(_) | ClusterError::Away { .. }))) => {
+            Err(error.into())
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+async fn pods(link: &Link, namespace: &str) -> Result<Vec<Pod>, ClusterError> {
+    let api: Api<Pod> = Api::namespaced(link.client(), namespace);
+    let request = async || api.list(&ListParams::default()).await;
+    Ok(link.call("pods", request).await?.items)
+}
+
+/// The sessions in etcd. Where etcd is not named and not reached, that is nothing to complain of:
+/// from outside the cluster it seldom is.
+async fn sessions(
+    link: &Link,
+    release: &Release,
+    settings: &Settings,
+) -> Result<Vec<Session>, Check> {
+    const ID: &str = "sessions";
+    let read = async {
+        let namespace = &settings.release.namespace;
+        let registry = reach(link, release, namespace, &settings.etcd).await?;
+        registry.read().await.map_err(|failure| failure.reason)
+    };
+    let why = match timeout(ANSWER, read).await {
+        Ok(Ok(all)) => return Ok(all.into_iter().map(|one| one.session).collect()),
+        Ok(Err(why)) => why,
+        Err(_) => format!("no answer within {} s", ANSWER.as_secs()),
+    };
+    if settings.etcd.addresses.is_empty() {
+        Err(Check::skipped(
+            ID,
+            format!("etcd is not reached from here ({why}); -e gives its addresses"),
+        ))
+    } else {
+        Err(Check::unknown(
+            ID,
+            format!("etcd could not be asked: {why}"),
+        ))
+    }
+}
+
+/// Where Milvus is, and what it says of itself; a check that says why there is nothing.
+async fn ask(
+    link: &Link,
+    release: &Release,
+    settings: &Settings,
+) -> Result<(Option<Proxy>, Result<Answers, Check>), SurveyError> {
+    const ID: &str = "milvus";
+    let namespace = &settings.release.namespace;
+    let found = locate(link, release, namespace, &settings.milvus).await;
+    let proxy = match found.map_err(|halt| SurveyError::Api(ClusterError::Halted(halt)))? {
+        Ok(proxy) => proxy,
+        Err(why) if settings.milvus.ask == AskMilvus::Never => {
+            return Ok((None, Err(Check::skipped(ID, why))));
+        }
+        Err(why) => return Ok((None, Err(Check::unknown(ID, why)))),
+    };
+    let version = match timeout(ANSWER, knock(&proxy)).await {
+        Ok(Ok(version)) => version,
+        Ok(Err(error)) => return Ok((None, Err(refused(&error)))),
+        Err(_) => {
+            let error = ApiError::Unreachable {
+                address: proxy.address.clone(),
+                reason: format!("no answer within {} s", ANSWER.as_secs()),
+            };
+            return Ok((None, Err(refused(&error))));
+        }
+    };
+    let is_authorized = release.config.value(AUTHORIZATION) == Some("true");
+    let names = async {
+        if is_authorized {
+            Some(server::principals(&proxy).await)
+        } else {
+            None
+        }
+    };
+    let (health, loaded, principals) =
+        tokio::join!(server::health(&proxy), server::loaded(&proxy), names);
+    let health = match health {
+        Ok(health) if health.healthy => Check::passed(
+            ID,
+            format!("Milvus {version} at {} is healthy", proxy.address),
+        ),
+        Ok(health) => {
+            let reasons = if health.reasons.is_empty() {
+                vec!["Milvus says that it is not healthy, and no reason".into()]
+            } else {
+                health.reasons
+            };
+            Check::of(ID, &reasons, "")
+        }
+        Err(error @ ApiError::Unimplemented { .. }) => Check::skipped(ID, error.to_string()),
+        Err(error) => refused(&error),
+    };
+    let answers = Answers {
+        version,
+        health,
+        loaded,
+        principals,
+    };
+    Ok((Some(proxy), Ok(answers)))
+}
+
+/// Milvus did not answer: nothing can be said of it.
+fn refused(error: &ApiError) -> Check {
+    let next = match error {
+        ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. } => {
+            "give a user with --milvus-user and MILVUS_GUARD_MILVUS_PASSWORD"
+        }
+        _ => "give another address with --milvus, or --milvus none to leave Milvus itself out",
+    };
+    Check::unknown("milvus", error.to_string()).or_else(next)
+}
+
+/// The checks of what Milvus said.
+fn in_milvus(
+    asked: &Result<Answers, Check>,
+    settings: &Settings,
+    runs: &[UpgradeRun],
+) -> Vec<Check> {
+    let answers = match asked {
+        Ok(answers) => answers,
+        Err(check) => return vec![check.clone()],
+    };
+    let kept = runs.iter().rev().find_map(|run| {
+        let loaded = run.status.loaded.as_ref()?;
+        Some((
+            format!("the record of run {}", run.full_name()),
+            loaded.baseline(),
+        ))
+    });
+    let given = settings.record.as_ref();
+    let before = given
+        .map(|record| (format!("the record of {}", record.at), record.baseline()))
+        .or(kept);
+    let collections = match &answers.loaded {
+        Ok(loaded) => checks::collections(
+            loaded,
+            before.as_ref().map(|(name, baseline)| (&**name, baseline)),
+        ),
+        Err(error) => Check::unknown("collections", error.to_string()),
+    };
+    let privileges = match &answers.principals {
+        Some(Ok(now)) => checks::privileges(now, given),
+        Some(Err(error)) => Check::unknown("privileges", error.to_string()),
+        None => Check::skipped("privileges", "authorization is off in the configuration"),
+    };
+    vec![answers.health.clone(), collections, privileges]
+}
+
+/// The write-search-drop probe, where it is asked for.
+async fn probed(
+    link: &Link,
+    settings: &Settings,
+    proxy: Option<&Proxy>,
+    asked: &Result<Answers, Check>,
+) -> Check {
+    const ID: &str = "probe";
+    if settings.probe == Probe::Off {
+        return Check::skipped(
+            ID,
+            "not asked for; --probe writes, searches and drops a small collection",
+        );
+    }
+    let (Some(proxy), Ok(_)) = (proxy, asked) else {
+        return Check::unknown(ID, "Milvus did not answer");
+    };
+    let name = format!(
+        "{PREFIX}{:016x}",
+        RandomState::new().build_hasher().finish()
+    );
+    let halted = async {
+        link.halting.halted().await;
+    };
+    let outcome = server::probe(proxy, &name, halted).await;
+    let mut found = Vec::new();
+    let mut seen = String::new();
+    match outcome.answer {
+        Ok(took) => {
+            seen = format!(
+                "a collection was created, filled, flushed, indexed, loaded, searched with bounded \
+                 consistency and dropped; the answer was right after {:.1} s",
+                took.as_secs_f64()
+            );
+        }
+        Err(ProbeFailure::Interrupted) if outcome.dropped.is_ok() => {
+            return Check::unknown(ID, "it was interrupted; its collection is dropped");
+        }
+        Err(failure) => found.push(failure.to_string()),
+    }
+    if let Err(error) = outcome.dropped {
+        found.push(format!(
+            "could not drop collection {name}: {error}; drop it by hand"
+        ));
+    }
+    Check::of(ID, &found, seen)
+}
+
+fn record(
+    settings: &Settings,
+    at: Timestamp,
+    version: Option<String>,
+    asked: Result<Answers, Check>,
+) -> Result<Record, String> {
+    let answers = asked.map_err(|check| check.messages.join("; "))?;
+    let loaded = answers.loaded.map_err(|error| error.to_string())?;
+    let principals = answers
+        .principals
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let (users, roles) = principals.map(|both| (both.users, both.roles)).unzip();
+    Ok(Record {
+        schema_version: RECORD_VERSION.into(),
+        release: settings.release.name.clone(),
+        namespace: settings.release.namespace.clone(),
+        at,
+        version,
+        collections: loaded.baseline().collections,
+        users,
+        roles,
+    })
+}
+
+/// What a record holds, as text.
+#[must_use]
+pub fn recorded(record: &Record) -> String {
+    let users = record.users.as_ref().map_or_else(String::new, |users| {
+        format!(" and {}", count(users.len(), "user"))
+    });
+    format!(
+        "{}{users} recorded",
+        count(record.collections.len(), "loaded collection")
+    )
+}

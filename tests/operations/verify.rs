@@ -1,0 +1,190 @@
+//! `verify` on a real API server and a real etcd that has the sessions of a Milvus 2.3. What Milvus
+//! itself says is tested on real servers: `tests/real/milvus_verify.rs`.
+
+use std::process::Command;
+
+use crate::common::{
+    Chart, guard,
+    roll::{DEADLINE, RELEASE, Roll},
+    run,
+    sessions::Sessions,
+};
+use milvus_guard_core::verification::SCHEMA_VERSION;
+use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
+use serde_json::Value;
+
+const NAMESPACE: &str = "verify";
+
+/// Fields end in this order.
+struct Stand {
+    _sessions: Sessions,
+    roll: Roll,
+    etcd: Etcd,
+}
+
+impl Stand {
+    /// Milvus 2.3.2 without a proxy that answers.
+    fn start() -> Self {
+        let (roll, etcd) = (Roll::start(), Etcd::start());
+        let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), 60);
+        roll.install(
+            Helm::V4,
+            NAMESPACE,
+            &Chart::compact("4.0.31"),
+            "v2.3.2",
+            &[],
+        );
+        let stand = Self {
+            _sessions: sessions,
+            roll,
+            etcd,
+        };
+        let whole = || stand.outcomes(&["--milvus", "none"]).0 == 0;
+        assert!(
+            wait_until(DEADLINE, whole),
+            "{:?}",
+            stand.outcomes(&["--milvus", "none"])
+        );
+        stand
+    }
+
+    fn verify(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command
+            .args(["verify", "-i", RELEASE, "-n", NAMESPACE, "--kubeconfig"])
+            .arg(self.roll.cluster.kubeconfig())
+            .args(more);
+        command
+    }
+
+    /// Exit code, and `check: outcome: first message` of each check, with etcd.
+    fn outcomes(&self, more: &[&str]) -> (i32, Vec<String>) {
+        let endpoint = self.etcd.endpoint();
+        let more = [&["--format", "json", "--etcd", &endpoint], more].concat();
+        let (code, stdout, stderr) = run(&mut self.verify(&more));
+        let json: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"));
+        assert_eq!(json["schemaVersion"], SCHEMA_VERSION);
+        let checks = json["checks"].as_array().unwrap().iter().map(|check| {
+            let text = |key: &str| check[key].as_str().unwrap().to_owned();
+            let message = check["messages"][0].as_str().unwrap();
+            format!("{}: {}: {message}", text("id"), text("outcome"))
+        });
+        (code, checks.collect())
+    }
+
+    fn put(&self, key: &str, host: &str) {
+        let key = format!("by-dev/meta/session/{key}");
+        let value = format!(r#"{{"ServerID":999,"HostName":"{host}","Version":"2.3.2"}}"#);
+        assert!(self.etcd.etcdctl(["put", &key, &value]).status.success());
+    }
+}
+
+fn has(checks: &[String], beginning: &str) -> bool {
+    checks.iter().any(|check| check.starts_with(beginning))
+}
+
+#[test]
+fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
+    let stand = Stand::start();
+    let without_milvus = ["--milvus", "none"];
+    let (code, checks) = stand.outcomes(&without_milvus);
+    assert_eq!(code, 0, "{checks:#?}");
+    for expected in [
+        "workloads: passed: ",
+        "run: passed: no run of this release is recorded",
+        "versions: passed: ",
+        "sessions: passed: ",
+        "milvus: skipped: --milvus none",
+        "probe: skipped: ",
+    ] {
+        assert!(has(&checks, expected), "{expected}: {checks:#?}");
+    }
+
+    // Milvus does not answer at the Service: what could not be looked at is not verified.
+    let (code, checks) = stand.outcomes(&["--probe"]);
+    assert_eq!(code, 1, "{checks:#?}");
+    for expected in ["milvus: unknown: ", "probe: unknown: Milvus did not answer"] {
+        assert!(has(&checks, expected), "{expected}: {checks:#?}");
+    }
+    assert!(!has(&checks, "collections: passed"), "{checks:#?}");
+    assert_eq!(stand.outcomes(&["--fail-on", "failed"]).0, 0);
+
+    // Without an address, etcd need not be reached; with one, it must.
+    let (code, stdout, _) = run(&mut stand.verify(&without_milvus));
+    assert!(
+        code == 0 && stdout.contains("skipped  sessions"),
+        "{stdout}"
+    );
+    let away = ["--milvus", "none", "--etcd", "http://127.0.0.1:9"];
+    let (code, stdout, _) = run(&mut stand.verify(&away));
+    assert!(
+        code == 1 && stdout.contains("unknown  sessions"),
+        "{stdout}"
+    );
+
+    let (code, checks) = stand.outcomes(&["--milvus", "none", "-t", "2.3.5"]);
+    assert!(
+        code == 1 && has(&checks, "versions: failed: "),
+        "{checks:#?}"
+    );
+    let (code, _, stderr) = run(&mut stand.verify(&["--record-to", "/dev/null"]));
+    assert!(
+        code == 3 && stderr.contains("the state was not recorded"),
+        "{stderr}"
+    );
+
+    stand.put("proxy-999", "a-pod-of-yesterday");
+    let (code, checks) = stand.outcomes(&without_milvus);
+    assert!(
+        code == 1
+            && has(
+                &checks,
+                "sessions: failed: session proxy-999 of a-pod-of-yesterday is of a pod that does not"
+            ),
+        "{checks:#?}"
+    );
+    stand.put("rootcoord", "a-pod-of-yesterday");
+    let (_, checks) = stand.outcomes(&without_milvus);
+    assert!(has(&checks, "sessions: failed: "), "{checks:#?}");
+}
+
+#[test]
+fn a_release_that_is_not_whole_is_not_verified() {
+    let stand = Stand::start();
+    let roll = &stand.roll;
+    let proxy = roll.deployment(NAMESPACE, "proxy")["metadata"]["name"].clone();
+    let proxy = format!("deployment/{}", proxy.as_str().unwrap());
+    let image = "proxy=milvusdb/milvus:v2.3.5-never-ready";
+    expect_success(
+        roll.cluster
+            .kubectl(["set", "image", &proxy, image, "-n", NAMESPACE]),
+    );
+    let broken = || {
+        let (code, checks) = stand.outcomes(&["--milvus", "none"]);
+        code == 1 && has(&checks, "workloads: failed: ") && has(&checks, "versions: failed: ")
+    };
+    assert!(
+        wait_until(DEADLINE, broken),
+        "{:?}",
+        stand.outcomes(&["--milvus", "none"])
+    );
+
+    let (code, _, stderr) = run(guard()
+        .args(["verify", "-i", "other", "-n", NAMESPACE, "--kubeconfig"])
+        .arg(roll.cluster.kubeconfig()));
+    assert!(
+        code == 3 && stderr.contains("Milvus other does not exist"),
+        "{stderr}"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("record.json");
+    let record = r#"{"schemaVersion": "guard.milvus.io/verification-record/v1", "release": "other",
+        "namespace": "verify", "at": "2026-01-01T00:00:00Z", "version": null, "collections": []}"#;
+    std::fs::write(&file, record).unwrap();
+    let (code, _, stderr) = run(stand.verify(&["--record"]).arg(&file));
+    assert!(
+        code == 2 && stderr.contains("it is of release other"),
+        "{stderr}"
+    );
+}
