@@ -1,23 +1,27 @@
 //! `policy lint`: what is wrong with policies and exceptions that can be read, before they are in
 //! force.
 
+mod overlap;
+mod suggestion;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
 use jiff::{SignedDuration, Timestamp};
+use overlap::overlap;
 use schemars::JsonSchema;
 use serde::Serialize;
+use suggestion::did_you_mean;
 
 use crate::{
+    api::policy::{
+        Places, PolicyAction, PolicyDocument, PolicySpec, RuleSetting, UpgradeException,
+        UpgradePolicy, VersionMatch,
+    },
     manifest::Origin,
     rules::{self, Behavior, DefaultAction, Rule},
-};
-
-use crate::api::policy::{
-    LabelOperator, Match, Places, PolicyAction, PolicyDocument, PolicySpec, RuleSetting,
-    UpgradeException, UpgradePolicy, VersionMatch,
 };
 
 /// How far ahead an exception may expire.
@@ -34,8 +38,6 @@ fn holdable() -> String {
 
 /// The label in which Kubernetes keeps a namespace's own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-/// Longer texts are not a mistyped rule.
-const MAX_TYPO: usize = 64;
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -439,136 +441,13 @@ fn ids(list: &[String]) -> BTreeSet<String> {
     list.iter().map(|id| id.to_ascii_uppercase()).collect()
 }
 
-/// What two matches together ask of one label of a namespace.
-#[derive(Default)]
-struct LabelDemand<'a> {
-    allowed: Option<BTreeSet<&'a str>>,
-    forbidden: BTreeSet<&'a str>,
-    present: bool,
-    absent: bool,
-}
-
-impl<'a> LabelDemand<'a> {
-    fn one_of(&mut self, values: impl Iterator<Item = &'a str>) {
-        let values: BTreeSet<&str> = values.collect();
-        self.allowed = Some(match self.allowed.take() {
-            Some(allowed) => allowed.intersection(&values).copied().collect(),
-            None => values,
-        });
-        self.present = true;
-    }
-
-    fn can_be_met(&self) -> bool {
-        !(self.present && self.absent)
-            && self
-                .allowed
-                .as_ref()
-                .is_none_or(|allowed| !allowed.is_subset(&self.forbidden))
-    }
-}
-
-/// Whether one release can be meant by both. Where that is not known (labels that may stand
-/// together), it can.
-fn overlap(one: &Match, other: &Match) -> bool {
-    let apart = |a: &[String], b: &[String]| {
-        !a.is_empty() && !b.is_empty() && !a.iter().any(|name| b.contains(name))
-    };
-    if apart(&one.releases, &other.releases) {
-        return false;
-    }
-    let mut labels: BTreeMap<&str, LabelDemand<'_>> = BTreeMap::new();
-    for part in [one, other] {
-        if !part.namespaces.is_empty() {
-            labels
-                .entry(NAMESPACE_NAME)
-                .or_default()
-                .one_of(part.namespaces.iter().map(String::as_str));
-        }
-        let Some(selector) = &part.namespace_selector else {
-            continue;
-        };
-        for (key, value) in &selector.match_labels {
-            labels
-                .entry(key)
-                .or_default()
-                .one_of(std::iter::once(value.as_str()));
-        }
-        for expression in &selector.match_expressions {
-            let demand = labels.entry(&expression.key).or_default();
-            let values = expression.values.iter().map(String::as_str);
-            match expression.operator {
-                LabelOperator::In => demand.one_of(values),
-                LabelOperator::NotIn => demand.forbidden.extend(values),
-                LabelOperator::Exists => demand.present = true,
-                LabelOperator::DoesNotExist => demand.absent = true,
-            }
-        }
-    }
-    labels.values().all(LabelDemand::can_be_met)
-}
-
-/// A question that names the rules nearest to an unknown one; empty where none is near, or too many
-/// are.
-fn did_you_mean(id: &str) -> String {
-    if id.len() > MAX_TYPO {
-        return String::new();
-    }
-    let letters: String = id
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect::<String>()
-        .to_ascii_uppercase();
-    let as_id = if letters.starts_with(|first: char| first.is_ascii_digit()) {
-        format!("MG{letters}")
-    } else {
-        letters
-    };
-    let as_name = id.to_ascii_lowercase().replace(['_', ' '], "-");
-    let distances = rules::ALL.iter().filter_map(|rule| {
-        let by_id = Some(distance(&as_id, rule.id)).filter(|distance| *distance <= 1);
-        let by_name =
-            Some(distance(&as_name, rule.name)).filter(|distance| *distance <= rule.name.len() / 4);
-        Some((by_id.into_iter().chain(by_name).min()?, *rule))
-    });
-    let near: Vec<(usize, &Rule)> = distances.collect();
-    let best = near.iter().map(|(distance, _)| *distance).min();
-    let names: Vec<String> = near
-        .iter()
-        .filter(|(distance, _)| Some(*distance) == best)
-        .map(|(_, rule)| format!("{} ({})", rule.id, rule.name))
-        .collect();
-    if names.is_empty() || names.len() > 3 {
-        String::new()
-    } else {
-        format!("; did you mean {}?", names.join(" or "))
-    }
-}
-
-/// Letters to insert, drop, replace or swap with their neighbour until one text is the other.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
-    let mut before_previous: Vec<usize> = Vec::new();
-    let mut previous: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in to.iter().enumerate() {
-            let replaced = previous[j] + usize::from(a != b);
-            let mut least = replaced.min(previous[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
-                least = least.min(before_previous[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before_previous = std::mem::replace(&mut previous, row);
-    }
-    previous[to.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::policy::Match;
+
     use crate::policy::read::read;
 
     const NOW: &str = "2026-01-01T00:00:00Z";
@@ -671,39 +550,6 @@ mod tests {
             found(&exception(&[("rules", "[XX]")])),
             ["6 error unknown-rule"]
         );
-    }
-
-    #[test]
-    fn suggestions_are_few_or_none() {
-        assert_eq!(
-            did_you_mean("MG-201"),
-            "; did you mean MG201 (component-order)?"
-        );
-        assert_eq!(
-            did_you_mean("201"),
-            "; did you mean MG201 (component-order)?"
-        );
-        assert_eq!(
-            did_you_mean("Component_Order"),
-            "; did you mean MG201 (component-order)?"
-        );
-        assert_eq!(did_you_mean("MG209"), "", "every 20x is as near");
-        assert_eq!(did_you_mean("something-else-altogether"), "");
-        assert_eq!(did_you_mean(&"MG".repeat(500)), "");
-    }
-
-    #[test]
-    fn distances_count_swaps_once() {
-        for (from, to, expected) in [
-            ("", "", 0),
-            ("", "ab", 2),
-            ("ab", "", 2),
-            ("ab", "ba", 1),
-            ("MG021", "MG201", 1),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
-        }
     }
 
     #[test]

@@ -1,35 +1,31 @@
 //! The workload gate: single objects, by any tool. The backstop behind the release gate, and
 //! the only gate for kubectl, Argo CD and operators.
 
+mod change;
+mod leniency;
+
 use std::{borrow::Cow, sync::Arc};
 
-use serde::Deserialize;
+use change::{Change, Old, adopted, change, matters};
+use leniency::{Leniency, Writer, plans};
 
 use crate::{
+    admission::{
+        acceptance::{self, ACCEPT},
+        decision::{self, HELM_RELEASE, Put},
+        review::{Response, Review},
+        review_context::{CLEANERS, Other, ReviewContext},
+        ruling::{Outcome, Ruling, Way},
+        task::Gate,
+    },
     evaluate::{Judgement, Question, judge},
-    evidence::RunFact,
     manifest::{
-        Object, Tree,
+        Object,
         object::{Meta, ObjectRef, Workload},
     },
-    milvus::{
-        NamespaceState, Release, Snapshot,
-        dependency::{self, may_be_ours},
-        identify,
-        release::{ComponentWorkload, held_from},
-    },
+    milvus::{NamespaceState, Release, Snapshot, identify, release::held_from},
     policy::Action,
-    rules::{Behavior, Rule},
-};
-
-use super::{
-    acceptance::{self, ACCEPT},
-    decision::{self, HELM_RELEASE, Put},
-    partial_object::PartialObject,
-    review::{Operation, Raw, Response, Review},
-    review_context::{CLEANERS, Other, ReviewContext},
-    ruling::{Outcome, Ruling, Way},
-    task::{Gate, object, object_at},
+    rules::Behavior,
 };
 
 /// Controllers that make themselves the owners of what they keep: that of a `StatefulSet` does so
@@ -47,54 +43,6 @@ pub struct WorkloadTask<'a> {
     adopted: Option<Object>,
     user: String,
     writer: Writer,
-}
-
-/// Who writes, by the field manager of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writer {
-    /// Helm, or a tool that has Helm built in.
-    Helm,
-    /// Anything else: kubectl, Argo CD, an operator, a client library.
-    Other,
-}
-
-impl Writer {
-    /// Field managers of Helm, of Flux' helm-controller and of Terraform's provider.
-    fn of(manager: &str) -> Self {
-        // Terraform's provider is called by the name of its file, which ends with its version.
-        let rest = manager.strip_prefix("terraform-provider-helm");
-        let is_terraform =
-            rest.is_some_and(|version| version.is_empty() || version.starts_with('_'));
-        let is_helm = manager == "helm" || manager == "helm-controller" || is_terraform;
-        if is_helm { Self::Helm } else { Self::Other }
-    }
-}
-
-#[derive(Debug)]
-enum Change<'a> {
-    Put {
-        new: Object,
-        old: Option<Old<'a>>,
-    },
-    Scale {
-        kind: &'static str,
-        name: String,
-        replicas: i64,
-    },
-    Delete(Object),
-}
-
-/// An object before it changes. It is read as a whole only where memory does not know it.
-#[derive(Debug)]
-struct Old<'a> {
-    text: &'a str,
-    head: Option<PartialObject<'a>>,
-}
-
-impl Old<'_> {
-    fn read(&self, namespace: &str) -> Result<Option<Object>, String> {
-        object(self.text, namespace).map(|(_, object)| object)
-    }
 }
 
 impl<'a> WorkloadTask<'a> {
@@ -469,59 +417,6 @@ impl<'a> WorkloadTask<'a> {
     }
 }
 
-/// Whether a change is what the step plans at which a run stands: the account alone does not allow
-/// it.
-fn plans(run: &RunFact, before: &Release, after: &Release) -> bool {
-    let pairs = || {
-        after.components.iter().filter_map(|new| {
-            let same = |old: &&ComponentWorkload| {
-                old.workload.meta.object.name == new.workload.meta.object.name
-            };
-            before.components.iter().find(same).map(|old| (old, new))
-        })
-    };
-    let images = pairs()
-        .filter(|(old, new)| old.image() != new.image())
-        .all(|(_, new)| {
-            let version = new.version().build().map(|build| build.version);
-            // An image of one's own that says no version is planned as such.
-            run.plans_images()
-                .is_some_and(|planned| version.is_none_or(|version| version == planned))
-        });
-    let starts =
-        pairs().any(|(old, new)| new.workload.wanted_replicas() > old.workload.wanted_replicas());
-    images && (!starts || run.plans_starts())
-}
-
-/// What a change need not meet.
-#[derive(Clone, Copy)]
-enum Leniency {
-    /// Everything counts.
-    None,
-    /// A step of a run, by the job's account.
-    Planned {
-        /// Whether the run is rolled back.
-        returns: bool,
-    },
-    /// The release gate judged this very object.
-    Decided,
-    /// Helm applies it and no decision is known: stopping it half-way is worse than anything but
-    /// loss of data.
-    Helm,
-}
-
-impl Leniency {
-    fn apply(self, rule: &Rule, action: Action) -> Option<Action> {
-        match self {
-            Self::Planned { .. } if rule.has(Behavior::PlannedByRun) => None,
-            Self::Planned { returns: true } if rule.has(Behavior::RestoredByRollback) => None,
-            Self::Decided if !rule.has(Behavior::OverridesDecisions) => None,
-            Self::Helm if !rule.data_loss => Some(action.min(Action::Warn)),
-            _ => Some(action),
-        }
-    }
-}
-
 /// Whether Helm is uninstalling: it deletes every Service of a release before the first
 /// StatefulSet. A StatefulSet that is deleted on its own still has the Services around it.
 fn is_being_uninstalled(
@@ -565,191 +460,4 @@ fn known(place: &NamespaceState, reference: &ObjectRef, old: &Old<'_>) -> Option
     let known = place.component(&reference.kind, &reference.name)?;
     head.is_of(&known.workload)
         .then(|| Arc::clone(&known.workload))
-}
-
-fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let kind = match &*review.resource.resource {
-        "statefulsets" => "StatefulSet",
-        "replicasets" => "ReplicaSet",
-        "replicationcontrollers" => "ReplicationController",
-        _ => "Deployment",
-    };
-    match (&*review.sub_resource, review.operation) {
-        ("scale", Operation::Update) => scale(review, kind),
-        ("", Operation::Create | Operation::Update) => put(review),
-        ("", Operation::Delete) => delete(review),
-        _ => Ok(None),
-    }
-}
-
-/// The object before a request that gives it a new owner, if its loss would be a loss of data.
-fn adopted(review: &Review<'_>) -> Result<Option<Object>, String> {
-    let (Some(new), Some(old)) = (review.object.map(Raw::get), review.old_object.map(Raw::get))
-    else {
-        return Ok(None);
-    };
-    if review.operation != Operation::Update
-        || !review.sub_resource.is_empty()
-        || !new.contains("ownerReferences")
-    {
-        return Ok(None);
-    }
-    let owned = |text: &str| {
-        serde_json::from_str::<Owned>(text)
-            .map(Owned::uids)
-            .unwrap_or_default()
-    };
-    let before = owned(old);
-    if owned(new).iter().all(|uid| before.contains(uid)) {
-        return Ok(None);
-    }
-    Ok(object(old, &review.namespace)?
-        .1
-        .filter(|object| match object {
-            Object::Workload(workload) => is_ours(workload),
-            Object::Claim(_) => true,
-            _ => false,
-        }))
-}
-
-/// The owners of an object.
-#[derive(Deserialize)]
-struct Owned {
-    #[serde(default)]
-    metadata: OwnedMetadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OwnedMetadata {
-    #[serde(default)]
-    owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Deserialize)]
-struct OwnerReference {
-    #[serde(default)]
-    uid: String,
-}
-
-impl Owned {
-    fn uids(self) -> Vec<String> {
-        self.metadata
-            .owner_references
-            .into_iter()
-            .map(|owner| owner.uid)
-            .collect()
-    }
-}
-
-fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a>>, String> {
-    let Some(raw) = review.object else {
-        return Ok(None);
-    };
-    let node: Tree<'_> = serde_json::from_str(raw.get())
-        .map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
-    let replicas = node
-        .at(&["spec", "replicas"])
-        .and_then(Tree::as_i64)
-        .unwrap_or(0);
-    let name = if review.name.is_empty() {
-        node.text_at(&["metadata", "name"]).unwrap_or_default()
-    } else {
-        &review.name
-    };
-    Ok(Some(Change::Scale {
-        kind,
-        name: name.to_owned(),
-        replicas,
-    }))
-}
-
-fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let Some(new) = review.object.map(Raw::get) else {
-        return Ok(None);
-    };
-    // `null` is how the API server writes an absent object.
-    let old = review.old_object.map(Raw::get).filter(|old| *old != "null");
-    let mut old = old.map(|text| Old { text, head: None });
-    if review.resource.group == "apps" {
-        let head = review
-            .object_at()
-            .map_or_else(|| PartialObject::of(new), PartialObject::at);
-        if let Some(old) = &mut old {
-            old.head = review
-                .old_object_at()
-                .map_or_else(|| PartialObject::of(old.text), PartialObject::at);
-        }
-        let old_head = old.as_ref().and_then(|old| old.head.as_ref());
-        // Rules look at nothing else of a workload, and most updates are of metadata: they cost a
-        // scan and no tree.
-        if let (Some(new), Some(old)) = (&head, old_head)
-            && new.has_same_rest(old)
-        {
-            return Ok(None);
-        }
-        let ours = |head: Option<&PartialObject<'_>>, text: &str| {
-            head.map_or_else(|| may_be_ours(text), PartialObject::may_be_ours)
-        };
-        if !ours(head.as_ref(), new)
-            && old
-                .as_ref()
-                .is_none_or(|old| !ours(old.head.as_ref(), old.text))
-        {
-            return Ok(None);
-        }
-    }
-    let new = match review
-        .object_at()
-        .and_then(|at| object_at(at, &review.namespace))
-    {
-        Some(new) => Some(new),
-        None => object(new, &review.namespace)?.1,
-    };
-    Ok(new.map(|new| Change::Put { new, old }))
-}
-
-fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
-    let Some(raw) = review.old_object.or(review.object) else {
-        return Ok(None);
-    };
-    let Some(old) = object(raw.get(), &review.namespace)?.1 else {
-        return Ok(None);
-    };
-    let matters = match &old {
-        Object::Workload(workload) => is_ours(workload),
-        Object::Claim(_) => true,
-        _ => false,
-    };
-    Ok(matters.then_some(Change::Delete(old)))
-}
-
-fn is_ours(workload: &Workload) -> bool {
-    identify::component(workload).is_some() || dependency::family(workload).is_some()
-}
-
-/// Whether anything changes that a rule could look at.
-fn matters(new: &Object, old: Option<&Object>) -> bool {
-    match (new, old) {
-        (Object::Workload(new), Some(Object::Workload(old))) => {
-            !new.has_same_spec(old) && (is_ours(new) || is_ours(old))
-        }
-        (Object::Workload(new), _) => is_ours(new),
-        (Object::Config(new), Some(Object::Config(old))) => files(new) != files(old),
-        (Object::Config(_), _) => true,
-        // Milvus' configuration taken out of its map.
-        (Object::Other(Meta { object, .. }), Some(Object::Config(_))) => {
-            matches!(object.kind.as_str(), "ConfigMap" | "Secret")
-        }
-        (Object::Claim(new), Some(Object::Claim(old))) => !new.has_same_spec(old),
-        _ => false,
-    }
-}
-
-fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, Option<&str>)> {
-    config
-        .files
-        .iter()
-        .map(|file| (file.key.as_str(), file.text.as_deref().ok()))
-        .collect()
 }
