@@ -2,36 +2,31 @@
 //! tree of its values, and its templates. Values of the chart are only walked, never kept; of
 //! the user's only paths leave this file.
 
-use std::{cell::Cell, collections::BTreeMap, fmt};
+mod shape;
+mod suggestion;
+mod templates;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use shape::Shape;
+use suggestion::{MAX_SEARCHED, nearest};
+use templates::Templates;
 
-use super::few::Few;
-use crate::milvus::release::UnreadValue;
+use crate::{helm::few::Few, milvus::release::UnreadValue};
 
-/// Keys that are read of a chart's values. Charts with all their sub-charts have about three
-/// thousand.
-const MAX_KEYS: usize = 20_000;
 /// Paths that are reported.
 const MAX_UNREAD: usize = 50;
-/// Bytes of templates that are searched. Those of Milvus' chart are about 200 KiB.
-const MAX_TEMPLATES: usize = 4 * 1024 * 1024;
+
 /// Sub-charts of a chart. Milvus' own has eight.
 const MAX_DEPENDENCIES: usize = 1_000;
-/// Templates of a chart, those of sub-charts not counted. Milvus' chart has about sixty.
-const MAX_TEMPLATE_FILES: usize = 5_000;
+
 /// Bytes of the paths of a chart's values, each written out. Those of Milvus' chart are about 100
 /// KiB.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
+
 /// Bytes of one path of the user's.
 const MAX_PATH: usize = 1024;
-/// Bytes of templates that are searched for all paths together.
-const MAX_SEARCHED: usize = 256 * 1024 * 1024;
+
 /// Depth to which the user's values are walked.
 const MAX_DEPTH: usize = 32;
 
@@ -102,14 +97,6 @@ const READ_BY_TEMPLATES: [&str; 22] = [
     "streamingNode.replicaResourceGroups",
     "streamingNode.topologySpreadConstraints",
     "woodpecker.podAnnotations",
-];
-
-/// Another chart's name for the same thing, where no path resembles it.
-const RENAMED: [(&str, &str); 4] = [
-    ("extraVolumes", "volumes"),
-    ("extraVolumeMounts", "volumeMounts"),
-    ("podSecurityContext", "securityContext"),
-    ("imagePullSecrets", "image.all.pullSecrets"),
 ];
 
 /// What Helm stored of a chart, as far as it tells what the chart reads.
@@ -203,147 +190,6 @@ impl StoredChart<'_> {
             }
         }
         search.is_whole.then_some(search.found)
-    }
-}
-
-/// The keys of a chart's values. A value without keys accepts everything below it.
-#[derive(Debug, PartialEq)]
-enum Shape {
-    Map(BTreeMap<String, Shape>),
-    Open,
-}
-
-impl Shape {
-    fn read(raw: &RawValue) -> Option<Self> {
-        let left = Cell::new(MAX_KEYS);
-        let shape = Reader(&left)
-            .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
-            .ok()?;
-        (left.get() > 0 && shape != Self::Open).then_some(shape)
-    }
-
-    fn get(&self, key: &str) -> Option<&Self> {
-        match self {
-            Self::Map(entries) => entries.get(key),
-            Self::Open => None,
-        }
-    }
-
-    /// Whether these are the values of Milvus' chart from 3.0 on, under any name.
-    fn is_milvus(&self) -> bool {
-        self.get("cluster").is_some()
-            && self
-                .get("image")
-                .is_some_and(|image| image.get("all").is_some())
-    }
-
-    /// Whether the values are those of the chart itself, and not only what an umbrella sets of
-    /// them.
-    fn is_complete(&self) -> bool {
-        const PARTS: [&str; 10] = [
-            "dataNode",
-            "etcd",
-            "externalS3",
-            "ingress",
-            "log",
-            "metrics",
-            "minio",
-            "proxy",
-            "queryNode",
-            "standalone",
-        ];
-        PARTS.iter().filter(|part| self.get(part).is_some()).count() >= PARTS.len() - 2
-    }
-
-    /// Every path, the shortest first; `None` if they are too long to be written out.
-    fn paths(&self) -> Option<Vec<String>> {
-        let mut all = Vec::new();
-        let mut left = MAX_PATH_BYTES;
-        let mut level = vec![(String::new(), self)];
-        while !level.is_empty() {
-            let mut next = Vec::new();
-            for (path, shape) in level {
-                let Self::Map(entries) = shape else { continue };
-                for (key, below) in entries {
-                    let path = if path.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{path}.{key}")
-                    };
-                    left = left.checked_sub(path.len())?;
-                    all.push(path.clone());
-                    next.push((path, below));
-                }
-            }
-            level = next;
-        }
-        Some(all)
-    }
-}
-
-/// Reads keys as long as some are left.
-#[derive(Clone, Copy)]
-struct Reader<'c>(&'c Cell<usize>);
-
-impl<'de> DeserializeSeed<'de> for Reader<'_> {
-    type Value = Shape;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Reader<'_> {
-    type Value = Shape;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("values")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-        let mut entries = BTreeMap::new();
-        while self.0.get() > 0 {
-            let Some(key) = map.next_key::<String>()? else {
-                return Ok(if entries.is_empty() {
-                    Shape::Open
-                } else {
-                    Shape::Map(entries)
-                });
-            };
-            self.0.set(self.0.get() - 1);
-            entries.insert(key, map.next_value_seed(self)?);
-        }
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Shape::Open)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Shape, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Shape::Open)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Shape, E> {
-        Ok(Shape::Open)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
-        Ok(Shape::Open)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
-        Ok(Shape::Open)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
-        Ok(Shape::Open)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
-        Ok(Shape::Open)
-    }
-
-    fn visit_unit<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Open)
     }
 }
 
@@ -443,162 +289,17 @@ fn compare(
     }
 }
 
-/// The chart's templates, taken out when they are first asked for.
-struct Templates<'a> {
-    raw: Option<&'a RawValue>,
-    texts: Option<Vec<String>>,
-    /// Bytes that may still be searched.
-    left: usize,
-}
-
-#[derive(Deserialize)]
-struct Template {
-    #[serde(default)]
-    data: String,
-}
-
-impl Templates<'_> {
-    /// Whether a template names the value, something below it, or as a whole a map that holds it.
-    /// `None` if that would take too long to find out.
-    fn read(&mut self, path: &str) -> Option<bool> {
-        let begins = |known: &str| {
-            path == known
-                || path
-                    .strip_prefix(known)
-                    .is_some_and(|rest| rest.starts_with('.'))
-        };
-        if READ_BY_TEMPLATES.iter().any(|known| begins(known)) {
-            return Some(true);
-        }
-        let texts = self.texts.get_or_insert_with(|| Self::texts(self.raw));
-        let size: usize = texts.iter().map(String::len).sum();
-        let mut end = path.len();
-        loop {
-            let Some(part) = path.get(..end) else {
-                return Some(false);
-            };
-            self.left = self.left.checked_sub(size)?;
-            let name = format!(".Values.{part}");
-            let is_whole = end == path.len();
-            let named = texts.iter().any(|text| {
-                text.match_indices(&name).any(|(at, _)| {
-                    match text.as_bytes().get(at + name.len()) {
-                        Some(b'.') => is_whole,
-                        Some(byte) => !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'-'),
-                        None => true,
-                    }
-                })
-            });
-            if named {
-                return Some(true);
-            }
-            match part.rfind('.') {
-                Some(dot) => end = dot,
-                None => return Some(false),
-            }
-        }
-    }
-
-    fn texts(raw: Option<&RawValue>) -> Vec<String> {
-        let Some(raw) = raw.filter(|raw| raw.get().len() <= MAX_TEMPLATES * 2) else {
-            return Vec::new();
-        };
-        let templates: Few<Template, MAX_TEMPLATE_FILES> =
-            serde_json::from_str(raw.get()).unwrap_or_default();
-        let texts = templates
-            .all()
-            .into_iter()
-            .flatten()
-            .filter_map(|template| BASE64_STANDARD.decode(template.data).ok());
-        let mut left = MAX_TEMPLATES;
-        let within = |text: &Vec<u8>| {
-            left = left.saturating_sub(text.len());
-            left > 0
-        };
-        texts
-            .take_while(within)
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .collect()
-    }
-}
-
-/// The path that was most likely meant: the shortest that has every name of the given one in its
-/// order, else the one next to it whose last name is the same or nearly so.
-fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
-    let names: Vec<&str> = path.split('.').collect();
-    let (last, first) = (names.last()?, names.first()?);
-    let holds = |candidate: &str| {
-        let mut rest = candidate.split('.');
-        names.len() > 1 && names.iter().all(|name| rest.any(|other| other == *name))
-    };
-    // Paths come shortest first. Below the same part of the chart is likelier than below another
-    // one.
-    let same_part = |candidate: &str| candidate.split('.').next() == Some(*first);
-    let held = || known.iter().filter(|candidate| holds(candidate));
-    if let Some(found) = held()
-        .find(|candidate| same_part(candidate))
-        .or_else(|| held().next())
-    {
-        return Some(found);
-    }
-    if let Some((_, other)) = RENAMED.iter().find(|(name, _)| name == last)
-        && let Some(found) = known.iter().find(|candidate| candidate == other)
-    {
-        return Some(found);
-    }
-    let parent = path.rsplit_once('.').map(|(parent, _)| parent);
-    let resembles = |candidate: &&String| {
-        let (beside, name) = candidate
-            .rsplit_once('.')
-            .map_or((None, candidate.as_str()), |(beside, name)| {
-                (Some(beside), name)
-            });
-        beside == parent && name.len() > 3 && distance(name, last) <= 2
-    };
-    let moved = |candidate: &&String| {
-        let mut parts = candidate.split('.');
-        names.len() > 1 && parts.next() == Some(*first) && parts.next_back() == Some(*last)
-    };
-    known
-        .iter()
-        .find(resembles)
-        .or_else(|| known.iter().find(moved))
-        .map(String::as_str)
-}
-
-/// Letters to change, add or take away between two names, case apart. Long names count as
-/// different.
-fn distance(one: &str, two: &str) -> usize {
-    if one.len() > 64 || two.len() > 64 {
-        return usize::MAX;
-    }
-    let (one, two) = (one.to_ascii_lowercase(), two.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (at, a) in one.bytes().enumerate() {
-        let mut diagonal = at;
-        let mut left = at + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(two.bytes()) {
-            let above = *cell;
-            let next = (diagonal + usize::from(a != b))
-                .min(left + 1)
-                .min(above + 1);
-            (diagonal, left) = (above, next);
-            *cell = next;
-        }
-        if let Some(start) = row.first_mut() {
-            *start = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or(one.len())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
 
+    use super::shape::MAX_KEYS;
+    use super::suggestion::is_near;
     use super::*;
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
 
     /// Values of a chart, as far as these tests ask for them.
     fn defaults() -> Value {
@@ -786,19 +487,19 @@ mod tests {
     proptest! {
         #[test]
         fn names_of_any_kind_do_not_panic(one in "\\PC{0,12}", two in "\\PC{0,12}") {
-            distance(&one, &two);
+            is_near(&one, &two);
             let key = format!("{one}.{two}");
             unread(&json!({key.clone(): {one: two}}));
             nearest(&key, &[String::from("image.all.tag")]);
         }
 
         #[test]
-        fn distances_are_those_of_an_edit(name in "[a-z]{4,20}", at in 0_usize..4) {
-            let mut shorter = name.clone();
+        fn a_name_without_a_letter_is_near(name in "[a-z]{4,20}", at in 0_usize..4) {
+            let mut shorter = name.to_ascii_uppercase();
             shorter.remove(at);
-            prop_assert_eq!(distance(&name, &name), 0);
-            prop_assert_eq!(distance(&name, &shorter), 1);
-            prop_assert_eq!(distance(&shorter, &name), 1);
+            prop_assert!(is_near(&name, &shorter) && is_near(&shorter, &name));
+            let longer = format!("{shorter}1234");
+            prop_assert!(!is_near(&name, &longer));
         }
     }
 }

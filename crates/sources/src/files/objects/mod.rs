@@ -1,33 +1,32 @@
 //! From documents to objects, in every form in which objects travel: single objects, lists, Helm's
 //! records and printed output, Terraform's JSON, admission reviews.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+mod content;
+mod record;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use memchr::memmem;
-
 use milvus_guard_core::{
     helm::{StoredRelease, codec, decode},
-    manifest::{
-        Node, Object, Origin, Tree, documents,
-        node::Kind,
-        object::{ConfigMap, Meta, ObjectRef},
-    },
-    milvus::{Snapshot, snapshot::Builder},
+    manifest::{Node, Object, Origin, Tree, documents, node::Kind},
+    milvus::Snapshot,
 };
+use record::{Record, choose};
 
-use super::{
+use crate::files::{
     InputError, Role,
     foreign::{self, Foreign, shown},
     helm_output::{self, HelmOutput},
-    record::{Summary, is_record, summary},
+    record::{is_record, summary},
     terraform,
 };
 
+pub use content::{Content, Form, RawObject};
+
 /// Lists inside lists that are opened.
 const MAX_LIST_DEPTH: u8 = 4;
+
 /// Remarks about what could not be used; further ones are counted.
 const MAX_REMARKS: usize = 50;
 
@@ -41,80 +40,6 @@ pub struct Collector {
     records: Vec<Record>,
     seen: usize,
     remarks: usize,
-}
-
-/// What an input holds.
-#[derive(Debug, Default)]
-pub struct Content {
-    /// The objects, in their order.
-    pub objects: Vec<Object>,
-    /// What Helm knows of the releases among them. Manifests and hooks are taken out.
-    pub helm: Vec<StoredRelease>,
-    /// Documents of another kind.
-    pub foreign: Vec<Foreign>,
-    /// How many objects of each other namespace were left out.
-    pub left_out: BTreeMap<String, usize>,
-    /// What could not be used, with the reason.
-    pub not_read: Vec<String>,
-    /// How the objects came.
-    pub form: Form,
-    /// Workloads without a selector: they may be patches of those in the other input.
-    pub partial: Vec<RawObject>,
-    /// The documents of the objects that were asked for with [`Collector::keep`].
-    pub raw: Vec<RawObject>,
-}
-
-/// An object as it was written.
-#[derive(Clone, Debug)]
-pub struct RawObject {
-    /// Identity.
-    pub object: ObjectRef,
-    /// Where it stands.
-    pub origin: Origin,
-    /// The document.
-    pub document: Node,
-}
-
-impl RawObject {
-    /// An object of a cluster; `None` if it has no name.
-    #[must_use]
-    pub fn live(document: &serde_json::Value, source: &str) -> Option<Self> {
-        let document = Node::from_json(document);
-        let origin = Origin {
-            source: source.into(),
-            document: 0,
-            line: 0,
-        };
-        let object = Object::read(&document, &origin, None)?
-            .meta()
-            .object
-            .clone();
-        Some(Self {
-            object,
-            origin,
-            document,
-        })
-    }
-}
-
-/// How the objects of an input came, as far as it tells whether they are all of a release.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// Manifests of which it is not known.
-    #[default]
-    Manifests,
-    /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its
-    /// templates.
-    Rendered,
-    /// A whole release for sure: from Helm, from a Terraform plan, or the running state.
-    Whole,
-}
-
-/// One of Helm's records, kept until all are known, because an input may hold many revisions.
-struct Record {
-    summary: Summary,
-    object: Node,
-    origin: Origin,
 }
 
 impl Collector {
@@ -556,52 +481,6 @@ impl Collector {
     }
 }
 
-impl Content {
-    /// A builder with everything in it.
-    #[must_use]
-    pub fn builder(&self) -> Builder {
-        let mut builder = Builder::default();
-        for object in &self.objects {
-            builder.add(object.clone());
-        }
-        self.describe_to(&mut builder);
-        builder
-    }
-
-    /// Tells a builder what Helm knows of the releases.
-    pub fn describe_to(&self, builder: &mut Builder) {
-        for release in &self.helm {
-            release.describe_to(builder);
-        }
-    }
-
-    /// Kind and name of each workload that may be a patch.
-    #[must_use]
-    pub fn patches(&self) -> Vec<(String, String)> {
-        self.partial
-            .iter()
-            .map(|patch| (patch.object.kind.clone(), patch.object.name.clone()))
-            .collect()
-    }
-
-    /// The configurations among the objects.
-    #[must_use]
-    pub fn configs(&self) -> Vec<Arc<ConfigMap>> {
-        self.objects
-            .iter()
-            .filter_map(|object| match object {
-                Object::Config(config) => Some(config.clone()),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// The metadata of every object.
-    pub fn metas(&self) -> impl Iterator<Item = &Meta> {
-        self.objects.iter().map(Object::meta)
-    }
-}
-
 /// Whether Helm's comments are in a text.
 fn is_rendered(text: &str) -> bool {
     text.starts_with("# Source: ") || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
@@ -622,28 +501,4 @@ fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
         Kind::Sequence(items) => items,
         _ => Vec::new(),
     }
-}
-
-/// One record of each release.
-fn choose(mut records: Vec<Record>, role: Role) -> Vec<Record> {
-    let rank = |record: &Record| {
-        let status = record.summary.status.as_str();
-        let preferred = match role {
-            Role::Before => status == "deployed",
-            Role::After => status.starts_with("pending-"),
-        };
-        (preferred, record.summary.revision)
-    };
-    records.sort_by_key(|record| std::cmp::Reverse(rank(record)));
-    let mut chosen: Vec<Record> = Vec::new();
-    for record in records {
-        let known = chosen.iter().any(|other| {
-            other.summary.name == record.summary.name
-                && other.summary.namespace == record.summary.namespace
-        });
-        if !known {
-            chosen.push(record);
-        }
-    }
-    chosen
 }

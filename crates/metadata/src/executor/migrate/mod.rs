@@ -1,112 +1,49 @@
 //! `meta migrate`: plan from one revision, back up, write, check, delete, verify. The same call
 //! continues after any interruption.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+mod outcome;
+mod preconditions;
+mod preview;
+mod work;
+
+use std::{path::PathBuf, time::Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
-
-use crate::model::{
-    Dump, Options, Phase, Plan, PlanError, Root,
-    batch::Batch,
-    compare::Remaining,
-    journal::{FORM, Journal, JournalBackup, JournalPhase},
-    plan,
-    spans::Checkpoint,
-    versions::{Transition, transition},
-};
-use milvus_guard_core::evidence::MetadataState;
 use milvus_guard_sources::etcd::store::{Health, Store};
+use outcome::{nothing_to_do, without_plan};
+use preconditions::{has_room, judge_versions};
+use work::{Work, Written};
 
-use super::{
-    apply::Applier,
-    backup::{self, BackupFile, Form},
-    compare::{compare, is_written},
-    error::MetaError,
-    events::{Event, Events, Running, Stage},
-    guard::Guard,
-    halt,
-    lock::Lock,
-    process::Process,
-    record,
-    sessions::clear_of_sessions,
-    summary::Summary,
-    target::{Target, dump, journal},
+use crate::{
+    executor::{
+        apply::Applier,
+        backup::{self, BackupFile, Form},
+        compare::{compare, is_written},
+        error::MetaError,
+        events::{Event, Events, Running, Stage},
+        guard::Guard,
+        halt,
+        lock::Lock,
+        process::Process,
+        record,
+        sessions::clear_of_sessions,
+        summary::Summary,
+        target::{Target, dump, journal},
+    },
+    model::{
+        Phase, Plan, Root,
+        compare::Remaining,
+        journal::{FORM, Journal, JournalBackup, JournalPhase},
+        plan,
+        spans::Checkpoint,
+        versions::Transition,
+    },
 };
 
-/// How to migrate.
-#[derive(Clone, Debug)]
-pub struct MigrateOptions {
-    /// Version before, such as 2.1.4.
-    pub source: String,
-    /// Version after, such as 2.2.16.
-    pub target: String,
-    /// The backup to make, or to go on from; absent means a new file in the current folder, or the
-    /// one that the record of the run names.
-    pub backup: Option<PathBuf>,
-    /// End in exactly the state in which the official tool ends, its defects included.
-    pub strict_upstream: bool,
-    /// Change nothing, only plan.
-    pub dry_run: bool,
-    /// For sessions of Milvus to end; absent refuses at once.
-    pub wait_sessions: Option<Duration>,
-    /// Refuse any other plan than the one with this digest, which someone has seen and approved.
-    pub approved_plan: Option<String>,
-}
-
-impl MigrateOptions {
-    /// The options of the plan.
-    #[must_use]
-    pub fn plan_options(&self) -> Options {
-        if self.strict_upstream {
-            Options::strict_upstream()
-        } else {
-            Options::default()
-        }
-    }
-}
-
-/// How a migration ended well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Outcome {
-    /// The metadata is that of 2.2, written and verified.
-    Migrated,
-    /// It was that of 2.2 before.
-    AlreadyMigrated,
-    /// There is no metadata, or none that changes.
-    NothingToDo,
-    /// Both versions have the same metadata.
-    Compatible,
-    /// It was a dry run.
-    Planned,
-}
-
-/// A migration that ended well.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Migrated {
-    /// How.
-    pub outcome: Outcome,
-    /// What was planned; absent where nothing had to be.
-    pub plan: Option<Summary>,
-    /// The backup; absent where nothing was changed.
-    pub backup: Option<BackupFile>,
-    /// The record of the run that migrated this metadata, now or before.
-    pub run: Option<Journal>,
-    /// It went on where an earlier run had stopped.
-    pub resumed: bool,
-    /// Identity of the etcd cluster.
-    #[serde(serialize_with = "super::hexadecimal")]
-    pub cluster_id: u64,
-    /// Root of the metadata.
-    pub root: String,
-    /// Seconds from the first write to the last verification.
-    pub seconds: f64,
-}
+pub use outcome::{MigrateOptions, Migrated, Outcome};
+pub(super) use preconditions::takes_writes;
+pub(super) use preview::planned;
+pub use preview::preview;
 
 /// Migrates, or resumes a migration.
 ///
@@ -144,124 +81,6 @@ pub async fn migrate(
     let done = run.go().await;
     lock.release().await;
     done
-}
-
-/// Plans and changes nothing; `show` sees the whole plan.
-///
-/// # Errors
-/// See [`MetaError`].
-pub async fn preview(
-    target: &Target,
-    options: &MigrateOptions,
-    events: &dyn Events,
-    show: &mut (dyn FnMut(&Plan<'_>) + Send),
-) -> Result<Migrated, MetaError> {
-    let root = target.root()?;
-    if judge_versions(options)? == Transition::Compatible {
-        return Ok(without_plan(Outcome::Compatible, &root, 0));
-    }
-    let tell = |what: &str| {
-        events.event(Event::Waiting {
-            what: what.to_owned(),
-        });
-    };
-    let store = target.connect(Some(&tell)).await?;
-    if let (Some(journal), _) = journal(&store, &root).await?
-        && journal.phase.is_open()
-    {
-        return Err(record::under_way(&journal));
-    }
-    let dump = dump(&store, &root, events)
-        .await
-        .map_err(MetaError::unread)?;
-    let plan = planned(&dump, &options.plan_options(), events)?;
-    if let Some(outcome) = nothing_to_do(&plan) {
-        return Ok(without_plan(outcome, &root, store.cluster_id()));
-    }
-    show(&plan);
-    Ok(Migrated {
-        plan: Some(Summary::of(&plan)),
-        ..without_plan(Outcome::Planned, &root, store.cluster_id())
-    })
-}
-
-fn judge_versions(options: &MigrateOptions) -> Result<Transition, MetaError> {
-    transition(&options.source, &options.target)
-        .map_err(|error| MetaError::Usage(error.to_string()))
-}
-
-fn without_plan(outcome: Outcome, root: &Root, cluster_id: u64) -> Migrated {
-    Migrated {
-        outcome,
-        plan: None,
-        backup: None,
-        run: None,
-        resumed: false,
-        cluster_id,
-        root: root.to_string(),
-        seconds: 0.0,
-    }
-}
-
-/// The outcome where the plan is empty.
-fn nothing_to_do(plan: &Plan<'_>) -> Option<Outcome> {
-    if !plan.is_empty() {
-        return None;
-    }
-    Some(if *plan.state() == MetadataState::V22 {
-        Outcome::AlreadyMigrated
-    } else {
-        Outcome::NothingToDo
-    })
-}
-
-/// The plan, or why there is none.
-pub(super) fn planned<'d>(
-    dump: &'d Dump,
-    options: &Options,
-    events: &dyn Events,
-) -> Result<Plan<'d>, MetaError> {
-    let running = Running::begin(events, Stage::Plan, None);
-    let plan = plan(dump, options).map_err(|error| {
-        let next = match &error {
-            PlanError::State(
-                MetadataState::PartialApply
-                | MetadataState::PartialCleaned
-                | MetadataState::PartialSaved,
-            ) => "`milvus-guard meta restore FILE` with the backup from before that.",
-            PlanError::State(MetadataState::MixedSkipped) => {
-                "restore a backup of 2.1 (`milvus-guard meta restore FILE`), or rebuild the \
-                 indexes under 2.2."
-            }
-            _ => "check the named keys (`milvus-guard meta inspect`) and the root path.",
-        };
-        MetaError::refused(error.to_string(), next)
-    })?;
-    running.finish_at(plan.len() as u64);
-    Ok(plan)
-}
-
-/// Refuses to write to an etcd that would not take it.
-pub(super) async fn takes_writes(store: &Store<'_>, root: &Root) -> Result<Health, MetaError> {
-    let health = store.health().await.map_err(MetaError::unread)?;
-    let refused = if health.no_space {
-        MetaError::refused(
-            "etcd has raised the alarm NOSPACE: it refuses writes",
-            "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm \
-             disarm`), then run the same command again.",
-        )
-    } else if health.corrupt {
-        MetaError::refused(
-            "etcd has raised the alarm CORRUPT: its members disagree",
-            "repair the etcd cluster first.",
-        )
-    } else {
-        return Ok(health);
-    };
-    match journal(store, root).await? {
-        (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
-        _ => Err(refused),
-    }
 }
 
 /// A run that holds the lock.
@@ -601,52 +420,6 @@ struct Begun<'g> {
     resumed: bool,
 }
 
-/// What is to be done of a plan.
-#[derive(Clone, Copy)]
-enum Work<'p, 'd> {
-    /// All of it, to what it was made from.
-    All(&'p Plan<'d>),
-    /// What an earlier process has left.
-    Left(&'p Plan<'d>, &'p Remaining<'p, 'd>),
-}
-
-impl<'p, 'd> Work<'p, 'd> {
-    const fn plan(self) -> &'p Plan<'d> {
-        match self {
-            Self::All(plan) | Self::Left(plan, _) => plan,
-        }
-    }
-
-    fn len(self) -> usize {
-        match self {
-            Self::All(plan) => plan.len(),
-            Self::Left(_, remaining) => remaining.len(),
-        }
-    }
-
-    fn deletes(self) -> usize {
-        match self {
-            Self::All(plan) => plan.deletes().len(),
-            Self::Left(_, remaining) => remaining.deletes(),
-        }
-    }
-
-    fn batches(self) -> Box<dyn Iterator<Item = Batch<'p>> + Send + 'p> {
-        match self {
-            Self::All(plan) => Box::new(plan.batches()),
-            Self::Left(_, remaining) => Box::new(remaining.batches()),
-        }
-    }
-}
-
-/// How it was proved that everything is written.
-enum Written<'p, 'd> {
-    /// By what was written, and by nothing else having changed.
-    AsPlanned,
-    /// By comparing everything; this is left.
-    Compared(Remaining<'p, 'd>),
-}
-
 /// Where a backup goes that no one named: a new file in the current folder.
 pub(super) fn default_file(root: &Root) -> PathBuf {
     let name: String = root
@@ -664,21 +437,5 @@ pub(super) fn default_file(root: &Root) -> PathBuf {
         "milvus-meta-{}-{}.backup",
         name.trim_start_matches('_'),
         Timestamp::now().strftime("%Y%m%dT%H%M%SZ")
-    ))
-}
-
-/// Refuses where the new records may not fit. Each change is kept next to the old value until etcd
-/// is compacted.
-fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
-    let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
-    let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else {
-        return Ok(());
-    };
-    if quota == 0 || size.saturating_add(bytes) < quota {
-        return Ok(());
-    }
-    Err(MetaError::refused(
-        format!("etcd has {size} bytes of at most {quota}; the migration needs about {bytes} more"),
-        "compact and defragment etcd or raise its quota, then run the same command again.",
     ))
 }

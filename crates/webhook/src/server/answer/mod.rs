@@ -1,14 +1,17 @@
 //! One review to one answer: in time, with its uid, in every case.
 
+mod record;
+mod slots;
+mod time_limit;
+mod unjudged;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
-
 use milvus_guard_core::{
     admission::{
         Gate, Response, Review, ReviewContext, Ruling, Task,
@@ -17,58 +20,28 @@ use milvus_guard_core::{
         review::{Operation, Patch},
     },
     api::DecisionSpec,
-    evaluate::Verdict,
     manifest::Budget,
-    policy::Action,
-    rules::Failed,
-    rules::Overdue,
+    rules::{Failed, Overdue},
 };
+use record::kind;
+use slots::{HEAVY, HUGE, PER_CORE, Turn};
+use time_limit::deadline;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{
+use crate::server::{
     events::{Denial, EventSink},
-    metrics::{FailureLabels, Metrics, ResultLabels, ReviewLabels, RuleLabels},
+    metrics::{Metrics, ResultLabels},
     state_source::{Doubt, MARGIN, StateSource},
 };
 
-/// Reviews that are judged at once for each core. They need the CPU, and a few wait for the API
-/// server.
-const PER_CORE: usize = 4;
+pub use unjudged::{FailurePolicies, FailurePolicy};
+
 /// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top
 /// is answered unjudged.
 const MAX_WAITING: usize = 1024;
+
 /// Reviews from this size on are judged where waiting harms no one: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
-/// Reviews that are judged at once of those that are large, packed or full of YAML. Each may take
-/// some 30 MiB.
-const HEAVY: u32 = 2;
-/// Records of Helm that unpack to more than
-/// [`milvus_guard_core::manifest::budget::SMALL_INPUT_BYTES`] at once. Each may take 100 MiB, so
-/// nothing else that is heavy is judged meanwhile.
-const HUGE: usize = 1;
-/// Time for an answer if the request does not set one: the API server's own default.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time that the API server ever grants.
-const MAX_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a gate says when it cannot judge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum FailurePolicy {
-    /// Allow it, with a warning.
-    #[value(name = "Ignore")]
-    Ignore,
-    /// Deny it.
-    #[value(name = "Fail")]
-    Fail,
-}
-
-/// What each gate says when it cannot judge. The documents gate always denies.
-#[derive(Clone, Copy, Debug)]
-pub struct FailurePolicies {
-    /// The release gate.
-    pub release: FailurePolicy,
-    /// The workload gate.
-    pub workload: FailurePolicy,
-}
 
 /// Answers reviews.
 pub struct Answerer {
@@ -82,12 +55,6 @@ pub struct Answerer {
     slots: Semaphore,
     heavy: Semaphore,
     huge: Semaphore,
-}
-
-/// Leave to use the CPU.
-struct Turn<'s> {
-    heavy: Option<SemaphorePermit<'s>>,
-    _slot: SemaphorePermit<'s>,
 }
 
 /// Which way a review came in.
@@ -281,20 +248,6 @@ impl Answerer {
         tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
     }
 
-    /// Waits for a turn that takes so many of the heavy ones; anyone who waits for them holds no
-    /// slot meanwhile. `None` if the server goes down.
-    async fn turn(&self, heavy: u32) -> Option<Turn<'_>> {
-        let heavy = if heavy > 0 {
-            Some(self.heavy.acquire_many(heavy).await.ok()?)
-        } else {
-            None
-        };
-        Some(Turn {
-            heavy,
-            _slot: self.slots.acquire().await.ok()?,
-        })
-    }
-
     /// What is left to judge; where reading fails, what the gate says then.
     fn read<'a>(
         &self,
@@ -462,144 +415,6 @@ impl Answerer {
             )
         })
     }
-
-    /// What a gate says when it cannot judge.
-    fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
-        let response = match self.failure(gate) {
-            FailurePolicy::Ignore => {
-                Response::warn(format!("milvus-guard did not check this change: {reason}"))
-            }
-            FailurePolicy::Fail => Response::deny(format!(
-                "milvus-guard could not check this change: {reason}. Try again."
-            )),
-        };
-        Ruling {
-            verdict: None,
-            ..Ruling::of(response)
-        }
-    }
-
-    /// The same where trying again is of no use: what was sent is damaged or too large.
-    fn unread(&self, gate: Gate, reason: &str) -> Ruling {
-        let response = match self.failure(gate) {
-            FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not checked")),
-            FailurePolicy::Fail => Response::deny(reason),
-        };
-        Ruling {
-            verdict: None,
-            ..Ruling::of(response)
-        }
-    }
-
-    const fn failure(&self, gate: Gate) -> FailurePolicy {
-        match gate {
-            Gate::Release => self.failure.release,
-            Gate::Workload => self.failure.workload,
-            Gate::Documents => FailurePolicy::Fail,
-            Gate::Mutate => FailurePolicy::Ignore,
-        }
-    }
-
-    fn count(&self, gate: Gate, ruling: &Ruling, took: Duration) {
-        let verdict = match ruling.verdict {
-            Some(Verdict::Deny) => "deny",
-            Some(Verdict::Warn) => "warn",
-            Some(Verdict::Allow) => "allow",
-            // Nothing of interest, unless something was said.
-            None if ruling.response == Response::default() => "allow",
-            None => "error",
-        };
-        let worst = ruling
-            .rules
-            .iter()
-            .filter(|(_, action)| *action > Action::Audit)
-            .max_by_key(|(_, action)| *action);
-        let rule = worst.map_or("none", |(rule, _)| *rule);
-        self.metrics
-            .reviews
-            .get_or_create(&ReviewLabels {
-                gate: gate.name(),
-                verdict,
-                rule,
-            })
-            .inc();
-        self.metrics
-            .duration
-            .observe(gate.name(), took.as_secs_f64());
-        for (rule, failed) in &ruling.failed {
-            self.metrics
-                .rule_failures
-                .get_or_create(&FailureLabels {
-                    rule,
-                    kind: failed.name(),
-                })
-                .inc();
-        }
-        for rule in &ruling.accepted {
-            self.metrics
-                .acceptances
-                .get_or_create(&RuleLabels { rule })
-                .inc();
-        }
-    }
-
-    /// A line for the log, and an Event for those who look at the release. Never what an object
-    /// holds.
-    fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
-        let Some(verdict) = ruling
-            .verdict
-            .filter(|verdict| *verdict != Verdict::Allow || !ruling.rules.is_empty())
-        else {
-            return;
-        };
-        let acting = || {
-            ruling
-                .rules
-                .iter()
-                .filter(|(_, action)| *action > Action::Audit)
-                .map(|(rule, _)| *rule)
-        };
-        let rules = acting().collect::<Vec<_>>().join(",");
-        tracing::info!(
-            gate = gate.name(),
-            verdict = ?verdict,
-            rules,
-            namespace = &*review.namespace,
-            resource = &*review.resource.resource,
-            name = &*review.name,
-            user = &*review.user_info.username,
-            dry_run = review.is_dry_run(),
-            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "reviewed"
-        );
-        if let (Some(events), false) = (&self.events, review.is_dry_run()) {
-            let said = ruling
-                .response
-                .denied
-                .clone()
-                .map(|message| ("UpgradeDenied", message))
-                .or_else(|| {
-                    let accepted = (!ruling.accepted.is_empty()).then(|| {
-                        format!("accepted by the deployer: {}", ruling.accepted.join(", "))
-                    });
-                    let excepted = ruling.excepted.first().map(|(rule, name)| {
-                        format!("{rule} is allowed by the UpgradeException {name}")
-                    });
-                    accepted
-                        .or(excepted)
-                        .map(|message| ("UpgradeAccepted", message))
-                });
-            if let Some((reason, message)) = said {
-                events.send(Denial {
-                    namespace: review.namespace.to_string(),
-                    kind: kind(review),
-                    name: review.name.to_string(),
-                    reason,
-                    message,
-                });
-            }
-        }
-    }
 }
 
 /// Whether a rule had no time.
@@ -632,76 +447,9 @@ fn likely_gate(review: &Review<'_>) -> Gate {
     }
 }
 
-fn kind(review: &Review<'_>) -> &'static str {
-    match &*review.resource.resource {
-        "deployments" => "Deployment",
-        "statefulsets" => "StatefulSet",
-        "configmaps" => "ConfigMap",
-        "persistentvolumeclaims" => "PersistentVolumeClaim",
-        _ => "Secret",
-    }
-}
-
-/// How long the answer may take: what the API server grants, less a tenth for the way there and
-/// back.
-fn deadline(timeout: Option<&str>) -> Duration {
-    let granted = timeout
-        .and_then(duration)
-        .unwrap_or(DEFAULT_TIMEOUT)
-        .min(MAX_TIMEOUT);
-    granted.mul_f64(0.9)
-}
-
-/// A duration as Go writes it: `10s`, `1m30s`, `500ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let tail = &rest[digits..];
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        total += number
-            * match &tail[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 0.001,
-                _ => return None,
-            };
-        rest = &tail[unit..];
-    }
-    (total > 0.0)
-        .then(|| Duration::try_from_secs_f64(total).ok())
-        .flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_for_an_answer_is_the_api_servers_less_a_margin() {
-        assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
-        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
-        for wrong in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1e9s",
-            "5 s",
-            "0s",
-            "99999999999999999999999999h",
-        ] {
-            assert_eq!(duration(wrong), None, "{wrong}");
-        }
-        assert_eq!(deadline(Some("10s")), Duration::from_secs(9));
-        assert_eq!(deadline(Some("1h")), Duration::from_secs(27));
-        assert_eq!(deadline(None), Duration::from_secs(9));
-    }
 
     /// A world in which this runs.
     fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {

@@ -6,14 +6,13 @@
 //! API server is to trust, the secret path, and the namespaces that hold Milvus. The configurations
 //! are owned by an object of the chart, so that they go with it.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod comparison;
+mod template;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use base64::prelude::BASE64_STANDARD;
+use comparison::{holds, is_owned, shown};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,7 +21,9 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use serde_json::{Map, Value, json};
+use milvus_guard_sources::kubernetes::ClusterError;
+use serde_json::Value;
+use template::{Additions, KINDS, completed, parse, read};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep, timeout},
@@ -31,36 +32,28 @@ use tokio::{
 use crate::{
     certs::managed::{answer, words},
     mounted::read_settled,
+    server::{
+        callers::{CallersError, PathSecret},
+        leader::Leader,
+        lifecycle::Lifecycle,
+        watch_cache::WatchCache,
+    },
 };
-use milvus_guard_core::manifest::documents;
-use milvus_guard_sources::kubernetes::ClusterError;
 
-use super::{
-    callers::{CallersError, PathSecret},
-    leader::Leader,
-    lifecycle::Lifecycle,
-    watch_cache::WatchCache,
-};
+pub use template::MILVUS_NAMESPACES;
 
 /// Under which name the API server notes what the guard applied. Its own, apart from that of single
 /// fields.
 const MANAGER: &str = "milvus-guard-registration";
-/// The content of the template for the namespaces that hold Milvus. No namespace can have this
-/// name.
-pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
-/// Both kinds of webhook configuration.
-const KINDS: [&str; 2] = [
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-];
+
 /// How often the leader looks whether something here changed.
 const TICK: Duration = Duration::from_secs(1);
+
 /// How often it looks at the API server without a reason.
 const LOOK: Duration = Duration::from_secs(5);
+
 /// For one look.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Bytes of the template that are read.
-const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// Whom the API server is to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,16 +107,6 @@ pub struct Registrar {
     pub life: Arc<Lifecycle>,
     /// Which namespaces hold Milvus.
     pub store: Arc<WatchCache>,
-}
-
-/// What is added to the template.
-#[derive(Debug, PartialEq, Eq)]
-struct Additions<'a> {
-    name: &'a str,
-    owner: Option<(&'a str, &'a str)>,
-    bundle: Option<&'a str>,
-    token: &'a str,
-    namespaces: &'a BTreeSet<String>,
 }
 
 /// What the leader remembers between two looks.
@@ -407,167 +390,10 @@ fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &ApiResource::from_gvk(&kind))
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    file.take(MAX_TEMPLATE)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
-    Ok(text)
-}
-
-/// The configurations of a template.
-///
-/// # Errors
-/// Where it holds anything else, or none.
-fn parse(text: &str) -> Result<Vec<Value>, String> {
-    let mut objects = Vec::new();
-    for document in documents(text) {
-        let object = document.map_err(|error| error.to_string())?.root.to_json();
-        let kind = object["kind"].as_str().unwrap_or_default();
-        if !KINDS.contains(&kind) {
-            return Err(format!("'{kind}' is not a webhook configuration"));
-        }
-        if objects.iter().any(|known: &Value| known["kind"] == kind) {
-            return Err(format!("it contains more than one {kind}"));
-        }
-        objects.push(object);
-    }
-    if objects.is_empty() {
-        Err("it does not contain a webhook configuration".into())
-    } else {
-        Ok(objects)
-    }
-}
-
-/// A configuration of the template with what only the guard knows.
-fn completed(template: &Value, additions: &Additions<'_>) -> Value {
-    let mut object = template.clone();
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
-    }
-    object["metadata"]["name"] = json!(additions.name);
-    if let Some((owner, uid)) = additions.owner {
-        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": owner, "uid": uid}]);
-    }
-    if let Some(webhooks) = object["webhooks"].as_array_mut() {
-        webhooks.retain_mut(|webhook| fill(webhook, additions));
-    }
-    object
-}
-
-/// Fills one webhook; whether it has anything to do.
-fn fill(webhook: &mut Value, additions: &Additions<'_>) -> bool {
-    let config = &mut webhook["clientConfig"];
-    for place in ["/service/path", "/url"] {
-        if let Some(Value::String(path)) = config.pointer_mut(place) {
-            *path = format!("{}/{}", path.trim_end_matches('/'), additions.token);
-        }
-    }
-    if let (Some(bundle), Value::Object(config)) = (additions.bundle, config) {
-        config.insert("caBundle".into(), json!(bundle));
-    }
-    let expressions = webhook
-        .pointer_mut("/namespaceSelector/matchExpressions")
-        .and_then(Value::as_array_mut);
-    expressions.into_iter().flatten().all(|expression| {
-        let Some(values) = expression.get_mut("values").and_then(Value::as_array_mut) else {
-            return true;
-        };
-        let Some(at) = values.iter().position(|value| value == MILVUS_NAMESPACES) else {
-            return true;
-        };
-        values.remove(at);
-        let held: Vec<Value> = additions
-            .namespaces
-            .iter()
-            .map(|name| json!(name))
-            .filter(|name| !values.contains(name))
-            .collect();
-        values.extend(held);
-        !values.is_empty()
-    })
-}
-
-/// The last parts of the paths of a configuration.
-fn shown(configuration: &Value) -> Vec<&str> {
-    let webhooks = configuration["webhooks"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let path = |webhook| {
-        let place = |place: &str| Value::pointer(webhook, place).and_then(Value::as_str);
-        place("/clientConfig/service/path").or_else(|| place("/clientConfig/url"))
-    };
-    webhooks
-        .iter()
-        .map(|webhook| {
-            path(webhook)
-                .and_then(|path| path.rsplit('/').next())
-                .unwrap_or_default()
-        })
-        .collect()
-}
-
-/// Whether an object has all that is wanted; what the API server adds does not count. The webhooks
-/// must be exactly those.
-fn holds(wanted: &Value, found: &Value) -> bool {
-    let count = |object: &Value| object["webhooks"].as_array().map_or(0, Vec::len);
-    count(wanted) == count(found) && is_within(wanted, found)
-}
-
-fn is_within(wanted: &Value, found: &Value) -> bool {
-    match (wanted, found) {
-        (Value::Object(wanted), Value::Object(found)) => {
-            wanted.iter().all(|(key, wanted)| match found.get(key) {
-                Some(found) => is_within(wanted, found),
-                None => is_empty(wanted),
-            })
-        }
-        (Value::Array(wanted), Value::Array(found))
-            if wanted.iter().all(|item| item.get("name").is_some()) =>
-        {
-            wanted.iter().all(|item| {
-                found
-                    .iter()
-                    .any(|found| found["name"] == item["name"] && is_within(item, found))
-            })
-        }
-        (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len()
-                && wanted
-                    .iter()
-                    .zip(found)
-                    .all(|(wanted, found)| is_within(wanted, found))
-        }
-        (wanted, found) => wanted == found,
-    }
-}
-
-/// What the API server leaves out.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => Map::is_empty(fields),
-        _ => false,
-    }
-}
-
-fn is_owned(object: &Value, uid: Option<&str>) -> bool {
-    let owners = object
-        .pointer("/metadata/ownerReferences")
-        .and_then(Value::as_array);
-    owners
-        .into_iter()
-        .flatten()
-        .any(|owner| uid.is_some() && owner["uid"].as_str() == uid)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const TEMPLATE: &str = "
 apiVersion: admissionregistration.k8s.io/v1
