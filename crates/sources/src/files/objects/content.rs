@@ -11,7 +11,7 @@ use milvus_guard_core::{
     milvus::snapshot::Builder,
 };
 
-use crate::files::foreign::{self, Foreign};
+use crate::files::foreign::Foreign;
 
 /// What an input holds.
 #[derive(Debug, Default)]

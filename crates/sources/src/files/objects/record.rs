@@ -2,16 +2,13 @@
 
 use milvus_guard_core::manifest::{Node, Origin};
 
-use crate::files::{
-    Role,
-    record::{Summary, summary},
-};
+use crate::files::{Role, record::Summary};
 
 /// One of Helm's records, kept until all are known, because an input may hold many revisions.
 pub(super) struct Record {
-    summary: Summary,
-    object: Node,
-    origin: Origin,
+    pub(super) summary: Summary,
+    pub(super) object: Node,
+    pub(super) origin: Origin,
 }
 
 /// One record of each release.

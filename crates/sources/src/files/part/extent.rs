@@ -26,9 +26,9 @@ pub enum Choice {
 /// What an input holds of one release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
-    is_part: bool,
+    pub(super) is_part: bool,
     /// Why that was assumed; `None` if it is known, or makes no difference.
-    because: Option<String>,
+    pub(super) because: Option<String>,
 }
 
 impl Extent {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use milvus_guard_core::{
     manifest::{
         Object,
-        object::{Meta, ObjectRef, Workload},
+        object::{Meta, ObjectRef},
     },
-    milvus::{Release, Snapshot, dependency::instance, snapshot::Builder},
+    milvus::{Release, Snapshot, snapshot::Builder},
 };
 
 use super::{
@@ -95,7 +95,7 @@ impl Sides<'_> {
     }
 
     /// The namespace of objects that name none: the only one that both inputs name.
-    pub(super) fn namespace(&self) -> Option<String> {
+    fn namespace(&self) -> Option<String> {
         let releases = self
             .before
             .snapshot
@@ -118,7 +118,7 @@ impl Sides<'_> {
 }
 
 /// Who keeps an object: a Helm release, or an object of Argo CD or Flux.
-fn owner(meta: &Meta) -> Option<String> {
+pub(super) fn owner(meta: &Meta) -> Option<String> {
     let helm = || {
         let name = meta.annotation("meta.helm.sh/release-name")?;
         Some(format!(

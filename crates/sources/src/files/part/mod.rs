@@ -139,10 +139,9 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
-    use super::merge::owner;
     use super::*;
     use crate::files::{Role, objects::Collector};
-    use milvus_guard_core::milvus::{Component, Snapshot, dependency::instance};
+    use milvus_guard_core::milvus::{Component, Snapshot};
 
     /// A workload; the labels are those of a Helm release where one is named.
     fn workload(kind: &str, name: &str, image: &str, more: &str, helm: Option<&str>) -> String {

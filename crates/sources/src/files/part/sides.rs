@@ -11,11 +11,11 @@ use crate::files::{Loaded, objects::Content, patch::is_same};
 
 /// Both inputs.
 pub(super) struct Sides<'a> {
-    before: &'a Loaded,
-    after: &'a Content,
-    patches: &'a BTreeSet<ObjectRef>,
-    known: Index<'a>,
-    wanted: Index<'a>,
+    pub(super) before: &'a Loaded,
+    pub(super) after: &'a Content,
+    pub(super) patches: &'a BTreeSet<ObjectRef>,
+    pub(super) known: Index<'a>,
+    pub(super) wanted: Index<'a>,
 }
 
 /// The objects of an input by kind and name, each with its namespaces.
@@ -39,7 +39,7 @@ impl<'a> Index<'a> {
     }
 
     /// Whether the object is there; a namespace that is not named may be any.
-    pub(super) fn holds(&self, object: &ObjectRef) -> bool {
+    fn holds(&self, object: &ObjectRef) -> bool {
         let Some(namespaces) = self.0.get(&(&*object.kind, &*object.name)) else {
             return false;
         };
