@@ -34,7 +34,6 @@ use crate::{
         Phase, Plan, Root,
         compare::Remaining,
         journal::{FORM, Journal, JournalBackup, JournalPhase},
-        plan,
         spans::Checkpoint,
         versions::Transition,
     },

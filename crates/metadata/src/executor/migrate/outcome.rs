@@ -6,11 +6,8 @@ use milvus_guard_core::evidence::MetadataState;
 use serde::Serialize;
 
 use crate::{
-    executor::{
-        backup::{self, BackupFile},
-        summary::Summary,
-    },
-    model::{Options, Plan, Root, journal::Journal, plan},
+    executor::{backup::BackupFile, summary::Summary},
+    model::{Options, Plan, Root, journal::Journal},
 };
 
 /// How to migrate.

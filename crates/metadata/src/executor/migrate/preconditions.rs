@@ -6,7 +6,7 @@ use super::outcome::MigrateOptions;
 use crate::{
     executor::{error::MetaError, halt, target::journal},
     model::{
-        Plan, Root, plan,
+        Plan, Root,
         versions::{Transition, transition},
     },
 };

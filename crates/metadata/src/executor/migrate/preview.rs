@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     executor::{
-        backup,
         error::MetaError,
         events::{Event, Events, Running, Stage},
         record,

@@ -1,6 +1,6 @@
 //! What is to be done of a plan: all of it, or what an earlier process left.
 
-use crate::model::{Plan, batch::Batch, compare::Remaining, plan};
+use crate::model::{Plan, batch::Batch, compare::Remaining};
 
 /// What is to be done of a plan.
 #[derive(Clone, Copy)]

@@ -23,13 +23,12 @@ use milvus_guard_core::{
     manifest::Budget,
     rules::{Failed, Overdue},
 };
-use record::kind;
 use slots::{HEAVY, HUGE, PER_CORE, Turn};
 use time_limit::deadline;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::server::{
-    events::{Denial, EventSink},
+    events::EventSink,
     metrics::{Metrics, ResultLabels},
     state_source::{Doubt, MARGIN, StateSource},
 };

@@ -117,7 +117,7 @@ impl Answerer {
     }
 }
 
-pub(super) fn kind(review: &Review<'_>) -> &'static str {
+fn kind(review: &Review<'_>) -> &'static str {
     match &*review.resource.resource {
         "deployments" => "Deployment",
         "statefulsets" => "StatefulSet",

@@ -19,7 +19,7 @@ pub(super) const HUGE: usize = 1;
 
 /// Leave to use the CPU.
 pub(super) struct Turn<'s> {
-    heavy: Option<SemaphorePermit<'s>>,
+    pub(super) heavy: Option<SemaphorePermit<'s>>,
     _slot: SemaphorePermit<'s>,
 }
 

@@ -19,7 +19,7 @@ pub(super) fn deadline(timeout: Option<&str>) -> Duration {
 }
 
 /// A duration as Go writes it: `10s`, `1m30s`, `500ms`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+fn duration(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     let mut rest = text;
     while !rest.is_empty() {

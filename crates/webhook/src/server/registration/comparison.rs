@@ -58,7 +58,7 @@ fn is_within(wanted: &Value, found: &Value) -> bool {
 }
 
 /// What the API server leaves out.
-pub(super) fn is_empty(value: &Value) -> bool {
+fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),

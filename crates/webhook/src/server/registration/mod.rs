@@ -11,7 +11,7 @@ mod template;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use base64::prelude::BASE64_STANDARD;
+use base64::{Engine, prelude::BASE64_STANDARD};
 use comparison::{holds, is_owned, shown};
 use futures::future::try_join_all;
 use jiff::Timestamp;

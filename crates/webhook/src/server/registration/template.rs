@@ -21,11 +21,11 @@ const MAX_TEMPLATE: u64 = 1 << 20;
 /// What is added to the template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Additions<'a> {
-    name: &'a str,
-    owner: Option<(&'a str, &'a str)>,
-    bundle: Option<&'a str>,
-    token: &'a str,
-    namespaces: &'a BTreeSet<String>,
+    pub(super) name: &'a str,
+    pub(super) owner: Option<(&'a str, &'a str)>,
+    pub(super) bundle: Option<&'a str>,
+    pub(super) token: &'a str,
+    pub(super) namespaces: &'a BTreeSet<String>,
 }
 
 pub(super) fn read(path: &Path) -> Result<String, String> {
