@@ -10,10 +10,10 @@ use crate::{
 };
 
 use super::{
+    object::unread,
     review::{Operation, Response, Review},
     review_context::{CLEANERS, ReviewContext},
     ruling::Ruling,
-    task::unread,
 };
 
 /// One document that would change.

@@ -21,8 +21,10 @@ mod attacks;
 pub mod decision;
 pub mod documents_gate;
 mod envelope;
+mod gate;
 pub mod hold;
 pub mod mutate;
+mod object;
 #[cfg(any(test, feature = "testkit"))]
 pub mod parity;
 mod partial_object;
@@ -35,7 +37,8 @@ pub mod task;
 mod variants;
 pub mod workload_gate;
 
+pub use gate::Gate;
 pub use review::{Response, Review};
 pub use review_context::ReviewContext;
 pub use ruling::Ruling;
-pub use task::{Gate, Task};
+pub use task::Task;

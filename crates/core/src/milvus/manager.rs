@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::manifest::object::{Deployer, DeployerTool, Labels, Meta};
 
-use super::release::{ChartRef, ComponentWorkload};
+use super::{chart_ref::ChartRef, component_workload::ComponentWorkload};
 
 /// Who manages a release.
 #[derive(Clone, Debug, PartialEq, Eq)]

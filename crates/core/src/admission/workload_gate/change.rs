@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use crate::{
     admission::{
+        object::{object, object_at},
         partial_object::PartialObject,
         review::{Operation, Raw, Review},
-        task::{object, object_at},
     },
     manifest::{
         Object, Tree,

@@ -13,10 +13,10 @@ use crate::{
     admission::{
         acceptance::{self, ACCEPT},
         decision::{self, HELM_RELEASE, Put},
+        gate::Gate,
         review::{Response, Review},
         review_context::{CLEANERS, Other, ReviewContext},
         ruling::{Outcome, Ruling, Way},
-        task::Gate,
     },
     evaluate::{Judgement, Question, judge},
     manifest::{

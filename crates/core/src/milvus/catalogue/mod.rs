@@ -30,6 +30,7 @@ pub use path::{
     Rolling, Route,
 };
 pub use setting::{Compare, Crossing, SettingCondition, SettingFact};
+pub(super) use situation::WOODPECKER_STORAGE;
 pub use situation::{Circumstances, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
@@ -46,8 +47,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::milvus::{
+    build::Build,
     day::Day,
-    image::Build,
     version::{Line, Version},
 };
 
@@ -132,7 +133,7 @@ impl Catalogue {
                 .chain(&row.port);
             names.map(String::as_str)
         });
-        let keys: BTreeSet<&str> = keys.chain(super::settings::DECIDING_KEYS).collect();
+        let keys: BTreeSet<&str> = keys.chain(setting::DECIDING_KEYS).collect();
         keys.into_iter().collect()
     }
 

@@ -6,6 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::milvus::version::Range;
 
+/// Keys that decide which queue, which metadata store and which storage Milvus uses.
+pub(super) const DECIDING_KEYS: [&str; 11] = [
+    "mq.type",
+    "messageQueue",
+    "pulsar.address",
+    "pulsar.port",
+    "kafka.brokerList",
+    "metastore.type",
+    "etcd.use.embed",
+    "etcd.endpoints",
+    "common.storageType",
+    "woodpecker.storage.type",
+    "minio.bucketName",
+];
+
 /// A setting that must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

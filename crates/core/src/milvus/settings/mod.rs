@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `located`, `release` | the configuration of one component, and of a release |
+//! | `situation` | what a release says of itself to the tables of the data |
 //! | `queue`, `stores` | message queue, metadata store, object storage |
 //! | `conditions` | which settings count |
 //! | `reading`, `comparable` | effective values, and how they are compared |
@@ -17,25 +18,12 @@ mod located;
 mod queue;
 mod reading;
 mod release;
+mod situation;
 mod stores;
 
+pub use super::queue_kind::QueueKind;
 pub(super) use comparable::cleaned;
 pub use comparable::{Comparable, Difference, Effective, Known};
 pub use located::Located;
-pub use queue::{Queue, QueueKind};
+pub use queue::Queue;
 pub use release::Metadata;
-
-/// Keys that decide which queue, which metadata store and which storage Milvus uses.
-pub(super) const DECIDING_KEYS: [&str; 11] = [
-    "mq.type",
-    "messageQueue",
-    "pulsar.address",
-    "pulsar.port",
-    "kafka.brokerList",
-    "metastore.type",
-    "etcd.use.embed",
-    "etcd.endpoints",
-    "common.storageType",
-    "woodpecker.storage.type",
-    "minio.bucketName",
-];

@@ -1,52 +1,8 @@
 //! The message queue that a component uses.
 
-use std::{collections::BTreeSet, fmt};
-
 use super::{comparable::Known, located::Located};
-use crate::milvus::{component::Topology, config::Unknown, endpoint::Host};
-
-/// A message queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the names are Milvus' own")]
-pub enum QueueKind {
-    Pulsar,
-    Kafka,
-    RocksMq,
-    NatsMq,
-    Woodpecker,
-}
-
-impl QueueKind {
-    /// The name in Milvus' configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pulsar => "pulsar",
-            Self::Kafka => "kafka",
-            Self::RocksMq => "rocksmq",
-            Self::NatsMq => "natsmq",
-            Self::Woodpecker => "woodpecker",
-        }
-    }
-
-    fn named(text: &str) -> Option<Self> {
-        [
-            Self::Pulsar,
-            Self::Kafka,
-            Self::RocksMq,
-            Self::NatsMq,
-            Self::Woodpecker,
-        ]
-        .into_iter()
-        .find(|kind| text.trim().eq_ignore_ascii_case(kind.name()))
-    }
-}
-
-impl fmt::Display for QueueKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::milvus::{component::Topology, config::Unknown, endpoint::Host, queue_kind::QueueKind};
+use std::collections::BTreeSet;
 
 /// The message queue with everything that decides which topics are read.
 #[derive(Clone, Debug, PartialEq)]

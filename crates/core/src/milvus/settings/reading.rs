@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::{
     comparable::{Comparable, Difference, Effective, Known, cleaned, is_same, is_true},
     located::Located,
-    queue::QueueKind,
 };
 use crate::milvus::{
     catalogue::{Compare, SettingFact},
     config::{Lookup, Unknown},
     endpoint::Host,
+    queue_kind::QueueKind,
     volume::{VolumePlace, place_of},
 };
 

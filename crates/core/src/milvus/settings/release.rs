@@ -8,9 +8,11 @@ use std::{
 use super::{
     comparable::{Known, trimmed},
     located::{Located, Plain},
-    queue::{Queue, QueueKind, default_queue},
+    queue::{Queue, default_queue},
 };
-use crate::milvus::{catalogue::Catalogue, endpoint::Host, release::Release};
+use crate::milvus::{
+    catalogue::Catalogue, endpoint::Host, queue_kind::QueueKind, release::Release,
+};
 
 /// Where the metadata lies.
 #[derive(Clone, Debug, PartialEq)]

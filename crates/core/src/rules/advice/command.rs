@@ -236,7 +236,7 @@ impl Advice<'_, '_> {
     /// The `helm upgrade` that makes the wanted change with these values on top; `None` unless
     /// everything that the change differs in from the running state is known: the user's values on
     /// both sides, the chart and the image.
-    pub(super) fn helm_upgrade(&self, pins: &[ChartPin]) -> Option<String> {
+    pub(in crate::rules) fn helm_upgrade(&self, pins: &[ChartPin]) -> Option<String> {
         let (before, after) = self.upgrade.both()?;
         let chart = self.manager.chart()?;
         if self.manager.tool != Tool::Helm || *chart != ChartSource::default() {

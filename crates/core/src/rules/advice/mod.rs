@@ -9,7 +9,6 @@
 //! | `values`, `queue`, `dependency`, `component`, `release` | advice, by what it is about |
 //! | `place` | where a change is made |
 //! | `command`, `shell` | commands that fit the release; their quoting |
-//! | `settle` | the commands of all findings of a change |
 //! | `wording` | lists and addresses in sentences |
 
 mod command;
@@ -19,7 +18,6 @@ mod place;
 mod queue;
 mod release;
 mod remedy;
-mod settle;
 mod shell;
 mod values;
 mod wording;
@@ -34,7 +32,6 @@ use crate::{
 
 pub use command::CHART;
 pub use remedy::{ChartPin, Cure, Remedy};
-pub(super) use settle::settle;
 pub use shell::command;
 
 impl<'a> Upgrade<'a> {

@@ -4,11 +4,11 @@ use super::{At, Check};
 use crate::{
     manifest::Tree,
     milvus::{
+        build::Build,
         catalogue::{
             BadRelease, Catalogue, Chart, Downgrade, Hazard, HazardKind, Landing, Path, Released,
             SettingFact, Verdict,
         },
-        image::Build,
     },
 };
 

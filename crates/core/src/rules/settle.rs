@@ -1,15 +1,16 @@
 //! Commands for findings. One command must carry what all findings of a change need, so it is made
 //! after all rules have run.
 
-use super::remedy::{ChartPin, Cure};
-use crate::{
-    change::Upgrade,
-    rules::{Category, Finding, Severity},
+use crate::change::Upgrade;
+
+use super::{
+    Category, Finding, Severity,
+    advice::{ChartPin, Cure},
 };
 
 /// Makes the commands, once all rules have spoken. One command carries what all findings need;
 /// where a denial would be left, no command is made.
-pub(in crate::rules) fn settle(upgrade: &Upgrade<'_>, findings: &mut [Finding]) {
+pub(super) fn settle(upgrade: &Upgrade<'_>, findings: &mut [Finding]) {
     if !findings.iter().any(|finding| finding.cure.is_some()) {
         return;
     }
