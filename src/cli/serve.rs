@@ -39,6 +39,7 @@ use milvus_guard_webhook::{
 };
 
 use super::{
+    duration::duration,
     exit::{Done, Exit, Failure},
     gather::{self, ClusterArgs},
     hold::HoldArgs,
@@ -283,17 +284,6 @@ enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// A duration such as `10s`, `5m` or `0`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    text.parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("'{text}' is not a valid duration; write 10s or 5m"))
 }
 
 pub(super) fn run(args: Args) -> Done {

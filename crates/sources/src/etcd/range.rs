@@ -10,20 +10,15 @@ use super::{
     failure::{Failure, Kind},
     store::Store,
 };
+/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
+/// next page while this side takes in the last one.
+const AHEAD: usize = 4;
 
 /// Most keys in one page. A segment's record has some hundred bytes, so a page is well below
 /// [`MAX_PAGE_BYTES`].
 const PAGE: i64 = 4_000;
 /// Fewer keys than this in a page, and the next one covers a wider part of the key space.
 const SPARSE: usize = 1_000;
-/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then
-/// read in smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB
-/// unless raised).
-pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
-
-/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
-/// next page while this side takes in the last one.
-const AHEAD: usize = 4;
 
 /// A part of the key space: keys from `from` up to but without `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 
 mod reader;
 mod repeat;
+mod scalar;
 
 use std::{borrow::Cow, cell::Cell, mem};
 

@@ -6,10 +6,10 @@ use crate::model::{
     loss::LossKind,
     messages::{AliasInfo, FieldIndex, IndexInfo, PartitionInfo, SEGMENT_DROPPED, Segment},
     options::Options,
-    plan::plan,
     record::Record,
     restore::restore,
     sample::{FLUSHED, Sample, VECTOR_FIELD},
+    transform::plan,
 };
 
 fn old() -> Sample {

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    certs::managed::{answer, words},
+    certs::api::{answer, words},
     mounted::read_settled,
     server::{
         callers::{CallersError, PathSecret},
