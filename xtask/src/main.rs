@@ -196,7 +196,7 @@ fn rule(id: &str, name: &str, category: &str) -> String {
 
 const TEMPLATE: &str = r#"//! MG000: one sentence that says why this rule exists.
 
-use crate::upgrade::Upgrade;
+use crate::change::Upgrade;
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -220,14 +220,20 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if before.components.is_empty() {
         findings.not_applicable("the release has no component");
         return;
     }
     findings.checked();
     if before.components.len() > after.components.len() {
-        findings.warn(format!("{} components would become {}", before.components.len(), after.components.len()));
+        findings.warn(format!(
+            "{} components would become {}",
+            before.components.len(),
+            after.components.len()
+        ));
     }
 }
 
@@ -315,5 +321,31 @@ mod tests {
                 .contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\"")
         );
         assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
+    }
+
+    /// The file of a new rule has to compile: each name that it imports from the core exists there.
+    #[test]
+    fn a_new_rule_imports_what_other_rules_import() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/core/src/rules");
+        let rules: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("mg"))
+            })
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let imports: Vec<&str> = TEMPLATE
+            .lines()
+            .filter(|line| line.starts_with("use crate::"))
+            .collect();
+        assert!(!imports.is_empty());
+        for import in imports {
+            assert!(
+                rules.iter().any(|rule| rule.contains(import)),
+                "no rule has {import}"
+            );
+        }
     }
 }

@@ -19,7 +19,6 @@ use milvus_guard_sources::etcd::{
     failure::{Failure, Kind},
     store::Store,
 };
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::{
     sync::watch,
