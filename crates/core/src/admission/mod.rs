@@ -3,9 +3,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`review`] | what the API server asks, and the answer in its words |
-//! | [`task`] | which gate a review belongs to, and what it needs to know |
-//! | [`context`] | what is known at that moment |
+//! | [`review`] | the request of the API server, and the response |
+//! | `gate`, [`task`] | which gate a review belongs to, and what is left to judge |
+//! | `object` | the object of a review |
+//! | [`review_context`] | what is known at that moment |
 //! | [`release_gate`] | Helm's release records: the one clean "no" |
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |

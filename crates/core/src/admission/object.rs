@@ -11,25 +11,44 @@ pub(super) const SOURCE: &str = "admission";
 pub(super) fn object<'a>(
     raw: &'a str,
     namespace: &str,
-) -> Result<(Tree<'a>, Option<Object>), String> {
-    let mut node: Tree<'_> = serde_json::from_str(raw).map_err(|error| unread(&error))?;
+) -> Result<(Tree<'a>, Option<Object>), ObjectError> {
+    let mut node: Tree<'_> = serde_json::from_str(raw)?;
     name_it(&mut node);
     let object = read(&node, namespace);
     Ok((node, object))
 }
 
-/// Why an object is not a tree. Texts of the object have no place in it.
-pub(super) fn unread(error: &serde_json::Error) -> String {
-    // The API server takes no object that is not JSON, so a budget or the depth is exceeded.
-    let exceeded = Exceeded::Values(MAX_VALUES);
-    if error.to_string().starts_with(&exceeded.to_string()) {
-        return format!("milvus-guard cannot read the object: {exceeded}");
+/// Why an object of a review cannot be read. Texts of the object have no place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ObjectError {
+    /// A budget or the depth is exceeded.
+    #[error("milvus-guard cannot read the object: {0}")]
+    Exceeded(Exceeded),
+    /// It is not an object as the API server writes it.
+    #[error("milvus-guard cannot read the object (line {line}, column {column})")]
+    Malformed {
+        /// Line of the text, from 1.
+        line: usize,
+        /// Column in that line, from 1.
+        column: usize,
+    },
+    /// The number of replicas of a `scale` request.
+    #[error("milvus-guard cannot read the Scale")]
+    Scale,
+}
+
+impl From<serde_json::Error> for ObjectError {
+    fn from(error: serde_json::Error) -> Self {
+        // The reader of trees reports its budget as a message.
+        let exceeded = Exceeded::Values(MAX_VALUES);
+        if error.to_string().starts_with(&exceeded.to_string()) {
+            return Self::Exceeded(exceeded);
+        }
+        Self::Malformed {
+            line: error.line(),
+            column: error.column(),
+        }
     }
-    format!(
-        "milvus-guard cannot read the object (line {}, column {})",
-        error.line(),
-        error.column()
-    )
 }
 
 /// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or

@@ -44,7 +44,7 @@ impl<'a> Task<'a> {
             ("guard.milvus.io", _) => match DocumentTask::of(review) {
                 Ok(Some(task)) => Self::Documents(Box::new(task)),
                 Ok(None) => nothing(Gate::Documents),
-                Err(reason) => Self::Unjudged(Gate::Documents, reason),
+                Err(error) => Self::Unjudged(Gate::Documents, error.to_string()),
             },
             ("", "secrets" | "configmaps")
                 if review.operation == Operation::Create && ReleaseTask::is_record(review) =>
@@ -76,13 +76,13 @@ impl<'a> Task<'a> {
             | ("apps" | "batch", _) => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
-                Err(reason) => Self::Unjudged(Gate::Workload, reason),
+                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
             },
             // Custom kinds with a pod template, such as InstanceSet or Rollout.
             (group, _) if group.contains('.') => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
-                Err(reason) => Self::Unjudged(Gate::Workload, reason),
+                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
             },
             _ => nothing(Gate::Workload),
         }

@@ -87,7 +87,7 @@ impl ComponentWorkload {
         }
     }
 
-    /// A workload as the place where a component runs, whatever it looks like: a workload that was
+    /// A workload as the place where a component runs, in any form: a workload that was
     /// a component of Milvus stays one when its command, its image and its labels change.
     #[must_use]
     pub fn new(component: Component, workload: Arc<Workload>) -> Self {

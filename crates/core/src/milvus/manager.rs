@@ -132,7 +132,7 @@ impl Manager {
             .is_some_and(|source| source.vendor == Vendor::Bitnami)
     }
 
-    /// Whether a Helm chart made the workloads, whatever applies them.
+    /// Whether a Helm chart made the workloads, by any tool that applies them.
     #[must_use]
     pub const fn is_chart(&self) -> bool {
         matches!(self.source, Source::Chart(_))

@@ -97,7 +97,7 @@ impl Walk {
     }
 }
 
-/// What a read found beside the records.
+/// What a read found in addition to the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Revision of every record.
@@ -112,7 +112,7 @@ impl Store<'_> {
     /// newest.
     ///
     /// # Errors
-    /// [`Kind::Compacted`] when the revision is gone; what was handed over by then is worthless.
+    /// [`Kind::Compacted`] when the revision was compacted; what was handed over by then is worthless.
     pub async fn scan(
         &self,
         spans: impl IntoIterator<Item = Span, IntoIter: Send> + Send,
@@ -160,7 +160,7 @@ impl Store<'_> {
         Ok(moment)
     }
 
-    /// One answer for each request, in the order of the requests, several of them under way at
+    /// One answer for each request, in the order of the requests, several of them in progress at
     /// once.
     pub fn answers<'s>(
         &'s self,

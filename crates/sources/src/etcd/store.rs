@@ -130,7 +130,7 @@ impl<'e> Store<'e> {
         Ok(store)
     }
 
-    /// The same connection for a task of its own, which waits in silence.
+    /// The same connection for a separate task, which reports no waiting.
     #[must_use]
     pub fn silent(&self) -> Store<'static> {
         Store {
@@ -188,7 +188,7 @@ impl<'e> Store<'e> {
         .await
     }
 
-    /// A lease of so many seconds. One whose acknowledgement was lost ends by itself.
+    /// A lease of so many seconds. One whose acknowledgement was lost expires.
     ///
     /// # Errors
     /// What etcd says, or that it did not answer in time.

@@ -255,7 +255,7 @@ impl Replica {
             return self.serve(certificate, now, events);
         }
         let rotated = self.rotate(now, events).await;
-        // Also after a failure: what the Secret holds is good, whatever is wrong with the rest.
+        // Also after a failure: the content of the Secret is good even if the rest failed.
         let (_, content) = self.managed.read().await?;
         if let Some(certificate) = content.certificate() {
             self.serve(certificate, now, events)?;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     admission::{
-        object::{object, object_at},
+        object::{ObjectError, object, object_at},
         partial_object::PartialObject,
         review::{Operation, Raw, Review},
     },
@@ -41,12 +41,12 @@ pub(super) struct Old<'a> {
 }
 
 impl Old<'_> {
-    pub(super) fn read(&self, namespace: &str) -> Result<Option<Object>, String> {
+    pub(super) fn read(&self, namespace: &str) -> Result<Option<Object>, ObjectError> {
         object(self.text, namespace).map(|(_, object)| object)
     }
 }
 
-pub(super) fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
+pub(super) fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, ObjectError> {
     let kind = match &*review.resource.resource {
         "statefulsets" => "StatefulSet",
         "replicasets" => "ReplicaSet",
@@ -62,7 +62,7 @@ pub(super) fn change<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, Stri
 }
 
 /// The object before a request that gives it a new owner, if its loss would be a loss of data.
-pub(super) fn adopted(review: &Review<'_>) -> Result<Option<Object>, String> {
+pub(super) fn adopted(review: &Review<'_>) -> Result<Option<Object>, ObjectError> {
     let (Some(new), Some(old)) = (review.object.map(Raw::get), review.old_object.map(Raw::get))
     else {
         return Ok(None);
@@ -121,12 +121,11 @@ impl Owned {
     }
 }
 
-fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a>>, String> {
+fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a>>, ObjectError> {
     let Some(raw) = review.object else {
         return Ok(None);
     };
-    let node: Tree<'_> = serde_json::from_str(raw.get())
-        .map_err(|_| "milvus-guard cannot read the Scale".to_owned())?;
+    let node: Tree<'_> = serde_json::from_str(raw.get()).map_err(|_| ObjectError::Scale)?;
     let replicas = node
         .at(&["spec", "replicas"])
         .and_then(Tree::as_i64)
@@ -143,7 +142,7 @@ fn scale<'a>(review: &Review<'a>, kind: &'static str) -> Result<Option<Change<'a
     }))
 }
 
-fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
+fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, ObjectError> {
     let Some(new) = review.object.map(Raw::get) else {
         return Ok(None);
     };
@@ -188,7 +187,7 @@ fn put<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
     Ok(new.map(|new| Change::Put { new, old }))
 }
 
-fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, String> {
+fn delete<'a>(review: &Review<'a>) -> Result<Option<Change<'a>>, ObjectError> {
     let Some(raw) = review.old_object.or(review.object) else {
         return Ok(None);
     };

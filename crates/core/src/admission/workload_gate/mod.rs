@@ -14,6 +14,7 @@ use crate::{
         acceptance::{self, ACCEPT},
         decision::{self, HELM_RELEASE, Put},
         gate::Gate,
+        object::ObjectError,
         review::{Response, Review},
         review_context::{CLEANERS, Other, ReviewContext},
         ruling::{Outcome, Ruling, Way},
@@ -50,7 +51,7 @@ impl<'a> WorkloadTask<'a> {
     ///
     /// # Errors
     /// Where an object that may be Milvus cannot be read.
-    pub(super) fn of(review: &Review<'a>) -> Result<Option<Self>, String> {
+    pub(super) fn of(review: &Review<'a>) -> Result<Option<Self>, ObjectError> {
         let change = change(review)?;
         let adopted = adopted(review)?;
         if change.is_none() && adopted.is_none() {
@@ -99,7 +100,7 @@ impl<'a> WorkloadTask<'a> {
         let (before, after, reference) = match self.sides(change, context) {
             Ok(Some(sides)) => sides,
             Ok(None) => return Ruling::pass(),
-            Err(reason) => return Ruling::of(Response::deny(reason)),
+            Err(error) => return Ruling::of(Response::deny(error.to_string())),
         };
         let mut old = before.owner(&reference).cloned();
         let new = match after.into_owner(&reference) {
@@ -245,7 +246,7 @@ impl<'a> WorkloadTask<'a> {
         &self,
         change: &Change<'_>,
         context: &'s ReviewContext<'_>,
-    ) -> Result<Option<(Cow<'s, NamespaceState>, NamespaceState, ObjectRef)>, String> {
+    ) -> Result<Option<(Cow<'s, NamespaceState>, NamespaceState, ObjectRef)>, ObjectError> {
         let place = &*context.place;
         Ok(match change {
             Change::Put { new, old } => {
@@ -409,7 +410,7 @@ impl<'a> WorkloadTask<'a> {
         old: &Old<'_>,
         reference: &ObjectRef,
         place: &NamespaceState,
-    ) -> Result<Option<Object>, String> {
+    ) -> Result<Option<Object>, ObjectError> {
         match known(place, reference, old) {
             Some(workload) => Ok(Some(Object::Workload(workload))),
             None => old.read(&self.namespace),

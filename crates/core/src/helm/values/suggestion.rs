@@ -28,12 +28,12 @@ pub(super) fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     }
     let parent = path.rsplit_once('.').map(|(parent, _)| parent);
     let resembles = |candidate: &&String| {
-        let (beside, name) = candidate
+        let (folder, name) = candidate
             .rsplit_once('.')
-            .map_or((None, candidate.as_str()), |(beside, name)| {
-                (Some(beside), name)
+            .map_or((None, candidate.as_str()), |(folder, name)| {
+                (Some(folder), name)
             });
-        beside == parent && name.len() > 3 && is_near(name, last)
+        folder == parent && name.len() > 3 && is_near(name, last)
     };
     let moved = |candidate: &&String| {
         let mut parts = candidate.split('.');
