@@ -1,5 +1,5 @@
-//! Repositories of images: mirrors of Milvus, and images of dependencies that are no longer
-//! published.
+//! Repositories of images: mirrors of Milvus, and images of dependencies that their
+//! publishers removed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
