@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
-use milvus_guard_webhook::{certs::Certificate, server::answer::FailurePolicy};
+use milvus_guard_webhook::server::answer::FailurePolicy;
 
 use crate::cli::{duration::duration, gather::ClusterArgs, hold::HoldArgs};
 

@@ -14,10 +14,10 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
-    certs::{CertStore, Certificate, POLL, server_config},
+    certs::{CertStore, POLL, server_config},
     server::{
         answer::{Answerer, FailurePolicies},
-        callers::{Callers, Known},
+        callers::Callers,
         data::{Data, DataFiles},
         events::EventSink,
         gauges::Gauges,
@@ -26,7 +26,6 @@ use milvus_guard_webhook::{
         lifecycle::{Condition, Lifecycle, until_told},
         listen::{Port, Transport},
         metrics::Metrics,
-        replica_lease::ReplicaLease,
         routes::{self, App},
         self_check,
         state_source::{Files, Live, StateSource, Watching},

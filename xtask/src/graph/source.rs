@@ -53,18 +53,18 @@ pub fn read(root: &Path) -> Result<Modules, String> {
             .into_iter()
             .find(|file| file.is_file())
             .ok_or_else(|| format!("{}: has no lib.rs and no main.rs", source.display()))?;
-        add(&mut modules, vec![name], &file, &source)?;
+        add(&mut modules, &[name], &file, &source)?;
     }
     Ok(modules)
 }
 
 /// Adds a module, and the modules in its folder. Modules are found by their files: macros declare
 /// some of them.
-fn add(modules: &mut Modules, path: Names, file: &Path, folder: &Path) -> Result<(), String> {
+fn add(modules: &mut Modules, path: &[String], file: &Path, folder: &Path) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let (module, only_tests) =
         parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    modules.insert(path.clone(), module);
+    modules.insert(path.to_vec(), module);
     if !folder.is_dir() {
         return Ok(());
     }
@@ -81,10 +81,9 @@ fn add(modules: &mut Modules, path: Names, file: &Path, folder: &Path) -> Result
         let file = Some(file)
             .filter(|file| file.is_file())
             .unwrap_or_else(|| folder.join("mod.rs"));
-        let mut path = path.clone();
-        path.push(name);
+        let path = [path, &[name]].concat();
         if file.is_file() && !modules.contains_key(&path) {
-            add(modules, path, &file, &folder)?;
+            add(modules, &path, &file, &folder)?;
         }
     }
     Ok(())

@@ -137,7 +137,7 @@ impl ConfigMap {
 impl ConfigMap {
     /// Reads the keys of a `ConfigMap` or a `Secret`. An object without keys has no use here: its
     /// metadata is given back.
-    pub(super) fn read<'t>(node: impl View<'t>, meta: Meta) -> Result<Self, Meta> {
+    pub(super) fn read<'t>(node: impl View<'t>, meta: Meta) -> Result<Self, Box<Meta>> {
         let kind = if meta.object.kind == SourceKind::Secret.name() {
             SourceKind::Secret
         } else {
@@ -175,7 +175,7 @@ impl ConfigMap {
             }
         }
         if files.is_empty() {
-            return Err(meta);
+            return Err(Box::new(meta));
         }
         let is_immutable = node
             .get("immutable")

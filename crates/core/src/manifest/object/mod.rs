@@ -70,7 +70,7 @@ impl Object {
             }
             "ConfigMap" | "Secret" => match ConfigMap::read(node, meta) {
                 Ok(config) => Self::Config(Arc::new(config)),
-                Err(meta) => Self::Other(meta),
+                Err(meta) => Self::Other(*meta),
             },
             "PersistentVolumeClaim" => Self::Claim(Claim::read(node, meta)),
             "Service" => Self::Service(meta),

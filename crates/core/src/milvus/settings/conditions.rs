@@ -3,7 +3,7 @@
 use super::located::Located;
 use crate::milvus::catalogue::{SettingCondition, SettingFact};
 
-impl<'a> Located<'a> {
+impl Located<'_> {
     /// Whether a condition of a row holds; `None` if that is not known.
     fn holds(&self, condition: &SettingCondition) -> Option<bool> {
         let is = |wanted: &[String], value: &str| wanted.iter().any(|one| one == value);

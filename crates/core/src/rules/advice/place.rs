@@ -1,5 +1,5 @@
-//! Where a change is made: the Helm values, an Application, a HelmRelease, manifests. Expressions
-//! of place that end a sentence.
+//! Where a change is made: the Helm values, an Application, a `HelmRelease`, manifests.
+//! Expressions of place that end a sentence.
 
 use super::{Advice, wording::list_of};
 use crate::milvus::{
