@@ -4,7 +4,7 @@ mod args;
 mod certificate;
 mod registration;
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use args::LogFormat;
 use certificate::certificate;
