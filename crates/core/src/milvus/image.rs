@@ -117,9 +117,8 @@ impl fmt::Display for ImageRef {
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
+    use crate::milvus::version::Version;
 
     #[test]
     fn moving_an_image_keeps_registry_and_build() {
