@@ -64,7 +64,7 @@ fn main() {
     });
     let dump = sample.dump().unwrap();
     drop(sample);
-    let plan = plan::plan(&dump, &Options::default()).unwrap();
+    let plan = plan(&dump, &Options::default()).unwrap();
     println!(
         "{} records, {} puts, {} rewrites, {} deletes",
         dump.records().len(),

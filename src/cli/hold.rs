@@ -9,7 +9,7 @@ use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
 use milvus_guard_sources::kubernetes::Cluster;
 use milvus_guard_webhook::server::{leader::Leader, metrics::Metrics, watch_cache::WatchCache};
 
-use super::{exit::Failure, gather::ClusterArgs, serve::duration};
+use super::{duration::duration, exit::Failure, gather::ClusterArgs};
 
 /// How changes are held.
 #[derive(Debug, ClapArgs)]

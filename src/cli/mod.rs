@@ -8,6 +8,7 @@ mod consent;
 mod crds;
 mod credentials;
 mod data;
+mod duration;
 mod exit;
 mod gather;
 mod helm;

@@ -361,7 +361,7 @@ pub fn signal(child: &Child, name: &str) {
 
 /// What etcd must hold after a migration of this.
 pub fn planned(dump: &Dump, options: &Options) -> Pairs {
-    let plan = plan::plan(dump, options).unwrap();
+    let plan = plan(dump, options).unwrap();
     plan.end_state()
         .map(|(key, value)| (key.to_vec(), value.to_vec()))
         .collect()

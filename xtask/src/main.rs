@@ -3,7 +3,8 @@
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
 //! `cargo xtask recording FILE` prints an SVG that plays the text of a terminal session.
 //! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates`
-//! for whole crates.
+//! for whole crates, with the name of a folder (`core::milvus`) for the modules in it.
+//! `cargo xtask graph --circles` prints the circles in all folders.
 
 mod graph;
 mod recording;
@@ -14,8 +15,8 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: cargo xtask graph [--crates]\n       cargo xtask recording FILE\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
-                     NAME  what is wrong, in lower case with hyphens: cache-shrunk";
+const USAGE: &str = "usage: cargo xtask graph [--crates | --circles | FOLDER]\n       cargo xtask recording FILE\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+                     NAME  what is wrong, in lower case with hyphens: cache-shrunk\n  FOLDER  modules of one folder, such as core::milvus";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -28,9 +29,13 @@ fn main() -> ExitCode {
         ["recording", file] => fs::read_to_string(file)
             .map(|text| recording::svg(&text))
             .map_err(|error| format!("cannot read {file}: {error}")),
-        ["graph"] => graph::read(root).map(|graph| graph::render(&graph)),
-        ["graph", "--crates"] => {
-            graph::read(root).map(|graph| graph::render(&graph::crates(&graph)))
+        ["graph", about @ ..] if about.len() < 2 => {
+            graph::read(root).map(|graph| match about.first().copied() {
+                None => graph::render(&graph::within(&graph, "", 2)),
+                Some("--crates") => graph::render(&graph::within(&graph, "", 1)),
+                Some("--circles") => graph::render_circles(&graph),
+                Some(folder) => graph::render(&graph::within(&graph, folder, 1)),
+            })
         }
         _ => Err(USAGE.into()),
     };
@@ -191,7 +196,7 @@ fn rule(id: &str, name: &str, category: &str) -> String {
 
 const TEMPLATE: &str = r#"//! MG000: one sentence that says why this rule exists.
 
-use crate::upgrade::Upgrade;
+use crate::change::Upgrade;
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
 
@@ -215,14 +220,20 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, after)) = upgrade.both() else { return };
+    let Some((before, after)) = upgrade.both() else {
+        return;
+    };
     if before.components.is_empty() {
         findings.not_applicable("the release has no component");
         return;
     }
     findings.checked();
     if before.components.len() > after.components.len() {
-        findings.warn(format!("{} components would become {}", before.components.len(), after.components.len()));
+        findings.warn(format!(
+            "{} components would become {}",
+            before.components.len(),
+            after.components.len()
+        ));
     }
 }
 
@@ -310,5 +321,31 @@ mod tests {
                 .contains("(\"MG199\", stays(), bare()),\n        (\n            \"MG201\"")
         );
         assert!(rule("MG199", "new-rule", "Version").contains("id: \"MG199\""));
+    }
+
+    /// The file of a new rule has to compile: each name that it imports from the core exists there.
+    #[test]
+    fn a_new_rule_imports_what_other_rules_import() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/core/src/rules");
+        let rules: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("mg"))
+            })
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let imports: Vec<&str> = TEMPLATE
+            .lines()
+            .filter(|line| line.starts_with("use crate::"))
+            .collect();
+        assert!(!imports.is_empty());
+        for import in imports {
+            assert!(
+                rules.iter().any(|rule| rule.contains(import)),
+                "no rule has {import}"
+            );
+        }
     }
 }

@@ -5,7 +5,10 @@ use super::Page;
 /// The verbs in the order in which an upgrade needs them.
 pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Before an upgrade", &["audit", "plan", "check", "helm"]),
-    ("Upgrade", &["migrate", "upgrade", "status", "verify", "meta"]),
+    (
+        "Upgrade",
+        &["migrate", "upgrade", "status", "verify", "meta"],
+    ),
     ("Rules, policies and data", &["rules", "policy", "data"]),
     ("Admission webhook", &["serve", "crds", "certs"]),
     ("This program", &["completions", "man"]),

@@ -10,10 +10,10 @@ use crate::{
 };
 
 use super::{
+    object::ObjectError,
     review::{Operation, Response, Review},
     review_context::{CLEANERS, ReviewContext},
     ruling::Ruling,
-    task::unread,
 };
 
 /// One document that would change.
@@ -30,7 +30,7 @@ impl DocumentTask {
     ///
     /// # Errors
     /// Where a policy or an exception cannot be read.
-    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, String> {
+    pub(super) fn of(review: &Review<'_>) -> Result<Option<Self>, ObjectError> {
         let document = match (&*review.resource.resource, &*review.sub_resource) {
             ("upgradepolicies" | "upgradeexceptions", "")
                 if review.operation != Operation::Delete =>
@@ -38,11 +38,7 @@ impl DocumentTask {
                 let Some(raw) = review.object else {
                     return Ok(None);
                 };
-                Some(
-                    serde_json::from_str::<Tree<'_>>(raw.get())
-                        .map_err(|error| unread(&error))?
-                        .into_owned(),
-                )
+                Some(serde_json::from_str::<Tree<'_>>(raw.get())?.into_owned())
             }
             ("upgraderuns" | "releasedecisions", _) => None,
             _ => return Ok(None),

@@ -23,9 +23,9 @@ use crate::{
 use super::{
     acceptance::{self, ACCEPT},
     decision::HELM_RELEASE,
+    object,
     review::{Operation, Patch, Review},
     review_context::ReviewContext,
-    task,
 };
 
 /// A Deployment of Milvus that would change its version.
@@ -53,8 +53,8 @@ impl Candidate {
             return None;
         }
         let namespace = &*review.namespace;
-        let (node, new) = task::object(review.object?.get(), namespace).ok()?;
-        let (_, old) = task::object(review.old_object?.get(), namespace).ok()?;
+        let (node, new) = object::object(review.object?.get(), namespace).ok()?;
+        let (_, old) = object::object(review.old_object?.get(), namespace).ok()?;
         let (old, new) = (component(old?)?, component(new?)?);
         let version = |one: &ComponentWorkload| one.version().build().map(|build| build.version);
         let (from, to) = (version(&old)?, version(&new)?);

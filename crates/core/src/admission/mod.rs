@@ -3,9 +3,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`review`] | what the API server asks, and the answer in its words |
-//! | [`task`] | which gate a review belongs to, and what it needs to know |
-//! | [`context`] | what is known at that moment |
+//! | [`review`] | the request of the API server, and the response |
+//! | `gate`, [`task`] | which gate a review belongs to, and what is left to judge |
+//! | `object` | the object of a review |
+//! | [`review_context`] | what is known at that moment |
 //! | [`release_gate`] | Helm's release records: the one clean "no" |
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |
@@ -21,8 +22,10 @@ mod attacks;
 pub mod decision;
 pub mod documents_gate;
 mod envelope;
+mod gate;
 pub mod hold;
 pub mod mutate;
+mod object;
 #[cfg(any(test, feature = "testkit"))]
 pub mod parity;
 mod partial_object;
@@ -35,7 +38,8 @@ pub mod task;
 mod variants;
 pub mod workload_gate;
 
+pub use gate::Gate;
 pub use review::{Response, Review};
 pub use review_context::ReviewContext;
 pub use ruling::Ruling;
-pub use task::{Gate, Task};
+pub use task::Task;

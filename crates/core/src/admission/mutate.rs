@@ -14,8 +14,8 @@ use crate::{
 };
 
 use super::{
+    object,
     review::{Operation, Patch, Response, Review},
-    task,
 };
 
 /// Our label.
@@ -36,12 +36,12 @@ pub fn mutate(review: &Review<'_>) -> Response {
         return Response::allow();
     };
     if let Some(at) = review.object_at()
-        && let Some(object) = task::object_at(at, &review.namespace)
+        && let Some(object) = object::object_at(at, &review.namespace)
     {
         return labelled(at, &object);
     }
     // What cannot be read gets no label; the validating gate says what is wrong.
-    match task::object(raw.get(), &review.namespace) {
+    match object::object(raw.get(), &review.namespace) {
         Ok((node, Some(object))) => labelled(&node, &object),
         _ => Response::allow(),
     }

@@ -20,10 +20,10 @@ use crate::{
 use super::{
     acceptance::{self, ACCEPT},
     decision::{self, HELM_RELEASE},
+    gate::Gate,
     review::Review,
     review_context::ReviewContext,
     ruling::{Outcome, Ruling, Way},
-    task::Gate,
 };
 
 /// What every chart with Milvus has in its manifest: the command `milvus run`, or an image of that

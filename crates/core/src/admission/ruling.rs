@@ -10,8 +10,8 @@ use crate::{
 
 use super::{
     acceptance,
+    gate::Gate,
     review::{MAX_WARNING, Response},
-    task::Gate,
 };
 
 /// Findings that a message names; the rest is counted.

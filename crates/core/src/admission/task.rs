@@ -1,7 +1,6 @@
 //! Which gate a review belongs to, and what it holds. Reviews that no gate needs end here.
 
-use crate::manifest::{Budget, Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::At};
-
+use super::gate::Gate;
 use super::{
     documents_gate::DocumentTask,
     release_gate::{RecordError, ReleaseTask},
@@ -10,35 +9,7 @@ use super::{
     ruling::Ruling,
     workload_gate::WorkloadTask,
 };
-
-/// Where everything of a review was read, as evidence names it.
-const SOURCE: &str = "admission";
-
-/// Which admission gate handles a review.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Gate {
-    /// Helm's release records.
-    Release,
-    /// Single objects of Milvus.
-    Workload,
-    /// The guard's own documents.
-    Documents,
-    /// The version label.
-    Mutate,
-}
-
-impl Gate {
-    /// The name in metrics and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Workload => "workload",
-            Self::Documents => "documents",
-            Self::Mutate => "mutate",
-        }
-    }
-}
+use crate::manifest::Budget;
 
 /// What is left to judge.
 #[derive(Debug)]
@@ -73,7 +44,7 @@ impl<'a> Task<'a> {
             ("guard.milvus.io", _) => match DocumentTask::of(review) {
                 Ok(Some(task)) => Self::Documents(Box::new(task)),
                 Ok(None) => nothing(Gate::Documents),
-                Err(reason) => Self::Unjudged(Gate::Documents, reason),
+                Err(error) => Self::Unjudged(Gate::Documents, error.to_string()),
             },
             ("", "secrets" | "configmaps")
                 if review.operation == Operation::Create && ReleaseTask::is_record(review) =>
@@ -105,13 +76,13 @@ impl<'a> Task<'a> {
             | ("apps" | "batch", _) => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
-                Err(reason) => Self::Unjudged(Gate::Workload, reason),
+                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
             },
             // Custom kinds with a pod template, such as InstanceSet or Rollout.
             (group, _) if group.contains('.') => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
                 Ok(None) => nothing(Gate::Workload),
-                Err(reason) => Self::Unjudged(Gate::Workload, reason),
+                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
             },
             _ => nothing(Gate::Workload),
         }
@@ -152,76 +123,5 @@ impl<'a> Task<'a> {
             Self::Workload(task) => task.judge(context),
             Self::Documents(task) => task.judge(context),
         }
-    }
-}
-
-/// Reads an object of a review. Where the API server has not made up a name yet, the prefix stands
-/// for it.
-pub(super) fn object<'a>(
-    raw: &'a str,
-    namespace: &str,
-) -> Result<(Tree<'a>, Option<Object>), String> {
-    let mut node: Tree<'_> = serde_json::from_str(raw).map_err(|error| unread(&error))?;
-    name_it(&mut node);
-    let object = read(&node, namespace);
-    Ok((node, object))
-}
-
-/// Why an object is not a tree. Texts of the object have no place in it.
-pub(super) fn unread(error: &serde_json::Error) -> String {
-    // The API server takes no object that is not JSON, so a budget or the depth is exceeded.
-    let exceeded = Exceeded::Values(MAX_VALUES);
-    if error.to_string().starts_with(&exceeded.to_string()) {
-        return format!("milvus-guard cannot read the object: {exceeded}");
-    }
-    format!(
-        "milvus-guard cannot read the object (line {}, column {})",
-        error.line(),
-        error.column()
-    )
-}
-
-/// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or
-/// is not an object.
-pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
-    at.text_at(&["metadata", "name"])
-        .filter(|name| !name.is_empty())?;
-    read(at, namespace)
-}
-
-fn read<'t>(object: impl View<'t>, namespace: &str) -> Option<Object> {
-    let origin = Origin {
-        source: SOURCE.into(),
-        document: 0,
-        line: 0,
-    };
-    Object::read(
-        object,
-        &origin,
-        Some(namespace).filter(|namespace| !namespace.is_empty()),
-    )
-}
-
-fn name_it(node: &mut Tree<'_>) {
-    use crate::manifest::node::Kind;
-    let unnamed = node
-        .text_at(&["metadata", "name"])
-        .is_none_or(str::is_empty);
-    if !unnamed {
-        return;
-    }
-    let prefix = node
-        .text_at(&["metadata", "generateName"])
-        .unwrap_or("unnamed")
-        .to_owned();
-    let Kind::Mapping(entries) = &mut node.kind else {
-        return;
-    };
-    let Some((_, metadata)) = entries.iter_mut().find(|(key, _)| &**key == "metadata") else {
-        return;
-    };
-    if let Kind::Mapping(fields) = &mut metadata.kind {
-        fields.retain(|(key, _)| &**key != "name");
-        fields.push(("name".into(), Tree::string(&prefix)));
     }
 }

@@ -391,15 +391,15 @@ fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
     denied(&put(&context, &old, &new, "kubectl"), "MG101");
     // A second container, and an init container that stays.
-    let mut beside = old.clone();
+    let mut neighbor = old.clone();
     let mut container = old["spec"]["template"]["spec"]["containers"][0].clone();
     container["image"] = json!(image);
-    container["name"] = json!("beside");
-    beside["spec"]["template"]["spec"]["containers"]
+    container["name"] = json!("neighbor");
+    neighbor["spec"]["template"]["spec"]["containers"]
         .as_array_mut()
         .unwrap()
         .push(container.clone());
-    denied(&put(&context, &old, &beside, "kubectl"), "MG101");
+    denied(&put(&context, &old, &neighbor, "kubectl"), "MG101");
     let mut first = old.clone();
     container["restartPolicy"] = json!("Always");
     first["spec"]["template"]["spec"]["initContainers"] = json!([container]);

@@ -229,7 +229,7 @@ fn policy_status() -> Vec<Constraint> {
     [lints, conditions()].concat()
 }
 
-/// As Kubernetes limits the conditions of its own kinds.
+/// As Kubernetes limits the conditions of its built-in kinds.
 fn conditions() -> Vec<Constraint> {
     vec![
         put("status.conditions", map(&["type"], 32)),

@@ -91,7 +91,7 @@ pub(super) fn parts<'a>(
         return Err(Exceeded::Names);
     }
     // Files and variables of anyone who may be Milvus. A name that stands anywhere in a text is
-    // named, whatever else it means there.
+    // named, even if it means something else there.
     let mut named = Vec::new();
     for (part, name) in sources {
         budget.time()?;

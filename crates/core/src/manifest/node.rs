@@ -150,7 +150,7 @@ impl<'a> Tree<'a> {
         matches!(&self.kind, Kind::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The same on its own, whatever it was borrowed from.
+    /// The same without what it was borrowed from.
     #[must_use]
     pub fn into_owned(self) -> Node {
         let kind = match self.kind {

@@ -44,6 +44,11 @@ pub trait View<'t>: Copy {
         self.at(path).into_iter().flat_map(Self::items)
     }
 
+    /// The whole number at the end of a path of keys.
+    fn i64_at(self, path: &[&str]) -> Option<i64> {
+        self.at(path).and_then(Self::as_i64)
+    }
+
     /// A whole number.
     fn as_i64(self) -> Option<i64> {
         self.as_text()?.parse().ok()

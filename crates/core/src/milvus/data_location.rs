@@ -1,5 +1,5 @@
 //! Where the metadata of a release lies. Two releases with the same location work on the same data,
-//! whatever their names and owners are: the owners of their objects.
+//! under any name and owner: the owners of their objects.
 
 use std::{collections::BTreeSet, fmt};
 

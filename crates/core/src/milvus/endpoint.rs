@@ -28,7 +28,7 @@ impl Host {
     pub fn parse(address: &str, namespace: Option<&str>) -> Self {
         let address = address.trim();
         let address = address.split_once("://").map_or(address, |(_, rest)| rest);
-        // A password may hold any character, so whatever stands before the last `@` is dropped
+        // A password may hold any character, so all before the last `@` is dropped
         // first.
         let address = address.rsplit_once('@').map_or(address, |(_, host)| host);
         let address = address.split(['/', '?']).next().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::manifest::object::{Deployer, DeployerTool, Labels, Meta};
 
-use super::release::{ChartRef, ComponentWorkload};
+use super::{chart_ref::ChartRef, component_workload::ComponentWorkload};
 
 /// Who manages a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl Manager {
             .is_some_and(|source| source.vendor == Vendor::Bitnami)
     }
 
-    /// Whether a Helm chart made the workloads, whatever applies them.
+    /// Whether a Helm chart made the workloads, by any tool that applies them.
     #[must_use]
     pub const fn is_chart(&self) -> bool {
         matches!(self.source, Source::Chart(_))

@@ -1,8 +1,11 @@
 //! Milvus as this project knows it: versions, images, components, configuration, releases, and the
 //! data about them.
 
+pub mod build;
 pub mod catalogue;
+pub mod chart_ref;
 pub mod component;
+pub mod component_workload;
 pub mod config;
 pub mod data_location;
 pub mod day;
@@ -14,17 +17,20 @@ pub mod manager;
 pub mod metadata_root;
 pub mod namespace_state;
 pub mod others;
+pub mod queue_kind;
 pub mod release;
 pub mod service_names;
 pub mod settings;
 pub mod snapshot;
+mod tag;
 pub mod version;
 pub mod volume;
 
+pub use build::Build;
 pub use component::{Component, Coordinators, Topology};
 pub use config::EffectiveConfig;
 pub use day::Day;
-pub use image::{Build, ImageRef};
+pub use image::ImageRef;
 pub use manager::Manager;
 pub use namespace_state::NamespaceState;
 pub use others::Others;

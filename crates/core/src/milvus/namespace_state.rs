@@ -1,6 +1,6 @@
 //! One namespace, and what it would be after one object of it changed.
 //!
-//! An object keeps its place whatever its new labels say: the workload that was the proxy of a
+//! An object keeps its place under any new labels: the workload that was the proxy of a
 //! release stays the proxy of that release, so that relabelling hides nothing.
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ mod need;
 mod overdue;
 #[cfg(test)]
 mod rows;
+mod settle;
 mod state;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testing;
@@ -366,7 +367,7 @@ fn run_all(
         findings.extend(found);
     }
     let mut findings = findings.into_vec();
-    advice::settle(settles, &mut findings);
+    settle::settle(settles, &mut findings);
     findings.iter_mut().for_each(Finding::drop_credentials);
     Ran { findings, states }
 }

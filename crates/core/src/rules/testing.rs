@@ -550,7 +550,7 @@ pub fn judge_change(
     let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
     upgrade.is_rollback = is_rollback;
     let mut found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
-    super::advice::settle(&upgrade, &mut found);
+    super::settle::settle(&upgrade, &mut found);
     if let Some(through_the_gate) = through_the_gate {
         // For a rollback only rules that guard data deny; nothing else may differ.
         let by_door: Vec<_> = through_the_gate

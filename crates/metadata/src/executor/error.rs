@@ -5,7 +5,7 @@ use std::fmt;
 
 use milvus_guard_sources::etcd::failure::Failure;
 
-use super::lock::Holder;
+use super::holder::Holder;
 
 /// Why a verb did not reach its end.
 #[derive(Debug)]

@@ -5,111 +5,38 @@
 //! creation, so that a run whose lease ended cannot write any more, however late its requests
 //! arrive.
 
-use std::{fmt, time::Duration};
-
+pub use super::holder::Holder;
+use super::{
+    error::MetaError,
+    events::{Event, Events},
+    process::Process,
+};
+use crate::model::{Root, keys::MIGRATION_SESSION};
 use etcd_client::{
     Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use milvus_guard_sources::etcd::{
+    failure::{Failure, Kind},
+    store::Store,
+};
+use std::time::Duration;
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use crate::model::{Root, keys::MIGRATION_SESSION};
-use milvus_guard_core::error_text;
-use milvus_guard_sources::etcd::{
-    failure::{Failure, Kind},
-    store::Store,
-};
-
-use super::{
-    error::MetaError,
-    events::{Event, Events},
-    process::Process,
-};
-
 /// Seconds that a lock outlives its process. Longer than an election or a stalled disk.
 pub const LEASE_SECONDS: i64 = 30;
+
 /// Between two renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+
 /// Between two looks at another client's lock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// For releasing the lock. A lock that is not released expires.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Who holds the lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Holder {
-    /// Unlike any other.
-    pub id: String,
-    /// What it does: `migrate`, `restore`.
-    pub verb: String,
-    /// Which process.
-    #[serde(flatten)]
-    pub process: Process,
-    /// Since when (RFC 3339).
-    pub since: String,
-    /// Seconds that the lock lasts if no one renews it.
-    #[serde(skip)]
-    pub seconds_left: Option<i64>,
-    /// It is the official tool's session.
-    #[serde(skip)]
-    pub is_official_tool: bool,
-}
-
-impl Holder {
-    fn this(verb: &str) -> Self {
-        let process = Process::this();
-        let now = Timestamp::now();
-        Self {
-            id: format!("{}-{}-{}", process.host, process.pid, now.as_nanosecond()),
-            verb: verb.into(),
-            process,
-            since: format!("{now:.0}"),
-            seconds_left: None,
-            is_official_tool: false,
-        }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn next(&self) -> String {
-        let ends = match self.seconds_left {
-            Some(seconds) => {
-                format!("if that process no longer runs, its lock expires within {seconds} seconds")
-            }
-            None => "its lock has no lease: if that process no longer runs, delete the key \
-                     manually"
-                .into(),
-        };
-        format!("wait for it to end, then run the same command again; {ends}.")
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_official_tool {
-            return write!(
-                f,
-                "the official migration tool ({})",
-                error_text::line(&self.id)
-            );
-        }
-        let line = error_text::line;
-        write!(
-            f,
-            "{} by process {} on {}, since {}",
-            line(&self.verb),
-            self.process.pid,
-            line(&self.process.host),
-            line(&self.since)
-        )
-    }
-}
 
 /// A lock that this process holds and renews.
 #[derive(Debug)]
@@ -321,7 +248,7 @@ fn ours(record: &KeyValue) -> Holder {
     })
 }
 
-fn official(record: &KeyValue) -> Holder {
+pub(super) fn official(record: &KeyValue) -> Holder {
     Holder {
         id: format!(
             "session/migration: {}",

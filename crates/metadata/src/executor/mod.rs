@@ -22,6 +22,7 @@ pub mod events;
 mod file;
 mod guard;
 mod halt;
+mod holder;
 pub mod inspect;
 pub mod lock;
 pub mod migrate;

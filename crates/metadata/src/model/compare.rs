@@ -7,8 +7,28 @@ use super::{
     key_outcome::{KeyOutcome, KeyOutcomes},
     keys::shown,
     plan::{Plan, delete, put},
-    record::StoredRecord,
+    record::{Dump, StoredRecord},
 };
+
+impl<'d> Plan<'d> {
+    /// Compares with the current state, which is given record by record.
+    #[must_use]
+    pub fn comparison(&self) -> Comparison<'_, 'd> {
+        Comparison::new(self)
+    }
+
+    /// What is left to do of this plan, where some of it may have been done.
+    ///
+    /// # Errors
+    /// When a key has neither its old nor its planned value: someone else was there.
+    pub fn remaining(&self, current: &Dump) -> Result<Remaining<'_, 'd>, ForeignChanges> {
+        let mut comparison = self.comparison();
+        for record in current.records() {
+            comparison.see(record.standing());
+        }
+        comparison.finish()
+    }
+}
 
 /// Foreign changes that are kept with their keys; more are counted.
 const KEPT: usize = 20;

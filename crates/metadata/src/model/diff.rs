@@ -14,6 +14,14 @@ use super::{
     plan::Plan,
 };
 
+impl<'d> Plan<'d> {
+    /// Every key that changes, sorted, for a dry run.
+    #[must_use]
+    pub fn diff(&self) -> Diff<'_, 'd> {
+        Diff::new(self)
+    }
+}
+
 /// What happens to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

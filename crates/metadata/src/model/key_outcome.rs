@@ -2,6 +2,20 @@
 
 use super::{plan::Plan, record::Record};
 
+impl<'d> Plan<'d> {
+    /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease
+    /// aside.
+    pub fn end_state(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fates()
+            .filter_map(|(key, fate)| Some((key, fate.after()?)))
+    }
+
+    /// What becomes of each key, sorted.
+    pub(super) fn fates(&self) -> KeyOutcomes<'_, 'd> {
+        KeyOutcomes::new(self)
+    }
+}
+
 /// What becomes of one key. Numbers are positions in the plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyOutcome<'p> {

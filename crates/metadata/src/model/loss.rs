@@ -1,6 +1,6 @@
 //! What a restore would take away from those who have used 2.2 since the backup.
 //!
-//! That 2.2 has run is no loss: it writes roles, databases, channel positions and replicas by
+//! That 2.2 has run is not a loss: it writes roles, databases, channel positions and replicas by
 //! itself. What counts is what people and their programs made: collections, partitions, aliases,
 //! indexes, rows, users.
 

@@ -40,8 +40,9 @@ mod wire;
 pub use batch::{Batch, Expect, Operation, Phase};
 pub use keys::Root;
 pub use options::{Deviation, Options};
-pub use plan::{Plan, PlanError, plan};
+pub use plan::{Plan, PlanError};
 pub use record::{Dump, Record, StoredRecord};
+pub use transform::plan;
 
 /// Bytes in hexadecimal.
 fn hexadecimal(bytes: &[u8]) -> String {

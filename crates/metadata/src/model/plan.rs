@@ -10,14 +10,9 @@ use milvus_guard_core::evidence::MetadataState;
 
 use super::{
     batch::{Batch, Batches, Expect, Operation, Phase},
-    compare::{Comparison, ForeignChanges, Remaining},
-    diff::Diff,
-    key_outcome::KeyOutcomes,
     notes::{Notes, Problems},
     options::Options,
     record::{Dump, Record},
-    spans::{Checkpoint, KeySpans, WrittenCheck},
-    transform,
 };
 
 /// A key whose value changes.
@@ -115,18 +110,6 @@ pub struct Plan<'d> {
     pub(super) notes: Notes,
     pub(super) counts: BTreeMap<Kind, u64>,
     pub(super) unloadable: Vec<Unloadable>,
-}
-
-/// Plans the migration of everything in `source`.
-///
-/// The plan is empty where there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`]
-/// tells).
-///
-/// # Errors
-/// When the metadata is in no state to be migrated, or holds records that cannot be; all of them
-/// are named.
-pub fn plan<'d>(source: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
-    transform::run(source, options)
 }
 
 impl<'d> Plan<'d> {
@@ -241,54 +224,6 @@ impl<'d> Plan<'d> {
             puts.chain(rewrites).chain(deletes),
             self.source.root.prefix().len(),
         )
-    }
-
-    /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease
-    /// aside.
-    pub fn end_state(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fates()
-            .filter_map(|(key, fate)| Some((key, fate.after()?)))
-    }
-
-    /// What becomes of each key, sorted.
-    pub(super) fn fates(&self) -> KeyOutcomes<'_, 'd> {
-        KeyOutcomes::new(self)
-    }
-
-    /// Compares with the current state, which is given record by record.
-    #[must_use]
-    pub fn comparison(&self) -> Comparison<'_, 'd> {
-        Comparison::new(self)
-    }
-
-    /// The key space in spans that hold about a page of what stands.
-    #[must_use]
-    pub fn spans(&self, standpoint: Checkpoint) -> KeySpans<'_, 'd> {
-        KeySpans::new(self, standpoint)
-    }
-
-    /// Checks that everything is written, span by span, before anything is deleted.
-    #[must_use]
-    pub fn written_check(&self) -> WrittenCheck<'_, 'd> {
-        WrittenCheck::new(self)
-    }
-
-    /// What is left to do of this plan, where some of it may have been done.
-    ///
-    /// # Errors
-    /// When a key has neither its old nor its planned value: someone else was there.
-    pub fn remaining(&self, current: &Dump) -> Result<Remaining<'_, 'd>, ForeignChanges> {
-        let mut comparison = self.comparison();
-        for record in current.records() {
-            comparison.see(record.standing());
-        }
-        comparison.finish()
-    }
-
-    /// Every key that changes, sorted, for a dry run.
-    #[must_use]
-    pub fn diff(&self) -> Diff<'_, 'd> {
-        Diff::new(self)
     }
 }
 

@@ -9,10 +9,11 @@ use super::{
     batch::{Batch, Expect, MAX_BYTES, MAX_OPERATIONS},
     format::Evidence,
     options::Options,
-    plan::{PlanError, plan},
+    plan::PlanError,
     record::{Dump, Record},
     restore::restore,
     sample::{Sample, Size},
+    transform::plan,
 };
 use milvus_guard_core::evidence::MetadataState;
 

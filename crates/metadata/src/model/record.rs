@@ -22,7 +22,7 @@ impl Record {
     #[must_use]
     pub fn new(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mod_revision: i64) -> Self {
         let (key, value) = (key.as_ref(), value.as_ref());
-        // etcd takes no request of more than 4 GiB, whatever it is told.
+        // etcd accepts no request of more than 4 GiB, whichever limit is configured.
         let key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         Self {
             bytes: [key, value].concat().into(),

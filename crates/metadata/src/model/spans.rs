@@ -8,6 +8,20 @@ use super::{
     record::StoredRecord,
 };
 
+impl<'d> Plan<'d> {
+    /// The key space in spans that hold about a page of what stands.
+    #[must_use]
+    pub fn spans(&self, standpoint: Checkpoint) -> KeySpans<'_, 'd> {
+        KeySpans::new(self, standpoint)
+    }
+
+    /// Checks that everything is written, span by span, before anything is deleted.
+    #[must_use]
+    pub fn written_check(&self) -> WrittenCheck<'_, 'd> {
+        WrittenCheck::new(self)
+    }
+}
+
 /// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more
 /// still fit.
 const KEYS: u64 = 2_000;
@@ -186,8 +200,8 @@ mod tests {
     use super::*;
     use crate::model::{
         Dump, Options, Record,
-        plan::plan,
         sample::{Sample, Size},
+        transform::plan,
     };
 
     fn large() -> Dump {

@@ -8,7 +8,7 @@
 //! | [`order`] | pure: who starts after whom |
 //! | [`plan`] | the steps as a list, and its hash |
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
-//! | [`steps`] | one file a step |
+//! | `step`, [`steps`] | how the engine carries a step out; one file for each step |
 //! | [`context`] | what the steps work with |
 //! | [`messages`] | what is said when a run stops, and the Helm command that agrees with the running state |
 //! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
@@ -26,6 +26,7 @@ pub mod preconditions;
 pub mod preview;
 pub mod procedure;
 pub mod settings;
+mod step;
 pub mod steps;
 pub mod survey;
 

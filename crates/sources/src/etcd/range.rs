@@ -10,20 +10,15 @@ use super::{
     failure::{Failure, Kind},
     store::Store,
 };
+/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
+/// next page while this side takes in the last one.
+const AHEAD: usize = 4;
 
 /// Most keys in one page. A segment's record has some hundred bytes, so a page is well below
 /// [`MAX_PAGE_BYTES`].
 const PAGE: i64 = 4_000;
 /// Fewer keys than this in a page, and the next one covers a wider part of the key space.
 const SPARSE: usize = 1_000;
-/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then
-/// read in smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB
-/// unless raised).
-pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
-
-/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
-/// next page while this side takes in the last one.
-const AHEAD: usize = 4;
 
 /// A part of the key space: keys from `from` up to but without `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +97,7 @@ impl Walk {
     }
 }
 
-/// What a read found beside the records.
+/// What a read found in addition to the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Revision of every record.
@@ -117,7 +112,7 @@ impl Store<'_> {
     /// newest.
     ///
     /// # Errors
-    /// [`Kind::Compacted`] when the revision is gone; what was handed over by then is worthless.
+    /// [`Kind::Compacted`] when the revision was compacted; what was handed over by then is worthless.
     pub async fn scan(
         &self,
         spans: impl IntoIterator<Item = Span, IntoIter: Send> + Send,
@@ -165,7 +160,7 @@ impl Store<'_> {
         Ok(moment)
     }
 
-    /// One answer for each request, in the order of the requests, several of them under way at
+    /// One answer for each request, in the order of the requests, several of them in progress at
     /// once.
     pub fn answers<'s>(
         &'s self,

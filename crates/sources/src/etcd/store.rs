@@ -28,8 +28,12 @@ use milvus_guard_core::milvus::metadata_root::Root;
 use super::{
     connect::{CONNECT_DEADLINE, Endpoint, public},
     failure::{Failure, Kind},
-    range::MAX_PAGE_BYTES,
 };
+
+/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then
+/// read in smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB
+/// unless raised).
+pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// For one request. A page or a transaction takes milliseconds; a leader is elected within about
 /// two seconds.
@@ -126,7 +130,7 @@ impl<'e> Store<'e> {
         Ok(store)
     }
 
-    /// The same connection for a task of its own, which waits in silence.
+    /// The same connection for a separate task, which reports no waiting.
     #[must_use]
     pub fn silent(&self) -> Store<'static> {
         Store {
@@ -184,7 +188,7 @@ impl<'e> Store<'e> {
         .await
     }
 
-    /// A lease of so many seconds. One whose acknowledgement was lost ends by itself.
+    /// A lease of so many seconds. One whose acknowledgement was lost expires.
     ///
     /// # Errors
     /// What etcd says, or that it did not answer in time.

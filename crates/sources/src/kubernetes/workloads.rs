@@ -116,7 +116,7 @@ impl Change {
                 .collect();
             spec["strategy"]["$retainKeys"] = json!(keys);
         }
-        // The object as it was read, and no other of its name: whatever came in between is looked
+        // The object as it was read, and no other of its name: what came in between is looked
         // at first.
         let mut metadata = json!({"uid": deployment.metadata.uid});
         if let Some(version) = &deployment.metadata.resource_version {

@@ -1,17 +1,7 @@
 //! The mode in which the guard makes and rotates its own certificate: the adapter between
 //! [`super::rotation`], which decides, and the cluster.
 
-use std::{convert::Infallible, time::Duration};
-
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
-};
-use serde_json::json;
-use tokio::time::{sleep, timeout};
-
+use super::api::{Answer, MANAGER, answer, words};
 use super::{
     error::CertError,
     registration::{self, Configuration},
@@ -19,12 +9,20 @@ use super::{
     secret::{Content, Data},
     store::{CertStore, Certificate, Offer, Reload},
 };
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
 use milvus_guard_sources::kubernetes::ClusterError;
+use serde_json::json;
+use std::{convert::Infallible, time::Duration};
+use tokio::time::{sleep, timeout};
 
-/// Under which name the API server notes who owns a field.
-pub(super) const MANAGER: &str = "milvus-guard";
 /// Steps in one look. A rotation without waiting has four; a change by another replica costs one.
 const MAX_STEPS: usize = 12;
+
 /// For one look at the cluster. Twelve steps are some fifty requests, a moment each; what hangs is
 /// begun again.
 const LOOK_DEADLINE: Duration = Duration::from_secs(60);
@@ -63,15 +61,6 @@ pub enum Role {
     Leader,
     /// It serves what the Secret holds.
     Follower,
-}
-
-/// How a write was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// It was done.
-    Written,
-    /// Another client was faster; read again.
-    Outdated,
 }
 
 /// The DNS names under which clients call a Service: what API servers use, and what people in the
@@ -266,7 +255,7 @@ impl Replica {
             return self.serve(certificate, now, events);
         }
         let rotated = self.rotate(now, events).await;
-        // Also after a failure: what the Secret holds is good, whatever is wrong with the rest.
+        // Also after a failure: the content of the Secret is good even if the rest failed.
         let (_, content) = self.managed.read().await?;
         if let Some(certificate) = content.certificate() {
             self.serve(certificate, now, events)?;
@@ -353,27 +342,5 @@ impl Replica {
         };
         self.carried = Some((bundle, since));
         Registration::Carried { since }
-    }
-}
-
-/// An error of the client as a message for people.
-pub(crate) fn words(error: &kube::Error, verb: &'static str, what: &str) -> ClusterError {
-    ClusterError::of(error, verb, what, "its usual address")
-}
-
-/// Tells a write that came too late from one that failed.
-pub(crate) fn answer(
-    done: Result<(), kube::Error>,
-    verb: &'static str,
-    what: &str,
-) -> Result<Answer, ClusterError> {
-    match done {
-        Ok(()) => Ok(Answer::Written),
-        // 409: it exists by now, or has another version. 404: it was there when it was read.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Answer::Outdated),
-        Err(kube::Error::Api(status)) if status.code == 404 && verb == "patch" => {
-            Ok(Answer::Outdated)
-        }
-        Err(error) => Err(words(&error, verb, what)),
     }
 }

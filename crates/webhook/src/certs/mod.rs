@@ -12,6 +12,7 @@
 //!
 //! `certs/README.md` describes the modes for those who run the guard.
 
+pub(crate) mod api;
 pub mod authority;
 pub mod error;
 pub mod files;

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::managed::{Answer, MANAGER, answer, words};
+use super::api::{Answer, MANAGER, answer, words};
 use milvus_guard_sources::kubernetes::ClusterError;
 
 /// Both kinds of webhook configuration.

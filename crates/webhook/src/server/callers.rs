@@ -25,7 +25,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use crate::certs::managed::{Answer, answer, words};
+use crate::certs::api::{Answer, answer, words};
 use milvus_guard_sources::kubernetes::ClusterError;
 
 use super::MANAGER;

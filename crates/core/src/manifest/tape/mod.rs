@@ -7,6 +7,7 @@
 
 mod reader;
 mod repeat;
+mod scalar;
 
 use std::{borrow::Cow, cell::Cell, mem};
 
@@ -414,7 +415,7 @@ mod tests {
             prop_assert!(same(tape.root(), &serde_json::from_str(&text).unwrap()));
         }
 
-        /// Whatever is done to a text: where there is a tape, `serde_json` reads the same.
+        /// After any change of a text: where there is a tape, `serde_json` reads the same.
         #[test]
         fn damaged_text_is_read_by_both_or_by_neither(
             value in json(), cuts in prop::collection::vec((any::<prop::sample::Index>(), "[\"\\\\{}\\[\\],:0-9a-eu\t ]{0,2}"), 1..4)

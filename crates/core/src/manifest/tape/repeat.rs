@@ -2,7 +2,7 @@
 //! the one after it: what is equal is compared and copied, which takes a sixth of the time of
 //! reading it.
 
-use super::{MAX_VALUES, Shape, Value, reader::scalar, short};
+use super::{MAX_VALUES, Shape, Value, scalar::scalar, short};
 
 /// Bytes that are compared at once.
 const CHUNK: usize = 64;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::milvus::{image::Build, version::Range, version::Version};
+use crate::milvus::{build::Build, version::Range, version::Version};
 
 use super::{Catalogue, Circumstances, Situation, Verdict};
 

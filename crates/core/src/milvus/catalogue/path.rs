@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::milvus::{
+    build::Build,
     component::{Component, Coordinators, Topology},
-    image::Build,
     version::{Range, Version},
 };
 

@@ -1,15 +1,11 @@
 //! What is known of a release when a table is asked, and the conditions of rows.
 
-use std::str::FromStr;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::milvus::{
     component::{Coordinators, Topology},
-    release::Release,
-    settings::QueueKind,
-    version::{VersionError, serde_as_text},
+    queue_kind::QueueKind,
 };
 
 /// What is known of a release when a table is asked. `None` means unknown.
@@ -30,58 +26,7 @@ pub struct Situation {
 }
 
 /// Key and default of the storage of Woodpecker's log.
-const WOODPECKER_STORAGE: (&str, &str) = ("woodpecker.storage.type", "minio");
-
-impl Situation {
-    /// What a release says of itself. Without a configuration the queue and the metastore are
-    /// unknown.
-    #[must_use]
-    pub fn of(release: &Release) -> Self {
-        let has_config = release.has_config();
-        let mut variants: Vec<String> = Vec::new();
-        for build in release
-            .components
-            .iter()
-            .filter_map(|component| component.version().into_build())
-        {
-            for suffix in build.suffixes {
-                if !variants.contains(&suffix) {
-                    variants.push(suffix);
-                }
-            }
-        }
-        Self {
-            topology: Some(release.topology()),
-            coordinators: Some(release.coordinators()),
-            metastore: has_config.then(|| release.metadata().metastore.value.into_owned()),
-            queue: has_config.then(|| release.queue().kind.value),
-            woodpecker_storage: has_config.then(|| {
-                release
-                    .config
-                    .value(WOODPECKER_STORAGE.0)
-                    .unwrap_or(WOODPECKER_STORAGE.1)
-                    .to_ascii_lowercase()
-            }),
-            variants,
-        }
-    }
-
-    /// The situation after a change: what the wanted release says, and for what it leaves open what
-    /// runs.
-    #[must_use]
-    pub fn after(before: Option<&Release>, after: &Release) -> Self {
-        let wanted = Self::of(after);
-        let Some(running) = before.map(Self::of) else {
-            return wanted;
-        };
-        Self {
-            metastore: wanted.metastore.or(running.metastore),
-            queue: wanted.queue.or(running.queue),
-            woodpecker_storage: wanted.woodpecker_storage.or(running.woodpecker_storage),
-            ..wanted
-        }
-    }
-}
+pub(in crate::milvus) const WOODPECKER_STORAGE: (&str, &str) = ("woodpecker.storage.type", "minio");
 
 /// When a row about a release matters; absent means always.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -142,25 +87,3 @@ impl Circumstances {
             })
     }
 }
-
-impl FromStr for QueueKind {
-    type Err = VersionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [
-            Self::Pulsar,
-            Self::Kafka,
-            Self::RocksMq,
-            Self::NatsMq,
-            Self::Woodpecker,
-        ]
-        .into_iter()
-        .find(|kind| kind.to_string() == text)
-        .ok_or_else(|| VersionError {
-            text: text.into(),
-            expected: "message queue (pulsar, kafka, rocksmq, natsmq or woodpecker)",
-        })
-    }
-}
-
-serde_as_text!(QueueKind);

@@ -4,8 +4,8 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use crate::milvus::{
+    build::Build,
     component::Topology,
-    image::Build,
     version::{Line, Version},
 };
 

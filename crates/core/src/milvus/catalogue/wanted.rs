@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::milvus::{
-    image::Build,
+    build::Build,
     version::{Line, Version, VersionError},
 };
 

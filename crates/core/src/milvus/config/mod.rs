@@ -30,7 +30,7 @@ use crate::manifest::{
 
 use self::key::{Key, normalised};
 
-use super::release::ComponentWorkload;
+use super::component_workload::ComponentWorkload;
 
 /// The effective settings of one Milvus release.
 #[derive(Clone, Debug, Default)]

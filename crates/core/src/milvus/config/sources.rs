@@ -16,8 +16,8 @@ use crate::{
         ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path,
     },
     milvus::{
+        build::Build,
         identify::{CONFIGURATION_FOLDERS, CONFIGURATION_VARIABLE, ContainerAt, assignments},
-        image::Build,
         version::Version,
     },
 };

@@ -21,7 +21,7 @@ use crate::model::{
     record::Record,
 };
 
-/// Not text, and broken by whatever changes ends of lines. As a length (so begins the official
+/// Not text, and broken by anything that changes ends of lines. As a length (so begins the official
 /// form) it is absurd.
 pub(super) const MAGIC: [u8; 8] = *b"\x89MGMETA\n";
 const VERSION: u32 = 1;

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::{
-    notes::NoteKind, options::Options, plan::PlanError, plan::Unloadable, plan::plan,
-    sample::Sample,
+    notes::NoteKind, options::Options, plan::PlanError, plan::Unloadable, sample::Sample,
+    transform::plan,
 };
 
 pub(super) type State = BTreeMap<String, Vec<u8>>;

@@ -6,10 +6,10 @@ use crate::model::{
     loss::LossKind,
     messages::{AliasInfo, FieldIndex, IndexInfo, PartitionInfo, SEGMENT_DROPPED, Segment},
     options::Options,
-    plan::plan,
     record::Record,
     restore::restore,
     sample::{FLUSHED, Sample, VECTOR_FIELD},
+    transform::plan,
 };
 
 fn old() -> Sample {
@@ -86,7 +86,7 @@ fn leftovers_of_2_2_are_removed(#[case] key: &str) {
     assert_eq!(
         losses.is_empty(),
         !key.contains("/users/"),
-        "that 2.2 has run is no loss: {losses:?}"
+        "that 2.2 has run is not a loss: {losses:?}"
     );
 }
 

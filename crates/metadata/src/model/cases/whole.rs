@@ -7,9 +7,10 @@ use crate::model::{
     keys::Root,
     notes::NoteKind,
     options::Options,
-    plan::{Kind, PlanError, plan},
+    plan::{Kind, PlanError},
     record::{Dump, Record},
     sample::{Sample, Size, VECTOR_FIELD},
+    transform::plan,
 };
 use milvus_guard_core::evidence::MetadataState;
 

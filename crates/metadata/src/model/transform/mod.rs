@@ -20,9 +20,16 @@ use super::{
 
 use {collections::Live, indexes::Indexes, loads::Loads, output::Output};
 
-/// Plans everything. All records are looked at before a problem is reported, so that all problems
-/// are.
-pub(super) fn run<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
+/// Plans the migration of everything in `dump`. All records are looked at before a problem is
+/// reported, so that all problems are.
+///
+/// The plan is empty where there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`]
+/// tells).
+///
+/// # Errors
+/// When the metadata is in no state to be migrated, or holds records that cannot be; all of them
+/// are named.
+pub fn plan<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
     if !dump.root.is_apart() {
         return Err(PlanError::NotApart);
     }

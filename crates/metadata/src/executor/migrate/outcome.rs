@@ -1,0 +1,107 @@
+//! How to migrate, and how a migration ended.
+
+use std::{path::PathBuf, time::Duration};
+
+use milvus_guard_core::evidence::MetadataState;
+use serde::Serialize;
+
+use crate::{
+    executor::{backup::BackupFile, summary::Summary},
+    model::{Options, Plan, Root, journal::Journal},
+};
+
+/// How to migrate.
+#[derive(Clone, Debug)]
+pub struct MigrateOptions {
+    /// Version before, such as 2.1.4.
+    pub source: String,
+    /// Version after, such as 2.2.16.
+    pub target: String,
+    /// The backup to make, or to go on from; absent means a new file in the current folder, or the
+    /// one that the record of the run names.
+    pub backup: Option<PathBuf>,
+    /// End in exactly the state in which the official tool ends, its defects included.
+    pub strict_upstream: bool,
+    /// Change nothing, only plan.
+    pub dry_run: bool,
+    /// For sessions of Milvus to end; absent refuses at once.
+    pub wait_sessions: Option<Duration>,
+    /// Refuse any other plan than the one with this digest, which someone has seen and approved.
+    pub approved_plan: Option<String>,
+}
+
+impl MigrateOptions {
+    /// The options of the plan.
+    #[must_use]
+    pub fn plan_options(&self) -> Options {
+        if self.strict_upstream {
+            Options::strict_upstream()
+        } else {
+            Options::default()
+        }
+    }
+}
+
+/// How a migration ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The metadata is that of 2.2, written and verified.
+    Migrated,
+    /// It was that of 2.2 before.
+    AlreadyMigrated,
+    /// There is no metadata, or none that changes.
+    NothingToDo,
+    /// Both versions have the same metadata.
+    Compatible,
+    /// It was a dry run.
+    Planned,
+}
+
+/// A migration that ended well.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migrated {
+    /// How.
+    pub outcome: Outcome,
+    /// What was planned; absent where nothing had to be.
+    pub plan: Option<Summary>,
+    /// The backup; absent where nothing was changed.
+    pub backup: Option<BackupFile>,
+    /// The record of the run that migrated this metadata, now or before.
+    pub run: Option<Journal>,
+    /// It went on where an earlier run had stopped.
+    pub resumed: bool,
+    /// Identity of the etcd cluster.
+    #[serde(serialize_with = "crate::executor::hexadecimal")]
+    pub cluster_id: u64,
+    /// Root of the metadata.
+    pub root: String,
+    /// Seconds from the first write to the last verification.
+    pub seconds: f64,
+}
+
+pub(super) fn without_plan(outcome: Outcome, root: &Root, cluster_id: u64) -> Migrated {
+    Migrated {
+        outcome,
+        plan: None,
+        backup: None,
+        run: None,
+        resumed: false,
+        cluster_id,
+        root: root.to_string(),
+        seconds: 0.0,
+    }
+}
+
+/// The outcome where the plan is empty.
+pub(super) fn nothing_to_do(plan: &Plan<'_>) -> Option<Outcome> {
+    if !plan.is_empty() {
+        return None;
+    }
+    Some(if *plan.state() == MetadataState::V22 {
+        Outcome::AlreadyMigrated
+    } else {
+        Outcome::NothingToDo
+    })
+}

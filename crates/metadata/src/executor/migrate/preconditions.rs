@@ -1,0 +1,59 @@
+//! What refuses a migration before it writes: versions, alarms of etcd, room.
+
+use milvus_guard_sources::etcd::store::{Health, Store};
+
+use super::outcome::MigrateOptions;
+use crate::{
+    executor::{error::MetaError, halt, target::journal},
+    model::{
+        Plan, Root,
+        versions::{Transition, transition},
+    },
+};
+
+pub(super) fn judge_versions(options: &MigrateOptions) -> Result<Transition, MetaError> {
+    transition(&options.source, &options.target)
+        .map_err(|error| MetaError::Usage(error.to_string()))
+}
+
+/// Refuses to write to an etcd that would not take it.
+pub(in crate::executor) async fn takes_writes(
+    store: &Store<'_>,
+    root: &Root,
+) -> Result<Health, MetaError> {
+    let health = store.health().await.map_err(MetaError::unread)?;
+    let refused = if health.no_space {
+        MetaError::refused(
+            "etcd has raised the alarm NOSPACE: it refuses writes",
+            "compact and defragment etcd or raise its quota, disarm the alarm (`etcdctl alarm \
+             disarm`), then run the same command again.",
+        )
+    } else if health.corrupt {
+        MetaError::refused(
+            "etcd has raised the alarm CORRUPT: its members disagree",
+            "repair the etcd cluster first.",
+        )
+    } else {
+        return Ok(health);
+    };
+    match journal(store, root).await? {
+        (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
+        _ => Err(refused),
+    }
+}
+
+/// Refuses where the new records may not fit. Each change is kept next to the old value until etcd
+/// is compacted.
+pub(super) fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
+    let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
+    let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else {
+        return Ok(());
+    };
+    if quota == 0 || size.saturating_add(bytes) < quota {
+        return Ok(());
+    }
+    Err(MetaError::refused(
+        format!("etcd has {size} bytes of at most {quota}; the migration needs about {bytes} more"),
+        "compact and defragment etcd or raise its quota, then run the same command again.",
+    ))
+}

@@ -1,0 +1,49 @@
+//! What is to be done of a plan: all of it, or what an earlier process left.
+
+use crate::model::{Plan, batch::Batch, compare::Remaining};
+
+/// What is to be done of a plan.
+#[derive(Clone, Copy)]
+pub(super) enum Work<'p, 'd> {
+    /// All of it, to what it was made from.
+    All(&'p Plan<'d>),
+    /// What an earlier process has left.
+    Left(&'p Plan<'d>, &'p Remaining<'p, 'd>),
+}
+
+impl<'p, 'd> Work<'p, 'd> {
+    pub(super) const fn plan(self) -> &'p Plan<'d> {
+        match self {
+            Self::All(plan) | Self::Left(plan, _) => plan,
+        }
+    }
+
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::All(plan) => plan.len(),
+            Self::Left(_, remaining) => remaining.len(),
+        }
+    }
+
+    pub(super) fn deletes(self) -> usize {
+        match self {
+            Self::All(plan) => plan.deletes().len(),
+            Self::Left(_, remaining) => remaining.deletes(),
+        }
+    }
+
+    pub(super) fn batches(self) -> Box<dyn Iterator<Item = Batch<'p>> + Send + 'p> {
+        match self {
+            Self::All(plan) => Box::new(plan.batches()),
+            Self::Left(_, remaining) => Box::new(remaining.batches()),
+        }
+    }
+}
+
+/// How it was proved that everything is written.
+pub(super) enum Written<'p, 'd> {
+    /// By what was written, and by nothing else having changed.
+    AsPlanned,
+    /// By comparing everything; this is left.
+    Compared(Remaining<'p, 'd>),
+}

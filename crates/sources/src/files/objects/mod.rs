@@ -1,0 +1,504 @@
+//! From documents to objects, in every form in which objects travel: single objects, lists, Helm's
+//! records and printed output, Terraform's JSON, admission reviews.
+
+mod content;
+mod record;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use memchr::memmem;
+use milvus_guard_core::{
+    helm::{StoredRelease, codec, decode},
+    manifest::{Node, Object, Origin, Tree, documents, node::Kind},
+    milvus::Snapshot,
+};
+use record::{Record, choose};
+
+use crate::files::{
+    InputError, Role,
+    foreign::{self, Foreign, shown},
+    helm_output::{self, HelmOutput},
+    record::{is_record, summary},
+    terraform,
+};
+
+pub use content::{Content, Form, RawObject};
+
+/// Lists inside lists that are opened.
+const MAX_LIST_DEPTH: u8 = 4;
+
+/// Remarks about what could not be used; further ones are counted.
+const MAX_REMARKS: usize = 50;
+
+/// Collects the objects of one input.
+pub struct Collector {
+    role: Role,
+    namespace: Option<String>,
+    only: Option<String>,
+    raw: BTreeSet<(String, String)>,
+    content: Content,
+    records: Vec<Record>,
+    seen: usize,
+    remarks: usize,
+}
+
+impl Collector {
+    /// A collector for one side of a change; `namespace` is where objects live that name none.
+    #[must_use]
+    pub fn new(role: Role, namespace: Option<&str>) -> Self {
+        Self {
+            role,
+            namespace: namespace.map(str::to_owned),
+            only: None,
+            raw: BTreeSet::new(),
+            content: Content::default(),
+            records: Vec::new(),
+            seen: 0,
+            remarks: 0,
+        }
+    }
+
+    /// Leaves out objects of other namespaces.
+    #[must_use]
+    pub fn only(mut self, namespace: Option<&str>) -> Self {
+        self.only = namespace.map(str::to_owned);
+        self
+    }
+
+    /// Keeps the documents of these objects (kind and name), to lay patches over them.
+    #[must_use]
+    pub fn keep(mut self, objects: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.raw.extend(objects);
+        self
+    }
+
+    /// Reads the documents of a text.
+    ///
+    /// # Errors
+    /// Where the text is not YAML or JSON; the error names document and line, or what the text is
+    /// instead.
+    pub fn add_text(&mut self, text: &str, source: &str) -> Result<(), InputError> {
+        if let Some(output) = helm_output::read(text).filter(|output| output.manifest.is_some()) {
+            return self.add_output(&output, source);
+        }
+        if is_rendered(text) && self.content.form == Form::Manifests {
+            self.content.form = Form::Rendered;
+        }
+        let before = self.seen;
+        let found = self.content.foreign.len();
+        if let Err(error) = self.add_documents(text, source) {
+            return Err(match foreign::of_text(text, source) {
+                Some(foreign) if self.seen == before => InputError::Foreign {
+                    path: source.to_owned(),
+                    found: vec![foreign],
+                },
+                _ => InputError::Parse {
+                    path: source.to_owned(),
+                    error,
+                },
+            });
+        }
+        if self.seen == before && self.content.foreign.len() == found {
+            self.content.foreign.extend(foreign::of_text(text, source));
+        }
+        Ok(())
+    }
+
+    fn add_documents(
+        &mut self,
+        text: &str,
+        source: &str,
+    ) -> Result<(), milvus_guard_core::manifest::ParseError> {
+        let source: Arc<str> = source.into();
+        for document in documents(text) {
+            let document = document?;
+            let origin = Origin {
+                source: source.clone(),
+                document: document.index,
+                line: document.root.line,
+            };
+            self.add_node(document.root, &origin, MAX_LIST_DEPTH);
+        }
+        Ok(())
+    }
+
+    /// Reads what Helm printed: the manifest, the workloads among the hooks, and the values where
+    /// they are printed.
+    fn add_output(&mut self, output: &HelmOutput<'_>, source: &str) -> Result<(), InputError> {
+        let broken = |error| InputError::Parse {
+            path: source.to_owned(),
+            error,
+        };
+        let inherited = self.namespace.clone();
+        self.namespace = self
+            .namespace
+            .take()
+            .or_else(|| output.namespace.map(str::to_owned));
+        if let Some(manifest) = &output.manifest {
+            self.add_documents(&manifest.padded(), source)
+                .map_err(broken)?;
+        }
+        if let Some(hooks) = &output.hooks {
+            // A hook's other objects come and go with it.
+            let before = self.content.objects.len();
+            self.add_documents(&hooks.padded(), source)
+                .map_err(broken)?;
+            let hooks = self.content.objects.split_off(before);
+            self.content.objects.extend(
+                hooks
+                    .into_iter()
+                    .filter(|object| matches!(object, Object::Workload(_))),
+            );
+        }
+        self.namespace = inherited;
+        self.seen += 1;
+        self.content.form = Form::Whole;
+        // Without --debug Helm prints no values, and none must not be taken for none set.
+        if let Some(values) = &output.user_values {
+            let document = documents(values.text).next().transpose();
+            match document {
+                Ok(document) => self.content.helm.push(StoredRelease {
+                    name: output.name.to_owned(),
+                    namespace: output.namespace.map(str::to_owned),
+                    revision: output.revision,
+                    status: output.status.to_owned(),
+                    manifest: String::new(),
+                    hooks: Vec::new(),
+                    user_values: document.map_or_else(
+                        || Node::from_json(&serde_json::Value::Null),
+                        |document| document.root.into_owned(),
+                    ),
+                    chart: output
+                        .chart
+                        .map(|(name, version)| (name.to_owned(), version.to_owned())),
+                    unread_values: None,
+                }),
+                Err(_) => self.remark(format!(
+                    "{source}: the values that Helm printed are not YAML"
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one document in any form.
+    pub fn add_node(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
+        let Tree {
+            line,
+            kind: Kind::Sequence(items),
+        } = node
+        else {
+            return self.add_mapping(node, origin, depth);
+        };
+        if depth == 0 {
+            return self.remark(format!("{origin}: lists nested too deep"));
+        }
+        for item in items {
+            let origin = origin.at_line(item.line.max(line));
+            self.add_node(item, &origin, depth - 1);
+        }
+    }
+
+    fn add_mapping(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
+        let kind = node.text_at(&["kind"]).unwrap_or_default();
+        if kind.ends_with("List") && (kind == "List" || node.get("items").is_some()) {
+            return self.add_list(node, origin, depth);
+        }
+        if kind == "AdmissionReview" {
+            return self.add_review(&node, origin, depth);
+        }
+        if is_record(&node) {
+            return self.add_record(node, origin);
+        }
+        if kind.is_empty() {
+            if codec::is_printed_release(&node) {
+                return self.add_release(&node, origin);
+            }
+            if terraform::is_plan(&node) {
+                return self.add_plan(&node, origin, depth);
+            }
+            if let Some(objects) = terraform::objects_of_map(&node) {
+                self.content.form = Form::Whole;
+                return self.add_found(objects, origin, depth);
+            }
+        }
+        let mut foreign = foreign::of_document(&node, &origin.source);
+        let read = Object::read(&node, origin, self.namespace.as_deref());
+        if let (Some(foreign), Some(Object::Deployer(_))) = (&mut foreign, &read) {
+            foreign.is_used = true;
+        }
+        match read {
+            Some(object) => self.add_object(object, node, origin),
+            None if foreign.is_none() => {
+                self.remark(format!(
+                    "{origin}: document {} is not a Kubernetes object",
+                    origin.document
+                ));
+            }
+            None => {}
+        }
+        if let Some(foreign) = foreign
+            && self.content.foreign.len() < MAX_REMARKS
+        {
+            self.content.foreign.push(foreign);
+        }
+    }
+
+    fn add_list(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
+        if depth == 0 {
+            return self.remark(format!("{origin}: lists nested too deep"));
+        }
+        let items = take(node, "items").map(into_items).unwrap_or_default();
+        if items.is_empty() {
+            self.content.foreign.push(Foreign {
+                what: "it is an empty list: kubectl did not find objects".into(),
+                instead: "Name the namespace (-n) in which Milvus runs".into(),
+                is_used: false,
+            });
+        }
+        for item in items {
+            let origin = origin.at_line(item.line.max(origin.line));
+            self.add_node(item, &origin, depth - 1);
+        }
+    }
+
+    fn add_review(&mut self, node: &Tree<'_>, origin: &Origin, depth: u8) {
+        let keys: [&str; 2] = if self.role == Role::Before {
+            ["oldObject", "object"]
+        } else {
+            ["object", "oldObject"]
+        };
+        let namespace = node.text_at(&["request", "namespace"]).map(str::to_owned);
+        let object = keys
+            .iter()
+            .find_map(|key| node.at(&["request", key]))
+            .cloned();
+        match object {
+            Some(object) if depth > 0 => {
+                if self.namespace.is_none() {
+                    self.namespace = namespace;
+                }
+                self.add_node(object, origin, depth - 1);
+            }
+            _ => self.remark(format!(
+                "{origin}: the admission review does not contain an object"
+            )),
+        }
+    }
+
+    fn add_record(&mut self, node: Tree<'_>, origin: &Origin) {
+        self.seen += 1;
+        match summary(&node) {
+            Some(summary) if !self.is_elsewhere(summary.namespace.as_deref()) => {
+                self.records.push(Record {
+                    summary,
+                    object: node.into_owned(),
+                    origin: origin.clone(),
+                });
+            }
+            Some(summary) => self.leave_out(summary.namespace.as_deref()),
+            None => self.remark(format!("{origin}: a Helm record without name or revision")),
+        }
+    }
+
+    /// A release as Helm prints it with `-o json` or `-o yaml`.
+    fn add_release(&mut self, node: &Tree<'_>, origin: &Origin) {
+        match codec::from_json(&node.to_json())
+            .map_err(|error| error.to_string())
+            .and_then(|release| {
+                let namespace = release.namespace.clone();
+                self.add_stored(release, namespace.as_deref())
+                    .map_err(|error| error.to_string())
+            }) {
+            Ok(()) => self.seen += 1,
+            Err(reason) => self.remark(format!(
+                "{origin}: the release that Helm printed cannot be read: {reason}"
+            )),
+        }
+    }
+
+    /// The objects of a release of Helm's, and what else Helm knows of it.
+    fn add_stored(
+        &mut self,
+        mut release: StoredRelease,
+        namespace: Option<&str>,
+    ) -> Result<(), milvus_guard_core::manifest::ParseError> {
+        let budget = milvus_guard_core::manifest::Budget::default();
+        let objects: Vec<Object> = release
+            .objects(namespace, &budget)
+            .collect::<Result<_, _>>()?;
+        for object in objects {
+            self.put(object);
+        }
+        release.namespace = namespace.map(str::to_owned);
+        release.manifest = String::new();
+        release.hooks = Vec::new();
+        self.content.helm.push(release);
+        self.content.form = Form::Whole;
+        Ok(())
+    }
+
+    fn add_plan(&mut self, node: &Tree<'_>, origin: &Origin, depth: u8) {
+        let found = terraform::objects_of_plan(node, self.role);
+        self.content.form = Form::Whole;
+        for reason in found.not_read {
+            self.remark(format!("{origin}: {reason}"));
+        }
+        self.add_found(found.objects, origin, depth);
+    }
+
+    fn add_found(&mut self, found: Vec<terraform::Found<'_>>, origin: &Origin, depth: u8) {
+        for found in found {
+            match found {
+                terraform::Found::Tree(node) if depth > 0 => {
+                    let origin = origin.at_line(node.line.max(origin.line));
+                    self.add_node(node.clone(), &origin, depth - 1);
+                }
+                terraform::Found::Text(name, text) if depth > 0 => {
+                    for document in documents(text) {
+                        match document {
+                            Ok(document) => self.add_node(document.root, origin, depth - 1),
+                            Err(_) => self
+                                .remark(format!("{origin}: {} is not YAML or JSON", shown(name))),
+                        }
+                    }
+                }
+                _ => self.remark(format!("{origin}: objects nested too deep")),
+            }
+        }
+    }
+
+    fn add_object(&mut self, object: Object, node: Tree<'_>, origin: &Origin) {
+        if let Object::Workload(workload) = &object {
+            let identity = &workload.meta.object;
+            let is_wanted = self
+                .raw
+                .contains(&(identity.kind.clone(), identity.name.clone()));
+            let is_partial = self.role == Role::After && workload.selector.iter().next().is_none();
+            if is_wanted || is_partial {
+                let raw = RawObject {
+                    object: identity.clone(),
+                    origin: origin.clone(),
+                    document: node.into_owned(),
+                };
+                let kept = if is_wanted {
+                    &mut self.content.raw
+                } else {
+                    &mut self.content.partial
+                };
+                kept.push(raw);
+            }
+        }
+        self.put(object);
+    }
+
+    fn put(&mut self, object: Object) {
+        self.seen += 1;
+        let elsewhere = match &object {
+            // These live where their tool lives, and say whom they are about.
+            Object::Deployer(deployer) => deployer.target_namespace.as_deref(),
+            other => other.meta().object.namespace.as_deref(),
+        };
+        if self.is_elsewhere(elsewhere) {
+            return self.leave_out(elsewhere);
+        }
+        self.content.objects.push(object);
+    }
+
+    fn is_elsewhere(&self, namespace: Option<&str>) -> bool {
+        matches!((&self.only, namespace), (Some(only), Some(namespace)) if only != namespace)
+    }
+
+    fn leave_out(&mut self, namespace: Option<&str>) {
+        *self
+            .content
+            .left_out
+            .entry(namespace.unwrap_or_default().to_owned())
+            .or_default() += 1;
+    }
+
+    fn remark(&mut self, text: String) {
+        self.remarks += 1;
+        if self.remarks <= MAX_REMARKS {
+            self.content.not_read.push(text);
+        }
+    }
+
+    /// What was read. Of several revisions of a release the deployed one counts before a change,
+    /// and the pending one (else the newest) after it.
+    ///
+    /// # Errors
+    /// Where one of Helm's records cannot be unpacked, or nothing was read at all.
+    pub fn content(mut self, source: &str) -> Result<Content, InputError> {
+        if self.seen == 0 {
+            let path = source.to_owned();
+            return Err(match std::mem::take(&mut self.content.foreign) {
+                found if found.is_empty() => InputError::NoObjects { path },
+                found => InputError::Foreign { path, found },
+            });
+        }
+        for record in choose(std::mem::take(&mut self.records), self.role) {
+            let name = format!(
+                "{} revision {}",
+                record.summary.name, record.summary.revision
+            );
+            let damaged = |reason: String| InputError::Record {
+                path: record.origin.source.to_string(),
+                document: record.origin.document,
+                line: record.origin.line,
+                object: format!("Helm release {name}"),
+                reason,
+            };
+            let mut revision =
+                decode(&record.object.to_json()).map_err(|error| damaged(error.to_string()))?;
+            let namespace = revision
+                .namespace
+                .clone()
+                .or_else(|| record.summary.namespace.clone())
+                .or_else(|| self.namespace.clone());
+            if revision.status.is_empty() {
+                revision.status.clone_from(&record.summary.status);
+            }
+            self.add_stored(revision, namespace.as_deref())
+                .map_err(|error| damaged(error.to_string()))?;
+        }
+        if self.remarks > MAX_REMARKS {
+            self.content.not_read.push(format!(
+                "{} more that could not be used",
+                self.remarks - MAX_REMARKS
+            ));
+        }
+        Ok(self.content)
+    }
+
+    /// The same, grouped into releases, with what could not be used.
+    ///
+    /// # Errors
+    /// As [`Collector::content`].
+    pub fn finish(self, source: &str) -> Result<(Snapshot, Vec<String>), InputError> {
+        let content = self.content(source)?;
+        Ok((content.builder().build(), content.not_read))
+    }
+}
+
+/// Whether Helm's comments are in a text.
+fn is_rendered(text: &str) -> bool {
+    text.starts_with("# Source: ") || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
+}
+
+fn take<'a>(node: Tree<'a>, wanted: &str) -> Option<Tree<'a>> {
+    match node.kind {
+        Kind::Mapping(entries) => entries
+            .into_iter()
+            .find(|(key, _)| &**key == wanted)
+            .map(|(_, value)| value),
+        _ => None,
+    }
+}
+
+fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
+    match node.kind {
+        Kind::Sequence(items) => items,
+        _ => Vec::new(),
+    }
+}

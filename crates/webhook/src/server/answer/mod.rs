@@ -1,0 +1,560 @@
+//! One review to one answer: in time, with its uid, in every case.
+
+mod record;
+mod slots;
+mod time_limit;
+mod unjudged;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use milvus_guard_core::{
+    admission::{
+        Gate, Response, Review, ReviewContext, Ruling, Task,
+        hold::Candidate,
+        mutate::mutate,
+        review::{Operation, Patch},
+    },
+    api::DecisionSpec,
+    manifest::Budget,
+    rules::{Failed, Overdue},
+};
+use slots::{HEAVY, HUGE, PER_CORE, Turn};
+use time_limit::deadline;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::server::{
+    events::EventSink,
+    metrics::{Metrics, ResultLabels},
+    state_source::{Doubt, MARGIN, StateSource},
+};
+
+pub use unjudged::{FailurePolicies, FailurePolicy};
+
+/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top
+/// is answered unjudged.
+const MAX_WAITING: usize = 1024;
+
+/// Reviews from this size on are judged where waiting harms no one: parsing takes milliseconds.
+const LARGE: usize = 64 * 1024;
+
+/// Answers reviews.
+pub struct Answerer {
+    /// What is known.
+    pub world: StateSource,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where Events go, in a cluster.
+    pub events: Option<EventSink>,
+    failure: FailurePolicies,
+    slots: Semaphore,
+    heavy: Semaphore,
+    huge: Semaphore,
+}
+
+/// Which way a review came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// `/validate`.
+    Validate,
+    /// `/mutate`.
+    Mutate,
+}
+
+impl Answerer {
+    /// One that answers from this knowledge.
+    #[must_use]
+    pub fn new(
+        world: StateSource,
+        metrics: Arc<Metrics>,
+        events: Option<EventSink>,
+        failure: FailurePolicies,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let (heavy, huge) = (Semaphore::new(HEAVY as usize), Semaphore::new(HUGE));
+        Self {
+            world,
+            metrics,
+            events,
+            failure,
+            slots: Semaphore::new(cores * PER_CORE),
+            heavy,
+            huge,
+        }
+    }
+
+    /// The answer to a body, as JSON.
+    ///
+    /// # Errors
+    /// Where the body is not a review: then there is no uid to answer to.
+    pub async fn answer(
+        &self,
+        path: Path,
+        body: &[u8],
+        timeout: Option<&str>,
+    ) -> Result<Vec<u8>, String> {
+        let started = Instant::now();
+        let review = if body.len() < LARGE {
+            Review::parse(body)
+        } else {
+            tokio::task::block_in_place(|| Review::parse(body))
+        };
+        let review = review.map_err(|error| error.to_string())?;
+        self.metrics.in_flight.inc();
+        let (gate, ruling) = self
+            .rule(path, &review, body.len(), started + deadline(timeout))
+            .await;
+        let ruling = self.spare_others(gate, &review, ruling);
+        self.metrics.in_flight.dec();
+        self.count(gate, &ruling, started.elapsed());
+        self.tell(gate, &review, &ruling, started.elapsed());
+        Ok(ruling.response.render(&review.uid))
+    }
+
+    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in
+    /// its namespace: there, a guard that cannot judge must hinder no one, as a guard that does
+    /// not answer.
+    fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
+        let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
+        let mentions = || {
+            [review.object, review.old_object]
+                .into_iter()
+                .flatten()
+                .any(|object| object.get().contains("milvus"))
+        };
+        if is_unjudged
+            && ruling.response.denied.is_some()
+            && !mentions()
+            && !self.world.holds_milvus(&review.namespace)
+        {
+            ruling
+                .response
+                .warnings
+                .extend(ruling.response.denied.take());
+        }
+        ruling
+    }
+
+    async fn rule(
+        &self,
+        path: Path,
+        review: &Review<'_>,
+        size: usize,
+        end: Instant,
+    ) -> (Gate, Ruling) {
+        if path == Path::Mutate {
+            return (Gate::Mutate, self.change(review, size, end).await);
+        }
+        let gate = likely_gate(review);
+        let waiting = self.metrics.in_flight.get();
+        if usize::try_from(waiting).unwrap_or(0) > MAX_WAITING {
+            self.metrics.shed.inc();
+            return (gate, self.unjudged(gate, "too many reviews are waiting"));
+        }
+        let judged = async {
+            if is_heavy(review, size) {
+                return self.judge_heavy(review, end).await;
+            }
+            // Most reviews are of no interest; seeing that takes no turn.
+            match self.read(review, &Budget::small()) {
+                Ok(Task::Done(gate, ruling)) => Some((gate, *ruling)),
+                task => self.judge(review, task, self.turn(0).await?, end).await,
+            }
+        };
+        match tokio::time::timeout_at(end.into(), judged).await {
+            Ok(Some(ruled)) => ruled,
+            Ok(None) | Err(_) => (gate, self.unjudged(gate, "the time limit was reached")),
+        }
+    }
+
+    /// The version label, and what holds a Deployment. A failure here never denies the change.
+    async fn change(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
+        let read = || {
+            let label = catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
+            let candidate = || catch_unwind(AssertUnwindSafe(|| Candidate::of(review))).ok();
+            (
+                label,
+                self.world.can_hold().then(candidate).flatten().flatten(),
+            )
+        };
+        let (mut response, candidate) = if size < LARGE {
+            read()
+        } else {
+            match tokio::time::timeout_at(end.into(), self.heavy.acquire()).await {
+                Ok(Ok(_turn)) => tokio::task::block_in_place(read),
+                Ok(Err(_)) | Err(_) => (Response::allow(), None),
+            }
+        };
+        if let Some(candidate) = candidate {
+            response.patch.extend(self.hold(&candidate, end).await);
+        }
+        Ruling::of(response)
+    }
+
+    /// The patch that holds a Deployment; empty if it need not wait. What memory would hold is
+    /// looked at again: an acceptance may be younger than memory. If that fails, it is held.
+    async fn hold(&self, candidate: &Candidate, end: Instant) -> Vec<Patch> {
+        let judged = |context: &ReviewContext<'_>| {
+            catch_unwind(AssertUnwindSafe(|| candidate.patch(context))).unwrap_or_default()
+        };
+        let (namespace, now) = (candidate.namespace(), Timestamp::now());
+        let patch = judged(&self.world.context(namespace, now, None));
+        if patch.is_empty() {
+            return patch;
+        }
+        let live = self
+            .world
+            .live_context(namespace, now, None, Doubt::Denial, end);
+        match Box::pin(live).await {
+            Some(Ok(context)) => judged(&context),
+            Some(Err(_)) | None => patch,
+        }
+    }
+
+    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what
+    /// others wait for, and how much memory all of them take, is bounded.
+    async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
+        let late = || Instant::now() >= end;
+        {
+            let turn = self.turn(1).await?;
+            let task =
+                tokio::task::block_in_place(|| self.read(review, &Budget::small().until(&late)));
+            if !matches!(task, Ok(Task::NeedsRoom(_))) {
+                return self.judge_here(review, task, turn, end);
+            }
+        }
+        // A record that says it is small and is not was worth one look; the whole of it waits for
+        // the one large room.
+        let _room = self.huge.acquire().await.ok()?;
+        let turn = self.turn(HEAVY).await?;
+        let task =
+            tokio::task::block_in_place(|| self.read(review, &Budget::default().until(&late)));
+        self.judge_here(review, task, turn, end)
+    }
+
+    fn judge_here(
+        &self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        turn: Turn<'_>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
+    }
+
+    /// What is left to judge; where reading fails, what the gate says then.
+    fn read<'a>(
+        &self,
+        review: &Review<'a>,
+        budget: &Budget<'_>,
+    ) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
+        catch_unwind(AssertUnwindSafe(|| Task::within(review, budget))).map_err(|_| {
+            let gate = likely_gate(review);
+            Box::new((
+                gate,
+                self.unjudged(
+                    gate,
+                    "the review could not be read (a defect of milvus-guard: please report it)",
+                ),
+            ))
+        })
+    }
+
+    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile.
+    /// `None` if the server goes down.
+    async fn judge<'s>(
+        &'s self,
+        review: &Review<'_>,
+        task: Result<Task<'_>, Box<(Gate, Ruling)>>,
+        mut turn: Turn<'s>,
+        end: Instant,
+    ) -> Option<(Gate, Ruling)> {
+        let task = match task {
+            Ok(task) => task,
+            Err(unread) => return Some(*unread),
+        };
+        let gate = task.gate();
+        if let Task::Unjudged(_, reason) = &task {
+            return Some((gate, self.unread(gate, reason)));
+        }
+        let Some(namespace) = task.namespace() else {
+            let Task::Done(_, ruling) = task else {
+                return Some((gate, Ruling::pass()));
+            };
+            return Some((gate, *ruling));
+        };
+        let now = Timestamp::now();
+        let late = || Instant::now() >= end;
+        let overdue = Some(Overdue(&late));
+        let mut ruling = self.ruling(&task, &self.world.context(namespace, now, overdue));
+        // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched,
+        // nothing must.
+        let mut doubt = if ruling.by_state {
+            Some(Doubt::Denial)
+        } else {
+            self.world.unwatched().map(Doubt::Unwatched)
+        };
+        while let Some(why) = doubt.take() {
+            let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
+            drop(turn);
+            // Boxed, because it is rare and large.
+            let live = Box::pin(self.world.live_context(namespace, now, overdue, why, end)).await;
+            turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
+            let Some(live) = live else { break };
+            ruling = self.confirm(&task, ruling, why, live);
+            // Where only a kind in doubt was read, the rest of a denial is from memory.
+            doubt = Some(Doubt::Denial).filter(|denial| why != *denial && ruling.by_state);
+        }
+        drop(turn);
+        if let Some(decision) = ruling.decision.take().filter(|_| !review.is_dry_run())
+            && let Err(reason) = self.record(&decision, end).await
+        {
+            tracing::error!(
+                release = decision.release,
+                namespace = decision.namespace,
+                reason,
+                "a decision could not be recorded"
+            );
+            let warning = "milvus-guard could not record its decision; the objects of this \
+                           release will be checked again one by one";
+            ruling.response.warnings.push(warning.into());
+        }
+        Some((gate, ruling))
+    }
+
+    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends
+    /// before the time for the answer.
+    async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
+        let end = end.checked_sub(MARGIN).unwrap_or(end);
+        let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
+        written.unwrap_or_else(|_| Err("the API server did not respond in time".into()))
+    }
+
+    fn confirm(
+        &self,
+        task: &Task<'_>,
+        by_memory: Ruling,
+        doubt: Doubt,
+        live: Result<ReviewContext<'_>, String>,
+    ) -> Ruling {
+        let denied = by_memory.response.denied.is_some();
+        let (result, ruling) = match (live, doubt) {
+            (Ok(context), _) => {
+                let ruling = self.ruling(task, &context);
+                // A rule without time has no finding. What it found in time counts.
+                if denied
+                    && doubt == Doubt::Denial
+                    && ran_out_of_time(&ruling)
+                    && !ran_out_of_time(&by_memory)
+                {
+                    tracing::warn!(
+                        "could not check a denial against the live cluster in time; using the cached state"
+                    );
+                    self.metrics
+                        .live_reads
+                        .get_or_create(&ResultLabels { result: "failed" })
+                        .inc();
+                    return by_memory;
+                }
+                (
+                    if ruling.response.denied.is_some() == denied {
+                        "confirmed"
+                    } else {
+                        "changed"
+                    },
+                    ruling,
+                )
+            }
+            (Err(reason), Doubt::Unwatched(kind)) if !denied => {
+                let kind = kind.kind();
+                tracing::warn!(
+                    kind,
+                    reason,
+                    "a kind is not watched and could not be read, so no change is allowed by \
+                     the cached state"
+                );
+                (
+                    "failed",
+                    self.unjudged(
+                        task.gate(),
+                        &format!(
+                            "{kind} objects are not watched at the moment, and reading them \
+                             failed: {reason}"
+                        ),
+                    ),
+                )
+            }
+            (Err(reason), _) => {
+                tracing::warn!(
+                    reason,
+                    "could not re-check the denial against the live cluster; the cached state \
+                     decides"
+                );
+                ("failed", by_memory)
+            }
+        };
+        self.metrics
+            .live_reads
+            .get_or_create(&ResultLabels { result })
+            .inc();
+        ruling
+    }
+
+    fn ruling(&self, task: &Task<'_>, context: &ReviewContext<'_>) -> Ruling {
+        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(context)));
+        judged.unwrap_or_else(|_| {
+            self.unjudged(
+                task.gate(),
+                "the review failed (a defect of milvus-guard: please report it)",
+            )
+        })
+    }
+}
+
+/// Whether a rule had no time.
+fn ran_out_of_time(ruling: &Ruling) -> bool {
+    ruling
+        .failed
+        .iter()
+        .any(|(_, failed)| *failed == Failed::Timeout)
+}
+
+/// Whether a review is more than a short read: large, or with YAML or a packed release inside.
+fn is_heavy(review: &Review<'_>, size: usize) -> bool {
+    let may_hold_files = review.resource.group.is_empty()
+        && matches!(&*review.resource.resource, "secrets" | "configmaps");
+    size >= LARGE || may_hold_files
+}
+
+/// The gate of a review that no one has read yet.
+fn likely_gate(review: &Review<'_>) -> Gate {
+    match (&*review.resource.group, &*review.resource.resource) {
+        ("guard.milvus.io", _) => Gate::Documents,
+        ("", "secrets") => Gate::Release,
+        ("", "configmaps")
+            if review.operation == Operation::Create
+                && review.name.starts_with("sh.helm.release.") =>
+        {
+            Gate::Release
+        }
+        _ => Gate::Workload,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A world in which this runs.
+    fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
+        StateSource::Files(Box::new(crate::server::state_source::Files {
+            place: Arc::new(milvus_guard_core::milvus::NamespaceState::new(objects)),
+            facts: milvus_guard_core::evidence::Facts::default(),
+            policies: milvus_guard_core::policy::PolicySet::default(),
+            accounts: milvus_guard_core::admission::review_context::Accounts::default(),
+            catalogue: crate::server::data::Data::default(),
+            decisions: std::sync::Mutex::default(),
+        }))
+    }
+
+    #[test]
+    fn a_denial_stands_where_there_was_no_time_to_check_it() {
+        let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+        let failure = FailurePolicies {
+            release: FailurePolicy::Ignore,
+            workload: FailurePolicy::Fail,
+        };
+        let answerer = Answerer::new(
+            world(milvus_guard_core::rules::testing::objects(&fixture)),
+            Arc::new(Metrics::new()),
+            None,
+            failure,
+        );
+        let yaml = fixture.yaml();
+        let mut documents = milvus_guard_core::manifest::documents(&yaml)
+            .map(|document| document.unwrap().root.to_json());
+        let old = documents
+            .find(|object| {
+                object["metadata"]["name"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("-proxy")
+            })
+            .unwrap();
+        let new = old.to_string().replace("2.4.5", "2.5.12");
+        let text = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
+            old["metadata"]["name"]
+        );
+        let review = Review::parse(text.as_bytes()).unwrap();
+        let task = Task::within(&review, &Budget::small());
+        let namespace = task.namespace().unwrap();
+        let now = Timestamp::now();
+        let mut cut_short = 0;
+        // The time is over after so many rules.
+        for rules in 0..200 {
+            let asked = std::sync::atomic::AtomicUsize::new(0);
+            let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
+            let by_memory = answerer.ruling(&task, &answerer.world.context(namespace, now, None));
+            assert!(
+                by_memory
+                    .response
+                    .denied
+                    .as_ref()
+                    .unwrap()
+                    .contains("MG201")
+            );
+            let live = answerer.world.context(namespace, now, Some(Overdue(&late)));
+            cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
+            asked.store(0, std::sync::atomic::Ordering::Relaxed);
+            let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
+            let said = ruling
+                .response
+                .denied
+                .unwrap_or_else(|| panic!("allowed after {rules} rules"));
+            assert!(
+                said.contains("MG201 component-order: proxy would change"),
+                "{said}"
+            );
+        }
+        assert!(cut_short > 10 && cut_short < 200, "{cut_short}");
+    }
+
+    #[test]
+    fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
+        let world = |milvus: bool| {
+            let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+            world(if milvus {
+                milvus_guard_core::rules::testing::objects(&fixture)
+            } else {
+                Vec::new()
+            })
+        };
+        let failure = FailurePolicies {
+            release: FailurePolicy::Ignore,
+            workload: FailurePolicy::Fail,
+        };
+        let is_denied = |milvus: bool, image: &str| {
+            let answerer = Answerer::new(world(milvus), Arc::new(Metrics::new()), None, failure);
+            let text = format!(
+                r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"CREATE","namespace":"n","object":{{"image":"{image}"}}}}}}"#
+            );
+            let review = Review::parse(text.as_bytes()).unwrap();
+            let ruling = answerer.unjudged(Gate::Workload, "it is busy");
+            let ruling = answerer.spare_others(Gate::Workload, &review, ruling);
+            assert!(
+                ruling.response.denied.is_some()
+                    || ruling.response.warnings[0].contains("it is busy")
+            );
+            ruling.response.denied.is_some()
+        };
+        assert!(!is_denied(false, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(true, "bitnami/kafka:3.1.0"));
+        assert!(is_denied(false, "milvusdb/milvus:v2.4.5"));
+    }
+}

@@ -1,0 +1,533 @@
+//! The registration at the API server: the leading replica writes both webhook configurations, and
+//! only after it was ready once. A guard that never worked blocks nothing, and what Helm renders
+//! has no field that the guard writes.
+//!
+//! The chart's template says which webhooks there are. The guard adds what only it knows: whom the
+//! API server is to trust, the secret path, and the namespaces that hold Milvus. The configurations
+//! are owned by an object of the chart, so that they go with it.
+
+mod comparison;
+mod template;
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use comparison::{holds, is_owned, shown};
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use milvus_guard_sources::kubernetes::ClusterError;
+use serde_json::Value;
+use template::{Additions, KINDS, completed, parse, read};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    certs::api::{answer, words},
+    mounted::read_settled,
+    server::{
+        callers::{CallersError, PathSecret},
+        leader::Leader,
+        lifecycle::Lifecycle,
+        watch_cache::WatchCache,
+    },
+};
+
+pub use template::MILVUS_NAMESPACES;
+
+/// Under which name the API server notes what the guard applied. Its own, apart from that of single
+/// fields.
+const MANAGER: &str = "milvus-guard-registration";
+
+/// How often the leader looks whether something here changed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often it looks at the API server without a reason.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// For one look.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whom the API server is to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// What the template says, or what the API server trusts anyway.
+    Template,
+    /// The authorities in this Secret of the managed mode.
+    Secret(String),
+    /// The authorities in this file (PEM), followed when it changes.
+    File(PathBuf),
+}
+
+/// Why the registration could not be made or kept. Says nothing about the secret path.
+#[derive(Debug, thiserror::Error)]
+enum RegistrationError {
+    #[error("cannot read {0}: {1}")]
+    Unreadable(String, String),
+    #[error("{0}: {1}")]
+    Template(String, String),
+    #[error("{0} does not exist; without it the webhooks would remain after an uninstallation")]
+    NoOwner(String),
+    #[error("{0} does not contain a certificate authority yet")]
+    NoAuthority(String),
+    #[error("the cluster did not answer within {} seconds", DEADLINE.as_secs())]
+    Slow,
+    #[error(transparent)]
+    Callers(#[from] CallersError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// The leader's duty.
+pub struct Registrar {
+    /// The cluster.
+    pub client: Client,
+    /// The guard's namespace.
+    pub namespace: String,
+    /// Name of both configurations.
+    pub name: String,
+    /// Template of both, YAML.
+    pub template: PathBuf,
+    /// The `ClusterRole` whose removal removes them.
+    pub owner: Option<String>,
+    /// Whom the API server is to trust.
+    pub authority: Authority,
+    /// The secret in the path.
+    pub secret: PathSecret,
+    /// Whether this replica leads.
+    pub leader: Leader,
+    /// Whether it is ready.
+    pub life: Arc<Lifecycle>,
+    /// Which namespaces hold Milvus.
+    pub store: Arc<WatchCache>,
+}
+
+/// What the leader remembers between two looks.
+struct Memory {
+    /// When this replica began to lead: the secret of those who led before is replaced.
+    leads_since: Timestamp,
+    /// The secret that all configurations have carried, and since when.
+    carried: Option<(String, Timestamp)>,
+}
+
+impl Registrar {
+    /// Registers and keeps the registration in step, until the process ends.
+    pub async fn run(self) {
+        let (mut ready, mut memory, mut complaint) = (false, None, None);
+        let mut seen = None;
+        let mut looked: Option<Instant> = None;
+        loop {
+            sleep(TICK).await;
+            ready |= self.life.is_ready();
+            if !ready || !self.leader.is_me() || self.life.is_draining() {
+                (memory, seen) = (None, None);
+                continue;
+            }
+            let template = match self.read_template().await {
+                Ok(template) => template,
+                Err(error) => {
+                    complain(&mut complaint, error.to_string());
+                    continue;
+                }
+            };
+            let here = (template, self.namespaces());
+            if seen.as_ref() == Some(&here) && looked.is_some_and(|at| at.elapsed() < LOOK) {
+                continue;
+            }
+            let memory = memory.get_or_insert_with(|| Memory {
+                leads_since: Timestamp::now(),
+                carried: None,
+            });
+            let done = timeout(DEADLINE, self.look(&here.0, &here.1, memory))
+                .await
+                .unwrap_or(Err(RegistrationError::Slow));
+            looked = Some(Instant::now());
+            match done {
+                Ok(()) => {
+                    complaint = None;
+                    seen = Some(here);
+                }
+                Err(error) => {
+                    complain(&mut complaint, error.to_string());
+                    seen = None;
+                    sleep(TICK).await;
+                }
+            }
+        }
+    }
+
+    /// Namespaces that hold Milvus, or its data.
+    fn namespaces(&self) -> BTreeSet<String> {
+        self.store
+            .milvus_namespaces()
+            .into_iter()
+            .chain(self.store.remembered_namespaces())
+            .collect()
+    }
+
+    async fn read_template(&self) -> Result<Vec<Value>, RegistrationError> {
+        let path = self.template.clone();
+        let read = spawn_blocking(move || read_settled(|| read(&path)));
+        let unreadable = |reason: String| {
+            RegistrationError::Unreadable(self.template.display().to_string(), reason)
+        };
+        let text = read
+            .await
+            .map_err(|error| unreadable(error.to_string()))?
+            .map_err(unreadable)?;
+        parse(&text).map_err(|reason| {
+            RegistrationError::Template(self.template.display().to_string(), reason)
+        })
+    }
+
+    async fn look(
+        &self,
+        template: &[Value],
+        namespaces: &BTreeSet<String>,
+        memory: &mut Memory,
+    ) -> Result<(), RegistrationError> {
+        let now = Timestamp::now();
+        // In this order: what was read of the configurations is older than what is written into
+        // them, and the API server refuses to have a later state overwritten.
+        // What may be read at the same time is, for an API server that is slow.
+        let found = try_join_all(KINDS.map(async |kind| {
+            let what = format!("{kind} {}", self.name);
+            let object = api(&self.client, kind)
+                .get_opt(&self.name)
+                .await
+                .map_err(|error| words(&error, "get", &what))?;
+            Ok::<_, RegistrationError>((
+                kind,
+                object.map(|object| serde_json::to_value(object).unwrap_or_default()),
+            ))
+        }))
+        .await?;
+        let (owner, bundle) = tokio::try_join!(self.owner_uid(), self.bundle())?;
+        let tokens = self.secret.rotated(now, Some(memory.leads_since)).await?;
+        let registered: Vec<&str> = found
+            .iter()
+            .flat_map(|(_, object)| object.as_ref().map(shown).unwrap_or_default())
+            .collect();
+        let Some(token) = tokens.choice(now, &self.secret.times, &registered) else {
+            return Ok(());
+        };
+        let additions = Additions {
+            name: &self.name,
+            owner: self.owner.as_deref().zip(owner.as_deref()),
+            bundle: bundle.as_deref(),
+            token,
+            namespaces,
+        };
+        let wanted: Vec<Value> = template
+            .iter()
+            .map(|object| completed(object, &additions))
+            .collect();
+        let mut all_carried = true;
+        for (kind, object) in &found {
+            let carried = match (wanted.iter().find(|wanted| wanted["kind"] == *kind), object) {
+                (Some(wanted), Some(object)) if holds(wanted, object) => true,
+                (Some(wanted), object) => {
+                    self.apply(kind, wanted, object.as_ref(), token).await?;
+                    false
+                }
+                (None, Some(object)) if owner.is_some() && is_owned(object, owner.as_deref()) => {
+                    self.remove(kind).await?;
+                    true
+                }
+                (None, _) => true,
+            };
+            all_carried &= carried;
+        }
+        self.forget_old(token, all_carried, now, memory).await
+    }
+
+    /// Old secrets go once the API server has had the new one for a while.
+    async fn forget_old(
+        &self,
+        token: &str,
+        carried: bool,
+        now: Timestamp,
+        memory: &mut Memory,
+    ) -> Result<(), RegistrationError> {
+        if !carried {
+            memory.carried = None;
+            return Ok(());
+        }
+        let since = match &memory.carried {
+            Some((known, since)) if known == token && *since <= now => *since,
+            _ => now,
+        };
+        memory.carried = Some((token.to_owned(), since));
+        if now.duration_since(since) >= self.secret.times.grace {
+            self.secret.forget_before(token).await?;
+        }
+        Ok(())
+    }
+
+    async fn owner_uid(&self) -> Result<Option<String>, RegistrationError> {
+        let Some(owner) = &self.owner else {
+            return Ok(None);
+        };
+        let kind = GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", "ClusterRole");
+        let api: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
+        let what = format!("ClusterRole {owner}");
+        let found = api
+            .get_opt(owner)
+            .await
+            .map_err(|error| words(&error, "get", &what))?;
+        let uid = found
+            .filter(|found| found.metadata.deletion_timestamp.is_none())
+            .and_then(|found| found.metadata.uid);
+        uid.map(Some).ok_or(RegistrationError::NoOwner(what))
+    }
+
+    async fn bundle(&self) -> Result<Option<String>, RegistrationError> {
+        match &self.authority {
+            Authority::Template => Ok(None),
+            Authority::Secret(name) => {
+                let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+                let what = format!("Secret {name} in namespace {}", self.namespace);
+                let found = api
+                    .get_opt(name)
+                    .await
+                    .map_err(|error| words(&error, "get", &what))?;
+                let bundle = found
+                    .and_then(|found| found.data?.remove("ca.crt"))
+                    .map(|bytes| bytes.0)
+                    .unwrap_or_default();
+                // Without it the API server would believe no one, and what fails closed would stop.
+                if bundle.is_empty() {
+                    Err(RegistrationError::NoAuthority(what))
+                } else {
+                    Ok(Some(BASE64_STANDARD.encode(bundle)))
+                }
+            }
+            Authority::File(path) => {
+                let (shown, path) = (path.display().to_string(), path.clone());
+                let read = spawn_blocking(move || read_settled(|| read(&path)));
+                let unreadable =
+                    |reason: String| RegistrationError::Unreadable(shown.clone(), reason);
+                let text = read
+                    .await
+                    .map_err(|error| unreadable(error.to_string()))?
+                    .map_err(unreadable)?;
+                if text.trim().is_empty() {
+                    return Err(RegistrationError::NoAuthority(shown));
+                }
+                Ok(Some(BASE64_STANDARD.encode(text)))
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        kind: &'static str,
+        wanted: &Value,
+        found: Option<&Value>,
+        token: &str,
+    ) -> Result<(), RegistrationError> {
+        let mut wanted = wanted.clone();
+        if let Some(version) = found.and_then(|found| found.pointer("/metadata/resourceVersion")) {
+            wanted["metadata"]["resourceVersion"] = version.clone();
+        }
+        let params = PatchParams::apply(MANAGER).force();
+        let applied = api(&self.client, kind)
+            .patch(&self.name, &params, &Patch::Apply(wanted))
+            .await;
+        match answer(
+            applied.map(|_| ()),
+            "apply",
+            &format!("{kind} {}", self.name),
+        ) {
+            // Where it was outdated, the next look comes back here.
+            Ok(_) => {
+                tracing::info!(kind, "registered");
+                Ok(())
+            }
+            // The API server may quote the path.
+            Err(ClusterError::Api { what, reason }) => Err(ClusterError::Api {
+                what,
+                reason: reason.replace(token, "SECRET"),
+            }
+            .into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn remove(&self, kind: &'static str) -> Result<(), RegistrationError> {
+        let removed = api(&self.client, kind)
+            .delete(&self.name, &DeleteParams::default())
+            .await;
+        answer(
+            removed.map(|_| ()),
+            "delete",
+            &format!("{kind} {}", self.name),
+        )?;
+        Ok(())
+    }
+}
+
+fn complain(complaint: &mut Option<String>, reason: String) {
+    if complaint.as_ref() != Some(&reason) {
+        tracing::warn!(
+            reason,
+            "the webhooks could not be registered; the guard retries"
+        );
+        *complaint = Some(reason);
+    }
+}
+
+fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+    Api::all_with(client.clone(), &ApiResource::from_gvk(&kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TEMPLATE: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {labels: {a: b}}
+webhooks:
+- name: workload
+  clientConfig: {service: {name: g, namespace: n, path: /validate}}
+- name: here
+  clientConfig: {url: 'https://127.0.0.1:1/validate/'}
+  namespaceSelector:
+    matchExpressions:
+    - {key: kubernetes.io/metadata.name, operator: NotIn, values: [n]}
+    - {key: kubernetes.io/metadata.name, operator: In, values: ['@milvus-namespaces']}
+- name: elsewhere
+  clientConfig: {service: {name: g, namespace: n, path: /validate}, caBundle: eA==}
+  namespaceSelector:
+    matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [n, '@milvus-namespaces']}]
+";
+
+    fn completed_with(namespaces: &[&str], bundle: Option<&str>) -> Value {
+        let namespaces = namespaces.iter().map(ToString::to_string).collect();
+        let additions = Additions {
+            name: "g",
+            owner: Some(("role", "uid-1")),
+            bundle,
+            token: "t0",
+            namespaces: &namespaces,
+        };
+        completed(&parse(TEMPLATE).unwrap()[0], &additions)
+    }
+
+    #[test]
+    fn the_template_is_completed() {
+        let object = completed_with(&["a", "n"], Some("Yg=="));
+        assert_eq!(object["metadata"]["name"], "g");
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
+        assert_eq!(
+            object["webhooks"][0]["clientConfig"]["service"]["path"],
+            "/validate/t0"
+        );
+        assert_eq!(
+            object["webhooks"][1]["clientConfig"]["url"],
+            "https://127.0.0.1:1/validate/t0"
+        );
+        assert!(
+            object["webhooks"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|webhook| webhook["clientConfig"]["caBundle"] == "Yg==")
+        );
+        let values = |at: usize, expression: usize| {
+            object["webhooks"][at]["namespaceSelector"]["matchExpressions"][expression]["values"]
+                .clone()
+        };
+        assert_eq!(
+            (values(1, 0), values(1, 1), values(2, 0)),
+            (json!(["n"]), json!(["a", "n"]), json!(["n", "a"]))
+        );
+    }
+
+    #[test]
+    fn without_milvus_there_is_no_webhook_for_its_namespaces() {
+        let object = completed_with(&[], None);
+        let names: Vec<_> = object["webhooks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|webhook| webhook["name"].clone())
+            .collect();
+        assert_eq!(names, ["workload", "elsewhere"]);
+        assert_eq!(
+            object["webhooks"][1]["namespaceSelector"]["matchExpressions"][0]["values"],
+            json!(["n"])
+        );
+        assert_eq!(
+            object["webhooks"][1]["clientConfig"]["caBundle"], "eA==",
+            "the template's stays"
+        );
+    }
+
+    #[test]
+    fn only_configurations_are_taken_and_one_of_each() {
+        for (text, reason) in [
+            ("", "not contain a webhook configuration"),
+            ("kind: Secret", "'Secret'"),
+            (
+                "kind: MutatingWebhookConfiguration\n---\nkind: MutatingWebhookConfiguration",
+                "more than one",
+            ),
+            ("a: [", "line"),
+        ] {
+            assert!(
+                parse(text).unwrap_err().contains(reason),
+                "{text}: {:?}",
+                parse(text)
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_api_server_adds_is_no_difference_and_what_others_change_is() {
+        let wanted = completed_with(&["a"], Some("Yg=="));
+        let mut found = wanted.clone();
+        found["metadata"]["resourceVersion"] = json!("7");
+        found["webhooks"][0]["matchPolicy"] = json!("Equivalent");
+        found["webhooks"].as_array_mut().unwrap().reverse();
+        assert!(holds(&wanted, &found));
+        let mut with_empty = wanted.clone();
+        with_empty["webhooks"][0]["objectSelector"] = json!({});
+        assert!(holds(&with_empty, &found));
+        for (place, value) in [
+            ("/webhooks/0/clientConfig/caBundle", json!("eA==")),
+            (
+                "/webhooks/2/clientConfig/service/path",
+                json!("/validate/t1"),
+            ),
+            ("/metadata/ownerReferences", json!([])),
+            ("/metadata/labels/a", json!("c")),
+            (
+                "/webhooks/1/namespaceSelector/matchExpressions/1/values",
+                json!(["a", "b"]),
+            ),
+        ] {
+            let mut changed = found.clone();
+            *changed.pointer_mut(place).unwrap() = value;
+            assert!(!holds(&wanted, &changed), "{place}");
+        }
+        let mut more = found.clone();
+        more["webhooks"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "x"}));
+        assert!(!holds(&wanted, &more));
+    }
+}

@@ -1,0 +1,166 @@
+//! How the watch of each kind is: complete, connected, broken, and since when. What the objects hold
+//! is not known here.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use super::{State, WatchCache, watched::Watched};
+
+/// Between the end of a watch and the begin of the next one. What takes longer is trouble.
+const HANDOVER: Duration = Duration::from_secs(1);
+
+impl WatchCache {
+    /// A listing of a kind begins; what it does not show no longer exists when it ends.
+    pub fn begin(&self, kind: Watched) {
+        self.write().listed.insert(kind, HashSet::new());
+    }
+
+    /// The listing of a kind is complete.
+    pub fn finish(&self, kind: Watched) {
+        let mut state = self.write();
+        let listed = state.listed.remove(&kind).unwrap_or_default();
+        let gone: Vec<(String, String)> = state
+            .keys(kind)
+            .into_iter()
+            .filter(|key| !listed.contains(key))
+            .collect();
+        for (namespace, name) in gone {
+            state.remove(kind, &namespace, &name);
+            self.touch(&namespace);
+        }
+        state.synced.insert(kind);
+        state.contact(kind);
+        state.refresh(kind);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// The kind does not exist in this cluster: so the API server said just now, and there is
+    /// nothing to miss.
+    pub fn absent(&self, kind: Watched) {
+        let mut state = self.write();
+        state.synced.insert(kind);
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// A watch of a kind stands.
+    pub fn connected(&self, kind: Watched) {
+        let mut state = self.write();
+        state.contact(kind);
+        state.unwatched.remove(&kind);
+    }
+
+    /// The watch of a kind gave a sign.
+    pub fn contact(&self, kind: Watched) {
+        self.write().contact(kind);
+    }
+
+    /// The watch of a kind ended in order. The next one should be up in a moment.
+    pub fn ended(&self, kind: Watched) {
+        self.write()
+            .unwatched
+            .entry(kind)
+            .or_insert_with(|| Instant::now() + HANDOVER);
+    }
+
+    /// The watch of a kind is in trouble.
+    pub fn broken(&self, kind: Watched, reason: String) {
+        let mut state = self.write();
+        let (now, from) = (Instant::now(), state.unwatched.entry(kind));
+        let from = from.or_insert(now);
+        *from = now.min(*from);
+        state.broken.insert(kind, reason);
+    }
+
+    /// The first of these kinds that is not watched now, so that what is known of it may be old.
+    #[must_use]
+    pub fn unwatched(&self, kinds: &[Watched]) -> Option<Watched> {
+        self.unwatched_for(kinds, Duration::ZERO)
+    }
+
+    /// The same, if it has been so for this long.
+    #[must_use]
+    pub fn unwatched_for(&self, kinds: &[Watched], time: Duration) -> Option<Watched> {
+        let state = self.read();
+        let now = Instant::now();
+        kinds.iter().copied().find(|kind| {
+            state
+                .unwatched
+                .get(kind)
+                .is_some_and(|from| *from + time <= now)
+        })
+    }
+
+    /// Kinds that have not been read once, with what is known about why.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let state = self.read();
+        Watched::ALL
+            .into_iter()
+            .filter(|kind| !state.synced.contains(kind))
+            .map(|kind| match state.broken.get(&kind) {
+                Some(reason) => format!("{} ({reason})", kind.kind()),
+                None => kind.kind().to_owned(),
+            })
+            .collect()
+    }
+
+    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign
+    /// about it.
+    #[must_use]
+    pub fn health(&self) -> Vec<(Watched, usize, f64)> {
+        let state = self.read();
+        let age = |kind| {
+            state
+                .contacts
+                .get(&kind)
+                .map_or(0.0, |at| at.elapsed().as_secs_f64())
+        };
+        Watched::ALL
+            .into_iter()
+            .map(|kind| (kind, state.keys(kind).len(), age(kind)))
+            .collect()
+    }
+}
+
+impl State {
+    pub(super) fn contact(&mut self, kind: Watched) {
+        self.contacts.insert(kind, Instant::now());
+        self.broken.remove(&kind);
+    }
+
+    fn keys(&self, kind: Watched) -> Vec<(String, String)> {
+        let cluster = |name: &String| (String::new(), name.clone());
+        match kind {
+            Watched::Namespaces => self.labels.keys().map(cluster).collect(),
+            Watched::Policies | Watched::Exceptions => self
+                .documents
+                .keys()
+                .filter(|(known, _)| *known == kind)
+                .map(|(_, name)| cluster(name))
+                .collect(),
+            Watched::Runs => self.runs.keys().filter_map(|key| split(key)).collect(),
+            Watched::Decisions => self.decisions.keys().filter_map(|key| split(key)).collect(),
+            _ => self
+                .objects
+                .iter()
+                .flat_map(|(namespace, objects)| {
+                    objects
+                        .keys()
+                        .filter(|(known, _)| *known == kind)
+                        .map(|(_, name)| (namespace.clone(), name.clone()))
+                })
+                .collect(),
+        }
+    }
+}
+
+fn split(key: &str) -> Option<(String, String)> {
+    key.split_once('/')
+        .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+}
