@@ -19,6 +19,7 @@
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
+//! | [`project`] | name, address and documentation of the project |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
 //! | [`text`], [`error_text`] | counts and plurals; text of others without control characters; error chains |
 //!
@@ -35,6 +36,7 @@ pub mod helm;
 pub mod manifest;
 pub mod milvus;
 pub mod policy;
+pub mod project;
 pub mod report;
 pub mod rules;
 pub mod schemas;
