@@ -16,6 +16,7 @@ mod meta;
 mod migrate;
 mod names;
 mod output;
+mod ping;
 mod plan;
 mod policies;
 mod policy;
@@ -92,6 +93,8 @@ enum Verb {
     Helm(helm::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
+    /// See whether the API server reaches the webhook
+    Ping(ping::Args),
     /// Print the definitions of the guard's objects, for `kubectl apply --server-side -f -`
     #[command(after_help = "\
 The chart charts/milvus-guard contains the same definitions. Without it:
@@ -122,6 +125,7 @@ pub fn run() -> Exit {
         Verb::Upgrade(args) => upgrade::run(&args, &screen),
         Verb::Helm(args) => helm::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
+        Verb::Ping(args) => ping::run(&args, &screen),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),

@@ -11,6 +11,7 @@
 mod common;
 
 mod builds;
+mod chart_conventions;
 mod chart_guard;
 mod chart_upgrade;
 mod crds;
