@@ -17,6 +17,7 @@ mod chart_upgrade;
 mod crds;
 mod docs;
 mod house;
+mod pipelines;
 mod schemas;
 
 /// Names the files of snapshots as the tests do, without the path of the module before it. It ends

@@ -127,6 +127,20 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             },
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
         },
+        Bundle::Pipelines => Recipe {
+            sources: sources!("go/pipelines": "go.mod", "go.sum", "main.go"),
+            tool: Tool::Go {
+                package: ".",
+                ldflags: String::new(),
+                programs: &[
+                    Program::Actionlint,
+                    Program::ArgoHealth,
+                    Program::FluxHealth,
+                    Program::HclCheck,
+                ],
+            },
+            about: "what deployment tools run on the examples, 1 to 2 minutes".to_owned(),
+        },
         Bundle::Milvus => Recipe {
             sources: sources!("python/milvus": "build.py", "hide.py", "servers.txt", "client.txt"),
             tool: Tool::Python { script: "build.py" },
