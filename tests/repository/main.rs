@@ -18,6 +18,7 @@ mod crds;
 mod docs;
 mod house;
 mod pipelines;
+mod release;
 mod schemas;
 
 /// Names the files of snapshots as the tests do, without the path of the module before it. It ends
