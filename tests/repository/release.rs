@@ -33,13 +33,20 @@ impl Build {
         fs::create_dir_all(&binaries).unwrap();
         let mut strip = Command::new("strip");
         strip.arg("-o").arg(binaries.join("milvus-guard"));
-        expect_success(strip.arg(env!("CARGO_BIN_EXE_milvus-guard")).output().unwrap());
+        expect_success(
+            strip
+                .arg(env!("CARGO_BIN_EXE_milvus-guard"))
+                .output()
+                .unwrap(),
+        );
         Self { folder, target }
     }
 
     fn assemble(&self, out: &str, more: &[&str]) -> Output {
         let mut command = Command::new(root().join("release/assemble.sh"));
-        command.arg("--binaries").arg(self.folder.path().join("binaries"));
+        command
+            .arg("--binaries")
+            .arg(self.folder.path().join("binaries"));
         command.arg("--out").arg(self.folder.path().join(out));
         command.args(more).env("HELM", helm(Helm::V3));
         // What the machine has installed makes no difference.
@@ -70,7 +77,10 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     for out in ["one", "two"] {
         expect_success(build.assemble(out, &named));
     }
-    assert_eq!(build.text("one", "SHA256SUMS"), build.text("two", "SHA256SUMS"));
+    assert_eq!(
+        build.text("one", "SHA256SUMS"),
+        build.text("two", "SHA256SUMS")
+    );
     let mut check = Command::new("sha256sum");
     check.args(["--check", "--strict", "--quiet", "SHA256SUMS"]);
     expect_success(check.current_dir(build.file("one", "")).output().unwrap());
@@ -94,13 +104,23 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     let unpacked = build.file("unpacked", "");
     fs::create_dir(&unpacked).unwrap();
     let mut unpack = Command::new("tar");
-    unpack.arg("xzf").arg(build.file("one", &archive)).arg("-C").arg(&unpacked);
+    unpack
+        .arg("xzf")
+        .arg(build.file("one", &archive))
+        .arg("-C")
+        .arg(&unpacked);
     expect_success(unpack.output().unwrap());
     let folder = unpacked.join(archive.trim_end_matches(".tar.gz"));
     let program = folder.join("milvus-guard");
-    assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o777, 0o755);
+    assert_eq!(
+        fs::metadata(&program).unwrap().permissions().mode() & 0o777,
+        0o755
+    );
     for file in ["LICENSE", "milvus-guard.1", "completions/milvus-guard.fish"] {
-        assert!(fs::metadata(folder.join(file)).unwrap().len() > 500, "{file}");
+        assert!(
+            fs::metadata(folder.join(file)).unwrap().len() > 500,
+            "{file}"
+        );
     }
 
     // krew: under the name of the plugin, the program is kubectl guard.
@@ -114,7 +134,10 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     let sums = build.text("one", "SHA256SUMS");
     assert!(sums.contains(&format!("{sum}  {archive}")));
     for file in platform["files"].as_array().unwrap() {
-        assert!(unpacked.join(file["from"].as_str().unwrap()).exists(), "{file}");
+        assert!(
+            unpacked.join(file["from"].as_str().unwrap()).exists(),
+            "{file}"
+        );
     }
     let plugin = unpacked.join("kubectl-guard");
     symlink(&program, &plugin).unwrap();
@@ -144,7 +167,12 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     for chart in ["milvus-guard", "milvus-upgrade"] {
         let package = build.file("one", &format!("{chart}-{VERSION}.tgz"));
         let mut lint = Command::new(helm(Helm::V4));
-        expect_success(lint.args(["lint", "--strict"]).arg(&package).output().unwrap());
+        expect_success(
+            lint.args(["lint", "--strict"])
+                .arg(&package)
+                .output()
+                .unwrap(),
+        );
         let mut show = Command::new(helm(Helm::V4));
         let shown = expect_success(show.args(["show", "chart"]).arg(&package).output().unwrap());
         let shown: Value = serde_saphyr::from_str(&shown).unwrap();
@@ -159,8 +187,18 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
         let changes = list("changes");
         assert!(changes.len() > 10);
         for change in changes {
-            let kinds = ["added", "changed", "deprecated", "removed", "fixed", "security"];
-            assert!(kinds.contains(&change["kind"].as_str().unwrap()), "{change}");
+            let kinds = [
+                "added",
+                "changed",
+                "deprecated",
+                "removed",
+                "fixed",
+                "security",
+            ];
+            assert!(
+                kinds.contains(&change["kind"].as_str().unwrap()),
+                "{change}"
+            );
             assert!(!change["description"].as_str().unwrap().is_empty());
         }
     }
@@ -178,7 +216,11 @@ fn a_release_that_is_not_ready_is_refused() {
         assert_eq!(made, 0, "{more:?}");
     };
     refused("other", &["--version", "v9.9.9"], "but Cargo.toml has");
-    refused("notes", &["--version", VERSION], "CHANGELOG.md has no heading");
+    refused(
+        "notes",
+        &["--version", VERSION],
+        "CHANGELOG.md has no heading",
+    );
     fs::remove_dir_all(build.folder.path().join("binaries").join(&build.target)).unwrap();
     refused("empty", &["--dry-run"], "none of the binaries runs");
 }
@@ -191,7 +233,9 @@ fn the_manifests_alone_are_a_workspace_with_the_same_dependencies() {
     let copy = "git archive HEAD Cargo.toml Cargo.lock .cargo src crates patches benches release \
                 tests/testbed/Cargo.toml tests/testbed/src xtask | tar x -C \"$0\" && cd \"$0\" && release/manifests.sh";
     let mut shell = Command::new("bash");
-    shell.args(["-eo", "pipefail", "-c", copy]).arg(folder.path());
+    shell
+        .args(["-eo", "pipefail", "-c", copy])
+        .arg(folder.path());
     expect_success(shell.current_dir(root()).output().unwrap());
     let metadata = |at: &Path| {
         let mut cargo = Command::new(env!("CARGO"));
@@ -206,7 +250,10 @@ fn the_manifests_alone_are_a_workspace_with_the_same_dependencies() {
     };
     assert_eq!(metadata(folder.path()), metadata(root()));
     // A change of the sources changes nothing of it, so the layer stays.
-    assert_eq!(fs::read_to_string(folder.path().join("crates/core/src/lib.rs")).unwrap(), "");
+    assert_eq!(
+        fs::read_to_string(folder.path().join("crates/core/src/lib.rs")).unwrap(),
+        ""
+    );
     // In a clone it would delete the sources.
     let mut there = Command::new(root().join("release/manifests.sh"));
     let output = there.current_dir(root()).output().unwrap();
