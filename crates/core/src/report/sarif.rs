@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{policy::Action, rules, text::plain};
+use crate::{
+    policy::Action,
+    rules,
+    text::{hexadecimal, plain},
+};
 
 use super::{FindingEntry, Outcome, Report, format::Show};
 
@@ -151,7 +155,7 @@ fn states(report: &Report, show: Show, artifact: &str) -> Vec<Value> {
 }
 
 fn fingerprint(parts: &[&str]) -> String {
-    format!("{:x}", Sha256::digest(parts.join("\u{0}")))
+    hexadecimal(&Sha256::digest(parts.join("\u{0}")))
 }
 
 fn result(finding: &FindingEntry, artifact: &str) -> Value {

@@ -43,7 +43,4 @@ pub use options::{Deviation, Options};
 pub use plan::{Plan, PlanError, plan};
 pub use record::{Dump, Record, StoredRecord};
 
-/// Bytes in hexadecimal.
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use milvus_guard_core::text::hexadecimal;
