@@ -19,7 +19,7 @@ use super::{
 /// The webhook that judges the guard's own objects, as the chart registers it.
 const WEBHOOK: &str = "documents.guard.milvus.io";
 
-/// What became of a run that nobody but the guard may write.
+/// What became of a run that only the guard may write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pong {
     /// The guard refused it: it is asked, and it answers.
