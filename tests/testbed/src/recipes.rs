@@ -34,6 +34,14 @@ macro_rules! sources {
     };
 }
 
+/// One executable under the names of what deployment tools run.
+const PIPELINES: [Program; 4] = [
+    Program::Actionlint,
+    Program::ArgoHealth,
+    Program::FluxHealth,
+    Program::HclCheck,
+];
+
 pub(crate) fn recipe(bundle: Bundle) -> Recipe {
     match bundle {
         Bundle::Etcd => Recipe {
@@ -132,12 +140,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             tool: Tool::Go {
                 package: ".",
                 ldflags: String::new(),
-                programs: &[
-                    Program::Actionlint,
-                    Program::ArgoHealth,
-                    Program::FluxHealth,
-                    Program::HclCheck,
-                ],
+                programs: &PIPELINES,
             },
             about: "what deployment tools run on the examples, 1 to 2 minutes".to_owned(),
         },

@@ -78,7 +78,7 @@ fn refused(error: &kube::Error) -> Option<Pong> {
     )) {
         Some(Pong::Answers)
     } else if message.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) {
-        Some(Pong::NotReached(error_text::line(message).to_string()))
+        Some(Pong::NotReached(error_text::line(message)))
     } else {
         None
     }
