@@ -44,7 +44,8 @@ fn ci_values(chart: &Path) -> Vec<PathBuf> {
     assert!(files.len() > 2, "{files:?}");
     // chart-testing takes files with this ending only.
     for file in &files {
-        assert!(file.to_str().unwrap().ends_with("-values.yaml"), "{file:?}");
+        let name = file.to_str().unwrap();
+        assert!(name.ends_with("-values.yaml"), "{name}");
     }
     files
 }
@@ -256,11 +257,12 @@ fn what_operators_add_is_rendered() {
     );
     assert_eq!(deployment["spec"]["revisionHistoryLimit"], 1);
     let pod = &deployment["spec"]["template"]["spec"];
-    let named = |list: &Value| {
+    let has_authority = |list: &Value| {
         let list = list.as_array().unwrap();
         list.iter().any(|one| one["name"] == "authority")
     };
-    assert!(named(&pod["volumes"]) && named(&pod["containers"][0]["volumeMounts"]));
+    assert!(has_authority(&pod["volumes"]));
+    assert!(has_authority(&pod["containers"][0]["volumeMounts"]));
     let names: Vec<&str> = of_kind(&documents, "ConfigMap")
         .iter()
         .map(|map| text(map, "/metadata/name"))
@@ -557,7 +559,7 @@ fn table(folder: &Path) -> String {
         };
         writeln!(table, "| `{name}` | `{default}` | {meaning} |").unwrap();
     }
-    assert!(rows > 30, "{folder:?}: {rows} values");
+    assert!(rows > 30, "{}: {rows} values", folder.display());
     table
 }
 

@@ -177,14 +177,14 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
         let shown = expect_success(show.args(["show", "chart"]).arg(&package).output().unwrap());
         let shown: Value = serde_saphyr::from_str(&shown).unwrap();
         assert_eq!(shown["sources"][0], repository);
-        let list = |name: &str| -> Vec<Value> {
+        let annotation = |name: &str| -> Vec<Value> {
             let text = shown["annotations"][format!("artifacthub.io/{name}")].as_str();
             serde_saphyr::from_str(text.unwrap_or_else(|| panic!("{chart} has no {name}"))).unwrap()
         };
         let image = format!("registry.example/me/milvus-guard:{VERSION}");
-        assert_eq!(list("images")[0]["image"], image);
-        assert_eq!(list("links").len(), 1);
-        let changes = list("changes");
+        assert_eq!(annotation("images")[0]["image"], image);
+        assert_eq!(annotation("links").len(), 1);
+        let changes = annotation("changes");
         assert!(changes.len() > 10);
         for change in changes {
             let kinds = [
