@@ -19,6 +19,7 @@ mod meta;
 mod migrate;
 mod names;
 mod output;
+mod ping;
 mod plan;
 mod policies;
 mod policy;
@@ -93,6 +94,8 @@ enum Verb {
     Helm(helm::Args),
     /// Serve the admission webhook
     Serve(Box<serve::Args>),
+    /// See whether the API server reaches the webhook
+    Ping(ping::Args),
     /// Print the definitions of the guard's objects, for kubectl apply
     Crds,
     /// Print the script that completes commands in a shell
@@ -121,6 +124,7 @@ pub fn run() -> Exit {
         Verb::Verify(args) => verify::run(&args),
         Verb::Helm(args) => helm::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
+        Verb::Ping(args) => ping::run(&args, &screen),
         Verb::Crds => crds::run(),
         Verb::Completions(args) => shell::completions(&args),
         Verb::Man(args) => shell::man(&args),

@@ -531,6 +531,7 @@ fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
     let mut command = Command::new(helm(Helm::V4));
     command.args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]);
+    command.args(["--set", "image.repository=milvus-guard"]);
     let output = command
         .args(values.iter().flat_map(|value| ["--set", value]))
         .output()

@@ -9,7 +9,7 @@ use milvus_guard_core::{
     rules::{ALL, docs},
 };
 
-fn same(path: &str, expected: &str) {
+pub(crate) fn same(path: &str, expected: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if env::var_os("UPDATE_GENERATED").is_some() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -50,12 +50,15 @@ fn the_chart_holds_the_definitions_of_this_build() {
 }
 
 /// Files of the documentation that a reader may open first, and those that the README leads to.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 21] = [
     "README.md",
     "CONTRIBUTING.md",
     "RELEASING.md",
     "SECURITY.md",
+    "charts/milvus-guard/README.md",
+    "charts/milvus-upgrade/README.md",
     "docs/ARCHITECTURE.md",
+    "docs/alerts.md",
     "docs/compatibility.md",
     "docs/faq.md",
     "docs/helm-plugin.md",

@@ -11,11 +11,14 @@
 mod common;
 
 mod builds;
+mod chart_conventions;
 mod chart_guard;
 mod chart_upgrade;
 mod crds;
 mod docs;
 mod house;
+mod pipelines;
+mod release;
 mod schemas;
 
 /// Names the files of snapshots as the tests do, without the path of the module before it. It ends

@@ -12,17 +12,42 @@
 {{- end }}
 {{- end }}
 
+{{- /* Where the objects go: a chart around this one may have another namespace. */ -}}
+{{- define "milvus-guard.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
+{{- end }}
+
 {{- define "milvus-guard.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "milvus-guard.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "milvus-guard.labels" -}}
+{{ include "milvus-guard.labelsWith" (list . dict) }}
+{{- end }}
+
+{{- /* Labels of an object with some that only it has: list . {label: value}. The chart's own labels cannot be replaced. */ -}}
+{{- define "milvus-guard.labelsWith" -}}
+{{- $root := index . 0 }}
+{{- $own := index . 1 }}
+{{- with $root -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
 {{ include "milvus-guard.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: milvus-guard
+{{- end }}
+{{- with omit (merge (dict) $own $root.Values.commonLabels) "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/part-of" }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels of pods: those that select them, and the user's. */ -}}
+{{- define "milvus-guard.podLabels" -}}
+{{ include "milvus-guard.selectorLabels" . }}
+{{- with omit (merge (dict) .Values.podLabels .Values.commonLabels) "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "milvus-guard.serviceAccount" -}}
@@ -37,8 +62,32 @@ app.kubernetes.io/part-of: milvus-guard
 {{- end }}
 
 {{- define "milvus-guard.image" -}}
-{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}
-{{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $global := .Values.global | default dict }}
+{{- $repository := required "image.repository is not set. No public image of milvus-guard exists yet: build one with the Dockerfile of the repository, push it, and set image.repository=REGISTRY/milvus-guard" .Values.image.repository }}
+{{- with $global.imageRegistry | default .Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- /* Secrets with registry credentials, of this chart and of the chart around it. */ -}}
+{{- define "milvus-guard.imagePullSecrets" -}}
+{{- $global := .Values.global | default dict }}
+{{- $secrets := list }}
+{{- range concat ($global.imagePullSecrets | default list) .Values.imagePullSecrets .Values.image.pullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* How the pods are on the network. */ -}}
+{{- define "milvus-guard.network" -}}
+{{- if .Values.hostNetwork }}
+hostNetwork: true
+{{- end }}
+{{- with .Values.dnsPolicy | default (.Values.hostNetwork | ternary "ClusterFirstWithHostNet" "") }}
+dnsPolicy: {{ . }}
 {{- end }}
 {{- end }}
 
@@ -67,7 +116,7 @@ app.kubernetes.io/part-of: milvus-guard
 {{- define "milvus-guard.clientConfig" -}}
 service:
   name: {{ include "milvus-guard.fullname" .root }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ include "milvus-guard.namespace" .root }}
   path: {{ .path }}
   port: 443
 {{- with .root.Values.certificates }}
@@ -87,7 +136,7 @@ matchExpressions:
   - key: kubernetes.io/metadata.name
     operator: NotIn
     values:
-      {{- concat (list .root.Release.Namespace "kube-system") .root.Values.excludedNamespaces | uniq | toYaml | nindent 6 }}
+      {{- concat (list (include "milvus-guard.namespace" .root) "kube-system") .root.Values.excludedNamespaces | uniq | toYaml | nindent 6 }}
   {{- with .selector.matchExpressions }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

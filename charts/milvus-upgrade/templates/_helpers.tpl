@@ -9,6 +9,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: milvus-guard
+{{- with omit .Values.commonLabels "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/part-of" }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Where the Job and its objects go, but for the rights in the namespace of Milvus. */ -}}
+{{- define "milvus-upgrade.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
 {{- end }}
 
 {{- define "milvus-upgrade.meta" -}}
@@ -25,8 +33,22 @@ annotations:
 {{- end }}
 
 {{- define "milvus-upgrade.image" -}}
-{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}
-{{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $global := .Values.global | default dict }}
+{{- $repository := required "image.repository is not set. No public image of milvus-guard exists yet: build one with the Dockerfile of the repository, push it, and set image.repository=REGISTRY/milvus-guard" .Values.image.repository }}
+{{- with $global.imageRegistry | default .Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- /* Secrets with registry credentials, of this chart and of the chart around it. */ -}}
+{{- define "milvus-upgrade.imagePullSecrets" -}}
+{{- $global := .Values.global | default dict }}
+{{- $secrets := list }}
+{{- range concat ($global.imagePullSecrets | default list) .Values.imagePullSecrets .Values.image.pullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with $secrets | uniq }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 

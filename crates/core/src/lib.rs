@@ -20,6 +20,7 @@
 //! | [`verification`] | what `verify` says of a release after an upgrade |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
+//! | [`project`] | name, address and documentation of the project |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
 //! | [`project`] | the names of this project, and the addresses of its pages |
 //! | [`layout`] | text in lines of a width |

@@ -41,6 +41,12 @@ pub fn plain(text: &str) -> String {
         .collect()
 }
 
+/// Bytes as hexadecimal digits, two each.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// At most `limit` bytes, ended by an ellipsis where something was cut; never inside a character.
 #[must_use]
 pub fn shortened(text: &str, limit: usize) -> String {
@@ -58,7 +64,12 @@ pub fn shortened(text: &str, limit: usize) -> String {
 mod tests {
     use rstest::rstest;
 
-    use super::count;
+    use super::{count, hexadecimal};
+
+    #[test]
+    fn a_byte_has_two_digits() {
+        assert_eq!(hexadecimal(&[0, 15, 255]), "000fff");
+    }
 
     #[rstest]
     #[case(0, "warning", "0 warnings")]

@@ -10,7 +10,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
         &["migrate", "upgrade", "status", "verify", "meta"],
     ),
     ("Rules, policies and data", &["rules", "policy", "data"]),
-    ("Admission webhook", &["serve", "crds", "certs"]),
+    ("Admission webhook", &["serve", "ping", "crds", "certs"]),
     ("This program", &["completions", "man"]),
 ];
 
@@ -51,7 +51,7 @@ const PRINTING: Codes = &[("0", "printed"), ("2", "wrong usage")];
 
 const USAGE: &str = "wrong usage: a bad flag, or input that cannot be read or parsed";
 
-pub(super) static PAGES: [Page; 34] = [
+pub(super) static PAGES: [Page; 35] = [
     Page {
         verb: "",
         notes: &[],
@@ -614,6 +614,26 @@ pub(super) static PAGES: [Page; 34] = [
             ("0", "stopped by a signal"),
             ("2", USAGE),
             ("3", "no cluster, no certificate or no port"),
+        ],
+        docs: "webhook.md",
+    },
+    Page {
+        verb: "ping",
+        notes: &[
+            "It asks for a dry run of an UpgradeRun, which the guard refuses to everyone else. Nothing is stored. The account needs the right to create UpgradeRuns in the namespace.",
+        ],
+        examples: &[
+            ("Now", "milvus-guard ping -n milvus-guard"),
+            (
+                "After an installation, as helm test does",
+                "milvus-guard ping -n milvus-guard --timeout 2m",
+            ),
+        ],
+        exit: &[
+            ("0", "the guard answers"),
+            ("1", "it does not answer"),
+            ("2", USAGE),
+            ("3", "the cluster cannot be asked"),
         ],
         docs: "webhook.md",
     },

@@ -52,6 +52,14 @@ pub enum Program {
     ConfigTool,
     /// Object storage.
     Minio,
+    /// The checker of workflows for GitHub Actions.
+    Actionlint,
+    /// What evaluates health checks of Argo CD.
+    ArgoHealth,
+    /// What evaluates health checks of Flux.
+    FluxHealth,
+    /// What reads the files of Terraform.
+    HclCheck,
 }
 
 /// What is built together: mostly one Go module and one executable, which picks the program by the
@@ -66,6 +74,8 @@ pub enum Bundle {
     Helm3,
     /// Helm 4, under its own name and those of tools that have it built in.
     Helm4,
+    /// What tools for deployment run on our examples: checkers and evaluators of health checks.
+    Pipelines,
     /// kubelet and kube-proxy, which only a [`Node`](crate::Node) needs.
     Node,
     /// The firewall of kube-router, which enforces network policies on a [`Node`](crate::Node).
@@ -105,6 +115,10 @@ impl Program {
             Self::HelmOfTerraform => "terraform-provider-helm_v3.1.1",
             Self::ConfigTool => "config-tool",
             Self::Minio => "minio",
+            Self::Actionlint => "actionlint",
+            Self::ArgoHealth => "argo-health",
+            Self::FluxHealth => "flux-health",
+            Self::HclCheck => "hcl-check",
         }
     }
 
@@ -124,6 +138,9 @@ impl Program {
             Self::Helm4 | Self::HelmOfFlux | Self::HelmOfTerraform => Bundle::Helm4,
             Self::ConfigTool => Bundle::ConfigTool,
             Self::Minio => Bundle::Minio,
+            Self::Actionlint | Self::ArgoHealth | Self::FluxHealth | Self::HclCheck => {
+                Bundle::Pipelines
+            }
         }
     }
 
@@ -154,6 +171,7 @@ impl Program {
         let path = match self.bundle() {
             Bundle::Helm3
             | Bundle::Helm4
+            | Bundle::Pipelines
             | Bundle::Node
             | Bundle::Router
             | Bundle::Pause
@@ -169,7 +187,13 @@ impl Program {
 
 impl Bundle {
     /// What tests without pods use, in the order in which `testbed-build` builds them.
-    pub const ALL: [Self; 4] = [Self::Etcd, Self::Kube, Self::Helm3, Self::Helm4];
+    pub const ALL: [Self; 5] = [
+        Self::Etcd,
+        Self::Kube,
+        Self::Helm3,
+        Self::Helm4,
+        Self::Pipelines,
+    ];
     /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
     pub const NODE: [Self; 3] = [Self::Node, Self::Router, Self::Pause];
     /// What a [`MilvusCluster`](crate::MilvusCluster) needs besides a node and Milvus; built by
@@ -184,6 +208,7 @@ impl Bundle {
             Self::Kube => "kube",
             Self::Helm3 => "helm3",
             Self::Helm4 => "helm4",
+            Self::Pipelines => "pipelines",
             Self::Node => "node",
             Self::Router => "router",
             Self::Pause => "pause",

@@ -34,6 +34,14 @@ macro_rules! sources {
     };
 }
 
+/// One executable under the names of what deployment tools run.
+const PIPELINES: [Program; 4] = [
+    Program::Actionlint,
+    Program::ArgoHealth,
+    Program::FluxHealth,
+    Program::HclCheck,
+];
+
 pub(crate) fn recipe(bundle: Bundle) -> Recipe {
     match bundle {
         Bundle::Etcd => Recipe {
@@ -126,6 +134,15 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
                 ],
             },
             about: format!("Helm {HELM_4_VERSION}, 2 to 3 minutes"),
+        },
+        Bundle::Pipelines => Recipe {
+            sources: sources!("go/pipelines": "go.mod", "go.sum", "main.go"),
+            tool: Tool::Go {
+                package: ".",
+                ldflags: String::new(),
+                programs: &PIPELINES,
+            },
+            about: "what deployment tools run on the examples, 1 to 2 minutes".to_owned(),
         },
         Bundle::Milvus => Recipe {
             sources: sources!("python/milvus": "build.py", "hide.py", "servers.txt", "client.txt"),

@@ -13,6 +13,7 @@ use crate::{
         object::{Claim, ConfigMap, Container, ObjectRef, Workload},
     },
     milvus::{NamespaceState, Release, dependency},
+    text::hexadecimal,
 };
 
 /// Helm's mark of an object: the name and the namespace of its release.
@@ -244,14 +245,7 @@ impl Hash {
     /// 128 bits are plenty against chance, and anyone who could write a decision needs no
     /// collision.
     fn end(self) -> String {
-        let hex: String = self
-            .0
-            .finalize()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("sha256:{hex}")
+        format!("sha256:{}", hexadecimal(&self.0.finalize()[..16]))
     }
 }
 

@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{policy::Action, project, rules, text::plain};
+use crate::{
+    policy::Action,
+    project, rules,
+    text::{hexadecimal, plain},
+};
 
 use super::{FindingEntry, Outcome, Report, format::Show};
 
@@ -167,7 +171,7 @@ fn states(report: &Report, show: Show, artifact: &str) -> Vec<Value> {
 }
 
 fn fingerprint(parts: &[&str]) -> String {
-    format!("{:x}", Sha256::digest(parts.join("\u{0}")))
+    hexadecimal(&Sha256::digest(parts.join("\u{0}")))
 }
 
 fn result(report: &Report, finding: &FindingEntry, artifact: &str) -> Value {

@@ -13,6 +13,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::text::hexadecimal;
+
 use crate::milvus::{
     Component, Coordinators, Topology, Version,
     catalogue::{Gate, PointOfNoReturn, Rolling},
@@ -154,9 +156,8 @@ impl Plan {
     /// Identity of the plan: the same for the same steps, sha256 in hex.
     #[must_use]
     pub fn hash(&self) -> String {
-        format!(
-            "{:x}",
-            Sha256::digest(serde_json::to_vec(self).unwrap_or_default())
-        )
+        hexadecimal(&Sha256::digest(
+            serde_json::to_vec(self).unwrap_or_default(),
+        ))
     }
 }

@@ -44,7 +44,4 @@ pub use plan::{Plan, PlanError};
 pub use record::{Dump, Record, StoredRecord};
 pub use transform::plan;
 
-/// Bytes in hexadecimal.
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use milvus_guard_core::text::hexadecimal;

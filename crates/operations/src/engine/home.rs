@@ -6,7 +6,10 @@ use kube::{Api, api::ListParams};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use milvus_guard_core::api::{API_VERSION, UPGRADE_RUN};
+use milvus_guard_core::{
+    api::{API_VERSION, UPGRADE_RUN},
+    text::hexadecimal,
+};
 use milvus_guard_sources::kubernetes::guard::{GUARD_NAMESPACE, JOB_ACCOUNT};
 
 use super::{ApiError, Link};
@@ -36,11 +39,7 @@ impl ReleaseName {
     pub fn short(&self, seed: &str) -> String {
         let digest = Sha256::digest(format!("{}/{}/{seed}", self.namespace, self.name));
         let readable: String = self.name.chars().take(READABLE).collect();
-        let digest: String = digest
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let digest = hexadecimal(&digest[..4]);
         format!(
             "{}-{digest}",
             readable.trim_end_matches(['-', '.']).replace('.', "-")

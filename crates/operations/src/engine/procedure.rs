@@ -3,7 +3,10 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use milvus_guard_core::api::{RunKind, RunSpec, UpgradeRun};
+use milvus_guard_core::{
+    api::{RunKind, RunSpec, UpgradeRun},
+    text::hexadecimal,
+};
 
 use super::{End, Intent, Link, RunSettings, Step, release::SurveyError};
 
@@ -136,6 +139,5 @@ impl<S: Step> From<Preparation<S>> for Prepared<S> {
 #[must_use]
 pub fn plan_hash(made_from: &Value) -> String {
     let digest = Sha256::digest(made_from.to_string());
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    format!("sha256:{}", hexadecimal(&digest))
 }

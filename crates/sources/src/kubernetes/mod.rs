@@ -12,6 +12,7 @@
 //! | [`view`] | pure: a namespace as the webhook sees it |
 //! | [`drift`] | pure: the running state compared with Helm's records |
 //! | [`lease`] | one holder at a time |
+//! | [`ping`] | whether the API server reaches the guard |
 //! | [`replicas`] | which runs each replica of the guard knows |
 //! | [`rollout`] | waits until Deployments are what was asked for |
 //! | [`pods`] | pure: what a pod says of itself |
@@ -28,6 +29,7 @@ pub mod guard;
 pub mod lease;
 pub mod live;
 pub mod overrides;
+pub mod ping;
 pub mod pods;
 pub mod replicas;
 pub mod rollout;

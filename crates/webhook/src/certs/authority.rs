@@ -10,6 +10,8 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 
+use milvus_guard_core::text::hexadecimal;
+
 use super::{error::CertError, x509};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -206,11 +208,7 @@ fn name(common: &str) -> DistinguishedName {
 
 /// Eight hex digits that tell keys apart for people.
 fn fingerprint(key: &KeyPair) -> String {
-    Sha256::digest(key.der_bytes())
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(&Sha256::digest(key.der_bytes())[..4])
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]

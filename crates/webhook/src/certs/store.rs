@@ -19,6 +19,8 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 
+use milvus_guard_core::text::hexadecimal;
+
 use super::{
     error::CertError,
     rotation::{Span, Step},
@@ -109,10 +111,7 @@ pub(super) fn digest(cert: &[u8], key: &[u8]) -> String {
     hash.update(cert.len().to_le_bytes());
     hash.update(cert);
     hash.update(key);
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hexadecimal(&hash.finalize())
 }
 
 /// What happened to the certificate, for the log.

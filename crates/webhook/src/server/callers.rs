@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use crate::certs::api::{Answer, answer, words};
+use milvus_guard_core::text::hexadecimal;
 use milvus_guard_sources::kubernetes::ClusterError;
 
 use super::MANAGER;
@@ -200,7 +201,7 @@ fn make() -> Result<String, CallersError> {
         .secure_random
         .fill(&mut bytes)
         .map_err(|_| CallersError::NoRandomness)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&bytes))
 }
 
 type Digest = [u8; 32];

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Renders what would be applied and judges it. The exit code is an output, so that the report is published before the job fails.
+set -euo pipefail
+
+out=${RUNNER_TEMP:?}/milvus-guard-report
+rm -rf "$out"
+mkdir -p "$out"
+# The lines of a text that are not empty.
+lines() { printf '%s\n' "$1" | sed 's/^[[:space:]]*//; s/[[:space:]]*$//; /^$/d'; }
+
+mapfile -t policies < <(lines "${POLICY:-}")
+args=(--namespace "$NAMESPACE" --fail-on "$FAIL_ON" --show warn)
+for policy in "${policies[@]}"; do args+=(--policy "$policy"); done
+
+if [ -n "${TARGET_VERSION:-}" ]; then
+    args+=(--instance "$RELEASE" --target-version "$TARGET_VERSION")
+    [ "$BEFORE" = live ] || args+=(--before "$BEFORE")
+else
+    if [ -z "${AFTER:-}" ]; then
+        AFTER=$out/wanted.yaml
+        mapfile -t files < <(lines "${VALUES:-}")
+        render=("$RELEASE" "$CHART" --namespace "$NAMESPACE")
+        [ "$BEFORE" = none ] || render+=(--is-upgrade)
+        [ -z "${CHART_VERSION:-}" ] || render+=(--version "$CHART_VERSION")
+        for file in "${files[@]}"; do render+=(--values "$(realpath --canonicalize-existing -- "$file")"); done
+        folder=.
+        # A path and an OCI address are charts without a repository.
+        if [ -n "${CHART_REPOSITORY:-}" ] && [[ $CHART != */* ]]; then
+            render+=(--repo "$CHART_REPOSITORY")
+            # Helm prefers a folder with the name of the chart to the repository: there is none in this one.
+            folder=$out
+        fi
+        echo "helm template ${render[*]}"
+        (cd "$folder" && helm template "${render[@]}") >"$AFTER"
+    fi
+    args+=(--after "$AFTER")
+    [ "$BEFORE" = none ] || args+=(--before "$BEFORE")
+    [ "$BEFORE" != live ] || args+=(--instance "$RELEASE")
+fi
+
+code=0
+"$GUARD" check "${args[@]}" --format github --format "json=$out/report.json" --format "markdown=$out/comment.md" \
+    --format "sarif=$out/milvus-guard.sarif" || code=$?
+{
+    echo "code=$code"
+    if [ -s "$out/report.json" ]; then
+        echo "verdict=$(sed -n 's/^ *"verdict": "\([a-z]*\)".*/\1/p' "$out/report.json" | head -n 1)"
+        echo "report=$out/report.json"
+        echo "comment=$out/comment.md"
+        echo "sarif=$out/milvus-guard.sarif"
+    fi
+} >>"$GITHUB_OUTPUT"
+if [ -s "$out/comment.md" ] && [ -n "${GITHUB_STEP_SUMMARY:-}" ]; then
+    cat "$out/comment.md" >>"$GITHUB_STEP_SUMMARY"
+fi

@@ -1,0 +1,113 @@
+//! Whether the API server reaches the guard: it is asked for a dry run that only the guard refuses.
+//! It knows the answer of the webhook, not why a network stops a call.
+
+use kube::{
+    Api,
+    api::{DynamicObject, PostParams},
+};
+use serde_json::json;
+
+use milvus_guard_core::api::{self, API_VERSION};
+use milvus_guard_core::error_text;
+
+use super::{
+    client::{Cluster, named},
+    error::ClusterError,
+    guard::api_resource,
+};
+
+/// The webhook that judges the guard's own objects, as the chart registers it.
+const WEBHOOK: &str = "documents.guard.milvus.io";
+
+/// What became of a run that only the guard may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pong {
+    /// The guard refused it: it is asked, and it answers.
+    Answers,
+    /// It was accepted: the guard was not asked, or its failure policy let the request pass.
+    NotAsked,
+    /// The API server called the guard in vain, and says why.
+    NotReached(String),
+}
+
+impl Cluster {
+    /// Asks for a dry run of an `UpgradeRun` in this namespace. Nothing is stored.
+    ///
+    /// # Errors
+    /// Where the account may not create runs there, or the definitions are not installed.
+    pub async fn ping_guard(&self, namespace: &str) -> Result<Pong, ClusterError> {
+        named(namespace)?;
+        let kind = api_resource(api::UPGRADE_RUN);
+        let runs: Api<DynamicObject> =
+            Api::namespaced_with(self.client().clone(), namespace, &kind);
+        let run = DynamicObject {
+            types: None,
+            metadata: kube::core::ObjectMeta {
+                generate_name: Some("ping-".into()),
+                ..Default::default()
+            },
+            data: json!({
+                "apiVersion": API_VERSION,
+                "kind": api::UPGRADE_RUN.kind,
+                "spec": {"kind": "Rolling", "release": "ping", "namespace": namespace,
+                    "from": "2.5.0", "to": "2.5.1", "plan": [], "planHash": "sha256:00"},
+            }),
+        };
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        match runs.create(&dry_run, &run).await {
+            Ok(_) => Ok(Pong::NotAsked),
+            Err(error) => refused(&error).ok_or_else(|| {
+                let what = format!("{} in namespace {namespace}", kind.plural);
+                ClusterError::of(&error, "create", &what, self.server())
+            }),
+        }
+    }
+}
+
+/// What the API server says of the webhook; `None` if the refusal is not about it.
+fn refused(error: &kube::Error) -> Option<Pong> {
+    let kube::Error::Api(status) = error else {
+        return None;
+    };
+    let message = &status.message;
+    if message.contains(&format!(
+        "admission webhook \"{WEBHOOK}\" denied the request"
+    )) {
+        Some(Pong::Answers)
+    } else if message.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) {
+        Some(Pong::NotReached(error_text::line(message)))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(message: &str) -> Option<Pong> {
+        refused(&kube::Error::Api(Box::new(Status {
+            message: message.into(),
+            ..Status::default()
+        })))
+    }
+
+    #[test]
+    fn a_refusal_of_the_guard_is_told_from_others() {
+        let denied = r#"admission webhook "documents.guard.milvus.io" denied the request: no"#;
+        assert_eq!(answer(denied), Some(Pong::Answers));
+        let failed = r#"Internal error occurred: failed calling webhook "documents.guard.milvus.io": failed to call webhook: Post "https://milvus-guard.milvus-guard.svc:443/validate/x?timeout=5s": context deadline exceeded"#;
+        assert_eq!(answer(failed), Some(Pong::NotReached(failed.into())));
+        for other in [
+            r#"admission webhook "policies.example.org" denied the request: no"#,
+            r#"upgraderuns.guard.milvus.io is forbidden: User "a" cannot create resource"#,
+        ] {
+            assert_eq!(answer(other), None, "{other}");
+        }
+    }
+}
