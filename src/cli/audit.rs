@@ -76,8 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     show: Show,
 
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
+    #[arg(long, value_name = "FORMAT[=FILE]", help = Output::help())]
     format: Vec<Output>,
 
     #[command(flatten)]

@@ -46,8 +46,7 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = Show::Audit)]
     pub(super) show: Show,
 
-    /// text, json, yaml, markdown, junit, sarif or github; may be repeated as FORMAT=FILE
-    #[arg(long, value_name = "FORMAT[=FILE]")]
+    #[arg(long, value_name = "FORMAT[=FILE]", help = Output::help())]
     pub(super) format: Vec<Output>,
 
     /// The time of the check, for exceptions (RFC 3339) [default: now]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::{Report, github, json, junit, markdown, sarif, text, yaml};
+use super::{Report, github, html, json, junit, markdown, sarif, text, yaml};
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,8 @@ pub enum Format {
     Yaml,
     /// For a comment on a pull request.
     Markdown,
+    /// For a change ticket: one page for a browser and for paper.
+    Html,
     /// For test reports of pipelines.
     Junit,
     /// For code scanning.
@@ -25,11 +27,12 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Text,
         Self::Json,
         Self::Yaml,
         Self::Markdown,
+        Self::Html,
         Self::Junit,
         Self::Sarif,
         Self::Github,
@@ -43,10 +46,19 @@ impl Format {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "markdown",
+            Self::Html => "html",
             Self::Junit => "junit",
             Self::Sarif => "sarif",
             Self::Github => "github",
         }
+    }
+
+    /// The names as one phrase: `text, json or yaml`.
+    #[must_use]
+    pub fn names() -> String {
+        let names = Self::ALL.map(Self::name);
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("{} or {last}", others.join(", "))
     }
 }
 
@@ -65,6 +77,14 @@ pub struct Output {
     pub path: Option<PathBuf>,
 }
 
+impl Output {
+    /// What `--help` says of the flag that takes outputs.
+    #[must_use]
+    pub fn help() -> String {
+        format!("{}; may be repeated as FORMAT=FILE", Format::names())
+    }
+}
+
 impl FromStr for Output {
     type Err = String;
 
@@ -78,8 +98,8 @@ impl FromStr for Output {
             .into_iter()
             .find(|format| format.name() == name)
             .ok_or_else(|| {
-                let names = Format::ALL.map(Format::name).join(", ");
-                format!("'{name}' is not a format; use one of {names}, each also as FORMAT=FILE")
+                let names = Format::names();
+                format!("'{name}' is not a format; use {names}, each also as FORMAT=FILE")
             })?;
         Ok(Self { format, path })
     }
@@ -131,6 +151,7 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Json => json::render(report),
         Format::Yaml => yaml::render(report),
         Format::Markdown => markdown::render(report),
+        Format::Html => html::render(report),
         Format::Junit => junit::render(report),
         Format::Sarif => sarif::render(report, style.show),
         Format::Github => github::render(report),

@@ -2,6 +2,7 @@
 
 pub mod format;
 mod github;
+mod html;
 mod json;
 mod junit;
 mod markdown;
