@@ -129,11 +129,11 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a report in every format that was asked for.
+/// Writes a report in every format that was asked for, each with as much as `show` says.
 pub(super) fn report(
     report: &Report,
     outputs: &[Output],
-    show: Show,
+    show: impl Fn(Format) -> Show,
     screen: &Screen,
 ) -> Result<(), Failure> {
     let to_stdout = outputs
@@ -157,11 +157,14 @@ pub(super) fn report(
     };
     for output in outputs {
         match &output.path {
-            None => print(&render(report, output.format, &screen.style(show)))?,
+            None => {
+                let style = screen.style(show(output.format));
+                print(&render(report, output.format, &style))?;
+            }
             Some(path) => {
                 let style = Style {
                     color: false,
-                    ..screen.style(show)
+                    ..screen.style(show(output.format))
                 };
                 write(path, &render(report, output.format, &style))?;
             }

@@ -16,6 +16,7 @@
 //! | [`policy`] | findings to actions: policies and exceptions |
 //! | [`evaluate`] | all of it in a row: releases in, verdict out |
 //! | [`audit`] | the same for a release that runs already |
+//! | [`inventory`] | where a running release stands, and its last run |
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
@@ -32,6 +33,7 @@ pub mod error_text;
 pub mod evaluate;
 pub mod evidence;
 pub mod helm;
+pub mod inventory;
 pub mod manifest;
 pub mod milvus;
 pub mod policy;

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::{Report, github, html, json, junit, markdown, sarif, text, yaml};
+use super::{Report, github, html, json, junit, markdown, openreports, sarif, text, yaml};
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,11 +23,13 @@ pub enum Format {
     Sarif,
     /// For annotations in GitHub Actions.
     Github,
+    /// For tools that show policy reports.
+    OpenReports,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Text,
         Self::Json,
         Self::Yaml,
@@ -36,6 +38,7 @@ impl Format {
         Self::Junit,
         Self::Sarif,
         Self::Github,
+        Self::OpenReports,
     ];
 
     /// Its name on the command line.
@@ -50,6 +53,7 @@ impl Format {
             Self::Junit => "junit",
             Self::Sarif => "sarif",
             Self::Github => "github",
+            Self::OpenReports => "openreports",
         }
     }
 
@@ -108,6 +112,8 @@ impl FromStr for Output {
 /// How much of a report the forms `text` and `sarif` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Show {
+    /// The releases and how many findings each has.
+    Releases,
     /// Denials only.
     Deny,
     /// Denials and warnings.
@@ -155,5 +161,6 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Junit => junit::render(report),
         Format::Sarif => sarif::render(report, style.show),
         Format::Github => github::render(report),
+        Format::OpenReports => openreports::render(report),
     }
 }

@@ -106,6 +106,18 @@ impl Cluster {
         Ok(run_facts(&found))
     }
 
+    /// Every run that can be read, also those that have ended.
+    ///
+    /// # Errors
+    /// Where the API may not be read; an API that is not installed is not an error.
+    pub async fn all_runs(&self) -> Result<Vec<UpgradeRun>, ClusterError> {
+        let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
+        Ok(found
+            .iter()
+            .filter_map(|object| read(object).ok())
+            .collect())
+    }
+
     /// What the release gate allowed lately.
     ///
     /// # Errors

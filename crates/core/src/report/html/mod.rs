@@ -13,7 +13,7 @@ use crate::{
     text::plain,
 };
 
-use super::{ExceptionEntry, InputEntry, Outcome, ReleaseEntry, Report};
+use super::{ExceptionEntry, InputEntry, Outcome, ReleaseEntry, Report, inventory};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -98,9 +98,11 @@ fn releases(report: &Report) -> Markup {
                         tr {
                             th scope="col" { "Release" }
                             th scope="col" { "Namespace" }
-                            @if state { th scope="col" { "Version" } }
-                            @else { th scope="col" { "From" } th scope="col" { "To" } }
                             th scope="col" { "Topology" }
+                            @if state {
+                                @for column in inventory::COLUMNS { th scope="col" { (column) } }
+                            }
+                            @else { th scope="col" { "From" } th scope="col" { "To" } }
                         }
                     }
                     tbody {
@@ -108,25 +110,17 @@ fn releases(report: &Report) -> Markup {
                             tr {
                                 th scope="row" { (plain(&release.name)) }
                                 td { (known(release.namespace.as_deref())) }
-                                @if state { td { (version(release)) } }
-                                @else { td { (before(release)) } td { (known(release.to.as_deref())) } }
                                 td { (release.topology.after) }
+                                @if state {
+                                    @for cell in inventory::cells(release) { td { (cell) } }
+                                }
+                                @else { td { (before(release)) } td { (known(release.to.as_deref())) } }
                             }
                         }
                     }
                 }
             }
         }
-    }
-}
-
-/// The version that runs; two where the components differ.
-fn version(release: &ReleaseEntry) -> String {
-    let to = known(release.to.as_deref());
-    if release.from == release.to {
-        to
-    } else {
-        format!("{} to {to}, mixed", known(release.from.as_deref()))
     }
 }
 
