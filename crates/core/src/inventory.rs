@@ -92,6 +92,14 @@ impl LastRun {
         }
     }
 
+    /// Whether it is a run of this release. The alias of an umbrella chart may stand behind the
+    /// name of the release (`my-release/vectors`).
+    #[must_use]
+    pub fn is_of(&self, release: &str, namespace: Option<&str>) -> bool {
+        let name = release.split('/').next().unwrap_or_default();
+        self.release == name && namespace == Some(&*self.namespace)
+    }
+
     /// The last run of each release: the one in progress, else the one that began last.
     #[must_use]
     pub fn of_each_release(runs: &[UpgradeRun]) -> Vec<Self> {

@@ -108,12 +108,10 @@ impl Report {
     /// Adds the last run of each release.
     pub fn add_last_runs(&mut self, runs: &[LastRun]) {
         for release in &mut self.releases {
-            // The alias of an umbrella chart stands behind the name of the release.
-            let name = release.name.split('/').next().unwrap_or_default();
-            let of_release = |run: &&LastRun| {
-                run.release == name && release.namespace.as_ref() == Some(&run.namespace)
-            };
-            release.last_run = runs.iter().find(of_release).map(LastRunEntry::of);
+            let namespace = release.namespace.as_deref();
+            let mut runs = runs.iter();
+            let last = runs.find(|run| run.is_of(&release.name, namespace));
+            release.last_run = last.map(LastRunEntry::of);
         }
     }
 }

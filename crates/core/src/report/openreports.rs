@@ -147,8 +147,24 @@ pub struct Resource {
     pub name: String,
 }
 
+impl PolicyReport {
+    /// The same with the time at which it was found in each result.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Self {
+        let moment = Moment {
+            seconds: now.as_second(),
+            nanos: now.subsec_nanosecond(),
+        };
+        let mut report = self.clone();
+        for entry in &mut report.results {
+            entry.timestamp = Some(moment);
+        }
+        report
+    }
+}
+
 pub(super) fn render(report: &Report) -> String {
-    let documents = reports(report, None);
+    let documents = reports(report);
     let documents = documents
         .iter()
         .map(|document| serde_saphyr::to_string(document).unwrap_or_default());
@@ -157,15 +173,11 @@ pub(super) fn render(report: &Report) -> String {
 
 /// The reports of each namespace, in the order of the releases.
 #[must_use]
-pub fn reports(report: &Report, now: Option<Timestamp>) -> Vec<PolicyReport> {
-    let moment = now.map(|now| Moment {
-        seconds: now.as_second(),
-        nanos: now.subsec_nanosecond(),
-    });
+pub fn reports(report: &Report) -> Vec<PolicyReport> {
     let mut entries: Vec<(Option<&str>, Vec<Entry>)> = Vec::new();
     for (at, (release, findings)) in report.releases.iter().zip(report.by_release()).enumerate() {
         let namespace = release.namespace.as_deref();
-        let of_release = results(report, at, release, &findings, moment);
+        let of_release = results(report, at, release, &findings);
         match entries.iter_mut().find(|(known, _)| *known == namespace) {
             Some((_, known)) => known.extend(of_release),
             None => entries.push((namespace, of_release)),
@@ -224,28 +236,22 @@ fn results(
     at: usize,
     release: &ReleaseEntry,
     findings: &[&FindingEntry],
-    moment: Option<Moment>,
 ) -> Vec<Entry> {
     let mut entries = Vec::new();
     for check in &report.checks {
         let of_rule = findings.iter().filter(|finding| finding.rule == check.rule);
         let before = entries.len();
-        entries.extend(of_rule.map(|finding| of_finding(check, release, finding, moment)));
+        entries.extend(of_rule.map(|finding| of_finding(check, release, finding)));
         if entries.len() == before {
             let outcome = release.checks.get(&*check.rule).copied();
             let outcome = outcome.unwrap_or(Outcome::NotEvaluated);
-            entries.push(without_finding(check, at, release, outcome, moment));
+            entries.push(without_finding(check, at, release, outcome));
         }
     }
     entries
 }
 
-fn of_finding(
-    check: &CheckEntry,
-    release: &ReleaseEntry,
-    finding: &FindingEntry,
-    moment: Option<Moment>,
-) -> Entry {
+fn of_finding(check: &CheckEntry, release: &ReleaseEntry, finding: &FindingEntry) -> Entry {
     let guards_data = rules::find(&finding.rule).is_some_and(|rule| rule.data_loss);
     let (result, severity) = match finding.action {
         Action::Audit if finding.not_evaluated => (Verdict::Error, "info"),
@@ -270,7 +276,7 @@ fn of_finding(
         category: check.category.title(),
         severity,
         result,
-        timestamp: moment,
+        timestamp: None,
         resources: finding
             .object
             .iter()
@@ -286,7 +292,6 @@ fn without_finding(
     at: usize,
     release: &ReleaseEntry,
     outcome: Outcome,
-    moment: Option<Moment>,
 ) -> Entry {
     let result = match outcome {
         Outcome::Passed => Verdict::Pass,
@@ -311,7 +316,7 @@ fn without_finding(
         category: check.category.title(),
         severity: "info",
         result,
-        timestamp: moment,
+        timestamp: None,
         resources: Vec::new(),
         message: shown(&message),
         properties: properties(release, &format!("docs/rules/{}.md", check.rule)),
@@ -368,7 +373,7 @@ mod tests {
         report
             .findings
             .extend(std::iter::repeat_n(found, 2 * MAX_RESULTS));
-        let [only] = &reports(&report, None)[..] else {
+        let [only] = &reports(&report)[..] else {
             panic!("one namespace has one report");
         };
         let Summary {
@@ -391,7 +396,7 @@ mod tests {
     #[test]
     fn each_release_has_a_result_for_each_rule() {
         let report = sample::audit();
-        let [only] = &reports(&report, None)[..] else {
+        let [only] = &reports(&report)[..] else {
             panic!("one namespace has one report");
         };
         for release in &report.releases {
