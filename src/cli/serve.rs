@@ -217,6 +217,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     audit_interval: Duration,
 
+    /// Write what the audit finds as Reports of the OpenReports project, where the kind is served
+    #[arg(long)]
+    open_reports: bool,
+
     /// How long to keep serving after SIGTERM, until no new reviews are sent
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay: Duration,
@@ -393,6 +397,7 @@ async fn serve(args: Args) -> Done {
                 .await
                 .map_err(Failure::no_verdict)?;
             watch::start(&watcher, &kept, &args.namespace, args.watch_timeout);
+            let events = EventSink::start(client.clone());
             let duties = LeaderTasks {
                 client: client.clone(),
                 namespace: args.namespace.clone(),
@@ -400,6 +405,8 @@ async fn serve(args: Args) -> Done {
                 leader: leader.clone(),
                 metrics: Arc::clone(&metrics),
                 data: data.clone(),
+                events: events.clone(),
+                reports_policies: args.open_reports,
                 audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
             };
             tokio::spawn(duties.run());
@@ -422,10 +429,7 @@ async fn serve(args: Args) -> Done {
                 catalogue: data,
                 live: Live::default(),
             };
-            (
-                StateSource::Cluster(Box::new(watching)),
-                Some(EventSink::start(client)),
-            )
+            (StateSource::Cluster(Box::new(watching)), Some(events))
         }
     };
     let failure = FailurePolicies {

@@ -112,10 +112,7 @@ impl Cluster {
     /// Where the API may not be read; an API that is not installed is not an error.
     pub async fn all_runs(&self) -> Result<Vec<UpgradeRun>, ClusterError> {
         let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
-        Ok(found
-            .iter()
-            .filter_map(|object| read(object).ok())
-            .collect())
+        Ok(found.iter().filter_map(upgrade_run).collect())
     }
 
     /// What the release gate allowed lately.
@@ -145,6 +142,12 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
         }
     }
     from_node(&Tree::from_json(object), "cluster")
+}
+
+/// What an `UpgradeRun` says; `None` if it cannot be read.
+#[must_use]
+pub fn upgrade_run(object: &Value) -> Option<UpgradeRun> {
+    read(object).ok()
 }
 
 /// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing

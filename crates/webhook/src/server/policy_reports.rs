@@ -54,7 +54,8 @@ impl PolicyReports {
             return Ok(());
         }
         let known = self.known().await?;
-        self.written.retain(|namespace, _| known.contains(namespace));
+        self.written
+            .retain(|namespace, _| known.contains(namespace));
         let mut wanted = BTreeSet::new();
         for report in reports {
             let Some(namespace) = report.metadata.namespace.clone() else {
@@ -75,7 +76,10 @@ impl PolicyReports {
             }
         }
         for namespace in known.difference(&wanted) {
-            let deleted = self.api(namespace).delete(NAME, &DeleteParams::default()).await;
+            let deleted = self
+                .api(namespace)
+                .delete(NAME, &DeleteParams::default())
+                .await;
             match deleted {
                 Ok(_) => {}
                 Err(error) if is_gone(&error) => {}
@@ -103,7 +107,9 @@ impl PolicyReports {
             .items
             .into_iter()
             .filter(|object| object.metadata.name.as_deref() == Some(NAME));
-        Ok(of_audit.filter_map(|object| object.metadata.namespace).collect())
+        Ok(of_audit
+            .filter_map(|object| object.metadata.namespace)
+            .collect())
     }
 
     fn api(&self, namespace: &str) -> Api<DynamicObject> {

@@ -138,7 +138,10 @@ impl ReleaseMetrics {
             };
             self.runs.get_or_create(&labels).inc();
         }
-        findings.values().map(|number| usize::try_from(*number).unwrap_or(0)).sum()
+        findings
+            .values()
+            .map(|number| usize::try_from(*number).unwrap_or(0))
+            .sum()
     }
 
     fn set_release(&self, release: &JudgedRelease, last: &[LastRun]) {
@@ -150,7 +153,11 @@ impl ReleaseMetrics {
             release: label(&release.name),
             // The lowest version that runs.
             version: known(release.from.as_ref().map(ToString::to_string)),
-            newest_of_line: known(standing.newest_of_line.map(|newest| newest.version.to_string())),
+            newest_of_line: known(
+                standing
+                    .newest_of_line
+                    .map(|newest| newest.version.to_string()),
+            ),
             target: known(standing.target.map(|version| version.to_string())),
         };
         self.releases.get_or_create(&labels).set(1);
@@ -163,7 +170,10 @@ impl ReleaseMetrics {
             };
             self.findings.get_or_create(&labels).inc();
         }
-        if let Some(run) = last.iter().find(|run| run.is_of(&release.name, Some(namespace))) {
+        if let Some(run) = last
+            .iter()
+            .find(|run| run.is_of(&release.name, Some(namespace)))
+        {
             let labels = LastRunLabels {
                 release_namespace: label(namespace),
                 release: label(&release.name),
@@ -207,7 +217,10 @@ const fn kind(kind: RunKind) -> &'static str {
 /// the exposition format.
 fn label(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/+:".contains(c);
-    let replaced: String = text.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    let replaced: String = text
+        .chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .collect();
     shortened(&replaced, MAX_LABEL)
 }
 
@@ -226,7 +239,13 @@ mod tests {
 
     fn judged(fixture: &Fixture) -> Vec<JudgedRelease> {
         let facts = Facts::default();
-        audit(&fixture.snapshot(), &facts, Catalogue::embedded(), &PolicySet::default()).releases
+        audit(
+            &fixture.snapshot(),
+            &facts,
+            Catalogue::embedded(),
+            &PolicySet::default(),
+        )
+        .releases
     }
 
     fn text(metrics: &ReleaseMetrics) -> String {
@@ -242,11 +261,17 @@ mod tests {
         let metrics = ReleaseMetrics::default();
         metrics.set(&judged(&Fixture::cluster("2.5.20").named("first")), &[]);
         let before = text(&metrics);
-        assert!(before.contains("release=\"first\",version=\"2.5.20\""), "{before}");
+        assert!(
+            before.contains("release=\"first\",version=\"2.5.20\""),
+            "{before}"
+        );
         assert!(before.contains("rule=\"MG104\""), "{before}");
         metrics.set(&judged(&Fixture::cluster("2.5.27").named("first")), &[]);
         let changed = text(&metrics);
-        assert!(!changed.contains("2.5.20") && changed.contains("version=\"2.5.27\""), "{changed}");
+        assert!(
+            !changed.contains("2.5.20") && changed.contains("version=\"2.5.27\""),
+            "{changed}"
+        );
         metrics.set(&[], &[]);
         assert!(!text(&metrics).contains("first"), "{}", text(&metrics));
     }
@@ -263,7 +288,10 @@ mod tests {
         let metrics = ReleaseMetrics::default();
         metrics.set(&many, &[]);
         let text = text(&metrics);
-        let series = text.lines().filter(|line| line.starts_with("release_info{")).count();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("release_info{"))
+            .count();
         assert_eq!(series, MAX_RELEASES);
         assert!(text.contains("releases 2000\n"), "{}", &text[..400]);
         assert!(text.contains("release=\"r7____1\""), "{}", &text[..400]);

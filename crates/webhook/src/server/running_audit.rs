@@ -1,7 +1,7 @@
 //! The periodic audit: judges everything that runs, for the metrics, the log, policy reports, and
 //! Events about new problems.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
@@ -9,7 +9,6 @@ use milvus_guard_core::{
     audit::audit,
     evaluate::{JudgedFinding, JudgedRelease, Judgement},
     evidence::Facts,
-    inventory::LastRun,
     manifest::object::ObjectRef,
     milvus::{Release, Snapshot},
     policy::Action,
@@ -105,11 +104,17 @@ impl RunningAudit {
 
 /// What denies in each release of a namespace.
 fn problems_of(running: &[Release], judgement: &Judgement, namespace: &str) -> Vec<Problem> {
-    let denies =
-        |judged: &&JudgedFinding| judged.action() == Some(Action::Deny) && !judged.finding.not_evaluated;
+    let denies = |judged: &&JudgedFinding| {
+        judged.action() == Some(Action::Deny) && !judged.finding.not_evaluated
+    };
     let mut problems = Vec::new();
     for (release, judged) in running.iter().zip(&judgement.releases) {
-        for finding in judged.findings.iter().filter(denies).map(|judged| &judged.finding) {
+        for finding in judged
+            .findings
+            .iter()
+            .filter(denies)
+            .map(|judged| &judged.finding)
+        {
             let Some((kind, name)) = workload(finding.object.as_ref(), release) else {
                 continue;
             };
@@ -119,7 +124,10 @@ fn problems_of(running: &[Release], judgement: &Judgement, namespace: &str) -> V
                 rule: finding.rule.id,
                 kind,
                 name,
-                message: format!("{} {}: {}", finding.rule.id, finding.rule.name, finding.message),
+                message: format!(
+                    "{} {}: {}",
+                    finding.rule.id, finding.rule.name, finding.message
+                ),
             });
         }
     }
@@ -128,7 +136,10 @@ fn problems_of(running: &[Release], judgement: &Judgement, namespace: &str) -> V
 
 /// The workload that the finding is about, else the first one of the release.
 fn workload(object: Option<&ObjectRef>, release: &Release) -> Option<(&'static str, String)> {
-    let own = release.components.iter().map(|one| &one.workload.meta.object);
+    let own = release
+        .components
+        .iter()
+        .map(|one| &one.workload.meta.object);
     object.into_iter().chain(own).find_map(|object| {
         let kind = match &*object.kind {
             "Deployment" => "Deployment",
@@ -141,7 +152,10 @@ fn workload(object: Option<&ObjectRef>, release: &Release) -> Option<(&'static s
 
 impl Problem {
     fn event(&self) -> Denial {
-        let next = format!("milvus-guard audit -n {} -i {}", self.namespace, self.release);
+        let next = format!(
+            "milvus-guard audit -n {} -i {}",
+            self.namespace, self.release
+        );
         Denial {
             namespace: self.namespace.clone(),
             kind: self.kind,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use milvus_guard_core::{
-    api::DecisionSpec,
+    api::{DecisionSpec, UpgradeRun},
     evidence::{Facts, RunKind},
     manifest::{Object, object::ConfigMap},
     milvus::{
@@ -679,6 +679,13 @@ impl WatchCache {
             .flatten()
             .map(|run| run.run.clone())
             .collect()
+    }
+
+    /// Every run that can be read, also those that have ended.
+    #[must_use]
+    pub fn upgrade_runs(&self) -> Vec<UpgradeRun> {
+        let state = self.read();
+        state.runs.values().filter_map(guard::upgrade_run).collect()
     }
 
     /// Names of decisions that no longer hold.
