@@ -93,7 +93,7 @@ fn releases(report: &Report) -> Markup {
         section {
             h2 { "Releases" }
             div.wide {
-                table {
+                table.releases {
                     thead {
                         tr {
                             th scope="col" { "Release" }
