@@ -120,7 +120,7 @@ impl LastRun {
     }
 }
 
-/// What a run does, in words.
+/// The name of a kind of run for people.
 #[must_use]
 pub const fn words(kind: RunKind) -> &'static str {
     match kind {

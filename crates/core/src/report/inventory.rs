@@ -119,7 +119,7 @@ impl Report {
 /// How much a cell says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// Everything, in words.
+    /// Everything.
     Full,
     /// What fits into a table of 120 columns.
     Table,

@@ -116,7 +116,7 @@ pub struct Entry {
     /// The object that it is about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
-    /// What was found, in words.
+    /// The message of the finding, or why there is none.
     pub message: String,
     /// Release, fix, command, page of the rule.
     pub properties: BTreeMap<&'static str, String>,

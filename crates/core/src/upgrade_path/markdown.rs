@@ -129,7 +129,7 @@ pub fn render(plan: &Plan) -> String {
     out
 }
 
-/// What a stop does, in words.
+/// The name of what a stop does.
 pub(super) const fn what(kind: StopKind) -> &'static str {
     match kind {
         StopKind::Migration => "metadata migration",

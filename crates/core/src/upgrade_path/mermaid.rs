@@ -43,7 +43,7 @@ impl Chart {
         let _ = writeln!(self.out, "  {text}");
     }
 
-    /// Draws edges from what came before, and goes on from here.
+    /// Draws edges from the nodes before to these, which the next ones follow.
     fn join(&mut self, nodes: &[String], remark: Option<&str>) {
         let remark = remark.map_or_else(String::new, |text| format!("|\"{}\"|", label(text)));
         let edge = format!(

@@ -1,5 +1,5 @@
 //! Gauges about the Milvus releases that run, their findings and their runs. Names and versions are
-//! labels here, so the number of releases is bounded, and a release that is gone leaves no series.
+//! labels here, so the number of releases is bounded. A removed release leaves no series.
 
 use std::collections::BTreeMap;
 
