@@ -1528,7 +1528,7 @@ fn the_audit_writes_policy_reports_where_the_kind_is_served() {
         found().is_some()
     });
 
-    expect_success(cluster.helm(Helm::V4, ["uninstall", "my-release", "-n", "milvus"]));
+    expect_success(cluster.kubectl(["delete", "deployments", "--all", "-n", "milvus"]));
     wait_for("no report without Milvus", Duration::from_secs(60), || {
         let reports = cluster.get_json("/apis/openreports.io/v1alpha1/reports");
         reports["items"].as_array().is_some_and(Vec::is_empty)

@@ -212,7 +212,7 @@ fn of_namespace(
         metadata: Metadata {
             name: match subject {
                 Subject::State => NAME.to_owned(),
-                // It must not replace the report on what runs.
+                // It must not replace the report on the running releases.
                 Subject::Change => format!("{NAME}-check"),
             },
             namespace: namespace.map(plain),

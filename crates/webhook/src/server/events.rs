@@ -30,7 +30,7 @@ const MAX_MESSAGE: usize = 1024;
 /// before.
 pub const RELEASE_AT_RISK: &str = "ReleaseAtRisk";
 
-/// Something that was denied or accepted for a reason, or a problem of what runs.
+/// Something that was denied or accepted for a reason, or a problem of a running release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Denial {
     /// Namespace of the object.
@@ -82,7 +82,7 @@ async fn send(client: Client, mut receiver: mpsc::Receiver<Denial>) {
     }
 }
 
-/// The name of an Event about what runs: the same for the same problem, so that the API server
+/// The name of an Event about a running release: the same for the same problem, so that the API server
 /// keeps only one while Events live (an hour), whichever replica leads.
 fn lasting_name(denial: &Denial) -> Option<String> {
     let parts = [denial.kind, &denial.name, denial.reason, &denial.message];

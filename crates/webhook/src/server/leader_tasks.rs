@@ -55,7 +55,7 @@ pub struct LeaderTasks {
     pub metrics: Arc<Metrics>,
     /// Data about Milvus releases.
     pub data: Data,
-    /// Where Events about what runs go.
+    /// Where Events about running releases go.
     pub events: EventSink,
     /// Whether the audit writes objects of the OpenReports project where the kind is served.
     pub reports_policies: bool,

@@ -15,7 +15,7 @@
 //! | [`release_history`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
 //! | [`leader_tasks`] | what is done in addition to reviews |
-//! | `running_audit` | the periodic audit of what runs |
+//! | `running_audit` | the periodic audit of the running releases |
 //! | `policy_reports` | what that found, as objects of the OpenReports project |
 //! | [`release_metrics`] | what that found, as gauges |
 //! | [`replica_lease`] | the Lease of this replica, and the runs that it knows |

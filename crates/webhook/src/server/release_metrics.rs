@@ -17,7 +17,7 @@ use milvus_guard_core::{
     text::shortened,
 };
 
-/// Releases that have series of their own. A release has one series for itself, one for its last
+/// Releases that have series. A release has one series for itself, one for its last
 /// run and one for each rule that found something: about 10, so 10,000 in total.
 const MAX_RELEASES: usize = 1000;
 /// Bytes of a label: names of Kubernetes are shorter, tags of images have at most 128.
@@ -114,7 +114,7 @@ impl ReleaseMetrics {
         self.runs.clear();
     }
 
-    /// Counts what runs now in place of what was counted before; the number of findings.
+    /// Counts these releases and runs in place of those before; the number of findings.
     pub(super) fn set(&self, judged: &[JudgedRelease], runs: &[UpgradeRun]) -> usize {
         self.clear();
         self.count.set(count(judged.len()));

@@ -23,7 +23,7 @@ use super::{
     watch_cache::WatchCache,
 };
 
-/// Judges what runs.
+/// Judges the running releases.
 pub(super) struct RunningAudit {
     /// Where Events go.
     events: EventSink,

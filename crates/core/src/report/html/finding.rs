@@ -49,7 +49,7 @@ fn entry(name: &str, text: &str) -> Markup {
     html! { dt { (name) } dd { (plain(text)) } }
 }
 
-/// The page of the rule: a link where it has an address of its own, because a file on a ticket
+/// The page of the rule: a link where it has an address, because a file on a ticket
 /// has no folder beside it.
 fn page(docs: &str) -> Markup {
     html! {
