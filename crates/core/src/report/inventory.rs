@@ -138,7 +138,7 @@ pub(super) const COLUMNS: [&str; 7] = [
     "Last run",
 ];
 
-/// What stands in [`COLUMNS`] for a release; `-` where nothing is known.
+/// The cells of a release in [`COLUMNS`]; `-` where nothing is known.
 pub(super) fn cells(release: &ReleaseEntry) -> [String; 7] {
     detailed(release, Detail::Full)
 }

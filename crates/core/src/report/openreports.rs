@@ -77,7 +77,7 @@ pub struct Summary {
     pub warn: usize,
     /// Rules that could not be evaluated.
     pub error: usize,
-    /// Rules that did not apply, are off, or whose findings an exception lets pass.
+    /// Rules that did not apply, are off, or whose findings an exception allows.
     pub skip: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Whatever a text of an input looks like, the page keeps its elements and attributes.
+//! No text of an input changes the elements and attributes of the page.
 
 use proptest::prelude::*;
 

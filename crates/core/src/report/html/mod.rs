@@ -17,7 +17,7 @@ use super::{ExceptionEntry, InputEntry, Outcome, ReleaseEntry, Report, inventory
 
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing may be loaded, sent or run, whatever a text of an input looks like.
+/// No text of an input may load, send or run anything.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'";
 
