@@ -105,7 +105,7 @@ impl LastRun {
     pub fn of_each_release(runs: &[UpgradeRun]) -> Vec<Self> {
         let mut sorted: Vec<&UpgradeRun> = runs.iter().collect();
         let rank = |run: &UpgradeRun| (run.is_under_way(), run.status.started_at);
-        sorted.sort_by(|a, b| rank(b).cmp(&rank(a)));
+        sorted.sort_by_key(|run| std::cmp::Reverse(rank(run)));
         let mut last: Vec<Self> = Vec::new();
         for run in sorted {
             let of = (&run.spec.namespace, &run.spec.release);

@@ -218,7 +218,7 @@ fn table(releases: &[ReleaseEntry], detail: Detail, style: &Style) -> Option<Str
         .collect();
     if detail == Detail::Narrow {
         // Above a version alone, the whole title would take the room of another column.
-        titles[3] = "NEWEST".to_owned();
+        "NEWEST".clone_into(&mut titles[3]);
     }
     let rows = rows(releases, detail);
     let widest = |column: usize| {
