@@ -48,6 +48,18 @@ use super::{
 /// Names for which a self-signed certificate is made.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
+/// The periodic audit of the running releases.
+#[derive(Debug, ClapArgs)]
+struct AuditArgs {
+    /// Time between two audits of the running releases; 0 for none
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    audit_interval: Duration,
+
+    /// Write what the audit finds as Reports of the OpenReports project, where the kind is served
+    #[arg(long)]
+    open_reports: bool,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
@@ -213,13 +225,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
     workload_gate_failure_policy: FailurePolicy,
 
-    /// Time between two audits of the running releases; 0 for none
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
-    audit_interval: Duration,
-
-    /// Write what the audit finds as Reports of the OpenReports project, where the kind is served
-    #[arg(long)]
-    open_reports: bool,
+    #[command(flatten)]
+    audit: AuditArgs,
 
     /// How long to keep serving after SIGTERM, until no new reviews are sent
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -406,8 +413,9 @@ async fn serve(args: Args) -> Done {
                 metrics: Arc::clone(&metrics),
                 data: data.clone(),
                 events: events.clone(),
-                reports_policies: args.open_reports,
-                audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
+                reports_policies: args.audit.open_reports,
+                audit_every: (!args.audit.audit_interval.is_zero())
+                    .then_some(args.audit.audit_interval),
             };
             tokio::spawn(duties.run());
             args.hold

@@ -46,7 +46,7 @@ fn filled(text: &str) -> Report {
         (finding.fix.text, finding.fix.command) = (owned().into(), Some(owned()));
         (finding.policy, finding.docs) = (Some(owned()), owned());
         if let Some(object) = &mut finding.object {
-            (object.kind, object.name) = (owned().into(), owned());
+            (object.kind, object.name) = (owned(), owned());
         }
         for evidence in &mut finding.evidence {
             evidence.what = owned();
