@@ -77,7 +77,7 @@ testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cac
 
 generate: ## Write generated documentation, schemas, definitions and snapshots again
 	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --quiet
-	UPDATE_GENERATED=1 $(CARGO) test --workspace --test repository --quiet -- docs:: schemas::
+	UPDATE_GENERATED=1 $(CARGO) test --workspace --test repository --quiet -- docs:: schemas:: chart_conventions::the_tables
 
 bench-load: ## The webhook under load, against a bare server of the same crates
 	$(CARGO) bench --bench load

@@ -11,7 +11,7 @@ use milvus_guard_core::{
     evaluate::{Judgement, Subject},
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
-    report::{InputEntry, Output, Report, Show},
+    report::{Format, InputEntry, Output, Report, Show},
     text::count,
 };
 use milvus_guard_sources::files::Role;
@@ -66,9 +66,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
 
-    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result)
-    #[arg(long, value_enum, default_value_t = Show::Audit)]
-    show: Show,
+    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result) [default:
+    /// audit; text about several releases: only the table of releases]
+    #[arg(long, value_enum)]
+    show: Option<Show>,
 
     /// Form of the report; may be repeated as FORMAT=FILE
     #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
@@ -76,6 +77,18 @@ pub(super) struct Args {
 
     #[command(flatten)]
     cluster: ClusterArgs,
+}
+
+impl Args {
+    /// How much a format shows. About several releases the text says first which of them to look
+    /// at.
+    fn show(&self, format: Format, report: &Report) -> Show {
+        let default = match (format, report.releases.as_slice()) {
+            (Format::Text, [_, _, ..]) => Show::Releases,
+            _ => Show::Audit,
+        };
+        self.show.unwrap_or(default)
+    }
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
@@ -102,6 +115,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     };
     let mut nothing = Nothing::default();
     let mut inputs = Vec::new();
+    let mut last_runs = None;
     let mut asked = false;
     for namespace in namespaces {
         // The name is looked for here, so that the answer can say which releases there are instead.
@@ -125,6 +139,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             reader.cluster_policies(&mut of_cluster, &mut gathered)?;
             policies.extend(&of_cluster);
             asked = true;
+        }
+        if args.before.needs_cluster() && last_runs.is_none() {
+            last_runs = Some(reader.last_runs()?);
         }
         for input in &gathered.inputs {
             nothing.read(&input.source);
@@ -157,7 +174,13 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let mut report = Report::new(&judged, &policies, inputs);
     report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
     report.root = output::folder();
-    output::report(&report, &args.format, args.show, screen)?;
+    report.add_last_runs(&last_runs.unwrap_or_default());
+    output::report(
+        &report,
+        &args.format,
+        |format| args.show(format, &report),
+        screen,
+    )?;
     Ok(args.fail_on.exit(report.verdict))
 }
 

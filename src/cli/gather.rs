@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use milvus_guard_core::{
     evidence::{Facts, MetadataFact},
+    inventory::LastRun,
     manifest::documents,
     milvus::{
         Release, Snapshot,
@@ -597,6 +598,14 @@ impl Gatherer<'_> {
                 "version: is for the desired state only (--after)",
             )),
         }
+    }
+
+    /// The last run of each release. The input of the running state says why they could not be
+    /// read.
+    pub(super) fn last_runs(&self) -> Result<Vec<LastRun>, Failure> {
+        let (cluster, _) = self.connect()?;
+        let runs = self.runtime.block_on(cluster.all_runs());
+        Ok(LastRun::of_each_release(&runs.unwrap_or_default()))
     }
 
     fn connect(&self) -> Result<(Cluster, String), Failure> {

@@ -203,11 +203,11 @@ pub(super) fn folder() -> Option<String> {
     Some(folder.to_str()?.to_owned())
 }
 
-/// Writes a report in every format that was asked for.
+/// Writes a report in every format that was asked for, each with as much as `show` says.
 pub(super) fn report(
     report: &Report,
     outputs: &[Output],
-    show: Show,
+    show: impl Fn(Format) -> Show,
     screen: &Screen,
 ) -> Result<(), Failure> {
     let to_stdout = outputs
@@ -231,12 +231,15 @@ pub(super) fn report(
     };
     for output in outputs {
         match &output.path {
-            None => print(&render(report, output.format, &screen.style(show)))?,
+            None => {
+                let style = screen.style(show(output.format));
+                print(&render(report, output.format, &style))?;
+            }
             Some(path) => {
                 let style = Style {
                     color: false,
                     continues_commands: false,
-                    ..screen.style(show)
+                    ..screen.style(show(output.format))
                 };
                 write(path, &render(report, output.format, &style))?;
             }

@@ -57,7 +57,15 @@ const WARNED: &str = "2-good-upgrade";
 #[test]
 fn the_exit_code_is_the_same_in_every_format() {
     for format in [
-        "text", "json", "yaml", "markdown", "junit", "sarif", "github",
+        "text",
+        "json",
+        "yaml",
+        "markdown",
+        "html",
+        "junit",
+        "sarif",
+        "github",
+        "openreports",
     ] {
         assert_eq!(check(DENIED, &["--format", format]).0, 1, "{format}");
         assert_eq!(check(WARNED, &["--format", format]).0, 0, "{format}");
@@ -372,6 +380,11 @@ fn plans_in_every_format() {
             .1
             .contains("- [ ] back up")
     );
+    let (_, markdown, _) = run(guard().args(args).args(["--format", "markdown"]));
+    assert!(
+        markdown.contains("```mermaid\nflowchart TD\n"),
+        "{markdown}"
+    );
     assert_eq!(
         run(guard().args(["plan", "--from", "1.1.1", "--to", "2.5.27"])).0,
         1,
@@ -483,6 +496,44 @@ fn the_running_state_is_audited() {
     let (code, _, stderr) =
         common::run(common::guard().args(["audit", "--before", "version:2.5.12"]));
     assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn several_releases_are_a_table_and_their_findings_come_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = std::fs::read_to_string("examples/demo/3-queue-swap/before.yaml").unwrap();
+    let other = std::fs::read_to_string("examples/demo/1-skipped-migration/before.yaml").unwrap();
+    let both = format!("{one}\n---\n{}", other.replace("my-release", "second"));
+    let both = file(folder.path(), "both.yaml", &both);
+    let audit = |args: &[&str]| run(guard().args(["audit", "--before", &both]).args(args));
+    let (code, table, stderr) = audit(&[]);
+    assert_eq!(code, 0, "{table}{stderr}");
+    let title = table.lines().next().unwrap();
+    for column in ["RELEASE", "VERSION", "NEWEST", "TARGET", "DENY", "LAST RUN"] {
+        assert!(title.contains(column), "{column}: {table}");
+    }
+    for release in ["my-release", "second"] {
+        let row = table.lines().find(|line| line.contains(release));
+        assert!(row.is_some_and(|row| row.contains(" 3.0.")), "{table}");
+    }
+    assert!(
+        !table.contains("MG"),
+        "findings were not asked for: {table}"
+    );
+    assert!(table.contains("--show warn"), "{table}");
+    let (_, shown, _) = audit(&["--show", "all"]);
+    assert!(shown.starts_with(title) && shown.contains("MG"), "{shown}");
+    let (_, json, _) = audit(&["--format", "json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    for release in report["releases"].as_array().unwrap() {
+        for field in ["target", "newestOfLine", "newestOfLinePublished"] {
+            assert!(
+                release["standing"][field].is_string(),
+                "{field}: {release:#}"
+            );
+        }
+        assert!(release["findings"]["deny"].is_u64(), "{release:#}");
+    }
 }
 
 #[test]

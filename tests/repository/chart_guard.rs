@@ -737,6 +737,7 @@ fn dashboard_and_alerts_are_whole() {
     expressions.extend(
         panels
             .iter()
+            .filter(|panel| panel["type"] != "row")
             .flat_map(|panel| panel["targets"].as_array().unwrap())
             .map(|target| text(target, "/expr")),
     );
@@ -762,7 +763,7 @@ fn dashboard_and_alerts_are_whole() {
 }
 
 /// The guard's metrics, as `serve` names them.
-const METRICS: [&str; 22] = [
+const METRICS: [&str; 27] = [
     "milvus_guard_reviews_total",
     "milvus_guard_review_duration_seconds_bucket",
     "milvus_guard_reviews_in_flight",
@@ -780,6 +781,11 @@ const METRICS: [&str; 22] = [
     "milvus_guard_stuck_holds",
     "milvus_guard_audit_findings",
     "milvus_guard_audit_last_run_timestamp_seconds",
+    "milvus_guard_releases",
+    "milvus_guard_release_info",
+    "milvus_guard_release_findings",
+    "milvus_guard_release_last_run",
+    "milvus_guard_runs",
     "milvus_guard_acceptances_total",
     "milvus_guard_live_reads_total",
     "milvus_guard_build_info",
@@ -1430,6 +1436,103 @@ fn glass_is_broken_and_mended_as_documented() {
     });
 }
 
+/// The kind `Report` as the OpenReports project defines it.
+const OPEN_REPORTS: &str = include_str!("../fixtures/openreports/reports.yaml");
+
+#[test]
+fn the_audit_writes_policy_reports_where_the_kind_is_served() {
+    let cluster = ControlPlane::start();
+    let folder = tempfile::tempdir().unwrap();
+    for name in [NAMESPACE, "milvus", "other"] {
+        namespace(&cluster, name);
+    }
+    let chart = Chart::compact("4.1.34");
+    expect_success(cluster.helm(
+        Helm::V4,
+        ["install", "my-release", chart.path(), "-n", "milvus"],
+    ));
+    install_definitions(&cluster);
+    let documents = rendered(&["auditInterval=1s", "openReports.enabled=true"]);
+    for document in &documents {
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        expect_success(cluster.kubectl_with_input(apply, &document.to_string()));
+    }
+    let server = start_as_charted(&cluster, folder.path(), &documents, &[]);
+    let info = "milvus_guard_release_info{release_namespace=\"milvus\",release=\"my-release\"";
+    wait_for("an audit without the kind", Duration::from_secs(60), || {
+        server.get_metrics().contains(info)
+    });
+
+    cluster.apply(OPEN_REPORTS);
+    let found = || -> Option<Value> {
+        let get = [
+            "get",
+            "reports",
+            "milvus-guard",
+            "-n",
+            "milvus",
+            "-o",
+            "json",
+        ];
+        serde_json::from_slice(&cluster.kubectl(get).stdout).ok()
+    };
+    wait_for("the report", Duration::from_secs(60), || found().is_some());
+    let report = found().unwrap();
+    let results = report["results"].as_array().unwrap();
+    let counted: u64 = ["pass", "fail", "warn", "error", "skip"]
+        .iter()
+        .map(|kind| report["summary"][kind].as_u64().unwrap())
+        .sum();
+    assert_eq!(counted, results.len() as u64, "{report:#}");
+    let passed = results
+        .iter()
+        .find(|result| result["result"] == "pass")
+        .unwrap();
+    assert_eq!(passed["properties"]["release"], "my-release", "{passed:#}");
+    assert!(
+        text(passed, "/properties/docs").contains(text(passed, "/policy")),
+        "{passed:#}"
+    );
+    assert!(
+        passed["timestamp"]["seconds"].as_u64().unwrap() > 0,
+        "{passed:#}"
+    );
+
+    // One that somebody removes comes back; the same content is not written again.
+    let version = text(&report, "/metadata/resourceVersion");
+    let audits = || {
+        let name = "milvus_guard_audit_last_run_timestamp_seconds ";
+        let metrics = server.get_metrics();
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name).map(str::to_owned))
+    };
+    let before = audits();
+    wait_for("another audit", Duration::from_secs(60), || {
+        audits() != before
+    });
+    let after = found().unwrap();
+    assert_eq!(text(&after, "/metadata/resourceVersion"), version);
+    expect_success(cluster.kubectl(["delete", "reports", "--all", "-n", "milvus"]));
+    wait_for("the report again", Duration::from_secs(60), || {
+        found().is_some()
+    });
+
+    expect_success(cluster.kubectl(["delete", "deployments", "--all", "-n", "milvus"]));
+    wait_for("no report without Milvus", Duration::from_secs(60), || {
+        let reports = cluster.get_json("/apis/openreports.io/v1alpha1/reports");
+        reports["items"].as_array().is_some_and(Vec::is_empty)
+    });
+    wait_for("no series without Milvus", Duration::from_secs(60), || {
+        !server.get_metrics().contains(info)
+    });
+    let log = server.log();
+    assert!(
+        !log.contains("policy reports could not be written"),
+        "{log}"
+    );
+}
+
 #[test]
 fn the_server_runs_as_the_chart_starts_it() {
     let cluster = ControlPlane::start();
@@ -1497,18 +1600,22 @@ fn the_server_runs_as_the_chart_starts_it() {
         "a right is missing: {log}"
     );
     // Families show up when they have something to say; which there are is in the source.
-    let source = fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/crates/webhook/src/server/metrics.rs"
-    ))
-    .unwrap();
+    let source = [
+        "crates/webhook/src/server/metrics.rs",
+        "crates/webhook/src/server/release_metrics.rs",
+    ]
+    .map(|file| fs::read_to_string(file).unwrap())
+    .concat();
     for name in METRICS {
         let family = ["_bucket", "_total", "_info"]
             .iter()
             .fold(name, |name, suffix| name.trim_end_matches(suffix));
-        let family = family.trim_start_matches("milvus_guard_");
+        // An Info gets its suffix from the library, a gauge has it in its name.
+        let is_there = |name: &str| {
+            source.contains(&format!("\"{}\"", name.trim_start_matches("milvus_guard_")))
+        };
         assert!(
-            source.contains(&format!("\"{family}\"")),
+            is_there(family) || is_there(name),
             "serve has no metric {name}"
         );
     }

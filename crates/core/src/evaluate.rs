@@ -4,6 +4,7 @@
 use crate::{
     change::Upgrade,
     evidence::Facts,
+    inventory::Standing,
     manifest::object::ObjectRef,
     milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
     policy::{
@@ -77,6 +78,8 @@ pub struct JudgedRelease {
     pub findings: Vec<JudgedFinding>,
     /// How each rule came out before any policy, in the order of [`rules::ALL`].
     pub states: Vec<State>,
+    /// Where the release stands among the releases of Milvus; `None` for a change.
+    pub standing: Option<Standing>,
 }
 
 /// A finding and what becomes of it.
@@ -167,7 +170,10 @@ pub fn judge_state(question: &Question<'_>) -> Judgement {
             question.overdue,
         );
         let side = (builds.builds_after().first().cloned(), builds.to());
-        judged(question, Some(release), release, side, ran)
+        JudgedRelease {
+            standing: Some(Standing::of(release, question.catalogue)),
+            ..judged(question, Some(release), release, side, ran)
+        }
     });
     Judgement {
         subject: Subject::State,
@@ -251,6 +257,7 @@ fn judged(
         to,
         findings,
         states: ran.states,
+        standing: None,
     }
 }
 

@@ -16,13 +16,13 @@
 //! | [`policy`] | findings to actions: policies and exceptions |
 //! | [`evaluate`] | all of it in a row: releases in, verdict out |
 //! | [`audit`] | the same for a release that runs already |
+//! | [`inventory`] | where a running release stands, and its last run |
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
 //! | [`verification`] | what `verify` says of a release after an upgrade |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | [`report`] | a report for people and machines, one file for each format |
 //! | [`project`] | name, address and documentation of the project |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
-//! | [`project`] | the names of this project, and the addresses of its pages |
 //! | [`layout`] | text in lines of a width |
 //! | [`text`], [`error_text`] | counts and plurals; text of others without control characters; error chains |
 //!
@@ -36,6 +36,7 @@ pub mod error_text;
 pub mod evaluate;
 pub mod evidence;
 pub mod helm;
+pub mod inventory;
 pub mod layout;
 pub mod manifest;
 pub mod milvus;

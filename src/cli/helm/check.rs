@@ -38,7 +38,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
     let report = judge(&upgrade, &args.judging)?;
-    output::report(&report, &args.judging.format, args.judging.show, screen)?;
+    let judging = &args.judging;
+    output::report(&report, &judging.format, |_| judging.show, screen)?;
     Ok(args.judging.fail_on.exit(report.verdict))
 }
 

@@ -157,7 +157,7 @@ pub(super) fn write(
     if judging.format.is_empty() {
         return Ok(());
     }
-    output::report(report, &judging.format, judging.show, screen)
+    output::report(report, &judging.format, |_| judging.show, screen)
 }
 
 /// The report for a person, on standard error: without notes, if not asked for.

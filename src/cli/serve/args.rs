@@ -7,6 +7,18 @@ use milvus_guard_webhook::server::answer::FailurePolicy;
 
 use crate::cli::{duration::duration, gather::ClusterArgs, hold::HoldArgs};
 
+/// The periodic audit of the running releases.
+#[derive(Debug, ClapArgs)]
+pub(super) struct AuditArgs {
+    /// Time between two audits of the running releases; 0 for none
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub(super) audit_interval: Duration,
+
+    /// Write what the audit finds as Reports of the OpenReports project, where the kind is served
+    #[arg(long)]
+    pub(super) open_reports: bool,
+}
+
 /// Arguments of `serve`.
 #[derive(Debug, ClapArgs)]
 pub(in crate::cli) struct Args {
@@ -164,9 +176,8 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = FailurePolicy::Fail)]
     pub(super) workload_gate_failure_policy: FailurePolicy,
 
-    /// Time between two audits of the running releases; 0 for none
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
-    pub(super) audit_interval: Duration,
+    #[command(flatten)]
+    pub(super) audit: AuditArgs,
 
     /// How long to keep serving after SIGTERM, until no new reviews are sent
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]

@@ -140,6 +140,7 @@ async fn serve(args: Args) -> Done {
                 .await
                 .map_err(Failure::no_verdict)?;
             watch::start(&watcher, &kept, &args.namespace, args.watch_timeout);
+            let events = EventSink::start(client.clone());
             let duties = LeaderTasks {
                 client: client.clone(),
                 namespace: args.namespace.clone(),
@@ -147,7 +148,10 @@ async fn serve(args: Args) -> Done {
                 leader: leader.clone(),
                 metrics: Arc::clone(&metrics),
                 data: data.clone(),
-                audit_every: (!args.audit_interval.is_zero()).then_some(args.audit_interval),
+                events: events.clone(),
+                reports_policies: args.audit.open_reports,
+                audit_every: (!args.audit.audit_interval.is_zero())
+                    .then_some(args.audit.audit_interval),
             };
             tokio::spawn(duties.run());
             args.hold
@@ -169,10 +173,7 @@ async fn serve(args: Args) -> Done {
                 catalogue: data,
                 live: Live::default(),
             };
-            (
-                StateSource::Cluster(Box::new(watching)),
-                Some(EventSink::start(client)),
-            )
+            (StateSource::Cluster(Box::new(watching)), Some(events))
         }
     };
     let failure = FailurePolicies {

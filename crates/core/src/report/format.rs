@@ -6,7 +6,7 @@ use anstyle::AnsiColor;
 
 use crate::layout;
 
-use super::{Report, github, json, junit, markdown, sarif, text, yaml};
+use super::{Report, github, html, json, junit, markdown, openreports, sarif, text, yaml};
 
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,24 +19,30 @@ pub enum Format {
     Yaml,
     /// For a comment on a pull request.
     Markdown,
+    /// For a change ticket: one page for a browser and for paper.
+    Html,
     /// For test reports of pipelines.
     Junit,
     /// For code scanning.
     Sarif,
     /// For annotations in GitHub Actions.
     Github,
+    /// For tools that show policy reports.
+    OpenReports,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Text,
         Self::Json,
         Self::Yaml,
         Self::Markdown,
+        Self::Html,
         Self::Junit,
         Self::Sarif,
         Self::Github,
+        Self::OpenReports,
     ];
 
     /// Its name on the command line.
@@ -47,10 +53,20 @@ impl Format {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Markdown => "markdown",
+            Self::Html => "html",
             Self::Junit => "junit",
             Self::Sarif => "sarif",
             Self::Github => "github",
+            Self::OpenReports => "openreports",
         }
+    }
+
+    /// The names as one phrase: `text, json or yaml`.
+    #[must_use]
+    pub fn names() -> String {
+        let names = Self::ALL.map(Self::name);
+        let (last, others) = names.split_last().unwrap_or((&"", &[]));
+        format!("{} or {last}", others.join(", "))
     }
 }
 
@@ -82,8 +98,8 @@ impl FromStr for Output {
             .into_iter()
             .find(|format| format.name() == name)
             .ok_or_else(|| {
-                let names = Format::ALL.map(Format::name).join(", ");
-                format!("'{name}' is not a format; use one of {names}, each also as FORMAT=FILE")
+                let names = Format::names();
+                format!("'{name}' is not a format; use {names}, each also as FORMAT=FILE")
             })?;
         Ok(Self { format, path })
     }
@@ -92,6 +108,8 @@ impl FromStr for Output {
 /// How much of a report the forms `text` and `sarif` show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Show {
+    /// The releases and how many findings each has.
+    Releases,
     /// Denials only.
     Deny,
     /// Denials and warnings.
@@ -163,8 +181,10 @@ pub fn render(report: &Report, format: Format, style: &Style) -> String {
         Format::Json => json::render(report),
         Format::Yaml => yaml::render(report),
         Format::Markdown => markdown::render(report),
+        Format::Html => html::render(report),
         Format::Junit => junit::render(report),
         Format::Sarif => sarif::render(report, style.show),
         Format::Github => github::render(report),
+        Format::OpenReports => openreports::render(report),
     }
 }

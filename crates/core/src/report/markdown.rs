@@ -7,7 +7,7 @@ use crate::{
     policy::Action,
 };
 
-use super::{FindingEntry, Outcome, Report};
+use super::{FindingEntry, Outcome, Report, inventory};
 use crate::text::plain;
 
 pub(super) fn render(report: &Report) -> String {
@@ -110,24 +110,17 @@ fn releases(out: &mut String, report: &Report) {
     if report.releases.is_empty() {
         return;
     }
-    let state = report.subject == Subject::State;
-    out.push_str(if state {
-        "| release | namespace | version | topology |\n|---|---|---|---|\n"
-    } else {
-        "| release | namespace | from | to | topology |\n|---|---|---|---|---|\n"
-    });
+    if report.subject == Subject::State {
+        inventory(out, report);
+        return;
+    }
+    out.push_str("| release | namespace | from | to | topology |\n|---|---|---|---|---|\n");
     for release in &report.releases {
         let or_dash =
             |text: &Option<String>| text.as_ref().map_or("–".to_owned(), |text| escape(text));
-        let versions = match (state, release.topology.before) {
-            (true, _) if release.from == release.to => or_dash(&release.to),
-            (true, _) => format!(
-                "{} to {}, mixed",
-                or_dash(&release.from),
-                or_dash(&release.to)
-            ),
-            (false, None) => format!("new | {}", or_dash(&release.to)),
-            (false, Some(_)) => format!("{} | {}", or_dash(&release.from), or_dash(&release.to)),
+        let versions = match release.topology.before {
+            None => format!("new | {}", or_dash(&release.to)),
+            Some(_) => format!("{} | {}", or_dash(&release.from), or_dash(&release.to)),
         };
         let _ = writeln!(
             out,
@@ -135,6 +128,32 @@ fn releases(out: &mut String, report: &Report) {
             escape(&release.name),
             or_dash(&release.namespace),
             release.topology.after
+        );
+    }
+    out.push('\n');
+}
+
+/// The releases of an audit.
+fn inventory(out: &mut String, report: &Report) {
+    let columns = inventory::COLUMNS.map(str::to_lowercase).join(" | ");
+    let _ = writeln!(
+        out,
+        "| release | namespace | topology | {columns} |\n|---|---|---|{}",
+        "---|".repeat(inventory::COLUMNS.len())
+    );
+    for release in &report.releases {
+        let namespace = release
+            .namespace
+            .as_ref()
+            .map_or("–".into(), |text| escape(text));
+        let _ = writeln!(
+            out,
+            "| {} | {namespace} | {} | {} |",
+            escape(&release.name),
+            release.topology.after,
+            inventory::cells(release)
+                .map(|cell| escape(&cell))
+                .join(" | ")
         );
     }
     out.push('\n');

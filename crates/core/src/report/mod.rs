@@ -2,9 +2,12 @@
 
 pub mod format;
 mod github;
+mod html;
+mod inventory;
 mod json;
 mod junit;
 mod markdown;
+pub mod openreports;
 #[cfg(test)]
 mod sample;
 mod sarif;
@@ -12,6 +15,7 @@ mod text;
 mod yaml;
 
 pub use format::{Format, Output, Show, Style, render};
+pub use inventory::{FindingCounts, LastRunEntry, StandingEntry};
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -109,6 +113,7 @@ impl Health {
 
 /// A release that was judged.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ReleaseEntry {
     /// Name.
     pub name: String,
@@ -122,6 +127,14 @@ pub struct ReleaseEntry {
     pub topology: TopologyEntry,
     /// How each rule came out for this release, by rule id.
     pub checks: BTreeMap<Cow<'static, str>, Outcome>,
+    /// How many of its findings do what.
+    pub findings: FindingCounts,
+    /// Where it stands among the releases of Milvus (`audit`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<StandingEntry>,
+    /// Its last run, where there is one (`audit` of a cluster).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<LastRunEntry>,
 }
 
 impl ReleaseEntry {
@@ -314,7 +327,7 @@ impl Report {
     /// Puts a judgement into the form of a report.
     #[must_use]
     pub fn new(judgement: &Judgement, policies: &PolicySet, inputs: Vec<InputEntry>) -> Self {
-        let releases: Vec<ReleaseEntry> = judgement
+        let mut releases: Vec<ReleaseEntry> = judgement
             .releases
             .iter()
             .map(|release| ReleaseEntry {
@@ -329,6 +342,9 @@ impl Report {
                 checks: outcomes(release)
                     .map(|(rule, outcome)| (Cow::Borrowed(rule), outcome))
                     .collect(),
+                findings: FindingCounts::default(),
+                standing: release.standing.as_ref().map(StandingEntry::of),
+                last_run: None,
             })
             .collect();
         let mut findings: Vec<FindingEntry> = judgement
@@ -343,6 +359,11 @@ impl Report {
             })
             .collect();
         findings.sort_by_key(|entry| (std::cmp::Reverse(entry.action), entry.not_evaluated));
+        for finding in &findings {
+            if let Some(release) = releases.get_mut(finding.at) {
+                release.findings.add(finding);
+            }
+        }
         let verdict = judgement.verdict();
         Self {
             schema_version: SCHEMA_VERSION.into(),

@@ -7,9 +7,11 @@ use crate::{
         API_VERSION, ExceptionSpec, Metadata, Params, PolicyAction, PolicySpec, RuleSetting,
         UpgradeException, UpgradePolicy,
     },
+    api::{RunKind, RunPhase},
     evaluate::{Question, judge},
     evidence::{DriftFact, Facts},
-    milvus::{Component, catalogue::Catalogue},
+    inventory::LastRun,
+    milvus::{Component, Version, catalogue::Catalogue},
     policy::PolicySet,
     rules::testing::Fixture,
 };
@@ -52,6 +54,16 @@ pub(super) fn audit() -> Report {
     let mut report = Report::new(&judgement, &PolicySet::default(), vec![input]);
     report.tool.version = "0.0.0".into();
     report.data = Some("2026-11-20".into());
+    report.add_last_runs(&[LastRun {
+        run: "guard/my-release-1".into(),
+        release: "my-release".into(),
+        namespace: "milvus".into(),
+        kind: RunKind::Rolling,
+        from: Version::new(2, 4, 24),
+        to: Version::new(2, 5, 20),
+        phase: RunPhase::Stopped,
+        started: Some("2026-05-09T10:00:00Z".parse().expect("a time")),
+    }]);
     report
 }
 

@@ -40,7 +40,7 @@ pub(super) fn render(report: &Report, show: Show) -> String {
         })
         .collect();
     let shown = |action: Action| match show {
-        Show::Deny => action == Action::Deny,
+        Show::Releases | Show::Deny => action == Action::Deny,
         Show::Warn => action >= Action::Warn,
         Show::Audit | Show::All => true,
     };
@@ -157,7 +157,7 @@ fn states(report: &Report, show: Show, artifact: &str) -> Vec<Value> {
                 .as_ref()
                 .map_or_else(|| text.clone(), |provide| format!("{text} {provide}"));
             match (reason.outcome, reason.warns()) {
-                (_, true) if show == Show::Deny => {}
+                (_, true) if show <= Show::Deny => {}
                 (_, false) if show < Show::Audit => {}
                 (Outcome::NotApplicable, _) => {
                     add("notApplicable", "none", &text, reason.outcome, &reason.at);

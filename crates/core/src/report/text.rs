@@ -12,8 +12,9 @@ use crate::{
 };
 
 use super::{
-    FindingEntry, Health, Outcome, Report,
+    FindingEntry, Health, InputEntry, Outcome, Report,
     format::{Show, Style},
+    inventory,
 };
 
 /// Column at which the text of a finding begins.
@@ -65,7 +66,15 @@ impl Page<'_> {
 
     fn header(&mut self, report: &Report) {
         let arrow = if self.style.unicode { "→" } else { "->" };
-        for release in &report.releases {
+        if report.subject == Subject::State {
+            let table = inventory::text(&report.releases, self.style);
+            self.out.push_str(&table);
+        }
+        for release in report
+            .releases
+            .iter()
+            .filter(|_| report.subject == Subject::Change)
+        {
             let name = match &release.namespace {
                 Some(namespace) => {
                     format!("{} (namespace {})", plain(&release.name), plain(namespace))
@@ -78,13 +87,6 @@ impl Page<'_> {
                     "new installation of {}",
                     release.to.as_ref().unwrap_or(&unknown)
                 ),
-                (Some(_), from) if report.subject == Subject::State && *from != release.to => {
-                    format!(
-                        "{} to {}, mixed",
-                        from.as_ref().unwrap_or(&unknown),
-                        release.to.as_ref().unwrap_or(&unknown)
-                    )
-                }
                 (Some(_), from) if *from == release.to => from.clone().unwrap_or(unknown),
                 (Some(_), from) => {
                     format!(
@@ -100,7 +102,13 @@ impl Page<'_> {
                 self.line(&line);
             }
         }
-        for input in &report.inputs {
+        let missing = |input: &&InputEntry| !input.not_read.is_empty();
+        let is_short = self.style.show == Show::Releases;
+        for input in report
+            .inputs
+            .iter()
+            .filter(|input| !is_short || missing(input))
+        {
             let read = match input.read.len() {
                 0 | 1 => String::new(),
                 many => format!(" ({} read)", count(many, "part")),
@@ -141,6 +149,7 @@ impl Page<'_> {
                 !finding.not_evaluated && checks.iter().any(|check| check.rule == finding.rule)
             })
             .filter(|finding| match self.style.show {
+                Show::Releases => false,
                 Show::Deny => finding.action == Action::Deny,
                 Show::Warn => finding.action >= Action::Warn,
                 Show::Audit | Show::All => true,
@@ -322,7 +331,7 @@ impl Page<'_> {
     }
 
     fn exceptions(&mut self, report: &Report) {
-        if report.exceptions.is_empty() {
+        if report.exceptions.is_empty() || self.style.show == Show::Releases {
             return;
         }
         self.heading("Exceptions in force");
@@ -360,6 +369,16 @@ impl Page<'_> {
             "         ",
             &format!(", {} ({})", report.sentence(), report.counts()),
         );
+        if self.style.show == Show::Releases {
+            if !report.findings.is_empty() {
+                self.wrapped(
+                    "next:    ",
+                    "         ",
+                    "the same command with --show warn, for the findings",
+                );
+            }
+            return;
+        }
         // What guards data goes first: an ordered upgrade onto an empty queue would be no help.
         let denied = || {
             report

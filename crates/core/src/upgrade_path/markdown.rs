@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::milvus::catalogue::PointOfNoReturn;
 
-use super::{Plan, StopKind};
+use super::{Plan, StopKind, mermaid};
 
 /// A plan as Markdown.
 #[must_use]
@@ -23,17 +23,18 @@ pub fn render(plan: &Plan) -> String {
         );
         return out;
     }
+    let chart = mermaid::render(plan);
+    if !chart.is_empty() {
+        let _ = writeln!(out, "```mermaid\n{chart}```\n");
+    }
     for stop in &plan.stops {
-        let what = match stop.kind {
-            StopKind::Migration => "metadata migration",
-            StopKind::RollingUpgrade => "ordered rolling upgrade",
-            StopKind::Restart => "plain upgrade with downtime",
-            StopKind::MixCoordinators => "four coordinators become one",
-        };
         let _ = writeln!(
             out,
-            "### {}. {} → {}: {what}\n",
-            stop.number, stop.from, stop.to
+            "### {}. {} → {}: {}\n",
+            stop.number,
+            stop.from,
+            stop.to,
+            what(stop.kind)
         );
         if !stop.reason.is_empty() {
             let _ = writeln!(out, "{}.\n", stop.reason.trim_end_matches('.'));
@@ -126,4 +127,14 @@ pub fn render(plan: &Plan) -> String {
     }
     let _ = writeln!(out, "\n<sub>plan {}</sub>", &plan.hash()[..12]);
     out
+}
+
+/// The name of what a stop does.
+pub(super) const fn what(kind: StopKind) -> &'static str {
+    match kind {
+        StopKind::Migration => "metadata migration",
+        StopKind::RollingUpgrade => "ordered rolling upgrade",
+        StopKind::Restart => "plain upgrade with downtime",
+        StopKind::MixCoordinators => "four coordinators become one",
+    }
 }

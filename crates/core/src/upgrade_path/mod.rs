@@ -2,10 +2,12 @@
 //! stored.
 
 mod markdown;
+mod mermaid;
 mod route;
 mod text;
 
 pub use markdown::render as markdown;
+pub use mermaid::render as mermaid;
 pub use route::{PathRequest, plan};
 pub use text::render as text;
 

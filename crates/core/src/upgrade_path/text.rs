@@ -232,19 +232,23 @@ impl Page<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use crate::{
         milvus::{Topology, catalogue::Catalogue},
         report::Style,
         upgrade_path::{PathRequest, Plan, plan},
     };
 
-    fn sample() -> Plan {
+    pub(in crate::upgrade_path) fn sample() -> Plan {
+        between("2.1.4", "2.5.27")
+    }
+
+    pub(in crate::upgrade_path) fn between(from: &str, to: &str) -> Plan {
         let journey = PathRequest {
             release: "my-release".into(),
             namespace: "milvus".into(),
-            from: "2.1.4".parse().unwrap(),
-            to: "2.5.27".parse().unwrap(),
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
             topology: Topology::Cluster,
             coordinators: None,
             metastore: None,

@@ -106,6 +106,15 @@ impl Cluster {
         Ok(run_facts(&found))
     }
 
+    /// Every run that can be read, also those that have ended.
+    ///
+    /// # Errors
+    /// Where the API may not be read; an API that is not installed is not an error.
+    pub async fn all_runs(&self) -> Result<Vec<UpgradeRun>, ClusterError> {
+        let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
+        Ok(found.iter().filter_map(upgrade_run).collect())
+    }
+
     /// What the release gate allowed lately.
     ///
     /// # Errors
@@ -133,6 +142,12 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
         }
     }
     from_node(&Tree::from_json(object), "cluster")
+}
+
+/// What an `UpgradeRun` says; `None` if it cannot be read.
+#[must_use]
+pub fn upgrade_run(object: &Value) -> Option<UpgradeRun> {
+    read(object).ok()
 }
 
 /// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing

@@ -12,6 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::{Api, Client, api::PostParams};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use milvus_guard_core::text::shortened;
@@ -25,7 +26,11 @@ const REMEMBERED: usize = 1024;
 /// Bytes of a message, by the API's own rule.
 const MAX_MESSAGE: usize = 1024;
 
-/// Something that was denied, or accepted for a reason.
+/// Reason of an Event about a release that runs: the audit found a problem that it had not found
+/// before.
+pub const RELEASE_AT_RISK: &str = "ReleaseAtRisk";
+
+/// Something that was denied or accepted for a reason, or a problem of a running release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Denial {
     /// Namespace of the object.
@@ -34,7 +39,7 @@ pub struct Denial {
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// `UpgradeDenied` or `UpgradeAccepted`.
+    /// `UpgradeDenied`, `UpgradeAccepted` or [`RELEASE_AT_RISK`].
     pub reason: &'static str,
     /// In words.
     pub message: String,
@@ -77,10 +82,26 @@ async fn send(client: Client, mut receiver: mpsc::Receiver<Denial>) {
     }
 }
 
+/// The name of an Event about a running release: the same for the same problem, so that the API server
+/// keeps only one while Events live (an hour), whichever replica leads.
+fn lasting_name(denial: &Denial) -> Option<String> {
+    let parts = [denial.kind, &denial.name, denial.reason, &denial.message];
+    (denial.reason == RELEASE_AT_RISK).then(|| {
+        let digest = Sha256::digest(parts.join("\n"));
+        let digits: String = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("milvus-guard-{digits}")
+    })
+}
+
 fn event(denial: &Denial) -> Event {
     let now = Time(Timestamp::now());
     Event {
         metadata: ObjectMeta {
+            name: lasting_name(denial),
             generate_name: Some("milvus-guard-".into()),
             namespace: Some(denial.namespace.clone()),
             ..ObjectMeta::default()
@@ -102,10 +123,10 @@ fn event(denial: &Denial) -> Event {
         reason: Some(denial.reason.into()),
         message: Some(shortened(&denial.message, MAX_MESSAGE)),
         type_: Some(
-            if denial.reason == "UpgradeDenied" {
-                "Warning"
-            } else {
+            if denial.reason == "UpgradeAccepted" {
                 "Normal"
+            } else {
+                "Warning"
             }
             .into(),
         ),

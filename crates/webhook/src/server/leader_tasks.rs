@@ -17,20 +17,20 @@ use milvus_guard_core::{
         self, Condition, ConditionStatus, LintEntry, LintSeverity, PolicyStatus,
         status::{READY, rules_in_words},
     },
-    audit::audit,
     error_text,
-    evidence::Facts,
-    milvus::Snapshot,
-    policy::{Action, PolicyDocument, lint::Severity},
+    policy::{PolicyDocument, lint::Severity},
 };
 use milvus_guard_sources::kubernetes::guard;
 
 use super::{
     MANAGER,
     data::Data,
+    events::EventSink,
     leader::Leader,
-    metrics::{AuditLabels, Metrics},
+    metrics::Metrics,
+    policy_reports::PolicyReports,
     release_history::ReleaseHistory,
+    running_audit::RunningAudit,
     state_source::decisions,
     watch_cache::{Document, MEMORY_KEY, WatchCache, Watched, memory_name},
 };
@@ -55,6 +55,10 @@ pub struct LeaderTasks {
     pub metrics: Arc<Metrics>,
     /// Data about Milvus releases.
     pub data: Data,
+    /// Where Events about running releases go.
+    pub events: EventSink,
+    /// Whether the audit writes objects of the OpenReports project where the kind is served.
+    pub reports_policies: bool,
     /// Time between two audits; nothing for none.
     pub audit_every: Option<Duration>,
 }
@@ -73,6 +77,10 @@ impl LeaderTasks {
         let mut versions = Versions::new();
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
+        let reports = self
+            .reports_policies
+            .then(|| PolicyReports::new(self.client.clone()));
+        let mut audit = RunningAudit::new(self.events.clone(), reports);
         loop {
             tokio::time::sleep(TICK).await;
             if !self.store.missing().is_empty() {
@@ -83,6 +91,10 @@ impl LeaderTasks {
             if leads && !led {
                 has_seen_all = false;
                 reported.clear();
+            }
+            if led && !leads {
+                audit.forget(&self.metrics);
+                audited = None;
             }
             led = leads;
             let now = Timestamp::now();
@@ -100,7 +112,7 @@ impl LeaderTasks {
             if let Some(every) = self.audit_every
                 && audited.is_none_or(|at| at.elapsed() >= every)
             {
-                self.audit().await;
+                audit.run(&self.store, &self.data, &self.metrics).await;
                 audited = Some(tokio::time::Instant::now());
             }
         }
@@ -322,56 +334,6 @@ impl LeaderTasks {
             // Gone already is as good.
             let _ = api.delete(name, &DeleteParams::default()).await;
         }
-    }
-
-    /// Judges everything that runs, for the metrics and the log.
-    async fn audit(&self) {
-        let mut counts: BTreeMap<(&'static str, &'static str), i64> = BTreeMap::new();
-        for namespace in self.store.milvus_namespaces() {
-            let picture = self.store.picture(&namespace);
-            let view = picture.view;
-            let facts = Facts {
-                rollouts: Some(view.rollouts.clone()),
-                autoscalers: Some(view.autoscalers.clone()),
-                ..Facts::default()
-            };
-            let policies = picture.policies.at(Timestamp::now());
-            let running = Snapshot {
-                releases: view.place.snapshot.releases.clone(),
-                ..Snapshot::default()
-            };
-            for release in audit(&running, &facts, &self.data.current(), &policies).releases {
-                for judged in release
-                    .findings
-                    .iter()
-                    .filter(|judged| !judged.finding.not_evaluated)
-                {
-                    let action = match judged.action() {
-                        Some(Action::Deny) => "deny",
-                        Some(Action::Hold) => "hold",
-                        Some(Action::Warn) => "warn",
-                        Some(Action::Audit) => "audit",
-                        None => continue,
-                    };
-                    *counts.entry((judged.finding.rule.id, action)).or_default() += 1;
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-        self.metrics.audit_findings.clear();
-        for ((rule, action), count) in &counts {
-            self.metrics
-                .audit_findings
-                .get_or_create(&AuditLabels { rule, action })
-                .set(*count);
-        }
-        let now = Timestamp::now();
-        #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
-        self.metrics.audit_last_run.set(now.as_second() as f64);
-        tracing::info!(
-            findings = counts.values().sum::<i64>(),
-            "audited the running releases"
-        );
     }
 }
 

@@ -1,5 +1,5 @@
 //! What is counted. Labels are bounded: gates, verdicts, rules and kinds, never names that users
-//! choose.
+//! choose. Only [`super::release_metrics`] has names, of a bounded number of releases.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,6 +8,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+
+use super::release_metrics::ReleaseMetrics;
 
 /// Bounds of the latency histogram, in seconds: fine where the server should be, then those of the
 /// API server's own metric.
@@ -47,15 +49,6 @@ pub struct FailureLabels {
     pub rule: &'static str,
     /// `panic` or `timeout`.
     pub kind: &'static str,
-}
-
-/// One rule and its action.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct AuditLabels {
-    /// Rule.
-    pub rule: &'static str,
-    /// `deny`, `warn`, `audit`.
-    pub action: &'static str,
 }
 
 /// One kind of objects.
@@ -112,7 +105,7 @@ pub struct Metrics {
     pub exceptions_active: Gauge,
     pub exceptions_expiring: Gauge,
     pub leader: Gauge,
-    pub audit_findings: Family<AuditLabels, Gauge>,
+    pub releases: ReleaseMetrics,
     pub audit_last_run: Seconds,
     pub memory_failures: Counter,
     pub memory_unsaved: Gauge,
@@ -230,11 +223,7 @@ impl Metrics {
             metrics.exceptions_expiring.clone(),
         );
         registry.register("leader", "1 on the leading replica", metrics.leader.clone());
-        registry.register(
-            "audit_findings",
-            "Findings about running releases",
-            metrics.audit_findings.clone(),
-        );
+        metrics.releases.register(&mut registry);
         registry.register(
             "audit_last_run_timestamp_seconds",
             "Time of the last audit of the running releases",

@@ -15,6 +15,9 @@
 //! | [`release_history`] | what ran before it was uninstalled |
 //! | [`leader`] | who does what only one may do |
 //! | [`leader_tasks`] | what is done in addition to reviews |
+//! | `running_audit` | the periodic audit of the running releases |
+//! | `policy_reports` | what that found, as objects of the OpenReports project |
+//! | [`release_metrics`] | what that found, as gauges |
 //! | [`replica_lease`] | the Lease of this replica, and the runs that it knows |
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |
@@ -36,10 +39,13 @@ pub mod leader_tasks;
 pub mod lifecycle;
 pub mod listen;
 pub mod metrics;
+mod policy_reports;
 pub mod registration;
 pub mod release_history;
+pub mod release_metrics;
 pub mod replica_lease;
 pub mod routes;
+mod running_audit;
 pub mod self_check;
 pub mod shared_readings;
 pub mod state_source;

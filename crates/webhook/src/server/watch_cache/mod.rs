@@ -27,12 +27,12 @@ use std::{
 use documents::{Documents, compiled, take_document};
 use jiff::Timestamp;
 use milvus_guard_core::{
-    api::DecisionSpec,
+    api::{DecisionSpec, UpgradeRun},
     evidence::Facts,
     milvus::service_names::ServiceNames,
     policy::{PolicySet, resolve::NamespaceLabels},
 };
-use milvus_guard_sources::kubernetes::guard::{decision, run_facts};
+use milvus_guard_sources::kubernetes::guard::{decision, run_facts, upgrade_run};
 use objects::{Kept, is_held};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -191,6 +191,13 @@ impl WatchCache {
             .flatten()
             .map(|run| run.run.clone())
             .collect()
+    }
+
+    /// Every run that can be read, also those that have ended.
+    #[must_use]
+    pub fn upgrade_runs(&self) -> Vec<UpgradeRun> {
+        let state = self.read();
+        state.runs.values().filter_map(upgrade_run).collect()
     }
 
     /// Names of decisions that no longer hold.
