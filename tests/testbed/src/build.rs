@@ -290,8 +290,9 @@ mod tests {
             .chain([&Bundle::Milvus])
             .chain(&Bundle::ROLL);
         let mut hashes: Vec<String> = bundles.map(|bundle| recipe(*bundle).hash()).collect();
+        let count = hashes.len();
         hashes.sort_unstable();
         hashes.dedup();
-        assert_eq!(hashes.len(), 11);
+        assert_eq!(hashes.len(), count);
     }
 }

@@ -1,7 +1,5 @@
 //! For test reports of pipelines: one suite a release, one case a check.
 
-use std::borrow::Cow;
-
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{evaluate::Subject, policy::Action};
@@ -18,7 +16,6 @@ pub(super) fn render(report: &Report) -> String {
     });
     for (at, (release, of_release)) in report.releases.iter().zip(report.by_release()).enumerate() {
         let mut suite = TestSuite::new(plain(&release.label()));
-        let mut skipped = 0;
         for check in &report.checks {
             let outcome = release
                 .checks
@@ -30,40 +27,11 @@ pub(super) fn render(report: &Report) -> String {
                 .copied()
                 .filter(|finding| finding.rule == check.rule)
                 .collect();
-            let case = case(check, at, outcome, &findings);
-            skipped += usize::from(matches!(case.status, TestCaseStatus::Skipped { .. }));
-            suite.add_test_case(case);
+            suite.add_test_case(case(check, at, outcome, &findings));
         }
-        // The attribute that readers look for; the library's own "disabled" is taken out below.
-        suite
-            .extra
-            .insert("skipped".into(), skipped.to_string().into());
         junit.add_test_suite(suite);
     }
-    let text = junit.to_string().unwrap_or_default();
-    text.lines()
-        .fold(String::with_capacity(text.len()), |mut out, line| {
-            out.push_str(&without_disabled(line));
-            out.push('\n');
-            out
-        })
-}
-
-/// A line without the attribute `disabled` of a suite, which Jenkins' schema of `JUnit` files does
-/// not know. Neither names nor texts can look like that: their quotes and brackets are escaped.
-fn without_disabled(line: &str) -> Cow<'_, str> {
-    let attribute = line
-        .trim_start()
-        .starts_with("<testsuite ")
-        .then(|| line.find(" disabled=\""))
-        .flatten();
-    let end = attribute.and_then(|start| {
-        Some(start + " disabled=\"".len() + line[start + " disabled=\"".len()..].find('"')? + 1)
-    });
-    match (attribute, end) {
-        (Some(start), Some(end)) => format!("{}{}", &line[..start], &line[end..]).into(),
-        _ => line.into(),
-    }
+    junit.to_string().unwrap_or_default()
 }
 
 /// One check of one release. A denial is a failure; what only warns passes with its text. What did
