@@ -40,19 +40,20 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             .await
             .map_err(Failure::no_verdict)?;
         let until = Instant::now() + args.timeout;
-        loop {
-            let last = match tokio::time::timeout_at(until, cluster.ping_guard(&namespace)).await {
-                Ok(last) => last,
-                Err(_) => Err(ClusterError::Unreachable {
-                    server: cluster.server().to_owned(),
-                    reason: "no answer in time".into(),
-                }),
-            };
+        // What is said if the time ends before the next answer.
+        let mut last = Err(ClusterError::Unreachable {
+            server: cluster.server().to_owned(),
+            reason: "no answer in time".into(),
+        });
+        while let Ok(answer) = tokio::time::timeout_at(until, cluster.ping_guard(&namespace)).await
+        {
+            last = answer;
             if !may_change(&last) || Instant::now() + PAUSE >= until {
-                return told(last, screen);
+                break;
             }
             tokio::time::sleep(PAUSE).await;
         }
+        told(last, screen)
     })
 }
 

@@ -12,7 +12,7 @@ const BEFORE: &str = "examples/demo/2-good-upgrade/before.yaml";
 const AFTER: &str = "examples/demo/2-good-upgrade/after.yaml";
 
 /// Every verb, by its words.
-const VERBS: [&str; 32] = [
+const VERBS: [&str; 34] = [
     "audit",
     "plan",
     "check",
@@ -24,6 +24,8 @@ const VERBS: [&str; 32] = [
     "migrate",
     "upgrade",
     "status",
+    "verify",
+    "ping",
     "meta",
     "meta inspect",
     "meta backup",

@@ -411,7 +411,7 @@ fn real_api_servers_take_each_file_of_values() {
 fn ping_tells_whether_api_servers_reach_the_guard() {
     let ping = |cluster: &ControlPlane, account: &str| {
         run(guard()
-            .args(["ping", "--timeout=2s", "--namespace", GUARD, "--kubeconfig"])
+            .args(["ping", "--timeout=6s", "--namespace", GUARD, "--kubeconfig"])
             .arg(cluster.kubeconfig_for_service_account(GUARD, account)))
     };
     let objects = rendered(&chart("milvus-guard"), "default");

@@ -8,7 +8,7 @@ use anstyle::Style as Ansi;
 /// Columns below which text is not narrowed any more.
 const NARROWEST: usize = 40;
 
-/// Columns that text beside a label needs; if less are left, it begins on the next line.
+/// Columns that text after a label needs; if less are left, it begins on the next line.
 const TEXT_NEEDS: usize = 24;
 
 /// Fills a text into lines of at most `width` columns. `first` begins the first line, `rest` every
@@ -165,16 +165,16 @@ fn refilled(width: usize, line: &str) -> String {
 /// The parts of a command between which it may be broken: its words, and a flag together with its
 /// value. A space in quotes does not part words.
 fn parts(command: &str) -> Vec<String> {
-    let mut words: Vec<String> = vec![String::new()];
+    let mut tokens: Vec<String> = vec![String::new()];
     let mut quote = None;
     for letter in command.chars() {
         match (quote, letter) {
-            (None, ' ') => words.push(String::new()),
+            (None, ' ') => tokens.push(String::new()),
             (None, '\'' | '"') => quote = Some(letter),
             (Some(open), letter) if open == letter => quote = None,
             _ => {}
         }
-        if let Some(word) = words
+        if let Some(word) = tokens
             .last_mut()
             .filter(|_| quote.is_some() || letter != ' ')
         {
@@ -182,8 +182,8 @@ fn parts(command: &str) -> Vec<String> {
         }
     }
     let mut parts: Vec<String> = Vec::new();
-    words.retain(|word| !word.is_empty());
-    for word in words {
+    tokens.retain(|word| !word.is_empty());
+    for word in tokens {
         let is_value = !word.starts_with(['-', '|', '&', '>', '<']);
         match parts.last_mut() {
             Some(flag)

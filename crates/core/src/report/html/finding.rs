@@ -50,7 +50,7 @@ fn entry(name: &str, text: &str) -> Markup {
 }
 
 /// The page of the rule: a link where it has an address, because a file on a ticket
-/// has no folder beside it.
+/// has no folder with other files.
 fn page(docs: &str) -> Markup {
     html! {
         @if docs.starts_with("https://") { a href=(plain(docs)) rel="noreferrer" { (plain(docs)) } }
