@@ -191,7 +191,7 @@ fn wrong_flags() {
         &["check", "--after", "x.yaml", "-t", "2.5.27"],
         &["check", "--after", "x.yaml", "--fail-on", "sometimes"],
         &["check", "--after", "x.yaml", "--format", "docx"],
-        &["check", "-t", "latest"],
+        &["check", "-t", "soon"],
         &["frobnicate"],
     ] {
         let (code, stdout, stderr) = run(guard().args(args));
