@@ -22,7 +22,7 @@ use super::{
     gather::{self, ClusterArgs, Gathered, Gatherer, Source},
     judging::FailOn,
     output::{self, Screen},
-    policies,
+    policies, runtime,
 };
 
 /// Arguments of `audit`.
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             "audit checks the current state: a file, a folder, - or live",
         ));
     }
-    let runtime = gather::runtime()?;
+    let runtime = runtime::runtime()?;
     let facts = gather::facts(args.facts.as_ref())?;
     let now = Timestamp::now();
     let mut policies = policies::set(policies::documents(&args.policy)?, now);

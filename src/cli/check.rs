@@ -9,9 +9,10 @@ use milvus_guard_sources::files::part::Choice;
 use super::{
     completion,
     exit::{Done, Failure},
-    gather::{self, ClusterArgs, Gatherer, Source},
+    gather::{ClusterArgs, Gatherer, Source},
     judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
+    runtime,
 };
 
 /// Arguments of `check`.
@@ -76,7 +77,7 @@ pub(super) fn version(text: &str) -> Result<Build, String> {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let (before, after) = sides(args)?;
-    let runtime = gather::runtime()?;
+    let runtime = runtime::runtime()?;
     let gatherer = Gatherer {
         runtime: &runtime,
         cluster: &args.cluster,

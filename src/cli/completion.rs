@@ -148,7 +148,7 @@ pub(super) fn releases(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// What a cluster answers in time; nothing otherwise.
 fn asked<T>(question: impl Future<Output = Option<Vec<T>>>) -> Vec<T> {
-    let Ok(runtime) = super::gather::runtime() else {
+    let Ok(runtime) = super::runtime::runtime() else {
         return Vec::new();
     };
     let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, question).await });

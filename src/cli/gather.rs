@@ -34,6 +34,7 @@ use super::{
     completion,
     credentials::{Credentials, EtcdLogin},
     exit::Failure,
+    runtime,
 };
 
 /// One side of a change, as it is written on the command line.
@@ -803,7 +804,7 @@ pub(super) fn namespace(cluster: &ClusterArgs, named: Option<&str>) -> Result<St
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
-    let found = runtime()?.block_on(Cluster::namespace_of(&cluster.access()));
+    let found = runtime::runtime()?.block_on(Cluster::namespace_of(&cluster.access()));
     found.map_err(Failure::no_verdict)
 }
 
@@ -861,14 +862,6 @@ pub(super) fn catalogue(paths: &[PathBuf]) -> Result<Option<Catalogue>, Failure>
         });
     }
     Ok(catalogue)
-}
-
-/// A runtime for what talks to a cluster or to etcd.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod policies;
 mod policy;
 mod rules;
 mod running;
+mod runtime;
 mod serve;
 mod shell;
 mod status;

@@ -10,9 +10,10 @@ use milvus_guard_sources::kubernetes::{Cluster, ClusterError, ping::Pong};
 
 use super::{
     exit::{Done, Exit, Failure},
-    gather::{ClusterArgs, namespace, runtime},
+    gather::{ClusterArgs, namespace},
     output::{Screen, print},
     running::duration,
+    runtime,
 };
 
 /// Between two tries.
@@ -35,7 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let namespace = namespace(&args.cluster, args.namespace.as_deref())?;
-    runtime()?.block_on(async {
+    runtime::runtime()?.block_on(async {
         let cluster = Cluster::connect(&args.cluster.access())
             .await
             .map_err(Failure::no_verdict)?;

@@ -21,6 +21,7 @@ use super::{
     exit::{Done, Exit, Failure},
     gather::{self, ClusterArgs, Gatherer, Source},
     output::{Screen, print},
+    runtime,
 };
 
 /// Arguments of `plan`.
@@ -183,7 +184,7 @@ fn journey(args: &Args, catalogue: &Catalogue, screen: &Screen) -> Result<PathRe
 }
 
 fn running(args: &Args, source: &Source) -> Result<Release, Failure> {
-    let runtime = gather::runtime()?;
+    let runtime = runtime::runtime()?;
     let gatherer = Gatherer {
         runtime: &runtime,
         cluster: &args.cluster,

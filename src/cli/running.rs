@@ -228,7 +228,7 @@ pub(super) fn look<T>(
     cluster: &ClusterArgs,
     work: impl AsyncFnOnce(Link) -> T,
 ) -> Result<T, Failure> {
-    let runtime = super::gather::runtime()?;
+    let runtime = super::runtime::runtime()?;
     let done = runtime.block_on(async {
         let cluster = Cluster::connect(&cluster.access())
             .await

@@ -65,7 +65,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
-    let runtime = super::gather::runtime()?;
+    let runtime = super::runtime::runtime()?;
     let of = args
         .instance
         .as_ref()

@@ -151,15 +151,22 @@ impl<'a> Site<'a> {
             .chain(args)
             .copied()
             .collect::<Vec<&str>>();
-        let output = self.webhook.cluster.kubectl_with_input(args, &text);
-        let text = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Outcome {
-            done: output.status.success(),
-            text,
+        loop {
+            let output = self.webhook.cluster.kubectl_with_input(&args, &text);
+            let said = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            // A controller wrote to the object between kubectl's reading and writing: the tools try
+            // again.
+            if !output.status.success() && said.contains("the object has been modified") {
+                continue;
+            }
+            return Outcome {
+                done: output.status.success(),
+                text: said,
+            };
         }
     }
 

@@ -16,7 +16,7 @@ use milvus_guard_sources::files::part::Choice;
 use super::place::{long_value, short_value};
 use crate::cli::{
     exit::Failure,
-    gather::{self, ClusterArgs, Gatherer, Source},
+    gather::{ClusterArgs, Gatherer, Source},
     judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
 };
@@ -39,7 +39,7 @@ pub(super) struct Question<'a> {
 impl Question<'_> {
     /// The revision that Helm would make next of a release.
     pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
-        let runtime = gather::runtime()?;
+        let runtime = super::super::runtime::runtime()?;
         self.gatherer(&runtime).next_revision(name)
     }
 
@@ -58,7 +58,7 @@ impl Question<'_> {
     }
 
     fn judge(&self, before: Option<&Source>) -> Result<Judged, Failure> {
-        let runtime = gather::runtime()?;
+        let runtime = super::super::runtime::runtime()?;
         let change = Change {
             before,
             after: self.after,
@@ -98,7 +98,7 @@ impl Question<'_> {
             });
             return Ok(report);
         }
-        let runtime = gather::runtime()?;
+        let runtime = super::super::runtime::runtime()?;
         for name in names {
             if self.gatherer(&runtime).is_deployed(&name)? {
                 let revision = None;

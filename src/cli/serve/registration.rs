@@ -66,6 +66,7 @@ pub(super) fn register(
         leader: leader.clone(),
         life: Arc::clone(life),
         store: Arc::clone(store),
+        holds: args.hold.holding().scope,
     };
     tokio::spawn(registrar.run());
 }

@@ -1,6 +1,6 @@
 //! From what a rule found to what it does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -64,14 +64,13 @@ pub enum HoldScope {
 pub const HOLD_SCOPE: &str = "guard.milvus.io/hold";
 
 impl HoldScope {
-    /// Reads `everywhere`, or names of namespaces that are separated by commas. Anything else is
-    /// nowhere.
+    /// Reads what [`Self::fmt`](fmt::Display::fmt) writes.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let names: Vec<&str> = text.split(',').filter(|name| !name.is_empty()).collect();
         match names.as_slice() {
-            [] => Self::Nowhere,
-            ["everywhere"] => Self::Everywhere,
+            [] | ["-"] => Self::Nowhere,
+            ["*"] => Self::Everywhere,
             names => Self::Namespaces(names.iter().map(|name| (*name).to_owned()).collect()),
         }
     }
@@ -94,6 +93,17 @@ pub struct Holding {
     pub scope: HoldScope,
     /// Whether rules that can hold do so where no policy names them.
     pub by_default: bool,
+}
+
+/// `*`, `-`, or the names of the namespaces, separated by commas. Neither sign can be a name.
+impl fmt::Display for HoldScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere => f.write_str("*"),
+            Self::Nowhere => f.write_str("-"),
+            Self::Namespaces(names) => f.write_str(&names.join(",")),
+        }
+    }
 }
 
 impl From<HoldScope> for Holding {
@@ -363,6 +373,15 @@ mod tests {
 
     use super::*;
     use crate::{policy::read, rules::Findings};
+
+    #[rstest]
+    #[case::everywhere(HoldScope::Everywhere)]
+    #[case::nowhere(HoldScope::Nowhere)]
+    #[case::one(HoldScope::Namespaces(["a".to_owned()].into()))]
+    #[case::two(HoldScope::Namespaces(["a".to_owned(), "everywhere".to_owned()].into()))]
+    fn a_scope_is_read_as_it_was_written(#[case] scope: HoldScope) {
+        assert_eq!(HoldScope::parse(&scope.to_string()), scope);
+    }
 
     const HOLD: &str = "{id: MG201, action: Hold}";
     const STRICT: &str = "{id: MG201, action: Hold, params: {strict: true}}";

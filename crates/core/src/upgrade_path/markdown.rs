@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::milvus::catalogue::PointOfNoReturn;
 
-use super::{Plan, StopKind, mermaid};
+use super::{Plan, mermaid};
 
 /// A plan as Markdown.
 #[must_use]
@@ -34,7 +34,7 @@ pub fn render(plan: &Plan) -> String {
             stop.number,
             stop.from,
             stop.to,
-            what(stop.kind)
+            stop.kind.what()
         );
         if !stop.reason.is_empty() {
             let _ = writeln!(out, "{}.\n", stop.reason.trim_end_matches('.'));
@@ -127,14 +127,4 @@ pub fn render(plan: &Plan) -> String {
     }
     let _ = writeln!(out, "\n<sub>plan {}</sub>", &plan.hash()[..12]);
     out
-}
-
-/// The name of what a stop does.
-pub(super) const fn what(kind: StopKind) -> &'static str {
-    match kind {
-        StopKind::Migration => "metadata migration",
-        StopKind::RollingUpgrade => "ordered rolling upgrade",
-        StopKind::Restart => "plain upgrade with downtime",
-        StopKind::MixCoordinators => "four coordinators become one",
-    }
 }

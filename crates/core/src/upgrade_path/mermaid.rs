@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::milvus::{Component, catalogue::PointOfNoReturn};
 
-use super::{Hop, Move, Plan, StopKind, markdown::what};
+use super::{Hop, Move, Plan, StopKind};
 
 /// The flowchart, without the fence of Markdown; empty if the plan has no stop.
 #[must_use]
@@ -60,7 +60,7 @@ impl Chart {
         let title = format!(
             "{}. {}: {} to {}",
             stop.number,
-            what(stop.kind),
+            stop.kind.what(),
             stop.from,
             stop.to
         );

@@ -116,6 +116,18 @@ pub enum StopKind {
     MixCoordinators,
 }
 
+impl StopKind {
+    /// The name of what a stop does.
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Migration => "metadata migration",
+            Self::RollingUpgrade => "ordered rolling upgrade",
+            Self::Restart => "plain upgrade with downtime",
+            Self::MixCoordinators => "four coordinators become one",
+        }
+    }
+}
+
 /// A chart version for a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

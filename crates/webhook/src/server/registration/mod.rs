@@ -21,6 +21,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
+use milvus_guard_core::policy::resolve::HoldScope;
 use milvus_guard_sources::kubernetes::ClusterError;
 use serde_json::Value;
 use template::{Additions, KINDS, completed, parse, read};
@@ -107,6 +108,8 @@ pub struct Registrar {
     pub life: Arc<Lifecycle>,
     /// Which namespaces hold Milvus.
     pub store: Arc<WatchCache>,
+    /// Where changes are held.
+    pub holds: HoldScope,
 }
 
 /// What the leader remembers between two looks.
@@ -224,6 +227,7 @@ impl Registrar {
             bundle: bundle.as_deref(),
             token,
             namespaces,
+            holds: &self.holds,
         };
         let wanted: Vec<Value> = template
             .iter()
@@ -392,6 +396,8 @@ fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
 
 #[cfg(test)]
 mod tests {
+    use milvus_guard_core::policy::resolve::HOLD_SCOPE;
+
     use super::*;
     use serde_json::json;
 
@@ -422,6 +428,7 @@ webhooks:
             bundle,
             token: "t0",
             namespaces: &namespaces,
+            holds: &HoldScope::Everywhere,
         };
         completed(&parse(TEMPLATE).unwrap()[0], &additions)
     }
@@ -430,6 +437,7 @@ webhooks:
     fn the_template_is_completed() {
         let object = completed_with(&["a", "n"], Some("Yg=="));
         assert_eq!(object["metadata"]["name"], "g");
+        assert_eq!(object["metadata"]["annotations"][HOLD_SCOPE], "*");
         assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "uid-1");
         assert_eq!(
             object["webhooks"][0]["clientConfig"]["service"]["path"],

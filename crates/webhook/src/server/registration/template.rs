@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use milvus_guard_core::manifest::documents;
+use milvus_guard_core::{
+    manifest::documents,
+    policy::resolve::{HOLD_SCOPE, HoldScope},
+};
 use serde_json::{Value, json};
 
 /// The content of the template for the namespaces that hold Milvus. No namespace can have this
@@ -26,6 +29,8 @@ pub(super) struct Additions<'a> {
     pub(super) bundle: Option<&'a str>,
     pub(super) token: &'a str,
     pub(super) namespaces: &'a BTreeSet<String>,
+    /// Where changes are held, for those who ask in advance.
+    pub(super) holds: &'a HoldScope,
 }
 
 pub(super) fn read(path: &Path) -> Result<String, String> {
@@ -69,6 +74,7 @@ pub(super) fn completed(template: &Value, additions: &Additions<'_>) -> Value {
         object["metadata"] = json!({});
     }
     object["metadata"]["name"] = json!(additions.name);
+    object["metadata"]["annotations"][HOLD_SCOPE] = json!(additions.holds.to_string());
     if let Some((owner, uid)) = additions.owner {
         object["metadata"]["ownerReferences"] = json!([{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": owner, "uid": uid}]);
     }
