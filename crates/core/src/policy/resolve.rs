@@ -45,6 +45,17 @@ impl Action {
             Severity::Audit => Self::Audit,
         }
     }
+
+    /// Its name, as in reports and labels.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Hold => "hold",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// Where changes can be held. Outside of it, `Hold` acts as `Enforce`.

@@ -234,9 +234,9 @@ impl Page<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use crate::{
-        milvus::{Topology, catalogue::Catalogue},
+        milvus::catalogue::Catalogue,
         report::Style,
-        upgrade_path::{PathRequest, Plan, plan},
+        upgrade_path::{Plan, plan, route::tests::request},
     };
 
     pub(in crate::upgrade_path) fn sample() -> Plan {
@@ -244,20 +244,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::upgrade_path) fn between(from: &str, to: &str) -> Plan {
-        let journey = PathRequest {
-            release: "my-release".into(),
-            namespace: "milvus".into(),
-            from: from.parse().unwrap(),
-            to: to.parse().unwrap(),
-            topology: Topology::Cluster,
-            coordinators: None,
-            metastore: None,
-            root_path: None,
-            queue: None,
-            woodpecker_storage: None,
-            manager: crate::milvus::Manager::plain_chart(),
-        };
-        plan(&journey, Catalogue::embedded())
+        plan(&request(from, to), Catalogue::embedded())
     }
 
     #[test]

@@ -11,9 +11,8 @@ use prometheus_client::{
 
 use milvus_guard_core::{
     api::{RunKind, UpgradeRun},
-    evaluate::{JudgedFinding, JudgedRelease},
+    evaluate::JudgedRelease,
     inventory::LastRun,
-    policy::Action,
     text::shortened,
 };
 
@@ -192,16 +191,7 @@ fn acting(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, &'stat
     let findings = release.findings.iter();
     findings
         .filter(|judged| !judged.finding.not_evaluated)
-        .filter_map(|judged| Some((judged.finding.rule.id, word(judged)?)))
-}
-
-fn word(judged: &JudgedFinding) -> Option<&'static str> {
-    Some(match judged.action()? {
-        Action::Deny => "deny",
-        Action::Hold => "hold",
-        Action::Warn => "warn",
-        Action::Audit => "audit",
-    })
+        .filter_map(|judged| Some((judged.finding.rule.id, judged.action()?.name())))
 }
 
 const fn kind(kind: RunKind) -> &'static str {

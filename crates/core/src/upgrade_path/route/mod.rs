@@ -215,7 +215,7 @@ fn mix(request: &PathRequest, catalogue: &Catalogue, here: &Position, row: &Path
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::upgrade_path) mod tests {
     use rstest::rstest;
 
     use super::*;
