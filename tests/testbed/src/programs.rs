@@ -1,5 +1,6 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{env, io::Write as _};
 
 use crate::error::or_panic;
@@ -64,7 +65,7 @@ pub enum Program {
 
 /// What is built together: mostly one Go module and one executable, which picks the program by the
 /// name it is called under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bundle {
     /// etcd and etcdctl.
     Etcd,
@@ -226,13 +227,14 @@ impl Bundle {
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
         // Asked for at each start of a program: after the first time the answer costs nothing.
-        static DIRS: [OnceLock<PathBuf>; 11] = [const { OnceLock::new() }; 11];
-        let slot = &DIRS[self as usize];
-        if let Some(dir) = slot.get() {
+        static DIRS: Mutex<BTreeMap<Bundle, PathBuf>> = Mutex::new(BTreeMap::new());
+        let known = || DIRS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = known().get(&self) {
             return Ok(dir.clone());
         }
         let dir = build::ensure(self, &cache_dir()?.join("testbed"))?;
-        Ok(slot.get_or_init(|| dir).clone())
+        known().insert(self, dir.clone());
+        Ok(dir)
     }
 }
 
