@@ -61,7 +61,7 @@ imagePullSecrets:
 - {apiGroups: [""], resources: [configmaps], verbs: {{ get $configs .Values.verb }}}
 - {apiGroups: [""], resources: [services, persistentvolumeclaims], verbs: [list]}
 {{- if ne .Values.verb "check" }}
-- {apiGroups: [""], resources: [pods], verbs: {{ if eq .Values.verb "upgrade" }}[list, watch, patch]{{ else }}[list, watch]{{ end }}}
+- {apiGroups: [""], resources: [pods], verbs: {{ if eq .Values.verb "upgrade" }}[list, watch, patch, delete]{{ else }}[list, watch]{{ end }}}
 {{- end }}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list]}
 - {apiGroups: [keda.sh], resources: [scaledobjects], verbs: {{ if eq .Values.verb "migrate" }}[list, patch]{{ else }}[list]{{ end }}}

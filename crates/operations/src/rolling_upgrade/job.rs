@@ -19,7 +19,7 @@ pub fn rules_in_release() -> Value {
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]},
         {"apiGroups": [""], "resources": ["services", "persistentvolumeclaims"], "verbs": ["list"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch", "delete"]},
         {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list"]},
         {"apiGroups": ["keda.sh"], "resources": ["scaledobjects"], "verbs": ["list"]},
     ])

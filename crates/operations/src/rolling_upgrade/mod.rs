@@ -11,6 +11,7 @@
 //! | [`room`] | pure: whether some node has room for a new pod in addition to the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
+//! | [`ticks`] | pure: whether time ticks go on after a takeover, by the metrics of pods |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`], [`steps`] | the steps, one file each |
 //! | [`context`] | what the steps work with |
@@ -40,6 +41,7 @@ pub mod settings;
 pub mod standby;
 pub mod step;
 pub mod steps;
+pub mod ticks;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;

@@ -9,16 +9,10 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use http::{HeaderValue, Request, StatusCode, Uri, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
 use crate::{
     engine::StepError,
@@ -38,14 +32,11 @@ use milvus_guard_sources::{
     milvus,
 };
 
-use super::release;
+use super::{
+    pod_http::{self, NoAnswer},
+    release,
+};
 
-/// The port of `/healthz` where a pod names none as `metrics`.
-const PORT: u16 = 9091;
-/// For a connection to a pod.
-const CONNECT: Duration = Duration::from_secs(1);
-/// For its answer.
-const ANSWER: Duration = Duration::from_secs(3);
 /// Pods that are asked at once.
 const AT_ONCE: usize = 16;
 /// Bytes of an answer that are read.
@@ -265,7 +256,7 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     })
 }
 
-async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
+pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
     let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
@@ -300,8 +291,8 @@ async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
         return None;
     }
     let asked = pods.iter().map(async |pod| {
-        let answer = match place(pod) {
-            Some((ip, port)) => healthz(ip, port).await,
+        let answer = match pod_http::place(pod) {
+            Some(place) => healthz(place).await,
             None => Answer::Unreached("it has no address".into()),
         };
         (pod.name_any(), answer)
@@ -325,61 +316,28 @@ async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
     None
 }
 
-/// Where a pod answers.
-fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
-    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    let ports = pod
-        .spec
-        .iter()
-        .flat_map(|spec| &spec.containers)
-        .flat_map(|container| container.ports.iter().flatten());
-    let named = ports
-        .filter(|port| port.name.as_deref() == Some("metrics"))
-        .find_map(|port| u16::try_from(port.container_port).ok());
-    Some((ip, named.unwrap_or(PORT)))
-}
-
+/// What a pod says of itself.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+pub(super) enum Answer {
+    /// It serves, or is a standby.
     Well,
+    /// It does not serve: why.
     Unwell(String),
+    /// It did not say: why.
     Unreached(String),
 }
 
 /// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which
 /// is not.
-async fn healthz(ip: IpAddr, port: u16) -> Answer {
-    let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Answer::Unreached(error_text::chain(&error)),
-        Err(_) => {
-            return Answer::Unreached(format!("no connection within {} s", CONNECT.as_secs()));
+pub(super) async fn healthz(place: (IpAddr, u16)) -> Answer {
+    match pod_http::get(place, "/healthz", MAX_ANSWER).await {
+        Ok((StatusCode::OK, _)) => Answer::Well,
+        Ok((status, text)) if text.is_empty() => Answer::Unwell(status.to_string()),
+        Ok((_, text)) => Answer::Unwell(error_text::line(&text)),
+        Err(NoAnswer::Unreached(why)) => Answer::Unreached(why),
+        Err(NoAnswer::Late) => {
+            Answer::Unwell(format!("nothing within {} s", pod_http::answer_seconds()))
         }
-    };
-    let exchange = async {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // It ends when the sender does.
-        tokio::spawn(connection);
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = Uri::from_static("/healthz");
-        request
-            .headers_mut()
-            .insert(HOST, HeaderValue::from_static("milvus"));
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let text = body
-            .map(|body| error_text::line(&String::from_utf8_lossy(&body.to_bytes())))
-            .unwrap_or_default();
-        Ok::<_, hyper::Error>((status, text))
-    };
-    match timeout(ANSWER, exchange).await {
-        Ok(Ok((StatusCode::OK, _))) => Answer::Well,
-        Ok(Ok((status, text))) if text.is_empty() => Answer::Unwell(status.to_string()),
-        Ok(Ok((_, text))) => Answer::Unwell(text),
-        Ok(Err(error)) => Answer::Unreached(error_text::chain(&error)),
-        Err(_) => Answer::Unwell(format!("nothing within {} s", ANSWER.as_secs())),
     }
 }
 
@@ -388,7 +346,6 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use axum::{Router, routing::get};
-    use serde_json::json;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -400,7 +357,7 @@ mod tests {
         };
         let app = Router::new().route("/healthz", get(move || async move { (status, text) }));
         let server = tokio::spawn(async move { axum::serve(listener, app).await });
-        let answer = healthz((*address.ip()).into(), address.port()).await;
+        let answer = healthz(((*address.ip()).into(), address.port())).await;
         server.abort();
         answer
     }
@@ -429,7 +386,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         assert!(matches!(
-            healthz(Ipv4Addr::LOCALHOST.into(), port).await,
+            healthz((Ipv4Addr::LOCALHOST.into(), port)).await,
             Answer::Unreached(_)
         ));
     }
@@ -443,22 +400,5 @@ mod tests {
         assert!(clocks.spend(Question::Pods, Duration::from_secs(1)));
         assert!(clocks.is_over(Question::Pods) && !clocks.is_over(Question::Active));
         assert!(clocks.spend(Question::Active, Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn a_pod_is_asked_at_its_port_for_metrics() {
-        let pod = |ports: serde_json::Value| -> Pod {
-            let spec = json!({"containers": [{"name": "proxy", "ports": ports}]});
-            serde_json::from_value(json!({"spec": spec, "status": {"podIP": "10.0.0.7"}})).unwrap()
-        };
-        let port = |ports| place(&pod(ports)).map(|(_, port)| port);
-        assert_eq!(
-            port(
-                json!([{"name": "milvus", "containerPort": 19530}, {"name": "metrics", "containerPort": 9191}])
-            ),
-            Some(9191)
-        );
-        assert_eq!(port(json!([])), Some(PORT));
-        assert_eq!(place(&Pod::default()), None);
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod end;
 pub(crate) mod hand_over;
 pub(crate) mod loaded;
 pub(crate) mod paced;
+mod pod_http;
+pub(crate) mod proxies;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;

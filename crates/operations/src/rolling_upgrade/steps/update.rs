@@ -21,7 +21,7 @@ use milvus_guard_sources::kubernetes::{
     workloads::{Change, progress_deadline},
 };
 
-use super::{alive, alone, loaded, paced, release, temporary};
+use super::{alive, alone, loaded, paced, proxies, release, temporary};
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
 /// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
@@ -65,13 +65,17 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         }
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
-    let ready = release::during(cx, &watched, rollout).await?;
-    // Nothing holds up what must follow at once.
-    let alive = if one.at_once_with_next || wanted == Wanted::Running {
-        None
-    } else {
-        alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
+    let work = async {
+        let ready = release::during(cx, &watched, rollout).await?;
+        // Nothing holds up what must follow at once.
+        let alive = if one.at_once_with_next || wanted == Wanted::Running {
+            None
+        } else {
+            alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
+        };
+        Ok((ready, alive))
     };
+    let (ready, alive) = Box::pin(proxies::during(cx, one, &watched, work)).await?;
     settle(cx, &originals, &watched).await?;
     let whole = loaded::again(cx, one).await?;
     tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
@@ -86,8 +90,11 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     }
     let watched = originals::watched(cx, &originals).await?;
     let rollout = originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX);
-    release::during(cx, &watched, rollout).await?;
-    alive::ask(cx, &alive::Moved::back(cx, one), &watched).await?;
+    let work = async {
+        release::during(cx, &watched, rollout).await?;
+        alive::ask(cx, &alive::Moved::back(cx, one), &watched).await
+    };
+    Box::pin(proxies::during(cx, one, &watched, work)).await?;
     settle(cx, &originals, &watched).await?;
     loaded::back(cx, one).await
 }

@@ -1,0 +1,107 @@
+//! What Milvus' pods say at their port for metrics and health.
+
+use std::{net::IpAddr, time::Duration};
+
+use http::{HeaderValue, Request, StatusCode, Uri, header::HOST};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::{net::TcpStream, time::timeout};
+
+use milvus_guard_core::error_text;
+
+/// The port where a pod names none as `metrics`.
+const PORT: u16 = 9091;
+/// For a connection to a pod.
+const CONNECT: Duration = Duration::from_secs(1);
+/// For its answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Why a pod did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// It was not reached, or broke off: why.
+    Unreached(String),
+    /// It was reached and did not answer in time.
+    Late,
+}
+
+/// Where a pod answers; `None` if it has no address.
+pub(super) fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let ports = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .flat_map(|container| container.ports.iter().flatten());
+    let named = ports
+        .filter(|port| port.name.as_deref() == Some("metrics"))
+        .find_map(|port| u16::try_from(port.container_port).ok());
+    Some((ip, named.unwrap_or(PORT)))
+}
+
+/// Status and text of an answer; no text if it has more bytes than `most`.
+pub(super) async fn get(
+    (ip, port): (IpAddr, u16),
+    path: &'static str,
+    most: usize,
+) -> Result<(StatusCode, String), NoAnswer> {
+    let unreached = |error: &hyper::Error| NoAnswer::Unreached(error_text::chain(error));
+    let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(NoAnswer::Unreached(error_text::chain(&error))),
+        Err(_) => {
+            let why = format!("no connection within {} s", CONNECT.as_secs());
+            return Err(NoAnswer::Unreached(why));
+        }
+    };
+    let exchange = async {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // It ends when the sender does.
+        tokio::spawn(connection);
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = Uri::from_static(path);
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("milvus"));
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        let text = body
+            .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+            .unwrap_or_default();
+        Ok::<_, hyper::Error>((status, text))
+    };
+    match timeout(ANSWER, exchange).await {
+        Ok(answer) => answer.map_err(|error| unreached(&error)),
+        Err(_) => Err(NoAnswer::Late),
+    }
+}
+
+/// How long a pod may take for its answer, in seconds.
+pub(super) const fn answer_seconds() -> u64 {
+    ANSWER.as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_asked_at_its_port_for_metrics() {
+        let pod = |ports: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [{"name": "proxy", "ports": ports}]});
+            serde_json::from_value(json!({"spec": spec, "status": {"podIP": "10.0.0.7"}})).unwrap()
+        };
+        let port = |ports| place(&pod(ports)).map(|(_, port)| port);
+        let named = json!([{"name": "milvus", "containerPort": 19530},
+            {"name": "metrics", "containerPort": 9191}]);
+        assert_eq!(port(named), Some(9191));
+        assert_eq!(port(json!([])), Some(PORT));
+        assert_eq!(place(&Pod::default()), None);
+    }
+}

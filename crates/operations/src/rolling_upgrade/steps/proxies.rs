@@ -1,0 +1,313 @@
+//! Proxies that fail for their clients while others would serve them: one that reports no time tick
+//! to a new root coordinator (see [`ticks`](crate::rolling_upgrade::ticks)), and one that is
+//! terminating, refuses every request and does not end. Such a pod is ended soon; its Deployment
+//! has replaced it or does so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Preconditions},
+};
+use tokio::time::sleep;
+
+use crate::{
+    engine::{ApiError, StepError, originals},
+    rolling_upgrade::{
+        active,
+        context::StepContext,
+        plan::Move,
+        ticks::{self, Reports, Ticks},
+    },
+};
+use milvus_guard_core::{api::Original, milvus::Component};
+use milvus_guard_sources::kubernetes::{
+    pods::{is_pod_of, is_ready},
+    rollout::Watched,
+};
+
+use super::{
+    alive::{self, Answer},
+    pod_http, release,
+};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Pods that are asked at once.
+const AT_ONCE: usize = 16;
+/// Bytes of metrics that are read of one pod.
+const MAX_METRICS: usize = 16 * 1024 * 1024;
+/// How long a step waits for ticks: longer than a client of Milvus repeats a request (52.8 s).
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long a terminating proxy may refuse requests. Three that had no stuck request ended within 2
+/// s on a busy machine; one that had needed 13 s.
+const REFUSES: Duration = Duration::from_secs(3);
+/// Seconds that a pod gets to end.
+const GRACE: u32 = 2;
+
+/// Does the work of a gate, and meanwhile ends proxies that fail for their clients because of it.
+pub(crate) async fn during<T>(
+    cx: &StepContext<'_>,
+    one: &Move,
+    watched: &[Watched],
+    work: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    let done = AtomicBool::new(false);
+    let work = async {
+        let result = Box::pin(work).await;
+        done.store(true, Ordering::Relaxed);
+        result
+    };
+    // The work meets the same trouble, and says it: this is help only.
+    match one.component {
+        Component::RootCoord | Component::MixCoord => {
+            let help = Box::pin(follow_ticks(cx, one.component, watched, &done));
+            let (result, _) = tokio::join!(work, help);
+            result
+        }
+        Component::Proxy => {
+            let help = Box::pin(follow_ends(cx, watched, &done));
+            let (result, _) = tokio::join!(work, help);
+            result
+        }
+        _ => work.await,
+    }
+}
+
+/// What is known of the ticks of a root coordinator that took over.
+#[derive(Default)]
+struct Known {
+    ticks: Option<Ticks>,
+    looked: Option<Instant>,
+    /// By the UIDs of pods.
+    reports: BTreeMap<String, Reports>,
+    ended: BTreeSet<String>,
+    /// Whether a pod may not be ended.
+    refused: bool,
+}
+
+/// Looks at the ticks until the work is done and they go on, and ends proxies that hold them up.
+async fn follow_ticks(
+    cx: &StepContext<'_>,
+    component: Component,
+    coordinators: &[Watched],
+    done: &AtomicBool,
+) -> Result<(), StepError> {
+    let of_proxies: Vec<Original> = originals::recorded(cx)?
+        .into_iter()
+        .filter(|original| original.component == Some(Component::Proxy))
+        .collect();
+    let proxies = originals::watched(cx, &of_proxies).await?;
+    let (mut known, mut over) = (Known::default(), None);
+    loop {
+        let is_known = look_at_ticks(cx, component, coordinators, &mut known).await?;
+        if !is_known {
+            return Ok(());
+        }
+        let stopped = known.ticks.as_ref().is_some_and(Ticks::are_missing);
+        if stopped && !known.refused {
+            help_ticks(cx, &proxies, &mut known).await?;
+        }
+        if !known.ended.is_empty() {
+            release::round(cx, &proxies).await?;
+        }
+        if done.load(Ordering::Relaxed) {
+            let waits = *over.get_or_insert_with(Instant::now);
+            if known
+                .ticks
+                .as_ref()
+                .is_none_or(|ticks| !ticks.are_missing())
+            {
+                cx.going_on();
+                return Ok(());
+            }
+            if waits.elapsed() >= LIMIT {
+                cx.going_on();
+                cx.reporter().warn(
+                    "the new root coordinator sends no time ticks: searches with bounded \
+                     consistency may fail; the run continues",
+                );
+                return Ok(());
+            }
+            cx.waiting("time ticks of the new root coordinator");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// One look at the active root coordinator; whether there is a way to look.
+async fn look_at_ticks(
+    cx: &StepContext<'_>,
+    component: Component,
+    coordinators: &[Watched],
+    known: &mut Known,
+) -> Result<bool, StepError> {
+    if !cx.data.ways.reach_pods() {
+        return Ok(false);
+    }
+    let Some(sessions) = cx.data.ways.sessions.read(cx).await else {
+        return Ok(false);
+    };
+    let to = cx.data.rollout.to.version;
+    let hosts = active::hosts(&sessions, Component::RootCoord, to);
+    let Some(host) = hosts.first() else {
+        return Ok(component == Component::RootCoord);
+    };
+    if known.ticks.as_ref().is_none_or(|ticks| !ticks.is_of(host)) {
+        (known.ticks, known.looked) = (Some(Ticks::of(host)), None);
+        known.reports.clear();
+    }
+    let pods = alive::pods(cx, coordinators).await?;
+    let metrics = match pods.iter().find(|pod| pod.name_any() == *host) {
+        Some(pod) => metrics(pod).await,
+        None => None,
+    };
+    let since = known.looked.replace(Instant::now());
+    let since = since.map_or(Duration::ZERO, |at| at.elapsed());
+    if let Some(ticks) = &mut known.ticks {
+        ticks.look(metrics.as_deref().and_then(ticks::rounds), since);
+    }
+    Ok(true)
+}
+
+/// Looks at the proxies, and ends one that has reported nothing, if another one serves.
+async fn help_ticks(
+    cx: &StepContext<'_>,
+    proxies: &[Watched],
+    known: &mut Known,
+) -> Result<(), StepError> {
+    let pods = alive::pods(cx, proxies).await?;
+    let looks = pods.iter().map(async |pod| (pod, metrics(pod).await));
+    let looks: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    for (pod, metrics) in looks {
+        let reports = known.reports.entry(uid(pod)).or_default();
+        reports.look(metrics.as_deref().and_then(ticks::lag));
+    }
+    if !known.ticks.as_ref().is_some_and(Ticks::have_stopped) {
+        return Ok(());
+    }
+    let is_stuck = |pod: &&Pod| {
+        known
+            .reports
+            .get(&uid(pod))
+            .is_some_and(Reports::have_stopped)
+    };
+    let serves = pods.iter().any(|pod| is_ready(pod) && !is_stuck(&pod));
+    let Some(stuck) = pods.iter().find(is_stuck).filter(|_| serves) else {
+        return Ok(());
+    };
+    release::see(cx, proxies).await?;
+    let name = stuck.name_any();
+    if end(cx, stuck).await? {
+        cx.reporter().note(format!(
+            "proxy {name} did not report to the new root coordinator, which all searches wait \
+             for: its pod is ended, and its Deployment starts another one"
+        ));
+        known.ended.insert(uid(stuck));
+    } else {
+        known.refused = true;
+    }
+    Ok(())
+}
+
+/// Ends proxies that are terminating and refuse requests, until the work is done.
+async fn follow_ends(
+    cx: &StepContext<'_>,
+    watched: &[Watched],
+    done: &AtomicBool,
+) -> Result<(), StepError> {
+    let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut ended = BTreeSet::new();
+    while !done.load(Ordering::Relaxed) && cx.data.ways.reach_pods() {
+        for pod in terminating(cx, watched).await? {
+            if ended.contains(&uid(&pod)) || !refuses(&pod).await {
+                continue;
+            }
+            let since = *refusing.entry(uid(&pod)).or_insert_with(Instant::now);
+            if since.elapsed() < REFUSES {
+                continue;
+            }
+            if !end(cx, &pod).await? {
+                return Ok(());
+            }
+            cx.reporter().note(format!(
+                "proxy {} refused every request of its clients for {} s while it was terminating: \
+                 its pod is ended",
+                pod.name_any(),
+                REFUSES.as_secs()
+            ));
+            ended.insert(uid(&pod));
+        }
+        sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Pods of these Deployments that are terminating.
+async fn terminating(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let mut found = Vec::new();
+    for one in watched {
+        let params = ListParams::default().labels(&one.selector);
+        let listed = cx
+            .link
+            .call("pods", async || api.list(&params).await)
+            .await?;
+        found.extend(
+            listed.items.into_iter().filter(|pod| {
+                is_pod_of(pod, &one.name) && pod.metadata.deletion_timestamp.is_some()
+            }),
+        );
+    }
+    Ok(found)
+}
+
+/// Whether a pod says that it does not serve. One that is not reached says nothing.
+async fn refuses(pod: &Pod) -> bool {
+    match pod_http::place(pod) {
+        Some(place) => matches!(alive::healthz(place).await, Answer::Unwell(_)),
+        None => false,
+    }
+}
+
+async fn metrics(pod: &Pod) -> Option<String> {
+    let place = pod_http::place(pod)?;
+    let (status, text) = pod_http::get(place, "/metrics", MAX_METRICS).await.ok()?;
+    status.is_success().then_some(text)
+}
+
+/// Ends this very pod soon; whether we may.
+async fn end(cx: &StepContext<'_>, pod: &Pod) -> Result<bool, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let name = pod.name_any();
+    let params = DeleteParams {
+        grace_period_seconds: Some(GRACE),
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let what = format!("pod {name}");
+    let deletion = cx.write(&what, async || api.delete(&name, &params).await.map(drop));
+    match deletion.await {
+        Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(true),
+        Err(ApiError::Refused { reason, .. }) => {
+            cx.reporter().warn(format!(
+                "may not end pod {name}, which fails for its clients: {reason}"
+            ));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
