@@ -21,6 +21,7 @@ pub mod roll;
 pub mod service;
 pub mod sessions;
 pub mod stand;
+pub mod ticks;
 pub mod webhook;
 
 use std::{

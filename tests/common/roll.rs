@@ -30,7 +30,7 @@ use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard, oldest_first, webhook::Webhook};
+use super::{Chart, guard, oldest_first, ticks::Ticks, webhook::Webhook};
 
 /// Release under test.
 pub const RELEASE: &str = "my-release";
@@ -80,6 +80,18 @@ impl Roll {
         roll
     }
 
+    /// The same, whose pods have addresses where they tell of their time ticks.
+    pub fn start_with(ticks: Arc<Ticks>) -> Self {
+        let cluster = ControlPlane::builder().controller_manager(true).start();
+        super::install_definitions(&cluster);
+        let cluster = NamespaceState::Bare(Box::new(cluster));
+        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client, Some(ticks)));
+        Self {
+            cluster,
+            _nodes: nodes,
+        }
+    }
+
     /// One with the guard.
     pub fn guarded() -> Self {
         Self::on(NamespaceState::Guarded(Box::new(Webhook::start())))
@@ -95,7 +107,7 @@ impl Roll {
     }
 
     fn on(cluster: NamespaceState) -> Self {
-        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client));
+        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client, None));
         Self {
             cluster,
             _nodes: nodes,
@@ -466,11 +478,14 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 /// Says of every pod what a node would.
-async fn play(client: Client) {
+async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
     let mut events = std::pin::pin!(
         watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff()
     );
     while let Some(event) = events.next().await {
+        if let (Ok(Event::Delete(pod)), Some(ticks)) = (&event, &ticks) {
+            ticks.is_gone(&pod.name_any());
+        }
         if let Ok(Event::InitApply(pod) | Event::Apply(pod)) = event {
             let told = pod
                 .status
@@ -484,10 +499,15 @@ async fn play(client: Client) {
             if told || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let (api, status): (Api<Pod>, _) = (
+            let (api, mut status): (Api<Pod>, _) = (
                 Api::namespaced(client.clone(), &pod.namespace().unwrap()),
                 status(&pod),
             );
+            if let Some(ticks) = &ticks {
+                let address = ticks.answer_as(&pod).await;
+                status["podIP"] = json!(address);
+                status["podIPs"] = json!([{"ip": address}]);
+            }
             let _ = api
                 .patch_status(
                     &pod.name_any(),

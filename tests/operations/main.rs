@@ -33,4 +33,5 @@ mod upgrade_guarded;
 mod upgrade_many;
 mod upgrade_orders;
 mod upgrade_sessions;
+mod upgrade_ticks;
 mod verify;
