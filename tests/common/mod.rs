@@ -28,9 +28,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
-use milvus_guard_testbed::{Access, Helm, expect_success, helm};
+use milvus_guard_testbed::{Access, Helm, helm, wait_until};
 use serde_json::Value;
 
 /// Whether matrices are tried whole: `MILVUS_GUARD_FULL=1`, as `make test-full` sets it.
@@ -97,14 +98,25 @@ pub fn install_definitions(cluster: &Access) {
     let (code, definitions, stderr) = run(guard().arg("crds"));
     assert_eq!(code, 0, "{stderr}");
     cluster.apply(&definitions);
-    expect_success(cluster.kubectl([
+    await_definitions(cluster, &["-l", "app.kubernetes.io/part-of=milvus-guard"]);
+}
+
+/// Waits until these definitions are served. `kubectl wait` fails where one has no condition yet.
+pub fn await_definitions(cluster: &Access, which: &[&str]) {
+    let wait = [
         "wait",
         "--for=condition=Established",
-        "crd",
-        "-l",
-        "app.kubernetes.io/part-of=milvus-guard",
         "--timeout=60s",
-    ]));
+        "crd",
+    ];
+    let mut last = None;
+    let served = wait_until(Duration::from_secs(60), || {
+        let answer = cluster.kubectl(wait.iter().chain(which));
+        let is_served = answer.status.success();
+        last = Some(answer);
+        is_served
+    });
+    assert!(served, "{last:?}");
 }
 
 /// Brings runs into the order in which they began. Several may be of one second, which is all that

@@ -1,7 +1,7 @@
 //! `migrate` on a real control plane with a real etcd, in this process's place (`--local`).
 
 use crate::common::{
-    Chart, guard, run,
+    Chart, await_definitions, guard, run,
     stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand, sample_for_the_official_tool},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -419,12 +419,7 @@ fn autoscalers_that_start_from_zero_are_held() {
                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
     });
     stand.cluster().apply(&definition.to_string());
-    expect_success(stand.cluster().kubectl([
-        "wait",
-        "--for=condition=Established",
-        "crd/scaledobjects.keda.sh",
-        "--timeout=60s",
-    ]));
+    await_definitions(stand.cluster(), &["scaledobjects.keda.sh"]);
     let target = json!({"name": "my-release-milvus-querynode"});
     let object = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "querynodes", "namespace": NAMESPACE},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::common::{
-    Chart, charts, guard, install_definitions, run,
+    Chart, await_definitions, charts, guard, install_definitions, run,
     webhook::{Server, TEMPLATE, write_as_guard, write_template},
 };
 use crate::plain_snapshot_names;
@@ -824,12 +824,7 @@ pub(crate) fn foreign_kinds(cluster: &ControlPlane) {
             "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.{group}}}\nspec:\n  group: {group}\n  scope: Namespaced\n  names: {{plural: {plural}, singular: {}, kind: {kind}}}\n  versions:\n  - {{name: {version}, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}\n",
             kind.to_lowercase()
         ));
-        expect_success(cluster.kubectl([
-            "wait",
-            "--for=condition=Established",
-            &format!("crd/{plural}.{group}"),
-            "--timeout=60s",
-        ]));
+        await_definitions(cluster, &[&format!("{plural}.{group}")]);
     }
 }
 

@@ -16,7 +16,11 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{chart_guard::documents, chart_guard::text, common::install_definitions};
+use crate::{
+    chart_guard::documents,
+    chart_guard::text,
+    common::{await_definitions, install_definitions},
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -456,14 +460,7 @@ fn a_real_api_server_accepts_each_object_with_the_definitions_of_its_tool() {
             let file = file.to_str().unwrap();
             expect_success(cluster.kubectl(["apply", "--server-side", "-f", file]));
             let name = Path::new(file).file_stem().unwrap().to_str().unwrap();
-            let name = format!("crd/{name}");
-            let wait = [
-                "wait",
-                "--for=condition=Established",
-                &name,
-                "--timeout=60s",
-            ];
-            expect_success(cluster.kubectl(wait));
+            await_definitions(&cluster, &[name]);
         }
     }
     for name in ["milvus", "milvus-guard", "argocd", "flux-system"] {

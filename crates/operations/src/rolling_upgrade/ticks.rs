@@ -112,7 +112,7 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Another look. One that found nothing is no proof that the proxy is stuck.
+    /// Another look. One that found nothing does not show that the proxy is stuck.
     #[expect(
         clippy::float_cmp,
         reason = "the very same number is what is looked for"
