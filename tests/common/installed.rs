@@ -54,10 +54,7 @@ pub fn chart(name: &str) -> String {
 }
 
 /// Values of our charts that name the image.
-pub const IMAGE_VALUES: [&str; 2] = [
-    "image.repository=localhost/milvus-guard",
-    "image.tag=test",
-];
+pub const IMAGE_VALUES: [&str; 2] = ["image.repository=localhost/milvus-guard", "image.tag=test"];
 
 /// Installs the guard with its chart, and waits until the API server asks it.
 pub fn install_guard(node: &Node, replicas: usize, values: &[&str]) {

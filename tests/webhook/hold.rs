@@ -1,16 +1,22 @@
 //! Hold: a plain change of the version rolls in order with every tool.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::Command,
+    time::Duration,
+};
 
 use crate::common::{
     Chart, Judged, guard,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
+    stand::Running,
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
-use milvus_guard_testbed::Helm;
+use milvus_guard_testbed::{Helm, expect_success};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "milvus";
 const HELD_FROM: &str = "guard.milvus.io/held-from";
@@ -165,6 +171,18 @@ fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #
     watch.assert_order(&image(to), |one| order.before(one).collect(), &[]);
     assert_eq!(site.held(), Vec::<String>::new());
     assert_eq!(run["spec"]["from"], from.trim_start_matches('v'));
+    let ids = |list: &Value, key: &str| -> Vec<Value> {
+        let all = list.as_array().unwrap().iter();
+        all.map(|one| one[key].clone()).collect()
+    };
+    let history = run["status"]["history"].as_array().unwrap().iter();
+    let done = history.filter(|event| event["reason"] == "StepDone");
+    let done: Value = done.cloned().collect();
+    assert_eq!(
+        ids(&done, "step"),
+        ids(&run["spec"]["plan"], "id"),
+        "{run:#}"
+    );
     // Nothing of ours is left, and the next upgrade meets no conflict.
     for one in site.roll.deployments(NAMESPACE) {
         assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
@@ -313,6 +331,80 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     assert!(done, "{text}");
     site.await_end("Succeeded");
     assert_eq!(site.held(), Vec::<String>::new());
+}
+
+/// The guard's leader begins the run of a held change a moment after the change. A pipeline that
+/// asks in between must not hear that there is no run.
+#[test]
+fn status_waits_for_a_held_change_whose_run_has_not_begun() {
+    let roll = Roll::start();
+    let chart = Chart::compact("4.1.34");
+    roll.install(Helm::V4, NAMESPACE, &chart, "v2.4.24", &MIXED);
+    let name = format!("{RELEASE}-milvus-proxy");
+    let patch = |patch: Value| {
+        let args = ["-n", NAMESPACE, "patch", "deployment", &name, "-p"];
+        expect_success(
+            roll.cluster
+                .kubectl([&args[..], &[&patch.to_string()]].concat()),
+        );
+    };
+    patch(
+        json!({"metadata": {"annotations": {HELD_FROM: image("v2.4.24")}}, "spec": {"paused": true}}),
+    );
+    let mut waiting = Running::spawn(status(&roll));
+    let mut said = String::new();
+    let mut stderr = BufReader::new(waiting.0.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(
+        said,
+        "my-release in milvus is held; waiting for the guard to release it\n"
+    );
+    assert_eq!(waiting.0.try_wait().unwrap(), None);
+    patch(json!({"metadata": {"annotations": {HELD_FROM: null}}, "spec": {"paused": null}}));
+    let stdout = waiting.0.stdout.take().unwrap();
+    let view: Value = serde_json::from_reader(stdout).unwrap();
+    assert_eq!(view["run"], Value::Null);
+    assert!(waiting.0.wait().unwrap().success());
+}
+
+/// A replica that is asked to end stops the run where it is, and the next leader resumes it: nobody
+/// has to do anything.
+#[test]
+fn status_waits_while_another_replica_takes_over() {
+    let mut site = Site::new(Helm::V4, "v2.4.24");
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
+    assert!(done, "{text}");
+    site.await_step("indexnode");
+    let mut waiting = Running::spawn(status(&site.roll));
+    site.guard().server.stop();
+    wait_until("the run is stopped", DEADLINE, || {
+        site.roll.run(GUARD)["status"]["phase"] == "Stopped"
+    });
+    let phase = |line: std::io::Result<String>| {
+        let view: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        view["phase"].as_str().unwrap().to_owned()
+    };
+    let mut phases = BufReader::new(waiting.0.stdout.take().unwrap())
+        .lines()
+        .map(phase);
+    assert!(phases.any(|phase| phase == "Stopped"), "it saw the stop");
+    let webhook = site.guard();
+    let (cluster, folder) = (&webhook.cluster, webhook.folder.path());
+    webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
+    webhook.register();
+    let correct = "image.all.repository=milvusdb/milvus";
+    let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
+    assert!(done, "{text}");
+    assert_eq!(phases.last().as_deref(), Some("Succeeded"));
+    assert!(waiting.0.wait().unwrap().success());
+}
+
+fn status(roll: &Roll) -> Command {
+    let mut command = guard();
+    command.args(["status", "-i", RELEASE, "-n", NAMESPACE, "--wait"]);
+    command.args(["--format", "json", "--kubeconfig"]);
+    command.arg(roll.cluster.kubeconfig());
+    command
 }
 
 /// What Argo CD does: it applies all objects again and again, under its own field manager, until

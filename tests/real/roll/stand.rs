@@ -134,7 +134,9 @@ impl<'a> Stand<'a> {
             after: span("after", roll_end, end),
             steps,
             load: sampler.stop(),
-            failure: failure.or_else(|| self.check().err()),
+            failure: failure
+                .or_else(|| self.check().err())
+                .or_else(|| way.verify(self).err()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ways to bring a new version: what people do without the product, and the product.
 
 use std::{
-    process::Command,
+    process::{Command, Output},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +14,15 @@ use super::{
     score::Span,
     stand::{NAMESPACE, RELEASE, Stand},
 };
-use crate::common::{guard, oldest_first, webhook::GUARD};
+use crate::common::{
+    guard,
+    installed::{IMAGE_VALUES, chart},
+    oldest_first,
+    webhook::GUARD,
+};
+
+/// Helm's name of the chart `milvus-upgrade`.
+const JOB: &str = "milvus-upgrade";
 
 /// A way to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +33,7 @@ pub enum Way {
     Upgrade,
     /// The same `helm upgrade` with the guard installed, which holds it.
     Hold,
-    /// `milvus-guard upgrade` with the guard installed, which makes a Job.
+    /// The Job of the chart `milvus-upgrade`, with the guard installed.
     Job,
 }
 
@@ -65,8 +73,17 @@ impl Way {
             Self::Plain => plain(stand),
             Self::Upgrade => Done::of_run(stand, NAMESPACE, follow(upgrade_here(stand))),
             Self::Hold => Done::of_run(stand, GUARD, hold(stand)),
-            Self::Job => Done::of_run(stand, GUARD, follow(upgrade_command(stand))),
+            Self::Job => Done::of_run(stand, GUARD, job(stand)),
         }
+    }
+
+    /// What the way itself offers to look whether all is well afterwards.
+    pub fn verify(self, stand: &Stand<'_>) -> Result<(), String> {
+        if self != Self::Job {
+            return Ok(());
+        }
+        let args = ["test", JOB, "-n", GUARD, "--logs"];
+        said(&stand.node().helm(Helm::V4, args)).map(|text| show(&text))
     }
 }
 
@@ -134,27 +151,63 @@ fn command(stand: &Stand<'_>, verb: &str) -> Command {
     command
 }
 
-fn upgrade_command(stand: &Stand<'_>) -> Command {
+/// Without a Job. Milvus and etcd are found as from a machine outside of the cluster.
+fn upgrade_here(stand: &Stand<'_>) -> Command {
     let mut command = command(stand, "upgrade");
-    command.args(["--yes", "--progress", "json"]);
+    command.args(["--yes", "--progress", "json", "--local"]);
     command.args(["-t", stand.topology.to.name()]);
+    command.args(["--etcd", &stand.cluster.etcd_endpoint()]);
+    command.args(["--milvus", &stand.address()]);
     command
 }
 
-/// Without a Job. Milvus and etcd are found as from a machine outside of the cluster.
-fn upgrade_here(stand: &Stand<'_>) -> Command {
-    let mut command = upgrade_command(stand);
-    command.args(["--local", "--etcd", &stand.cluster.etcd_endpoint()]);
-    command.args(["--milvus", &stand.address()]);
-    command
+/// The chart as its README says, with nothing else than what must be given. Names of Services are
+/// not resolved here, so Milvus is given by its address.
+fn job(stand: &Stand<'_>) -> Result<(), String> {
+    let (chart, target) = (chart("milvus-upgrade"), stand.topology.to.name());
+    let about = format!("verb=upgrade,instance={RELEASE},namespace={NAMESPACE}");
+    let about = format!("{about},targetVersion={target}");
+    let account = "serviceAccount.create=false,serviceAccount.name=milvus-guard-job";
+    let milvus = format!("milvus.address={}", stand.address());
+    let mut args = vec!["install", JOB, &chart, "-n", GUARD];
+    args.extend(["--wait", "--wait-for-jobs", "--timeout", "20m"]);
+    for value in [&*about, account, &*milvus].iter().chain(&IMAGE_VALUES) {
+        args.extend(["--set", value]);
+    }
+    let result = said(&stand.node().helm(Helm::V4, args));
+    let log = [
+        "logs",
+        "-n",
+        GUARD,
+        &format!("job/{JOB}-1"),
+        "--all-containers",
+    ];
+    show(&String::from_utf8_lossy(&stand.node().kubectl(log).stdout));
+    result.map(drop)
+}
+
+/// What a command said; an error if it did not succeed.
+fn said(output: &Output) -> Result<String, String> {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    let text = text.concat();
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(text)
+    }
+}
+
+fn show(text: &str) {
+    for line in text.lines() {
+        eprintln!("    {line}");
+    }
 }
 
 /// `helm upgrade`, and what its warning says: `status --wait`.
 fn hold(stand: &Stand<'_>) -> Result<(), String> {
     let said = helm_upgrade(stand);
-    for line in said.lines().filter(|line| line.contains("MG201")) {
-        eprintln!("    {line}");
-    }
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("MG201")).collect();
+    show(&warnings.join("\n"));
     let mut wait = command(stand, "status");
     wait.arg("--wait");
     follow(wait)
