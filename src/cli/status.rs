@@ -136,7 +136,7 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Do
     }
 }
 
-/// Whether a run does not proceed by itself. The guard's leader resumes a held change.
+/// Whether a person has to act before the run proceeds. The guard's leader resumes a held change.
 fn needs_operator(run: &UpgradeRun) -> bool {
     run.spec.kind != RunKind::Hold
         && matches!(run.status.phase, RunPhase::Stopped | RunPhase::Paused)
