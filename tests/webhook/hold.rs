@@ -10,11 +10,12 @@ use std::{
 use crate::common::{
     Chart, Judged, guard,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
+    sessions::{STANDBY, Sessions, Story, Takeover},
     stand::Running,
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
-use milvus_guard_testbed::{Helm, expect_success};
+use milvus_guard_testbed::{Etcd, Helm, expect_success};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -379,6 +380,53 @@ fn status_waits_for_a_held_change_until_it_has_ended() {
     );
     assert_eq!(phases.last(), Some(json!("Succeeded")));
     assert!(waiting.0.wait().unwrap().success());
+}
+
+/// Sessions outlast their processes here, as those of Milvus 2.3 do: without help no coordinator
+/// would take over.
+#[test]
+fn sessions_of_ended_pods_are_removed_during_a_held_change() {
+    let (etcd, roll) = (Etcd::start(), Roll::holding(&[]));
+    let forever = 3600;
+    let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), forever);
+    let address = etcd.endpoint().replace("http://", "");
+    let endpoints = format!("externalEtcd.endpoints={{{address}}}");
+    let mut values = vec![
+        "replicas=2",
+        STANDBY,
+        "externalEtcd.enabled=true",
+        &endpoints,
+    ];
+    values.push("etcd.enabled=false");
+    let site = Site {
+        roll,
+        chart: Chart::compact("4.0.31"),
+    };
+    let roll = &site.roll;
+    roll.install(Helm::V4, NAMESPACE, &site.chart, "v2.3.2", &values);
+    let before = sessions.story().takeovers.len();
+    let (done, text) = site.upgrade(Helm::V4, "v2.3.5", &[]);
+    assert!(done, "{text}");
+    let run = site.await_end("Succeeded");
+    let Story { takeovers, robbed } = sessions.story();
+    assert_eq!(robbed, [""; 0], "no pod lost its session while it lived");
+    for role in ["rootcoord", "datacoord", "querycoord"] {
+        let mut of_role = takeovers[before..].iter().filter(|one| one.role == role);
+        let is_new = |one: &Takeover| one.version == "2.3.5" && !one.is_ending;
+        assert!(of_role.any(is_new), "{role}: {takeovers:?}");
+    }
+    let history = run["status"]["history"].as_array().unwrap().iter();
+    let released: Vec<&str> = history
+        .filter(|event| event["reason"] == "SessionReleased")
+        .filter_map(|event| event["message"].as_str())
+        .collect();
+    for what in ["session/proxy-", "session/rootcoord of pod"] {
+        assert!(
+            released.iter().any(|text| text.contains(what)),
+            "{released:?}"
+        );
+    }
+    assert_eq!(run["status"]["pods"], Value::Null);
 }
 
 fn status(roll: &Roll) -> Command {
