@@ -116,7 +116,9 @@ impl RecordPlace {
         match self {
             Self::File(path) if !path.exists() => Ok(None),
             Self::File(path) => read_text_file(path).map(Some).map_err(Failure::usage),
-            Self::ConfigMap(name) => kept::read(link, of, name).await.map_err(Failure::no_verdict),
+            Self::ConfigMap(name) => kept::read(link, of, name)
+                .await
+                .map_err(Failure::no_verdict),
         }
     }
 
