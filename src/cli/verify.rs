@@ -175,7 +175,9 @@ async fn verify(args: &Args, link: &Link, mut settings: Settings) -> Done {
     if let Some(place) = &args.record {
         settings.record = Some(place.record(link, &settings.release).await?);
     }
-    let surveyed = survey(link, &settings).await.map_err(Failure::no_verdict)?;
+    // Whole workloads are held.
+    let surveyed = Box::pin(survey(link, &settings)).await;
+    let surveyed = surveyed.map_err(Failure::no_verdict)?;
     args.show(&surveyed.verification)?;
     if let Some(place) = &args.record_to
         && let Err(failure) = keep(place, link, &settings.release, &surveyed).await
