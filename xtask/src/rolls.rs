@@ -103,13 +103,12 @@ pub struct Step {
 impl Requests {
     /// Seconds without a right answer.
     pub fn gap(&self) -> f64 {
-        self.gaps.iter().map(|gap| gap.seconds).sum()
+        sum(self.gaps.iter())
     }
 
     /// The same, of gaps in which something failed or was wrong.
     pub fn lost(&self) -> f64 {
-        let with_errors = self.gaps.iter().filter(|gap| gap.has_errors);
-        with_errors.map(|gap| gap.seconds).sum()
+        sum(self.gaps.iter().filter(|gap| gap.has_errors))
     }
 
     /// The sum, and the parts if there are several.
@@ -124,6 +123,11 @@ impl Requests {
             format!("{:.1} ({})", self.lost(), parts.join(", "))
         }
     }
+}
+
+/// Seconds of these gaps. The sum of no numbers would be -0.0.
+fn sum<'a>(gaps: impl Iterator<Item = &'a Gap>) -> f64 {
+    gaps.fold(0.0, |sum, gap| sum + gap.seconds)
 }
 
 /// The rolls of a file of results.
