@@ -49,15 +49,18 @@ fn keep(roll: &Roll) {
     writeln!(file, "{}", serde_json::to_string(roll).unwrap()).unwrap();
 }
 
+/// The requests of one kind in a roll.
+type Part = fn(&Roll) -> &Requests;
+
 /// What rolls by the product lose more than plain ones of the same topology, by the medians.
 fn worse(rolls: &[Roll]) -> Vec<String> {
-    let lost = |topology: &str, way: Way, what: fn(&Roll) -> &Requests| {
+    let lost = |topology: &str, way: Way, what: Part| {
         let of_kind = rolls
             .iter()
             .filter(|one| one.topology == topology && one.way == way.name());
         median(of_kind.map(|one| what(one).lost()))
     };
-    let kinds: [(&str, fn(&Roll) -> &Requests); 2] = [
+    let kinds: [(&str, Part); 2] = [
         ("searches", |roll| &roll.searches),
         ("inserts", |roll| &roll.inserts),
     ];

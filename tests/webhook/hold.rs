@@ -120,11 +120,17 @@ impl Site {
         self.roll.run(GUARD)
     }
 
+    /// Waits until the run has come to the step of a component. On a busy machine it may be past it
+    /// when one looks.
     fn await_step(&self, component: &str) {
+        let is_of = |id: &Value| id.as_str().is_some_and(|id| id.ends_with(component));
         wait_until("the step is reached", DEADLINE, || {
             let runs = self.roll.runs(GUARD);
-            let step = runs.last().map(|run| run["status"]["step"]["id"].clone());
-            step.is_some_and(|id| id.as_str().is_some_and(|id| id.ends_with(component)))
+            let Some(status) = runs.last().map(|run| &run["status"]) else {
+                return false;
+            };
+            let mut history = status["history"].as_array().into_iter().flatten();
+            is_of(&status["step"]["id"]) || history.any(|event| is_of(&event["step"]))
         });
     }
 }
