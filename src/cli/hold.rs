@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use clap::Args as ClapArgs;
 
 use milvus_guard_core::policy::resolve::{HoldScope, Holding};
-use milvus_guard_operations::{engine::ReleaseName, held_upgrade::Controller};
+use milvus_guard_operations::{
+    engine::{EtcdAccess, ReleaseName},
+    held_upgrade::{Controller, HoldSettings},
+    rolling_upgrade::SessionHelp,
+};
 use milvus_guard_sources::kubernetes::Cluster;
 use milvus_guard_webhook::server::{leader::Leader, metrics::Metrics, watch_cache::WatchCache};
 
@@ -31,6 +35,10 @@ pub(super) struct HoldArgs {
     /// Time after which a held component that does not become complete is reported as stuck
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Hold")]
     hold_stuck_after: Duration,
+
+    /// Leave the sessions in etcd of pods that have ended to the end of their leases
+    #[arg(long, requires = "hold", help_heading = "Hold")]
+    no_hold_session_help: bool,
 }
 
 impl HoldArgs {
@@ -73,7 +81,16 @@ impl HoldArgs {
         let controller = Controller {
             cluster,
             home: namespace.to_owned(),
-            stuck_after: self.hold_stuck_after,
+            settings: HoldSettings {
+                stuck_after: self.hold_stuck_after,
+                session_help: if self.no_hold_session_help {
+                    SessionHelp::Off
+                } else {
+                    SessionHelp::On
+                },
+                // Of many releases: without a login, at the addresses that each is configured with.
+                etcd: EtcdAccess::default(),
+            },
             leads: move || leader.is_me(),
             held,
             report_stuck: move |count| {

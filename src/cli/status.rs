@@ -12,11 +12,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use milvus_guard_core::api::{RunPhase, UpgradeRun};
+use milvus_guard_core::api::{RunKind, RunPhase, UpgradeRun};
 use milvus_guard_operations::engine::{
     ApiError, Halting, Home, Link, Listed, ReleaseName, Reporter, Store, StoreError,
     home::HomeError,
     patience::PATIENCE,
+    release::{self, SurveyError},
     view::{ComponentView, HolderView, SCHEMA_VERSION, View},
 };
 use milvus_guard_sources::kubernetes::Cluster;
@@ -25,7 +26,7 @@ use super::{
     completion,
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
-    output::{Screen, print},
+    output::{Screen, print, tell},
     running::{FormatArg, structured},
 };
 
@@ -106,18 +107,22 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Do
     let mut page = Page::new(args, screen);
     loop {
         let runs = Store::runs(link, &home, of).await.map_err(unread)?;
+        let open = runs.iter().rev().find(|run| run.is_under_way());
+        // The guard's leader begins the run of a held change a moment after the change.
+        if args.wait && open.is_none() && is_held(link, of).await? {
+            page.wait_for_run(of);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => continue,
+                _ = link.halting.halted() => return Ok(Exit::Stopped),
+            }
+        }
         // What holds the release, else what was last.
-        let Some(run) = runs
-            .iter()
-            .rev()
-            .find(|run| run.is_under_way())
-            .or(runs.last())
-        else {
+        let Some(run) = open.or(runs.last()) else {
             return nothing(args, of);
         };
         let holder = holder(link, &home, of).await?;
         let phase = run.status.phase;
-        let over = phase.is_ended() || matches!(phase, RunPhase::Stopped | RunPhase::Paused);
+        let over = phase.is_ended() || needs_operator(run);
         let view = View::of(run, holder, components(link, run).await);
         if !args.wait || over {
             page.last(&view)?;
@@ -128,6 +133,21 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Do
             () = tokio::time::sleep(LOOK) => {}
             _ = link.halting.halted() => return Ok(exit(phase)),
         }
+    }
+}
+
+/// Whether a person has to act before the run proceeds. The guard's leader resumes a held change.
+fn needs_operator(run: &UpgradeRun) -> bool {
+    run.spec.kind != RunKind::Hold
+        && matches!(run.status.phase, RunPhase::Stopped | RunPhase::Paused)
+}
+
+/// Whether a Deployment of the release is held.
+async fn is_held(link: &Link, of: &ReleaseName) -> Result<bool, Failure> {
+    match release::read(link, of).await {
+        Ok((found, _)) => Ok(found.held().next().is_some()),
+        Err(SurveyError::Api(error)) => Err(Failure::no_verdict(error)),
+        Err(_) => Ok(false),
     }
 }
 
@@ -341,6 +361,18 @@ impl<'a> Page<'a> {
             live,
             drawn: 0,
             said: String::new(),
+        }
+    }
+
+    /// Says once that the run of a held change has not begun.
+    fn wait_for_run(&mut self, of: &ReleaseName) {
+        let said = format!(
+            "{} in {} is held; waiting for the guard to release it",
+            of.name, of.namespace
+        );
+        if self.said != said {
+            tell(&said);
+            self.said = said;
         }
     }
 

@@ -1,14 +1,14 @@
 //! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
 
-use std::{fs, path::PathBuf};
+use std::{fmt, fs, path::PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
 use milvus_guard_core::verification::{Outcome, Record, Verification};
 use milvus_guard_operations::{
-    engine::{EtcdAccess, ReleaseName},
+    engine::{EtcdAccess, Link, ReleaseName},
     rolling_upgrade::{AskMilvus, MilvusAccess},
-    verification::{Probe, Settings, Surveyed, survey, survey::recorded},
+    verification::{Probe, Settings, Surveyed, kept, survey, survey::recorded},
 };
 use milvus_guard_sources::files::read_text_file;
 
@@ -36,12 +36,13 @@ pub(super) struct Args {
     target_version: Option<String>,
 
     /// State before the upgrade, as --record-to wrote it [default: what a run has recorded, if any]
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
+    #[arg(long, value_name = "FILE|configmap/NAME")]
+    record: Option<RecordPlace>,
 
-    /// Write the current state to a file, to verify against it later
-    #[arg(long, value_name = "FILE", conflicts_with = "record")]
-    record_to: Option<PathBuf>,
+    /// Write the current state to a file, or to a `ConfigMap` of the release's namespace, to verify
+    /// against it later. While a run is in progress, an earlier record stays
+    #[arg(long, value_name = "FILE|configmap/NAME", conflicts_with = "record")]
+    record_to: Option<RecordPlace>,
 
     /// Write, search and drop a small collection, to see that Milvus works
     #[arg(long)]
@@ -83,6 +84,63 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
+/// Where a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RecordPlace {
+    File(PathBuf),
+    /// Name of a `ConfigMap` in the namespace of the release.
+    ConfigMap(String),
+}
+
+impl From<String> for RecordPlace {
+    fn from(text: String) -> Self {
+        match text.strip_prefix("configmap/") {
+            Some(name) => Self::ConfigMap(name.to_owned()),
+            None => Self::File(text.into()),
+        }
+    }
+}
+
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::ConfigMap(name) => write!(f, "ConfigMap {name}"),
+        }
+    }
+}
+
+impl RecordPlace {
+    /// The text of the record; `None` if there is none.
+    async fn read(&self, link: &Link, of: &ReleaseName) -> Result<Option<String>, Failure> {
+        match self {
+            Self::File(path) if !path.exists() => Ok(None),
+            Self::File(path) => read_text_file(path).map(Some).map_err(Failure::usage),
+            Self::ConfigMap(name) => kept::read(link, of, name)
+                .await
+                .map_err(Failure::no_verdict),
+        }
+    }
+
+    async fn write(&self, link: &Link, of: &ReleaseName, record: &Record) -> Result<(), Failure> {
+        match self {
+            Self::File(path) => fs::write(path, record.text())
+                .map_err(|error| Failure::usage(format!("cannot write {self}: {error}"))),
+            Self::ConfigMap(name) => kept::write(link, of, name, record)
+                .await
+                .map_err(|error| Failure::no_verdict(format!("{self}: {error}"))),
+        }
+    }
+
+    /// The record of a release.
+    async fn record(&self, link: &Link, of: &ReleaseName) -> Result<Record, Failure> {
+        let wrong = |why: String| Failure::usage(format!("--record {self}: {why}"));
+        let text = self.read(link, of).await?;
+        let text = text.ok_or_else(|| wrong("there is no record".into()))?;
+        Record::read(&text, &of.name, &of.namespace).map_err(wrong)
+    }
+}
+
 /// `--fail-on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum FailOn {
@@ -107,23 +165,55 @@ impl FailOn {
 
 pub(super) fn run(args: &Args) -> Done {
     let settings = args.settings()?;
-    let surveyed = running::look(&args.cluster, async |link| {
+    running::look(&args.cluster, async |link| {
         // Whole workloads are held.
-        Box::pin(survey(&link, &settings)).await
-    })?;
-    let Surveyed {
-        verification,
-        record,
-    } = surveyed.map_err(Failure::no_verdict)?;
-    args.show(&verification)?;
-    if let Some(path) = &args.record_to {
-        let record = record
-            .map_err(|why| Failure::no_verdict(format!("the state was not recorded: {why}")))?;
-        fs::write(path, record.text())
-            .map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))?;
-        tell(&format!("{} in {}", recorded(&record), path.display()));
+        Box::pin(verify(args, &link, settings)).await
+    })?
+}
+
+async fn verify(args: &Args, link: &Link, mut settings: Settings) -> Done {
+    if let Some(place) = &args.record {
+        settings.record = Some(place.record(link, &settings.release).await?);
     }
-    Ok(args.fail_on.exit(verification.result))
+    // Whole workloads are held.
+    let surveyed = Box::pin(survey(link, &settings)).await;
+    let surveyed = surveyed.map_err(Failure::no_verdict)?;
+    args.show(&surveyed.verification)?;
+    if let Some(place) = &args.record_to
+        && let Err(failure) = keep(place, link, &settings.release, &surveyed).await
+    {
+        if args.fail_on != FailOn::Never {
+            return Err(failure);
+        }
+        tell(&failure.message);
+    }
+    Ok(args.fail_on.exit(surveyed.verification.result))
+}
+
+/// Keeps the state as the one before an upgrade. While one is in progress, only an earlier record
+/// can be that.
+async fn keep(
+    place: &RecordPlace,
+    link: &Link,
+    of: &ReleaseName,
+    surveyed: &Surveyed,
+) -> Result<(), Failure> {
+    let unkept = |why: &str| Failure::no_verdict(format!("the state was not recorded: {why}"));
+    if let Some(run) = surveyed.open_run() {
+        let in_progress = format!("run {run} is in progress");
+        let earlier = place.read(link, of).await?;
+        let earlier = earlier.and_then(|text| Record::read(&text, &of.name, &of.namespace).ok());
+        let earlier = earlier.ok_or_else(|| unkept(&in_progress))?;
+        tell(&format!(
+            "{in_progress}: the record of {} in {place} stays",
+            earlier.at
+        ));
+        return Ok(());
+    }
+    let record = surveyed.record.as_ref().map_err(|why| unkept(why))?;
+    place.write(link, of, record).await?;
+    tell(&format!("{} in {place}", recorded(record)));
+    Ok(())
 }
 
 impl Args {
@@ -140,26 +230,19 @@ impl Args {
         let target = self.target_version.as_deref().map(version).transpose()?;
         let (login, tls) = self.login.read()?;
         let (etcd_user, etcd_tls) = self.access.read()?;
-        let record = self
-            .record
-            .as_ref()
-            .map(|path| Ok::<_, Failure>((path, read_text_file(path).map_err(Failure::usage)?)))
-            .transpose()?;
+        if let Some(RecordPlace::File(path)) = &self.record {
+            // Wrong usage is reported without a cluster.
+            read_text_file(path).map_err(Failure::usage)?;
+        }
         // Last, because wrong usage is reported without a cluster.
         let release = ReleaseName {
             name: self.instance.clone(),
             namespace: namespace(&self.cluster, self.namespace.as_deref())?,
         };
-        let record = record
-            .map(|(path, text)| {
-                Record::read(&text, &release.name, &release.namespace)
-                    .map_err(|why| Failure::usage(format!("--record {}: {why}", path.display())))
-            })
-            .transpose()?;
         Ok(Settings {
             release,
             target,
-            record,
+            record: None,
             run_namespace: self.run_namespace.clone(),
             milvus: MilvusAccess {
                 ask: AskMilvus::typed_as(self.milvus.as_deref()),

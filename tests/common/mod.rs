@@ -11,6 +11,7 @@
 pub mod bombs;
 pub mod faults;
 pub mod https;
+pub mod installed;
 pub mod jobs;
 pub mod kubelet;
 pub mod machine;
@@ -43,11 +44,17 @@ pub fn is_full() -> bool {
 /// measured.
 pub const BINARY: &str = "MILVUS_GUARD_BINARY";
 
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    let named = env::var_os(BINARY);
+    named
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_milvus-guard").into())
+        .into()
+}
+
 /// The binary under test, without colours and without a cluster of the person who runs the tests.
 pub fn guard() -> Command {
-    let mut command = Command::new(
-        env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_milvus-guard").into()),
-    );
+    let mut command = Command::new(binary());
     command
         .env_remove("KUBECONFIG")
         .env("HOME", "/nonexistent")

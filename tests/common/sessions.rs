@@ -28,6 +28,10 @@ use kube::{
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use serde_json::json;
 
+/// Value of the chart that lets coordinators work in active-standby.
+pub const STANDBY: &str = "extraConfigFiles.user\\.yaml=rootCoord:\n  enableActiveStandby: true\n\
+                       dataCoord:\n  enableActiveStandby: true\nindexCoord:\n  \
+                       enableActiveStandby: true\nqueryCoord:\n  enableActiveStandby: true\n";
 const ROOT: &str = "by-dev/meta/session/";
 /// Keeps a pod that is deleted until its process has ended, as a kubelet does.
 const HOLD: &str = "tests.milvus.io/process";

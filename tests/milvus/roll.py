@@ -73,8 +73,8 @@ def write(replicas):
             sys.exit(f"searches do not answer right: {outcome}")
 
 
-def search(collection, row):
-    hits = collection.search([VECTORS[row].tolist()], "vector", PARAMETERS, LIMIT, timeout=TIMEOUT, consistency_level="Bounded")
+def search(collection, row, timeout=TIMEOUT):
+    hits = collection.search([VECTORS[row].tolist()], "vector", PARAMETERS, LIMIT, timeout=timeout, consistency_level="Bounded")
     return list(hits[0].ids)
 
 
@@ -165,7 +165,8 @@ def check(path):
     answers = right_answers()
     searched = Collection("searched")
     lost = missing(searched, set(range(ROWS)))
-    wrong = [row for row in QUERIES if search(searched, row) != answers[row]]
+    # Whether the data is right, not how fast a busy machine answers.
+    wrong = [row for row in QUERIES if search(searched, row, PATIENCE) != answers[row]]
     with open(path) as file:
         inserts = [line for line in map(json.loads, file) if line["what"] == "insert" and line["result"] == "right"]
     acknowledged = {one for line in inserts for one in range(line["first"], line["first"] + INSERT_ROWS)}

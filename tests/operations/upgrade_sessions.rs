@@ -12,7 +12,7 @@ use crate::common::{
     Chart,
     roll::{DEADLINE, Roll},
     run,
-    sessions::Sessions,
+    sessions::{STANDBY, Sessions},
     stand::Running,
 };
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
@@ -20,9 +20,6 @@ use serde_json::{Value, json};
 
 /// Longer than any test: what ends in time was released.
 const FOREVER: i64 = 3600;
-const STANDBY: &str = "extraConfigFiles.user\\.yaml=rootCoord:\n  enableActiveStandby: true\n\
-                       dataCoord:\n  enableActiveStandby: true\nindexCoord:\n  \
-                       enableActiveStandby: true\nqueryCoord:\n  enableActiveStandby: true\n";
 
 /// Fields end in this order.
 struct Stand {

@@ -11,7 +11,7 @@ use crate::common::{
 };
 use milvus_guard_core::verification::SCHEMA_VERSION;
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "verify";
 
@@ -187,4 +187,51 @@ fn a_release_that_is_not_whole_is_not_verified() {
         code == 2 && stderr.contains("it is of release other"),
         "{stderr}"
     );
+}
+
+/// What is there during a run is not the state before it. A Job that resumes records again.
+#[test]
+fn while_a_run_is_in_progress_an_earlier_record_stays() {
+    let stand = Stand::start();
+    let cluster = &stand.roll.cluster;
+    let verify = |more: &[&str]| {
+        let without_milvus = ["--milvus", "none", "--etcd", &stand.etcd.endpoint()];
+        run(stand.verify(&without_milvus).args(more))
+    };
+    let (code, _, stderr) = verify(&["--record", "configmap/before"]);
+    assert!(
+        code == 2 && stderr.contains("ConfigMap before: there is no record"),
+        "{stderr}"
+    );
+    cluster.apply(&format!(
+        r#"{{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
+        "metadata": {{"name": "run-1", "namespace": "{NAMESPACE}"}},
+        "spec": {{"kind": "Rolling", "release": "{RELEASE}", "namespace": "{NAMESPACE}", "from": "2.3.2", "to": "2.3.5", "plan": [],
+            "planHash": "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}}}"#
+    ));
+    let in_progress = format!("run {NAMESPACE}/run-1 is in progress");
+    let (code, _, stderr) = verify(&["--record-to", "configmap/before"]);
+    assert!(code == 3 && stderr.contains(&in_progress), "{stderr}");
+    let (code, _, stderr) = verify(&["--record-to", "configmap/before", "--fail-on", "never"]);
+    assert!(code == 0 && stderr.contains(&in_progress), "{stderr}");
+
+    let record = json!({"schemaVersion": "guard.milvus.io/verification-record/v1", "release": RELEASE, "namespace": NAMESPACE,
+        "at": "2026-01-01T00:00:00Z", "version": "2.3.2", "collections": []})
+    .to_string();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "before", "namespace": NAMESPACE},
+        "data": {"record.json": record}});
+    cluster.apply(&map.to_string());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("before.json");
+    std::fs::write(&file, &record).unwrap();
+    for place in ["configmap/before", file.to_str().unwrap()] {
+        let (_, _, stderr) = verify(&["--record-to", place]);
+        assert!(
+            stderr.contains("the record of 2026-01-01T00:00:00Z in"),
+            "{stderr}"
+        );
+    }
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/before");
+    assert_eq!(cluster.get_json(&path)["data"]["record.json"], record);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), record);
 }

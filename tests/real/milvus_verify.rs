@@ -115,6 +115,14 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
     }
     assert!(!stand.probes_left());
 
+    // The same, kept in the cluster.
+    assert_eq!(stand.outcomes(&["--record-to", "configmap/before"]).0, 0);
+    let (code, checks) = stand.outcomes(&["--record", "configmap/before"]);
+    assert!(
+        code == 0 && has(&checks, "served as in the record"),
+        "{checks:#?}"
+    );
+
     stand.script("release");
     let (code, checks) = stand.outcomes(&["--record", record]);
     let lost = "collections: failed: [\"collection books: was loaded before";

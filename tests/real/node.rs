@@ -12,19 +12,16 @@ use std::{
 };
 
 use crate::common::{
-    Chart, ERAS, guard, run,
+    Chart, ERAS, binary, guard,
+    installed::{build_bare_image, build_guard_image, chart, context, install_guard},
+    run,
     stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
+    webhook::GUARD,
 };
 use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, NodeOptions, expect_success, wait_for};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
-const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
-const BASE: &str = "localhost/testbed-base:1";
-/// Release, Deployment and namespace of the guard.
-const GUARD: &str = "milvus-guard";
 /// A pod that waits for anything on a busy machine of 2 cores.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -52,93 +49,11 @@ spec:
     assert!(log.contains("MG101"), "{log}");
 }
 
-/// An image of the binary and what it is linked to, nothing else.
-fn build_bare_image(node: &Node, tag: &str) {
-    let dockerfile =
-        format!("FROM {BASE}\nCOPY milvus-guard /milvus-guard\nENTRYPOINT [\"/milvus-guard\"]\n");
-    let context = context();
-    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    node.build_base_image(BASE, &[Path::new(BINARY)]);
-    node.build_image(&BuildImage::new(tag, context.path()));
-}
-
-/// The image as the repository's Dockerfile makes it from a binary that is built already. Until
-/// there is one, a bare image.
-fn build_guard_image(node: &Node, tag: &str) {
-    let dockerfile = Path::new(REPOSITORY).join("Dockerfile");
-    if !dockerfile.exists() {
-        return build_bare_image(node, tag);
-    }
-    node.build_base_image(BASE, &[Path::new(BINARY)]);
-    let context = context();
-    let image = BuildImage::new(tag, context.path())
-        .dockerfile(dockerfile)
-        .target("runtime-prebuilt");
-    node.build_image(
-        &image
-            .arg("RUNTIME_IMAGE", BASE)
-            .arg("BINARY", "milvus-guard"),
-    );
-}
-
-/// A folder with the binary.
-fn context() -> TempDir {
-    let context = tempfile::tempdir().unwrap();
-    std::fs::copy(BINARY, context.path().join("milvus-guard")).unwrap();
-    context
-}
-
-fn guard_chart() -> String {
-    Path::new(REPOSITORY)
-        .join("charts/milvus-guard")
-        .display()
-        .to_string()
-}
-
-fn install_guard(node: &Node, replicas: usize, values: &[&str]) {
-    let chart = guard_chart();
-    let mut args = vec![
-        "install",
-        GUARD,
-        &chart,
-        "--namespace",
-        GUARD,
-        "--create-namespace",
-    ];
-    let replicas = format!("replicas={replicas}");
-    let set = [
-        "image.repository=localhost/milvus-guard",
-        "image.tag=test",
-        "certificates.mode=managed",
-        &replicas,
-    ];
-    for value in set.iter().chain(values) {
-        args.extend(["--set", value]);
-    }
-    expect_success(node.helm(Helm::V4, args));
-    node.wait_for_rollout(GUARD, GUARD, DEADLINE);
-    // The guard makes its certificate itself, and registers itself with it when it is ready.
-    wait_for("the registration", DEADLINE, || {
-        let configurations =
-            node.get_json("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations");
-        let items = configurations["items"].as_array().unwrap();
-        let webhooks: Vec<_> = items
-            .iter()
-            .filter_map(|item| item["webhooks"].as_array())
-            .flatten()
-            .collect();
-        !webhooks.is_empty()
-            && webhooks
-                .iter()
-                .all(|webhook| webhook["clientConfig"]["caBundle"].is_string())
-    });
-}
-
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     let node = Node::start();
-    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_guard_image(&node);
     install_guard(&node, 2, &[]);
     let helm = |verb: &str, (version, app): (&'static str, &str)| {
         let (chart, tag) = (Chart::compact(version), format!("image.all.tag=v{app}"));
@@ -320,7 +235,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
     let node = Node::start_with(NodeOptions {
         network_policies: true,
     });
-    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_guard_image(&node);
     build_milvus_images(&node, &["v2.1.4", "v2.2.16"], None);
     let etcd = Etcd::start();
     put_into(&etcd.endpoint(), &sample());
@@ -425,7 +340,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
 #[ignore = "needs root and a container runtime: make test-node"]
 fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     let node = Node::start();
-    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_guard_image(&node);
     build_milvus_images(&node, &["v2.4.5", "v2.4.24"], Some("v2.4.24-debug"));
     expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
     node.apply(&milvus_manifests(
@@ -604,7 +519,7 @@ fn build_client_image(node: &Node, tag: &str) {
     });
     node.build_base_image(
         "localhost/client-base:1",
-        &[&tools[0], &tools[1], &tools[2], Path::new(BINARY)],
+        &[&tools[0], &tools[1], &tools[2], &binary()],
     );
     let dockerfile = "FROM localhost/client-base:1\nCOPY bash sleep timeout milvus-guard /\nENTRYPOINT [\"/sleep\", \"3600\"]\n";
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
@@ -752,7 +667,7 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     let node = Node::start_with(NodeOptions {
         network_policies: true,
     });
-    build_guard_image(&node, "localhost/milvus-guard:test");
+    build_guard_image(&node);
     build_client_image(&node, "localhost/client:1");
     node.apply(&clients("localhost/client:1"));
     expect_success(node.kubectl(["create", "namespace", NAMESPACE]));
@@ -822,7 +737,7 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
 
     // By default every pod may scrape.
     let upgrade = |value: &str| {
-        let chart = guard_chart();
+        let chart = chart(GUARD);
         expect_success(node.helm(
             Helm::V4,
             [

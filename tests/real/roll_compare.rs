@@ -1,14 +1,13 @@
 //! Rolling upgrades of a distributed Milvus under load: the product against `helm upgrade`. Root
 //! only, and slow: `make test-roll`.
 
-use std::env;
+use std::{env, fs, io::Write as _};
 
 use crate::roll::{
-    outcome::Outcome,
-    roll,
-    score::What,
+    rolls::{self, Requests, Roll, median},
+    site::Site,
     table,
-    topology::{ACROSS, Topology, WITHIN},
+    topology::{ACROSS, WITHIN},
     ways::Way,
 };
 
@@ -27,24 +26,61 @@ fn chosen<T: Copy>(variable: &str, all: &[T], name: impl Fn(T) -> &'static str) 
         .collect()
 }
 
-/// What a topology loses more by the product than by a plain upgrade, where both were rolled.
-fn worse(topology: &Topology, outcomes: &[Outcome]) -> Vec<String> {
-    let of = |way| {
-        let mut all = outcomes.iter().filter(|one| one.topology == topology.name);
-        all.find(|one| one.way == way)
+/// How often each roll is made: `RUNS`, else once.
+fn runs() -> usize {
+    let wanted = env::var("RUNS").unwrap_or_default();
+    if wanted.is_empty() {
+        return 1;
+    }
+    let number = wanted.parse().ok().filter(|number| *number > 0);
+    number.unwrap_or_else(|| panic!("RUNS: {wanted} is not a number above 0"))
+}
+
+/// Adds a roll to the file that `ROLL_RESULTS` names, if it names one.
+fn keep(roll: &Roll) {
+    let Some(path) = env::var_os("ROLL_RESULTS").filter(|path| !path.is_empty()) else {
+        return;
     };
-    let (Some(plain), Some(upgrade)) = (of(Way::Plain), of(Way::Upgrade)) else {
-        return vec![];
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .unwrap();
+    writeln!(file, "{}", serde_json::to_string(roll).unwrap()).unwrap();
+}
+
+/// The requests of one kind in a roll.
+type Part = fn(&Roll) -> &Requests;
+
+/// What rolls by the product lose more than plain ones of the same topology, by the medians.
+fn worse(rolls: &[Roll]) -> Vec<String> {
+    let lost = |topology: &str, way: Way, what: Part| {
+        let of_kind = rolls
+            .iter()
+            .filter(|one| one.topology == topology && one.way == way.name());
+        median(of_kind.map(|one| what(one).lost()))
     };
-    [What::Search, What::Insert]
-        .into_iter()
-        .map(|what| (what, upgrade.lost(what), plain.lost(what)))
-        .filter(|(_, upgrade, plain)| upgrade > plain)
-        .map(|(what, upgrade, plain)| {
-            let name = topology.name;
-            format!("{name}: {what:?}: {upgrade:.1} s without an answer, plain {plain:.1} s")
-        })
-        .collect()
+    let kinds: [(&str, Part); 2] = [
+        ("searches", |roll| &roll.searches),
+        ("inserts", |roll| &roll.inserts),
+    ];
+    let mut worse = Vec::new();
+    for topology in [&WITHIN, &ACROSS] {
+        for way in [Way::Upgrade, Way::Hold, Way::Job] {
+            for (name, what) in kinds {
+                let ours = lost(topology.name, way, what);
+                let plain = lost(topology.name, Way::Plain, what);
+                // Not a number if one of them was not rolled.
+                if ours > plain {
+                    let (topology, way) = (topology.name, way.name());
+                    worse.push(format!(
+                        "{topology} {way}: {ours:.1} s without {name}, plain {plain:.1} s"
+                    ));
+                }
+            }
+        }
+    }
+    worse
 }
 
 #[test]
@@ -52,14 +88,22 @@ fn worse(topology: &Topology, outcomes: &[Outcome]) -> Vec<String> {
 fn an_upgrade_loses_no_more_than_a_plain_helm_upgrade() {
     let topologies = chosen("ROLL", &[&WITHIN, &ACROSS], |topology| topology.name);
     let ways = chosen("WAYS", &Way::ALL, Way::name);
-    let mut outcomes = Vec::new();
-    for topology in &topologies {
-        outcomes.extend(ways.iter().map(|way| roll(topology, *way)));
+    let (runs, mut site, mut rolls) = (runs(), Site::start(&topologies), Vec::new());
+    // One of each kind after the other, so that a change of the machine meets all kinds.
+    for _ in 0..runs {
+        for topology in &topologies {
+            for way in &ways {
+                let outcome = site.roll(topology, *way);
+                eprintln!("{}", table::steps(&outcome));
+                let roll = outcome.record();
+                keep(&roll);
+                rolls.push(roll);
+            }
+        }
     }
-    let table = table::rolls(&outcomes);
+    let table = rolls::table(&rolls);
     eprintln!("\n{table}");
-    let failed = outcomes.iter().filter_map(|one| one.failure.clone());
-    let worse = topologies.iter().flat_map(|one| worse(one, &outcomes));
-    let wrong: Vec<String> = failed.chain(worse).collect();
+    let failed = rolls.iter().filter_map(|one| one.failure.clone());
+    let wrong: Vec<String> = failed.chain(worse(&rolls)).collect();
     assert!(wrong.is_empty(), "{}\n\n{table}", wrong.join("\n"));
 }

@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    chart_guard::documents,
-    chart_guard::text,
-    common::{await_definitions, install_definitions},
+    chart_guard::{documents, text},
+    common::{Chart, await_definitions, install_definitions},
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_milvus-guard");
@@ -537,6 +536,84 @@ fn the_job_of_the_analysis_runs_check() {
         .output();
     // The arguments are right; there is no cluster.
     assert_eq!(output.unwrap().status.code(), Some(3));
+}
+
+/// The commands of the hooks exist, and their account may read what they need.
+#[test]
+fn the_hooks_of_an_umbrella_chart_verify_milvus_with_the_rights_that_they_bring() {
+    let umbrella = tempfile::tempdir().unwrap();
+    let metadata = "{apiVersion: v2, name: umbrella, version: 1.0.0}\n";
+    fs::write(umbrella.path().join("Chart.yaml"), metadata).unwrap();
+    let templates = umbrella.path().join("templates");
+    fs::create_dir(&templates).unwrap();
+    fs::write(
+        templates.join("verify.yaml"),
+        example("helm-hooks/verify.yaml"),
+    )
+    .unwrap();
+    let render = |with| {
+        let mut command = Command::new(helm(with));
+        command.args(["template", "my-release", "-n", "milvus"]);
+        expect_success(command.arg(umbrella.path()).output().unwrap())
+    };
+    let objects = documents(&render(Helm::V3));
+    assert_eq!(objects, documents(&render(Helm::V4)));
+
+    let cluster = ControlPlane::start();
+    install_definitions(&cluster);
+    let chart = Chart::compact("4.1.34");
+    let mut install = vec!["install", "my-release", chart.path(), "-n", "milvus"];
+    install.extend(["--create-namespace", "--set", "image.all.tag=v2.4.24"]);
+    expect_success(cluster.helm(Helm::V4, install));
+    expect_success(cluster.kubectl(["create", "namespace", "milvus-guard"]));
+    for object in &objects {
+        cluster.apply(&object.to_string());
+    }
+    let kubeconfig = cluster.kubeconfig_for_service_account("milvus", "my-release-verify");
+    let run = |container: &Value| {
+        let args = container["args"].as_array().unwrap().iter();
+        let output = Command::new(BINARY)
+            .args(args.map(|arg| arg.as_str().unwrap()))
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert!(
+            !said.contains("forbidden") && !said.contains("not allowed"),
+            "{said}"
+        );
+        (output.status.code(), said)
+    };
+    let pod = |hook: &str| {
+        let name = format!("my-release-verify-{hook}");
+        let job = objects.iter().find(|one| one["metadata"]["name"] == *name);
+        job.unwrap()["spec"]["template"]["spec"].clone()
+    };
+    // Nothing answers as Milvus here, so there is nothing to record; the upgrade begins nevertheless.
+    let (code, said) = run(&pod("pre-upgrade")["containers"][0]);
+    assert!(
+        code == Some(0) && said.contains("the state was not recorded"),
+        "{said}"
+    );
+    let after = pod("post-upgrade");
+    let (code, said) = run(&after["initContainers"][0]);
+    assert!(
+        code == Some(0) && said.contains("no run of my-release"),
+        "{said}"
+    );
+    let (code, said) = run(&after["containers"][0]);
+    assert!(
+        code == Some(2) && said.contains("there is no record"),
+        "{said}"
+    );
+    let record = json!({"schemaVersion": "guard.milvus.io/verification-record/v1", "release": "my-release", "namespace": "milvus",
+        "at": "2026-01-01T00:00:00Z", "version": "2.4.24", "collections": []});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "my-release-verify", "namespace": "milvus"},
+        "data": {"record.json": record.to_string()}});
+    cluster.apply(&map.to_string());
+    let (code, said) = run(&after["containers"][0]);
+    assert!(code == Some(1) && said.contains("not verified"), "{said}");
 }
 
 /// Runs an evaluator on an object.

@@ -1,16 +1,23 @@
 //! Hold: a plain change of the version rolls in order with every tool.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::Command,
+    time::Duration,
+};
 
 use crate::common::{
     Chart, Judged, guard,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
+    sessions::{STANDBY, Sessions, Story, Takeover},
+    stand::Running,
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};
-use milvus_guard_testbed::Helm;
+use milvus_guard_testbed::{Etcd, Helm, expect_success};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "milvus";
 const HELD_FROM: &str = "guard.milvus.io/held-from";
@@ -113,11 +120,17 @@ impl Site {
         self.roll.run(GUARD)
     }
 
+    /// Waits until the run has come to the step of a component. On a busy machine it may be past it
+    /// when one looks.
     fn await_step(&self, component: &str) {
+        let is_of = |id: &Value| id.as_str().is_some_and(|id| id.ends_with(component));
         wait_until("the step is reached", DEADLINE, || {
             let runs = self.roll.runs(GUARD);
-            let step = runs.last().map(|run| run["status"]["step"]["id"].clone());
-            step.is_some_and(|id| id.as_str().is_some_and(|id| id.ends_with(component)))
+            let Some(status) = runs.last().map(|run| &run["status"]) else {
+                return false;
+            };
+            let mut history = status["history"].as_array().into_iter().flatten();
+            is_of(&status["step"]["id"]) || history.any(|event| is_of(&event["step"]))
         });
     }
 }
@@ -165,6 +178,18 @@ fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #
     watch.assert_order(&image(to), |one| order.before(one).collect(), &[]);
     assert_eq!(site.held(), Vec::<String>::new());
     assert_eq!(run["spec"]["from"], from.trim_start_matches('v'));
+    let ids = |list: &Value, key: &str| -> Vec<Value> {
+        let all = list.as_array().unwrap().iter();
+        all.map(|one| one[key].clone()).collect()
+    };
+    let history = run["status"]["history"].as_array().unwrap().iter();
+    let done = history.filter(|event| event["reason"] == "StepDone");
+    let done: Value = done.cloned().collect();
+    assert_eq!(
+        ids(&done, "step"),
+        ids(&run["spec"]["plan"], "id"),
+        "{run:#}"
+    );
     // Nothing of ours is left, and the next upgrade meets no conflict.
     for one in site.roll.deployments(NAMESPACE) {
         assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
@@ -313,6 +338,109 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     assert!(done, "{text}");
     site.await_end("Succeeded");
     assert_eq!(site.held(), Vec::<String>::new());
+}
+
+/// The guard's leader begins the run of a held change a moment after the change, and resumes one that
+/// stopped: a pipeline that waits must neither hear that there is no run, nor that it has to act.
+#[test]
+fn status_waits_for_a_held_change_until_it_has_ended() {
+    let roll = Roll::start();
+    let chart = Chart::compact("4.1.34");
+    roll.install(Helm::V4, NAMESPACE, &chart, "v2.4.24", &MIXED);
+    let patch = |what: &[&str], patch: &Value| {
+        let (args, patch) = (
+            ["-n", NAMESPACE, "patch", "--type=merge", "-p"],
+            patch.to_string(),
+        );
+        expect_success(roll.cluster.kubectl([&args[..], &[&patch], what].concat()));
+    };
+    let proxy = format!("deployment/{RELEASE}-milvus-proxy");
+    let held = json!({"metadata": {"annotations": {HELD_FROM: image("v2.4.24")}}, "spec": {"paused": true}});
+    patch(&[&proxy], &held);
+    let mut waiting = Running::spawn(status(&roll));
+    let mut said = String::new();
+    let mut stderr = BufReader::new(waiting.0.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(
+        said,
+        "my-release in milvus is held; waiting for the guard to release it\n"
+    );
+    roll.cluster.apply(&format!(
+        r#"{{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {{"name": "hold-1", "namespace": "{NAMESPACE}"}},
+        "spec": {{"kind": "Hold", "release": "{RELEASE}", "namespace": "{NAMESPACE}", "from": "2.4.24", "to": "2.5.27", "plan": [],
+            "planHash": "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}}}"#
+    ));
+    let phase = |phase: &str| {
+        let run = ["upgraderun/hold-1", "--subresource=status"];
+        patch(&run, &json!({"status": {"phase": phase}}));
+    };
+    phase("Stopped");
+    let mut phases = BufReader::new(waiting.0.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["phase"].clone());
+    assert!(phases.any(|phase| phase == "Stopped"));
+    phase("Succeeded");
+    patch(
+        &[&proxy],
+        &json!({"metadata": {"annotations": {HELD_FROM: null}}, "spec": {"paused": null}}),
+    );
+    assert_eq!(phases.last(), Some(json!("Succeeded")));
+    assert!(waiting.0.wait().unwrap().success());
+}
+
+/// Sessions outlast their processes here, as those of Milvus 2.3 do: without help no coordinator
+/// would take over.
+#[test]
+fn sessions_of_ended_pods_are_removed_during_a_held_change() {
+    let (etcd, roll) = (Etcd::start(), Roll::holding(&[]));
+    let forever = 3600;
+    let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), forever);
+    let address = etcd.endpoint().replace("http://", "");
+    let endpoints = format!("externalEtcd.endpoints={{{address}}}");
+    let mut values = vec![
+        "replicas=2",
+        STANDBY,
+        "externalEtcd.enabled=true",
+        &endpoints,
+    ];
+    values.push("etcd.enabled=false");
+    let site = Site {
+        roll,
+        chart: Chart::compact("4.0.31"),
+    };
+    let roll = &site.roll;
+    roll.install(Helm::V4, NAMESPACE, &site.chart, "v2.3.2", &values);
+    let before = sessions.story().takeovers.len();
+    let (done, text) = site.upgrade(Helm::V4, "v2.3.5", &[]);
+    assert!(done, "{text}");
+    let run = site.await_end("Succeeded");
+    let Story { takeovers, robbed } = sessions.story();
+    assert_eq!(robbed, [""; 0], "no pod lost its session while it lived");
+    for role in ["rootcoord", "datacoord", "querycoord"] {
+        let mut of_role = takeovers[before..].iter().filter(|one| one.role == role);
+        let is_new = |one: &Takeover| one.version == "2.3.5" && !one.is_ending;
+        assert!(of_role.any(is_new), "{role}: {takeovers:?}");
+    }
+    let history = run["status"]["history"].as_array().unwrap().iter();
+    let released: Vec<&str> = history
+        .filter(|event| event["reason"] == "SessionReleased")
+        .filter_map(|event| event["message"].as_str())
+        .collect();
+    for what in ["session/proxy-", "session/rootcoord of pod"] {
+        assert!(
+            released.iter().any(|text| text.contains(what)),
+            "{released:?}"
+        );
+    }
+    assert_eq!(run["status"]["pods"], Value::Null);
+}
+
+fn status(roll: &Roll) -> Command {
+    let mut command = guard();
+    command.args(["status", "-i", RELEASE, "-n", NAMESPACE, "--wait"]);
+    command.args(["--format", "json", "--kubeconfig"]);
+    command.arg(roll.cluster.kubeconfig());
+    command
 }
 
 /// What Argo CD does: it applies all objects again and again, under its own field manager, until

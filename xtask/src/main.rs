@@ -2,12 +2,15 @@
 //!
 //! `cargo xtask new-rule MG309 cache-shrunk` writes the file of a new rule and registers it.
 //! `cargo xtask recording FILE` prints an SVG that plays the text of a terminal session.
+//! `cargo xtask roll-table FILE...` prints the table of the rolls that `make test-roll` measured;
+//! with `--into PAGE` it writes the table into the page, between its markers.
 //! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates`
 //! for whole crates, with the name of a folder (`core::milvus`) for the modules in it.
 //! `cargo xtask graph --circles` prints the circles in all folders.
 
 mod graph;
 mod recording;
+mod rolls;
 
 use std::{
     fs,
@@ -15,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-const USAGE: &str = "usage: cargo xtask graph [--crates | --circles | FOLDER]\n       cargo xtask recording FILE\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
+const USAGE: &str = "usage: cargo xtask graph [--crates | --circles | FOLDER]\n       cargo xtask recording FILE\n       cargo xtask roll-table [--into PAGE] FILE...\n       cargo xtask new-rule ID NAME\n  ID    MG and three digits; the first one is the group (see docs/rules)\n  \
                      NAME  what is wrong, in lower case with hyphens: cache-shrunk\n  FOLDER  modules of one folder, such as core::milvus";
 
 fn main() -> ExitCode {
@@ -26,9 +29,11 @@ fn main() -> ExitCode {
         .unwrap_or(Path::new("."));
     let done = match args.as_slice() {
         ["new-rule", id, name] => new_rule(root, id, name).map(|file| next_steps(&file)),
-        ["recording", file] => fs::read_to_string(file)
-            .map(|text| recording::svg(&text))
-            .map_err(|error| format!("cannot read {file}: {error}")),
+        ["recording", file] => read_file(file).map(|text| recording::svg(&text)),
+        ["roll-table", "--into", page, files @ ..] if !files.is_empty() => {
+            roll_table(files).and_then(|table| write_table(page, &table))
+        }
+        ["roll-table", files @ ..] if !files.is_empty() => roll_table(files),
         ["graph", about @ ..] if about.len() < 2 => {
             graph::read(root).map(|graph| match about.first().copied() {
                 None => graph::render(&graph::within(&graph, "", 2)),
@@ -49,6 +54,27 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn read_file(file: &str) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))
+}
+
+/// The table of all rolls in these files of results.
+fn roll_table(files: &[&str]) -> Result<String, String> {
+    let mut rolls = Vec::new();
+    for file in files {
+        let of_file = rolls::read(&read_file(file)?);
+        rolls.extend(of_file.map_err(|error| format!("{file}: {error}"))?);
+    }
+    Ok(rolls::table(&rolls))
+}
+
+fn write_table(page: &str, table: &str) -> Result<String, String> {
+    let written = rolls::insert(&read_file(page)?, table);
+    let written = written.map_err(|error| format!("{page}: {error}"))?;
+    fs::write(page, written).map_err(|error| format!("cannot write {page}: {error}"))?;
+    Ok(format!("Wrote the table into {page}."))
 }
 
 fn next_steps(file: &Path) -> String {

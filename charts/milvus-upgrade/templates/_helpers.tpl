@@ -74,3 +74,74 @@ imagePullSecrets:
 - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, list, create, update]}
 - {apiGroups: ["", events.k8s.io], resources: [events], verbs: [create, patch]}
 {{- end }}
+
+{{- /* How Milvus and etcd are reached: arguments, mounts and volumes of a pod. */ -}}
+{{- define "milvus-upgrade.etcdArgs" -}}
+{{- with .Values.etcd.addresses }}
+- --etcd={{ join "," . }}
+{{- end }}
+{{- if .Values.etcd.secretName }}
+- --etcd-credentials=/etc/milvus-guard/etcd
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.milvusArgs" -}}
+{{- with .Values.milvus.address }}
+- --milvus={{ . }}
+{{- end }}
+{{- with .Values.milvus.serverName }}
+- --milvus-server-name={{ . }}
+{{- end }}
+{{- if .Values.milvus.secretName }}
+- --milvus-credentials=/etc/milvus-guard/milvus
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.secretMounts" -}}
+{{- if and (ne .Values.verb "check") .Values.etcd.secretName }}
+- {name: etcd, mountPath: /etc/milvus-guard/etcd, readOnly: true}
+{{- end }}
+{{- if and (eq .Values.verb "upgrade") .Values.milvus.secretName }}
+- {name: milvus, mountPath: /etc/milvus-guard/milvus, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.secretVolumes" -}}
+{{- if and (ne .Values.verb "check") .Values.etcd.secretName }}
+- name: etcd
+  secret: {secretName: {{ .Values.etcd.secretName }}, defaultMode: 0440}
+{{- end }}
+{{- if and (eq .Values.verb "upgrade") .Values.milvus.secretName }}
+- name: milvus
+  secret: {secretName: {{ .Values.milvus.secretName }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{- /* What a container may do. */ -}}
+{{- define "milvus-upgrade.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* Whether the state before an upgrade is recorded, for the test after it. */ -}}
+{{- define "milvus-upgrade.records" -}}
+{{- if and .Values.tests.enabled (eq .Values.verb "upgrade") }}true{{ end }}
+{{- end }}
+
+{{- /* ConfigMap with that state, in the namespace of Milvus. */ -}}
+{{- define "milvus-upgrade.record" -}}
+{{ include "milvus-upgrade.fullname" . }}-before
+{{- end }}
+
+{{- /* What `verify` is asked for, with the rights that the verb has. */ -}}
+{{- define "milvus-upgrade.verifyArgs" -}}
+- verify
+- --instance={{ .Values.instance }}
+- --namespace={{ .Values.namespace }}
+- --run-namespace={{ include "milvus-upgrade.namespace" . }}
+{{- include "milvus-upgrade.etcdArgs" . }}
+{{- if eq .Values.verb "upgrade" }}
+{{- include "milvus-upgrade.milvusArgs" . }}
+{{- end }}
+{{- end }}

@@ -2,13 +2,15 @@
 
 use super::{
     load::Load,
-    score::{Gap, Request, Span, What, gaps, lost},
+    rolls::{Requests, Roll, Step},
+    score::{Request, Span, What, median_ms, requests},
+    topology::Topology,
     ways::Way,
 };
 
 /// A roll and what the load saw of it.
 pub struct Outcome {
-    pub topology: &'static str,
+    pub topology: &'static Topology,
     pub way: Way,
     pub requests: Vec<Request>,
     pub before: Span,
@@ -23,7 +25,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// All that was watched.
-    pub fn watched(&self) -> Span {
+    fn watched(&self) -> Span {
         Span {
             name: "all".into(),
             begin: self.before.begin,
@@ -31,12 +33,50 @@ impl Outcome {
         }
     }
 
-    pub fn gaps(&self, what: What) -> Vec<Gap> {
-        gaps(&self.requests, what, &self.watched())
+    /// Requests of all that was watched, with times from the beginning of the roll.
+    fn counted(&self, what: What) -> Requests {
+        let mut counted = requests(&self.requests, what, &self.watched());
+        for gap in &mut counted.gaps {
+            gap.begin -= self.roll.begin;
+        }
+        counted
     }
 
-    /// Seconds without a right answer, where something failed or was wrong.
-    pub fn lost(&self, what: What) -> f64 {
-        lost(&self.gaps(what))
+    /// As a file of results has it.
+    pub fn record(&self) -> Roll {
+        let of = |what, span: &Span| requests(&self.requests, what, span);
+        let (all_searches, all_inserts) = (
+            of(What::Search, &self.watched()).gaps,
+            of(What::Insert, &self.watched()).gaps,
+        );
+        let step = |span: &Span| {
+            let searches = of(What::Search, span);
+            Step {
+                name: span.name.clone(),
+                begin: span.begin - self.roll.begin,
+                seconds: span.seconds(),
+                failed: searches.failed,
+                wrong: searches.empty + searches.partial,
+                search_gap: span.share(&all_searches),
+                insert_gap: span.share(&all_inserts),
+            }
+        };
+        let parts = [&self.before].into_iter().chain(&self.steps);
+        let began_at = jiff::SignedDuration::from_secs_f64(self.roll.begin);
+        let began_at = jiff::Timestamp::from_duration(began_at).unwrap();
+        Roll {
+            began_at: format!("{began_at:.0}"),
+            topology: self.topology.name.to_owned(),
+            from: self.topology.from.name().to_owned(),
+            to: self.topology.to.name().to_owned(),
+            way: self.way.name().to_owned(),
+            took: self.roll.seconds(),
+            searches: self.counted(What::Search),
+            inserts: self.counted(What::Insert),
+            median_ms: median_ms(&self.requests, What::Search, &self.watched()),
+            load: (self.load.mean(), self.load.max()),
+            steps: parts.chain([&self.after]).map(step).collect(),
+            failure: self.failure.clone(),
+        }
     }
 }

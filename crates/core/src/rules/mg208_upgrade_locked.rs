@@ -181,6 +181,24 @@ mod tests {
     }
 
     #[rstest]
+    #[case(RunKind::Migration, "a migration", "writes old metadata among the new")]
+    #[case(RunKind::Rolling, "a rolling upgrade", "upgrades the components in order")]
+    fn the_reason_is_that_of_the_run(
+        #[case] kind: RunKind,
+        #[case] name: &str,
+        #[case] reason: &str,
+    ) {
+        let (before, after) = (Fixture::cluster("2.1.4"), Fixture::cluster("2.2.16"));
+        let findings = judge_with(&RULE, Some(&before), &after, &run(kind));
+        assert_eq!(
+            findings[0].message,
+            format!("images would change while {name} is in progress (milvus/run-1, Running)")
+        );
+        let why = format!("{:?}", findings[0].why);
+        assert!(why.contains(reason), "{why}");
+    }
+
+    #[rstest]
     #[case(Fixture::cluster("2.2.16"), false)]
     #[case(Fixture::cluster("2.2.13"), true)]
     #[case(Fixture::cluster("2.2.16").tag_of(Proxy, "v2.1.4"), true)]

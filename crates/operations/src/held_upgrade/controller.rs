@@ -15,7 +15,11 @@ use crate::engine::{
 use milvus_guard_core::api::{RunKind, UpgradeRun};
 use milvus_guard_sources::kubernetes::Cluster;
 
-use super::{plan::held_fits, procedure::HeldUpgrade, step::Stuck};
+use super::{
+    plan::held_fits,
+    procedure::{HeldUpgrade, HoldSettings},
+    step::Stuck,
+};
 
 /// Between two looks at what is held.
 const LOOK: Duration = Duration::from_millis(500);
@@ -28,8 +32,8 @@ pub struct Controller<L, H, S> {
     pub cluster: Cluster,
     /// The guard's namespace, where the runs live.
     pub home: String,
-    /// Time after which a Deployment that does not become complete counts as stuck.
-    pub stuck_after: Duration,
+    /// How held changes are released.
+    pub settings: HoldSettings,
     /// Whether this replica leads.
     pub leads: L,
     /// The releases of which something is held, or whose held change is in progress.
@@ -118,8 +122,12 @@ where
         ]);
         let link = Link::new(self.cluster.clone(), reporter, halting.clone());
         let stuck = Stuck::default();
-        let procedure =
-            HeldUpgrade::new(release.clone(), &self.home, self.stuck_after, stuck.clone());
+        let procedure = HeldUpgrade::new(
+            release.clone(),
+            &self.home,
+            self.settings.clone(),
+            stuck.clone(),
+        );
         let home = Home {
             namespace: self.home.clone(),
             guarded_by: None,

@@ -7,9 +7,10 @@
 //! | [`procedure`] | what the life cycle of a run asks |
 //! | [`controller`] | starts and resumes the runs of all releases while this replica leads |
 //!
-//! A run changes nothing of a Deployment but `spec.paused` and its own annotation. It reads
-//! nothing but Kubernetes, so its gates are those of Kubernetes: every pod has the new template and
-//! is available, and no other pod is left.
+//! A run changes nothing of a Deployment but `spec.paused` and its own annotation. Its gates are
+//! those of Kubernetes: every pod has the new template and is available, and no other pod is left.
+//! Where etcd is reached, sessions of ended pods are removed from it as `upgrade` does it, and a
+//! step waits until none is left.
 
 pub mod controller;
 pub mod plan;
@@ -17,4 +18,4 @@ pub mod procedure;
 pub mod step;
 
 pub use controller::Controller;
-pub use procedure::HeldUpgrade;
+pub use procedure::{HeldUpgrade, HoldSettings};

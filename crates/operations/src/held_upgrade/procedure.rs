@@ -1,14 +1,15 @@
 //! A held change as a procedure of the engine.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use crate::engine::{
-    End, Intent, Link, ReleaseName, RunSettings, Step as _,
+    End, EtcdAccess, Intent, Link, ReleaseName, RunSettings, Step as _,
     life_cycle::deployment_uids,
     lock,
     procedure::{Preparation, Prepared, Procedure, RunToPrepare},
     release,
 };
+use crate::rolling_upgrade::{SessionHelp, sessions::Sessions};
 use milvus_guard_core::{
     api::{RunKind, RunSpec, UpgradeRun},
     milvus::catalogue::Catalogue,
@@ -24,14 +25,25 @@ use super::{
 pub struct HeldUpgrade {
     run: RunSettings,
     intent: Intent,
-    stuck_after: Duration,
+    settings: HoldSettings,
     stuck: Stuck,
+}
+
+/// How held changes are released.
+#[derive(Clone, Debug)]
+pub struct HoldSettings {
+    /// Time after which a Deployment that does not become complete counts as stuck.
+    pub stuck_after: Duration,
+    /// Whether sessions of ended pods are removed from etcd.
+    pub session_help: SessionHelp,
+    /// How etcd is asked, where it is reached.
+    pub etcd: EtcdAccess,
 }
 
 impl HeldUpgrade {
     /// Of this release; the run lives in the namespace `home`.
     #[must_use]
-    pub fn new(release: ReleaseName, home: &str, stuck_after: Duration, stuck: Stuck) -> Self {
+    pub fn new(release: ReleaseName, home: &str, settings: HoldSettings, stuck: Stuck) -> Self {
         Self {
             run: RunSettings {
                 release,
@@ -44,7 +56,7 @@ impl HeldUpgrade {
                 rolls_back_on_failure: false,
             },
             intent: Intent::Forward,
-            stuck_after,
+            settings,
             stuck,
         }
     }
@@ -114,9 +126,14 @@ impl Procedure for HeldUpgrade {
         };
         let context = HeldContext {
             release: self.run.release.clone(),
+            found,
+            etcd: self.settings.etcd.clone(),
+            sessions: Sessions::default(),
+            session_help: self.settings.session_help,
+            is_release_refused: Cell::new(false),
             image: plan.image,
             workloads,
-            stuck_after: self.stuck_after,
+            stuck_after: self.settings.stuck_after,
             stuck: self.stuck.clone(),
             from: plan.from,
             to: plan.to,

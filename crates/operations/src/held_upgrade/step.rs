@@ -1,6 +1,10 @@
 //! One Deployment: released in its turn, and waited for.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -9,10 +13,17 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::engine::{self, ApiError, Context, ReleaseName, StepError, StopMessage};
+use crate::{
+    engine::{self, ApiError, Context, EtcdAccess, ReleaseName, StepError, StopMessage},
+    rolling_upgrade::{
+        SessionHelp,
+        sessions::{SessionRun, Sessions},
+        steps::release as session_help,
+    },
+};
 use milvus_guard_core::{
-    api::{RunStep, StepAction},
-    milvus::{Version, release::HELD_FROM},
+    api::{RunStatus, RunStep, StepAction},
+    milvus::{Component, Release, Version, release::HELD_FROM},
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{self, Wanted, Watched},
@@ -26,11 +37,25 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A held change waits as long as it takes.
 pub(super) const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The longest time that a step waits for sessions of ended pods: more than a lease lasts (60 s).
+const SESSIONS: Duration = Duration::from_secs(90);
+/// Between two looks at the sessions.
+const SESSIONS_LOOK: Duration = Duration::from_secs(1);
+
 /// What the steps of a held change work with.
-#[derive(Clone, Debug)]
 pub struct HeldContext {
     /// The release.
     pub release: ReleaseName,
+    /// It as it was when this process began.
+    pub found: Release,
+    /// How etcd is asked.
+    pub etcd: EtcdAccess,
+    /// The way to the sessions in it.
+    pub sessions: Sessions,
+    /// Whether sessions of ended pods are removed.
+    pub session_help: SessionHelp,
+    /// Whether etcd does not let us remove them.
+    pub is_release_refused: Cell<bool>,
     /// The version before.
     pub from: Version,
     /// The version after.
@@ -43,6 +68,42 @@ pub struct HeldContext {
     pub stuck_after: Duration,
     /// Whether it is stuck.
     pub stuck: Stuck,
+}
+
+impl SessionRun for HeldContext {
+    fn name(&self) -> &ReleaseName {
+        &self.release
+    }
+
+    fn release(&self) -> &Release {
+        &self.found
+    }
+
+    fn etcd(&self) -> &EtcdAccess {
+        &self.etcd
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    fn session_help(&self) -> SessionHelp {
+        self.session_help
+    }
+
+    fn is_release_refused(&self) -> bool {
+        self.is_release_refused.get()
+    }
+
+    fn refuse_release(&self) -> bool {
+        !self.is_release_refused.replace(true)
+    }
+
+    fn component(&self, _status: &RunStatus, workload: &str) -> Option<Component> {
+        let mut all = self.found.components.iter();
+        let of = all.find(|one| one.workload.meta.object.name == workload)?;
+        Some(of.component)
+    }
 }
 
 /// Whether a held change is stuck, as its run and the controller both see it.
@@ -113,7 +174,8 @@ impl engine::Step for Step {
                 for workload in &cx.data.workloads {
                     apply(cx, workload).await?;
                 }
-                Ok(())
+                settle(cx, &watched(cx, &cx.data.workloads).await?).await?;
+                Ok(cx.record(|status| status.pods.clear()).await?)
             }
         }
     }
@@ -146,6 +208,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
                 "{workload} was resumed by another client before its turn"
             ));
         }
+        session_help::see(cx, &[Watched::of(&deployment)]).await?;
         match release(cx, &deployment).await {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {}
@@ -179,10 +242,7 @@ async fn check_replaced(cx: &StepContext<'_>, released: &[String]) -> Result<(),
 
 /// Waits until these Deployments are complete, or until a later change replaces this one.
 async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> {
-    let mut watched = Vec::new();
-    for workload in awaits {
-        watched.push(Watched::of(&live(cx, workload).await?));
-    }
+    let watched = watched(cx, awaits).await?;
     if watched.is_empty() {
         return Ok(());
     }
@@ -196,14 +256,49 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
         Duration::MAX,
         tell,
     );
+    let complete = async {
+        let complete = async { complete.await.map_err(StepError::Failed) };
+        session_help::during(cx, &watched, complete).await?;
+        settle(cx, &watched).await
+    };
     let result = tokio::select! {
-        complete = complete => complete.map(drop).map_err(StepError::Failed),
+        complete = Box::pin(complete) => complete,
         error = replaced(cx, awaits) => Err(error),
         () = remind(cx, awaits) => Ok(()),
     };
     cx.data.stuck.0.set(false);
     cx.going_on();
     result
+}
+
+async fn watched(cx: &StepContext<'_>, workloads: &[String]) -> Result<Vec<Watched>, StepError> {
+    let mut watched = Vec::new();
+    for workload in workloads {
+        watched.push(Watched::of(&live(cx, workload).await?));
+    }
+    Ok(watched)
+}
+
+/// Waits until no session is left of a pod of these Deployments that has ended, for a while: until
+/// then no other coordinator takes over, and searches wait for the time tick of a gone proxy.
+async fn settle(cx: &StepContext<'_>, watched: &[Watched]) -> Result<(), StepError> {
+    let began = Instant::now();
+    loop {
+        let left = session_help::round(cx, watched).await?;
+        let Some(first) = left.first() else {
+            cx.going_on();
+            return Ok(());
+        };
+        if began.elapsed() >= SESSIONS {
+            cx.reporter()
+                .warn(format!("{first} is left in etcd, whose pod has ended"));
+            return Ok(());
+        }
+        cx.waiting(format!(
+            "{first}, whose pod has ended, to be removed from etcd"
+        ));
+        tokio::time::sleep(SESSIONS_LOOK).await;
+    }
 }
 
 /// The command that shows a held change and waits for its end.

@@ -10,9 +10,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::engine::{Context, StepError, originals};
+use crate::engine::{Context, EtcdAccess, ReleaseName, StepError, originals};
 use milvus_guard_core::{
-    api::Original,
+    api::{Original, RunStatus},
     milvus::{Component, Release},
 };
 use milvus_guard_sources::kubernetes::workloads::Change;
@@ -20,8 +20,8 @@ use milvus_guard_sources::kubernetes::workloads::Change;
 use super::{
     milvus::Way,
     plan::{Move, Rollout},
-    sessions::Sessions,
-    settings::Settings,
+    sessions::{SessionRun, Sessions},
+    settings::{SessionHelp, Settings},
     standby::Standby,
 };
 
@@ -95,6 +95,41 @@ impl Ways {
     /// Pods are not reached from here; whether that is news.
     pub fn give_up_on_pods(&self) -> bool {
         !self.no_pods.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl SessionRun for UpgradeContext {
+    fn name(&self) -> &ReleaseName {
+        &self.settings.run.release
+    }
+
+    fn release(&self) -> &Release {
+        &self.release
+    }
+
+    fn etcd(&self) -> &EtcdAccess {
+        &self.settings.etcd
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.ways.sessions
+    }
+
+    fn session_help(&self) -> SessionHelp {
+        self.settings.session_help
+    }
+
+    fn is_release_refused(&self) -> bool {
+        self.ways.is_release_refused()
+    }
+
+    fn refuse_release(&self) -> bool {
+        self.ways.refuse_release()
+    }
+
+    fn component(&self, status: &RunStatus, workload: &str) -> Option<Component> {
+        let mut originals = status.originals.iter();
+        originals.find(|one| one.name == workload)?.component
     }
 }
 

@@ -7,18 +7,41 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
 use tokio::{sync::OnceCell, time::timeout};
 
-use crate::engine::{EtcdAccess, Link, etcd};
-use milvus_guard_core::milvus::Release;
+use crate::engine::{Context, EtcdAccess, Link, ReleaseName, etcd};
+use milvus_guard_core::{
+    api::RunStatus,
+    milvus::{Component, Release},
+};
 use milvus_guard_metadata::{
     executor::{Registered, Registry, Target},
     model::sessions::Session,
 };
 use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
-use super::context::StepContext;
+use super::settings::SessionHelp;
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// What a run brings that reads the sessions, and removes those of pods that have ended.
+pub trait SessionRun {
+    /// Which release.
+    fn name(&self) -> &ReleaseName;
+    /// The release, whose configuration says where etcd is.
+    fn release(&self) -> &Release;
+    /// How etcd is asked.
+    fn etcd(&self) -> &EtcdAccess;
+    /// The way to it.
+    fn sessions(&self) -> &Sessions;
+    /// Whether sessions of ended pods are removed.
+    fn session_help(&self) -> SessionHelp;
+    /// Whether etcd does not let us remove sessions.
+    fn is_release_refused(&self) -> bool;
+    /// Notes that etcd does not let us remove sessions; whether that is news.
+    fn refuse_release(&self) -> bool;
+    /// The component of a Deployment whose pods were recorded.
+    fn component(&self, status: &RunStatus, workload: &str) -> Option<Component>;
+}
 
 /// The way to etcd, found when it is first needed.
 #[derive(Default)]
@@ -27,13 +50,13 @@ pub struct Sessions(OnceCell<Option<Registry>>);
 impl Sessions {
     /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
     /// person is told, once.
-    pub async fn read(&self, cx: &StepContext<'_>) -> Option<Vec<Session>> {
+    pub async fn read<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<Vec<Session>> {
         let all = self.registered(cx).await?;
         Some(all.into_iter().map(|one| one.session).collect())
     }
 
     /// The same, each with its lease and its revision.
-    pub async fn registered(&self, cx: &StepContext<'_>) -> Option<Vec<Registered>> {
+    pub async fn registered<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<Vec<Registered>> {
         let registry = self.registry(cx).await?;
         timeout(ANSWER, registry.read()).await.ok()?.ok()
     }
@@ -42,9 +65,9 @@ impl Sessions {
     ///
     /// # Errors
     /// Why etcd did not do it.
-    pub async fn release(
+    pub async fn release<D: SessionRun>(
         &self,
-        cx: &StepContext<'_>,
+        cx: &Context<'_, D>,
         ended: &[&Registered],
     ) -> Result<bool, String> {
         let Some(registry) = self.registry(cx).await else {
@@ -57,23 +80,22 @@ impl Sessions {
     }
 
     /// Whether etcd is reached.
-    pub async fn is_reached(&self, cx: &StepContext<'_>) -> bool {
+    pub async fn is_reached<D: SessionRun>(&self, cx: &Context<'_, D>) -> bool {
         self.registry(cx).await.is_some()
     }
 
-    async fn registry(&self, cx: &StepContext<'_>) -> Option<&Registry> {
+    async fn registry<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<&Registry> {
         self.0.get_or_init(|| reached(cx)).await.as_ref()
     }
 }
 
-async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
-    let settings = &cx.data.settings;
-    let namespace = &settings.run.release.namespace;
-    match reach(cx.link, &cx.data.release, namespace, &settings.etcd).await {
+async fn reached<D: SessionRun>(cx: &Context<'_, D>) -> Option<Registry> {
+    let (namespace, access) = (&cx.data.name().namespace, cx.data.etcd());
+    match reach(cx.link, cx.data.release(), namespace, access).await {
         Ok(registry) => Some(registry),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
-            if settings.etcd.addresses.is_empty() {
+            if access.addresses.is_empty() {
                 cx.reporter()
                     .note(format!("{text}; -e gives its addresses"));
             } else {

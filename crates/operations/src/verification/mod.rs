@@ -4,11 +4,14 @@
 //! |---|---|
 //! | [`settings`] | what the command line asks for |
 //! | [`checks`] | pure: from what was read to checks |
+//! | [`kept`] | the record of a state, kept in the cluster |
 //! | [`survey`] | asks Kubernetes, etcd and Milvus, and puts the checks together |
 //!
-//! Everything only reads, except for the probe, which creates and drops its collection.
+//! Everything only reads, except for the probe, which creates and drops its collection, and for a
+//! record that is kept.
 
 pub mod checks;
+pub mod kept;
 pub mod settings;
 pub mod survey;
 

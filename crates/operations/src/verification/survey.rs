@@ -61,8 +61,18 @@ pub enum VerifyError {
 pub struct Surveyed {
     /// The checks.
     pub verification: Verification,
+    /// Full name of the run that is in progress.
+    open_run: Option<String>,
     /// What a later state can be held against; why there is nothing of the kind.
     pub record: Result<Record, String>,
+}
+
+impl Surveyed {
+    /// The run that is in progress, if one is: what is there now is not the state before it.
+    #[must_use]
+    pub fn open_run(&self) -> Option<&str> {
+        self.open_run.as_deref()
+    }
 }
 
 /// What Milvus itself said.
@@ -108,7 +118,9 @@ pub async fn survey(link: &Link, settings: &Settings) -> Result<Surveyed, Verify
     let at = Timestamp::now();
     let record = record(settings, at, version.clone(), asked);
     let named = (&*of.name, &*of.namespace);
+    let open = runs.iter().flatten().find(|run| run.is_under_way());
     Ok(Surveyed {
+        open_run: open.map(UpgradeRun::full_name),
         verification: Verification::new(named, at, version, checks),
         record,
     })

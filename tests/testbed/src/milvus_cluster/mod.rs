@@ -21,8 +21,8 @@ use services::Services;
 /// of Kubernetes; pods and the test reach them at [`Node::address`].
 #[derive(Debug)]
 pub struct MilvusCluster {
-    // Before the node: they use its network.
-    services: Services,
+    // Before the node: they use its network. Absent only if they could not be started again.
+    services: Option<Services>,
     node: Node,
 }
 
@@ -54,7 +54,30 @@ impl MilvusCluster {
                 .join()
                 .unwrap_or_else(|_| Err(Error::new("starting the services panicked")))
         })?;
-        Ok(Self { services, node })
+        Ok(Self {
+            services: Some(services),
+            node,
+        })
+    }
+
+    /// Ends etcd, MinIO and Kafka, and starts them at the same addresses without their data, for
+    /// another Milvus that begins with nothing. What used them must have ended.
+    ///
+    /// # Panics
+    /// When one does not start.
+    #[track_caller]
+    pub fn empty_services(&mut self) {
+        // They hold the ports.
+        self.services = None;
+        self.services = Some(or_panic(Services::start(&self.node)));
+    }
+
+    #[track_caller]
+    fn services(&self) -> &Services {
+        match &self.services {
+            Some(services) => services,
+            None => panic!("the services were not started again"),
+        }
     }
 
     /// Whether this machine can run one.
@@ -75,7 +98,7 @@ impl MilvusCluster {
     /// The etcd that holds Milvus's metadata and sessions: `http://<address>:<port>`.
     #[must_use]
     pub fn etcd_endpoint(&self) -> String {
-        format!("http://{}", self.services.etcd)
+        format!("http://{}", self.services().etcd)
     }
 
     /// Runs etcdctl on that etcd and returns what it printed.
@@ -84,7 +107,7 @@ impl MilvusCluster {
     /// When etcdctl cannot be run at all.
     #[track_caller]
     pub fn etcdctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
-        or_panic(self.services.etcdctl(args))
+        or_panic(self.services().etcdctl(args))
     }
 
     /// Values of the Milvus chart, as JSON, that name the services instead of those that the chart
@@ -92,9 +115,10 @@ impl MilvusCluster {
     /// upgrade.
     #[must_use]
     pub fn values(&self) -> String {
+        let services = self.services();
         let (s3_host, s3_port) = (
-            self.services.minio.ip().to_string(),
-            self.services.minio.port().to_string(),
+            services.minio.ip().to_string(),
+            services.minio.port().to_string(),
         );
         json!({
             "cluster": {"enabled": true},
@@ -102,7 +126,7 @@ impl MilvusCluster {
             "minio": {"enabled": false},
             "pulsar": {"enabled": false},
             "kafka": {"enabled": false},
-            "externalEtcd": {"enabled": true, "endpoints": [self.services.etcd.to_string()]},
+            "externalEtcd": {"enabled": true, "endpoints": [services.etcd.to_string()]},
             "externalS3": {
                 "enabled": true, "host": s3_host, "port": s3_port,
                 "accessKey": services::USER, "secretKey": services::PASSWORD,
@@ -110,7 +134,7 @@ impl MilvusCluster {
                 "useSSL": false, "useIAM": false, "cloudProvider": "aws",
             },
             "externalKafka": {
-                "enabled": true, "brokerList": self.services.kafka.to_string(),
+                "enabled": true, "brokerList": services.kafka.to_string(),
                 "securityProtocol": "PLAINTEXT", "sasl": {"mechanisms": "PLAIN"},
             },
             "readinessProbe": {"initialDelaySeconds": 2, "periodSeconds": 2},

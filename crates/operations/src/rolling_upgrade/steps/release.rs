@@ -12,15 +12,15 @@ use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{
-    engine::{Event, StepError},
+    engine::{Context, Event, StepError},
     rolling_upgrade::{
-        context::StepContext,
         ended::{self, Fate, ListedPod, Release},
+        sessions::SessionRun,
         settings::SessionHelp,
     },
 };
 use milvus_guard_core::{
-    api::{Original, SeenPod},
+    api::{RunStatus, SeenPod},
     error_text,
     milvus::Component,
 };
@@ -32,8 +32,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Does the work, and meanwhile releases sessions of pods of these Deployments that have ended.
 /// A failure to release does not stop the work.
-pub(crate) async fn during<T>(
-    cx: &StepContext<'_>,
+pub(crate) async fn during<T, D: SessionRun>(
+    cx: &Context<'_, D>,
     watched: &[Watched],
     work: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
@@ -63,11 +63,11 @@ pub(crate) async fn during<T>(
 
 /// Records the pods that these Deployments have now, and returns them: what is not recorded is
 /// never released. Without etcd no one needs them.
-pub(crate) async fn see(
-    cx: &StepContext<'_>,
+pub(crate) async fn see<D: SessionRun>(
+    cx: &Context<'_, D>,
     watched: &[Watched],
 ) -> Result<Vec<ListedPod>, StepError> {
-    if !cx.data.ways.sessions.is_reached(cx).await {
+    if !cx.data.sessions().is_reached(cx).await {
         return Ok(Vec::new());
     }
     let known = cx.run().status.pods;
@@ -93,19 +93,20 @@ pub(crate) async fn see(
 
 /// One look: sessions first, then pods, so that a pod that lived when its session was read is among
 /// them. Returns which sessions of ended pods are left, for people.
-pub(crate) async fn round(
-    cx: &StepContext<'_>,
+pub(crate) async fn round<D: SessionRun>(
+    cx: &Context<'_, D>,
     watched: &[Watched],
 ) -> Result<Vec<String>, StepError> {
-    let Some(sessions) = cx.data.ways.sessions.registered(cx).await else {
+    let Some(sessions) = cx.data.sessions().registered(cx).await else {
         return Ok(Vec::new());
     };
     let listed = see(cx, watched).await?;
     let status = cx.run().status;
     let seen: Vec<SeenPod> = status
         .pods
-        .into_iter()
+        .iter()
         .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
+        .cloned()
         .collect();
     let mut fates: BTreeMap<&str, Fate> = BTreeMap::new();
     for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
@@ -120,7 +121,7 @@ pub(crate) async fn round(
         fates.insert(&pod.name, fate);
     }
     let fate_of = |pod: &SeenPod| fates.get(&*pod.name).copied().unwrap_or(Fate::Lives);
-    let release_of = |pod: &SeenPod| release_of(&status.originals, pod);
+    let release_of = |pod: &SeenPod| release_of(cx.data, &status, pod);
     let mut left = Vec::new();
     for (group, fate) in ended::releasable(&sessions, &seen, fate_of, release_of) {
         if !release(cx, &group, fate).await? {
@@ -131,16 +132,16 @@ pub(crate) async fn round(
 }
 
 /// Releases the sessions of one process; whether they were removed.
-async fn release(
-    cx: &StepContext<'_>,
+async fn release<D: SessionRun>(
+    cx: &Context<'_, D>,
     group: &[&Registered],
     fate: Fate,
 ) -> Result<bool, StepError> {
-    if cx.data.settings.session_help == SessionHelp::Off || cx.data.ways.is_release_refused() {
+    if cx.data.session_help() == SessionHelp::Off || cx.data.is_release_refused() {
         return Ok(false);
     }
     cx.permit().await?;
-    match cx.data.ways.sessions.release(cx, group).await {
+    match cx.data.sessions().release(cx, group).await {
         Ok(true) => {
             for one in group {
                 cx.reporter().tell(&Event::SessionReleased {
@@ -153,7 +154,7 @@ async fn release(
         }
         Ok(false) => Ok(false),
         Err(why) => {
-            if cx.data.ways.refuse_release() {
+            if cx.data.refuse_release() {
                 cx.reporter().warn(format!(
                     "could not remove {} from etcd, whose pod has ended ({why}): the run waits \
                      until sessions end by themselves",
@@ -166,11 +167,8 @@ async fn release(
 }
 
 /// When sessions of this pod may be released.
-fn release_of(originals: &[Original], pod: &SeenPod) -> Release {
-    let of = originals
-        .iter()
-        .find(|original| original.name == pod.workload)
-        .and_then(|original| original.component);
+fn release_of(run: &impl SessionRun, status: &RunStatus, pod: &SeenPod) -> Release {
+    let of = run.component(status, &pod.workload);
     if of.is_some_and(Component::is_coordinator) {
         Release::AtTermination
     } else {
@@ -179,7 +177,7 @@ fn release_of(originals: &[Original], pod: &SeenPod) -> Release {
 }
 
 /// What became of a pod, asked of the API server now.
-async fn fate(cx: &StepContext<'_>, pod: &SeenPod) -> Result<Fate, StepError> {
+async fn fate<D: SessionRun>(cx: &Context<'_, D>, pod: &SeenPod) -> Result<Fate, StepError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", pod.name));
     let found = list(cx, &params).await?;
     let listed: Vec<ListedPod> = found.iter().map(listed_pod).collect();
@@ -195,11 +193,11 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
 }
 
 /// Lists pods as they are now: without a resource version, the API server asks etcd.
-async fn list(
-    cx: &StepContext<'_>,
+async fn list<D: SessionRun>(
+    cx: &Context<'_, D>,
     params: &ListParams,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.name().namespace);
     let listed = cx
         .link
         .call("pods", async || api.list_metadata(params).await)

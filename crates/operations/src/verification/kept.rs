@@ -1,0 +1,67 @@
+//! The record of the state before an upgrade, kept in a ConfigMap of the release's namespace: for
+//! hooks and Jobs, whose files end with their pods.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::engine::{ApiError, Link, ReleaseName};
+use milvus_guard_core::verification::Record;
+
+/// Key of the ConfigMap.
+pub const KEY: &str = "record.json";
+/// Owner of the key, so that labels of others stay.
+const MANAGER: &str = "milvus-guard-verify";
+/// What an object may hold, less room for its metadata [Kubernetes: 1 MiB].
+const LIMIT: usize = 1_000_000;
+
+/// Why a record cannot be read or kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// The cluster could not be asked, or refused.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// It is too large.
+    #[error("the record has {0} bytes; a ConfigMap holds at most {LIMIT}. Use a file")]
+    TooLarge(usize),
+}
+
+/// The text of the record in this ConfigMap; `None` if there is none.
+///
+/// # Errors
+/// If the cluster could not be asked.
+pub async fn read(link: &Link, of: &ReleaseName, name: &str) -> Result<Option<String>, ApiError> {
+    let api: Api<ConfigMap> = Api::namespaced(link.client(), &of.namespace);
+    let request = async || api.get_opt(name).await;
+    let found = link.call(&format!("ConfigMap {name}"), request).await?;
+    Ok(found.and_then(|map| map.data?.remove(KEY)))
+}
+
+/// Keeps a record in this ConfigMap, in place of an earlier one.
+///
+/// # Errors
+/// If it is too large, or if the cluster does not take it.
+pub async fn write(
+    link: &Link,
+    of: &ReleaseName,
+    name: &str,
+    record: &Record,
+) -> Result<(), KeepError> {
+    let text = record.text();
+    if text.len() > LIMIT {
+        return Err(KeepError::TooLarge(text.len()));
+    }
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": of.namespace},
+        "data": {KEY: text},
+    });
+    let api: Api<ConfigMap> = Api::namespaced(link.client(), &of.namespace);
+    let params = PatchParams::apply(MANAGER).force();
+    let request = async || api.patch(name, &params, &Patch::Apply(&object)).await;
+    link.call(&format!("ConfigMap {name}"), request).await?;
+    Ok(())
+}
