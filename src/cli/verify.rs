@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use milvus_guard_core::verification::{Outcome, Record, Verification};
 use milvus_guard_operations::{
     engine::{EtcdAccess, ReleaseName},
-    rolling_upgrade::{AskMilvus, MilvusAccess},
+    rolling_upgrade::{AskMilvus, MilvusAccess, SearchedCollections},
     verification::{Probe, Settings, Surveyed, survey, survey::recorded},
 };
 use milvus_guard_sources::files::read_text_file;
@@ -166,6 +166,7 @@ impl Args {
                 server_name: self.milvus_server_name.clone(),
                 login,
                 tls,
+                searched: SearchedCollections::Never,
             },
             etcd: EtcdAccess {
                 addresses: self.etcd.clone(),

@@ -13,7 +13,8 @@ use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SessionHelp, Settings,
+        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SearchedCollections,
+        SessionHelp, Settings,
     },
 };
 
@@ -71,6 +72,12 @@ pub(in crate::cli) struct Args {
     /// Name in the certificate of Milvus, where it is not the host of its address
     #[arg(long, value_name = "NAME")]
     pub(super) milvus_server_name: Option<String>,
+
+    /// Collection in which searches must find again what they found before, and from which no rows
+    /// are deleted during the run: NAME or DATABASE/NAME, may be repeated; none skips this check
+    /// [default: some that are loaded]
+    #[arg(long, value_name = "NAME")]
+    pub(super) probe_collection: Vec<String>,
 
     /// Leave the sessions in etcd of pods that have ended to the end of their leases
     #[arg(long)]
@@ -222,6 +229,8 @@ impl Args {
             server_name: self.milvus_server_name.clone(),
             login,
             tls,
+            searched: SearchedCollections::typed_as(&self.probe_collection)
+                .map_err(Failure::usage)?,
         })
     }
 

@@ -9,6 +9,7 @@ use super::{
     Kind, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN,
     loaded::{MAX_COLLECTIONS, MAX_LAGGING, MAX_NODES},
     progress::HISTORY_LIMIT,
+    searches::{MAX_HITS, MAX_SEARCHES},
 };
 
 /// A rule id. In a cluster it is written one way, since it is the key of a list.
@@ -300,6 +301,8 @@ fn run_status() -> Vec<Constraint> {
         put("status.loaded.replacedNodes", atomic(MAX_NODES)),
         put("status.loaded.collections", atomic(MAX_COLLECTIONS)),
         put("status.loaded.collections[].lagging", atomic(MAX_LAGGING)),
+        put("status.searches", atomic(MAX_SEARCHES)),
+        put("status.searches[].hits", atomic(MAX_HITS)),
         put("status.backup.location", line()),
         put("status.backup.sha256", json!({"pattern": SHA256})),
         put("status.evidence.endpoints", set(MAX_LISTED)),

@@ -20,6 +20,7 @@ pub mod meta;
 pub mod policy;
 pub mod progress;
 pub mod run;
+pub mod searches;
 pub mod status;
 pub mod structural;
 
@@ -34,6 +35,7 @@ pub use progress::{
     RunStatus, SeenPod, StepCursor, StepStage,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
+pub use searches::SearchBefore;
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
 
 pub use policy::API_VERSION;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::milvus::{Component, Version};
 
-use super::{loaded::LoadedBefore, meta::Condition};
+use super::{loaded::LoadedBefore, meta::Condition, searches::SearchBefore};
 
 /// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback
 /// sets it False.
@@ -119,6 +119,9 @@ pub struct RunStatus {
     /// the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<LoadedBefore>,
+    /// What searches found before anything moved, until the end of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchBefore>,
     /// The saved metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,

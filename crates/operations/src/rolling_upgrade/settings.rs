@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::engine::{EtcdAccess, Intent, RunSettings};
 use milvus_guard_core::milvus::Version;
-use milvus_guard_sources::{etcd::Tls, milvus::Login};
+use milvus_guard_sources::{
+    etcd::Tls,
+    milvus::{CollectionName, Login, NotACollection},
+};
 
 /// What to do with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,48 @@ impl AskMilvus {
     }
 }
 
+/// In which collections searches must find again what they found before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SearchedCollections {
+    /// In some of those that are loaded.
+    #[default]
+    Loaded,
+    /// In these, from which no rows are deleted meanwhile.
+    Named(Vec<CollectionName>),
+    /// In none.
+    Never,
+}
+
+impl SearchedCollections {
+    /// What is typed for [`Self::Never`].
+    pub const NEVER: &'static str = "none";
+
+    /// What was typed for it.
+    ///
+    /// # Errors
+    /// The first text that names no collection.
+    pub fn typed_as(texts: &[String]) -> Result<Self, NotACollection> {
+        match texts {
+            [] => Ok(Self::Loaded),
+            texts if texts.iter().any(|text| text == Self::NEVER) => Ok(Self::Never),
+            texts => {
+                let names = texts.iter().map(|text| text.parse());
+                names.collect::<Result<_, _>>().map(Self::Named)
+            }
+        }
+    }
+
+    /// As it is typed, one text for each time the flag is given.
+    #[must_use]
+    pub fn typed(&self) -> Vec<String> {
+        match self {
+            Self::Loaded => Vec::new(),
+            Self::Named(names) => names.iter().map(ToString::to_string).collect(),
+            Self::Never => vec![Self::NEVER.to_owned()],
+        }
+    }
+}
+
 /// How Milvus itself is asked.
 #[derive(Clone, Debug, Default)]
 pub struct MilvusAccess {
@@ -87,6 +132,8 @@ pub struct MilvusAccess {
     pub login: Login,
     /// TLS, where it takes more than the system's certificate authorities.
     pub tls: Option<Tls>,
+    /// In which collections searches are compared (`--probe-collection`).
+    pub searched: SearchedCollections,
 }
 
 /// Whether sessions of pods that have ended are removed from etcd.

@@ -121,7 +121,7 @@ pub(crate) async fn before(
 }
 
 /// What is loaded, once it is all there or a moment has passed.
-async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
+pub(crate) async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     let began = Instant::now();
     loop {
         let asked = Instant::now();

@@ -15,6 +15,7 @@ pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;
 pub(crate) mod room;
+pub(crate) mod searched;
 pub(crate) mod temporary;
 pub(crate) mod update;
 pub(crate) mod way_back;

@@ -16,7 +16,7 @@ use crate::{
     rolling_upgrade::{
         context::StepContext,
         plan::Move,
-        steps::{loaded, temporary},
+        steps::{loaded, searched, temporary},
     },
 };
 use milvus_guard_core::{api::Original, text::count};
@@ -75,6 +75,7 @@ pub(crate) async fn through(
         originals::wait_for(cx, &watched, new, hopeless).await?;
         // Asked last, right before the old pod ends.
         loaded::between(cx).await?;
+        searched::between(cx).await?;
         originals::set(cx, original, &let_one_go(&recorded)).await?;
         originals::wait_for(cx, &watched, Wanted::Old(old - 1), hopeless).await?;
         let left = count(old - 1, "old pod");

@@ -1,0 +1,401 @@
+//! Whether searches find again what they found before the run: the final judge after those who
+//! serve were replaced, because a query node that lacks segments answers without an error. Several
+//! searches must be right in a row: wrong answers come and go.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    engine::{StepError, display::took},
+    rolling_upgrade::{context::StepContext, plan::Move, serving, settings::SearchedCollections},
+};
+use milvus_guard_core::api::searches::{
+    ChosenBy, Completeness, MAX_HITS, MAX_SEARCHES, SearchBefore, Verdict,
+};
+use milvus_guard_sources::milvus::{
+    self, ApiError, CollectionLoad, CollectionName, NotSearchable, Proxy, Search,
+};
+
+use super::loaded;
+
+/// Answers that must be right in a row after those who serve were replaced; as many are compared
+/// to begin with.
+const IN_A_ROW: usize = 3;
+/// Between two of them.
+const BETWEEN: Duration = Duration::from_secs(1);
+/// Before the next search after one that was not right.
+const PAUSE: Duration = Duration::from_millis(300);
+/// For answers to be right again, from the first question. Longer than the session of a process
+/// that was killed (`common.session.ttl`, 60 s), for whose time tick searches may wait.
+const LIMIT: Duration = Duration::from_secs(120);
+/// The same on the way back, which is never held up for long.
+const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
+/// Collections that the run chooses itself.
+const CHOSEN: usize = 3;
+/// Collections that it tries for that.
+const TRIED: usize = 8;
+
+/// What happens when answers stay wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StaysWrong {
+    /// The run stops.
+    Stop,
+    /// A person is told.
+    Tell,
+}
+
+/// A collection that may be searched.
+struct Candidate {
+    name: CollectionName,
+    chosen_by: ChosenBy,
+    rows: Option<i64>,
+}
+
+/// A search that did not find again what it found before.
+#[derive(Clone, Debug)]
+struct Problem {
+    collection: String,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    /// An answer that is not complete.
+    Incomplete(Completeness, Verdict),
+    /// No answer.
+    Failed(ApiError),
+    /// The collection is no longer as it was.
+    Changed(NotSearchable),
+}
+
+/// Records what searches find, before anything moves.
+pub(crate) async fn before(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let wanted = &cx.data.settings.milvus.searched;
+    if *wanted == SearchedCollections::Never || !cx.run().status.searches.is_empty() {
+        return Ok(());
+    }
+    let named = matches!(wanted, SearchedCollections::Named(_));
+    let refused = |why: &str| {
+        let text = format!("a collection was named with --probe-collection, and {why}");
+        if named {
+            Err(StepError::Refused(text))
+        } else {
+            Ok(())
+        }
+    };
+    if !cx.data.ways.proxy.is_reached(cx).await? {
+        return refused("Milvus cannot be asked from here");
+    }
+    let proxy = match cx.data.ways.proxy.proxy(cx).await? {
+        Ok(proxy) => proxy,
+        Err(why) => return refused(why),
+    };
+    let all = match loaded::settled(cx, proxy).await {
+        Ok(all) => all.collections,
+        Err(error) => return refused(&error.to_string()),
+    };
+    let mut kept: Vec<SearchBefore> = Vec::new();
+    let mut why = None;
+    let limit = if named { MAX_SEARCHES } else { CHOSEN };
+    for candidate in candidates(wanted, &all) {
+        if kept.len() >= limit {
+            break;
+        }
+        match observed(proxy, &candidate).await {
+            Ok(search) => kept.push(search),
+            Err(reason) if named => {
+                return Err(StepError::Refused(format!(
+                    "collection {} cannot be searched to compare answers: {reason}",
+                    candidate.name
+                )));
+            }
+            Err(reason) => {
+                why.get_or_insert(format!("collection {}: {reason}", candidate.name));
+            }
+        }
+    }
+    tell(cx, &kept, why.as_deref());
+    cx.record(|status| status.searches.clone_from(&kept))
+        .await?;
+    Ok(())
+}
+
+fn tell(cx: &StepContext<'_>, kept: &[SearchBefore], why: Option<&str>) {
+    let names: Vec<&str> = kept.iter().map(|one| &*one.collection).collect();
+    match (&names[..], why) {
+        ([], Some(why)) => cx.reporter().warn(format!(
+            "no loaded collection can be searched to compare answers ({why}): whether searches are \
+             complete is not known"
+        )),
+        // Nothing is loaded, so nothing can be missed.
+        ([], None) => {}
+        (names, _) => cx.reporter().note(format!(
+            "searches in {} must find after each step what they find now",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Those that were named, or the largest of those that are loaded.
+fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candidate> {
+    let rows = |load: &CollectionLoad| load.expected.values().sum::<i64>();
+    match wanted {
+        SearchedCollections::Never => Vec::new(),
+        SearchedCollections::Named(names) => {
+            let of = |name: &CollectionName| Candidate {
+                name: name.clone(),
+                chosen_by: ChosenBy::User,
+                rows: all
+                    .iter()
+                    .find(|load| load.label() == name.to_string())
+                    .map(rows),
+            };
+            names.iter().map(of).collect()
+        }
+        SearchedCollections::Loaded => {
+            let whole = all.iter().filter(|load| load.missing().is_empty());
+            let mut found: Vec<Candidate> = whole
+                .map(|load| Candidate {
+                    name: CollectionName {
+                        database: load.database.clone(),
+                        name: load.name.clone(),
+                    },
+                    chosen_by: ChosenBy::Run,
+                    rows: Some(rows(load)),
+                })
+                .collect();
+            found.sort_by_key(|candidate| std::cmp::Reverse(candidate.rows));
+            found.truncate(TRIED);
+            found
+        }
+    }
+}
+
+/// What a search finds each time, or why it cannot be compared.
+async fn observed(proxy: &Proxy, candidate: &Candidate) -> Result<SearchBefore, String> {
+    let search = milvus::prepare(proxy, &candidate.name)
+        .await
+        .map_err(|error| error.to_string())?
+        .map_err(|error| error.to_string())?;
+    let mut answers = Vec::new();
+    while answers.len() < IN_A_ROW {
+        if !answers.is_empty() {
+            sleep(PAUSE).await;
+        }
+        let answer = milvus::search(proxy, &search).await;
+        answers.push(answer.map_err(|error| error.to_string())?);
+    }
+    let name = candidate.name.to_string();
+    SearchBefore::from_answers(&name, candidate.chosen_by, candidate.rows, &answers)
+        .ok_or_else(|| "a search finds no row in it".into())
+}
+
+/// Waits after a move until searches find what they found before. When that was, where it was
+/// asked.
+///
+/// # Errors
+/// Where they still do not after a while.
+pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
+    let rounds = if serving::serves(one.component) {
+        IN_A_ROW
+    } else {
+        1
+    };
+    right(cx, rounds, LIMIT, StaysWrong::Stop).await
+}
+
+/// The same between two pods of those who serve.
+pub(crate) async fn between(cx: &StepContext<'_>) -> Result<(), StepError> {
+    right(cx, IN_A_ROW, LIMIT, StaysWrong::Stop).await.map(drop)
+}
+
+/// The same on the way back, for a while.
+pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
+    let rounds = if serving::serves(one.component) {
+        IN_A_ROW
+    } else {
+        1
+    };
+    right(cx, rounds, ON_THE_WAY_BACK, StaysWrong::Tell)
+        .await
+        .map(drop)
+}
+
+async fn right(
+    cx: &StepContext<'_>,
+    rounds: usize,
+    limit: Duration,
+    stays_wrong: StaysWrong,
+) -> Result<Option<Instant>, StepError> {
+    let searches = cx.run().status.searches;
+    if searches.is_empty()
+        || cx.data.settings.milvus.searched == SearchedCollections::Never
+        || !cx.data.ways.proxy.is_reached(cx).await?
+    {
+        return Ok(None);
+    }
+    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    let (mut row, mut prepared, mut seen) = (0, BTreeMap::new(), None);
+    while row < rounds {
+        if row > 0 {
+            sleep(BETWEEN).await;
+        }
+        let problems = round(proxy, &searches, &mut prepared).await;
+        if problems.is_empty() {
+            row += 1;
+            continue;
+        }
+        row = 0;
+        let text = serving::shown(&problems.iter().map(ToString::to_string).collect::<Vec<_>>());
+        if began.elapsed() >= limit {
+            cx.going_on();
+            return over(cx, proxy, problems, &text, stays_wrong)
+                .await
+                .map(|()| None);
+        }
+        cx.waiting(format!(
+            "searches to find again what they found before: {text}"
+        ));
+        seen = Some(text);
+        sleep(PAUSE).await;
+    }
+    cx.going_on();
+    if let Some(seen) = seen {
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        cx.reporter().note(format!(
+            "searches find again what they found before, {} after the first that did not ({seen})",
+            took(ms)
+        ));
+    }
+    Ok(Some(Instant::now()))
+}
+
+/// One search in each collection.
+async fn round(
+    proxy: &Proxy,
+    searches: &[SearchBefore],
+    prepared: &mut BTreeMap<String, Search>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for before in searches {
+        if let Some(what) = problem(proxy, before, prepared).await {
+            problems.push(Problem {
+                collection: before.collection.clone(),
+                what,
+            });
+        }
+    }
+    problems
+}
+
+async fn problem(
+    proxy: &Proxy,
+    before: &SearchBefore,
+    prepared: &mut BTreeMap<String, Search>,
+) -> Option<What> {
+    if !prepared.contains_key(&before.collection) {
+        // As it was written by this program.
+        let name = before.collection.parse().ok()?;
+        match milvus::prepare(proxy, &name).await {
+            Ok(Ok(search)) => drop(prepared.insert(before.collection.clone(), search)),
+            Ok(Err(why)) => return Some(What::Changed(why)),
+            Err(error) => return Some(What::Failed(error)),
+        }
+    }
+    let answer = match milvus::search(proxy, prepared.get(&before.collection)?).await {
+        Ok(answer) => answer,
+        Err(error) => return Some(What::Failed(error)),
+    };
+    let completeness = before.compare(&answer, MAX_HITS);
+    let verdict = before.verdict(&completeness)?;
+    Some(What::Incomplete(completeness, verdict))
+}
+
+/// The time is over. What can have another cause than segments that are not served is told, and not
+/// compared any more.
+async fn over(
+    cx: &StepContext<'_>,
+    proxy: &Proxy,
+    problems: Vec<Problem>,
+    text: &str,
+    stays_wrong: StaysWrong,
+) -> Result<(), StepError> {
+    let loaded = milvus::loaded(proxy).await.ok();
+    let is_loaded = |name: &str| {
+        loaded
+            .as_ref()
+            .is_none_or(|loaded| loaded.collections.iter().any(|one| one.label() == name))
+    };
+    let is_users = |name: &str| {
+        let searches = cx.run().status.searches;
+        searches
+            .iter()
+            .any(|one| one.collection == name && one.chosen_by == ChosenBy::User)
+    };
+    let is_unknown = |problem: &&Problem| match &problem.what {
+        What::Incomplete(_, verdict) => *verdict == Verdict::Unknown,
+        What::Changed(_) => !is_users(&problem.collection),
+        What::Failed(error) => {
+            error.is_lasting() || !(is_users(&problem.collection) || is_loaded(&problem.collection))
+        }
+    };
+    let (unknown, wrong): (Vec<&Problem>, Vec<&Problem>) = problems.iter().partition(is_unknown);
+    if !unknown.is_empty() {
+        cx.reporter().warn(format!(
+            "{}: whether rows are not served or were deleted, or the collection was changed, cannot \
+             be known; it is not compared any more",
+            serving::shown(&unknown.iter().map(ToString::to_string).collect::<Vec<_>>())
+        ));
+        let dropped = |name: &str| unknown.iter().any(|problem| problem.collection == name);
+        cx.record(|status| status.searches.retain(|one| !dropped(&one.collection)))
+            .await?;
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    if stays_wrong == StaysWrong::Tell {
+        cx.reporter()
+            .warn(format!("searches are not complete: {text}"));
+        return Ok(());
+    }
+    Err(StepError::Failed(format!(
+        "searches are still not complete {} s after the first that was not: {}; no other pod was \
+         replaced. If the rows were deleted since the run began, resume with --probe-collection {}",
+        LIMIT.as_secs(),
+        serving::shown(&wrong.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        SearchedCollections::NEVER
+    )))
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { collection, what } = self;
+        match what {
+            What::Incomplete(Completeness::Fewer { found, before }, _) => write!(
+                f,
+                "a search in collection {collection} finds {found} of {before} rows"
+            ),
+            What::Incomplete(Completeness::Worse { missing, of }, _) => write!(
+                f,
+                "a search in collection {collection} misses {missing} of {of} rows and finds worse \
+                 ones"
+            ),
+            What::Incomplete(Completeness::Complete, _) => {
+                write!(f, "a search in collection {collection} is complete")
+            }
+            What::Failed(error) => {
+                write!(f, "a search in collection {collection} fails: {error}")
+            }
+            What::Changed(why) => {
+                write!(f, "collection {collection} cannot be searched: {why}")
+            }
+        }
+    }
+}
