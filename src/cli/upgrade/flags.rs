@@ -83,6 +83,10 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     pub(super) no_session_help: bool,
 
+    /// Order that is to be measured, by its name in the data
+    #[arg(long, value_name = "ID", env = "MILVUS_GUARD_ORDER", hide = true)]
+    pub(super) candidate_order: Option<String>,
+
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
     pub(super) on_failure: OnFailure,
@@ -181,6 +185,7 @@ impl Args {
             } else {
                 SessionHelp::On
             },
+            candidate_order: self.candidate_order.clone(),
             place: if self.local && !self.job.is_in_job() {
                 Place::Here
             } else {

@@ -32,7 +32,7 @@ pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
     Backup, ContainerImage, Evidence, Original, OriginalField, PODS_LIMIT, RunEvent, RunPhase,
-    RunStatus, SeenPod, StepCursor, StepStage,
+    RunStatus, SeenPod, StepCursor, StepStage, SuspendedNode,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use searches::SearchBefore;

@@ -114,6 +114,8 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
     if settings.session_help == SessionHelp::Off {
         args.push("--no-session-help".into());
     }
+    let order = settings.candidate_order.iter();
+    args.extend(order.map(|id| format!("--candidate-order={id}")));
     if settings.run.rolls_back_on_failure {
         args.push("--on-failure=rollback".into());
     }
@@ -156,6 +158,7 @@ mod tests {
                 user: None,
             },
             session_help: SessionHelp::Off,
+            candidate_order: None,
             place: Place::Job,
             hopeless: Duration::from_secs(1),
         };

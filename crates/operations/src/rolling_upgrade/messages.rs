@@ -223,12 +223,16 @@ pub fn command(settings: &Settings, more: &str) -> String {
         Place::Job => "",
         Place::Here => " --local",
     };
+    let order = settings
+        .candidate_order
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" --candidate-order {id}"));
     let image = settings
         .image
         .as_ref()
         .map_or_else(String::new, |image| format!(" -w {image}"));
     format!(
-        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{searched}{etcd}{help}{place}",
+        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{searched}{etcd}{help}{order}{place}",
         release.name, release.namespace
     )
 }

@@ -171,6 +171,8 @@ pub struct Settings {
     pub etcd: EtcdAccess,
     /// Whether sessions of pods that have ended are removed from it.
     pub session_help: SessionHelp,
+    /// A row of the orders that are to be measured, in place of the order that is known.
+    pub candidate_order: Option<String>,
     /// Where it is made.
     pub place: Place,
     /// For a pod that cannot pull its image, or crashes again and again.

@@ -91,6 +91,9 @@ pub enum NotSearchable {
     /// The index of the field is not described, or without a metric.
     #[error("its vectors have no index with a metric")]
     NoMetric,
+    /// What was recorded names no collection.
+    #[error("its name cannot be read")]
+    Name,
     /// The field says nothing usable about its size.
     #[error("its vectors have no usable dimension")]
     NoDimension,

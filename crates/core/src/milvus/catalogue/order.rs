@@ -129,4 +129,22 @@ impl Catalogue {
             order.topology == topology && order.from.contains(from) && order.to.contains(to)
         })
     }
+
+    /// An order that is to be measured, by its name; `None` if there is none of that name, or if it
+    /// does not fit the upgrade.
+    #[must_use]
+    pub fn candidate_order(
+        &self,
+        id: &str,
+        from: Version,
+        to: Version,
+        topology: OrderTopology,
+    ) -> Option<&Order> {
+        self.candidate_orders.iter().find(|order| {
+            order.id == id
+                && order.topology == topology
+                && order.from.contains(from)
+                && order.to.contains(to)
+        })
+    }
 }

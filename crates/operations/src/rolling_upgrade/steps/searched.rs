@@ -11,7 +11,12 @@ use tokio::time::sleep;
 
 use crate::{
     engine::{StepError, display::took},
-    rolling_upgrade::{context::StepContext, plan::Move, serving, settings::SearchedCollections},
+    rolling_upgrade::{
+        context::{Direction, StepContext},
+        plan::Move,
+        serving,
+        settings::SearchedCollections,
+    },
 };
 use milvus_guard_core::api::searches::{
     ChosenBy, Completeness, MAX_HITS, MAX_SEARCHES, SearchBefore, Verdict,
@@ -38,15 +43,6 @@ const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 const CHOSEN: usize = 3;
 /// Collections that it tries for that.
 const TRIED: usize = 8;
-
-/// What happens when answers stay wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StaysWrong {
-    /// The run stops.
-    Stop,
-    /// A person is told.
-    Tell,
-}
 
 /// A collection that may be searched.
 struct Candidate {
@@ -159,6 +155,8 @@ fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candi
         SearchedCollections::Loaded => {
             let whole = all.iter().filter(|load| load.missing().is_empty());
             let mut found: Vec<Candidate> = whole
+                // Its name is what is kept of it.
+                .filter(|load| load.label().parse::<CollectionName>().is_ok())
                 .map(|load| Candidate {
                     name: CollectionName {
                         database: load.database.clone(),
@@ -200,46 +198,68 @@ async fn observed(proxy: &Proxy, candidate: &Candidate) -> Result<SearchBefore, 
 /// # Errors
 /// Where they still do not after a while.
 pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
-    let rounds = if serving::serves(one.component) {
-        IN_A_ROW
-    } else {
-        1
-    };
-    right(cx, rounds, LIMIT, StaysWrong::Stop).await
+    Ok(
+        match right(cx, rounds(cx, one), Direction::Forward).await? {
+            Outcome::Right(at) => Some(at),
+            Outcome::Told | Outcome::NotAsked => None,
+        },
+    )
 }
 
-/// The same between two pods of those who serve.
-pub(crate) async fn between(cx: &StepContext<'_>) -> Result<(), StepError> {
-    right(cx, IN_A_ROW, LIMIT, StaysWrong::Stop).await.map(drop)
+/// The same between two pods of those who serve; whether searches are complete, as far as it was
+/// asked.
+///
+/// # Errors
+/// Where they still are not after a while, but for the way back.
+pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
+    // Forward, what stays wrong is an error, and what was told is not compared any more.
+    Ok(right(cx, IN_A_ROW, direction).await? != Outcome::Told || direction == Direction::Forward)
 }
 
-/// The same on the way back, for a while.
+/// The same after a move on the way back, for a while.
 pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    let rounds = if serving::serves(one.component) {
-        IN_A_ROW
-    } else {
-        1
-    };
-    right(cx, rounds, ON_THE_WAY_BACK, StaysWrong::Tell)
-        .await
-        .map(drop)
+    right(cx, rounds(cx, one), Direction::Back).await.map(drop)
+}
+
+/// How many answers must be right in a row after a move.
+fn rounds(cx: &StepContext<'_>, one: &Move) -> usize {
+    let moves = &cx.data.rollout.moves;
+    let at = moves.iter().position(|other| other == one);
+    match at.and_then(|at| serving::question(moves, at)) {
+        Some(_) => IN_A_ROW,
+        None => 1,
+    }
+}
+
+/// What became of the searches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// They find what they found before, since then.
+    Right(Instant),
+    /// They do not, and a person was told.
+    Told,
+    /// None was made.
+    NotAsked,
 }
 
 async fn right(
     cx: &StepContext<'_>,
     rounds: usize,
-    limit: Duration,
-    stays_wrong: StaysWrong,
-) -> Result<Option<Instant>, StepError> {
+    direction: Direction,
+) -> Result<Outcome, StepError> {
     let searches = cx.run().status.searches;
     if searches.is_empty()
         || cx.data.settings.milvus.searched == SearchedCollections::Never
         || !cx.data.ways.proxy.is_reached(cx).await?
     {
-        return Ok(None);
+        return Ok(Outcome::NotAsked);
     }
     let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
-        return Ok(None);
+        return Ok(Outcome::NotAsked);
+    };
+    let limit = match direction {
+        Direction::Forward => LIMIT,
+        Direction::Back => ON_THE_WAY_BACK,
     };
     let began = Instant::now();
     let (mut row, mut prepared, mut seen) = (0, BTreeMap::new(), None);
@@ -253,13 +273,13 @@ async fn right(
             continue;
         }
         row = 0;
-        let text = serving::shown(&problems.iter().map(ToString::to_string).collect::<Vec<_>>());
         if began.elapsed() >= limit {
             cx.going_on();
-            return over(cx, proxy, problems, &text, stays_wrong)
+            return over(cx, proxy, &problems, direction)
                 .await
-                .map(|()| None);
+                .map(|()| Outcome::Told);
         }
+        let text = lines(&problems.iter().collect::<Vec<_>>());
         cx.waiting(format!(
             "searches to find again what they found before: {text}"
         ));
@@ -274,7 +294,7 @@ async fn right(
             took(ms)
         ));
     }
-    Ok(Some(Instant::now()))
+    Ok(Outcome::Right(Instant::now()))
 }
 
 /// One search in each collection.
@@ -301,8 +321,9 @@ async fn problem(
     prepared: &mut BTreeMap<String, Search>,
 ) -> Option<What> {
     if !prepared.contains_key(&before.collection) {
-        // As it was written by this program.
-        let name = before.collection.parse().ok()?;
+        let Ok(name) = before.collection.parse() else {
+            return Some(What::Changed(NotSearchable::Name));
+        };
         match milvus::prepare(proxy, &name).await {
             Ok(Ok(search)) => drop(prepared.insert(before.collection.clone(), search)),
             Ok(Err(why)) => return Some(What::Changed(why)),
@@ -323,9 +344,8 @@ async fn problem(
 async fn over(
     cx: &StepContext<'_>,
     proxy: &Proxy,
-    problems: Vec<Problem>,
-    text: &str,
-    stays_wrong: StaysWrong,
+    problems: &[Problem],
+    direction: Direction,
 ) -> Result<(), StepError> {
     let loaded = milvus::loaded(proxy).await.ok();
     let is_loaded = |name: &str| {
@@ -351,7 +371,7 @@ async fn over(
         cx.reporter().warn(format!(
             "{}: whether rows are not served or were deleted, or the collection was changed, cannot \
              be known; it is not compared any more",
-            serving::shown(&unknown.iter().map(ToString::to_string).collect::<Vec<_>>())
+            lines(&unknown)
         ));
         let dropped = |name: &str| unknown.iter().any(|problem| problem.collection == name);
         cx.record(|status| status.searches.retain(|one| !dropped(&one.collection)))
@@ -360,18 +380,24 @@ async fn over(
     if wrong.is_empty() {
         return Ok(());
     }
-    if stays_wrong == StaysWrong::Tell {
+    let text = lines(&wrong);
+    if direction == Direction::Back {
         cx.reporter()
             .warn(format!("searches are not complete: {text}"));
         return Ok(());
     }
     Err(StepError::Failed(format!(
-        "searches are still not complete {} s after the first that was not: {}; no other pod was \
-         replaced. If the rows were deleted since the run began, resume with --probe-collection {}",
+        "searches are still not complete {} s after the first that was not: {text}; no other pod \
+         was replaced. If rows were deleted since the run began, resume with --probe-collection {}",
         LIMIT.as_secs(),
-        serving::shown(&wrong.iter().map(ToString::to_string).collect::<Vec<_>>()),
         SearchedCollections::NEVER
     )))
+}
+
+/// A few problems as one text.
+fn lines(problems: &[&Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    serving::shown(&lines)
 }
 
 impl std::fmt::Display for Problem {
