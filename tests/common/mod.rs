@@ -14,6 +14,7 @@ pub mod https;
 pub mod jobs;
 pub mod kubelet;
 pub mod machine;
+pub mod management;
 pub mod metadata;
 pub mod plugin;
 pub mod proxy;
