@@ -79,18 +79,19 @@ impl Management {
         let (net, listener) = listen();
         listener.set_nonblocking(true).unwrap();
         let (state, namespace) = (Arc::clone(&played), namespace.to_owned());
-        let background = Background::start(roll.cluster.kubeconfig(), move |client, ()| async move {
-            let app = Router::new()
-                .route("/healthz", get(async || "OK"))
-                .route("/management/querycoord/{what}/{verb}", post(answer))
-                .with_state(Arc::clone(&state));
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let serve = axum::serve(listener, app);
-            tokio::select! {
-                ended = serve => ended.unwrap(),
-                () = register(client, namespace, net, state) => {}
-            }
-        });
+        let background =
+            Background::start(roll.cluster.kubeconfig(), move |client, ()| async move {
+                let app = Router::new()
+                    .route("/healthz", get(async || "OK"))
+                    .route("/management/querycoord/{what}/{verb}", post(answer))
+                    .with_state(Arc::clone(&state));
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let serve = axum::serve(listener, app);
+                tokio::select! {
+                    ended = serve => ended.unwrap(),
+                    () = register(client, namespace, net, state) => {}
+                }
+            });
         Self {
             played,
             _background: background,

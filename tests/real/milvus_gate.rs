@@ -330,7 +330,10 @@ fn no_query_node_ends(watch: &Watch) {
         let ends = |event: &Seen| {
             event.component == Component::QueryNode && event.is_gone && event.at > held
         };
-        assert!(!watch.events().iter().any(ends), "searches are not complete");
+        assert!(
+            !watch.events().iter().any(ends),
+            "searches are not complete"
+        );
         held.elapsed() > kept
     }));
 }
@@ -478,7 +481,10 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
     };
     // The run is told to stop while it waits.
     let mut running = Running::spawn(stand.upgrade(PASSWORD, &[]));
-    stand.await_reason(&mut running, "to be empty: it still has 2 channels and 4 segments");
+    stand.await_reason(
+        &mut running,
+        "to be empty: it still has 2 channels and 4 segments",
+    );
     signal(&running.0, "TERM");
     let (code, text) = ended(running);
     assert_eq!(code, Some(3), "{text}");
@@ -498,7 +504,11 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
     );
     assert_eq!((count("node/suspend"), count("node/resume")), (2, 2));
     assert!(count("transfer/segment") >= 3, "asked again");
-    assert!(stand.status()["suspended"].is_null(), "{:#}", stand.status());
+    assert!(
+        stand.status()["suspended"].is_null(),
+        "{:#}",
+        stand.status()
+    );
 }
 
 #[test]

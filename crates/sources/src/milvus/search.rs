@@ -94,7 +94,7 @@ pub enum NotSearchable {
     /// What was recorded names no collection.
     #[error("its name cannot be read")]
     Name,
-    /// The field says nothing usable about its size.
+    /// The field does not have a usable size.
     #[error("its vectors have no usable dimension")]
     NoDimension,
 }
@@ -110,7 +110,7 @@ pub struct Search {
     params: &'static str,
 }
 
-/// What a search asks for, beside its vector.
+/// What a search asks for, in addition to its vector.
 pub(super) struct Terms<'a> {
     /// Field with the vectors.
     pub field: &'a str,

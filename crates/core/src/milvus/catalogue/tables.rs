@@ -17,7 +17,7 @@ pub const TABLES: [(&str, &str); 18] = [
     ("orders", "the order in which components are upgraded"),
     (
         "candidateOrders",
-        "orders that are to be measured; a run uses none by itself",
+        "orders that are to be measured; a run uses one only if it is named",
     ),
     (
         "management",

@@ -185,7 +185,7 @@ pub(crate) async fn can_ask_between(
     })
 }
 
-/// Waits between two pods until all that was loaded before is served, on the way back for a while
+/// Waits between two pods until all that was loaded before is served, during a rollback for a while
 /// only; whether it is. Nodes of the beginning serve still.
 pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     let Some(before) = cx.run().status.loaded else {
@@ -200,7 +200,7 @@ pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Resul
     };
     let limit = (direction == Direction::Back).then_some(ON_THE_WAY_BACK);
     let whole = whole(cx, proxy, &before, limit).await;
-    // Forward, a Milvus that may not be asked any more was told; the step goes on without it.
+    // Forward, a Milvus that may not be asked any more was told; the step continues without it.
     Ok(whole.is_some() || direction == Direction::Forward)
 }
 

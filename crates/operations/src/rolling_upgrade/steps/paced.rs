@@ -6,7 +6,7 @@
 //! after it has not. Where this process ends in between, the Deployment continues without it after
 //! that time.
 //!
-//! On the way back the same happens, but nothing is held up for long: as soon as Milvus is not whole
+//! During a rollback the same happens, but nothing is held up for long: as soon as Milvus is not whole
 //! again in time, the remaining pods go back at Kubernetes' own pace.
 
 use std::time::Duration;
@@ -112,7 +112,7 @@ pub(crate) async fn through(
     originals::set(cx, original, &own).await.map(drop)
 }
 
-/// Waits until Milvus serves all that it had, and searches find it. On the way back for a while
+/// Waits until Milvus serves all that it had, and searches find it. During a rollback for a while
 /// only; whether it is so.
 async fn is_whole(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     Ok(loaded::between(cx, direction).await? && searched::between(cx, direction).await?)

@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// For answers to be right again, from the first question. Longer than the session of a process
 /// that was killed (`common.session.ttl`, 60 s), for whose time tick searches may wait.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The same on the way back, which is never held up for long.
+/// The same during a rollback, which is never held up for long.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 /// Collections that the run chooses itself.
 const CHOSEN: usize = 3;
@@ -210,13 +210,13 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
 /// asked.
 ///
 /// # Errors
-/// Where they still are not after a while, but for the way back.
+/// Where they still are not after a while; a rollback only reports it.
 pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     // Forward, what stays wrong is an error, and what was told is not compared any more.
     Ok(right(cx, IN_A_ROW, direction).await? != Outcome::Told || direction == Direction::Forward)
 }
 
-/// The same after a move on the way back, for a while.
+/// The same after a move of a rollback, for a while.
 pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     right(cx, rounds(cx, one), Direction::Back).await.map(drop)
 }
