@@ -15,7 +15,7 @@ pub const MAX_HITS: usize = 100;
 const SAME_SCORE: f64 = 1e-3;
 /// Rows of a collection from which on deletions do not explain an answer with fewer rows than asked
 /// for.
-const MANY_ROWS: i64 = 10 * 100;
+pub const MANY_ROWS: i64 = 10 * 100;
 
 /// Who chose a collection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub enum ChosenBy {
 pub struct SearchBefore {
     /// Its name, with its database where it is not the default one.
     pub collection: String,
+    /// Its id; absent where Milvus did not tell. Another one of the same name has another id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
     /// Who chose it.
     #[serde(default)]
     pub chosen_by: ChosenBy,
@@ -110,6 +113,7 @@ impl SearchBefore {
         hits.truncate(MAX_HITS);
         (found > 0).then(|| Self {
             collection: collection.to_owned(),
+            id: None,
             chosen_by,
             rows,
             found: u32::try_from(found).unwrap_or(u32::MAX),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::{EtcdAccess, Intent, RunSettings};
-use milvus_guard_core::milvus::Version;
+use milvus_guard_core::{api::searches::MAX_SEARCHES, milvus::Version};
 use milvus_guard_sources::{
     etcd::Tls,
     milvus::{CollectionName, Login, NotACollection},
@@ -98,14 +98,16 @@ impl SearchedCollections {
     /// What was typed for it.
     ///
     /// # Errors
-    /// The first text that names no collection.
-    pub fn typed_as(texts: &[String]) -> Result<Self, NotACollection> {
+    /// What cannot be meant.
+    pub fn typed_as(texts: &[String]) -> Result<Self, NoSuchCollections> {
         match texts {
             [] => Ok(Self::Loaded),
-            texts if texts.iter().any(|text| text == Self::NEVER) => Ok(Self::Never),
+            [one] if one == Self::NEVER => Ok(Self::Never),
+            texts if texts.iter().any(|text| text == Self::NEVER) => Err(NoSuchCollections::Both),
+            texts if texts.len() > MAX_SEARCHES => Err(NoSuchCollections::TooMany),
             texts => {
                 let names = texts.iter().map(|text| text.parse());
-                names.collect::<Result<_, _>>().map(Self::Named)
+                Ok(Self::Named(names.collect::<Result<_, _>>()?))
             }
         }
     }
@@ -119,6 +121,23 @@ impl SearchedCollections {
             Self::Never => vec![Self::NEVER.to_owned()],
         }
     }
+}
+
+/// Why collections to be searched cannot be taken as they were typed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoSuchCollections {
+    /// A text that names no collection.
+    #[error("--probe-collection: {0}")]
+    Name(#[from] NotACollection),
+    /// Some, and none.
+    #[error(
+        "--probe-collection: '{}' together with a collection",
+        SearchedCollections::NEVER
+    )]
+    Both,
+    /// More than a run keeps.
+    #[error("--probe-collection: more than {MAX_SEARCHES} collections")]
+    TooMany,
 }
 
 /// How Milvus itself is asked.
@@ -177,4 +196,36 @@ pub struct Settings {
     pub place: Place,
     /// For a pod that cannot pull its image, or crashes again and again.
     pub hopeless: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(&[], Ok(SearchedCollections::Loaded))]
+    #[case(&["none"], Ok(SearchedCollections::Never))]
+    #[case(&["none", "books"], Err(NoSuchCollections::Both))]
+    #[case(&["a"; 17], Err(NoSuchCollections::TooMany))]
+    fn collections_are_typed(
+        #[case] texts: &[&str],
+        #[case] expected: Result<SearchedCollections, NoSuchCollections>,
+    ) {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        assert_eq!(SearchedCollections::typed_as(&texts), expected);
+    }
+
+    #[test]
+    fn what_was_typed_can_be_typed_again() {
+        let texts = ["books".to_owned(), "shop/books".to_owned()];
+        let named = SearchedCollections::typed_as(&texts).unwrap();
+        assert_eq!(named.typed(), texts);
+        let wrong = SearchedCollections::typed_as(&["a b".into()]).unwrap_err();
+        assert!(
+            wrong.to_string().contains("'a b' is not the name"),
+            "{wrong}"
+        );
+    }
 }

@@ -19,10 +19,10 @@ use crate::{
     },
 };
 use milvus_guard_core::api::searches::{
-    ChosenBy, Completeness, MAX_HITS, MAX_SEARCHES, SearchBefore, Verdict,
+    ChosenBy, Completeness, MANY_ROWS, MAX_HITS, MAX_SEARCHES, SearchBefore, Verdict,
 };
 use milvus_guard_sources::milvus::{
-    self, ApiError, CollectionLoad, CollectionName, NotSearchable, Proxy, Search,
+    self, ApiError, CollectionLoad, CollectionName, Loaded, NotSearchable, Proxy, Search,
 };
 
 use super::loaded;
@@ -48,6 +48,7 @@ const TRIED: usize = 8;
 struct Candidate {
     name: CollectionName,
     chosen_by: ChosenBy,
+    id: Option<i64>,
     rows: Option<i64>,
 }
 
@@ -138,17 +139,17 @@ fn tell(cx: &StepContext<'_>, kept: &[SearchBefore], why: Option<&str>) {
 
 /// Those that were named, or the largest of those that are loaded.
 fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candidate> {
-    let rows = |load: &CollectionLoad| load.expected.values().sum::<i64>();
     match wanted {
         SearchedCollections::Never => Vec::new(),
         SearchedCollections::Named(names) => {
-            let of = |name: &CollectionName| Candidate {
-                name: name.clone(),
-                chosen_by: ChosenBy::User,
-                rows: all
-                    .iter()
-                    .find(|load| load.label() == name.to_string())
-                    .map(rows),
+            let of = |name: &CollectionName| {
+                let load = all.iter().find(|load| load.label() == name.to_string());
+                Candidate {
+                    name: name.clone(),
+                    chosen_by: ChosenBy::User,
+                    id: load.map(|load| load.id),
+                    rows: load.map(rows),
+                }
             };
             names.iter().map(of).collect()
         }
@@ -163,6 +164,7 @@ fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candi
                         name: load.name.clone(),
                     },
                     chosen_by: ChosenBy::Run,
+                    id: Some(load.id),
                     rows: Some(rows(load)),
                 })
                 .collect();
@@ -171,6 +173,11 @@ fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candi
             found
         }
     }
+}
+
+/// Flushed rows of what is loaded.
+fn rows(load: &CollectionLoad) -> i64 {
+    load.expected.values().sum()
 }
 
 /// What a search finds each time, or why it cannot be compared.
@@ -189,6 +196,10 @@ async fn observed(proxy: &Proxy, candidate: &Candidate) -> Result<SearchBefore, 
     }
     let name = candidate.name.to_string();
     SearchBefore::from_answers(&name, candidate.chosen_by, candidate.rows, &answers)
+        .map(|search| SearchBefore {
+            id: candidate.id,
+            ..search
+        })
         .ok_or_else(|| "a search finds no row in it".into())
 }
 
@@ -348,23 +359,14 @@ async fn over(
     direction: Direction,
 ) -> Result<(), StepError> {
     let loaded = milvus::loaded(proxy).await.ok();
-    let is_loaded = |name: &str| {
-        loaded
-            .as_ref()
-            .is_none_or(|loaded| loaded.collections.iter().any(|one| one.label() == name))
-    };
-    let is_users = |name: &str| {
-        let searches = cx.run().status.searches;
-        searches
+    let searches = cx.run().status.searches;
+    let is_unknown = |problem: &&Problem| {
+        let search = searches
             .iter()
-            .any(|one| one.collection == name && one.chosen_by == ChosenBy::User)
-    };
-    let is_unknown = |problem: &&Problem| match &problem.what {
-        What::Incomplete(_, verdict) => *verdict == Verdict::Unknown,
-        What::Changed(_) => !is_users(&problem.collection),
-        What::Failed(error) => {
-            error.is_lasting() || !(is_users(&problem.collection) || is_loaded(&problem.collection))
-        }
+            .find(|one| one.collection == problem.collection);
+        search.is_none_or(|search| search.chosen_by == ChosenBy::Run)
+            && has_another_cause(&problem.what, search, loaded.as_ref())
+            || matches!(&problem.what, What::Failed(error) if error.is_lasting())
     };
     let (unknown, wrong): (Vec<&Problem>, Vec<&Problem>) = problems.iter().partition(is_unknown);
     if !unknown.is_empty() {
@@ -392,6 +394,27 @@ async fn over(
         LIMIT.as_secs(),
         SearchedCollections::NEVER
     )))
+}
+
+/// Whether a search in a collection that the run chose may miss rows because of what others did: the
+/// collection was released, made again, changed, or is small, now or before.
+fn has_another_cause(what: &What, search: Option<&SearchBefore>, loaded: Option<&Loaded>) -> bool {
+    let (Some(search), Some(loaded)) = (search, loaded) else {
+        return matches!(
+            what,
+            What::Incomplete(_, Verdict::Unknown) | What::Changed(_)
+        );
+    };
+    let now = loaded
+        .collections
+        .iter()
+        .find(|load| load.label() == search.collection);
+    match (what, now) {
+        (What::Incomplete(_, Verdict::Unknown) | What::Changed(_), _) | (_, None) => true,
+        (_, Some(now)) if search.id.is_some_and(|id| id != now.id) => true,
+        (What::Incomplete(_, Verdict::Wrong), Some(now)) => rows(now) < MANY_ROWS,
+        (What::Failed(_), Some(_)) => false,
+    }
 }
 
 /// A few problems as one text.
@@ -423,5 +446,101 @@ impl std::fmt::Display for Problem {
                 write!(f, "collection {collection} cannot be searched: {why}")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn books(id: i64, rows: i64) -> Loaded {
+        let load = CollectionLoad {
+            database: String::new(),
+            name: "books".into(),
+            id,
+            progress: 100,
+            shards: ["a".to_owned()].into(),
+            expected: [(1, rows)].into(),
+            served: BTreeMap::new(),
+            replicas: Ok(Vec::new()),
+        };
+        Loaded {
+            known: [id].into(),
+            collections: vec![load],
+            notes: Vec::new(),
+        }
+    }
+
+    fn fewer(verdict: Verdict) -> What {
+        let found = Completeness::Fewer {
+            found: 50,
+            before: 100,
+        };
+        What::Incomplete(found, verdict)
+    }
+
+    #[rstest]
+    #[case::not_served(fewer(Verdict::Wrong), Some(books(7, 6000)), false)]
+    #[case::small_before(fewer(Verdict::Unknown), Some(books(7, 6000)), true)]
+    #[case::small_now(fewer(Verdict::Wrong), Some(books(7, 50)), true)]
+    #[case::made_again(fewer(Verdict::Wrong), Some(books(8, 6000)), true)]
+    #[case::released(fewer(Verdict::Wrong), Some(Loaded::default()), true)]
+    #[case::not_known(fewer(Verdict::Wrong), None, false)]
+    #[case::another_vector(What::Changed(NotSearchable::NoVector), Some(books(7, 6000)), true)]
+    fn an_answer_that_others_can_have_caused_is_not_called_wrong(
+        #[case] what: What,
+        #[case] loaded: Option<Loaded>,
+        #[case] expected: bool,
+    ) {
+        let search = SearchBefore {
+            collection: "books".into(),
+            id: Some(7),
+            rows: Some(6000),
+            ..SearchBefore::default()
+        };
+        let known = has_another_cause(&what, Some(&search), loaded.as_ref());
+        assert_eq!(known, expected);
+    }
+
+    #[test]
+    fn the_largest_collections_are_chosen_and_named_ones_are_taken_as_they_are() {
+        let whole = |name: &str, id, rows| {
+            let mut load = books(id, rows).collections.remove(0);
+            load.name = name.into();
+            load.shards.clear();
+            load.expected.clear();
+            load.expected.extend((rows > 0).then_some((1, rows)));
+            load.served = [(
+                1,
+                milvus::Served {
+                    rows,
+                    nodes: [1].into(),
+                },
+            )]
+            .into();
+            load.replicas = Ok(vec![milvus::Replica {
+                id: 1,
+                nodes: [1].into(),
+                leaders: Vec::new(),
+            }]);
+            load
+        };
+        let all = [
+            whole("small", 1, 5),
+            whole("large", 2, 50),
+            whole("no name", 3, 500),
+        ];
+        let names = |wanted: &SearchedCollections| -> Vec<String> {
+            let found = candidates(wanted, &all);
+            found.iter().map(|one| one.name.to_string()).collect()
+        };
+        assert_eq!(names(&SearchedCollections::Loaded), ["large", "small"]);
+        assert_eq!(names(&SearchedCollections::Never), [""; 0]);
+        let typed = SearchedCollections::typed_as(&["other".into(), "small".into()]).unwrap();
+        let found = candidates(&typed, &all);
+        assert_eq!(names(&typed), ["other", "small"]);
+        assert_eq!((found[0].rows, found[1].rows), (None, Some(5)));
     }
 }
