@@ -81,7 +81,11 @@ impl Stand {
 
     /// Goes forward until the query nodes move.
     fn begin(&self) -> Running {
-        let mut running = Running::spawn(self.upgrade(PASSWORD, &[]));
+        self.begin_with(&[])
+    }
+
+    fn begin_with(&self, more: &[&str]) -> Running {
+        let mut running = Running::spawn(self.upgrade(PASSWORD, more));
         let there = wait_until(DEADLINE, || {
             self.has_moved("querynode") || running.0.try_wait().unwrap().is_some()
         });
@@ -347,10 +351,7 @@ fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
 ) {
     let stand = Stand::start_with(wheel, &["queryNode.replicas=2"]);
     let watch = stand.roll.watch(NAMESPACE);
-    let named = ["--probe-collection", "books"];
-    let mut running = Running::spawn(stand.upgrade(PASSWORD, &named));
-    let moves = || stand.has_moved("querynode") || running.0.try_wait().unwrap().is_some();
-    assert!(wait_until(DEADLINE, moves), "the query nodes move");
+    let mut running = stand.begin_with(&["--probe-collection", "books"]);
     let before = stand.status()["searches"].clone();
     assert_eq!(
         (
@@ -391,10 +392,7 @@ fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_end
         "{text}"
     );
     let watch = stand.roll.watch(NAMESPACE);
-    let named = ["--probe-collection", "books"];
-    let mut running = Running::spawn(stand.upgrade(PASSWORD, &named));
-    let moves = || stand.has_moved("querynode") || running.0.try_wait().unwrap().is_some();
-    assert!(wait_until(DEADLINE, moves), "the query nodes move");
+    let running = stand.begin_with(&["--probe-collection", "books"]);
     stand.script("thin");
     let (code, text) = ended(running);
     let told = "searches are still not complete 120 s after the first that was not: a search in \
@@ -480,7 +478,7 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
         calls.iter().filter(|call| call.path == path).count()
     };
     // The run is told to stop while it waits.
-    let mut running = Running::spawn(stand.upgrade(PASSWORD, &[]));
+    let mut running = stand.begin();
     stand.await_reason(
         &mut running,
         "to be empty: it still has 2 channels and 4 segments",
