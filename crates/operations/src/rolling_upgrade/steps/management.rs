@@ -178,10 +178,7 @@ impl Management {
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(
-    call: ManagementCall,
-    body: &'a str,
-) -> Result<T, ManagementError> {
+fn read<'a, T: Deserialize<'a>>(call: ManagementCall, body: &'a str) -> Result<T, ManagementError> {
     serde_json::from_str(body).map_err(|error| ManagementError::Failed {
         call,
         reason: format!("its answer cannot be read: {error}"),

@@ -57,7 +57,7 @@ pub(super) async fn get(
     exchange(place, request, most, ANSWER).await
 }
 
-/// The same for a form that is posted, within a time of its own.
+/// The same for a form that is posted, with another time limit.
 pub(super) async fn post(
     place: (IpAddr, u16),
     path: &'static str,
