@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use milvus_guard_core::verification::{Outcome, Record, Verification};
 use milvus_guard_operations::{
     engine::{EtcdAccess, Link, ReleaseName},
-    rolling_upgrade::{AskMilvus, MilvusAccess},
+    rolling_upgrade::{AskMilvus, MilvusAccess, SearchedCollections},
     verification::{Probe, Settings, Surveyed, kept, survey, survey::recorded},
 };
 use milvus_guard_sources::files::read_text_file;
@@ -249,6 +249,7 @@ impl Args {
                 server_name: self.milvus_server_name.clone(),
                 login,
                 tls,
+                searched: SearchedCollections::Never,
             },
             etcd: EtcdAccess {
                 addresses: self.etcd.clone(),

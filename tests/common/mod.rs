@@ -15,6 +15,7 @@ pub mod installed;
 pub mod jobs;
 pub mod kubelet;
 pub mod machine;
+pub mod management;
 pub mod metadata;
 pub mod plugin;
 pub mod proxy;

@@ -548,13 +548,13 @@ fn status(pod: &Pod) -> Value {
 }
 
 /// Something that runs until it is dropped.
-struct Background {
+pub(super) struct Background {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Background {
-    fn start<F: Future<Output = ()>>(
+    pub(super) fn start<F: Future<Output = ()>>(
         kubeconfig: &Path,
         work: impl FnOnce(Client, ()) -> F + Send + 'static,
     ) -> Self {

@@ -2,6 +2,8 @@
 
     python books.py write PORT [PASSWORD]          writes them all, and a user "guest" without any right
     python books.py load|release PORT [PASSWORD]   loads or releases the collection "books"
+    python books.py thin PORT [PASSWORD]           deletes all but 50 of its rows
+    python books.py fill PORT [PASSWORD]           writes these rows again, as they were
     python books.py drop PORT [PASSWORD]           drops it
     python books.py list PORT [PASSWORD]           prints the names of all collections
     python books.py few PORT                       a small collection alone, for a Milvus without databases
@@ -19,6 +21,8 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2_grpc
 
 DIMENSION = 8
 ROWS = 2000
+# What is left of "books" when it is thinned.
+LEFT = 50
 INDEX = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 4}}
 NUMBERS = np.random.default_rng(42)
 
@@ -83,6 +87,18 @@ def patiently(change):
             time.sleep(1)
 
 
+def thin():
+    gone = ", ".join(str(row) for row in range(LEFT, 3 * ROWS))
+    Collection("books").delete(f"id in [{gone}]")
+
+
+def fill():
+    # The first numbers of every process are those of "books".
+    numbers = np.concatenate([NUMBERS.random((ROWS, DIMENSION), dtype=np.float32) for _ in range(3)])
+    rows = [list(range(LEFT, 3 * ROWS)), numbers[LEFT:].tolist()]
+    Collection("books").insert(rows)
+
+
 def drop(name):
     # What failed when the proxies were told may be half done, and goes on by itself.
     if utility.has_collection(name):
@@ -101,6 +117,10 @@ def main(verb, port, password=None):
         patiently(Collection("books").load)
     elif verb == "release":
         patiently(Collection("books").release)
+    elif verb == "thin":
+        patiently(thin)
+    elif verb == "fill":
+        patiently(fill)
     elif verb == "drop":
         patiently(lambda: drop("books"))
     else:

@@ -11,6 +11,8 @@ use std::{
 
 use crate::common::{
     Chart, guard,
+    management::{Call, Management},
+    metadata::signal,
     roll::{DEADLINE, RELEASE, Roll, Seen, Watch},
     run,
     stand::Running,
@@ -79,7 +81,11 @@ impl Stand {
 
     /// Goes forward until the query nodes move.
     fn begin(&self) -> Running {
-        let mut running = Running::spawn(self.upgrade(PASSWORD, &[]));
+        self.begin_with(&[])
+    }
+
+    fn begin_with(&self, more: &[&str]) -> Running {
+        let mut running = Running::spawn(self.upgrade(PASSWORD, more));
         let there = wait_until(DEADLINE, || {
             self.has_moved("querynode") || running.0.try_wait().unwrap().is_some()
         });
@@ -318,4 +324,230 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
     assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
+}
+
+/// Waits until the query nodes have been held for longer than a new pod must be ready before an old
+/// one ends, and fails where one ends.
+fn no_query_node_ends(watch: &Watch) {
+    let (held, kept) = (Instant::now(), Duration::from_secs(15));
+    assert!(wait_until(DEADLINE, || {
+        let ends = |event: &Seen| {
+            event.component == Component::QueryNode && event.is_gone && event.at > held
+        };
+        assert!(
+            !watch.events().iter().any(ends),
+            "searches are not complete"
+        );
+        held.elapsed() > kept
+    }));
+}
+
+#[rstest]
+#[case(MilvusVersion::V2_2_16)]
+#[case(MilvusVersion::V2_3_5)]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
+    #[case] wheel: MilvusVersion,
+) {
+    let stand = Stand::start_with(wheel, &["queryNode.replicas=2"]);
+    let watch = stand.roll.watch(NAMESPACE);
+    let mut running = stand.begin_with(&["--probe-collection", "books"]);
+    let before = stand.status()["searches"].clone();
+    assert_eq!(
+        (
+            &before[0]["collection"],
+            &before[0]["chosenBy"],
+            &before[0]["found"]
+        ),
+        (&"books".into(), &"User".into(), &100.into()),
+        "{before}"
+    );
+    // Milvus serves all segments of it, and a search finds less.
+    stand.script("thin");
+    stand.await_reason(
+        &mut running,
+        "searches to find again what they found before: a search in collection books finds 50 of \
+         100 rows",
+    );
+    no_query_node_ends(&watch);
+    stand.script("fill");
+    let (code, text) = ended(running);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("searches in books must find after each step what they find now")
+            && text.contains("searches find again what they found before, "),
+        "{text}"
+    );
+    assert!(stand.status()["searches"].is_null(), "{:#}", stand.status());
+}
+
+#[test]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_ends() {
+    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=2"]);
+    let unknown = stand.upgrade(PASSWORD, &["--probe-collection", "shop/none"]);
+    let (code, text) = ended(Running::spawn(unknown));
+    assert!(
+        code == Some(1) && text.contains("collection shop/none cannot be searched"),
+        "{text}"
+    );
+    let watch = stand.roll.watch(NAMESPACE);
+    let running = stand.begin_with(&["--probe-collection", "books"]);
+    stand.script("thin");
+    let (code, text) = ended(running);
+    let told = "searches are still not complete 120 s after the first that was not: a search in \
+                collection books finds 50 of 100 rows";
+    assert!(code == Some(3) && text.contains(told), "{text}");
+    assert!(
+        text.contains("resume with --probe-collection none")
+            && text.contains("--probe-collection books"),
+        "{text}"
+    );
+    let gone = |event: &Seen| event.component == Component::QueryNode && event.is_gone;
+    assert!(!watch.events().iter().any(gone), "{:#?}", watch.events());
+    // The rows were deleted on purpose.
+    let resumed = stand.upgrade(PASSWORD, &["--probe-collection", "none"]);
+    let (code, text) = ended(Running::spawn(resumed));
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
+    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let played = Management::start(&stand.roll, NAMESPACE, true);
+    let watch = stand.roll.watch(NAMESPACE);
+    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &[])));
+    assert_eq!(code, Some(0), "{text}");
+    let events = watch.events();
+    let gone = events
+        .iter()
+        .filter(|event| event.component == Component::QueryNode && event.is_gone);
+    let mut old = 0;
+    for event in gone.filter(|event| event.image.ends_with(":v2.4.5")) {
+        old += 1;
+        let calls: Vec<Call> = played
+            .calls()
+            .into_iter()
+            .filter(|call| call.pod == event.name)
+            .collect();
+        let paths: Vec<&str> = calls.iter().map(|call| &*call.path).collect();
+        assert_eq!(
+            paths[..4],
+            [
+                "node/suspend",
+                "transfer/segment",
+                "transfer/channel",
+                "distribution/get"
+            ],
+            "{calls:#?}"
+        );
+        assert!(!paths.contains(&"node/resume"), "{calls:#?}");
+        assert!(
+            calls[1..3]
+                .iter()
+                .all(|call| call.form.ends_with("&copy_mode=false")),
+            "{calls:#?}"
+        );
+        let last = calls.last().unwrap();
+        assert!(last.left == 0 && last.at < event.at, "{event:?} {calls:#?}");
+    }
+    assert_eq!(old, 3, "{events:#?}");
+    // One after the other, and no new one.
+    let suspended: Vec<Call> = played
+        .calls()
+        .into_iter()
+        .filter(|call| call.path == "node/suspend")
+        .collect();
+    assert_eq!(suspended.len(), 3, "{suspended:#?}");
+    assert_eq!(text.matches(" was emptied in ").count(), 3, "{text}");
+    let status = stand.status();
+    assert!(
+        status["suspended"].is_null() && !status["originals"].to_string().contains("\"Pod\""),
+        "{status:#}"
+    );
+}
+
+#[test]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn a_query_node_that_is_not_emptied_is_used_again() {
+    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=1"]);
+    let played = Management::start(&stand.roll, NAMESPACE, false);
+    let count = |path: &str| {
+        let calls = played.calls();
+        calls.iter().filter(|call| call.path == path).count()
+    };
+    // The run is told to stop while it waits.
+    let mut running = stand.begin();
+    stand.await_reason(
+        &mut running,
+        "to be empty: it still has 2 channels and 4 segments",
+    );
+    signal(&running.0, "TERM");
+    let (code, text) = ended(running);
+    assert_eq!(code, Some(3), "{text}");
+    assert_eq!(count("node/resume"), 1, "{:#?}", played.calls());
+    assert_eq!(
+        stand.status()["suspended"].as_array().map(Vec::len),
+        Some(1),
+        "{:#}",
+        stand.status()
+    );
+    // Nothing moves for a minute: the node ends as usual.
+    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &[])));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("could not be emptied before it ends: it still has 2 channels"),
+        "{text}"
+    );
+    assert_eq!((count("node/suspend"), count("node/resume")), (2, 2));
+    assert!(count("transfer/segment") >= 3, "asked again");
+    assert!(
+        stand.status()["suspended"].is_null(),
+        "{:#}",
+        stand.status()
+    );
+}
+
+#[test]
+#[ignore = "downloads Milvus's servers: make test-milvus"]
+fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long() {
+    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let mut running = stand.begin();
+    // The first new one has come, and the run ends in the middle.
+    stand.script("release");
+    stand.await_reason(&mut running, "collection books: was loaded before");
+    drop(running);
+    stand.script("load");
+    let watch = stand.roll.watch(NAMESPACE);
+    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &["-o", "rollback"])));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Milvus serves all 3 collections"), "{text}");
+    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
+    assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
+    let back = |event: &Seen| {
+        event.component == Component::QueryNode
+            && event.is_gone
+            && event.image.ends_with(":v2.4.24")
+    };
+    assert!(watch.events().iter().any(back), "{:#?}", watch.events());
+    assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
+
+    // What never comes back is waited for once.
+    stand.reset();
+    let mut running = stand.begin();
+    stand.script("release");
+    stand.await_reason(&mut running, "collection books: was loaded before");
+    drop(running);
+    let begin = Instant::now();
+    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &["-o", "rollback"])));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("go back without a pause between them")
+            && begin.elapsed() < Duration::from_secs(300),
+        "{:?}: {text}",
+        begin.elapsed()
+    );
+    assert!(!stand.has_moved("querynode"));
 }

@@ -13,7 +13,8 @@ use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SessionHelp, Settings,
+        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SearchedCollections,
+        SessionHelp, Settings,
     },
 };
 
@@ -72,9 +73,19 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(super) milvus_server_name: Option<String>,
 
+    /// Collection in which searches must find again what they found before, and from which no rows
+    /// are deleted during the run: NAME or DATABASE/NAME, may be repeated; none skips this check
+    /// [default: some that are loaded]
+    #[arg(long, value_name = "NAME")]
+    pub(super) probe_collection: Vec<String>,
+
     /// Leave the sessions in etcd of pods that have ended to the end of their leases
     #[arg(long)]
     pub(super) no_session_help: bool,
+
+    /// Order that is to be measured, by its name in the data
+    #[arg(long, value_name = "ID", env = "MILVUS_GUARD_ORDER", hide = true)]
+    pub(super) candidate_order: Option<String>,
 
     /// What to do when a step fails
     #[arg(long, value_enum, default_value_t = OnFailure::Stop, value_name = "WHAT")]
@@ -174,6 +185,7 @@ impl Args {
             } else {
                 SessionHelp::On
             },
+            candidate_order: self.candidate_order.clone(),
             place: if self.local && !self.job.is_in_job() {
                 Place::Here
             } else {
@@ -222,6 +234,8 @@ impl Args {
             server_name: self.milvus_server_name.clone(),
             login,
             tls,
+            searched: SearchedCollections::typed_as(&self.probe_collection)
+                .map_err(Failure::usage)?,
         })
     }
 

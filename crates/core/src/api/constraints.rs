@@ -9,6 +9,7 @@ use super::{
     Kind, UPGRADE_EXCEPTION, UPGRADE_POLICY, UPGRADE_RUN,
     loaded::{MAX_COLLECTIONS, MAX_LAGGING, MAX_NODES},
     progress::HISTORY_LIMIT,
+    searches::{MAX_HITS, MAX_SEARCHES},
 };
 
 /// A rule id. In a cluster it is written one way, since it is the key of a list.
@@ -21,6 +22,8 @@ const NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 const MAX_NAME: u32 = 253;
 /// Longest name of a namespace, and longest value of a label.
 const MAX_LABEL: u32 = 63;
+/// Query nodes that are suspended at once: one of each Deployment, and a few that were forgotten.
+const MAX_SUSPENDED: usize = 100;
 /// Entries of a list that people write: namespaces, releases, labels.
 const MAX_LISTED: u32 = 1000;
 /// A version or a range of versions, as `VersionMatch` reads it.
@@ -300,6 +303,9 @@ fn run_status() -> Vec<Constraint> {
         put("status.loaded.replacedNodes", atomic(MAX_NODES)),
         put("status.loaded.collections", atomic(MAX_COLLECTIONS)),
         put("status.loaded.collections[].lagging", atomic(MAX_LAGGING)),
+        put("status.searches", atomic(MAX_SEARCHES)),
+        put("status.searches[].hits", atomic(MAX_HITS)),
+        put("status.suspended", atomic(MAX_SUSPENDED)),
         put("status.backup.location", line()),
         put("status.backup.sha256", json!({"pattern": SHA256})),
         put("status.evidence.endpoints", set(MAX_LISTED)),

@@ -20,6 +20,7 @@ pub mod meta;
 pub mod policy;
 pub mod progress;
 pub mod run;
+pub mod searches;
 pub mod status;
 pub mod structural;
 
@@ -31,9 +32,10 @@ pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
     Backup, ContainerImage, Evidence, Original, OriginalField, PODS_LIMIT, RunEvent, RunPhase,
-    RunStatus, SeenPod, StepCursor, StepStage,
+    RunStatus, SeenPod, StepCursor, StepStage, SuspendedNode,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
+pub use searches::SearchBefore;
 pub use status::{LintEntry, LintSeverity, PolicyStatus};
 
 pub use policy::API_VERSION;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::milvus::{Component, Version};
 
-use super::{loaded::LoadedBefore, meta::Condition};
+use super::{loaded::LoadedBefore, meta::Condition, searches::SearchBefore};
 
 /// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback
 /// sets it False.
@@ -119,6 +119,12 @@ pub struct RunStatus {
     /// the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loaded: Option<LoadedBefore>,
+    /// What searches found before anything moved, until the end of the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<SearchBefore>,
+    /// Query nodes on which Milvus puts nothing until they end, because the run said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspended: Vec<SuspendedNode>,
     /// The saved metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
@@ -166,6 +172,16 @@ pub struct SeenPod {
     pub uid: String,
     /// Deployment that it belongs to.
     pub workload: String,
+}
+
+/// A query node on which Milvus was told to put nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspendedNode {
+    /// Its id in Milvus.
+    pub node: i64,
+    /// Its pod.
+    pub pod: String,
 }
 
 /// The position of a run in its plan.

@@ -28,6 +28,15 @@ use super::{
 /// Label that the official script sets too.
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
+/// Where a component moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the target.
+    Forward,
+    /// To what was recorded.
+    Back,
+}
+
 /// What the steps work with.
 pub struct UpgradeContext {
     /// What was asked for.
@@ -59,6 +68,8 @@ pub struct Ways {
     no_pods: AtomicBool,
     /// Whether etcd does not let us remove sessions.
     no_release: AtomicBool,
+    /// Whether the management calls of Milvus cannot be used from here.
+    no_management: AtomicBool,
     /// Whether Milvus is not asked any more whether it is healthy.
     no_health: AtomicBool,
 }
@@ -68,6 +79,17 @@ impl Ways {
     #[must_use]
     pub fn reach_pods(&self) -> bool {
         !self.no_pods.load(Ordering::Relaxed)
+    }
+
+    /// Whether the management calls of Milvus may be used from here.
+    #[must_use]
+    pub fn reach_management(&self) -> bool {
+        !self.no_management.load(Ordering::Relaxed)
+    }
+
+    /// The management calls of Milvus cannot be used from here; whether that is news.
+    pub fn give_up_on_management(&self) -> bool {
+        !self.no_management.swap(true, Ordering::Relaxed)
     }
 
     /// Whether Milvus is to be asked whether it is healthy.

@@ -90,6 +90,12 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
             .iter()
             .map(|name| format!("--milvus-server-name={name}")),
     );
+    let searched = settings.milvus.searched.typed();
+    args.extend(
+        searched
+            .iter()
+            .map(|name| format!("--probe-collection={name}")),
+    );
     args.extend(
         options
             .milvus_secret
@@ -108,6 +114,8 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
     if settings.session_help == SessionHelp::Off {
         args.push("--no-session-help".into());
     }
+    let order = settings.candidate_order.iter();
+    args.extend(order.map(|id| format!("--candidate-order={id}")));
     if settings.run.rolls_back_on_failure {
         args.push("--on-failure=rollback".into());
     }
@@ -121,7 +129,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{EtcdAccess, RunSettings},
-        rolling_upgrade::{AskMilvus, MilvusAccess, Place},
+        rolling_upgrade::{AskMilvus, MilvusAccess, Place, SearchedCollections},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -136,6 +144,8 @@ mod tests {
             server_name: Some("localhost".into()),
             login,
             tls: None,
+            searched: SearchedCollections::typed_as(&["shop/books".into(), "drafts".into()])
+                .unwrap(),
         };
         let settings = Settings {
             run: RunSettings::sample(),
@@ -148,6 +158,7 @@ mod tests {
                 user: None,
             },
             session_help: SessionHelp::Off,
+            candidate_order: None,
             place: Place::Job,
             hopeless: Duration::from_secs(1),
         };
@@ -168,6 +179,8 @@ mod tests {
             "--etcd=a:2379,b:2379",
             "--etcd-credentials=/etc/milvus-guard/etcd",
             "--no-session-help",
+            "--probe-collection=shop/books",
+            "--probe-collection=drafts",
         ] {
             assert!(
                 args.iter().any(|known| known == arg),

@@ -11,7 +11,7 @@ use milvus_guard_sources::etcd::connect::public;
 use super::{
     context::UpgradeContext,
     plan::{MoveKind, Rollout},
-    settings::{AskMilvus, Place, SessionHelp, Settings},
+    settings::{AskMilvus, Place, SearchedCollections, SessionHelp, Settings},
     step::Step,
 };
 
@@ -192,13 +192,21 @@ pub fn command(settings: &Settings, more: &str) -> String {
     let Settings {
         run: RunSettings { release, .. },
         target,
-        milvus,
+        milvus: milvus_access,
         ..
     } = settings;
-    let milvus = match &milvus.ask {
+    let milvus = match &milvus_access.ask {
         AskMilvus::At(address) => format!(" --milvus {address}"),
         // What was asked for once need not be asked for again.
         AskMilvus::AtService | AskMilvus::Never => String::new(),
+    };
+    let searched: String = match &milvus_access.searched {
+        // As with the address.
+        SearchedCollections::Never => String::new(),
+        searched => {
+            let flag = |name: String| format!(" --probe-collection {name}");
+            searched.typed().into_iter().map(flag).collect()
+        }
     };
     let etcd = match &settings.etcd.addresses[..] {
         [] => String::new(),
@@ -215,12 +223,16 @@ pub fn command(settings: &Settings, more: &str) -> String {
         Place::Job => "",
         Place::Here => " --local",
     };
+    let order = settings
+        .candidate_order
+        .as_ref()
+        .map_or_else(String::new, |id| format!(" --candidate-order {id}"));
     let image = settings
         .image
         .as_ref()
         .map_or_else(String::new, |image| format!(" -w {image}"));
     format!(
-        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{etcd}{help}{place}",
+        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{searched}{etcd}{help}{order}{place}",
         release.name, release.namespace
     )
 }

@@ -45,4 +45,6 @@ pub mod ticks;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;
-pub use settings::{AskMilvus, MilvusAccess, Operation, Place, SessionHelp, Settings};
+pub use settings::{
+    AskMilvus, MilvusAccess, Operation, Place, SearchedCollections, SessionHelp, Settings,
+};

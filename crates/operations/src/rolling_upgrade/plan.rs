@@ -96,6 +96,8 @@ pub struct Wish<'a> {
     pub image: &'a str,
     /// How coordinators hand over.
     pub standby: Standby,
+    /// A row of the orders that are to be measured.
+    pub candidate_order: Option<&'a str>,
 }
 
 /// Plans the way.
@@ -120,15 +122,20 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
         ));
     }
     let topology = layout(release, from.version, to.version);
-    let order = catalogue
-        .order(from.version, to.version, topology)
-        .ok_or_else(|| {
-            format!(
-                "no order is known in which {} could roll from {from} to {to}; milvus-guard plan \
+    let order = match wish.candidate_order {
+        None => catalogue.order(from.version, to.version, topology),
+        Some(id) => catalogue.candidate_order(id, from.version, to.version, topology),
+    };
+    let order = order.ok_or_else(|| {
+        if let Some(id) = wish.candidate_order {
+            return format!("the data has no candidate order '{id}' from {from} to {to}");
+        }
+        format!(
+            "no order is known in which {} could roll from {from} to {to}; milvus-guard plan \
                  -i {} -n {} --to {to} names the way",
-                name.name, name.name, name.namespace
-            )
-        })?;
+            name.name, name.name, name.namespace
+        )
+    })?;
     let mut moves = moves(release, order, topology)?;
     let point = route.point_of_no_return();
     mark(&mut moves, point);
@@ -498,6 +505,7 @@ mod tests {
             to: &to,
             image: "milvusdb/milvus:x",
             standby: Standby::Unknown,
+            candidate_order: None,
         };
         plan(&wish, Catalogue::embedded())
     }

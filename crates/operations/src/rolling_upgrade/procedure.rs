@@ -24,7 +24,7 @@ use super::{
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
-    steps::temporary,
+    steps::{emptied, temporary},
 };
 
 /// `upgrade`, as it was asked for.
@@ -221,6 +221,7 @@ pub(super) fn planned(
         to: &to,
         image: &image,
         standby,
+        candidate_order: settings.candidate_order.as_deref(),
     };
     Ok((plan(&wish, Catalogue::embedded())?, standby))
 }
@@ -302,8 +303,10 @@ fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> Stri
         ))
     });
     let alone: String = alone.collect();
+    let suspended = run.status.suspended.iter().map(emptied::still_suspended);
+    let suspended: String = suspended.map(|text| format!(" Note: {text}.")).collect();
     format!(
-        "What runs: {}.{standby}{alone} Next: {} starts a new run from here, {} rolls the aborted run \
+        "What runs: {}.{standby}{alone}{suspended} Next: {} starts a new run from here, {} rolls the aborted run \
          back.",
         shown.join(", "),
         messages::command(settings, ""),

@@ -429,11 +429,13 @@ fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> O
     }
 }
 
-/// How many living pods of another template there are.
+/// Those of these pods that live and are of another template.
 #[must_use]
-pub fn old_pods(deployment: &Deployment, pods: &[&Pod]) -> usize {
-    let living = pods.iter().filter(|pod| !has_ended(pod) && !is_ending(pod));
-    living.filter(|pod| !is_new(deployment, pod)).count()
+pub fn old_pods(deployment: &Deployment, pods: impl IntoIterator<Item = Pod>) -> Vec<Pod> {
+    let living = pods
+        .into_iter()
+        .filter(|pod| !has_ended(pod) && !is_ending(pod));
+    living.filter(|pod| !is_new(deployment, pod)).collect()
 }
 
 fn is_ending(pod: &Pod) -> bool {

@@ -85,6 +85,7 @@ methods! {
     "ShowPartitions" show_partitions(ShowPartitionsRequest: db_name) -> ShowPartitionsResponse;
     "DescribeCollection" describe_collection(DescribeCollectionRequest: db_name)
         -> DescribeCollectionResponse;
+    "DescribeIndex" describe_index(DescribeIndexRequest: db_name) -> DescribeIndexResponse;
     "GetLoadingProgress" get_loading_progress(GetLoadingProgressRequest: db_name)
         -> GetLoadingProgressResponse;
     "GetPersistentSegmentInfo" get_persistent_segment_info(GetPersistentSegmentInfoRequest: db_name)
@@ -109,5 +110,5 @@ answers! {
     ShowPartitionsResponse DescribeCollectionResponse GetLoadingProgressResponse
     GetPersistentSegmentInfoResponse GetQuerySegmentInfoResponse GetReplicasResponse
     ListCredUsersResponse SelectRoleResponse MutationResult FlushResponse GetFlushStateResponse
-    SearchResults
+    SearchResults DescribeIndexResponse
 }

@@ -10,6 +10,7 @@
 //! | `message` | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, as messages for people |
 //! | [`read`] | health, version, what is loaded, users and roles |
+//! | [`search`] | searches in a collection of the users, whose answer can be compared with a later one |
 //! | [`probe`] | writes, searches and drops a small collection |
 //! | [`loaded`] | pure: what is loaded and what is missing, also against an earlier [`Baseline`](milvus_guard_core::api::loaded::Baseline) |
 //!
@@ -21,9 +22,11 @@ mod message;
 pub mod probe;
 pub mod proxy;
 pub mod read;
+pub mod search;
 
 pub use error::ApiError;
 pub use loaded::{CollectionLoad, Loaded, Replica, Served, ShardLeader};
 pub use probe::{ProbeFailure, ProbeOutcome, probe};
 pub use proxy::{Login, Proxy};
 pub use read::{Health, Principals, health, loaded, principals, version};
+pub use search::{CollectionName, NotACollection, NotSearchable, Search, prepare, search};

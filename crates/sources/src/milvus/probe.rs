@@ -10,12 +10,12 @@ use super::{
     error::ApiError,
     message::{
         CollectionSchema, ConsistencyLevel, CreateCollectionRequest, CreateIndexRequest, DataType,
-        DropCollectionRequest, DslType, FieldData, FieldSchema, FloatArray, FlushRequest,
-        GetFlushStateRequest, GetLoadingProgressRequest, InsertRequest, KeyValuePair,
-        LoadCollectionRequest, LongArray, PlaceholderGroup, PlaceholderValue, ScalarField,
-        SearchRequest, VectorField, field_data::Field,
+        DropCollectionRequest, FieldData, FieldSchema, FloatArray, FlushRequest,
+        GetFlushStateRequest, GetLoadingProgressRequest, InsertRequest, LoadCollectionRequest,
+        LongArray, PlaceholderValue, ScalarField, SearchRequest, VectorField, field_data::Field,
     },
     proxy::{Connection, Proxy},
+    search::{Terms, bounded, pairs},
 };
 
 /// What the names of all probe collections begin with.
@@ -28,8 +28,6 @@ const DIMENSION: u16 = 8;
 const WHERE: f32 = 20.2;
 /// What a right answer has, in this order.
 const NEAREST: [i64; 5] = [20, 21, 19, 22, 18];
-/// `guarantee_timestamp` that means bounded consistency for Milvus up to 2.2.
-const BOUNDED: u64 = 2;
 /// For each thing that is waited for: flushed, loaded, the first right answer. A bounded search
 /// may lag 5 s behind (`common.gracefulTime`), and the coordinators look in intervals of seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -269,14 +267,6 @@ async fn pause(began: Instant, state: &'static str) -> Result<(), ProbeFailure> 
     Ok(())
 }
 
-fn pairs(all: &[(&str, &str)]) -> Vec<KeyValuePair> {
-    let pair = |(key, value): &(&str, &str)| KeyValuePair {
-        key: (*key).to_owned(),
-        value: (*value).to_owned(),
-    };
-    all.iter().map(pair).collect()
-}
-
 fn schema(name: &str) -> CollectionSchema {
     let id = FieldSchema {
         field_id: 100,
@@ -341,25 +331,13 @@ fn nearest(name: &str) -> SearchRequest {
         r#type: DataType::FloatVector.into(),
         values: vec![at(WHERE).flat_map(f32::to_le_bytes).collect()],
     };
-    let group = PlaceholderGroup {
-        placeholders: vec![query],
+    let terms = Terms {
+        field: VECTOR,
+        limit: NEAREST.len(),
+        metric: "L2",
+        params: "{}",
     };
-    SearchRequest {
-        collection_name: name.to_owned(),
-        placeholder_group: group.encode_to_vec(),
-        dsl_type: DslType::BoolExprV1.into(),
-        search_params: pairs(&[
-            ("anns_field", VECTOR),
-            ("topk", &NEAREST.len().to_string()),
-            ("metric_type", "L2"),
-            ("params", "{}"),
-            ("round_decimal", "-1"),
-        ]),
-        guarantee_timestamp: BOUNDED,
-        nq: 1,
-        consistency_level: ConsistencyLevel::Bounded.into(),
-        ..Default::default()
-    }
+    bounded("", name, query, &terms)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard,
-    Landing, Mirrors, Order, Path, Released, RemovedValue, SettingFact,
+    Landing, Management, Mirrors, Order, Path, Released, RemovedValue, SettingFact,
     tables::{Layer, LayerTable},
 };
 
@@ -40,12 +40,14 @@ pub struct DataFile {
     pub(super) default_flips: Vec<DefaultFlip>,
     pub(super) chart_values: Vec<ChartValue>,
     pub(super) orders: Vec<Order>,
+    pub(super) candidate_orders: Vec<Order>,
+    pub(super) management: Vec<Management>,
     pub(super) mirrors: Option<Mirrors>,
     pub(super) dependencies: Option<DependencyFacts>,
     pub(super) settings: Vec<SettingFact>,
 }
 
-pub(super) const EMBEDDED: [(&str, &str); 10] = [
+pub(super) const EMBEDDED: [(&str, &str); 11] = [
     ("dates.yaml", include_str!("data/dates.yaml")),
     ("paths.yaml", include_str!("data/paths.yaml")),
     ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
@@ -53,6 +55,7 @@ pub(super) const EMBEDDED: [(&str, &str); 10] = [
     ("chart-values.yaml", include_str!("data/chart-values.yaml")),
     ("hazards.yaml", include_str!("data/hazards.yaml")),
     ("orders.yaml", include_str!("data/orders.yaml")),
+    ("management.yaml", include_str!("data/management.yaml")),
     ("mirrors.yaml", include_str!("data/mirrors.yaml")),
     ("dependencies.yaml", include_str!("data/dependencies.yaml")),
     (
@@ -190,6 +193,18 @@ impl Catalogue {
         note(
             "orders",
             merge(&mut self.orders, tables.orders, |row| row.id.clone()),
+        );
+        note(
+            "candidateOrders",
+            merge(&mut self.candidate_orders, tables.candidate_orders, |row| {
+                row.id.clone()
+            }),
+        );
+        note(
+            "management",
+            merge(&mut self.management, tables.management, |row| {
+                row.id.clone()
+            }),
         );
         note(
             "settings",

@@ -7,6 +7,7 @@ mod dates;
 mod hazard;
 mod images;
 mod load;
+mod management;
 mod order;
 mod path;
 mod setting;
@@ -24,6 +25,7 @@ pub use dates::Released;
 pub use hazard::{Hazard, HazardKind};
 pub use images::{DependencyFacts, Mirror, Mirrors, VanishedImage};
 pub use load::{DataError, DataFile, embedded_day};
+pub use management::{Management, ManagementCall};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
 pub use path::{
     Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind,
@@ -81,6 +83,10 @@ pub struct Catalogue {
     pub chart_values: Vec<ChartValue>,
     /// Component orders.
     pub orders: Vec<Order>,
+    /// Orders that are to be measured: a run uses one only where it is named.
+    pub candidate_orders: Vec<Order>,
+    /// What Milvus offers at its management port.
+    pub management: Vec<Management>,
     /// Known forms of Milvus' repository.
     pub mirrors: Mirrors,
     /// Facts about dependency images.

@@ -129,4 +129,55 @@ impl Catalogue {
             order.topology == topology && order.from.contains(from) && order.to.contains(to)
         })
     }
+
+    /// An order that is to be measured, by its name; `None` if there is none of that name, or if it
+    /// does not fit the upgrade.
+    #[must_use]
+    pub fn candidate_order(
+        &self,
+        id: &str,
+        from: Version,
+        to: Version,
+        topology: OrderTopology,
+    ) -> Option<&Order> {
+        self.candidate_orders.iter().find(|order| {
+            order.id == id
+                && order.topology == topology
+                && order.from.contains(from)
+                && order.to.contains(to)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_candidate_moves_the_components_of_the_order_in_whose_place_it_is_measured() {
+        let catalogue = Catalogue::embedded();
+        let versions = || catalogue.released.iter().map(|row| row.version);
+        let components = |order: &Order| -> BTreeSet<Component> {
+            let steps = order.steps.iter();
+            steps.flat_map(|step| step.components.clone()).collect()
+        };
+        for row in &catalogue.candidate_orders {
+            let from = versions().find(|version| row.from.contains(*version));
+            let to = versions().find(|version| row.to.contains(*version));
+            let (from, to) = (from.unwrap(), to.unwrap());
+            let named = catalogue.candidate_order(&row.id, from, to, row.topology);
+            assert_eq!(named, Some(row), "{}: its name is taken", row.id);
+            let known = catalogue.order(from, to, row.topology).unwrap();
+            assert_eq!(components(row), components(known), "{}", row.id);
+            assert_ne!(row.steps, known.steps, "{}", row.id);
+            assert_eq!(
+                catalogue.candidate_order(&row.id, to, from, row.topology),
+                None
+            );
+            assert!(!row.source.is_empty(), "{}", row.id);
+        }
+        assert!(!catalogue.candidate_orders.is_empty());
+    }
 }

@@ -8,13 +8,21 @@ use crate::milvus::{day::Day, version::Version};
 use super::Catalogue;
 
 /// Tables in the order in which they are listed, and what each holds.
-pub const TABLES: [(&str, &str); 16] = [
+pub const TABLES: [(&str, &str); 18] = [
     ("released", "the day on which each release was published"),
     ("releases", "releases to avoid, and what to use instead"),
     ("landing", "the recommended release of each line"),
     ("paths", "which version may follow which, and how"),
     ("downgrades", "what a downgrade does"),
     ("orders", "the order in which components are upgraded"),
+    (
+        "candidateOrders",
+        "orders that are to be measured; a run uses one only if it is named",
+    ),
+    (
+        "management",
+        "calls that empty a query node, and the versions that have them",
+    ),
     ("charts", "what each chart version ships"),
     ("hazards", "chart versions with defects"),
     ("removedValues", "Helm values that newer charts ignore"),
@@ -93,6 +101,8 @@ impl Catalogue {
             "paths" => rows(table, &self.paths, |row| row.id.clone()),
             "downgrades" => rows(table, &self.downgrades, |row| row.id.clone()),
             "orders" => rows(table, &self.orders, |row| row.id.clone()),
+            "candidateOrders" => rows(table, &self.candidate_orders, |row| row.id.clone()),
+            "management" => rows(table, &self.management, |row| row.id.clone()),
             "charts" => rows(table, &self.charts, |row| row.version.to_string()),
             "hazards" => rows(table, &self.hazards, |row| row.id.clone()),
             "removedValues" => rows(table, &self.removed_values, |row| row.path.clone()),

@@ -2,43 +2,29 @@
 //! terminating may become active, and then holds the key until its lease ends. So the standby goes
 //! first, while the active pod serves; the new pod is then the only one that can take over.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-    core::PartialObjectMeta,
-};
-use serde_json::{Value, json};
+use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 
 use crate::{
-    engine::{ApiError, StepError, originals},
+    engine::{StepError, originals},
     rolling_upgrade::{
         active,
         context::StepContext,
         plan::Move,
         settings::SessionHelp,
         standby::Standby,
-        steps::{release, temporary},
+        steps::{
+            deletion_cost::{self, Marked, Turn},
+            release, temporary,
+        },
     },
 };
-use milvus_guard_core::{
-    api::{Original, OriginalField},
-    milvus::Version,
-};
+use milvus_guard_core::{api::Original, milvus::Version};
 use milvus_guard_sources::kubernetes::{
     pods::is_owned_by,
     rollout::{Wanted, Watched},
-    workloads::{Change, FIELD_MANAGER},
+    workloads::Change,
 };
-
-/// Kind of the recorded object.
-const POD: &str = "Pod";
-/// Annotation by which a `ReplicaSet` chooses the pods that go first; 0 if it is absent.
-const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// Its value on the active pod.
-const DEAR: &str = "1000";
 
 /// Scales a coordinator to its active pod and waits until the standby's pod has ended, where that is
 /// possible. `now` is the version that runs.
@@ -55,8 +41,17 @@ pub(crate) async fn leave(
         let Some(pod) = active_pod(cx, one, deployment, now).await? else {
             return Ok(());
         };
-        if !keep(cx, &pod).await? {
-            return Ok(());
+        match deletion_cost::mark(cx, &pod, Turn::Last).await? {
+            Marked::Yes => {}
+            Marked::Gone => return Ok(()),
+            Marked::Refused(reason) => {
+                cx.reporter().warn(format!(
+                    "may not mark pod {} to be kept, so its standby stays while it is replaced: \
+                     {reason}",
+                    pod.name_any()
+                ));
+                return Ok(());
+            }
         }
         let replicas = deployment.spec.replicas.unwrap_or(1);
         temporary::remember(cx, original, temporary::REPLICAS, replicas).await?;
@@ -104,99 +99,6 @@ async fn active_pod(
         hosts.iter().filter(|host| **host == name).count()
     };
     Ok(own.filter(|pod| held(pod) > 0).max_by_key(held))
-}
-
-/// Makes a pod the last one that is scaled away; whether we may.
-async fn keep(cx: &StepContext<'_>, pod: &PartialObjectMeta<Pod>) -> Result<bool, StepError> {
-    let name = pod.name_any();
-    let before = pod.annotations().get(COST).map(|cost| json!(cost));
-    let original = Original {
-        kind: POD.into(),
-        name: name.clone(),
-        uid: pod.metadata.uid.clone(),
-        fields: vec![OriginalField {
-            path: format!("/metadata/annotations/{}", COST.replace('/', "~1")),
-            value: before,
-        }],
-        ..Original::default()
-    };
-    cx.record(|status| {
-        let known = |known: &Original| known.kind == POD && known.uid == original.uid;
-        if !status.originals.iter().any(known) {
-            status.originals.push(original.clone());
-        }
-    })
-    .await?;
-    match annotate(cx, &original, &json!(DEAR)).await {
-        Ok(()) => Ok(true),
-        Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(false),
-        Err(ApiError::Refused { reason, .. }) => {
-            cx.reporter().warn(format!(
-                "may not mark pod {name} to be kept, so its standby stays while it is replaced: \
-                 {reason}"
-            ));
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Puts the annotations of pods back that are still there, and forgets them.
-pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let originals = cx.run().status.originals;
-    for original in originals.iter().filter(|original| original.kind == POD) {
-        let before = original
-            .fields
-            .first()
-            .and_then(|field| field.value.clone());
-        let still_ours = ours(cx, original).await?;
-        if still_ours {
-            match annotate(cx, original, &before.unwrap_or(Value::Null)).await {
-                Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        cx.record(|status| {
-            status
-                .originals
-                .retain(|known| known.kind != POD || known.uid != original.uid);
-        })
-        .await?;
-    }
-    Ok(())
-}
-
-/// Whether the recorded pod is there with our mark.
-async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
-    let params = ListParams::default().fields(&format!("metadata.name={}", original.name));
-    let found = cx
-        .link
-        .call("pods", async || api.list_metadata(&params).await)
-        .await?;
-    let marked = |annotations: &BTreeMap<String, String>| {
-        annotations.get(COST).is_some_and(|cost| cost == DEAR)
-    };
-    Ok(found
-        .items
-        .iter()
-        .any(|pod| pod.metadata.uid == original.uid && marked(pod.annotations())))
-}
-
-/// Sets the annotation of this very pod.
-async fn annotate(cx: &StepContext<'_>, original: &Original, cost: &Value) -> Result<(), ApiError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
-    let patch =
-        Patch::Merge(json!({"metadata": {"uid": original.uid, "annotations": {COST: cost}}}));
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
-    };
-    cx.write(&format!("pod {}", original.name), async || {
-        api.patch_metadata(&original.name, &params, &patch).await
-    })
-    .await
-    .map(|_| ())
 }
 
 async fn pods(

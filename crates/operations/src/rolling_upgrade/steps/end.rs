@@ -21,6 +21,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     alive::ask(cx, &Moved::all(cx), &watched).await?;
     cx.record(|status| {
         status.loaded = None;
+        status.searches.clear();
         status.pods.clear();
     })
     .await?;

@@ -4,7 +4,7 @@
 use crate::{engine::StepError, rolling_upgrade::context::StepContext};
 use milvus_guard_core::api::Original;
 
-use super::{alone, temporary};
+use super::{deletion_cost, temporary};
 
 /// Puts back what was changed for the time of a step and takes our name off every recorded
 /// Deployment. Each step did so already; this is for changes that a crash cut off.
@@ -15,5 +15,5 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         .filter(|original| original.component.is_some())
         .collect();
     temporary::put_back(cx, &deployments).await?;
-    alone::restore(cx).await
+    deletion_cost::restore(cx).await
 }

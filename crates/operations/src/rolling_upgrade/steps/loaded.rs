@@ -12,7 +12,7 @@ use crate::{
     engine::{StepError, display::took},
     rolling_upgrade::{
         active,
-        context::StepContext,
+        context::{Direction, StepContext},
         plan::Move,
         serving::{self, Gone, Question},
     },
@@ -121,7 +121,7 @@ pub(crate) async fn before(
 }
 
 /// What is loaded, once it is all there or a moment has passed.
-async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
+pub(crate) async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     let began = Instant::now();
     loop {
         let asked = Instant::now();
@@ -164,31 +164,44 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     Ok(whole(cx, proxy, &before, None).await)
 }
 
-/// Whether what is loaded was noted for this move, so that Milvus can be asked between two pods. Not
-/// where the next component must follow at once.
-pub(crate) fn can_ask_between(cx: &StepContext<'_>, one: &Move) -> bool {
-    let loaded = cx.run().status.loaded;
-    question(cx, one).is_some_and(|(question, at, id)| {
-        question.before == at
-            && question.after == at
-            && loaded.is_some_and(|loaded| loaded.step == id)
+/// Whether Milvus can be asked between two pods: what was loaded was noted, and the next component
+/// need not follow at once.
+pub(crate) async fn can_ask_between(
+    cx: &StepContext<'_>,
+    one: &Move,
+    direction: Direction,
+) -> Result<bool, StepError> {
+    let Some((question, at, id)) = question(cx, one) else {
+        return Ok(false);
+    };
+    let Some(loaded) = cx.run().status.loaded else {
+        return Ok(false);
+    };
+    let alone = question.before == at && question.after == at;
+    Ok(match direction {
+        Direction::Forward => alone && loaded.step == id,
+        // Another process may have noted it, and a later step may have noted it again.
+        Direction::Back => alone && cx.data.ways.proxy.is_reached(cx).await?,
     })
 }
 
-/// Waits between two pods until all that was loaded before is served. Nodes of the beginning serve
-/// still.
-pub(crate) async fn between(cx: &StepContext<'_>) -> Result<(), StepError> {
+/// Waits between two pods until all that was loaded before is served, during a rollback for a while
+/// only; whether it is. Nodes of the beginning serve still.
+pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     let Some(before) = cx.run().status.loaded else {
-        return Ok(());
+        return Ok(true);
     };
-    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
-        let before = LoadedBefore {
-            replaced_nodes: Vec::new(),
-            ..before
-        };
-        whole(cx, proxy, &before, None).await;
-    }
-    Ok(())
+    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+        return Ok(true);
+    };
+    let before = LoadedBefore {
+        replaced_nodes: Vec::new(),
+        ..before
+    };
+    let limit = (direction == Direction::Back).then_some(ON_THE_WAY_BACK);
+    let whole = whole(cx, proxy, &before, limit).await;
+    // Forward, a Milvus that may not be asked any more was told; the step continues without it.
+    Ok(whole.is_some() || direction == Direction::Forward)
 }
 
 /// The same on the way back, for a while.

@@ -5,6 +5,9 @@
 //! a short one lets exactly one go: the new pod before it has been ready for that time, the one
 //! after it has not. Where this process ends in between, the Deployment continues without it after
 //! that time.
+//!
+//! During a rollback the same happens, but nothing is held up for long: as soon as Milvus is not whole
+//! again in time, the remaining pods go back at Kubernetes' own pace.
 
 use std::time::Duration;
 
@@ -14,9 +17,9 @@ use kube::{Api, api::ListParams};
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
-        context::StepContext,
+        context::{Direction, StepContext},
         plan::Move,
-        steps::{loaded, temporary},
+        steps::{emptied, loaded, searched, temporary},
     },
 };
 use milvus_guard_core::{api::Original, text::count};
@@ -31,16 +34,19 @@ const MARGIN: Duration = Duration::from_secs(600);
 /// ... at most, because Kubernetes counts 32 bits of seconds.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The pace that keeps every old pod; what the Deployment has now is recorded. Nothing to change
-/// where Milvus cannot be asked in between.
+/// The pace that keeps every old pod; what the Deployment has now is recorded. Its own pace where
+/// Milvus cannot be asked in between.
 pub(crate) async fn begin(
     cx: &StepContext<'_>,
     one: &Move,
     original: &Original,
     deployment: &Deployment,
+    direction: Direction,
 ) -> Result<Change, StepError> {
-    if !loaded::can_ask_between(cx, one) || deployment.spec.replicas.unwrap_or(1) < 1 {
-        return Ok(Change::default());
+    if !loaded::can_ask_between(cx, one, direction).await?
+        || deployment.spec.replicas.unwrap_or(1) < 1
+    {
+        return Ok(temporary::own_pace(original));
     }
     let now = deployment.spec.min_ready_seconds.unwrap_or(0);
     temporary::remember(cx, original, temporary::MIN_READY, now).await?;
@@ -55,6 +61,7 @@ pub(crate) async fn through(
     cx: &StepContext<'_>,
     one: &Move,
     original: &Original,
+    direction: Direction,
 ) -> Result<(), StepError> {
     let status = cx.run().status;
     let recorded = status.originals.iter().find(|known| {
@@ -64,20 +71,40 @@ pub(crate) async fn through(
         return Ok(());
     }
     let recorded = recorded.cloned().unwrap_or_default();
-    let hopeless = cx.data.settings.hopeless;
+    if direction == Direction::Back && !loaded::can_ask_between(cx, one, direction).await? {
+        let own = temporary::own_pace(&recorded);
+        return originals::set(cx, original, &own).await.map(drop);
+    }
+    let hopeless = match direction {
+        Direction::Forward => cx.data.settings.hopeless,
+        Direction::Back => Duration::MAX,
+    };
     loop {
-        let (replicas, old, watched) = seen(cx, original).await?;
-        if old == 0 {
+        let Seen {
+            replicas,
+            old,
+            watched,
+        } = seen(cx, original).await?;
+        if old.is_empty() {
+            emptied::forget_gone(cx, &[]).await?;
             break;
         }
         originals::set(cx, original, &keep(cx)).await?;
-        let new = Wanted::Surged(replicas.saturating_sub(old) + 1);
+        let new = Wanted::Surged(replicas.saturating_sub(old.len()) + 1);
         originals::wait_for(cx, &watched, new, hopeless).await?;
+        emptied::next(cx, one, &old).await?;
         // Asked last, right before the old pod ends.
-        loaded::between(cx).await?;
+        if !is_whole(cx, direction).await? {
+            cx.reporter().warn(format!(
+                "the remaining pods of {} go back without a pause between them",
+                one.component
+            ));
+            break;
+        }
         originals::set(cx, original, &let_one_go(&recorded)).await?;
-        originals::wait_for(cx, &watched, Wanted::Old(old - 1), hopeless).await?;
-        let left = count(old - 1, "old pod");
+        let rest = old.len() - 1;
+        originals::wait_for(cx, &watched, Wanted::Old(rest), hopeless).await?;
+        let left = count(rest, "old pod");
         cx.reporter()
             .note(format!("an old pod of {} ends: {left} left", one.component));
     }
@@ -85,11 +112,23 @@ pub(crate) async fn through(
     originals::set(cx, original, &own).await.map(drop)
 }
 
-/// Wanted replicas and living old pods, once the controller knows of the last change.
-async fn seen(
-    cx: &StepContext<'_>,
-    original: &Original,
-) -> Result<(usize, usize, [Watched; 1]), StepError> {
+/// Waits until Milvus serves all that it had, and searches find it. During a rollback for a while
+/// only; whether it is so.
+async fn is_whole(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
+    Ok(loaded::between(cx, direction).await? && searched::between(cx, direction).await?)
+}
+
+/// A Deployment in between.
+struct Seen {
+    /// Wanted replicas.
+    replicas: usize,
+    /// Living pods of another template.
+    old: Vec<Pod>,
+    watched: [Watched; 1],
+}
+
+/// What there is, once the controller knows of the last change.
+async fn seen(cx: &StepContext<'_>, original: &Original) -> Result<Seen, StepError> {
     let watched = [Watched::of(&originals::live(cx, original).await?)];
     let any = Wanted::Old(usize::MAX);
     originals::wait_for(cx, &watched, any, Duration::MAX).await?;
@@ -100,13 +139,15 @@ async fn seen(
         .link
         .call("pods", async || api.list(&params).await)
         .await?;
-    let own: Vec<&Pod> = pods
+    let own = pods
         .items
-        .iter()
-        .filter(|pod| is_pod_of(pod, &original.name))
-        .collect();
-    let replicas = usize::try_from(deployment.spec.replicas.unwrap_or(1)).unwrap_or(0);
-    Ok((replicas, rollout::old_pods(&deployment, &own), watched))
+        .into_iter()
+        .filter(|pod| is_pod_of(pod, &original.name));
+    Ok(Seen {
+        replicas: usize::try_from(deployment.spec.replicas.unwrap_or(1)).unwrap_or(0),
+        old: rollout::old_pods(&deployment, own),
+        watched,
+    })
 }
 
 /// Every old pod stays, for longer than a step may take.

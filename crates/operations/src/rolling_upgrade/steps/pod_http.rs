@@ -2,8 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderValue, Request, StatusCode, Uri, header::HOST};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{
+    HeaderValue, Method, Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, HOST},
+};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
@@ -12,18 +15,20 @@ use tokio::{net::TcpStream, time::timeout};
 use milvus_guard_core::error_text;
 
 /// The port where a pod names none as `metrics`.
-const PORT: u16 = 9091;
+pub(super) const PORT: u16 = 9091;
 /// For a connection to a pod.
 const CONNECT: Duration = Duration::from_secs(1);
 /// For its answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Why a pod did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoAnswer {
     /// It was not reached, or broke off: why.
+    #[error("{0}")]
     Unreached(String),
     /// It was reached and did not answer in time.
+    #[error("no answer in time")]
     Late,
 }
 
@@ -43,12 +48,39 @@ pub(super) fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
 
 /// Status and text of an answer; no text if it has more bytes than `most`.
 pub(super) async fn get(
-    (ip, port): (IpAddr, u16),
+    place: (IpAddr, u16),
     path: &'static str,
     most: usize,
 ) -> Result<(StatusCode, String), NoAnswer> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = Uri::from_static(path);
+    exchange(place, request, most, ANSWER).await
+}
+
+/// The same for a form that is posted, with another time limit.
+pub(super) async fn post(
+    place: (IpAddr, u16),
+    path: &'static str,
+    form: String,
+    most: usize,
+    limit: Duration,
+) -> Result<(StatusCode, String), NoAnswer> {
+    let mut request = Request::new(Full::from(form));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(path);
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(CONTENT_TYPE, form);
+    exchange(place, request, most, limit).await
+}
+
+async fn exchange(
+    place: (IpAddr, u16),
+    mut request: Request<Full<Bytes>>,
+    most: usize,
+    limit: Duration,
+) -> Result<(StatusCode, String), NoAnswer> {
     let unreached = |error: &hyper::Error| NoAnswer::Unreached(error_text::chain(error));
-    let stream = match timeout(CONNECT, TcpStream::connect((ip, port))).await {
+    let stream = match timeout(CONNECT, TcpStream::connect(place)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(NoAnswer::Unreached(error_text::chain(&error))),
         Err(_) => {
@@ -56,16 +88,13 @@ pub(super) async fn get(
             return Err(NoAnswer::Unreached(why));
         }
     };
+    let host = HeaderValue::from_static("milvus");
+    request.headers_mut().insert(HOST, host);
     let exchange = async {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends when the sender does.
         tokio::spawn(connection);
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = Uri::from_static(path);
-        request
-            .headers_mut()
-            .insert(HOST, HeaderValue::from_static("milvus"));
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), most).collect().await;
@@ -74,7 +103,7 @@ pub(super) async fn get(
             .unwrap_or_default();
         Ok::<_, hyper::Error>((status, text))
     };
-    match timeout(ANSWER, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(answer) => answer.map_err(|error| unreached(&error)),
         Err(_) => Err(NoAnswer::Late),
     }

@@ -13,13 +13,13 @@ use crate::{
 use milvus_guard_core::api::{Original, OriginalField};
 use milvus_guard_sources::kubernetes::{rollout::Watched, workloads};
 
-use super::release;
+use super::{release, searched};
 
 /// Records every Deployment that moves, and those that will come.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !cx.run().status.originals.is_empty() {
         // Recorded by an earlier attempt: what is there now may be our own doing.
-        return Ok(());
+        return searched::before(cx).await;
     }
     let data = cx.data;
     let api: Api<Deployment> =
@@ -92,5 +92,6 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         })
         .map(Watched::of)
         .collect();
-    release::see(cx, &watched).await.map(|_| ())
+    release::see(cx, &watched).await?;
+    searched::before(cx).await
 }

@@ -8,7 +8,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
-        context::{StepContext, VERSION_LABEL, is_of, originals_of, strategy, version_label_path},
+        context::{
+            Direction, StepContext, VERSION_LABEL, is_of, originals_of, strategy,
+            version_label_path,
+        },
         plan::{Move, MoveKind},
     },
 };
@@ -21,21 +24,14 @@ use milvus_guard_sources::kubernetes::{
     workloads::{Change, progress_deadline},
 };
 
-use super::{alive, alone, loaded, paced, proxies, release, temporary};
+use super::{
+    alive, alone, deletion_cost, emptied, loaded, paced, proxies, release, searched, temporary,
+};
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
 /// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
 /// instead of 3.7 s. Must stay below `progressDeadlineSeconds`.
 const PROXY_READY: i32 = 8;
-
-/// Which way a component moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// To the target.
-    Forward,
-    /// To what was recorded.
-    Back,
-}
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
@@ -43,7 +39,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     let originals = originals_of(cx, one)?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
-        if replace(cx, one, &original, Way::Forward).await? {
+        if replace(cx, one, &original, Direction::Forward).await? {
             cx.data.pace.began();
         }
     }
@@ -61,7 +57,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let watched = originals::watched(cx, &originals).await?;
     let rollout = async {
         for original in &originals {
-            Box::pin(paced::through(cx, one, original)).await?;
+            Box::pin(paced::through(cx, one, original, Direction::Forward)).await?;
         }
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
@@ -78,50 +74,64 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let (ready, alive) = Box::pin(proxies::during(cx, one, &watched, work)).await?;
     settle(cx, &originals, &watched).await?;
     let whole = loaded::again(cx, one).await?;
-    tell_pace(cx, one, whole.or(alive).unwrap_or(ready));
+    let right = if one.at_once_with_next || wanted == Wanted::Running {
+        None
+    } else {
+        searched::again(cx, one).await?
+    };
+    tell_pace(cx, one, right.or(whole).or(alive).unwrap_or(ready));
     Ok(())
 }
 
 /// Puts the old image back, and waits until the component is completely on it, and Milvus knows it.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
+    if one.component == Component::QueryNode {
+        emptied::use_again(cx).await?;
+    }
     for original in &originals {
-        replace(cx, one, original, Way::Back).await?;
+        replace(cx, one, original, Direction::Back).await?;
     }
     let watched = originals::watched(cx, &originals).await?;
-    let rollout = originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX);
+    let rollout = async {
+        for original in &originals {
+            Box::pin(paced::through(cx, one, original, Direction::Back)).await?;
+        }
+        originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await
+    };
     let work = async {
         release::during(cx, &watched, rollout).await?;
         alive::ask(cx, &alive::Moved::back(cx, one), &watched).await
     };
     Box::pin(proxies::during(cx, one, &watched, work)).await?;
     settle(cx, &originals, &watched).await?;
-    loaded::back(cx, one).await
+    loaded::back(cx, one).await?;
+    searched::back(cx, one).await
 }
 
-/// Gives one Deployment the image of this way; whether anything had to be changed.
+/// Gives one Deployment the image of this direction; whether anything had to be changed.
 async fn replace(
     cx: &StepContext<'_>,
     one: &Move,
     original: &Original,
-    way: Way,
+    direction: Direction,
 ) -> Result<bool, StepError> {
     let deployment = originals::live(cx, original).await?;
     let images = Change {
-        images: images(cx, original, way),
+        images: images(cx, original, direction),
         ..Change::default()
     };
-    let mut change = change(cx, original, way);
+    let mut change = change(cx, original, direction);
     if !images.is_made(&deployment) {
         let rollout = &cx.data.rollout;
-        let now = match way {
-            Way::Forward => rollout.from.version,
-            Way::Back => rollout.to.version,
+        let now = match direction {
+            Direction::Forward => rollout.from.version,
+            Direction::Back => rollout.to.version,
         };
         release::see(cx, &[Watched::of(&deployment)]).await?;
         let is_resumed = temporary::remembered(original, temporary::REPLICAS).is_some();
         // During a rollback it may be alone already, and its successor may never be ready.
-        if change.strategy.is_some() && !(is_resumed && way == Way::Back) {
+        if change.strategy.is_some() && !(is_resumed && direction == Direction::Back) {
             // Whole Deployments are held.
             Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
         }
@@ -132,11 +142,9 @@ async fn replace(
         temporary::remember(cx, original, temporary::MIN_READY, now).await?;
     }
     if one.component == Component::QueryNode {
-        let pace = match way {
-            Way::Forward if images.is_made(&deployment) => Change::default(),
-            Way::Forward => paced::begin(cx, one, original, &deployment).await?,
-            // A rollback is never held up.
-            Way::Back => temporary::own_pace(original),
+        let pace = match direction {
+            Direction::Forward if images.is_made(&deployment) => Change::default(),
+            direction => paced::begin(cx, one, original, &deployment, direction).await?,
         };
         change.min_ready_seconds = pace.min_ready_seconds;
         change.progress_deadline_seconds = pace.progress_deadline_seconds;
@@ -168,10 +176,14 @@ async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, 
 }
 
 /// The images that a Deployment gets, by container.
-fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, String)> {
-    let of = |recorded: &String| match way {
-        Way::Forward => cx.data.rollout.image.clone(),
-        Way::Back => recorded.clone(),
+fn images(
+    cx: &StepContext<'_>,
+    original: &Original,
+    direction: Direction,
+) -> Vec<(String, String)> {
+    let of = |recorded: &String| match direction {
+        Direction::Forward => cx.data.rollout.image.clone(),
+        Direction::Back => recorded.clone(),
     };
     original
         .images
@@ -181,10 +193,10 @@ fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, S
 }
 
 /// Image, strategy and version label in one write.
-fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
-    let label = match way {
-        Way::Forward => Some(cx.data.rollout.to.version.to_string()),
-        Way::Back => recorded_label(original),
+fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Change {
+    let label = match direction {
+        Direction::Forward => Some(cx.data.rollout.to.version.to_string()),
+        Direction::Back => recorded_label(original),
     };
     let claims = |component: &milvus_guard_core::milvus::release::ComponentWorkload| {
         let volumes = component.workload.pod.volumes.iter();
@@ -198,7 +210,7 @@ fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
     };
     let holds_claim = cx.data.release.components.iter().any(claims);
     Change {
-        images: images(cx, original, way),
+        images: images(cx, original, direction),
         strategy: strategy(original, cx.data.standby, holds_claim),
         labels: vec![(VERSION_LABEL.into(), label)],
         ..Change::default()
@@ -218,7 +230,7 @@ async fn settle(
     watched: &[Watched],
 ) -> Result<(), StepError> {
     let scaled = temporary::put_back(cx, originals).await?;
-    alone::restore(cx).await?;
+    deletion_cost::restore(cx).await?;
     if scaled {
         let wait = originals::wait_for(cx, watched, Wanted::Complete, cx.data.settings.hopeless);
         release::during(cx, watched, wait).await?;

@@ -10,8 +10,8 @@ use crate::{
     manifest::{Tree, documents, node::Kind},
     milvus::{
         catalogue::{
-            Catalogue, ChartValue, DataFile, DefaultFlip, DependencyFacts, Mirrors, Order,
-            RemovedValue,
+            Catalogue, ChartValue, DataFile, DefaultFlip, DependencyFacts, Management, Mirrors,
+            Order, RemovedValue,
         },
         version::Range,
     },
@@ -31,7 +31,7 @@ pub struct Flaw {
 }
 
 /// Names of a data file's parts.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 17] = [
     "asOf",
     "released",
     "paths",
@@ -44,6 +44,8 @@ const PARTS: [&str; 15] = [
     "defaultFlips",
     "chartValues",
     "orders",
+    "candidateOrders",
+    "management",
     "mirrors",
     "dependencies",
     "settings",
@@ -131,6 +133,14 @@ impl Check<'_> {
                         self.sourced("defaultFlips", node, |row: &DefaultFlip| &row.source);
                 }
                 "orders" => tables.orders = self.sourced("orders", node, |row: &Order| &row.source),
+                "candidateOrders" => {
+                    tables.candidate_orders =
+                        self.sourced("candidateOrders", node, |row: &Order| &row.source);
+                }
+                "management" => {
+                    tables.management =
+                        self.sourced("management", node, |row: &Management| &row.source);
+                }
                 "mirrors" => tables.mirrors = self.one::<Mirrors>("mirrors", node),
                 "dependencies" => {
                     tables.dependencies = self.one::<DependencyFacts>("dependencies", node);
