@@ -30,8 +30,8 @@ pub use decision::{
 pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
-    Backup, ContainerImage, Evidence, Original, OriginalField, PODS_LIMIT, RunEvent, RunPhase,
-    RunStatus, SeenPod, StepCursor, StepStage,
+    Backup, ContainerImage, Evidence, HelmRecord, LeavingObject, Original, OriginalField,
+    PODS_LIMIT, RunEvent, RunPhase, RunStatus, SeenPod, StepCursor, StepStage,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use status::{LintEntry, LintSeverity, PolicyStatus};

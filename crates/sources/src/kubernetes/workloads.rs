@@ -32,6 +32,11 @@ pub struct Change {
     pub progress_deadline_seconds: Option<i32>,
     /// Labels of the Deployment itself; nothing takes one away.
     pub labels: Vec<(String, Option<String>)>,
+    /// Annotations of the Deployment itself; nothing takes one away.
+    pub annotations: Vec<(String, Option<String>)>,
+    /// Whether a new template waits (`spec.paused`). `false` removes the field, so that the object
+    /// is as its chart describes it.
+    pub paused: Option<bool>,
 }
 
 impl Change {
@@ -70,6 +75,13 @@ impl Change {
                 .labels
                 .iter()
                 .all(|(key, wanted)| deployment.labels().get(key) == wanted.as_ref())
+            && self
+                .annotations
+                .iter()
+                .all(|(key, wanted)| deployment.annotations().get(key) == wanted.as_ref())
+            && self
+                .paused
+                .is_none_or(|paused| is_paused(deployment) == paused)
     }
 
     /// A strategic merge patch, for containers that the Deployment really has.
@@ -83,6 +95,9 @@ impl Change {
         }
         if let Some(seconds) = self.progress_deadline_seconds {
             spec["progressDeadlineSeconds"] = seconds.into();
+        }
+        if let Some(paused) = self.paused {
+            spec["paused"] = if paused { true.into() } else { Value::Null };
         }
         let pod = deployment.spec.template.spec.as_ref();
         let among = |names: Vec<&String>| -> Vec<Value> {
@@ -129,8 +144,21 @@ impl Change {
                 .map(|(key, value)| (key.clone(), json!(value)))
                 .collect();
         }
+        if !self.annotations.is_empty() {
+            metadata["annotations"] = self
+                .annotations
+                .iter()
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect();
+        }
         json!({"metadata": metadata, "spec": spec})
     }
+}
+
+/// Whether a new template of a Deployment waits.
+#[must_use]
+pub fn is_paused(deployment: &Deployment) -> bool {
+    deployment.spec.paused == Some(true)
 }
 
 /// A Deployment's `progressDeadlineSeconds`; 600 where it says none.

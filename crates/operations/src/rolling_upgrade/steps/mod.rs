@@ -7,6 +7,8 @@ pub(crate) mod configure;
 pub(crate) mod create;
 pub(crate) mod end;
 pub(crate) mod hand_over;
+pub(crate) mod helm;
+pub(crate) mod leaving;
 pub(crate) mod loaded;
 pub(crate) mod paced;
 mod pod_http;

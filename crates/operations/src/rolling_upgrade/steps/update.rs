@@ -9,7 +9,7 @@ use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
         context::{StepContext, VERSION_LABEL, is_of, originals_of, strategy, version_label_path},
-        plan::{Move, MoveKind},
+        plan::{Move, MoveKind, Templates},
     },
 };
 use milvus_guard_core::{
@@ -18,10 +18,10 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, progress_deadline},
+    workloads::{Change, is_paused, progress_deadline},
 };
 
-use super::{alive, alone, loaded, paced, proxies, release, temporary};
+use super::{alive, alone, helm, loaded, paced, proxies, release, temporary};
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
 /// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
@@ -39,8 +39,7 @@ enum Way {
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    await_predecessors(cx, one).await?;
-    let originals = originals_of(cx, one)?;
+    let originals = originals_after_others(cx, one).await?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
         if replace(cx, one, &original, Way::Forward).await? {
@@ -48,6 +47,15 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
         }
     }
     Ok(())
+}
+
+/// The recorded Deployments of a component, once everything before it is completely on the target.
+pub(crate) async fn originals_after_others(
+    cx: &StepContext<'_>,
+    one: &Move,
+) -> Result<Vec<Original>, StepError> {
+    await_predecessors(cx, one).await?;
+    originals_of(cx, one)
 }
 
 /// Waits until the component is completely on its new image, and Milvus knows it.
@@ -86,7 +94,10 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
-        replace(cx, one, original, Way::Back).await?;
+        match cx.data.rollout.templates {
+            Templates::FromRun => drop(replace(cx, one, original, Way::Back).await?),
+            Templates::FromHelm => helm::back(cx, original).await?,
+        }
     }
     let watched = originals::watched(cx, &originals).await?;
     let rollout = originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX);
@@ -109,6 +120,7 @@ async fn replace(
     let deployment = originals::live(cx, original).await?;
     let images = Change {
         images: images(cx, original, way),
+        paused: brought(cx, way).paused,
         ..Change::default()
     };
     let mut change = change(cx, original, way);
@@ -154,13 +166,9 @@ fn min_ready(deployment: &Deployment) -> i32 {
 /// Whether any of them has the new image already.
 async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, StepError> {
     for original in originals {
-        if off_target(
-            &originals::live(cx, original).await?,
-            original,
-            &cx.data.rollout.image,
-        )
-        .is_none()
-        {
+        let live = originals::live(cx, original).await?;
+        // What Helm brought has its new image before its turn, and is paused until then.
+        if off_target(&live, original, &cx.data.rollout.image).is_none() && !is_paused(&live) {
             return Ok(true);
         }
     }
@@ -180,6 +188,14 @@ fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, S
         .collect()
 }
 
+/// What a release from the pause changes, where Helm brought the new template.
+fn brought(cx: &StepContext<'_>, way: Way) -> Change {
+    match (cx.data.rollout.templates, way) {
+        (Templates::FromHelm, Way::Forward) => helm::released(),
+        _ => Change::default(),
+    }
+}
+
 /// Image, strategy and version label in one write.
 fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
     let label = match way {
@@ -197,11 +213,16 @@ fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
             })
     };
     let holds_claim = cx.data.release.components.iter().any(claims);
+    let labels = match cx.data.rollout.templates {
+        Templates::FromRun => vec![(VERSION_LABEL.into(), label)],
+        // The chart sets it.
+        Templates::FromHelm => Vec::new(),
+    };
     Change {
         images: images(cx, original, way),
         strategy: strategy(original, cx.data.standby, holds_claim),
-        labels: vec![(VERSION_LABEL.into(), label)],
-        ..Change::default()
+        labels,
+        ..brought(cx, way)
     }
 }
 
@@ -287,6 +308,16 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
                     original.name, one.component, data.rollout.image
                 )));
             }
+            if is_paused(deployment) && data.rollout.templates == Templates::FromHelm {
+                return Err(StepError::Failed(format!(
+                    "{} was paused again by another client: {} must not move before it is \
+                     complete; resume it (kubectl rollout resume deployment/{} -n {})",
+                    original.name,
+                    one.component,
+                    original.name,
+                    data.settings.run.release.namespace
+                )));
+            }
             if other.gate != Gate::Running && !is_complete(deployment) {
                 incomplete.push(Watched::of(deployment));
             }
@@ -299,7 +330,11 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
 }
 
 /// An image of Milvus in it that is not the target's.
-fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Option<String> {
+pub(super) fn off_target(
+    deployment: &Deployment,
+    original: &Original,
+    target: &str,
+) -> Option<String> {
     let pod = deployment.spec.template.spec.as_ref()?;
     let mine = |name: &str| match (&original.images[..], original.component) {
         ([], component) => component.is_some_and(|component| component.name() == name),
@@ -317,11 +352,19 @@ fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Opt
 
 /// Whether its controller calls it complete; the gate looked at its pods.
 pub(super) fn is_complete(deployment: &Deployment) -> bool {
+    let updated = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.updated_replicas);
+    is_available(deployment) && updated.unwrap_or(0) == deployment.spec.replicas.unwrap_or(1)
+}
+
+/// Whether its controller calls every pod available, of whichever template.
+pub(super) fn is_available(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
     status.observed_generation >= deployment.metadata.generation
         && all(status.replicas)
-        && all(status.updated_replicas)
         && all(status.available_replicas)
 }
