@@ -145,10 +145,7 @@ impl Site {
         let file = self.folder.path().join("manifest.yaml");
         fs::write(&file, manifest).unwrap();
         let file = file.to_str().unwrap();
-        let mut diff = vec!["-n", NAMESPACE, "diff", "-f", file];
-        if self.with == Helm::V4 {
-            diff.extend(["--server-side", "--field-manager", "helm"]);
-        }
+        let diff = ["-n", NAMESPACE, "diff", "-f", file];
         let output = self.roll.cluster.kubectl(diff);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let changed = text.lines().filter(|line| {
@@ -156,6 +153,23 @@ impl Site {
             is_change && !line.starts_with("---") && !is_bookkeeping(line)
         });
         assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "{text}");
+    }
+
+    /// Identities of the pods of Milvus.
+    fn pods(&self) -> Vec<String> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let pods = self.roll.cluster.get_json(&path);
+        let items = pods["items"].as_array().unwrap().iter();
+        let of_milvus = |pod: &&Value| {
+            let image = pod["spec"]["containers"][0]["image"].as_str().unwrap();
+            image.contains("milvusdb/milvus:")
+        };
+        let mut uids: Vec<String> = items
+            .filter(of_milvus)
+            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
+            .collect();
+        uids.sort();
+        uids
     }
 
     fn await_step(&self, id: &str) {
@@ -277,19 +291,17 @@ fn streaming_nodes_come_first_and_index_nodes_go_last(#[case] with: Helm) {
     site.assert_as_manifest();
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
 
-    // The next plain upgrade meets no conflict, and changes only what it says.
-    let pods = site.roll.pods(NAMESPACE);
+    // The next plain upgrade changes every component, the new one too, and meets no conflict.
     let mut next = vec!["upgrade".to_owned(), RELEASE.to_owned()];
-    next.extend(words(
-        &new,
-        "v2.6.22",
-        &[&values[..], &["attu.enabled=true"]].concat(),
-    ));
+    let more = ["readinessProbe.periodSeconds=11"];
+    next.extend(words(&new, "v2.6.22", &[&values[..], &more].concat()));
     let next: Vec<&str> = next.iter().map(String::as_str).collect();
     site.helm(&next);
+    for one in site.roll.deployments(NAMESPACE) {
+        let container = &one["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["readinessProbe"]["periodSeconds"], 11, "{one:#}");
+    }
     site.roll.await_complete(NAMESPACE);
-    let after = site.roll.pods(NAMESPACE);
-    assert!(pods.iter().all(|pod| after.contains(pod)), "nothing rolls");
 }
 
 /// Chart, source, target, and the coordinators' rows of the order data.
@@ -403,7 +415,7 @@ fn waiting_helm(site: &Site) -> (PathBuf, PathBuf) {
 fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
     let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
     let site = Site::new(Helm::V4, &old, "v2.5.27", &VALUES);
-    let pods = site.roll.pods(NAMESPACE);
+    let pods = site.pods();
     let (program, gate) = waiting_helm(&site);
     let words = words(&new, "v2.6.22", &VALUES);
     let pid = || fs::read_to_string(format!("{}.pid", gate.display())).unwrap_or_default();
@@ -416,7 +428,7 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
     );
     drop(client);
     assert_eq!(site.pod_images(), [image("v2.5.27")]);
-    assert_eq!(site.roll.pods(NAMESPACE), pods);
+    assert_eq!(site.pods(), pods);
     let paused = site.roll.deployments(NAMESPACE);
     let is_paused = |one: &&Value| one["spec"]["paused"] == true;
     // All but the index node, which the chart does not have any more.
@@ -427,7 +439,7 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
     // The way back from there needs no Helm.
     let (code, stdout, stderr) = site.end("rollback", "2.6.22");
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    assert_eq!(site.roll.pods(NAMESPACE), pods, "nothing rolls");
+    assert_eq!(site.pods(), pods, "nothing rolls");
     site.assert_clean();
     assert!(
         !site
@@ -461,7 +473,7 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
 fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Helm) {
     let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
     let site = Site::new(with, &old, "v2.5.27", &VALUES);
-    let pods = site.roll.pods(NAMESPACE);
+    let pods = site.pods();
     // Helm applies Deployments in the order of their files, and the API server refuses this one.
     let broken = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
@@ -485,7 +497,7 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
         "v2.6.22",
         "Helm had begun"
     );
-    assert_eq!(site.roll.pods(NAMESPACE), pods, "nothing has rolled");
+    assert_eq!(site.pods(), pods, "nothing has rolled");
 
     // Back: only Helm can bring the old templates, and says so.
     let (code, _, stderr) = site.end("rollback", "2.6.22");
@@ -497,7 +509,7 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
     site.helm(&["rollback", RELEASE, "1"]);
     let (code, stdout, stderr) = site.end("rollback", "2.6.22");
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    assert_eq!(site.roll.pods(NAMESPACE), pods, "nothing has rolled");
+    assert_eq!(site.pods(), pods, "nothing has rolled");
     site.assert_clean();
 
     // Forward again: broken once more, then corrected.

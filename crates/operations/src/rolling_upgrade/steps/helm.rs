@@ -2,7 +2,9 @@
 //! leaves is kept, and then another process runs Helm. Nothing rolls before the run releases it.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{
+    api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams},
@@ -179,11 +181,56 @@ async fn make(cx: &StepContext<'_>, arriving: &Value) -> Result<(), StepError> {
         Ok(_) | Err(ApiError::Conflict { .. }) => {}
         Err(error) => return Err(error.into()),
     }
+    give_to_helm(cx, &made.name_any()).await
+}
+
+/// Makes Helm the owner of what the run made for it, as it owns the other Deployments: an object
+/// that has no owner would belong to no one, and a later server-side apply would meet a conflict.
+async fn give_to_helm(cx: &StepContext<'_>, name: &str) -> Result<(), StepError> {
     let of = Original {
-        name: made.name_any(),
+        name: name.to_owned(),
         ..Original::default()
     };
-    originals::hand_over(cx, &of, None).await
+    let mut owner = None;
+    for original in staying(cx)? {
+        owner = owner.or(owner_of(&originals::live(cx, &original).await?));
+    }
+    let Some(owner) = owner else {
+        return originals::hand_over(cx, &of, None).await;
+    };
+    let mark = format!("f:{MARK}");
+    let except: [&[&str]; 2] = [
+        &["f:spec", "f:paused"],
+        &["f:metadata", "f:annotations", &mark],
+    ];
+    let (api, what) = (api(cx), format!("managed fields of Deployment {name}"));
+    loop {
+        let live = originals::live(cx, &of).await?;
+        if !workloads::is_ours(&live.metadata) {
+            return Ok(());
+        }
+        let request = async || workloads::give_to(&api, &live.metadata, &owner, &except).await;
+        match cx.write(&what, request).await {
+            Ok(()) => return Ok(()),
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Who owns the pod template of a Deployment: Helm, under the name and in the way that it uses.
+fn owner_of(deployment: &Deployment) -> Option<ManagedFieldsEntry> {
+    let owns = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| fields["f:spec"]["f:template"]["f:spec"].is_object())
+    };
+    let is_helm = |entry: &&ManagedFieldsEntry| {
+        let manager = entry.manager.as_deref();
+        manager.is_some_and(|manager| manager.starts_with("helm"))
+    };
+    let managed = || deployment.metadata.managed_fields.iter().flatten();
+    let of_helm = managed().filter(owns).find(is_helm);
+    of_helm.or_else(|| managed().find(owns)).cloned()
 }
 
 /// Takes a Deployment away that the run made for Helm. What Helm has taken over is Helm's to delete.
