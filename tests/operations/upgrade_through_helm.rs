@@ -553,3 +553,33 @@ fn a_guard_that_holds_leaves_the_release_to_the_run(#[case] with: Helm) {
     site.assert_clean();
     site.assert_as_manifest();
 }
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn a_half_done_upgrade_goes_back_when_helm_has_gone_back(#[case] with: Helm) {
+    let chart = Chart::compact("4.1.34");
+    let site = Site::new(with, &chart, "v2.4.5", &VALUES);
+    let shape = site.roll.shape(NAMESPACE);
+    let client = Running::spawn(site.upgrade(&chart, "v2.4.24", &VALUES));
+    site.await_step("update-mixcoord");
+    drop(client);
+    site.roll.await_paused(NAMESPACE, "proxy");
+
+    let (code, _, stderr) = site.end("rollback", "2.4.24");
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("First run: helm rollback my-release 1 -n milvus"),
+        "{stderr}"
+    );
+    assert_eq!(site.roll.tag(NAMESPACE, "proxy"), "v2.4.24", "still paused");
+    site.roll.await_paused(NAMESPACE, "proxy");
+    site.helm(&["rollback", RELEASE, "1"]);
+    let (code, stdout, stderr) = site.end("rollback", "2.4.24");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.roll.shape(NAMESPACE), shape);
+    assert_eq!(site.pod_images(), [image("v2.4.5")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
+}

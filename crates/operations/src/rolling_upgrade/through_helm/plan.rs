@@ -204,12 +204,12 @@ fn moves(
 
 /// The Deployments of a component on the one side that the other side does not have.
 fn without<'a>(
-    these: &'a [(Component, &'a str)],
-    those: &'a [(Component, &'a str)],
+    side: &'a [(Component, &'a str)],
+    others: &'a [(Component, &'a str)],
     component: Component,
 ) -> impl Iterator<Item = (Component, &'a str)> {
-    let these = these.iter().copied();
-    these.filter(move |one| one.0 == component && !those.contains(one))
+    let side = side.iter().copied();
+    side.filter(move |one| one.0 == component && !others.contains(one))
 }
 
 /// What becomes of the Deployments of one component: first those that stay, then the new ones, then
