@@ -160,7 +160,7 @@ impl PlannedUpgrade {
         live: &Release,
     ) -> Result<Result<HelmChange, String>, Failure> {
         let manifest = rendered.release["manifest"].as_str().unwrap_or_default();
-        // A whole release, grouped at once: nothing is laid over what runs.
+        // A whole release, grouped at once: nothing is laid over the running state.
         let loaded = load_text(Role::Before, RENDERED, manifest, &Reading::default())
             .map_err(Failure::usage)?;
         let releases = &loaded.snapshot.releases;

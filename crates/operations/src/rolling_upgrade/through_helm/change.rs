@@ -226,7 +226,8 @@ fn arriving(object: &Value, of: &ReleaseName) -> Value {
     let mut made = object.clone();
     let mut metadata = as_object(&made["metadata"]);
     metadata.insert("namespace".into(), of.namespace.clone().into());
-    let mut labels = as_object(&metadata["labels"]);
+    let labels = metadata.get("labels").map(as_object);
+    let mut labels = labels.unwrap_or_default();
     labels.insert("app.kubernetes.io/managed-by".into(), "Helm".into());
     let annotations = metadata.get("annotations").map(as_object);
     let mut annotations = annotations.unwrap_or_default();

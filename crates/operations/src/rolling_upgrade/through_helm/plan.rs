@@ -120,7 +120,9 @@ pub fn recall(rollout: &mut Rollout, catalogue: &Catalogue) {
     };
     rollout.order.clone_from(&order.id);
     for one in &mut rollout.moves {
-        let step = order.position(one.component).map(|at| &order.steps[at]);
+        let position = order.position(one.component);
+        let position = position.filter(|_| one.kind != MoveKind::Remove);
+        let step = position.map(|at| &order.steps[at]);
         let fresh = moved((one.component, ""), one.kind, step);
         (one.gate, one.note, one.at_once_with_next) =
             (fresh.gate, fresh.note, fresh.at_once_with_next);
