@@ -160,6 +160,17 @@ impl Roll {
         );
     }
 
+    /// Waits until the controller knows that a component is paused.
+    pub fn await_paused(&self, namespace: &str, component: &str) {
+        let is_paused = || {
+            let one = self.deployment(namespace, component);
+            let seen = one["status"]["observedGeneration"] == one["metadata"]["generation"];
+            seen && one["spec"]["paused"] == true
+        };
+        let one = || self.deployment(namespace, component);
+        assert!(wait_until(DEADLINE, is_paused), "{:#}", one());
+    }
+
     pub fn deployments(&self, namespace: &str) -> Vec<Value> {
         let list = self
             .cluster

@@ -33,5 +33,6 @@ mod upgrade_guarded;
 mod upgrade_many;
 mod upgrade_orders;
 mod upgrade_sessions;
+mod upgrade_through_helm;
 mod upgrade_ticks;
 mod verify;

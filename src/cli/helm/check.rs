@@ -45,11 +45,22 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 
 /// Renders an upgrade and judges it against the release in the cluster.
 pub(super) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, Failure> {
-    let words = upgrade.words();
-    let place = Place::of(&words, &environment);
-    let (cluster, namespace) = (place.cluster(), place.namespace()?);
+    let place = Place::of(&upgrade.words(), &environment);
+    // A place that cannot be found is reported before Helm runs.
+    place.namespace()?;
     let printed = upgrade.render()?;
-    let release: Value = serde_json::from_str(&printed).map_err(|error| {
+    judge_rendered(upgrade, &place, judging, &printed)
+}
+
+/// Judges what Helm printed against the release in the cluster.
+pub(super) fn judge_rendered(
+    upgrade: &Upgrade,
+    place: &Place,
+    judging: &JudgingArgs,
+    printed: &str,
+) -> Result<Report, Failure> {
+    let (cluster, namespace) = (place.cluster(), place.namespace()?);
+    let release: Value = serde_json::from_str(printed).map_err(|error| {
         Failure::no_verdict(format!("what Helm printed is not a release: {error}"))
     })?;
     let revision = release["version"].as_u64().unwrap_or_default();
@@ -63,7 +74,7 @@ pub(super) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, 
         namespace: &namespace,
         after: &after,
         choice: Choice::Seen,
-        accepted: &accepted(&words, revision),
+        accepted: &accepted(&upgrade.words(), revision),
         helm: upgrade.version(),
     };
     question.against_cluster(release["name"].as_str())

@@ -3,7 +3,7 @@
 //! Helm takes its global flags out of the command line of a plugin and sets variables instead
 //! (`pkg/cli/environment.go` of Helm 3.22 and 4.3). A flag wins over its variable.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use milvus_guard_sources::kubernetes::Overrides;
 
@@ -76,6 +76,45 @@ impl Place {
             Some(_) => Ok("default".to_owned()),
             None => Err(failure),
         })
+    }
+}
+
+impl Place {
+    /// The variables by which Helm finds the same place (`pkg/cli/environment.go`). Its own flags
+    /// win over them.
+    pub(super) fn variables(&self) -> Result<Vec<(&'static str, OsString)>, Failure> {
+        let Overrides {
+            server,
+            authority,
+            server_name,
+            is_unverified,
+            token,
+            user,
+            groups,
+        } = &self.overrides;
+        let unverified = is_unverified.then(|| "true".to_owned());
+        let groups = (!groups.is_empty()).then(|| groups.join(","));
+        let namespace = Some(self.namespace()?);
+        let authority = authority.clone().map(PathBuf::into_os_string);
+        let kubeconfig = self.kubeconfig.clone().map(PathBuf::into_os_string);
+        let texts = [
+            ("HELM_NAMESPACE", &namespace),
+            ("HELM_KUBECONTEXT", &self.context),
+            ("HELM_KUBEAPISERVER", server),
+            ("HELM_KUBETLS_SERVER_NAME", server_name),
+            (UNVERIFIED.1, &unverified),
+            ("HELM_KUBETOKEN", token),
+            ("HELM_KUBEASUSER", user),
+            ("HELM_KUBEASGROUPS", &groups),
+        ];
+        let texts = texts
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, OsString::from(value.as_ref()?))));
+        let files = [("HELM_KUBECAFILE", authority), ("KUBECONFIG", kubeconfig)];
+        let files = files
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        Ok(texts.chain(files).collect())
     }
 }
 

@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use serde::Deserialize;
+
 use milvus_guard_core::{milvus::Version, text::plain};
 
 use crate::cli::exit::{Exit, Failure};
@@ -25,11 +27,18 @@ pub(super) struct Upgrade {
     args: Vec<OsString>,
     /// What `-f -` reads. Helm runs twice, and standard input can be read once.
     stdin: Option<Vec<u8>>,
+    /// Variables that Helm gets in addition.
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl Upgrade {
     /// Takes arguments of `helm upgrade`. `HELM_BIN` names Helm where a plugin is run by Helm.
     pub(super) fn new(args: &[OsString]) -> Result<Self, Failure> {
+        Self::by(program(), args)
+    }
+
+    /// The same by this Helm.
+    pub(super) fn by(program: OsString, args: &[OsString]) -> Result<Self, Failure> {
         if args.is_empty() {
             return Err(Failure::usage(
                 "give RELEASE and CHART, with the flags of helm upgrade",
@@ -43,12 +52,24 @@ impl Upgrade {
             Failure::usage(format!("cannot read values from standard input: {error}"))
         })?;
         Ok(Self {
-            program: env::var_os("HELM_BIN")
-                .filter(|program| !program.is_empty())
-                .unwrap_or_else(|| "helm".into()),
+            program,
             args: args.to_owned(),
             stdin,
+            variables: Vec::new(),
         })
+    }
+
+    /// Variables that Helm gets in addition, such as its namespace.
+    pub(super) fn set_variables(&mut self, variables: Vec<(&'static str, OsString)>) {
+        self.variables = variables;
+    }
+
+    /// Helm, with its variables.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        let variables = self.variables.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
+        command
     }
 
     /// The arguments as text, for those who look for flags in them.
@@ -65,7 +86,7 @@ impl Upgrade {
     /// # Errors
     /// Where Helm cannot be run, or refuses; the message holds what it said.
     pub(super) fn render(&self) -> Result<String, Failure> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         // The last one of a flag wins, so these replace the user's.
         command
             .arg("upgrade")
@@ -99,9 +120,53 @@ impl Upgrade {
             .ok_or_else(|| Failure::no_verdict("Helm printed no release for the dry run"))
     }
 
+    /// The revision of a release that is deployed, and its manifest. Helm compares with it, even
+    /// if later revisions failed.
+    pub(super) fn deployed(&self, release: &str) -> Result<(u64, String), Failure> {
+        let history = self.ask(&["history", release, "--max=256", "--output=json"])?;
+        let revisions: Vec<Revision> = serde_json::from_str(&history).map_err(|error| {
+            Failure::no_verdict(format!(
+                "the history that Helm printed is not JSON: {error}"
+            ))
+        })?;
+        let deployed = revisions.iter().rfind(|one| one.status == "deployed");
+        let of = deployed.or(revisions.last()).map(|one| one.revision);
+        let revision =
+            of.ok_or_else(|| Failure::no_verdict(format!("Helm knows no revision of {release}")))?;
+        let number = format!("--revision={revision}");
+        Ok((revision, self.ask(&["get", "manifest", release, &number])?))
+    }
+
+    /// What another command of Helm prints.
+    fn ask(&self, args: &[&str]) -> Result<String, Failure> {
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::null());
+        let output = command.output().map_err(|error| self.lost(&error))?;
+        if !output.status.success() {
+            return Err(Failure::no_verdict(format!(
+                "helm {} failed ({}). It said:\n{}",
+                args[0],
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim_end()
+            )));
+        }
+        String::from_utf8(output.stdout)
+            .map_err(|_| Failure::no_verdict("what Helm printed is not text"))
+    }
+
     /// Runs the upgrade. Its output is Helm's own.
     pub(super) fn run(&self) -> Result<Exit, Failure> {
-        let mut command = Command::new(&self.program);
+        self.run_with(self.command()).map(Exit::OfProgram)
+    }
+
+    /// Runs the upgrade with all of its output on standard error; the exit code.
+    pub(super) fn run_to_stderr(&self) -> Result<u8, Failure> {
+        let mut command = self.command();
+        command.stdout(io::stderr());
+        self.run_with(command)
+    }
+
+    fn run_with(&self, mut command: Command) -> Result<u8, Failure> {
         command.arg("upgrade").args(&self.args);
         if self.stdin.is_some() {
             command.stdin(Stdio::piped());
@@ -112,12 +177,12 @@ impl Upgrade {
         let code = status
             .code()
             .map(|code| u8::try_from(code).unwrap_or(u8::MAX));
-        Ok(Exit::OfProgram(code.unwrap_or(BY_SIGNAL)))
+        Ok(code.unwrap_or(BY_SIGNAL))
     }
 
     /// The version of Helm; `None` if it does not tell.
     pub(super) fn version(&self) -> Option<Version> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command.args(["version", "--template={{.Version}}"]);
         let output = command.stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
@@ -154,6 +219,20 @@ impl Upgrade {
             self.program.to_string_lossy()
         ))
     }
+}
+
+/// The Helm that runs this plugin, else the one in the search path.
+pub(super) fn program() -> OsString {
+    env::var_os("HELM_BIN")
+        .filter(|program| !program.is_empty())
+        .unwrap_or_else(|| "helm".into())
+}
+
+/// A revision, as `helm history` prints it.
+#[derive(Deserialize)]
+struct Revision {
+    revision: u64,
+    status: String,
 }
 
 /// Whether some flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.

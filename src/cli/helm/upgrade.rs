@@ -4,11 +4,16 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::{check::judge, process::Upgrade, release};
+use super::{
+    check::judge,
+    process::{self, Upgrade},
+    release,
+};
 use crate::cli::{
     exit::{Done, Exit},
     judging::JudgingArgs,
     output::Screen,
+    upgrade,
 };
 
 /// Arguments of `helm guard upgrade`.
@@ -21,6 +26,19 @@ pub(super) struct Args {
     #[command(flatten)]
     judging: JudgingArgs,
 
+    /// Pause every component, let Helm apply its change, and roll in order afterwards: the same as
+    /// milvus-guard upgrade -- helm upgrade
+    #[arg(long, conflicts_with_all = ["policy", "facts", "data", "format", "fail_on"], help_heading = "In order")]
+    in_order: bool,
+
+    /// Do not ask; needed where there is no terminal
+    #[arg(long, requires = "in_order", help_heading = "In order")]
+    yes: bool,
+
+    /// Do it in this process, and not in a Job
+    #[arg(long, requires = "in_order", help_heading = "In order")]
+    local: bool,
+
     /// Release, chart and flags of `helm upgrade`
     #[arg(last = true, value_name = "RELEASE CHART FLAGS")]
     helm: Vec<OsString>,
@@ -30,6 +48,9 @@ pub(super) struct Args {
 const NOT_RUN: &str = "Helm was not run, nothing was changed.";
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    if args.in_order {
+        return upgrade::in_order(line(args), screen);
+    }
     let judging = &args.judging;
     release::only_files(judging, "Helm's")?;
     let upgrade = Upgrade::new(&args.helm)?;
@@ -50,4 +71,14 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         eprint!("{warnings}");
     }
     upgrade.run()
+}
+
+/// The same as a command line of `milvus-guard upgrade`.
+fn line(args: &Args) -> Vec<OsString> {
+    let flags = [(args.yes, "--yes"), (args.local, "--local")];
+    let given = flags.into_iter().filter(|(is_given, _)| *is_given);
+    let mut line: Vec<OsString> = given.map(|(_, flag)| flag.into()).collect();
+    line.extend(["--".into(), process::program(), "upgrade".into()]);
+    line.extend(args.helm.iter().cloned());
+    line
 }

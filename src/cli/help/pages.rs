@@ -208,10 +208,16 @@ pub(super) static PAGES: [Page; 35] = [
         notes: &[
             "Flags that are not listed here are passed on to Helm, as they are. The report goes to standard error; standard output is that of Helm. A denial can be accepted as with the webhook: --labels guard.milvus.io/accept=MG201-r8, where 8 is the revision about to be made; or by an UpgradeException.",
         ],
-        examples: &[(
-            "Judge, then upgrade",
-            "helm guard upgrade my-release zilliztech/milvus --version 4.2.58 -n milvus --reset-then-reuse-values --wait",
-        )],
+        examples: &[
+            (
+                "Judge, then upgrade",
+                "helm guard upgrade my-release zilliztech/milvus --version 4.2.58 -n milvus --reset-then-reuse-values --wait",
+            ),
+            (
+                "Judge, then upgrade component by component, with components that come and go",
+                "helm guard upgrade my-release zilliztech/milvus --version 5.0.14 -n milvus -f values.yaml --in-order",
+            ),
+        ],
         exit: &[
             ("0", "Helm has made the upgrade"),
             ("1", "something at or above --fail-on; Helm was not run"),
@@ -285,6 +291,7 @@ pub(super) static PAGES: [Page; 35] = [
         verb: "upgrade",
         notes: &[
             "The command creates a Job in the cluster and follows it; the same command resumes after any interruption.",
+            "After --, a whole helm upgrade brings the new version with its chart and values: components are paused, Helm applies its change, and they roll in order. Components may come and go.",
         ],
         examples: &[
             (
@@ -298,6 +305,10 @@ pub(super) static PAGES: [Page; 35] = [
             (
                 "With an image from another registry",
                 "milvus-guard upgrade -i my-release -n milvus -t 2.5.27 -w registry.example.com/milvus:v2.5.27",
+            ),
+            (
+                "With another chart and other values, such as from 2.5 to 2.6",
+                "milvus-guard upgrade -i my-release -n milvus -- helm upgrade my-release zilliztech/milvus --version 5.0.14 -f values.yaml",
             ),
             (
                 "Go back",

@@ -1,6 +1,6 @@
 //! The flags of `upgrade`: those of the official script keep their letters, meaning and defaults.
 
-use std::time::Duration;
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use clap_complete::engine::ArgValueCompleter;
@@ -15,6 +15,7 @@ use milvus_guard_operations::{
     rolling_upgrade::{
         AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SearchedCollections,
         SessionHelp, Settings,
+        through_helm::{HelmProgress, HelmTurn},
     },
 };
 
@@ -32,16 +33,16 @@ use super::super::{
 #[command(args_override_self = true, mut_args(credentials::with_local))]
 pub(in crate::cli) struct Args {
     /// Milvus instance: the name of its Helm release
-    #[arg(short, long, value_name = "NAME", add = ArgValueCompleter::new(completion::releases))]
-    pub(super) instance: String,
+    #[arg(short, long, value_name = "NAME", required_unless_present = "helm", add = ArgValueCompleter::new(completion::releases))]
+    pub(super) instance: Option<String>,
 
     /// Namespace of the release [default: of the kubeconfig's context]
     #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     pub(super) namespace: Option<String>,
 
     /// Version that is wanted, such as 2.5.27
-    #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
-    pub(super) target_version: String,
+    #[arg(short, long, value_name = "VERSION", required_unless_present_any = ["helm", "helm_change"], add = ArgValueCompleter::new(completion::versions))]
+    pub(super) target_version: Option<String>,
 
     /// Image of the new version [default: the running repository with tag v<target version>]
     #[arg(short = 'w', long, value_name = "IMAGE")]
@@ -140,6 +141,19 @@ pub(in crate::cli) struct Args {
 
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
+
+    /// What Helm changes, as the command told its Job
+    #[arg(long, value_name = "JSON", hide = true, requires = "local")]
+    pub(super) helm_change: Option<String>,
+
+    /// Whether Helm has made its change
+    #[arg(long, hide = true, requires = "helm_change")]
+    pub(super) helm_made: bool,
+
+    /// A whole helm upgrade that brings the new version, with its chart and values: Helm applies it
+    /// while every component is paused, and they roll in order afterwards
+    #[arg(last = true, value_name = "HELM UPGRADE", num_args = 1.., conflicts_with_all = ["target_version", "image"])]
+    pub(super) helm: Vec<OsString>,
 }
 
 /// `-o`.
@@ -164,16 +178,28 @@ impl Args {
 
     /// The upgrade that is asked for, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
-        let target = self.target()?;
+        self.procedure_with(self.turn()?)
+    }
+
+    /// The same, where Helm brings the new templates.
+    pub(super) fn procedure_with(&self, helm: Option<HelmTurn>) -> Result<RollingUpgrade, Failure> {
+        let (target, image) = match &helm {
+            Some(turn) => (turn.change.to, Some(turn.change.image.clone())),
+            None => (self.target()?, self.image.clone()),
+        };
         let (etcd_user, etcd_tls) = self.access.read_here(self.local)?;
         let settings = Settings {
             run: self.job.run_settings(
-                (&self.instance, self.namespace.as_deref()),
+                (
+                    self.instance.as_deref().unwrap_or_default(),
+                    self.namespace.as_deref(),
+                ),
                 (self.timeout, self.step_timeout),
                 self.on_failure,
             ),
             target,
-            image: self.image.clone(),
+            image,
+            helm,
             milvus: self.milvus()?,
             etcd: EtcdAccess {
                 addresses: self.etcd.clone(),
@@ -202,10 +228,25 @@ impl Args {
         Ok(upgrade)
     }
 
+    /// What the command that runs Helm told its Job.
+    fn turn(&self) -> Result<Option<HelmTurn>, Failure> {
+        let Some(text) = &self.helm_change else {
+            return Ok(None);
+        };
+        let change = serde_json::from_str(text)
+            .map_err(|_| Failure::usage("--helm-change is of another version of milvus-guard"))?;
+        let progress = if self.helm_made {
+            HelmProgress::Made
+        } else {
+            HelmProgress::Ahead
+        };
+        Ok(Some(HelmTurn { change, progress }))
+    }
+
     /// The release that is wanted. A line or `latest` is not taken: what resumes and rolls back must
     /// name the same release.
     fn target(&self) -> Result<Version, Failure> {
-        let text = self.target_version.trim();
+        let text = self.target_version.as_deref().unwrap_or_default().trim();
         let wanted: Wanted = text.parse().map_err(Failure::usage)?;
         if let (Wanted::Build(build), true) = (&wanted, self.operation != OperationArg::Update) {
             return Ok(build.version);

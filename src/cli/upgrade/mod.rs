@@ -1,6 +1,9 @@
 //! `upgrade`: component by component, in order.
 
 mod flags;
+mod through_helm;
+
+use std::ffi::OsString;
 
 use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
@@ -19,6 +22,9 @@ use super::{
 pub(super) use flags::Args;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    if !args.helm.is_empty() {
+        return through_helm::run(args, screen);
+    }
     let options = args.options()?;
     let procedure = args.procedure()?;
     if args.dry_run {
@@ -44,6 +50,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         },
     )?;
     running::say(&end, args.format, args.job.end_file.as_deref(), screen)
+}
+
+/// Carries out in order what a `helm upgrade` changes; `line` is a command line without its verb.
+pub(super) fn in_order(line: Vec<OsString>, screen: &Screen) -> Done {
+    through_helm::run_line(line, screen)
 }
 
 /// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.

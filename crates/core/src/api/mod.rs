@@ -31,8 +31,8 @@ pub use decision::{
 pub use loaded::LoadedBefore;
 pub use meta::{Condition, ConditionStatus, ObjectMeta, OwnerReference};
 pub use progress::{
-    Backup, ContainerImage, Evidence, Original, OriginalField, PODS_LIMIT, RunEvent, RunPhase,
-    RunStatus, SeenPod, StepCursor, StepStage, SuspendedNode,
+    Backup, ContainerImage, Evidence, HelmRecord, LeavingObject, Original, OriginalField,
+    PODS_LIMIT, RunEvent, RunPhase, RunStatus, SeenPod, StepCursor, StepStage, SuspendedNode,
 };
 pub use run::{RunKind, RunSpec, RunStep, StepAction, UpgradeRun};
 pub use searches::SearchBefore;

@@ -15,8 +15,8 @@ use super::{loaded::LoadedBefore, meta::Condition, searches::SearchBefore};
 /// Condition that MG101 accepts as evidence: the metadata was migrated and verified. A rollback
 /// sets it False.
 pub const METADATA_MIGRATED: &str = "MetadataMigrated";
-/// Condition of a migration that waits for one `helm upgrade` to start the new version: the webhook
-/// lets that one through.
+/// Condition of a run that waits for one `helm upgrade`: of a migration, to start the new version;
+/// of a rolling upgrade, to bring the new templates. The webhook lets that one through.
 pub const WAITS_FOR_HELM: &str = "WaitsForHelm";
 /// Pods kept in a status: those of a large release several times over, in about 150 kB.
 pub const PODS_LIMIT: usize = 1000;
@@ -125,6 +125,9 @@ pub struct RunStatus {
     /// Query nodes on which Milvus puts nothing until they end, because the run said so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedNode>,
+    /// What a run that upgrades through Helm must know of Helm's release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helm: Option<HelmRecord>,
     /// The saved metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
@@ -182,6 +185,31 @@ pub struct SuspendedNode {
     pub node: i64,
     /// Its pod.
     pub pod: String,
+}
+
+/// What a run that upgrades through Helm must know of Helm's release.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HelmRecord {
+    /// The revision that was deployed before.
+    #[serde(default)]
+    pub revision: u64,
+    /// Objects that the new chart does not have: Helm keeps them, and the run deletes them at its
+    /// end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<LeavingObject>,
+}
+
+/// An object of the release that the new chart does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LeavingObject {
+    /// Such as `apps/v1`.
+    pub api_version: String,
+    /// Such as `Deployment`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
 }
 
 /// The position of a run in its plan.

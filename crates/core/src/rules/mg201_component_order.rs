@@ -5,7 +5,10 @@ use crate::{
     milvus::{Component, Coordinators, Release, Topology, Version, catalogue::OrderTopology},
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, Severity, advice::Cure};
+use super::{
+    Behavior, Category, DefaultAction, Findings, Need, Rule, Severity, advice::Cure,
+    mg208_upgrade_locked::is_brought_for_a_run,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -99,6 +102,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         (
             upgrade.is_rollback || to.version < from.version || goes_back(upgrade),
             "this is a downgrade, which MG103 checks",
+        ),
+        (
+            is_brought_for_a_run(upgrade),
+            "a run has paused the components, and moves them in order after this change of Helm",
         ),
     ];
     if let Some((_, reason)) = no_order.into_iter().find(|(holds, _)| *holds) {
@@ -265,10 +272,11 @@ mod tests {
 
     use super::RULE;
     use crate::{
+        evidence::{Facts, RunFact, RunKind},
         milvus::Component::{IndexNode, MixCoord, Proxy, QueryNode, RootCoord, StreamingNode},
         rules::{
             Severity,
-            testing::{Fixture, judge},
+            testing::{Fixture, judge, judge_with},
         },
     };
 
@@ -399,6 +407,35 @@ mod tests {
         #[case] expected: bool,
     ) {
         assert_eq!(judge(&RULE, Some(&before), &after)[0].can_be_held, expected);
+    }
+
+    #[rstest]
+    #[case("2.5.27", true, None)]
+    #[case("2.5.27", false, Some(Severity::Deny))]
+    #[case("2.5.22", true, Some(Severity::Deny))]
+    fn a_run_that_waits_for_helm_orders_what_helm_brings(
+        #[case] to: &str,
+        #[case] waits_for_helm: bool,
+        #[case] expected: Option<Severity>,
+    ) {
+        let run = RunFact {
+            run: "milvus/run-1".into(),
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            kind: RunKind::Rolling,
+            phase: "Paused".into(),
+            from: None,
+            to: Some(to.parse().unwrap()),
+            action: None,
+            waits_for_helm,
+        };
+        let facts = Facts {
+            runs: Some(vec![run]),
+            ..Facts::default()
+        };
+        let (before, after) = (Fixture::cluster("2.4.24"), Fixture::cluster("2.5.27"));
+        let findings = judge_with(&RULE, Some(&before), &after, &facts);
+        assert_eq!(findings.first().map(|one| one.severity), expected);
     }
 
     #[test]

@@ -63,6 +63,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("the change rolls back an interrupted upgrade");
         return;
     }
+    // What it made for Helm has no pods before its turn.
+    if super::mg208_upgrade_locked::is_brought_for_a_run(upgrade) {
+        findings.not_applicable("a run checked the components, then paused them for this change");
+        return;
+    }
     let seen: Vec<&RolloutFact> = upgrade
         .facts
         .rollouts

@@ -109,8 +109,27 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         ));
 }
 
+/// Whether a rolling upgrade waits for this very change of Helm, and will move the components in
+/// order.
+pub(super) fn is_brought_for_a_run(upgrade: &Upgrade<'_>) -> bool {
+    let Some((before, _)) = upgrade.both() else {
+        return false;
+    };
+    let waits = |run: &&RunFact| {
+        run.kind == RunKind::Rolling
+            && run.waits_for_helm
+            && run.release == before.name
+            && before
+                .namespace
+                .as_ref()
+                .is_none_or(|namespace| *namespace == run.namespace)
+    };
+    let mut runs = upgrade.facts.runs.iter().flatten().filter(waits);
+    runs.any(|run| is_the_awaited(upgrade, run))
+}
+
 /// Whether everything that would change or start is of the version that the run waits for Helm to
-/// start.
+/// bring.
 fn is_the_awaited(upgrade: &Upgrade<'_>, run: &RunFact) -> bool {
     let Some((before, after)) = upgrade.both() else {
         return false;

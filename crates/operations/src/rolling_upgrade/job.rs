@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use crate::kubernetes_job::{JobOptions, Mounted, Rights};
 
-use super::settings::{Operation, SessionHelp, Settings};
+use super::{
+    settings::{Operation, SessionHelp, Settings},
+    through_helm::HelmProgress,
+};
 
 /// Folder of Milvus' credentials in the pod.
 const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
@@ -25,11 +28,25 @@ pub fn rules_in_release() -> Value {
     ])
 }
 
+/// What it needs in addition where Helm brings the templates: what leaves is kept, then deleted.
+#[must_use]
+pub fn rules_through_helm() -> Value {
+    let leaving = ["configmaps", "services", "serviceaccounts"];
+    json!([{"apiGroups": [""], "resources": leaving, "verbs": ["get", "patch", "delete"]}])
+}
+
 /// What the Job needs.
 #[must_use]
-pub fn rights() -> Rights {
+pub fn rights(settings: &Settings) -> Rights {
+    let mut in_release = rules_in_release();
+    if settings.helm.is_some()
+        && let (Some(rules), Some(more)) =
+            (in_release.as_array_mut(), rules_through_helm().as_array())
+    {
+        rules.extend_from_slice(more);
+    }
     Rights {
-        in_release: rules_in_release(),
+        in_release,
         at_home: json!([]),
     }
 }
@@ -111,6 +128,13 @@ pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> 
             .iter()
             .map(|_| format!("--etcd-credentials={ETCD_CREDENTIALS}")),
     );
+    if let Some(turn) = &settings.helm {
+        let change = serde_json::to_string(&turn.change).unwrap_or_default();
+        args.push(format!("--helm-change={change}"));
+        if turn.progress == HelmProgress::Made {
+            args.push("--helm-made".into());
+        }
+    }
     if settings.session_help == SessionHelp::Off {
         args.push("--no-session-help".into());
     }
@@ -161,6 +185,7 @@ mod tests {
             candidate_order: None,
             place: Place::Job,
             hopeless: Duration::from_secs(1),
+            helm: None,
         };
         let options = JobOptions {
             image: None,

@@ -10,7 +10,7 @@ use milvus_guard_sources::etcd::connect::public;
 
 use super::{
     context::UpgradeContext,
-    plan::{MoveKind, Rollout},
+    plan::{MoveKind, Rollout, Templates},
     settings::{AskMilvus, Place, SearchedCollections, SessionHelp, Settings},
     step::Step,
 };
@@ -34,11 +34,17 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
             next_command: go_back,
         };
     }
-    let go_on = command(&context.settings, "");
+    let go_on = again(context);
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
     let name = &context.settings.run.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
+        Step::Helm => (
+            format!(
+                "Every pod of {name} runs {from}: the components that Helm changes are paused."
+            ),
+            or_back,
+        ),
         Step::Configure => (
             format!("{name} runs {from}; its ConfigMap may have active-standby turned on."),
             or_back,
@@ -71,12 +77,50 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
         // Also what is said at the very end.
-        Step::CleanUp => (reached(context), go_on),
+        Step::CleanUp | Step::DeleteLeaving => (reached(context), go_on),
     };
     StopMessage {
         data_state: data,
         next_command: next,
     }
+}
+
+/// How a run resumes.
+fn again(context: &UpgradeContext) -> String {
+    match context.rollout.templates {
+        Templates::FromRun => command(&context.settings, ""),
+        // The values of the release, which may be secret, are not repeated.
+        Templates::FromHelm => format!(
+            "the same command again, with its helm upgrade of {}",
+            context.settings.run.release.name
+        ),
+    }
+}
+
+/// Whose turn it is when everything is paused.
+#[must_use]
+pub fn turn_of_helm(context: &UpgradeContext) -> String {
+    let Rollout { from, .. } = &context.rollout;
+    format!(
+        "Every component of {} that Helm changes is paused on {from}. It is the turn of helm \
+         upgrade. Next: {}, or {} (rolls back)",
+        context.settings.run.release.name,
+        again(context),
+        command(&context.settings, "-o rollback ")
+    )
+}
+
+/// Why a run does not go back before Helm does, and the command for that.
+#[must_use]
+pub fn helm_goes_back_first(context: &UpgradeContext, changed: &[String], revision: u64) -> String {
+    let release = &context.settings.run.release;
+    format!(
+        "Helm has changed the templates of {}, and only Helm can bring the old ones back. First \
+         run: helm rollback {} {revision} -n {}. What is paused does not roll by that",
+        changed.join(", "),
+        release.name,
+        release.namespace
+    )
 }
 
 fn back_at_the_beginning(context: &UpgradeContext) -> String {
@@ -99,11 +143,16 @@ fn reached(context: &UpgradeContext) -> String {
             took(ms)
         )
     });
+    let agree = match context.rollout.templates {
+        Templates::FromRun => agree(&context.release, &context.rollout),
+        Templates::FromHelm => format!(
+            "Helm's release agrees with it. Next: milvus-guard verify -i {} -n {}",
+            release.name, release.namespace
+        ),
+    };
     format!(
-        "{} runs {}, every component of it.{pace}\n{}",
-        release.name,
-        context.rollout.to,
-        agree(&context.release, &context.rollout)
+        "{} runs {}, every component of it.{pace}\n{agree}",
+        release.name, context.rollout.to
     )
 }
 
@@ -189,6 +238,9 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
 /// This command again, with something more.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
+    if settings.helm.is_some() && more.is_empty() {
+        return "the same command again".to_owned();
+    }
     let Settings {
         run: RunSettings { release, .. },
         target,

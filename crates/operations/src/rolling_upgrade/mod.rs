@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`settings`] | what the command line asks for |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
+//! | [`through_helm`] | an upgrade whose new templates Helm brings, with components that come and go |
 //! | [`preconditions`] | pure: why a release cannot be rolled as it is |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
@@ -41,6 +42,7 @@ pub mod settings;
 pub mod standby;
 pub mod step;
 pub mod steps;
+pub mod through_helm;
 pub mod ticks;
 pub mod verdict;
 

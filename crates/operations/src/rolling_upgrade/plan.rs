@@ -15,7 +15,7 @@ use milvus_guard_core::{
     rules::layout,
 };
 
-use super::{standby::Standby, step::Step};
+use super::{standby::Standby, step::Step, through_helm};
 
 /// Version of the JSON form.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
@@ -38,6 +38,8 @@ pub struct Rollout {
     pub order: String,
     /// One component after the other.
     pub moves: Vec<Move>,
+    /// Who brings the new templates.
+    pub templates: Templates,
     /// Whether the configuration must be changed for the time of the run, so that coordinators
     /// hand over.
     pub configure: bool,
@@ -49,6 +51,15 @@ pub struct Rollout {
     pub interruption: String,
     /// What else to know.
     pub notes: Vec<String>,
+}
+
+/// Who brings the new templates of the Deployments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Templates {
+    /// The run: it changes images, and nothing else.
+    FromRun,
+    /// Helm, all at once; the Deployments are paused, and the run releases them.
+    FromHelm,
 }
 
 /// One component that moves, alone.
@@ -151,6 +162,7 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
         image: wish.image.to_owned(),
         order: order.id.clone(),
         moves,
+        templates: Templates::FromRun,
         configure: wish.standby == Standby::Off,
         point_of_no_return: point,
         lost: route.text(|row| &row.lost).to_owned(),
@@ -164,7 +176,7 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
 }
 
 /// Marks the first component after which there is no way back.
-fn mark(moves: &mut [Move], point: PointOfNoReturn) {
+pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     if let Some(last) = moves
         .iter_mut()
         .find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component))
@@ -299,6 +311,8 @@ impl Rollout {
     #[must_use]
     pub fn steps(&self, fullname: &str) -> Vec<Step> {
         let mut steps = vec![Step::Check, Step::Record];
+        let by_helm = self.templates == Templates::FromHelm;
+        steps.extend(by_helm.then_some(Step::Helm));
         steps.extend(self.configure.then_some(Step::Configure));
         let moves = self.moves.iter().map(|one| {
             let step = RunStep {
@@ -312,6 +326,7 @@ impl Rollout {
         });
         steps.extend(moves);
         steps.extend([Step::HandOver, Step::CleanUp]);
+        steps.extend(by_helm.then_some(Step::DeleteLeaving));
         steps
     }
 
@@ -324,10 +339,15 @@ impl Rollout {
         let point = route.point_of_no_return();
         let mut moves = Vec::new();
         let mut configure = false;
+        let mut templates = Templates::FromRun;
         for step in &spec.plan {
             let kind = match step.action {
                 StepAction::Configure => {
                     configure = true;
+                    continue;
+                }
+                StepAction::Hold => {
+                    templates = Templates::FromHelm;
                     continue;
                 }
                 StepAction::Check
@@ -352,7 +372,7 @@ impl Rollout {
             });
         }
         mark(&mut moves, point);
-        let plan = Self {
+        let mut plan = Self {
             release: ReleaseName {
                 name: spec.release.clone(),
                 namespace: spec.namespace.clone(),
@@ -362,12 +382,16 @@ impl Rollout {
             image: spec.image.clone()?,
             order: String::new(),
             moves,
+            templates,
             configure,
             point_of_no_return: point,
             lost: route.text(|row| &row.lost).to_owned(),
             interruption: String::new(),
             notes: Vec::new(),
         };
+        if templates == Templates::FromHelm {
+            through_helm::plan::recall(&mut plan, catalogue);
+        }
         let ids = |steps: &[RunStep]| steps.iter().map(|step| step.id.clone()).collect::<Vec<_>>();
         let own: Vec<RunStep> = plan
             .steps(&release.fullname)

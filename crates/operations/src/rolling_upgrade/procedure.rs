@@ -19,12 +19,13 @@ use milvus_guard_core::{
 use super::{
     context::{Pace, UpgradeContext, Ways},
     job, messages,
-    plan::{Rollout, Wish, plan},
+    plan::{MoveKind, Rollout, Templates, Wish, plan},
     preconditions,
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
     steps::{emptied, temporary},
+    through_helm::{self, HelmTurn},
 };
 
 /// `upgrade`, as it was asked for.
@@ -86,9 +87,19 @@ impl Procedure for RollingUpgrade {
                     .ok_or_else(|| foreign(run))?;
                 (rollout, resumed(run, &release))
             }
+            (Some(run), _) if is_by_helm(run) => {
+                let rollout = Rollout::recorded(run, &release, Catalogue::embedded())
+                    .ok_or_else(|| foreign(run))?;
+                if let Some(turn) = &settings.helm {
+                    check_same(turn, &rollout).map_err(|why| self.refused(&why))?;
+                }
+                let standby = helm_standby(settings.helm.as_ref());
+                (rollout, standby)
+            }
             (run, _) => planned(&release, &settings, run).map_err(|why| self.impossible(&why))?,
         };
-        if to_prepare.run.is_none() && is_there(&release, &rollout) {
+        let by_image = rollout.templates == Templates::FromRun;
+        if to_prepare.run.is_none() && by_image && is_there(&release, &rollout) {
             return Ok(Prepared::Done(format!(
                 "{} runs {} already, every component of it. Nothing was changed.\n{}",
                 settings.run.release.name,
@@ -183,7 +194,7 @@ impl InJob for RollingUpgrade {
         Ok(JobRequirements {
             args: job::args(&self.settings, self.operation, options),
             claim: None,
-            rights: job::rights(),
+            rights: job::rights(&self.settings),
             secrets: job::secrets(options),
         })
     }
@@ -223,7 +234,57 @@ pub(super) fn planned(
         standby,
         candidate_order: settings.candidate_order.as_deref(),
     };
-    Ok((plan(&wish, Catalogue::embedded())?, standby))
+    let catalogue = Catalogue::embedded();
+    if let Some(turn) = &settings.helm {
+        let rollout = through_helm::plan::plan(&wish, &turn.change, catalogue)?;
+        return Ok((rollout, helm_standby(Some(turn))));
+    }
+    Ok((plan(&wish, catalogue)?, standby))
+}
+
+/// Whether Helm brings the templates of a run.
+fn is_by_helm(run: &UpgradeRun) -> bool {
+    let mut plan = run.spec.plan.iter();
+    plan.any(|step| step.action == StepAction::Hold)
+}
+
+/// How coordinators hand over where the chart alone configures them.
+fn helm_standby(turn: Option<&HelmTurn>) -> Standby {
+    match turn {
+        Some(turn) if turn.change.hands_over => Standby::On,
+        _ => Standby::Unknown,
+    }
+}
+
+/// Refuses another change of Helm than the one that the run began with.
+fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), String> {
+    let after = |name: &str| {
+        let mut moves = rollout.moves.iter();
+        moves.any(|one| one.kind != MoveKind::Remove && one.workload.as_deref() == Some(name))
+    };
+    let change = &turn.change;
+    let stays = rollout
+        .moves
+        .iter()
+        .filter(|one| one.kind != MoveKind::Remove)
+        .count();
+    let same = change.to == rollout.to.version
+        && change.image == rollout.image
+        && change.workloads.len() == stays
+        && change.workloads.iter().all(|one| after(&one.name));
+    if same {
+        return Ok(());
+    }
+    Err(format!(
+        "a run is in progress that brings {} with image {} and {stays} Deployments; this change \
+         brings {} with image {} and {} Deployments. Finish that run, or end it with -o rollback or \
+         -o abort",
+        rollout.to,
+        rollout.image,
+        change.to,
+        change.image,
+        change.workloads.len()
+    ))
 }
 
 /// The build that an image is, where its tag says so.
@@ -305,8 +366,24 @@ fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> Stri
     let alone: String = alone.collect();
     let suspended = run.status.suspended.iter().map(emptied::still_suspended);
     let suspended: String = suspended.map(|text| format!(" Note: {text}.")).collect();
+    let paused: Vec<&str> = release
+        .components
+        .iter()
+        .filter(|one| one.workload.paused)
+        .map(|one| &*one.workload.meta.object.name)
+        .collect();
+    let paused = if paused.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " Still paused: {}. Each rolls to the template that Helm gave it on kubectl rollout \
+             resume deployment/NAME -n {}.",
+            paused.join(", "),
+            settings.run.release.namespace
+        )
+    };
     format!(
-        "What runs: {}.{standby}{alone}{suspended} Next: {} starts a new run from here, {} rolls the aborted run \
+        "What runs: {}.{standby}{alone}{suspended}{paused} Next: {} starts a new run from here, {} rolls the aborted run \
          back.",
         shown.join(", "),
         messages::command(settings, ""),

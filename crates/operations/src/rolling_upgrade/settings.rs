@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::through_helm::HelmTurn;
 use crate::engine::{EtcdAccess, Intent, RunSettings};
 use milvus_guard_core::{api::searches::MAX_SEARCHES, milvus::Version};
 use milvus_guard_sources::{
@@ -182,6 +183,8 @@ pub struct Settings {
     pub run: RunSettings,
     /// Version after (`-t`).
     pub target: Version,
+    /// What Helm changes, where Helm brings the new templates.
+    pub helm: Option<HelmTurn>,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
     pub image: Option<String>,
     /// How Milvus itself is asked.

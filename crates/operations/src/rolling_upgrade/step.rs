@@ -19,6 +19,8 @@ pub enum Step {
     Check,
     /// Images, strategies and labels as they are.
     Record,
+    /// What Helm changes is paused, then Helm changes it.
+    Helm,
     /// Active-standby of the coordinators, for the time of the run.
     Configure,
     /// One component, as the plan has it, and its move.
@@ -27,6 +29,8 @@ pub enum Step {
     HandOver,
     /// What was needed only meanwhile.
     CleanUp,
+    /// Objects that the chart does not have any more.
+    DeleteLeaving,
 }
 
 impl Step {
@@ -52,6 +56,11 @@ impl crate::engine::Step for Step {
             Self::Record => {
                 Self::plain("record", "Record images and strategies", StepAction::Record)
             }
+            Self::Helm => Self::plain(
+                "helm",
+                "Pause every component, then let Helm apply its change",
+                StepAction::Hold,
+            ),
             Self::Configure => Self::plain(
                 "configure",
                 "Turn active-standby on until the end",
@@ -66,6 +75,11 @@ impl crate::engine::Step for Step {
             Self::CleanUp => Self::plain(
                 "clean-up",
                 "Put back what was changed only meanwhile",
+                StepAction::CleanUp,
+            ),
+            Self::DeleteLeaving => Self::plain(
+                "delete-leaving",
+                "Delete what the chart does not have any more",
                 StepAction::CleanUp,
             ),
         }
@@ -87,6 +101,8 @@ impl crate::engine::Step for Step {
         match self {
             Self::Check => Box::pin(steps::check::apply(cx)).await,
             Self::Record => steps::record::apply(cx).await,
+            Self::Helm => Box::pin(steps::helm::apply(cx)).await,
+            Self::DeleteLeaving => Box::pin(steps::leaving::delete(cx)).await,
             Self::Configure => Box::pin(steps::configure::apply(cx)).await,
             Self::Move(_, one) => match one.kind {
                 MoveKind::Update => Box::pin(steps::update::apply(cx, one)).await,
@@ -120,6 +136,8 @@ impl crate::engine::Step for Step {
         match self {
             // These leave nothing behind that would be in the way.
             Self::Check | Self::HandOver | Self::CleanUp => Ok(()),
+            Self::DeleteLeaving => steps::leaving::undo(cx).await,
+            Self::Helm => Box::pin(steps::helm::undo(cx)).await,
             Self::Record => {
                 steps::hand_over::apply(cx).await?;
                 Box::pin(steps::end::apply(cx)).await

@@ -5,7 +5,10 @@
 //! other owner). So after each change our entry in `managedFields` is taken away, and the fields
 //! belong to no one until Helm applies them again.
 
-use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::apps::v1::Deployment,
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta},
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -32,6 +35,11 @@ pub struct Change {
     pub progress_deadline_seconds: Option<i32>,
     /// Labels of the Deployment itself; nothing takes one away.
     pub labels: Vec<(String, Option<String>)>,
+    /// Annotations of the Deployment itself; nothing takes one away.
+    pub annotations: Vec<(String, Option<String>)>,
+    /// Whether a new template waits (`spec.paused`). `false` removes the field, so that the object
+    /// is as its chart describes it.
+    pub paused: Option<bool>,
 }
 
 impl Change {
@@ -70,6 +78,13 @@ impl Change {
                 .labels
                 .iter()
                 .all(|(key, wanted)| deployment.labels().get(key) == wanted.as_ref())
+            && self
+                .annotations
+                .iter()
+                .all(|(key, wanted)| deployment.annotations().get(key) == wanted.as_ref())
+            && self
+                .paused
+                .is_none_or(|paused| is_paused(deployment) == paused)
     }
 
     /// A strategic merge patch, for containers that the Deployment really has.
@@ -83,6 +98,9 @@ impl Change {
         }
         if let Some(seconds) = self.progress_deadline_seconds {
             spec["progressDeadlineSeconds"] = seconds.into();
+        }
+        if let Some(paused) = self.paused {
+            spec["paused"] = if paused { true.into() } else { Value::Null };
         }
         let pod = deployment.spec.template.spec.as_ref();
         let among = |names: Vec<&String>| -> Vec<Value> {
@@ -129,8 +147,21 @@ impl Change {
                 .map(|(key, value)| (key.clone(), json!(value)))
                 .collect();
         }
+        if !self.annotations.is_empty() {
+            metadata["annotations"] = self
+                .annotations
+                .iter()
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect();
+        }
         json!({"metadata": metadata, "spec": spec})
     }
+}
+
+/// Whether a new template of a Deployment waits.
+#[must_use]
+pub fn is_paused(deployment: &Deployment) -> bool {
+    deployment.spec.paused == Some(true)
 }
 
 /// A Deployment's `progressDeadlineSeconds`; 600 where it says none.
@@ -199,8 +230,61 @@ where
     }
     let mut kept = metadata.managed_fields.clone().unwrap_or_default();
     kept.retain(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+    set_managed_fields(api, metadata, &json!(kept)).await
+}
+
+/// Makes another client the owner of what we set on an object, as if it had set it. `except` names
+/// fields that get no owner, in the form of managed fields (`f:spec`).
+///
+/// # Errors
+/// As the API server answers; a change that came in between is a conflict.
+pub async fn give_to<K>(
+    api: &Api<K>,
+    metadata: &ObjectMeta,
+    owner: &ManagedFieldsEntry,
+    except: &[&[&str]],
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut given = metadata.clone();
+    for entry in given.managed_fields.iter_mut().flatten() {
+        if entry.manager.as_deref() != Some(FIELD_MANAGER) {
+            continue;
+        }
+        entry.manager.clone_from(&owner.manager);
+        entry.operation.clone_from(&owner.operation);
+        for path in except {
+            if let Some(FieldsV1(fields)) = &mut entry.fields_v1 {
+                remove(fields, path);
+            }
+        }
+    }
+    set_managed_fields(api, metadata, &json!(given.managed_fields)).await
+}
+
+/// Takes a field out, where it is there.
+fn remove(fields: &mut Value, path: &[&str]) {
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
+    let mut parents = parents.iter();
+    let parent = parents.try_fold(fields, |at, key| at.get_mut(*key));
+    if let Some(parent) = parent.and_then(Value::as_object_mut) {
+        parent.remove(*last);
+    }
+}
+
+async fn set_managed_fields<K>(
+    api: &Api<K>,
+    metadata: &ObjectMeta,
+    managed: &Value,
+) -> Result<(), kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
     let patch = json!([
-        {"op": "replace", "path": "/metadata/managedFields", "value": kept},
+        {"op": "replace", "path": "/metadata/managedFields", "value": managed},
         // Makes the change fail where another client was faster, as client-go's own upgrade of managed fields does.
         {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ]);
@@ -227,6 +311,14 @@ mod tests {
         let spec = json!({"replicas": 2, "selector": {}, "template": pod});
         serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec}))
             .unwrap()
+    }
+
+    #[test]
+    fn a_field_is_taken_out_of_managed_fields() {
+        let mut fields = json!({"f:spec": {"f:paused": {}, "f:replicas": {}}});
+        remove(&mut fields, &["f:spec", "f:paused"]);
+        remove(&mut fields, &["f:metadata", "f:annotations"]);
+        assert_eq!(fields, json!({"f:spec": {"f:replicas": {}}}));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use milvus_guard_core::{api::Original, milvus::Version};
 use milvus_guard_sources::kubernetes::{
     pods::is_owned_by,
     rollout::{Wanted, Watched},
-    workloads::Change,
+    workloads::{Change, is_paused},
 };
 
 /// Scales a coordinator to its active pod and waits until the standby's pod has ended, where that is
@@ -66,7 +66,15 @@ pub(crate) async fn leave(
         ..Change::default()
     };
     originals::set(cx, original, &alone).await?;
-    let wait = originals::wait_for(cx, &watched, Wanted::Complete, cx.data.settings.hopeless);
+    let hopeless = cx.data.settings.hopeless;
+    let wait = async {
+        if !is_paused(deployment) {
+            return originals::wait_for(cx, &watched, Wanted::Complete, hopeless).await;
+        }
+        // Its template is new already, so it is never complete before it is released.
+        originals::wait_for(cx, &watched, Wanted::Old(1), hopeless).await?;
+        originals::wait_for(cx, &watched, Wanted::Surged(0), hopeless).await
+    };
     release::during(cx, &watched, wait).await.map(|_| ())
 }
 
@@ -82,7 +90,9 @@ async fn active_pod(
     let may = cx.data.standby == Standby::On
         && cx.data.settings.session_help == SessionHelp::On
         && one.component.is_coordinator();
-    if !(may && several && super::update::is_complete(deployment)) {
+    let is_up = super::update::is_complete(deployment)
+        || is_paused(deployment) && super::update::is_available(deployment);
+    if !(may && several && is_up) {
         return Ok(None);
     }
     let Some(sessions) = cx.data.ways.sessions.read(cx).await else {

@@ -9,7 +9,7 @@ use crate::{
     },
     rolling_upgrade::{
         context::StepContext,
-        plan::Rollout,
+        plan::{Rollout, Templates},
         preconditions, serving,
         verdict::{self, Said},
     },
@@ -78,8 +78,14 @@ pub(crate) async fn ask(
     let seen = run_facts(&written);
     facts.runs = seen.runs;
     facts.migrations = seen.migrations;
-    let policies = policies(link).await?;
-    let mut said = verdict::ask(release, rollout.after(release), &facts, &policies, run);
+    let mut said = match rollout.templates {
+        Templates::FromRun => {
+            let policies = policies(link).await?;
+            verdict::ask(release, rollout.after(release), &facts, &policies, run)
+        }
+        // What Helm sends was judged, whole, by the command that runs Helm.
+        Templates::FromHelm => Said::default(),
+    };
     let first =
         preconditions::unsupported(release).or_else(|| preconditions::blocked(release, &facts));
     said.refusals.splice(0..0, first);

@@ -12,7 +12,8 @@ use crate::{
     engine::{ApiError, StepError, originals},
     rolling_upgrade::{
         context::{StepContext, VERSION_LABEL},
-        plan::Move,
+        plan::{Move, Templates},
+        through_helm::MARK,
     },
 };
 use milvus_guard_core::milvus::{Component, catalogue::Gate};
@@ -21,15 +22,16 @@ use milvus_guard_sources::kubernetes::{
     workloads::{self, FIELD_MANAGER},
 };
 
-/// Says which run made a Deployment.
-const MADE_BY: &str = "guard.milvus.io/upgrade-run";
 /// The component after whose model it is made: it needs the same configuration, places and
 /// tolerations.
 const MODEL: Component = Component::QueryNode;
 
-/// Makes it, where it is not there.
+/// Makes it, where it is not there; starts it, where Helm brought it.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let data = cx.data;
+    if data.rollout.templates == Templates::FromHelm {
+        return super::helm::start(cx, one).await;
+    }
     let name = one.workload.as_deref().unwrap_or_default();
     let api = api(cx);
     if find(cx, name).await?.is_some() {
@@ -117,11 +119,14 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
 
 /// Takes it away again, where a run made it.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
+    if cx.data.rollout.templates == Templates::FromHelm {
+        return super::helm::discard(cx, one).await;
+    }
     let name = one.workload.as_deref().unwrap_or_default();
     let Some(deployment) = find(cx, name).await? else {
         return Ok(());
     };
-    if !deployment.annotations().contains_key(MADE_BY) {
+    if !deployment.annotations().contains_key(MARK) {
         cx.reporter().warn(format!(
             "Deployment {name} was not made by a run of milvus-guard and stays"
         ));
@@ -178,7 +183,7 @@ fn made_of(
         .filter(|(key, _)| key.starts_with("meta.helm.sh/"))
         .map(|(key, value)| (key.clone(), json!(value)))
         .collect();
-    annotations.insert(MADE_BY.into(), run.into());
+    annotations.insert(MARK.into(), run.into());
     let mut labels = serde_json::to_value(&metadata.labels).ok()?;
     labels[VERSION_LABEL] = version.into();
     let mut spec = serde_json::to_value(&model.spec).ok()?;

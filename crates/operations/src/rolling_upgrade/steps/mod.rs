@@ -9,6 +9,8 @@ pub(crate) mod deletion_cost;
 pub(crate) mod emptied;
 pub(crate) mod end;
 pub(crate) mod hand_over;
+pub(crate) mod helm;
+pub(crate) mod leaving;
 pub(crate) mod loaded;
 mod management;
 pub(crate) mod paced;

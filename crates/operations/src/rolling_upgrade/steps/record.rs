@@ -7,13 +7,13 @@ use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
         context::{StepContext, VERSION_LABEL, is_of, version_label_path},
-        plan::MoveKind,
+        plan::{MoveKind, Templates},
     },
 };
 use milvus_guard_core::api::{Original, OriginalField};
 use milvus_guard_sources::kubernetes::{rollout::Watched, workloads};
 
-use super::{release, searched};
+use super::{helm, release, searched};
 
 /// Records every Deployment that moves, and those that will come.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
@@ -50,12 +50,16 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
             .labels()
             .get(VERSION_LABEL)
             .map(|version| version.clone().into());
+        let mut fields = vec![OriginalField {
+            path: version_label_path(),
+            value: label,
+        }];
+        if data.rollout.templates == Templates::FromHelm {
+            fields.push(helm::template_of(deployment));
+        }
         found.push(Original {
             strategy: workloads::strategy(deployment),
-            fields: vec![OriginalField {
-                path: version_label_path(),
-                value: label,
-            }],
+            fields,
             ..original
         });
     }

@@ -12,7 +12,7 @@ use crate::{
             Direction, StepContext, VERSION_LABEL, is_of, originals_of, strategy,
             version_label_path,
         },
-        plan::{Move, MoveKind},
+        plan::{Move, MoveKind, Templates},
     },
 };
 use milvus_guard_core::{
@@ -21,11 +21,12 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, progress_deadline},
+    workloads::{Change, is_paused, progress_deadline},
 };
 
 use super::{
-    alive, alone, deletion_cost, emptied, loaded, paced, proxies, release, searched, temporary,
+    alive, alone, deletion_cost, emptied, helm, loaded, paced, proxies, release, searched,
+    temporary,
 };
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
@@ -35,8 +36,7 @@ const PROXY_READY: i32 = 8;
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    await_predecessors(cx, one).await?;
-    let originals = originals_of(cx, one)?;
+    let originals = originals_after_others(cx, one).await?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
         if replace(cx, one, &original, Direction::Forward).await? {
@@ -44,6 +44,15 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
         }
     }
     Ok(())
+}
+
+/// The recorded Deployments of a component, once everything before it is completely on the target.
+pub(crate) async fn originals_after_others(
+    cx: &StepContext<'_>,
+    one: &Move,
+) -> Result<Vec<Original>, StepError> {
+    await_predecessors(cx, one).await?;
+    originals_of(cx, one)
 }
 
 /// Waits until the component is completely on its new image, and Milvus knows it.
@@ -90,7 +99,10 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         emptied::use_again(cx).await?;
     }
     for original in &originals {
-        replace(cx, one, original, Direction::Back).await?;
+        match cx.data.rollout.templates {
+            Templates::FromRun => drop(replace(cx, one, original, Direction::Back).await?),
+            Templates::FromHelm => helm::back(cx, original).await?,
+        }
     }
     let watched = originals::watched(cx, &originals).await?;
     let rollout = async {
@@ -119,6 +131,7 @@ async fn replace(
     let deployment = originals::live(cx, original).await?;
     let images = Change {
         images: images(cx, original, direction),
+        paused: brought(cx, direction).paused,
         ..Change::default()
     };
     let mut change = change(cx, original, direction);
@@ -162,13 +175,9 @@ fn min_ready(deployment: &Deployment) -> i32 {
 /// Whether any of them has the new image already.
 async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, StepError> {
     for original in originals {
-        if off_target(
-            &originals::live(cx, original).await?,
-            original,
-            &cx.data.rollout.image,
-        )
-        .is_none()
-        {
+        let live = originals::live(cx, original).await?;
+        // What Helm brought has its new image before its turn, and is paused until then.
+        if off_target(&live, original, &cx.data.rollout.image).is_none() && !is_paused(&live) {
             return Ok(true);
         }
     }
@@ -192,6 +201,14 @@ fn images(
         .collect()
 }
 
+/// What a release from the pause changes, where Helm brought the new template.
+fn brought(cx: &StepContext<'_>, way: Direction) -> Change {
+    match (cx.data.rollout.templates, way) {
+        (Templates::FromHelm, Direction::Forward) => helm::released(),
+        _ => Change::default(),
+    }
+}
+
 /// Image, strategy and version label in one write.
 fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Change {
     let label = match direction {
@@ -209,11 +226,16 @@ fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Ch
             })
     };
     let holds_claim = cx.data.release.components.iter().any(claims);
+    let labels = match cx.data.rollout.templates {
+        Templates::FromRun => vec![(VERSION_LABEL.into(), label)],
+        // The chart sets it.
+        Templates::FromHelm => Vec::new(),
+    };
     Change {
         images: images(cx, original, direction),
         strategy: strategy(original, cx.data.standby, holds_claim),
-        labels: vec![(VERSION_LABEL.into(), label)],
-        ..Change::default()
+        labels,
+        ..brought(cx, direction)
     }
 }
 
@@ -299,6 +321,16 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
                     original.name, one.component, data.rollout.image
                 )));
             }
+            if is_paused(deployment) && data.rollout.templates == Templates::FromHelm {
+                return Err(StepError::Failed(format!(
+                    "{} was paused again by another client: {} must not move before it is \
+                     complete; resume it (kubectl rollout resume deployment/{} -n {})",
+                    original.name,
+                    one.component,
+                    original.name,
+                    data.settings.run.release.namespace
+                )));
+            }
             if other.gate != Gate::Running && !is_complete(deployment) {
                 incomplete.push(Watched::of(deployment));
             }
@@ -311,7 +343,11 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
 }
 
 /// An image of Milvus in it that is not the target's.
-fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Option<String> {
+pub(super) fn off_target(
+    deployment: &Deployment,
+    original: &Original,
+    target: &str,
+) -> Option<String> {
     let pod = deployment.spec.template.spec.as_ref()?;
     let mine = |name: &str| match (&original.images[..], original.component) {
         ([], component) => component.is_some_and(|component| component.name() == name),
@@ -329,11 +365,19 @@ fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Opt
 
 /// Whether its controller calls it complete; the gate looked at its pods.
 pub(super) fn is_complete(deployment: &Deployment) -> bool {
+    let updated = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.updated_replicas);
+    is_available(deployment) && updated.unwrap_or(0) == deployment.spec.replicas.unwrap_or(1)
+}
+
+/// Whether its controller calls every pod available, of whichever template.
+pub(super) fn is_available(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
     status.observed_generation >= deployment.metadata.generation
         && all(status.replicas)
-        && all(status.updated_replicas)
         && all(status.available_replicas)
 }

@@ -1,0 +1,211 @@
+//! `upgrade ... -- helm upgrade RELEASE CHART ...`: everything is paused, Helm applies its change,
+//! and the components roll in order.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use milvus_guard_core::{
+    api::{StepAction, UpgradeRun},
+    report::Show,
+};
+use milvus_guard_operations::{
+    engine::{End, Link, ReleaseName, preview::known_runs, release, run_locally, store::History},
+    kubernetes_job::{JobOptions, run_in_job},
+    rolling_upgrade::{
+        Operation, RollingUpgrade,
+        through_helm::{HelmChange, HelmProgress, HelmTurn},
+    },
+};
+
+use super::{
+    super::{
+        consent::{self, Consent},
+        exit::{Done, Exit, Failure},
+        helm::PlannedUpgrade,
+        output::Screen,
+        running,
+    },
+    Args,
+};
+
+/// The same, from a command line of `upgrade` without its verb.
+pub(super) fn run_line(line: Vec<OsString>, screen: &Screen) -> Done {
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+    let verb = std::iter::once("upgrade".into());
+    let line = Line::try_parse_from(verb.chain(line)).map_err(Failure::usage)?;
+    run(&line.args, screen)
+}
+
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let options = args.options()?;
+    let helm = PlannedUpgrade::of(&args.helm, args.namespace.as_deref(), &args.cluster)?;
+    let cluster = helm.cluster();
+    let rendered = helm.render(args.instance.as_deref())?;
+    let name = ReleaseName {
+        name: rendered.name().to_owned(),
+        namespace: helm.namespace()?,
+    };
+    let live = running::look(&cluster, async |link| {
+        release::read(&link, &name).await.map(|(live, _)| live)
+    })?;
+    let live = match live {
+        Ok(live) => live,
+        Err(error) => {
+            let end = End::Refused(format!("Refused: {error}. Nothing was changed."));
+            return running::say(&end, args.format, None, screen);
+        }
+    };
+    let change = match helm.change(&rendered, &name, &live)? {
+        Ok(change) => change,
+        Err(why) => return refuse(args, &why, screen),
+    };
+    let procedure = procedure(args, &name, change)?;
+    if procedure.operation != Operation::Update {
+        return Err(Failure::usage(
+            "-o rollback and -o abort take no helm upgrade: leave out what follows --, and give -t",
+        ));
+    }
+    // A run that was begun was judged before.
+    let is_begun = running::look(&cluster, async |link| is_begun(&link, &procedure).await)?;
+    match is_begun {
+        Ok(true) => {}
+        Ok(false) => match helm.judge(&rendered, screen)? {
+            Ok(warnings) => eprint!("{}", warnings.unwrap_or_default()),
+            Err(report) => {
+                eprint!("{report}");
+                return refuse(args, "the rules deny this change", screen);
+            }
+        },
+        Err(end) => return running::say(&end, args.format, None, screen),
+    }
+    if let Some(remark) = helm.remark() {
+        screen.error(&remark);
+    }
+    if args.dry_run {
+        let planned = running::look(&cluster, async |link| procedure.preview(&link).await)?;
+        return match planned {
+            Ok(planned) => running::show(&planned, args.format, screen),
+            Err(end) => running::say(&end, args.format, None, screen),
+        };
+    }
+    if Consent::of("upgrade", args.yes)? == Consent::Ask
+        && let Err(end) = ask(&cluster, &procedure, screen)?
+    {
+        return running::say(&end, args.format, None, screen);
+    }
+    let end = running::run(&cluster, args.progress, screen, async |link, history| {
+        Box::pin(sandwich(
+            &link,
+            &history,
+            &helm,
+            procedure,
+            options.as_ref(),
+        ))
+        .await
+    })??;
+    running::say(&end, args.format, None, screen)
+}
+
+/// The upgrade in the place where Helm works.
+fn procedure(
+    args: &Args,
+    name: &ReleaseName,
+    change: HelmChange,
+) -> Result<RollingUpgrade, Failure> {
+    let turn = HelmTurn {
+        change,
+        progress: HelmProgress::Ahead,
+    };
+    let mut procedure = args.procedure_with(Some(turn))?;
+    procedure.settings.run.release = name.clone();
+    Ok(procedure)
+}
+
+fn refuse(args: &Args, why: &str, screen: &Screen) -> Done {
+    let why = why.trim_end_matches('.');
+    let end = End::Refused(format!("Refused: {why}. Nothing was changed."));
+    running::say(&end, args.format, None, screen)
+}
+
+/// Whether a run that waits for Helm, or has had its change, is in progress.
+async fn is_begun(link: &Link, procedure: &RollingUpgrade) -> Result<bool, End> {
+    let is_by_helm = |run: &UpgradeRun| {
+        let mut plan = run.spec.plan.iter();
+        run.is_under_way() && plan.any(|step| step.action == StepAction::Hold)
+    };
+    Ok(known_runs(link, procedure).await?.iter().any(is_by_helm))
+}
+
+/// Shows the plan, and asks.
+fn ask(
+    cluster: &super::super::gather::ClusterArgs,
+    procedure: &RollingUpgrade,
+    screen: &Screen,
+) -> Result<Result<(), End>, Failure> {
+    running::look(cluster, async |link| {
+        let preview = procedure.preview(&link).await?;
+        let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
+        consent::ask(&plan, &link.halting).await
+    })
+}
+
+/// The run up to Helm's turn, Helm, and the rest of the run.
+async fn sandwich(
+    link: &Link,
+    history: &History,
+    helm: &PlannedUpgrade,
+    mut procedure: RollingUpgrade,
+    options: Option<&JobOptions>,
+) -> Result<End, Failure> {
+    let end = Box::pin(part(link, history, &procedure, options)).await;
+    if !matches!(end, End::Waits(_)) {
+        return Ok(end);
+    }
+    // Helm answers to the signals that reach this process's group, and this process waits for it.
+    let code = tokio::task::block_in_place(|| helm.run())?;
+    if code != Exit::Reached.code() {
+        return Ok(End::Stopped(failed(&procedure, code)));
+    }
+    if let Some(turn) = &mut procedure.settings.helm {
+        turn.progress = HelmProgress::Made;
+    }
+    Ok(Box::pin(part(link, history, &procedure, options)).await)
+}
+
+async fn part(
+    link: &Link,
+    history: &History,
+    procedure: &RollingUpgrade,
+    options: Option<&JobOptions>,
+) -> End {
+    match options {
+        None => Box::pin(run_locally(link, procedure, history.clone())).await,
+        Some(options) => Box::pin(run_in_job(link, procedure.clone(), options)).await,
+    }
+}
+
+/// What to say where Helm failed.
+fn failed(procedure: &RollingUpgrade, code: u8) -> String {
+    let release = &procedure.settings.run.release;
+    let revision = procedure
+        .settings
+        .helm
+        .as_ref()
+        .map_or(0, |turn| turn.change.revision);
+    let back = milvus_guard_operations::rolling_upgrade::messages::command(
+        &procedure.settings,
+        "-o rollback ",
+    );
+    format!(
+        "Stopped: helm upgrade failed with exit code {code}; its message is above. No component has \
+         rolled: the ones that Helm changes are paused, so every pod runs the old version. Next: \
+         correct the cause and give the same command again (resumes), or: helm rollback {} \
+         {revision} -n {} and then {back} (rolls back)",
+        release.name, release.namespace
+    )
+}

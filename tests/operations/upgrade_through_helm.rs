@@ -1,0 +1,585 @@
+//! `upgrade ... -- helm upgrade`: Helm brings a new chart, a new topology and new values while
+//! everything is paused, and the components roll in the order of the data.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::common::{
+    Chart, guard,
+    jobs::Kubelet,
+    roll::{DEADLINE, RELEASE, Roll, Watch},
+    run,
+    stand::Running,
+    webhook::GUARD,
+};
+use milvus_guard_core::milvus::{
+    Component,
+    Component::{DataNode, IndexNode, MixCoord, Proxy, QueryNode, StreamingNode},
+    Version,
+    catalogue::{Catalogue, OrderTopology},
+};
+use milvus_guard_testbed::{Helm, expect_success, helm, wait_until};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const NAMESPACE: &str = "milvus";
+const MARK: &str = "guard.milvus.io/upgrade-run";
+/// Values of a release like those of the real chart.
+const VALUES: [&str; 2] = ["mixCoordinator.enabled=true", "componentServices=true"];
+
+/// A release, and a Helm that upgrades it through the guard.
+struct Site {
+    roll: Roll,
+    with: Helm,
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> Self {
+        Self::on(Roll::start(), with, chart, tag, values)
+    }
+
+    fn on(roll: Roll, with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> Self {
+        let site = Self {
+            roll,
+            with,
+            folder: tempfile::tempdir().unwrap(),
+        };
+        site.roll.install(with, NAMESPACE, chart, tag, values);
+        site
+    }
+
+    /// Our command with the variables that Helm needs, and the words of `helm upgrade` behind it.
+    fn upgrade_by(&self, program: &Path, more: &[&str], upgrade: &[String]) -> Command {
+        self.command(program, &[&["--local"], more].concat(), upgrade)
+    }
+
+    fn command(&self, program: &Path, more: &[&str], upgrade: &[String]) -> Command {
+        let mut command = guard();
+        let helm = self.roll.cluster.helm_command(self.with);
+        for (name, value) in helm.get_envs() {
+            if let Some(value) = value.filter(|_| name.to_str().unwrap().starts_with("HELM_")) {
+                command.env(name, value);
+            }
+        }
+        command
+            .args(["upgrade", "--yes", "--kubeconfig"])
+            .arg(self.roll.cluster.kubeconfig())
+            .args(["-i", RELEASE, "-n", NAMESPACE])
+            .args(["--lock-holds", "2s", "--progress", "plain"])
+            .args(more)
+            .arg("--")
+            .arg(program)
+            .args(["upgrade", RELEASE])
+            .args(upgrade);
+        command
+    }
+
+    fn upgrade(&self, chart: &Chart, tag: &str, values: &[&str]) -> Command {
+        self.upgrade_by(&helm(self.with), &[], &words(chart, tag, values))
+    }
+
+    /// What ends a run, by its flags.
+    fn end(&self, operation: &str, target: &str) -> (i32, String, String) {
+        run(self.roll.upgrade(NAMESPACE, target).args(["-o", operation]))
+    }
+
+    /// A plain command of Helm.
+    fn helm(&self, args: &[&str]) -> String {
+        let args = [args, &["-n", NAMESPACE]].concat();
+        expect_success(self.roll.cluster.helm(self.with, args))
+    }
+
+    fn names(&self, path: &str) -> Vec<String> {
+        let list = self.roll.cluster.get_json(path);
+        let items = list["items"].as_array().unwrap().iter();
+        let mut names: Vec<String> = items
+            .map(|one| one["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn deployments(&self) -> Vec<String> {
+        self.names(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"))
+    }
+
+    fn services(&self) -> Vec<String> {
+        self.names(&format!("/api/v1/namespaces/{NAMESPACE}/services"))
+    }
+
+    /// Images of all pods, each once.
+    fn pod_images(&self) -> Vec<String> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let pods = self.roll.cluster.get_json(&path);
+        let items = pods["items"].as_array().unwrap().iter();
+        let of_milvus = |image: &&str| image.contains("milvusdb/milvus:");
+        let mut images: Vec<String> = items
+            .filter_map(|pod| pod["spec"]["containers"][0]["image"].as_str())
+            .filter(of_milvus)
+            .map(str::to_owned)
+            .collect();
+        images.sort();
+        images.dedup();
+        images
+    }
+
+    /// Nothing of ours is left on any object of the release.
+    fn assert_clean(&self) {
+        assert_eq!(self.roll.owned_by_runs(NAMESPACE), [""; 0]);
+        for one in self.roll.deployments(NAMESPACE) {
+            assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
+            assert_eq!(one["metadata"]["annotations"][MARK], Value::Null, "{one:#}");
+            let policy = &one["metadata"]["annotations"]["helm.sh/resource-policy"];
+            assert_eq!(*policy, Value::Null, "{one:#}");
+        }
+    }
+
+    /// Live Deployments are as Helm's manifest describes them.
+    fn assert_as_manifest(&self) {
+        let manifest = self.helm(&["get", "manifest", RELEASE]);
+        let file = self.folder.path().join("manifest.yaml");
+        fs::write(&file, manifest).unwrap();
+        let file = file.to_str().unwrap();
+        let diff = ["-n", NAMESPACE, "diff", "-f", file];
+        let output = self.roll.cluster.kubectl(diff);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let changed = text.lines().filter(|line| {
+            let is_change = line.starts_with(['+', '-']) && !line.starts_with("+++");
+            is_change && !line.starts_with("---") && !is_bookkeeping(line)
+        });
+        assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "{text}");
+    }
+
+    /// Identities of the pods of Milvus.
+    fn pods(&self) -> Vec<String> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let pods = self.roll.cluster.get_json(&path);
+        let items = pods["items"].as_array().unwrap().iter();
+        let of_milvus = |pod: &&Value| {
+            let image = pod["spec"]["containers"][0]["image"].as_str().unwrap();
+            image.contains("milvusdb/milvus:")
+        };
+        let mut uids: Vec<String> = items
+            .filter(of_milvus)
+            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
+            .collect();
+        uids.sort();
+        uids
+    }
+
+    fn await_step(&self, id: &str) {
+        let reached = wait_until(DEADLINE, || {
+            let runs = self.roll.runs(NAMESPACE);
+            runs.last()
+                .is_some_and(|run| run["status"]["step"]["id"] == id)
+        });
+        assert!(reached, "{:#?}", self.roll.runs(NAMESPACE));
+    }
+}
+
+/// Lines of a diff that `kubectl apply` itself would bring.
+fn is_bookkeeping(line: &str) -> bool {
+    let line = line[1..].trim_start();
+    [
+        "generation:",
+        "resourceVersion:",
+        "kubectl.kubernetes.io/last-applied-configuration",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
+}
+
+/// The words behind `helm upgrade RELEASE`.
+fn words(chart: &Chart, tag: &str, values: &[&str]) -> Vec<String> {
+    let mut words = vec![chart.path().to_owned()];
+    let tag = format!("image.all.tag={tag}");
+    for value in values.iter().chain([&&*tag]) {
+        words.extend(["--set".to_owned(), (*value).to_owned()]);
+    }
+    words
+}
+
+fn image(tag: &str) -> String {
+    format!("milvusdb/milvus:{tag}")
+}
+
+/// When something first or last happened, as a position in the recording.
+fn position(
+    watch: &Watch,
+    is: impl Fn(Component, &str, bool) -> bool,
+    last: bool,
+) -> Option<usize> {
+    let events = watch.events();
+    let mut events = events.iter().enumerate();
+    let fits = |(_, seen): &(usize, &crate::common::roll::Seen)| {
+        is(seen.component, &seen.image, seen.is_gone)
+    };
+    let found = if last {
+        events.rfind(fits)
+    } else {
+        events.find(fits)
+    };
+    found.map(|(at, _)| at)
+}
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn streaming_nodes_come_first_and_index_nodes_go_last(#[case] with: Helm) {
+    let old = Chart::compact("4.2.40");
+    let site = Site::new(with, &old, "v2.5.27", &VALUES);
+    assert!(
+        site.services()
+            .contains(&"my-release-milvus-indexnode".into())
+    );
+    let watch = site.roll.watch(NAMESPACE);
+    let new = Chart::compact("5.0.14");
+    let values = [&VALUES[..], &["querynode.replicas=2"]].concat();
+    let (code, stdout, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &values));
+    println!("{stderr}\n{stdout}");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert!(
+        stdout.contains("my-release runs 2.6.22, every component of it."),
+        "{stdout}"
+    );
+
+    let target = image("v2.6.22");
+    let order = Catalogue::embedded()
+        .order(
+            version("2.5.27"),
+            version("2.6.22"),
+            OrderTopology::StreamingIntroduction,
+        )
+        .unwrap();
+    let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
+    assert_eq!(watch.order(&target), expected);
+    watch.assert_order(&target, |one| order.before(one).collect(), &[StreamingNode]);
+    let gone = position(&watch, |one, _, gone| one == IndexNode && gone, false).unwrap();
+    let last = position(&watch, |_, image, gone| image == target && !gone, true).unwrap();
+    assert!(gone > last, "index nodes end when all others are new");
+
+    let expected = [
+        "datanode",
+        "mixcoord",
+        "proxy",
+        "querynode",
+        "streamingnode",
+    ]
+    .map(|component| format!("my-release-milvus-{component}"));
+    assert_eq!(site.deployments(), expected);
+    assert!(
+        !site
+            .services()
+            .contains(&"my-release-milvus-indexnode".into())
+    );
+    assert!(
+        site.services()
+            .contains(&"my-release-milvus-streamingnode".into())
+    );
+    let querynode = site.roll.deployment(NAMESPACE, "querynode");
+    assert_eq!(querynode["spec"]["replicas"], 2, "values came along");
+    site.assert_clean();
+    site.assert_as_manifest();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
+
+    // The next plain upgrade changes every component, the new one too, and meets no conflict.
+    let mut next = vec!["upgrade".to_owned(), RELEASE.to_owned()];
+    let more = ["readinessProbe.periodSeconds=11"];
+    next.extend(words(&new, "v2.6.22", &[&values[..], &more].concat()));
+    let next: Vec<&str> = next.iter().map(String::as_str).collect();
+    site.helm(&next);
+    for one in site.roll.deployments(NAMESPACE) {
+        let container = &one["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["readinessProbe"]["periodSeconds"], 11, "{one:#}");
+    }
+    site.roll.await_complete(NAMESPACE);
+}
+
+/// Chart, source, target, and the coordinators' rows of the order data.
+#[rstest]
+#[case::from_2_2(Helm::V3, "4.1.34", "2.2.16", "2.3.22", "separate-to-mixed-from-2.2")]
+#[case::from_2_4(Helm::V4, "4.1.34", "2.4.5", "2.4.24", "separate-to-mixed")]
+fn separate_coordinators_are_gone_before_a_mixed_one_starts(
+    #[case] with: Helm,
+    #[case] chart: &'static str,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] row: &str,
+) {
+    const SEPARATE: [Component; 4] = [
+        Component::RootCoord,
+        Component::DataCoord,
+        Component::IndexCoord,
+        Component::QueryCoord,
+    ];
+    let chart = Chart::compact(chart);
+    let separate = ["mixCoordinator.enabled=false", "componentServices=true"];
+    let site = Site::new(with, &chart, &format!("v{from}"), &separate);
+    let watch = site.roll.watch(NAMESPACE);
+    let tag = format!("v{to}");
+    let (code, stdout, stderr) = run(&mut site.upgrade(&chart, &tag, &VALUES));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    let order = Catalogue::embedded()
+        .order(version(from), version(to), OrderTopology::SeparateToMixed)
+        .unwrap();
+    assert_eq!(order.id, row);
+    let target = image(&tag);
+    let steps = order.steps.iter().flat_map(|step| &step.components);
+    let expected: Vec<Component> = steps
+        .copied()
+        .filter(|component| !SEPARATE.contains(component))
+        .collect();
+    assert_eq!(watch.order(&target), expected);
+    let before = |one: Component| order.before(one).collect::<Vec<_>>();
+    watch.assert_order(&target, before, &[]);
+    let first = position(&watch, |one, _, _| one == MixCoord, false).unwrap();
+    for coordinator in SEPARATE {
+        let gone = position(&watch, |one, _, gone| one == coordinator && gone, true).unwrap();
+        assert!(
+            gone < first,
+            "{coordinator} is gone before the mixed one comes"
+        );
+    }
+    let left = site.deployments();
+    let is_separate = |name: &&String| SEPARATE.iter().any(|one| name.ends_with(one.name()));
+    assert_eq!(left.iter().find(is_separate), None);
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[test]
+fn a_denied_change_is_stopped_before_anything_is_touched() {
+    let old = Chart::compact("4.1.34");
+    let site = Site::new(Helm::V4, &old, "v2.4.24", &VALUES);
+    let objects = site.roll.deployments(NAMESPACE);
+    let new = Chart::compact("5.0.14");
+    let (code, _, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &VALUES));
+    assert!(code == 1 && stderr.contains("MG102"), "{code} {stderr}");
+    assert!(stderr.contains("Nothing was changed"), "{stderr}");
+    assert_eq!(site.roll.deployments(NAMESPACE), objects);
+    assert!(site.roll.runs(NAMESPACE).is_empty());
+    let history = site.helm(&["history", RELEASE, "-o", "json"]);
+    let history: Value = serde_json::from_str(&history).unwrap();
+    assert_eq!(history.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_dry_run_shows_the_steps_and_changes_nothing() {
+    let old = Chart::compact("4.2.40");
+    let site = Site::new(Helm::V3, &old, "v2.5.27", &VALUES);
+    let objects = site.roll.deployments(NAMESPACE);
+    let new = Chart::compact("5.0.14");
+    let words = words(&new, "v2.6.22", &VALUES);
+    let (code, stdout, stderr) = run(&mut site.upgrade_by(&helm(Helm::V3), &["--dry-run"], &words));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    let steps = [
+        "3  Pause every component, then let Helm apply its change",
+        "4  Add streamingnode at 2.6.22 (my-release-milvus-streamingnode)",
+        "9  Stop indexnode, which 2.6.22 does not have (my-release-milvus-indexnode)",
+        "12  Delete what the chart does not have any more",
+    ];
+    for step in steps {
+        assert!(stdout.contains(step), "{step}: {stdout}");
+    }
+    assert_eq!(site.roll.deployments(NAMESPACE), objects);
+    assert!(site.roll.runs(NAMESPACE).is_empty());
+}
+
+/// A Helm that waits in `upgrade` until a file exists, before it does anything.
+fn waiting_helm(site: &Site) -> (PathBuf, PathBuf) {
+    let (program, gate) = (
+        site.folder.path().join("helm-that-waits"),
+        site.folder.path().join("go"),
+    );
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--dry-run*) ;; upgrade*) echo $$ > {0}.pid; while [ ! -e {0} ]; do sleep 0.1; \
+         done ;; esac\nexec {1} \"$@\"\n",
+        gate.display(),
+        helm(site.with).display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    (program, gate)
+}
+
+#[test]
+fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
+    let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
+    let site = Site::new(Helm::V4, &old, "v2.5.27", &VALUES);
+    let pods = site.pods();
+    let (program, gate) = waiting_helm(&site);
+    let words = words(&new, "v2.6.22", &VALUES);
+    let pid = || fs::read_to_string(format!("{}.pid", gate.display())).unwrap_or_default();
+
+    // Before Helm has done anything. Helm itself is stopped by the missing file until the end.
+    let client = Running::spawn(site.upgrade_by(&program, &[], &words));
+    assert!(
+        wait_until(DEADLINE, || pid().ends_with('\n')),
+        "Helm is run"
+    );
+    drop(client);
+    assert_eq!(site.pod_images(), [image("v2.5.27")]);
+    assert_eq!(site.pods(), pods);
+    let paused = site.roll.deployments(NAMESPACE);
+    let is_paused = |one: &&Value| one["spec"]["paused"] == true;
+    // All but the index node, which the chart does not have any more.
+    assert_eq!(paused.iter().filter(is_paused).count(), 5);
+    let stray = Command::new("kill").arg(pid().trim()).status();
+    assert!(stray.unwrap().success(), "the Helm of the dead client");
+
+    // The way back from there needs no Helm.
+    let (code, stdout, stderr) = site.end("rollback", "2.6.22");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.pods(), pods, "nothing rolls");
+    site.assert_clean();
+    assert!(
+        !site
+            .deployments()
+            .contains(&"my-release-milvus-streamingnode".into())
+    );
+
+    // In the middle of the order: what was released goes on, what was not stays on the old version.
+    fs::write(&gate, "").unwrap();
+    let client = Running::spawn(site.upgrade_by(&program, &[], &words));
+    site.await_step("update-mixcoord");
+    drop(client);
+    site.roll.await_paused(NAMESPACE, "proxy");
+    let of = |component: &str| site.roll.deployment(NAMESPACE, component)["status"].clone();
+    let proxy = of("proxy");
+    assert_eq!(
+        proxy["updatedReplicas"].as_i64().unwrap_or(0),
+        0,
+        "{proxy:#}"
+    );
+    let (code, stdout, stderr) = run(&mut site.upgrade_by(&program, &[], &words));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.pod_images(), [image("v2.6.22")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Helm) {
+    let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
+    let site = Site::new(with, &old, "v2.5.27", &VALUES);
+    let pods = site.pods();
+    // Helm applies Deployments in the order of their files, and the API server refuses this one.
+    let broken = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
+    });
+    let file = Path::new(new.path()).join("templates/z.yaml");
+    fs::write(&file, broken.to_string()).unwrap();
+    let (code, _, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &VALUES));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("helm upgrade failed with exit code 1"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("helm rollback my-release 1 -n milvus"),
+        "{stderr}"
+    );
+    assert_eq!(
+        site.roll.tag(NAMESPACE, "proxy"),
+        "v2.6.22",
+        "Helm had begun"
+    );
+    assert_eq!(site.pods(), pods, "nothing has rolled");
+
+    // Back: only Helm can bring the old templates, and says so.
+    let (code, _, stderr) = site.end("rollback", "2.6.22");
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("First run: helm rollback my-release 1 -n milvus"),
+        "{stderr}"
+    );
+    site.helm(&["rollback", RELEASE, "1"]);
+    let (code, stdout, stderr) = site.end("rollback", "2.6.22");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.pods(), pods, "nothing has rolled");
+    site.assert_clean();
+
+    // Forward again: broken once more, then corrected.
+    let (code, _, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &VALUES));
+    assert_eq!(code, 3, "{stderr}");
+    fs::remove_file(&file).unwrap();
+    let (code, stdout, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &VALUES));
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.pod_images(), [image("v2.6.22")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn a_guard_that_holds_leaves_the_release_to_the_run(#[case] with: Helm) {
+    let old = Chart::compact("4.2.40");
+    let site = Site::on(Roll::holding(&[]), with, &old, "v2.5.27", &VALUES);
+    let kubelet = Kubelet::on(&site.roll.cluster, site.folder.path());
+    let watch = site.roll.watch(NAMESPACE);
+    let new = Chart::compact("5.0.14");
+    let words = words(&new, "v2.6.22", &VALUES);
+    let job = ["--job-image", "milvus-guard:test"];
+    let (code, stdout, stderr) = run(&mut site.command(&helm(with), &job, &words));
+    assert_eq!(code, 0, "{stdout}\n{stderr}\n{:#?}", kubelet.log());
+    let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
+    assert_eq!(watch.order(&image("v2.6.22")), expected);
+    assert!(
+        !site
+            .deployments()
+            .contains(&"my-release-milvus-indexnode".into())
+    );
+    let kinds: Vec<String> = site
+        .roll
+        .runs(GUARD)
+        .iter()
+        .map(|run| format!("{} {}", run["spec"]["kind"], run["status"]["phase"]))
+        .collect();
+    assert_eq!(kinds, [r#""Rolling" "Succeeded""#], "Hold has made no run");
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn a_half_done_upgrade_goes_back_when_helm_has_gone_back(#[case] with: Helm) {
+    let chart = Chart::compact("4.1.34");
+    let site = Site::new(with, &chart, "v2.4.5", &VALUES);
+    let shape = site.roll.shape(NAMESPACE);
+    let client = Running::spawn(site.upgrade(&chart, "v2.4.24", &VALUES));
+    site.await_step("update-mixcoord");
+    drop(client);
+    site.roll.await_paused(NAMESPACE, "proxy");
+
+    let (code, _, stderr) = site.end("rollback", "2.4.24");
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("First run: helm rollback my-release 1 -n milvus"),
+        "{stderr}"
+    );
+    assert_eq!(site.roll.tag(NAMESPACE, "proxy"), "v2.4.24", "still paused");
+    site.roll.await_paused(NAMESPACE, "proxy");
+    site.helm(&["rollback", RELEASE, "1"]);
+    let (code, stdout, stderr) = site.end("rollback", "2.4.24");
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(site.roll.shape(NAMESPACE), shape);
+    assert_eq!(site.pod_images(), [image("v2.4.5")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
+}
