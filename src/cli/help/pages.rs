@@ -317,8 +317,8 @@ pub(super) static PAGES: [Page; 35] = [
                 "milvus-guard status -i my-release -n milvus",
             ),
             (
-                "Until the run has ended, or needs an operator",
-                "milvus-guard status -i my-release -n milvus --wait",
+                "A live table, until the run has ended or needs an operator",
+                "milvus-guard status -i my-release -n milvus --watch",
             ),
         ],
         exit: &[

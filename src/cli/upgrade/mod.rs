@@ -13,26 +13,36 @@ use super::{
     consent::{self, Consent},
     exit::{Done, Failure},
     output::Screen,
-    running,
+    running::{self, FormatArg},
 };
 
 pub(super) use flags::Args;
+use flags::Printed;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let printed = args.printed()?;
     let options = args.options()?;
     let procedure = args.procedure()?;
+    // What is not a plan, such as a refusal without one, has no diagram.
+    let format = match printed {
+        Printed::Plain(format) => format,
+        Printed::Document(_) => FormatArg::Text,
+    };
     if args.dry_run {
         let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
-        return match planned {
-            Ok(planned) => running::show(&planned, args.format, screen),
-            Err(end) => running::say(&end, args.format, None, screen),
+        return match (planned, printed) {
+            (Ok(planned), Printed::Plain(format)) => running::show(&planned, format, screen),
+            (Ok(planned), Printed::Document(format)) => {
+                running::show_document(&planned, format, screen)
+            }
+            (Err(end), _) => running::say(&end, format, None, screen),
         };
     }
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &procedure, screen)?
     {
-        return running::say(&end, args.format, None, screen);
+        return running::say(&end, format, None, screen);
     }
     let end = running::run(
         &args.cluster,
@@ -43,7 +53,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Some(options) => Box::pin(run_in_job(&link, procedure, options)).await,
         },
     )?;
-    running::say(&end, args.format, args.job.end_file.as_deref(), screen)
+    running::say(&end, format, args.job.end_file.as_deref(), screen)
 }
 
 /// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`settings`] | what the command line asks for |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
+//! | `path` | pure: the same as a path, for documents with a diagram |
 //! | [`preconditions`] | pure: why a release cannot be rolled as it is |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
@@ -30,6 +31,7 @@ pub mod ended;
 pub mod job;
 pub mod messages;
 pub mod milvus;
+mod path;
 pub mod plan;
 pub mod preconditions;
 pub mod preview;
