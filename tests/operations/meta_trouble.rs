@@ -216,9 +216,20 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
         .unwrap();
     let endpoints = format!("http://{closed},{}", bed.etcd.endpoint());
     finish(&mut bed.migration_at(&endpoints, "a.backup")).expect(0);
+    // No verdict for those who only read, and a refusal for those who would change something.
     finish(&mut bed.command_at(&format!("http://{closed}"), "inspect"))
-        .expect(1)
+        .expect(3)
         .says("refused")
+        .says("check --etcd");
+    finish(
+        bed.command_at(&format!("http://{closed}"), "verify")
+            .arg("--backup")
+            .arg(bed.file("a.backup")),
+    )
+    .expect(3)
+    .says("check --etcd");
+    finish(&mut bed.migration_at(&format!("http://{closed}"), "b.backup"))
+        .expect(1)
         .says("check --etcd");
 
     // The first endpoint goes, and the second turns out to be another cluster: it must not be

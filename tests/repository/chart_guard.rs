@@ -388,9 +388,11 @@ fn no_right_to_read_secrets() {
                 }
                 // Its own role, to read: the registration's owner.
                 if has("apiGroups", "rbac") {
+                    // And the owner of the Reports.
+                    let own = role["metadata"]["name"].clone();
                     assert_eq!(
                         (&rule["verbs"], &rule["resourceNames"]),
-                        (&json!(["get"]), &json!(["milvus-guard"]))
+                        (&json!(["get"]), &json!([own]))
                     );
                 }
                 if has("resources", "secrets") {
@@ -1434,10 +1436,8 @@ fn glass_is_broken_and_mended_as_documented() {
 /// The kind `Report` as the OpenReports project defines it.
 const OPEN_REPORTS: &str = include_str!("../fixtures/openreports/reports.yaml");
 
-#[test]
-fn the_audit_writes_policy_reports_where_the_kind_is_served() {
-    let cluster = ControlPlane::start();
-    let folder = tempfile::tempdir().unwrap();
+/// A guard that audits a release each second and writes Reports, with the rights of the chart.
+fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     for name in [NAMESPACE, "milvus", "other"] {
         namespace(&cluster, name);
     }
@@ -1454,25 +1454,55 @@ fn the_audit_writes_policy_reports_where_the_kind_is_served() {
     }
     // The certificate is for the Service, which nothing serves here: no gate looks at Milvus.
     let without_gate = ["workloadGate.enabled=false"];
-    let server = start_as_charted(&cluster, folder.path(), &documents, &without_gate);
+    start_as_charted(cluster, folder, &documents, &without_gate)
+}
+
+fn policy_report(cluster: &ControlPlane) -> Option<Value> {
+    let get = [
+        "get",
+        "reports",
+        "milvus-guard",
+        "-n",
+        "milvus",
+        "-o",
+        "json",
+    ];
+    serde_json::from_slice(&cluster.kubectl(get).stdout).ok()
+}
+
+#[test]
+fn policy_reports_go_when_the_option_is_switched_off() {
+    let cluster = ControlPlane::builder().controller_manager(true).start();
+    let folder = tempfile::tempdir().unwrap();
+    cluster.apply(OPEN_REPORTS);
+    let _server = start_with_reports(&cluster, folder.path());
+    wait_for("the report", Duration::from_secs(60), || {
+        policy_report(&cluster).is_some()
+    });
+    let with = rendered(&["openReports.enabled=true"]);
+    let without = rendered(&[]);
+    let key = |object: &Value| [text(object, "/kind"), text(object, "/metadata/name")].join("/");
+    let kept: Vec<String> = without.iter().map(key).collect();
+    let removed: Vec<String> = with.iter().map(key).filter(|key| !kept.contains(key)).collect();
+    assert_eq!(removed.len(), 2, "{removed:?}");
+    expect_success(cluster.kubectl(["delete"].into_iter().chain(removed.iter().map(|key| &**key))));
+    wait_for("the report to go", Duration::from_secs(120), || {
+        policy_report(&cluster).is_none()
+    });
+}
+
+#[test]
+fn the_audit_writes_policy_reports_where_the_kind_is_served() {
+    let cluster = ControlPlane::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_with_reports(&cluster, folder.path());
     let info = "milvus_guard_release_info{release_namespace=\"milvus\",release=\"my-release\"";
     wait_for("an audit without the kind", Duration::from_secs(60), || {
         server.get_metrics().contains(info)
     });
 
     cluster.apply(OPEN_REPORTS);
-    let found = || -> Option<Value> {
-        let get = [
-            "get",
-            "reports",
-            "milvus-guard",
-            "-n",
-            "milvus",
-            "-o",
-            "json",
-        ];
-        serde_json::from_slice(&cluster.kubectl(get).stdout).ok()
-    };
+    let found = || policy_report(&cluster);
     wait_for("the report", Duration::from_secs(60), || found().is_some());
     let report = found().unwrap();
     let results = report["results"].as_array().unwrap();

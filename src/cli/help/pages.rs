@@ -387,8 +387,8 @@ pub(super) static PAGES: [Page; 35] = [
         ],
         exit: &[
             ("0", "the metadata was read"),
-            ("1", "it could not be read"),
             ("2", "wrong usage"),
+            ("3", "etcd could not be read"),
         ],
         docs: "metadata-migration.md",
     },
@@ -437,8 +437,9 @@ pub(super) static PAGES: [Page; 35] = [
         )],
         exit: &[
             ("0", "equal"),
-            ("1", "different, or etcd could not be read"),
+            ("1", "different, or the backup does not fit"),
             ("2", "wrong usage"),
+            ("3", "etcd could not be read"),
         ],
         docs: "metadata-migration.md",
     },
