@@ -1483,9 +1483,19 @@ fn policy_reports_go_when_the_option_is_switched_off() {
     let without = rendered(&[]);
     let key = |object: &Value| [text(object, "/kind"), text(object, "/metadata/name")].join("/");
     let kept: Vec<String> = without.iter().map(key).collect();
-    let removed: Vec<String> = with.iter().map(key).filter(|key| !kept.contains(key)).collect();
+    let removed: Vec<String> = with
+        .iter()
+        .map(key)
+        .filter(|key| !kept.contains(key))
+        .collect();
     assert_eq!(removed.len(), 2, "{removed:?}");
-    expect_success(cluster.kubectl(["delete"].into_iter().chain(removed.iter().map(|key| &**key))));
+    expect_success(
+        cluster.kubectl(
+            ["delete"]
+                .into_iter()
+                .chain(removed.iter().map(|key| &**key)),
+        ),
+    );
     wait_for("the report to go", Duration::from_secs(120), || {
         policy_report(&cluster).is_none()
     });

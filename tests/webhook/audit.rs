@@ -63,12 +63,21 @@ fn a_problem_of_a_running_release_becomes_one_event() {
     );
     assert!(done, "{text}");
     let proxy = "deployment/my-release-milvus-proxy";
-    let (done, text) = webhook.kubectl(&["-n", "milvus", "set", "image", proxy, "proxy=milvusdb/milvus:latest"]);
+    let (done, text) = webhook.kubectl(&[
+        "-n",
+        "milvus",
+        "set",
+        "image",
+        proxy,
+        "proxy=milvusdb/milvus:latest",
+    ]);
     assert!(done, "{text}");
     await_audit(&webhook);
     let about = |rule: &str| -> Vec<(String, String)> {
         let events = at_risk(&webhook).into_iter();
-        events.filter(|(_, message)| message.starts_with(rule)).collect()
+        events
+            .filter(|(_, message)| message.starts_with(rule))
+            .collect()
     };
     assert_eq!(about("MG105"), [], "a warning is not a problem");
 

@@ -95,9 +95,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             // Going on, what was approved is recorded.
             Err(MetaError::Stopped { .. }) => {}
             _ => {
-                return args.common.end(screen, Access::Changes, planned, |migrated| {
-                    text::migrated(migrated, &args.common.etcd.flags())
-                });
+                return args
+                    .common
+                    .end(screen, Access::Changes, planned, |migrated| {
+                        text::migrated(migrated, &args.common.etcd.flags())
+                    });
             }
         }
         if !ask("This changes the metadata in etcd.")? {
@@ -120,8 +122,7 @@ fn dry_run(args: &Args, screen: &Screen) -> Done {
     let events = args.common.events();
     let options = args.options();
     let mut shown = None;
-    let mut show =
-        |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.format));
+    let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.format));
     let done = block_on(
         &target.stop,
         &*events,

@@ -88,5 +88,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::restore(&target, &args.backup, &options, &*events),
     )?;
-    args.common.end(screen, Access::Changes, done, text::restored)
+    args.common
+        .end(screen, Access::Changes, done, text::restored)
 }

@@ -96,9 +96,9 @@ impl MetaError {
     pub fn next(&self) -> String {
         match self {
             Self::Usage(_) => String::new(),
-            Self::Refused { next, .. }
-            | Self::Unread { next, .. }
-            | Self::Stopped { next, .. } => next.clone(),
+            Self::Refused { next, .. } | Self::Unread { next, .. } | Self::Stopped { next, .. } => {
+                next.clone()
+            }
             Self::Locked(holder) => holder.next(),
         }
     }

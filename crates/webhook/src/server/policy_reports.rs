@@ -113,7 +113,10 @@ impl PolicyReports {
             return Ok(None);
         };
         let roles = Api::<ClusterRole>::all(self.client.clone());
-        let uid = roles.get_opt(name).await?.and_then(|role| role.metadata.uid);
+        let uid = roles
+            .get_opt(name)
+            .await?
+            .and_then(|role| role.metadata.uid);
         Ok(uid.map(|uid| {
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": name, "uid": uid})
         }))
