@@ -458,7 +458,7 @@ fn tls_with_client_certificates() {
     .says("not signed by a known authority");
     bed.migrate(&["--etcd-cacert", &ca])
         .expect(1)
-        .says("certificate");
+        .says("it may ask for a client certificate, and none was given");
     bed.migrate(&["--etcd-cacert", "/not/there"])
         .expect(2)
         .says("/not/there");

@@ -469,6 +469,53 @@ fn hold_is_on_where_it_is_confined_and_can_pause(
     }
 }
 
+#[rstest]
+#[case::hold_needs_the_webhook("1.36.3", &[], Ok("webhook"))]
+#[case::without_hold("1.36.3", &["hold.enabled=false"], Ok("policy"))]
+#[case::before_mutating_policies("1.35.2", &["hold.enabled=false"], Ok("webhook"))]
+#[case::chosen("1.36.3", &["hold.enabled=false", "versionLabel.by=webhook"], Ok("webhook"))]
+#[case::off("1.36.3", &["versionLabel.enabled=false"], Ok("nobody"))]
+#[case::off_by_policy("1.36.3", &["versionLabel.enabled=false", "versionLabel.by=policy"], Ok("nobody"))]
+#[case::forced_with_hold("1.36.3", &["versionLabel.by=policy"], Err("hold.enabled=false"))]
+#[case::forced_too_early(
+    "1.35.2",
+    &["hold.enabled=false", "versionLabel.by=policy"],
+    Err("1.36")
+)]
+fn the_label_is_set_by_one_of_both(
+    #[case] kubernetes: &str,
+    #[case] values: &[&str],
+    #[case] expected: Result<&str, &str>,
+) {
+    let chart = path();
+    let mut args = vec!["template", "x", chart.to_str().unwrap(), "--set", IMAGE];
+    args.extend(["--kube-version", kubernetes]);
+    args.extend(values.iter().flat_map(|value| ["--set", *value]));
+    let output = Command::new(helm(Helm::V3)).args(args).output().unwrap();
+    match expected {
+        Ok(expected) => {
+            let documents = documents(&expect_success(output));
+            let policies = of_kind(&documents, "MutatingAdmissionPolicy").len();
+            let bindings = of_kind(&documents, "MutatingAdmissionPolicyBinding").len();
+            assert_eq!(policies, bindings);
+            let by_webhook = webhooks(&documents)
+                .iter()
+                .any(|webhook| text(webhook, "/name") == "label.guard.milvus.io");
+            let by = match (policies, by_webhook) {
+                (0, false) => "nobody",
+                (0, true) => "webhook",
+                (1, false) => "policy",
+                both => panic!("{both:?}"),
+            };
+            assert_eq!(by, expected);
+        }
+        Err(reason) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains(reason), "{text}");
+        }
+    }
+}
+
 #[test]
 fn webhooks_are_as_promised() {
     for values in [&[][..], &FILES, &EVERYTHING] {
@@ -744,12 +791,8 @@ fn dashboard_and_alerts_are_whole() {
             .map(|target| text(target, "/expr")),
     );
     for expression in &expressions {
-        for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
-            assert_eq!(
-                expression.matches(open).count(),
-                expression.matches(close).count(),
-                "{expression}"
-            );
+        if let Err(error) = promql_parser::parser::parse(&with_values(expression)) {
+            panic!("{expression}: {error}");
         }
         for metric in expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
             assert!(
@@ -762,6 +805,22 @@ fn dashboard_and_alerts_are_whole() {
     for metric in METRICS {
         assert!(all.contains(metric), "{metric} is shown nowhere");
     }
+}
+
+/// A query as Grafana sends it: with values for the variables that are not inside a text.
+fn with_values(expression: &str) -> String {
+    let with_values = expression
+        .replace("$__rate_interval", "5m")
+        .replace("$__range", "1h")
+        .replace("$__interval", "1m");
+    let outside_of_texts = with_values.split('"').step_by(2);
+    for part in outside_of_texts {
+        assert!(
+            !part.contains('$'),
+            "{expression}: a variable without a value"
+        );
+    }
+    with_values
 }
 
 /// The guard's metrics, as `serve` names them.
