@@ -54,10 +54,13 @@ fn tried(cluster: &ControlPlane, objects: &[Value]) -> Vec<Value> {
         ["create", "--dry-run=server", "-o", "json", "-f", "-"],
         &list,
     ));
-    let made: Value = serde_json::from_str(&text).unwrap();
-    made["items"]
-        .as_array()
-        .map_or_else(|| vec![made.clone()], Clone::clone)
+    printed(&text)
+}
+
+/// The objects that kubectl printed, one after the other.
+fn printed(text: &str) -> Vec<Value> {
+    let objects = serde_json::Deserializer::from_str(text).into_iter();
+    objects.map(Result::unwrap).collect()
 }
 
 fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
@@ -362,10 +365,8 @@ fn every_chart_gets_its_labels_by_the_policy() {
             "-f",
             file,
         ]));
-        let made: Value = serde_json::from_str(&made).unwrap();
-        let deployments: Vec<&Value> = made["items"]
-            .as_array()
-            .unwrap()
+        let made = printed(&made);
+        let deployments: Vec<&Value> = made
             .iter()
             .filter(|object| object["kind"] == "Deployment")
             .collect();

@@ -9,10 +9,11 @@ use crate::{
         catalogue::{Gate, PointOfNoReturn},
     },
     page::{entry, page},
-    text::{count, plain},
+    project,
+    text::{capitalized, count, plain},
 };
 
-use super::{Document, Hop, Move, NoReturn, Plan};
+use super::{Document, Hop, Move, NoReturn, Plan, StopKind};
 
 pub(super) fn render(document: &Document<'_>) -> String {
     let plan = document.plan;
@@ -81,7 +82,7 @@ fn stop(plan: &Plan, stop: &Hop) -> Markup {
         section {
             h2 { (stop.number) ". " (plain(&stop.from)) " → " (plain(&stop.to)) ": " (stop.kind.what()) }
             @if !stop.reason.is_empty() { p { (sentence(&stop.reason)) } }
-            (lanes(stop))
+            (lanes(plan, stop))
             dl {
                 (list("Before", &stop.prerequisites))
                 (list("Back up", &stop.backup))
@@ -98,27 +99,42 @@ fn stop(plan: &Plan, stop: &Hop) -> Markup {
                     @if stop.point_of_no_return == PointOfNoReturn::None { "Possible." }
                     @else {
                         "Possible " (until) "."
-                        @if !stop.lost.is_empty() { " Lost after that point: " (sentence(&stop.lost)) }
+                        @if !stop.lost.is_empty() { " Lost after that point: " (plain(stop.lost.trim_end_matches('.'))) "." }
                     }
                 }
                 (list("Beware", &stop.warnings))
-                (list("Sources", &stop.sources))
+                (list("Sources", &stop.sources.iter().map(|source| project::source_text(source)).collect::<Vec<_>>()))
             }
         }
     }
 }
 
+/// What a migration does, in order; the new version starts last.
+const MIGRATION: [&str; 5] = ["stop", "back up", "migrate", "verify", "start"];
+
 /// The diagram: a row for each component, a column for each step.
-fn lanes(stop: &Hop) -> Markup {
-    let no_return = stop.no_return();
-    let steps = stop.order.len().max(1);
-    let class = |at: usize| {
-        let is_last = at + 1 == steps;
-        match no_return {
-            Some(NoReturn::Before(before)) if before == at => "no-return",
-            Some(NoReturn::Finished) if is_last => "no-return-after",
-            _ => "",
+fn lanes(plan: &Plan, stop: &Hop) -> Markup {
+    let is_migration = stop.order.is_empty() && stop.kind == StopKind::Migration;
+    let columns: Vec<String> = if is_migration {
+        MIGRATION.map(str::to_owned).to_vec()
+    } else {
+        (1..=stop.order.len().max(1))
+            .map(|number| number.to_string())
+            .collect()
+    };
+    let last = columns.len() - 1;
+    // Nothing is lost by a migration before the new version starts.
+    let no_return = stop.no_return().map(|at| {
+        if is_migration {
+            NoReturn::Before(last)
+        } else {
+            at
         }
+    });
+    let class = |at: usize| match no_return {
+        Some(NoReturn::Before(before)) if before == at => "no-return",
+        Some(NoReturn::Finished) if at == last => "no-return-after",
+        _ => "",
     };
     let row = |name: &str, cells: Vec<(&str, &str)>| {
         html! {
@@ -130,17 +146,20 @@ fn lanes(stop: &Hop) -> Markup {
             }
         }
     };
+    let removes = stop.order.iter().any(|step| !step.removes.is_empty());
     html! {
         div.wide {
             table.lanes {
                 thead {
                     tr {
                         th scope="col" { "Component" }
-                        @for at in 0..steps { th scope="col" class=(class(at)) { (at + 1) } }
+                        @for (at, column) in columns.iter().enumerate() {
+                            th scope="col" class=(class(at)) { (column) }
+                        }
                     }
                 }
                 tbody {
-                    @if stop.order.is_empty() { (row(stop.kind.whole(), vec![("moves", "●")])) }
+                    @if stop.order.is_empty() { (row("all at once", vec![MOVES; columns.len()])) }
                     @for component in components(&stop.order) {
                         (row(component.name(), stop.order.iter().map(|step| cell(step, component)).collect()))
                     }
@@ -148,18 +167,10 @@ fn lanes(stop: &Hop) -> Markup {
             }
         }
         p.soft.legend {
-            "● moves to " (plain(&stop.to)) ", ✕ is removed. "
-            @match no_return {
-                Some(NoReturn::Before(at)) => {
-                    b { "Red line: point of no return." }
-                    " No rollback once step " (at + 1) " has begun."
-                }
-                Some(NoReturn::Finished) => {
-                    b { "Red line: point of no return." }
-                    " No rollback once this upgrade is finished."
-                }
-                None => "A rollback is always possible."
-            }
+            @if !stop.order.is_empty() { "● moves to " (plain(&stop.to)) ". " }
+            @if removes { "✕ is removed. " }
+            @if no_return.is_some() { b { "Red line: point of no return." } " " }
+            "A rollback is possible " (stop.point_of_no_return.until(plan.topology)) "."
         }
     }
 }
@@ -178,12 +189,15 @@ fn components(order: &[Move]) -> Vec<Component> {
     found
 }
 
+/// Class and mark of what moves.
+const MOVES: (&str, &str) = ("moves", "●");
+
 /// The class and the mark of a component in a step.
 fn cell(step: &Move, component: Component) -> (&'static str, &'static str) {
     if step.removes.contains(&component) {
         ("removes", "✕")
     } else if step.components.contains(&component) {
-        ("moves", "●")
+        MOVES
     } else {
         ("", "")
     }
@@ -192,14 +206,14 @@ fn cell(step: &Move, component: Component) -> (&'static str, &'static str) {
 /// What to know of single steps.
 fn step_notes(stop: &Hop) -> Vec<String> {
     let notes = stop.order.iter().enumerate().filter_map(|(at, step)| {
-        let mut notes: Vec<String> = step.note.iter().cloned().collect();
+        let mut notes: Vec<String> = step.note.iter().map(|note| sentence(note)).collect();
         if step.gate == Gate::Running {
-            notes.push("wait until its pods run".into());
+            notes.push("Wait until its pods run.".into());
         }
         if step.at_once_with_next {
-            notes.push("the next step follows immediately".into());
+            notes.push("The next step follows immediately.".into());
         }
-        (!notes.is_empty()).then(|| format!("{}: {}", at + 1, notes.join("; ")))
+        (!notes.is_empty()).then(|| format!("{}: {}", at + 1, notes.join(" ")))
     });
     notes.collect()
 }
@@ -226,7 +240,7 @@ fn origin(document: &Document<'_>) -> Markup {
     html! {
         footer {
             p {
-                (crate::project::NAME) " " (env!("CARGO_PKG_VERSION"))
+                (project::NAME) " " (env!("CARGO_PKG_VERSION"))
                 ", plan " code { (document.id()) } "."
             }
         }
@@ -240,7 +254,7 @@ fn sentence(text: &str) -> String {
     if text.is_empty() {
         String::new()
     } else {
-        format!("{text}.")
+        format!("{}.", capitalized(text))
     }
 }
 
@@ -272,7 +286,7 @@ mod tests {
         ] {
             let plan = between(from, to);
             for stop in &plan.stops {
-                let diagram = lanes(stop).into_string();
+                let diagram = lanes(&plan, stop).into_string();
                 let lines = diagram.contains("no-return");
                 let is_lost = stop.point_of_no_return != PointOfNoReturn::None;
                 assert_eq!(lines, is_lost, "{from} to {to}: {diagram}");

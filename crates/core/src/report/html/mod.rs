@@ -10,7 +10,7 @@ use crate::{
     evaluate::{Subject, Verdict},
     page::page,
     policy::Action,
-    text::plain,
+    text::{capitalized, plain},
 };
 
 use super::{ExceptionEntry, InputEntry, Outcome, ReleaseEntry, Report, inventory};
@@ -300,13 +300,6 @@ fn origin(report: &Report) -> Markup {
             }
         }
     }
-}
-
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
 }
 
 #[cfg(test)]
