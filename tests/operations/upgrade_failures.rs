@@ -198,8 +198,8 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     let mut live = Terminal::start(narrow.env("TERM", "xterm").env("COLUMNS", "60"));
     live.expect("my-release-milvus-indexnode: 1 old pod is left");
     // A row for each component, with the one that moves marked.
-    live.expect("COMPONENT      PODS        NEW  OLD  READY  NO POD");
-    live.expect("indexnode      ");
+    live.expect("COMPONENT  PODS        NEW  OLD  READY  NO POD");
+    live.expect(" indexnode  ");
     live.expect("measured   none in ");
     let lines = tempfile::NamedTempFile::new().unwrap();
     let mut log = status(&["--watch"]);

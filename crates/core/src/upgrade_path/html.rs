@@ -338,7 +338,7 @@ mod tests {
             fix: "stay".into(),
         });
         let page = Document::of(&plan).html();
-        assert!(page.contains("there is no path.<") && page.contains("<header class=\"deny\">"));
+        assert!(page.contains("There is no path.<") && page.contains("<header class=\"deny\">"));
     }
 
     /// A plan in which every text that may come from an input is this one.
