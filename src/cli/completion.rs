@@ -58,7 +58,7 @@ impl TypedValueParser for OutputParser {
 /// Values for the library cobra, with which kubectl and Helm complete the words of plugins: a value
 /// a line with what it means behind a tab, then a number that tells the shell what else to do.
 pub(super) fn for_cobra(mut command: Command, mut words: Vec<OsString>) -> String {
-    // The last word is the one that is completed; it may be empty.
+    // The word at the end is the one that is completed; it may be empty.
     if words.len() < 2 {
         words.push(OsString::new());
     }

@@ -385,7 +385,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A look at a run that is under way.
+    /// A look at a run that is in progress.
     fn redraw(&mut self, view: &View) -> Result<(), Failure> {
         let now = Timestamp::now();
         self.watch.see(view, now);

@@ -33,7 +33,7 @@ pub(crate) fn page(title: &str, body: &Markup) -> String {
     page.into_string() + "\n"
 }
 
-/// A term with its text in a list of definitions; nothing where the text is empty.
+/// A term with its text in a list of definitions; an empty text has no term.
 pub(crate) fn entry(name: &str, text: &str) -> Markup {
     html! { @if !text.is_empty() { dt { (name) } dd { (plain(text)) } } }
 }

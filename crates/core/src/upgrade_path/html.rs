@@ -56,7 +56,7 @@ fn heading(document: &Document<'_>) -> Markup {
     }
 }
 
-/// Texts of the rules, each in a box of its own.
+/// Texts of the rules, each in a separate box.
 fn remarks(title: &str, class: &str, texts: &[String]) -> Markup {
     html! {
         @if !texts.is_empty() {

@@ -108,7 +108,7 @@ impl MetaError {
     pub const fn outcome(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            // Whoever changes the metadata is refused; `outcome` has had this word from the start.
+            // A verb that changes the metadata is refused, so `outcome` keeps this word.
             Self::Refused { .. } | Self::Unread { .. } => "refused",
             Self::Stopped { .. } => "stopped",
             Self::Locked(_) => "locked",

@@ -1,4 +1,4 @@
-//! What `status --wait` shows while a run is under way: the step, the pods of each component, and
+//! What `status --wait` shows while a run is in progress: the step, the pods of each component, and
 //! how long a component had no available pod. Pure: looks at a release come in, text goes out.
 
 use std::collections::BTreeMap;
