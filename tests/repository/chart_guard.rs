@@ -1498,14 +1498,14 @@ const OPEN_REPORTS: &str = include_str!("../fixtures/openreports/reports.yaml");
 /// A guard that audits a release each second and writes Reports, with the rights of the chart.
 fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     for name in [NAMESPACE, "milvus", "other"] {
-        namespace(&cluster, name);
+        namespace(cluster, name);
     }
     let chart = Chart::compact("4.1.34");
     expect_success(cluster.helm(
         Helm::V4,
         ["install", "my-release", chart.path(), "-n", "milvus"],
     ));
-    install_definitions(&cluster);
+    install_definitions(cluster);
     let documents = rendered(&["auditInterval=1s", "openReports.enabled=true"]);
     for document in &documents {
         let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
