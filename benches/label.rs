@@ -101,6 +101,9 @@ fn deployment(name: &str, tag: &str) -> Value {
             "spec": {"containers": [container]}}}})
 }
 
+/// The patch of each change, by its number.
+type Change = fn(usize) -> Value;
+
 /// A change of the image, which moves the label.
 fn image(at: usize) -> Value {
     let tag = ["v2.4.15", "v2.4.24"][at % 2];
@@ -136,7 +139,7 @@ fn main() {
     let deployments: Api<Deployment> = Api::namespaced(client, "milvus");
     expect_success(cluster.kubectl(["create", "namespace", "milvus"]));
     cluster.apply(&deployment("proxy", "v2.4.5").to_string());
-    let measure = |change: fn(usize) -> Value| -> Vec<f64> {
+    let measure = |change: Change| -> Vec<f64> {
         (0..changes)
             .map(|at| {
                 let patch = Patch::Strategic(change(at));
@@ -148,7 +151,7 @@ fn main() {
             })
             .collect()
     };
-    let kinds: [(&str, fn(usize) -> Value); 2] = [("image", image), ("no label to move", history)];
+    let kinds: [(&str, Change); 2] = [("image", image), ("no label to move", history)];
     for (what, change) in kinds {
         measure(change);
         println!(

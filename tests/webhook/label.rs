@@ -29,7 +29,7 @@ fn with_policy() -> ControlPlane {
     }
     let probe = deployment("probe", "milvusdb/milvus:v2.4.5", &json!({}));
     wait_until("the policy labels", MINUTE, || {
-        label(&tried(&cluster, &[probe.clone()])[0], OURS).is_some()
+        label(&tried(&cluster, std::slice::from_ref(&probe))[0], OURS).is_some()
     });
     cluster
 }
