@@ -8,7 +8,7 @@ TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 .PHONY: help demo demo-cluster record-demo test test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 demo: ## Judge three upgrades, plan one, ask the webhook (Rust alone, no cluster)
 	@examples/demo/run.sh

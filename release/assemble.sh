@@ -178,6 +178,7 @@ EOF
   def install
     bin.install "milvus-guard"
     bin.install_symlink "milvus-guard" => "kubectl-guard"
+    bin.install_symlink "milvus-guard" => "kubectl_complete-guard"
     man1.install "milvus-guard.1"
     bash_completion.install "completions/milvus-guard.bash" => "milvus-guard"
     zsh_completion.install "completions/milvus-guard.zsh" => "_milvus-guard"

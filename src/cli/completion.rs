@@ -12,15 +12,18 @@ use clap::{
     Arg, Command,
     builder::{PossibleValue, StringValueParser, TypedValueParser},
 };
-use clap_complete::engine::CompletionCandidate;
+use clap_complete::engine::{self, CompletionCandidate};
 use kube::config::Kubeconfig;
 
 use milvus_guard_core::{
     milvus::catalogue::{Catalogue, TABLES},
     report::{Format, Output},
     rules,
+    text::plain,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
+
+use super::names::Name;
 
 /// The variable by which the script of a shell asks for values.
 pub(super) const VARIABLE: &str = "MILVUS_GUARD_COMPLETE";
@@ -51,6 +54,36 @@ impl TypedValueParser for OutputParser {
         Some(Box::new(formats.map(PossibleValue::new)))
     }
 }
+
+/// Values for the library cobra, with which kubectl and Helm complete the words of plugins: a value
+/// a line with what it means behind a tab, then a number that tells the shell what else to do.
+pub(super) fn for_cobra(mut command: Command, mut words: Vec<OsString>) -> String {
+    // The word at the end is the one that is completed; it may be empty.
+    if words.len() < 2 {
+        words.push(OsString::new());
+    }
+    let last = words.len() - 1;
+    let folder = env::current_dir().ok();
+    let offered =
+        engine::complete(&mut command, words, last, folder.as_deref()).unwrap_or_default();
+    let mut text = String::new();
+    for one in offered.iter().filter(|one| !one.is_hide_set()) {
+        text.push_str(&one.get_value().to_string_lossy());
+        let help = one.get_help().map(ToString::to_string).unwrap_or_default();
+        if let Some(line) = help.lines().next() {
+            text.push_str(&format!("\t{}", plain(line)));
+        }
+        text.push('\n');
+    }
+    // Where nothing is offered, the shell offers files.
+    let directive = if text.is_empty() { FILES } else { NO_FILES };
+    format!("{text}:{directive}\n")
+}
+
+/// What cobra calls `ShellCompDirectiveDefault`.
+const FILES: u8 = 0;
+/// What cobra calls `ShellCompDirectiveNoFileComp`.
+const NO_FILES: u8 = 4;
 
 fn beginning<T: AsRef<str>>(
     current: &OsStr,
@@ -161,14 +194,14 @@ fn asked<T>(question: impl Future<Output = Option<Vec<T>>>) -> Vec<T> {
 struct Words(Vec<OsString>);
 
 impl Words {
-    /// The shell hands them over behind `--`.
+    /// The shell hands them over behind `--`; kubectl and Helm hand over nothing else.
     fn of_process() -> Self {
-        Self(
-            env::args_os()
-                .skip_while(|word| word != "--")
-                .skip(1)
-                .collect(),
-        )
+        let mut words = env::args_os();
+        let program = words.next();
+        Self(match Name::of(program.as_ref()) {
+            Name::Completes(_) => words.collect(),
+            _ => words.skip_while(|word| word != "--").skip(1).collect(),
+        })
     }
 
     /// The value of a flag that was typed before.

@@ -142,6 +142,12 @@ pub fn run() -> Exit {
 /// Reads the command line under the name by which the program was called.
 fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
+    if let Name::Completes(_) = name {
+        let text = completion::for_cobra(name.command(), args);
+        // A shell that went away needs no values.
+        let _ = output::print(&text);
+        std::process::exit(0);
+    }
     // Where a shell asks for values, this answers and ends the process.
     CompleteEnv::with_factory(|| name.command())
         .var(completion::VARIABLE)
@@ -162,7 +168,9 @@ fn parse(args: Vec<OsString>) -> Cli {
             verb: Verb::Helm(cli.args),
             color: cli.color,
         }),
-        Name::Guard | Name::Kubectl | Name::PostRenderer => Cli::from_arg_matches(&matches),
+        Name::Guard | Name::Kubectl | Name::PostRenderer | Name::Completes(_) => {
+            Cli::from_arg_matches(&matches)
+        }
     };
     parsed.unwrap_or_else(|error| error.format(&mut command).exit())
 }

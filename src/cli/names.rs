@@ -23,15 +23,39 @@ pub(super) enum Name {
     Helm,
     /// `helm-guard-post-render`: a post-renderer by its path.
     PostRenderer,
+    /// Asked for values by the program that runs the plugin.
+    Completes(Plugin),
+}
+
+/// A plugin whose values another program offers to a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plugin {
+    /// `kubectl_complete-guard`: kubectl runs it where a shell completes `kubectl guard`.
+    Kubectl,
+    /// `plugin.complete` in the folder of the plugin: Helm runs it for `helm guard`.
+    Helm,
+}
+
+impl Plugin {
+    /// The name under which the plugin itself is called.
+    const fn name(self) -> Name {
+        match self {
+            Self::Kubectl => Name::Kubectl,
+            Self::Helm => Name::Helm,
+        }
+    }
 }
 
 impl Name {
     pub(super) fn of(program: Option<&OsString>) -> Self {
         let name = program
             .map(Path::new)
-            .and_then(Path::file_stem)
-            .and_then(OsStr::to_str);
+            .and_then(Path::file_name)
+            .and_then(OsStr::to_str)
+            .map(|name| name.strip_suffix(".exe").unwrap_or(name));
         match name {
+            Some("kubectl_complete-guard") => Self::Completes(Plugin::Kubectl),
+            Some("plugin.complete") => Self::Completes(Plugin::Helm),
             Some("kubectl-guard") => Self::Kubectl,
             Some("helm-guard") => Self::Helm,
             Some("helm-guard-post-render") => Self::PostRenderer,
@@ -48,12 +72,14 @@ impl Name {
                 help::complete(Cli::command().bin_name(name), "", name)
             }
             Self::Helm => help::complete(HelmCli::command(), "helm", NAME),
+            Self::Completes(plugin) => plugin.name().command(),
         }
     }
 
     /// The arguments as clap expects them under this name.
     pub(super) fn arguments(self, mut args: Vec<OsString>, command: &Command) -> Vec<OsString> {
         match self {
+            Self::Completes(_) => args,
             Self::Helm => helm::arrange(args, 1, command),
             Self::PostRenderer => {
                 let program = ["milvus-guard", "helm", "post-render"].map(OsString::from);
@@ -92,6 +118,10 @@ mod tests {
         assert_eq!(of("/usr/local/bin/kubectl-guard"), Name::Kubectl);
         assert_eq!(of("helm-guard"), Name::Helm);
         assert_eq!(of("bin/helm-guard-post-render"), Name::PostRenderer);
+        assert_eq!(of("bin/kubectl-guard.exe"), Name::Kubectl);
+        let completes = Name::Completes(Plugin::Kubectl);
+        assert_eq!(of("/bin/kubectl_complete-guard"), completes);
+        assert_eq!(of("x/plugin.complete"), Name::Completes(Plugin::Helm));
         assert_eq!(of("milvus-guard"), Name::Guard);
         assert_eq!(of("guard-of-mine"), Name::Guard);
         assert_eq!(Name::of(None), Name::Guard);
@@ -99,7 +129,12 @@ mod tests {
 
     #[test]
     fn every_name_has_a_sound_command() {
-        for name in [Name::Guard, Name::Kubectl, Name::Helm] {
+        for name in [
+            Name::Guard,
+            Name::Kubectl,
+            Name::Helm,
+            Name::Completes(Plugin::Helm),
+        ] {
             name.command().debug_assert();
         }
     }

@@ -41,6 +41,8 @@ struct Stream {
     color: bool,
     /// Its columns, of a terminal or as the variable `COLUMNS` says; `None` of a file or a pipe.
     columns: Option<usize>,
+    /// Its lines; `None` of a file or a pipe.
+    rows: Option<usize>,
 }
 
 /// Columns where the terminal does not say.
@@ -93,6 +95,9 @@ impl Screen {
         let stream = |terminal: bool, size: Option<(Width, Height)>| Stream {
             color: wanted(terminal),
             columns: columns.or(size.map(|(width, _)| usize::from(width.0))),
+            rows: size
+                .map(|(_, height)| usize::from(height.0))
+                .filter(|rows| *rows > 1),
         };
         let (out, err) = (io::stdout(), io::stderr());
         Self {
@@ -158,6 +163,12 @@ impl Screen {
     /// The same for standard error.
     pub(super) fn lines_stderr(&self, text: &str) -> String {
         broken(self.err, text)
+    }
+
+    /// The lines of a text that fit on the terminal: what is scrolled away cannot be redrawn.
+    pub(super) fn top(&self, text: &str) -> String {
+        let rows = self.out.rows.map_or(usize::MAX, |rows| rows - 1);
+        text.split_inclusive('\n').take(rows).collect()
     }
 
     /// Lines that a text takes on the terminal.

@@ -12,7 +12,7 @@ use milvus_guard_core::{
         catalogue::{Catalogue, Situation, Wanted},
     },
     report::Show,
-    upgrade_path::{self, PathRequest},
+    upgrade_path::{self, Document, PathRequest},
 };
 
 use super::{
@@ -87,8 +87,11 @@ enum PlanFormat {
     Json,
     /// The same as YAML
     Yaml,
-    /// A checklist for an issue or a pull request
+    /// A checklist with a diagram, for an issue or a pull request
     Markdown,
+    /// One file for a change ticket: a lane for each component, and a line at the point of no
+    /// return
+    Html,
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
@@ -100,7 +103,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
         PlanFormat::Json => plan.json(),
         PlanFormat::Yaml => yaml(&plan.json())?,
-        PlanFormat::Markdown => upgrade_path::markdown(&plan),
+        PlanFormat::Markdown => Document::of(&plan).markdown(),
+        PlanFormat::Html => Document::of(&plan).html(),
     })?;
     Ok(if plan.blocked.is_some() {
         Exit::Found

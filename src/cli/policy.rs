@@ -26,6 +26,7 @@ use super::{
     gather::{self, Source},
     output::{Screen, print},
     policies,
+    running::{FormatArg, structured},
 };
 
 /// Arguments of `policy`.
@@ -81,6 +82,8 @@ enum LintFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// For annotations in GitHub Actions
     Github,
 }
@@ -102,6 +105,8 @@ enum TestFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// For test reports of pipelines
     Junit,
 }
@@ -178,7 +183,8 @@ fn run_lint(
     };
     let (errors, warnings) = (count("error"), count("warning"));
     print(&match format {
-        LintFormat::Json => json(&entries),
+        LintFormat::Json => structured(&entries, FormatArg::Json)?,
+        LintFormat::Yaml => structured(&entries, FormatArg::Yaml)?,
         LintFormat::Github => entries
             .iter()
             .map(|entry| {
@@ -319,7 +325,8 @@ fn run_test(
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     print(&match format {
-        TestFormat::Json => json(&outcomes),
+        TestFormat::Json => structured(&outcomes, FormatArg::Json)?,
+        TestFormat::Yaml => structured(&outcomes, FormatArg::Yaml)?,
         TestFormat::Junit => junit(&outcomes),
         TestFormat::Text => {
             let mut out = String::new();
@@ -590,8 +597,4 @@ fn github_property(text: &str) -> String {
         .replace('%', "%25")
         .replace(':', "%3A")
         .replace(',', "%2C")
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

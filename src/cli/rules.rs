@@ -14,6 +14,7 @@ use super::{
     completion,
     exit::{Done, Exit, Failure},
     output::{Screen, print},
+    running::{FormatArg, structured},
 };
 
 /// Arguments of `rules`.
@@ -48,38 +49,35 @@ enum ListFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
     /// For documents
     Markdown,
 }
 
 pub(super) fn run(args: Args, screen: &Screen) -> Done {
     let text = match args.action {
-        Action::List {
-            format: ListFormat::Text,
-        } => list(&screen.style(Show::All)),
-        Action::List {
-            format: ListFormat::Json,
-        } => json(&ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>()),
-        Action::List {
-            format: ListFormat::Markdown,
-        } => docs::table("docs/rules/"),
+        Action::List { format } => {
+            let entries = || ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>();
+            match format {
+                ListFormat::Text => list(&screen.style(Show::All)),
+                ListFormat::Json => structured(&entries(), FormatArg::Json)?,
+                ListFormat::Yaml => structured(&entries(), FormatArg::Yaml)?,
+                ListFormat::Markdown => docs::table("docs/rules/"),
+            }
+        }
         Action::Explain { rule, format } => {
             let found = rules::find(&rule).ok_or_else(|| Failure::usage(unknown(&rule)))?;
             match format {
                 ListFormat::Text => explain(found, &screen.style(Show::All)),
-                ListFormat::Json => json(&docs::entry(found)),
+                ListFormat::Json => structured(&docs::entry(found), FormatArg::Json)?,
+                ListFormat::Yaml => structured(&docs::entry(found), FormatArg::Yaml)?,
                 ListFormat::Markdown => docs::page(found),
             }
         }
     };
     print(&text)?;
     Ok(Exit::Clean)
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
-    text.push('\n');
-    text
 }
 
 fn unknown(rule: &str) -> String {

@@ -18,6 +18,7 @@ use milvus_guard_core::{
     milvus::Version,
     report::{Show, Style},
     text::plain,
+    upgrade_path::Document,
 };
 use milvus_guard_operations::engine::{
     End, Halting, Link, Listener, Preview, ReleaseName, Reporter, RunSettings,
@@ -51,6 +52,13 @@ pub(in crate::cli) enum FormatArg {
     Json,
     /// The same as YAML
     Yaml,
+}
+
+/// A plan as a document with a diagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DocumentFormat {
+    Markdown,
+    Html,
 }
 
 /// What programs get.
@@ -277,7 +285,6 @@ fn painted(at: usize, line: &str, style: &Style) -> String {
 
 /// The plan as the report.
 pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Done {
-    let is_refused = !planned.refusals.is_empty();
     match format {
         FormatArg::Json | FormatArg::Yaml => {
             let mut json = planned.json.clone();
@@ -287,16 +294,38 @@ pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Don
         }
         FormatArg::Text => {
             print(&plan_text(planned, &screen.style(Show::All)))?;
-            if is_refused {
-                screen.error("It would be refused. Nothing was changed.");
-            }
         }
     }
-    Ok(if is_refused {
-        Exit::Refused
-    } else {
-        Exit::Reached
-    })
+    Ok(refused(planned, format == FormatArg::Text, screen))
+}
+
+/// The plan as a document; as text where it has no order of components.
+pub(super) fn show_document(planned: &Preview, format: DocumentFormat, screen: &Screen) -> Done {
+    let Some(path) = &planned.path else {
+        return show(planned, FormatArg::Text, screen);
+    };
+    let document = Document {
+        plan: path,
+        run_hash: planned.json["planHash"].as_str(),
+        warnings: &planned.warnings,
+        refusals: &planned.refusals,
+    };
+    print(&match format {
+        DocumentFormat::Markdown => document.markdown(),
+        DocumentFormat::Html => document.html(),
+    })?;
+    Ok(refused(planned, true, screen))
+}
+
+/// How a plan that is not carried out ends.
+fn refused(planned: &Preview, is_told: bool, screen: &Screen) -> Exit {
+    if planned.refusals.is_empty() {
+        return Exit::Reached;
+    }
+    if is_told {
+        screen.error("It would be refused. Nothing was changed.");
+    }
+    Exit::Refused
 }
 
 /// How it ended, for programs.

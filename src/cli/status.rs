@@ -12,10 +12,14 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::json;
 
-use milvus_guard_core::api::{RunKind, RunPhase, UpgradeRun};
+use milvus_guard_core::{
+    api::{RunKind, RunPhase, UpgradeRun},
+    report::Show,
+};
 use milvus_guard_operations::engine::{
     ApiError, Halting, Home, Link, Listed, ReleaseName, Reporter, Store, StoreError,
     home::HomeError,
+    live_view::{self, Watch},
     patience::PATIENCE,
     release::{self, SurveyError},
     view::{ComponentView, HolderView, SCHEMA_VERSION, View},
@@ -48,8 +52,9 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
-    /// Wait until the run has ended, or needs an operator
-    #[arg(long, requires = "instance")]
+    /// Show the run until it has ended, or needs an operator: a table that is redrawn on a
+    /// terminal, a line for each change elsewhere
+    #[arg(long, visible_alias = "watch", requires = "instance")]
     wait: bool,
 
     /// How to print it
@@ -324,6 +329,8 @@ async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
         .map(|component| {
             let status = component.workload.status.unwrap_or_default();
             ComponentView {
+                component: component.component,
+                leaves: false,
                 workload: component.workload.meta.object.name.clone(),
                 image: component.image().to_string(),
                 wanted: component.workload.wanted_replicas(),
@@ -342,14 +349,15 @@ fn unread(error: StoreError) -> Failure {
     }
 }
 
-/// What the screen shows: redrawn on a terminal, elsewhere written again when it says something
-/// new.
+/// What the screen shows while one waits: a table that is redrawn on a terminal, elsewhere a line
+/// for each change.
 struct Page<'a> {
     args: &'a Args,
     screen: &'a Screen,
     live: bool,
     drawn: usize,
     said: String,
+    watch: Watch,
 }
 
 impl<'a> Page<'a> {
@@ -361,6 +369,7 @@ impl<'a> Page<'a> {
             live,
             drawn: 0,
             said: String::new(),
+            watch: Watch::default(),
         }
     }
 
@@ -376,49 +385,64 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn text(&self, view: &View) -> String {
-        self.screen.lines(&view.text(Timestamp::now()))
-    }
-
+    /// A look at a run that is in progress.
     fn redraw(&mut self, view: &View) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        self.watch.see(view, now);
         if self.live {
-            let text = self.text(view);
-            self.wipe()?;
+            let style = self.screen.style(Show::All);
+            let text = live_view::screen(view, &self.watch, &style, now);
+            let text = self.screen.top(&text);
+            let wiped = self.wiped();
             self.drawn = self.screen.height(&text);
-            return print(&text);
+            return print(&(wiped + &text));
         }
         let step = view
             .step
             .as_ref()
             .map(|step| (step.number, step.done, step.waiting_for.clone()));
         let said = format!("{} {step:?}", view.phase);
-        if said != self.said {
-            self.said = said;
-            self.last(view)?;
+        if said == self.said {
+            return Ok(());
         }
-        Ok(())
+        self.said = said;
+        match self.args.format {
+            FormatArg::Text => print(&live_view::line(view, now)),
+            FormatArg::Json | FormatArg::Yaml => self.structured(view),
+        }
     }
 
+    /// The state in which the run is left.
     fn last(&mut self, view: &View) -> Result<(), Failure> {
-        self.wipe()?;
+        if self.args.format != FormatArg::Text {
+            return self.structured(view);
+        }
+        let now = Timestamp::now();
+        self.watch.see(view, now);
+        let mut text = view.text(now);
+        if let Some(interruption) = self.watch.interruption() {
+            text.push_str(&format!("measured   {interruption}\n"));
+        }
+        let wiped = self.wiped();
+        print(&(wiped + &self.screen.lines(&text)))
+    }
+
+    /// One line each, or one document each: `--wait` prints several.
+    fn structured(&self, view: &View) -> Result<(), Failure> {
         match self.args.format {
-            FormatArg::Text => print(&self.text(view)),
-            // One line each, or one document each: `--wait` prints several.
-            FormatArg::Json => print(&format!(
+            FormatArg::Yaml => print(&format!("---\n{}", structured(view, FormatArg::Yaml)?)),
+            FormatArg::Json | FormatArg::Text => print(&format!(
                 "{}\n",
                 serde_json::to_string(view).map_err(Failure::no_verdict)?
             )),
-            FormatArg::Yaml => print(&format!("---\n{}", structured(view, FormatArg::Yaml)?)),
         }
     }
 
-    /// Removes what was drawn, with the lines that the terminal broke.
-    fn wipe(&mut self) -> Result<(), Failure> {
-        let drawn = std::mem::take(&mut self.drawn);
-        if drawn > 0 {
-            print(&format!("\u{1b}[{drawn}A\u{1b}[J"))
-        } else {
-            Ok(())
+    /// What removes the lines that were drawn, with those that the terminal broke.
+    fn wiped(&mut self) -> String {
+        match std::mem::take(&mut self.drawn) {
+            0 => String::new(),
+            drawn => format!("\u{1b}[{drawn}A\u{1b}[J"),
         }
     }
 }

@@ -528,11 +528,25 @@ pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
 }
 
 fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
+    rendered_by(&[], values, wanted)
+}
+
+/// The objects of the guard's own chart for this Kubernetes that pass.
+pub fn rendered_for(
+    kubernetes: &str,
+    values: &[&str],
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<Value> {
+    rendered_by(&["--kube-version", kubernetes], values, wanted)
+}
+
+fn rendered_by(flags: &[&str], values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/milvus-guard");
     let mut command = Command::new(helm(Helm::V4));
     command.args(["template", "--no-hooks", "milvus-guard", chart, "-n", GUARD]);
     command.args(["--set", "image.repository=milvus-guard"]);
     let output = command
+        .args(flags)
         .args(values.iter().flat_map(|value| ["--set", value]))
         .output()
         .unwrap();

@@ -216,9 +216,20 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
         .unwrap();
     let endpoints = format!("http://{closed},{}", bed.etcd.endpoint());
     finish(&mut bed.migration_at(&endpoints, "a.backup")).expect(0);
+    // No verdict for those who only read, and a refusal for those who would change something.
     finish(&mut bed.command_at(&format!("http://{closed}"), "inspect"))
-        .expect(1)
+        .expect(3)
         .says("refused")
+        .says("check --etcd");
+    finish(
+        bed.command_at(&format!("http://{closed}"), "verify")
+            .arg("--backup")
+            .arg(bed.file("a.backup")),
+    )
+    .expect(3)
+    .says("check --etcd");
+    finish(&mut bed.migration_at(&format!("http://{closed}"), "b.backup"))
+        .expect(1)
         .says("check --etcd");
 
     // The first endpoint goes, and the second turns out to be another cluster: it must not be
@@ -447,7 +458,7 @@ fn tls_with_client_certificates() {
     .says("not signed by a known authority");
     bed.migrate(&["--etcd-cacert", &ca])
         .expect(1)
-        .says("certificate");
+        .says("it may ask for a client certificate, and none was given");
     bed.migrate(&["--etcd-cacert", "/not/there"])
         .expect(2)
         .says("/not/there");

@@ -197,6 +197,23 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     let mut narrow = status(&["--wait"]);
     let mut live = Terminal::start(narrow.env("TERM", "xterm").env("COLUMNS", "60"));
     live.expect("my-release-milvus-indexnode: 1 old pod is left");
+    // A row for each component, with the one that moves marked.
+    live.expect("COMPONENT  PODS        NEW  OLD  READY  NO POD");
+    live.expect(" indexnode  ");
+    live.expect("measured   none in ");
+    let lines = tempfile::NamedTempFile::new().unwrap();
+    let mut log = status(&["--watch"]);
+    let mut log = Running(log.stdout(lines.reopen().unwrap()).spawn().unwrap());
+    assert!(
+        wait_until(DEADLINE, || {
+            std::fs::read_to_string(lines.path()).unwrap().contains(
+                "Z  Running, at 4 of 10: Move indexnode to 2.4.24; waits for my-release-milvus-indexnode: 1 old \
+                 pod is left\n",
+            )
+        }),
+        "{}",
+        std::fs::read_to_string(lines.path()).unwrap()
+    );
     let (code, stdout, _) = run(&mut status(&[]));
     assert_eq!(code, 3, "it is under way: {stdout}");
     let shown = |name: &str| {
@@ -249,6 +266,13 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     finalizer("null");
     assert!(live.wait().success(), "{}", live.screen());
     live.expect("phase      Succeeded");
+    assert!(log.0.wait().unwrap().success());
+    let lines = std::fs::read_to_string(lines.path()).unwrap();
+    assert!(
+        !lines.contains('\u{1b}') && lines.contains("phase      Succeeded\n"),
+        "{lines}"
+    );
+    assert!(lines.contains("\nmeasured   none in "), "{lines}");
     removes_what_it_drew(&live.screen());
     assert!(wait_until(DEADLINE, || running
         .0
@@ -291,6 +315,34 @@ fn a_paused_deployment_is_refused_before_and_named_within() {
         code == 1 && stdout.contains("Refused       Deployment my-release-milvus-proxy is paused"),
         "{code} {stdout}"
     );
+    // The same for an issue, and for a change ticket.
+    for (format, parts) in [
+        (
+            "markdown",
+            [
+                "```mermaid\nflowchart TD\n",
+                "> ⛔ **It would be refused:** Deployment my-release-milvus-proxy is paused",
+            ],
+        ),
+        (
+            "html",
+            [
+                "<table class=\"lanes\">",
+                "<p>Deployment my-release-milvus-proxy is paused",
+            ],
+        ),
+    ] {
+        let (code, stdout, stderr) =
+            run(&mut upgrade(namespace, &["--dry-run", "--format", format]));
+        assert_eq!(code, 1, "{stdout}{stderr}");
+        assert!(parts.iter().all(|part| stdout.contains(part)), "{stdout}");
+        assert!(stderr.contains("Nothing was changed"), "{stderr}");
+        let (code, _, stderr) = run(&mut upgrade(namespace, &["--format", format]));
+        assert!(
+            code == 2 && stderr.contains("give --dry-run too"),
+            "{code} {stderr}"
+        );
+    }
     kubectl(&["rollout", "resume", "deployment/my-release-milvus-proxy"]);
     roll().await_complete(namespace);
 

@@ -374,6 +374,55 @@ fn kubectl_runs_the_program_as_its_plugin() {
     );
 }
 
+/// `kubectl guard` and `helm guard` offered nothing.
+#[test]
+fn kubectl_and_helm_complete_the_words_of_the_plugin() {
+    let cluster = ControlPlane::start();
+    for with in BOTH {
+        let stand = Stand::new(&cluster, with);
+        stand.install(&Chart::compact("3.2.18"), &[]);
+        let cases: [(&[&str], &str); 2] = [
+            (&["guard", "che"], "check"),
+            (&["guard", "check", "--fail-on", ""], "warn"),
+        ];
+        for (words, value) in cases {
+            let args = [&["__complete"], words].concat();
+            let (code, stdout, stderr) = stand.helm(&args);
+            let offers = |line: &str| line.split('\t').next() == Some(value);
+            assert!(
+                code == 0 && stdout.lines().any(offers),
+                "{with:?} {words:?}: {stdout}{stderr}"
+            );
+            assert!(stdout.contains("\n:4\n"), "no files: {stdout}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["kubectl-guard", "kubectl_complete-guard"] {
+        named(folder.path(), name);
+    }
+    let path = std::env::var("PATH").unwrap();
+    let cases: [(&[&str], &str); 4] = [
+        (&["che"], "check"),
+        (&["status", "-n", "milvus-4", "-i", ""], "my-release"),
+        (&["status", "-n", "milvus-"], "milvus-4"),
+        (&["rules", "explain", "MG30"], "MG301"),
+    ];
+    for (words, value) in cases {
+        let mut command = cluster.kubectl_command();
+        command
+            .env("PATH", format!("{}:{path}", folder.path().display()))
+            .env("KUBECONFIG", cluster.kubeconfig())
+            .args(["__complete", "guard"])
+            .args(words);
+        let (code, stdout, stderr) = run(&mut command);
+        let offers = |line: &str| line.split('\t').next() == Some(value);
+        assert!(
+            code == 0 && stdout.lines().any(offers),
+            "{words:?}: {stdout}{stderr}"
+        );
+    }
+}
+
 #[test]
 fn completions_and_man_pages_know_the_verbs_of_helm() {
     let offered = common::offered("milvus-guard helm p", |_| {});

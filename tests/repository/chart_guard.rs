@@ -388,9 +388,11 @@ fn no_right_to_read_secrets() {
                 }
                 // Its own role, to read: the registration's owner.
                 if has("apiGroups", "rbac") {
+                    // And the owner of the Reports.
+                    let own = role["metadata"]["name"].clone();
                     assert_eq!(
                         (&rule["verbs"], &rule["resourceNames"]),
-                        (&json!(["get"]), &json!(["milvus-guard"]))
+                        (&json!(["get"]), &json!([own]))
                     );
                 }
                 if has("resources", "secrets") {
@@ -459,6 +461,53 @@ fn hold_is_on_where_it_is_confined_and_can_pause(
             let has_policies = kubernetes != "1.29.0";
             let policies = of_kind(&documents, "ValidatingAdmissionPolicy");
             assert_eq!(!policies.is_empty(), has_policies);
+        }
+        Err(reason) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && text.contains(reason), "{text}");
+        }
+    }
+}
+
+#[rstest]
+#[case::hold_needs_the_webhook("1.36.3", &[], Ok("webhook"))]
+#[case::without_hold("1.36.3", &["hold.enabled=false"], Ok("policy"))]
+#[case::before_mutating_policies("1.35.2", &["hold.enabled=false"], Ok("webhook"))]
+#[case::chosen("1.36.3", &["hold.enabled=false", "versionLabel.by=webhook"], Ok("webhook"))]
+#[case::off("1.36.3", &["versionLabel.enabled=false"], Ok("nobody"))]
+#[case::off_by_policy("1.36.3", &["versionLabel.enabled=false", "versionLabel.by=policy"], Ok("nobody"))]
+#[case::forced_with_hold("1.36.3", &["versionLabel.by=policy"], Err("hold.enabled=false"))]
+#[case::forced_too_early(
+    "1.35.2",
+    &["hold.enabled=false", "versionLabel.by=policy"],
+    Err("1.36")
+)]
+fn the_label_is_set_by_one_of_both(
+    #[case] kubernetes: &str,
+    #[case] values: &[&str],
+    #[case] expected: Result<&str, &str>,
+) {
+    let chart = path();
+    let mut args = vec!["template", "x", chart.to_str().unwrap(), "--set", IMAGE];
+    args.extend(["--kube-version", kubernetes]);
+    args.extend(values.iter().flat_map(|value| ["--set", *value]));
+    let output = Command::new(helm(Helm::V3)).args(args).output().unwrap();
+    match expected {
+        Ok(expected) => {
+            let documents = documents(&expect_success(output));
+            let policies = of_kind(&documents, "MutatingAdmissionPolicy").len();
+            let bindings = of_kind(&documents, "MutatingAdmissionPolicyBinding").len();
+            assert_eq!(policies, bindings);
+            let by_webhook = webhooks(&documents)
+                .iter()
+                .any(|webhook| text(webhook, "/name") == "label.guard.milvus.io");
+            let by = match (policies, by_webhook) {
+                (0, false) => "nobody",
+                (0, true) => "webhook",
+                (1, false) => "policy",
+                both => panic!("{both:?}"),
+            };
+            assert_eq!(by, expected);
         }
         Err(reason) => {
             let text = String::from_utf8_lossy(&output.stderr);
@@ -742,12 +791,8 @@ fn dashboard_and_alerts_are_whole() {
             .map(|target| text(target, "/expr")),
     );
     for expression in &expressions {
-        for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
-            assert_eq!(
-                expression.matches(open).count(),
-                expression.matches(close).count(),
-                "{expression}"
-            );
+        if let Err(error) = promql_parser::parser::parse(&with_values(expression)) {
+            panic!("{expression}: {error}");
         }
         for metric in expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
             assert!(
@@ -760,6 +805,22 @@ fn dashboard_and_alerts_are_whole() {
     for metric in METRICS {
         assert!(all.contains(metric), "{metric} is shown nowhere");
     }
+}
+
+/// A query as Grafana sends it: with values for the variables that are not inside a text.
+fn with_values(expression: &str) -> String {
+    let with_values = expression
+        .replace("$__rate_interval", "5m")
+        .replace("$__range", "1h")
+        .replace("$__interval", "1m");
+    let outside_of_texts = with_values.split('"').step_by(2);
+    for part in outside_of_texts {
+        assert!(
+            !part.contains('$'),
+            "{expression}: a variable without a value"
+        );
+    }
+    with_values
 }
 
 /// The guard's metrics, as `serve` names them.
@@ -1434,19 +1495,17 @@ fn glass_is_broken_and_mended_as_documented() {
 /// The kind `Report` as the OpenReports project defines it.
 const OPEN_REPORTS: &str = include_str!("../fixtures/openreports/reports.yaml");
 
-#[test]
-fn the_audit_writes_policy_reports_where_the_kind_is_served() {
-    let cluster = ControlPlane::start();
-    let folder = tempfile::tempdir().unwrap();
+/// A guard that audits a release each second and writes Reports, with the rights of the chart.
+fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     for name in [NAMESPACE, "milvus", "other"] {
-        namespace(&cluster, name);
+        namespace(cluster, name);
     }
     let chart = Chart::compact("4.1.34");
     expect_success(cluster.helm(
         Helm::V4,
         ["install", "my-release", chart.path(), "-n", "milvus"],
     ));
-    install_definitions(&cluster);
+    install_definitions(cluster);
     let documents = rendered(&["auditInterval=1s", "openReports.enabled=true"]);
     for document in &documents {
         let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
@@ -1454,25 +1513,65 @@ fn the_audit_writes_policy_reports_where_the_kind_is_served() {
     }
     // The certificate is for the Service, which nothing serves here: no gate looks at Milvus.
     let without_gate = ["workloadGate.enabled=false"];
-    let server = start_as_charted(&cluster, folder.path(), &documents, &without_gate);
+    start_as_charted(cluster, folder, &documents, &without_gate)
+}
+
+fn policy_report(cluster: &ControlPlane) -> Option<Value> {
+    let get = [
+        "get",
+        "reports",
+        "milvus-guard",
+        "-n",
+        "milvus",
+        "-o",
+        "json",
+    ];
+    serde_json::from_slice(&cluster.kubectl(get).stdout).ok()
+}
+
+#[test]
+fn policy_reports_go_when_the_option_is_switched_off() {
+    let cluster = ControlPlane::builder().controller_manager(true).start();
+    let folder = tempfile::tempdir().unwrap();
+    cluster.apply(OPEN_REPORTS);
+    let _server = start_with_reports(&cluster, folder.path());
+    wait_for("the report", Duration::from_secs(60), || {
+        policy_report(&cluster).is_some()
+    });
+    let with = rendered(&["openReports.enabled=true"]);
+    let without = rendered(&[]);
+    let key = |object: &Value| [text(object, "/kind"), text(object, "/metadata/name")].join("/");
+    let kept: Vec<String> = without.iter().map(key).collect();
+    let removed: Vec<String> = with
+        .iter()
+        .map(key)
+        .filter(|key| !kept.contains(key))
+        .collect();
+    assert_eq!(removed.len(), 2, "{removed:?}");
+    expect_success(
+        cluster.kubectl(
+            ["delete"]
+                .into_iter()
+                .chain(removed.iter().map(|key| &**key)),
+        ),
+    );
+    wait_for("the report to go", Duration::from_secs(120), || {
+        policy_report(&cluster).is_none()
+    });
+}
+
+#[test]
+fn the_audit_writes_policy_reports_where_the_kind_is_served() {
+    let cluster = ControlPlane::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_with_reports(&cluster, folder.path());
     let info = "milvus_guard_release_info{release_namespace=\"milvus\",release=\"my-release\"";
     wait_for("an audit without the kind", Duration::from_secs(60), || {
         server.get_metrics().contains(info)
     });
 
     cluster.apply(OPEN_REPORTS);
-    let found = || -> Option<Value> {
-        let get = [
-            "get",
-            "reports",
-            "milvus-guard",
-            "-n",
-            "milvus",
-            "-o",
-            "json",
-        ];
-        serde_json::from_slice(&cluster.kubectl(get).stdout).ok()
-    };
+    let found = || policy_report(&cluster);
     wait_for("the report", Duration::from_secs(60), || found().is_some());
     let report = found().unwrap();
     let results = report["results"].as_array().unwrap();

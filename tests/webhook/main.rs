@@ -12,6 +12,7 @@ mod common;
 
 mod appliers;
 mod attacks;
+mod audit;
 mod callers;
 mod certs;
 mod certs_client;
@@ -19,6 +20,7 @@ mod certs_managed;
 mod faults;
 mod fresh;
 mod hold;
+mod label;
 mod life;
 mod registration;
 mod release;

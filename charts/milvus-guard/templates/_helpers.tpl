@@ -112,6 +112,25 @@ dnsPolicy: {{ . }}
 {{- end }}
 {{- end }}
 
+{{- /* What sets the version label: webhook, policy, or nothing. */ -}}
+{{- define "milvus-guard.labelBy" -}}
+{{- $by := .Values.versionLabel.by }}
+{{- $policies := semverCompare ">=1.36.0-0" .Capabilities.KubeVersion.Version }}
+{{- $holds := include "milvus-guard.holds" . }}
+{{- if not .Values.versionLabel.enabled }}
+{{- else if eq $by "auto" }}
+{{- if and $policies (not $holds) }}policy{{ else }}webhook{{ end }}
+{{- else }}
+{{- if and (eq $by "policy") (not $policies) }}
+{{- fail "versionLabel.by=policy needs Kubernetes 1.36 or later, which has MutatingAdmissionPolicy" }}
+{{- end }}
+{{- if and (eq $by "policy") $holds }}
+{{- fail "versionLabel.by=policy needs hold.enabled=false: the webhook that pauses what is held sets the label too" }}
+{{- end }}
+{{- $by }}
+{{- end }}
+{{- end }}
+
 {{- /* How an API server reaches a gate: dict "root" . "path" "/validate". */ -}}
 {{- define "milvus-guard.clientConfig" -}}
 service:

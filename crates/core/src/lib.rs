@@ -20,6 +20,7 @@
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
 //! | [`verification`] | what `verify` says of a release after an upgrade |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
+//! | `page` | the frame of pages for a browser and for paper |
 //! | [`report`] | a report for people and machines, one file for each format |
 //! | [`project`] | name, address and documentation of the project |
 //! | [`schemas`] | JSON Schemas of everything that people write or programs read |
@@ -40,6 +41,7 @@ pub mod inventory;
 pub mod layout;
 pub mod manifest;
 pub mod milvus;
+mod page;
 pub mod policy;
 pub mod project;
 pub mod report;

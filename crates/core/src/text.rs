@@ -27,6 +27,15 @@ pub fn plural(noun: &str) -> String {
     }
 }
 
+/// The same with a capital letter at the beginning.
+#[must_use]
+pub fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
 /// Text of an input without characters that steer a terminal; line feeds become spaces.
 #[must_use]
 pub fn plain(text: &str) -> String {

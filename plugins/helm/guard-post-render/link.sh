@@ -17,3 +17,5 @@ mkdir -p "$HELM_PLUGIN_DIR/bin"
 for name in helm-guard helm-guard-post-render; do
     ln -sf "$guard" "$HELM_PLUGIN_DIR/bin/$name"
 done
+# Helm runs this one where a shell completes a command of the plugin.
+ln -sf "$guard" "$HELM_PLUGIN_DIR/plugin.complete"

@@ -328,8 +328,8 @@ pub(super) static PAGES: [Page; 35] = [
                 "milvus-guard status -i my-release -n milvus",
             ),
             (
-                "Until the run has ended, or needs an operator",
-                "milvus-guard status -i my-release -n milvus --wait",
+                "A live table, until the run has ended or needs an operator",
+                "milvus-guard status -i my-release -n milvus --watch",
             ),
         ],
         exit: &[
@@ -398,8 +398,8 @@ pub(super) static PAGES: [Page; 35] = [
         ],
         exit: &[
             ("0", "the metadata was read"),
-            ("1", "it could not be read"),
             ("2", "wrong usage"),
+            ("3", "etcd could not be read"),
         ],
         docs: "metadata-migration.md",
     },
@@ -448,8 +448,9 @@ pub(super) static PAGES: [Page; 35] = [
         )],
         exit: &[
             ("0", "equal"),
-            ("1", "different, or etcd could not be read"),
+            ("1", "different, or the backup does not fit"),
             ("2", "wrong usage"),
+            ("3", "etcd could not be read"),
         ],
         docs: "metadata-migration.md",
     },

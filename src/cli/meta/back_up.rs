@@ -8,7 +8,7 @@ use milvus_guard_metadata::executor::{self, Form};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Common, block_on, text,
+    Access, Common, block_on, text,
 };
 
 /// Arguments of `meta backup`.
@@ -46,5 +46,5 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::backup(&target, &args.out, form, &*events),
     )?;
-    args.common.end(screen, done, text::backup)
+    args.common.end(screen, Access::Changes, done, text::backup)
 }

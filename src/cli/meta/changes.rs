@@ -15,24 +15,35 @@ use super::{
         exit::{Done, Exit, Failure},
         output::{Screen, print},
     },
-    Common, json,
+    Access, Common, ReportFormat,
 };
 
-/// Prints the changes; in JSON the list stays open for [`end`].
+/// Prints the changes; for programs the list stays open for [`end`].
 pub(super) fn show<C: Display + Serialize>(
     changes: impl Iterator<Item = C>,
-    is_json: bool,
+    format: ReportFormat,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    if is_json {
-        write!(out, "{{\n\"changes\": [")?;
+    let mut changes = changes.peekable();
+    match format {
+        ReportFormat::Text => {}
+        ReportFormat::Json => write!(out, "{{\n\"changes\": [")?,
+        ReportFormat::Yaml if changes.peek().is_none() => writeln!(out, "changes: []")?,
+        ReportFormat::Yaml => writeln!(out, "changes:")?,
     }
     for (position, change) in changes.enumerate() {
-        if is_json {
-            writeln!(out, "{}", if position == 0 { "" } else { "," })?;
-            serde_json::to_writer(&mut out, &change)?;
-        } else {
-            writeln!(out, "{change}")?;
+        match format {
+            ReportFormat::Text => writeln!(out, "{change}")?,
+            ReportFormat::Json => {
+                writeln!(out, "{}", if position == 0 { "" } else { "," })?;
+                serde_json::to_writer(&mut out, &change)?;
+            }
+            // JSON is YAML: a change is a line also here.
+            ReportFormat::Yaml => {
+                write!(out, "- ")?;
+                serde_json::to_writer(&mut out, &change)?;
+                writeln!(out)?;
+            }
         }
     }
     out.flush()
@@ -52,13 +63,16 @@ pub(super) fn end<T: Serialize>(
             "cannot write to standard output: {error}"
         ))),
         // The list of changes is open; the rest of the report closes it.
-        (Some(Ok(())), Ok(report)) if common.is_json() => {
-            print(&format!(
-                "\n],\n{}",
-                json(report)?.trim_start_matches("{\n")
-            ))?;
+        (Some(Ok(())), Ok(report)) if common.is_for_programs() => {
+            let rest = common.structured(report)?;
+            print(&match common.format {
+                ReportFormat::Yaml => rest,
+                ReportFormat::Text | ReportFormat::Json => {
+                    format!("\n],\n{}", rest.trim_start_matches("{\n"))
+                }
+            })?;
             Ok(Exit::Reached)
         }
-        _ => common.end(screen, done, text),
+        _ => common.end(screen, Access::Changes, done, text),
     }
 }

@@ -6,7 +6,7 @@ use milvus_guard_metadata::{executor, model::Options};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Common, block_on, text,
+    Access, Common, block_on, text,
 };
 
 /// Arguments of `meta inspect`.
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::inspect(&target, &options, &*events),
     )?;
-    args.common.end(screen, done, |inspection| {
+    args.common.end(screen, Access::Reads, done, |inspection| {
         text::inspection(inspection, &args.common.etcd.flags())
     })
 }

@@ -14,7 +14,7 @@ use super::{
         exit::{Done, Exit},
         output::Screen,
     },
-    Common, ask, block_on, can_ask, changes,
+    Access, Common, ask, block_on, can_ask, changes,
     etcd::{Time, time},
     not_asked, text,
 };
@@ -95,9 +95,11 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             // Going on, what was approved is recorded.
             Err(MetaError::Stopped { .. }) => {}
             _ => {
-                return args.common.end(screen, planned, |migrated| {
-                    text::migrated(migrated, &args.common.etcd.flags())
-                });
+                return args
+                    .common
+                    .end(screen, Access::Changes, planned, |migrated| {
+                        text::migrated(migrated, &args.common.etcd.flags())
+                    });
             }
         }
         if !ask("This changes the metadata in etcd.")? {
@@ -110,7 +112,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::migrate(&target, &options, &*events),
     )?;
-    args.common.end(screen, done, |migrated| {
+    args.common.end(screen, Access::Changes, done, |migrated| {
         text::migrated(migrated, &args.common.etcd.flags())
     })
 }
@@ -120,8 +122,7 @@ fn dry_run(args: &Args, screen: &Screen) -> Done {
     let events = args.common.events();
     let options = args.options();
     let mut shown = None;
-    let mut show =
-        |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.is_json()));
+    let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.format));
     let done = block_on(
         &target.stop,
         &*events,

@@ -71,6 +71,17 @@ enum ReportFormat {
     Text,
     /// For programs
     Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// What a verb does to the metadata, which decides what it means that etcd cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// It judges: there is no verdict.
+    Reads,
+    /// It changes something: it is refused.
+    Changes,
 }
 
 pub(super) fn run(args: Args, screen: &Screen) -> Done {
@@ -84,36 +95,45 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
 }
 
 impl Common {
-    fn is_json(&self) -> bool {
-        self.format == ReportFormat::Json
+    fn is_for_programs(&self) -> bool {
+        self.format != ReportFormat::Text
     }
 
     fn events(&self) -> Box<dyn Events> {
-        progress::display(self.progress, self.is_json())
+        progress::display(self.progress, self.is_for_programs())
+    }
+
+    /// A report for programs.
+    fn structured(&self, report: &impl Serialize) -> Result<String, Failure> {
+        match self.format {
+            ReportFormat::Yaml => serde_saphyr::to_string(report).map_err(Failure::usage),
+            ReportFormat::Text | ReportFormat::Json => json(report),
+        }
     }
 
     /// Prints how it ended: a report, or why there is none.
     fn end<T: Serialize>(
         &self,
         screen: &Screen,
+        access: Access,
         done: Result<T, MetaError>,
         text: impl FnOnce(&T) -> String,
     ) -> Done {
         match done {
             Ok(report) => {
-                print(&if self.is_json() {
-                    json(&report)?
+                print(&if self.is_for_programs() {
+                    self.structured(&report)?
                 } else {
                     screen.lines(&text(&report))
                 })?;
                 Ok(Exit::Reached)
             }
             Err(error) => {
-                if self.is_json() {
-                    print(&json(&Ended::of(&error))?)?;
+                if self.is_for_programs() {
+                    print(&self.structured(&Ended::of(&error))?)?;
                 }
                 screen.error(&error.to_string());
-                Ok(exit(&error))
+                Ok(exit(&error, access))
             }
         }
     }
@@ -140,10 +160,11 @@ impl Ended {
     }
 }
 
-fn exit(error: &MetaError) -> Exit {
+fn exit(error: &MetaError, access: Access) -> Exit {
     match error {
         MetaError::Usage(_) => Exit::Usage,
-        MetaError::Refused { .. } => Exit::Refused,
+        MetaError::Unread { .. } if access == Access::Reads => Exit::NoVerdict,
+        MetaError::Refused { .. } | MetaError::Unread { .. } => Exit::Refused,
         MetaError::Stopped { .. } => Exit::Stopped,
         MetaError::Locked(_) => Exit::Locked,
     }

@@ -14,7 +14,7 @@ use super::{
         exit::{Done, Exit},
         output::Screen,
     },
-    Common, ask, block_on, can_ask, changes,
+    Access, Common, ask, block_on, can_ask, changes,
     etcd::{Time, time},
     not_asked, text,
 };
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let mut shown = None;
         let mut show = |plan: &RestorePlan<'_>| {
             if args.dry_run {
-                shown = Some(changes::show(plan.diff(), args.common.is_json()));
+                shown = Some(changes::show(plan.diff(), args.common.format));
             }
         };
         let preview =
@@ -88,5 +88,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::restore(&target, &args.backup, &options, &*events),
     )?;
-    args.common.end(screen, done, text::restored)
+    args.common
+        .end(screen, Access::Changes, done, text::restored)
 }

@@ -8,7 +8,7 @@ use milvus_guard_metadata::executor::{self, VerifyOptions};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Common, block_on, text,
+    Access, Common, block_on, text,
 };
 
 /// Arguments of `meta verify`.
@@ -37,5 +37,5 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &*events,
         executor::verify(&target, &args.backup, &options, &*events),
     )?;
-    args.common.end(screen, done, text::verified)
+    args.common.end(screen, Access::Reads, done, text::verified)
 }

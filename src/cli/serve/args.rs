@@ -17,6 +17,10 @@ pub(super) struct AuditArgs {
     /// Write what the audit finds as Reports of the OpenReports project, where the kind is served
     #[arg(long)]
     pub(super) open_reports: bool,
+
+    /// `ClusterRole` whose removal removes the Reports
+    #[arg(long, value_name = "NAME", requires = "open_reports")]
+    pub(super) open_reports_owner: Option<String>,
 }
 
 /// Arguments of `serve`.

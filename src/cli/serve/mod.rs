@@ -16,6 +16,7 @@ use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{
     certs::{CertStore, POLL, server_config},
     server::{
+        PolicyReportsOwner,
         answer::{Answerer, FailurePolicies},
         callers::Callers,
         data::{Data, DataFiles},
@@ -149,7 +150,9 @@ async fn serve(args: Args) -> Done {
                 metrics: Arc::clone(&metrics),
                 data: data.clone(),
                 events: events.clone(),
-                reports_policies: args.audit.open_reports,
+                policy_reports: args.audit.open_reports.then(|| PolicyReportsOwner {
+                    cluster_role: args.audit.open_reports_owner.clone(),
+                }),
                 audit_every: (!args.audit.audit_interval.is_zero())
                     .then_some(args.audit.audit_interval),
             };

@@ -24,7 +24,7 @@ use super::super::{
     credentials::{self, EtcdLogin, MilvusLogin},
     exit::Failure,
     gather::{ClusterArgs, namespace},
-    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+    running::{DocumentFormat, FormatArg, JobArgs, OnFailure, ProgressArg, duration},
 };
 
 /// Arguments of `upgrade`.
@@ -104,9 +104,9 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "TIME", default_value = "3m", value_parser = duration)]
     pub(super) give_up_after: Duration,
 
-    /// How to print the result, or the plan
-    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
-    pub(super) format: FormatArg,
+    /// How to print the result, or with --dry-run the plan
+    #[arg(long, value_enum, default_value_t = UpgradeFormat::Text)]
+    format: UpgradeFormat,
 
     /// How to show progress, on stderr [auto: a live line on a terminal, lines elsewhere]
     #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
@@ -167,7 +167,58 @@ pub(super) enum OperationArg {
     Abort,
 }
 
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum UpgradeFormat {
+    /// For a person at a terminal
+    Text,
+    /// For programs
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// With --dry-run: a checklist with a diagram, for an issue or a pull request
+    Markdown,
+    /// With --dry-run: one file for a change ticket, with a lane for each component
+    Html,
+}
+
+/// How a plan or a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Printed {
+    /// As every verb that runs something prints it.
+    Plain(FormatArg),
+    /// As a document with a diagram.
+    Document(DocumentFormat),
+}
+
+impl Printed {
+    /// The format of what is not a plan: a refusal has no diagram.
+    pub(super) const fn plain(self) -> FormatArg {
+        match self {
+            Self::Plain(format) => format,
+            Self::Document(_) => FormatArg::Text,
+        }
+    }
+}
+
 impl Args {
+    /// How to print.
+    pub(super) fn printed(&self) -> Result<Printed, Failure> {
+        let (document, name) = match self.format {
+            UpgradeFormat::Text => return Ok(Printed::Plain(FormatArg::Text)),
+            UpgradeFormat::Json => return Ok(Printed::Plain(FormatArg::Json)),
+            UpgradeFormat::Yaml => return Ok(Printed::Plain(FormatArg::Yaml)),
+            UpgradeFormat::Markdown => (DocumentFormat::Markdown, "markdown"),
+            UpgradeFormat::Html => (DocumentFormat::Html, "html"),
+        };
+        if !self.dry_run {
+            return Err(Failure::usage(format!(
+                "--format {name} prints the plan; give --dry-run too"
+            )));
+        }
+        Ok(Printed::Document(document))
+    }
+
     fn operation(&self) -> Operation {
         match self.operation {
             OperationArg::Update => Operation::Update,

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
-    engine::{End, run_locally},
+    engine::{End, Preview, run_locally},
     kubernetes_job::run_in_job,
     rolling_upgrade::{Operation, RollingUpgrade},
 };
@@ -20,25 +20,25 @@ use super::{
 };
 
 pub(super) use flags::Args;
+use flags::Printed;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+    let printed = args.printed()?;
     if !args.helm.is_empty() {
-        return through_helm::run(args, screen);
+        return through_helm::run(args, printed, screen);
     }
     let options = args.options()?;
     let procedure = args.procedure()?;
+    let format = printed.plain();
     if args.dry_run {
         let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
-        return match planned {
-            Ok(planned) => running::show(&planned, args.format, screen),
-            Err(end) => running::say(&end, args.format, None, screen),
-        };
+        return show_planned(planned, printed, screen);
     }
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &procedure, screen)?
     {
-        return running::say(&end, args.format, None, screen);
+        return running::say(&end, format, None, screen);
     }
     let end = running::run(
         &args.cluster,
@@ -49,7 +49,18 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Some(options) => Box::pin(run_in_job(&link, procedure, options)).await,
         },
     )?;
-    running::say(&end, args.format, args.job.end_file.as_deref(), screen)
+    running::say(&end, format, args.job.end_file.as_deref(), screen)
+}
+
+/// What a run would do, or why there is no plan.
+fn show_planned(planned: Result<Preview, End>, printed: Printed, screen: &Screen) -> Done {
+    match (planned, printed) {
+        (Ok(planned), Printed::Plain(format)) => running::show(&planned, format, screen),
+        (Ok(planned), Printed::Document(format)) => {
+            running::show_document(&planned, format, screen)
+        }
+        (Err(end), _) => running::say(&end, printed.plain(), None, screen),
+    }
 }
 
 /// Carries out in order what a `helm upgrade` changes; `line` is a command line without its verb.

@@ -24,9 +24,9 @@ use super::{
         exit::{Done, Exit, Failure},
         helm::PlannedUpgrade,
         output::Screen,
-        running,
+        running::{self, FormatArg},
     },
-    Args,
+    Args, Printed, show_planned,
 };
 
 /// The same, from a command line of `upgrade` without its verb.
@@ -38,10 +38,11 @@ pub(super) fn run_line(line: Vec<OsString>, screen: &Screen) -> Done {
     }
     let verb = std::iter::once("upgrade".into());
     let line = Line::try_parse_from(verb.chain(line)).map_err(Failure::usage)?;
-    run(&line.args, screen)
+    run(&line.args, line.args.printed()?, screen)
 }
 
-pub(super) fn run(args: &Args, screen: &Screen) -> Done {
+pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
+    let format = printed.plain();
     let options = args.options()?;
     let helm = PlannedUpgrade::of(&args.helm, args.namespace.as_deref(), &args.cluster)?;
     let cluster = helm.cluster();
@@ -57,12 +58,12 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         Ok(live) => live,
         Err(error) => {
             let end = End::Refused(format!("Refused: {error}. Nothing was changed."));
-            return running::say(&end, args.format, None, screen);
+            return running::say(&end, format, None, screen);
         }
     };
     let change = match helm.change(&rendered, &name, &live)? {
         Ok(change) => change,
-        Err(why) => return refuse(args, &why, screen),
+        Err(why) => return refuse(format, &why, screen),
     };
     let procedure = procedure(args, &name, change)?;
     if procedure.operation != Operation::Update {
@@ -78,25 +79,22 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             Ok(warnings) => eprint!("{}", warnings.unwrap_or_default()),
             Err(report) => {
                 eprint!("{report}");
-                return refuse(args, "the rules deny this change", screen);
+                return refuse(format, "the rules deny this change", screen);
             }
         },
-        Err(end) => return running::say(&end, args.format, None, screen),
+        Err(end) => return running::say(&end, format, None, screen),
     }
     if let Some(remark) = helm.remark() {
         screen.error(&remark);
     }
     if args.dry_run {
         let planned = running::look(&cluster, async |link| procedure.preview(&link).await)?;
-        return match planned {
-            Ok(planned) => running::show(&planned, args.format, screen),
-            Err(end) => running::say(&end, args.format, None, screen),
-        };
+        return show_planned(planned, printed, screen);
     }
     if Consent::of("upgrade", args.yes)? == Consent::Ask
         && let Err(end) = ask(&cluster, &procedure, screen)?
     {
-        return running::say(&end, args.format, None, screen);
+        return running::say(&end, format, None, screen);
     }
     let end = running::run(&cluster, args.progress, screen, async |link, history| {
         Box::pin(sandwich(
@@ -108,7 +106,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         ))
         .await
     })??;
-    running::say(&end, args.format, None, screen)
+    running::say(&end, format, None, screen)
 }
 
 /// The upgrade in the place where Helm works.
@@ -126,10 +124,10 @@ fn procedure(
     Ok(procedure)
 }
 
-fn refuse(args: &Args, why: &str, screen: &Screen) -> Done {
+fn refuse(format: FormatArg, why: &str, screen: &Screen) -> Done {
     let why = why.trim_end_matches('.');
     let end = End::Refused(format!("Refused: {why}. Nothing was changed."));
-    running::say(&end, args.format, None, screen)
+    running::say(&end, format, None, screen)
 }
 
 /// Whether a run that waits for Helm, or has had its change, is in progress.

@@ -4,6 +4,7 @@ use crate::{
     api::DecisionSpec,
     evaluate::{JudgedFinding, JudgedRelease, Verdict},
     policy::{Action, PolicySet, resolve::Applied, resolve::Scope},
+    project,
     rules::{Failed, Finding, Missing},
     text::shortened,
 };
@@ -271,8 +272,11 @@ fn sentence(judged: &JudgedFinding, others: usize, gate: Gate) -> String {
         format!(" (and {others} more)")
     };
     format!(
-        "{} {}: {}{others}.{separator}why: {why}{separator}do: {act}",
-        finding.rule.id, finding.rule.name, finding.message
+        "{} {}: {}{others}.{separator}why: {why}{separator}do: {act}{separator}docs: {}",
+        finding.rule.id,
+        finding.rule.name,
+        finding.message,
+        project::rule_page(finding.rule.id)
     )
 }
 
@@ -376,9 +380,31 @@ mod tests {
         parity::{context, review},
         review_context::Accounts,
     };
+    use super::MAX_MESSAGE;
     use crate::{
-        admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, rules::testing::Fixture,
+        admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, project,
+        rules::testing::Fixture,
     };
+
+    #[test]
+    fn a_denial_names_the_page_of_each_rule_on_a_line_of_its_own() {
+        let (before, after) = (Fixture::cluster("2.1.4"), Fixture::cluster("2.5.27"));
+        let accounts = Accounts::default();
+        let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context(
+            Some(&before),
+            &Facts::default(),
+            &accounts,
+        ));
+        let denied = ruling.response.denied.unwrap();
+        assert!(denied.len() <= MAX_MESSAGE, "{denied}");
+        let page = format!("  docs: {}", project::rule_page("MG101"));
+        assert!(denied.lines().any(|line| line == page), "{denied}");
+        for line in denied.lines().filter(|line| line.starts_with("MG")) {
+            let rule = line.split(' ').next().unwrap();
+            assert!(denied.contains(&project::rule_page(rule)), "{denied}");
+        }
+    }
 
     #[test]
     fn what_guards_data_and_could_not_look_is_one_short_warning() {

@@ -241,7 +241,7 @@ fn entry(out: &mut String, finding: &FindingEntry) {
 }
 
 /// Text that cannot end a table cell, begin HTML or mention anybody.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     plain(text)
         .chars()
         .fold(String::with_capacity(text.len()), |mut out, c| {

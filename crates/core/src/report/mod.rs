@@ -16,6 +16,7 @@ mod yaml;
 
 pub use format::{Format, Output, Show, Style, render};
 pub use inventory::{FindingCounts, LastRunEntry, StandingEntry};
+pub(crate) use markdown::escape as escaped_markdown;
 
 use std::{borrow::Cow, collections::BTreeMap};
 

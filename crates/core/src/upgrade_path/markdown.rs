@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use crate::milvus::catalogue::PointOfNoReturn;
 
-use super::{Plan, mermaid};
+use crate::report::escaped_markdown as escaped;
+
+use super::{Document, mermaid};
 
 /// A plan as Markdown.
-#[must_use]
-pub fn render(plan: &Plan) -> String {
+pub(super) fn render(document: &Document<'_>) -> String {
+    let plan = document.plan;
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -22,6 +24,12 @@ pub fn render(plan: &Plan) -> String {
             blocked.at, plan.to, blocked.reason, blocked.fix
         );
         return out;
+    }
+    for refusal in document.refusals {
+        let _ = writeln!(out, "> ⛔ **It would be refused:** {}\n", escaped(refusal));
+    }
+    for warning in document.warnings {
+        let _ = writeln!(out, "> ⚠️ {}\n", escaped(warning));
     }
     let chart = mermaid::render(plan);
     if !chart.is_empty() {
@@ -125,6 +133,6 @@ pub fn render(plan: &Plan) -> String {
     for note in &plan.notes {
         let _ = writeln!(out, "- {note}");
     }
-    let _ = writeln!(out, "\n<sub>plan {}</sub>", &plan.hash()[..12]);
+    let _ = writeln!(out, "\n<sub>plan {}</sub>", document.id());
     out
 }

@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use crate::milvus::{Component, catalogue::PointOfNoReturn};
+use crate::milvus::Component;
 
-use super::{Hop, Move, Plan, StopKind};
+use super::{Hop, Move, NoReturn, Plan};
 
 /// The flowchart, without the fence of Markdown; empty if the plan has no stop.
 #[must_use]
@@ -70,23 +70,18 @@ impl Chart {
             stop: &id,
             number: 0,
         };
-        let is_marked = stop.order.iter().any(|step| step.point_of_no_return);
-        let begins_with_mark = !is_marked
-            && matches!(
-                stop.point_of_no_return,
-                PointOfNoReturn::FirstCoordinator | PointOfNoReturn::FirstWorker
-            );
+        let no_return = stop.no_return();
         let mut drawn: Vec<(Vec<String>, Option<&str>)> = Vec::new();
-        if begins_with_mark {
-            drawn.push((vec![self.no_return(&id, NEXT)], None));
-        }
         if stop.order.is_empty() {
-            let node = self.node(&mut nodes, whole(stop.kind));
+            if no_return == Some(NoReturn::Before(0)) {
+                drawn.push((vec![self.no_return(&id, NEXT)], None));
+            }
+            let node = self.node(&mut nodes, stop.kind.whole());
             drawn.push((vec![node], None));
         }
         let mut at_once = false;
-        for step in &stop.order {
-            if step.point_of_no_return {
+        for (at, step) in stop.order.iter().enumerate() {
+            if no_return == Some(NoReturn::Before(at)) {
                 drawn.push((vec![self.no_return(&id, NEXT)], None));
             }
             let names = names(step);
@@ -97,7 +92,7 @@ impl Chart {
             drawn.push((step_nodes, at_once.then_some("immediately")));
             at_once = step.at_once_with_next;
         }
-        if !is_marked && stop.point_of_no_return == PointOfNoReturn::End {
+        if no_return == Some(NoReturn::Finished) {
             drawn.push((vec![self.no_return(&id, FINISHED)], None));
         }
         self.line("end");
@@ -125,16 +120,6 @@ impl Chart {
 struct Nodes<'a> {
     stop: &'a str,
     number: usize,
-}
-
-/// What a stop without an order of components does.
-const fn whole(kind: StopKind) -> &'static str {
-    match kind {
-        StopKind::Migration => "stop, back up, migrate, verify, start",
-        StopKind::RollingUpgrade => "all components, one after the other",
-        StopKind::Restart => "all components at once, with downtime",
-        StopKind::MixCoordinators => "four coordinators become one",
-    }
 }
 
 /// What moves in a step, each component apart.
@@ -168,6 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::milvus::catalogue::PointOfNoReturn;
     use crate::upgrade_path::text::tests::{between, sample};
 
     #[test]

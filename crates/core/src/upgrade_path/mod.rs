@@ -1,12 +1,14 @@
 //! The path from one version to another as numbered stops: data that can be printed, hashed and
 //! stored.
 
+mod document;
+mod html;
 mod markdown;
 mod mermaid;
 mod route;
 mod text;
 
-pub use markdown::render as markdown;
+pub use document::Document;
 pub use mermaid::render as mermaid;
 pub use route::{PathRequest, plan};
 pub use text::render as text;
@@ -124,6 +126,40 @@ impl StopKind {
             Self::RollingUpgrade => "ordered rolling upgrade",
             Self::Restart => "plain upgrade with downtime",
             Self::MixCoordinators => "four coordinators become one",
+        }
+    }
+
+    /// What a stop without an order of components does.
+    const fn whole(self) -> &'static str {
+        match self {
+            Self::Migration => "stop, back up, migrate, verify, start",
+            Self::RollingUpgrade => "all components, one after the other",
+            Self::Restart => "all components at once, with downtime",
+            Self::MixCoordinators => "four coordinators become one",
+        }
+    }
+}
+
+/// Where in a stop the point of no return lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoReturn {
+    /// Before this step of the order, from 0.
+    Before(usize),
+    /// After all of it.
+    Finished,
+}
+
+impl Hop {
+    /// Where the point of no return lies; `None` if a rollback is always possible.
+    fn no_return(&self) -> Option<NoReturn> {
+        let marked = self.order.iter().position(|step| step.point_of_no_return);
+        match (marked, self.point_of_no_return) {
+            (Some(at), _) => Some(NoReturn::Before(at)),
+            (None, PointOfNoReturn::None) => None,
+            (None, PointOfNoReturn::End) => Some(NoReturn::Finished),
+            (None, PointOfNoReturn::FirstCoordinator | PointOfNoReturn::FirstWorker) => {
+                Some(NoReturn::Before(0))
+            }
         }
     }
 }

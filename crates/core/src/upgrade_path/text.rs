@@ -254,7 +254,7 @@ pub(super) mod tests {
 
     #[test]
     fn snapshot_of_markdown() {
-        insta::assert_snapshot!(crate::upgrade_path::markdown(&sample()));
+        insta::assert_snapshot!(crate::upgrade_path::Document::of(&sample()).markdown());
     }
 
     #[test]

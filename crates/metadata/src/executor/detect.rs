@@ -30,7 +30,7 @@ pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 pub async fn detect(endpoint: &Endpoint) -> MetadataFact {
     let state = match read(endpoint).await {
         Ok(state) => state,
-        Err(reason) => MetadataState::Unreadable(endpoint.without_password(reason)),
+        Err(reason) => MetadataState::Unreadable(endpoint.told(reason)),
     };
     MetadataFact {
         release: endpoint.release.clone(),
@@ -251,7 +251,7 @@ mod tests {
             "{fact:?}"
         );
         assert_eq!(
-            secret.without_password("login with hunter2 failed".into()),
+            secret.told("login with hunter2 failed".into()),
             "login with (hidden) failed"
         );
     }

@@ -19,6 +19,13 @@ pub enum MetaError {
         /// What to do next.
         next: String,
     },
+    /// etcd could not be read before anything was done: nothing was changed, and nothing is known.
+    Unread {
+        /// Why.
+        why: String,
+        /// What to do next.
+        next: String,
+    },
     /// Stopped on the way; it can go on.
     Stopped {
         /// What happened, to what.
@@ -43,7 +50,10 @@ impl MetaError {
 
     /// etcd could not be read.
     pub(super) fn unread(failure: Failure) -> Self {
-        Self::refused(failure.reason, "run the same command again.")
+        Self::Unread {
+            why: failure.reason,
+            next: "run the same command again.".into(),
+        }
     }
 
     /// Stopped on the way.
@@ -63,7 +73,10 @@ impl MetaError {
     #[must_use]
     pub fn why(&self) -> String {
         match self {
-            Self::Usage(why) | Self::Refused { why, .. } | Self::Stopped { why, .. } => why.clone(),
+            Self::Usage(why)
+            | Self::Refused { why, .. }
+            | Self::Unread { why, .. }
+            | Self::Stopped { why, .. } => why.clone(),
             Self::Locked(holder) => format!("another run holds the lock: {holder}"),
         }
     }
@@ -72,7 +85,7 @@ impl MetaError {
     #[must_use]
     pub fn data(&self) -> &str {
         match self {
-            Self::Usage(_) | Self::Refused { .. } => "Nothing was changed.",
+            Self::Usage(_) | Self::Refused { .. } | Self::Unread { .. } => "Nothing was changed.",
             Self::Locked(_) => "This command changed nothing; the data is as that run leaves it.",
             Self::Stopped { data, .. } => data,
         }
@@ -83,7 +96,9 @@ impl MetaError {
     pub fn next(&self) -> String {
         match self {
             Self::Usage(_) => String::new(),
-            Self::Refused { next, .. } | Self::Stopped { next, .. } => next.clone(),
+            Self::Refused { next, .. } | Self::Unread { next, .. } | Self::Stopped { next, .. } => {
+                next.clone()
+            }
             Self::Locked(holder) => holder.next(),
         }
     }
@@ -93,7 +108,8 @@ impl MetaError {
     pub const fn outcome(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Refused { .. } => "refused",
+            // A verb that changes the metadata is refused, so `outcome` keeps this word.
+            Self::Refused { .. } | Self::Unread { .. } => "refused",
             Self::Stopped { .. } => "stopped",
             Self::Locked(_) => "locked",
         }

@@ -70,11 +70,11 @@ impl Target {
         prepared?;
         Store::connect(&self.endpoint, self.patience, tell)
             .await
-            .map_err(|failure| {
-                MetaError::refused(
-                    format!("etcd cannot be used: {}", failure.reason),
-                    "check --etcd, its certificates and its user, then run the same command again.",
-                )
+            .map_err(|failure| MetaError::Unread {
+                why: format!("etcd cannot be used: {}", failure.reason),
+                next: "check --etcd, its certificates and its user, then run the same command \
+                       again."
+                    .into(),
             })
     }
 }

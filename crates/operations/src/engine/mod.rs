@@ -19,6 +19,7 @@
 //! | [`end`] | how a run ended, and its exit code |
 //! | [`replicas`] | waits until every replica of the guard knows the run |
 //! | [`view`] | where a run stands, for `status` |
+//! | [`live_view`] | the same while one looks, with the pods of each component and the measured interruption |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
 //! | [`etcd`] | where the etcd of a release is |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
@@ -43,6 +44,7 @@ pub mod executor;
 pub mod halt;
 pub mod home;
 pub mod life_cycle;
+pub mod live_view;
 pub mod lock;
 pub mod originals;
 pub mod patience;

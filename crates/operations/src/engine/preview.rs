@@ -1,6 +1,6 @@
 //! A plan that is not carried out.
 
-use milvus_guard_core::api::UpgradeRun;
+use milvus_guard_core::{api::UpgradeRun, upgrade_path::Plan};
 use serde_json::Value;
 
 use super::{End, Home, Link, Procedure, Store, home::HomeError};
@@ -12,6 +12,8 @@ pub struct Preview {
     pub text: String,
     /// The plan for programs.
     pub json: Value,
+    /// The plan for documents with a diagram, where components move one after the other.
+    pub path: Option<Plan>,
     /// What the rules warn about.
     pub warnings: Vec<String>,
     /// Why the run would be refused; empty if nothing is known that would refuse it.

@@ -5,7 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use milvus_guard_core::{
-    api::{RunKind, RunPhase, StepStage, UpgradeRun},
+    api::{RunKind, RunPhase, StepAction, StepStage, UpgradeRun},
+    milvus::Component,
     text::plain,
 };
 
@@ -54,6 +55,10 @@ pub struct StepView {
     pub id: String,
     /// What it does.
     pub title: String,
+    /// Component that it is about; nothing means the whole release.
+    pub component: Option<Component>,
+    /// Workload that it is about, where a component has several.
+    pub workload: Option<String>,
     /// Its place, from 1.
     pub number: u32,
     /// Number of steps.
@@ -68,6 +73,29 @@ pub struct StepView {
     pub since: Timestamp,
     /// What blocks it.
     pub waiting_for: Option<String>,
+}
+
+impl StepView {
+    /// Whether it is about this workload.
+    #[must_use]
+    pub fn is_about(&self, one: &ComponentView) -> bool {
+        self.component == Some(one.component)
+            && self
+                .workload
+                .as_ref()
+                .is_none_or(|workload| *workload == one.workload)
+    }
+
+    /// How far it is, in a word before its number.
+    #[must_use]
+    pub const fn doing(&self) -> &'static str {
+        match (self.back, self.done) {
+            (false, false) => "at",
+            (false, true) => "after",
+            (true, false) => "undoing",
+            (true, true) => "has undone",
+        }
+    }
 }
 
 /// Who works on a run.
@@ -86,6 +114,8 @@ pub struct HolderView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentView {
+    /// Which.
+    pub component: Component,
     /// Workload.
     pub workload: String,
     /// Image.
@@ -98,6 +128,8 @@ pub struct ComponentView {
     pub old: i64,
     /// Available pods.
     pub available: i64,
+    /// Whether the plan of the run stops it for good.
+    pub leaves: bool,
 }
 
 impl View {
@@ -106,18 +138,22 @@ impl View {
     pub fn of(
         run: &UpgradeRun,
         holder: Option<HolderView>,
-        components: Vec<ComponentView>,
+        mut components: Vec<ComponentView>,
     ) -> Self {
         let (spec, status) = (&run.spec, &run.status);
+        for one in &mut components {
+            one.leaves = spec.kind == RunKind::Rolling
+                && spec.plan.iter().any(|step| {
+                    step.action == StepAction::Stop && step.component == Some(one.component)
+                });
+        }
         let step = status.step.as_ref().map(|cursor| {
-            let title = spec
-                .plan
-                .iter()
-                .find(|step| step.id == cursor.id)
-                .map_or_else(|| cursor.id.clone(), |step| step.title.clone());
+            let planned = spec.plan.iter().find(|step| step.id == cursor.id);
             StepView {
                 id: cursor.id.clone(),
-                title,
+                title: planned.map_or_else(|| cursor.id.clone(), |step| step.title.clone()),
+                component: planned.and_then(|step| step.component),
+                workload: planned.and_then(|step| step.workload.clone()),
                 number: cursor.index.saturating_add(1),
                 of: spec.plan.len(),
                 done: cursor.stage == StepStage::Done,
@@ -149,9 +185,9 @@ impl View {
         }
     }
 
-    /// As lines for a person.
+    /// Which run it is, how far it is, and who holds its lock: a line each.
     #[must_use]
-    pub fn text(&self, now: Timestamp) -> String {
+    pub fn heading(&self, now: Timestamp) -> Vec<String> {
         let mut lines = vec![
             format!(
                 "run        {} ({} of {} in namespace {}, {} to {})",
@@ -160,12 +196,6 @@ impl View {
             format!("phase      {}", self.phase),
         ];
         if let Some(step) = &self.step {
-            let doing = match (step.back, step.done) {
-                (false, false) => "at",
-                (false, true) => "after",
-                (true, false) => "undoing",
-                (true, true) => "has undone",
-            };
             let attempts = if step.attempts > 1 {
                 format!(", attempt {}", step.attempts)
             } else {
@@ -173,7 +203,8 @@ impl View {
             };
             let since = ago(now, step.since);
             lines.push(format!(
-                "step       {doing} {} of {}: {} (since {since}{attempts})",
+                "step       {} {} of {}: {} (since {since}{attempts})",
+                step.doing(),
                 step.number,
                 step.of,
                 plain(&step.title)
@@ -194,6 +225,13 @@ impl View {
             }
             None => "lock       free".to_owned(),
         });
+        lines
+    }
+
+    /// As lines for a person.
+    #[must_use]
+    pub fn text(&self, now: Timestamp) -> String {
+        let mut lines = self.heading(now);
         if let Some(backup) = &self.backup {
             lines.push(format!("backup     {}", plain(backup)));
         }
@@ -257,7 +295,12 @@ fn table(components: &[ComponentView]) -> Vec<String> {
 
 /// How long ago something was, as people say it.
 fn ago(now: Timestamp, then: Timestamp) -> String {
-    let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
+    lasted(now.duration_since(then))
+}
+
+/// A time as people say it; a negative one, of clocks that differ, is none.
+pub(super) fn lasted(time: SignedDuration) -> String {
+    let seconds = time.max(SignedDuration::ZERO).as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
@@ -288,6 +331,8 @@ mod tests {
             renewed_at: Some("2026-01-31T10:01:02Z".parse().unwrap()),
         };
         let proxy = ComponentView {
+            component: Component::Proxy,
+            leaves: false,
             workload: "proxy".into(),
             image: "milvus:v2.1.4".into(),
             wanted: 0,
@@ -305,6 +350,8 @@ runs       proxy   milvus:v2.1.4  0 with this image, 1 with another, 1 of 0 avai
            worker  milvus:v2      1 with this image, 0 with another, 1 of 1 available
 ";
         let worker = ComponentView {
+            component: Component::QueryNode,
+            leaves: false,
             workload: "worker".into(),
             image: "milvus:v2".into(),
             wanted: 1,

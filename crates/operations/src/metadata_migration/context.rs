@@ -154,9 +154,9 @@ pub fn failed(error: &executor::MetaError) -> StepError {
     let why = error.why();
     match error {
         executor::MetaError::Locked(_) => StepError::Locked(why),
-        executor::MetaError::Usage(_) | executor::MetaError::Refused { .. } => {
-            StepError::Refused(why)
-        }
+        executor::MetaError::Usage(_)
+        | executor::MetaError::Refused { .. }
+        | executor::MetaError::Unread { .. } => StepError::Refused(why),
         executor::MetaError::Stopped { data, .. } => StepError::Failed(format!("{why}. {data}")),
     }
 }

@@ -38,6 +38,7 @@ impl Migration {
             .map(|step| json!({"id": step.id(), "title": step.title()}))
             .collect();
         Ok(Preview {
+            path: None,
             text: text(&survey, settings, operation, &steps),
             json: json!({
                 "release": settings.run.release.name,

@@ -5,6 +5,7 @@
 //! | [`settings`] | what the command line asks for |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
 //! | [`through_helm`] | an upgrade whose new templates Helm brings, with components that come and go |
+//! | `path` | pure: the same as a path, for documents with a diagram |
 //! | [`preconditions`] | pure: why a release cannot be rolled as it is |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
@@ -31,6 +32,7 @@ pub mod ended;
 pub mod job;
 pub mod messages;
 pub mod milvus;
+mod path;
 pub mod plan;
 pub mod preconditions;
 pub mod preview;

@@ -24,7 +24,16 @@ impl RollingUpgrade {
         let runs = known_runs(link, self).await?;
         let said = check::ask(link, &release, facts, &runs, &rollout, "").await?;
         let uids = deployment_uids(&release, None);
+        let of = &settings.run.release;
+        let mut command = format!(
+            "milvus-guard upgrade -i {} -n {} -t {}",
+            of.name, of.namespace, settings.target
+        );
+        if let Some(image) = &settings.image {
+            command.push_str(&format!(" -w {image}"));
+        }
         Ok(Preview {
+            path: Some(rollout.path(release.coordinators(), command)),
             text: rollout.text(&release.fullname),
             json: rollout.json(&release.fullname, &uids),
             warnings: said.warnings,

@@ -8,7 +8,7 @@ use std::{
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 
-use super::failure::Failure;
+use super::failure::{Failure, without_certificate};
 
 /// For one endpoint to answer its first request, so that two dead ones leave time for a third.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -73,14 +73,22 @@ impl Endpoint {
             .join(",")
     }
 
-    /// Servers do not repeat passwords; a broken proxy may.
+    /// A reason as it may be told: without the password, which servers do not repeat but a broken
+    /// proxy may, and without advice to use the TLS that is used.
     #[must_use]
-    pub fn without_password(&self, reason: String) -> String {
-        match &self.user {
+    pub fn told(&self, reason: String) -> String {
+        let reason = match &self.user {
             Some((_, password)) if !password.is_empty() => {
                 reason.replace(password.as_str(), "(hidden)")
             }
             _ => reason,
+        };
+        let has_certificate = self.tls.as_ref().is_some_and(|tls| tls.cert.is_some());
+        let speaks_tls = |address: &String| address.starts_with("https://");
+        if !has_certificate && self.addresses.iter().all(speaks_tls) {
+            without_certificate(&reason)
+        } else {
+            reason
         }
     }
 

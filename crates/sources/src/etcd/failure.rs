@@ -134,6 +134,21 @@ fn kind(code: i32, message: &str) -> Kind {
     }
 }
 
+/// What a closed connection may mean, where the address is not looked at.
+const MAY_WANT_TLS: &str = "; it may want TLS: use https://";
+const MAY_WANT_TLS_OR_CERTIFICATE: &str =
+    "; it may want TLS (use https://), or ask for a client certificate";
+/// What it means where TLS is spoken and no client certificate was given.
+const WANTS_CERTIFICATE: &str =
+    "; it may ask for a client certificate, and none was given: give a certificate and its key";
+
+/// A reason about an address with TLS, for which no client certificate was given.
+pub(super) fn without_certificate(reason: &str) -> String {
+    reason
+        .replace(MAY_WANT_TLS_OR_CERTIFICATE, WANTS_CERTIFICATE)
+        .replace(MAY_WANT_TLS, WANTS_CERTIFICATE)
+}
+
 /// Adds what to do to reasons that libraries word for themselves only.
 #[must_use]
 pub fn hinted(reason: String) -> String {
@@ -149,9 +164,9 @@ pub fn hinted(reason: String) -> String {
         || reason.contains("broken pipe")
         || reason.contains("GoAway")
     {
-        "; it may want TLS: use https://"
+        MAY_WANT_TLS
     } else if reason.contains("connection closed") {
-        "; it may want TLS (use https://), or ask for a client certificate"
+        MAY_WANT_TLS_OR_CERTIFICATE
     } else {
         ""
     };

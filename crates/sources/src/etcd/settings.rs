@@ -33,7 +33,7 @@ pub async fn settings(endpoint: &Endpoint) -> Result<Vec<(String, String)>, Stri
             )),
         }
     }
-    Err(endpoint.without_password(failures.join("; ")))
+    Err(endpoint.told(failures.join("; ")))
 }
 
 async fn settings_at(

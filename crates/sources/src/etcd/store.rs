@@ -340,7 +340,7 @@ impl<'e> Store<'e> {
             self.abandon(live.generation).await;
         }
         Err(Failure {
-            reason: self.shared.endpoint.without_password(failure.reason),
+            reason: self.shared.endpoint.told(failure.reason),
             ..failure
         })
     }
@@ -375,11 +375,10 @@ impl<'e> Store<'e> {
                     format!("no answer within {} seconds", CONNECT_DEADLINE.as_secs()),
                 ),
             };
-            let reason = self.shared.endpoint.without_password(format!(
-                "{}: {}",
-                public(address),
-                failure.reason
-            ));
+            let reason =
+                self.shared
+                    .endpoint
+                    .told(format!("{}: {}", public(address), failure.reason));
             if !failure.is_passing() {
                 return Err(Failure { reason, ..failure });
             }

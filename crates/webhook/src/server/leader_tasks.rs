@@ -28,7 +28,7 @@ use super::{
     events::EventSink,
     leader::Leader,
     metrics::Metrics,
-    policy_reports::PolicyReports,
+    policy_reports::{PolicyReports, PolicyReportsOwner},
     release_history::ReleaseHistory,
     running_audit::RunningAudit,
     state_source::decisions,
@@ -57,8 +57,9 @@ pub struct LeaderTasks {
     pub data: Data,
     /// Where Events about running releases go.
     pub events: EventSink,
-    /// Whether the audit writes objects of the OpenReports project where the kind is served.
-    pub reports_policies: bool,
+    /// With what owner the audit writes objects of the OpenReports project, where the kind is
+    /// served; `None` if it writes none.
+    pub policy_reports: Option<PolicyReportsOwner>,
     /// Time between two audits; nothing for none.
     pub audit_every: Option<Duration>,
 }
@@ -78,8 +79,9 @@ impl LeaderTasks {
         let mut reported = Reported::new();
         let mut audited: Option<tokio::time::Instant> = None;
         let reports = self
-            .reports_policies
-            .then(|| PolicyReports::new(self.client.clone()));
+            .policy_reports
+            .clone()
+            .map(|owner| PolicyReports::new(self.client.clone(), owner));
         let mut audit = RunningAudit::new(self.events.clone(), reports);
         loop {
             tokio::time::sleep(TICK).await;

@@ -52,5 +52,7 @@ pub mod state_source;
 pub mod watch;
 pub mod watch_cache;
 
+pub use policy_reports::PolicyReportsOwner;
+
 /// The field manager of the server's own writes. Registrations have another one.
 const MANAGER: &str = "milvus-guard";

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -16,19 +17,30 @@ use milvus_guard_core::{
     report::openreports::{API_VERSION, KIND, MANAGED_BY, NAME, PolicyReport, SOURCE},
 };
 
+use serde_json::{Value, json};
+
 use super::MANAGER;
+
+/// What the reports belong to.
+#[derive(Clone, Debug)]
+pub struct PolicyReportsOwner {
+    /// The `ClusterRole` whose removal removes them; `None` if nothing does.
+    pub cluster_role: Option<String>,
+}
 
 /// Writes reports, and removes those of namespaces that no longer run Milvus.
 pub(super) struct PolicyReports {
     client: Client,
+    owner: PolicyReportsOwner,
     /// What was last written for each namespace, without the time.
     written: BTreeMap<String, PolicyReport>,
 }
 
 impl PolicyReports {
-    pub(super) const fn new(client: Client) -> Self {
+    pub(super) const fn new(client: Client, owner: PolicyReportsOwner) -> Self {
         Self {
             client,
+            owner,
             written: BTreeMap::new(),
         }
     }
@@ -66,7 +78,12 @@ impl PolicyReports {
                 continue;
             }
             let patch = PatchParams::apply(MANAGER).force();
-            let body = Patch::Apply(report.at(now));
+            let mut object =
+                serde_json::to_value(report.at(now)).map_err(kube::Error::SerdeError)?;
+            if let Some(owner) = self.owner_reference().await? {
+                object["metadata"]["ownerReferences"] = json!([owner]);
+            }
+            let body = Patch::Apply(object);
             match self.api(&namespace).patch(NAME, &patch, &body).await {
                 Ok(_) => {
                     self.written.insert(namespace, report);
@@ -88,6 +105,21 @@ impl PolicyReports {
             self.written.remove(namespace);
         }
         Ok(())
+    }
+
+    /// The owner of every report, as an object refers to it.
+    async fn owner_reference(&self) -> Result<Option<Value>, kube::Error> {
+        let Some(name) = &self.owner.cluster_role else {
+            return Ok(None);
+        };
+        let roles = Api::<ClusterRole>::all(self.client.clone());
+        let uid = roles
+            .get_opt(name)
+            .await?
+            .and_then(|role| role.metadata.uid);
+        Ok(uid.map(|uid| {
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": name, "uid": uid})
+        }))
     }
 
     /// Whether the API server has the kind: by the list of its groups, so that a cluster without

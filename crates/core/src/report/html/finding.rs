@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::{evaluate::Subject, policy::Action, rules::Evidence, text::plain};
+use crate::{evaluate::Subject, page::entry, policy::Action, rules::Evidence, text::plain};
 
 use super::super::{self as report, FindingEntry};
 
@@ -43,10 +43,6 @@ pub(super) fn article(subject: Subject, finding: &FindingEntry) -> Markup {
             }
         }
     }
-}
-
-fn entry(name: &str, text: &str) -> Markup {
-    html! { dt { (name) } dd { (plain(text)) } }
 }
 
 /// The page of the rule: a link where it has an address, because a file on a ticket

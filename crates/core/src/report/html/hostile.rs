@@ -6,30 +6,7 @@ use super::{
     super::{Report, sample},
     render,
 };
-
-/// Pieces that would end an element, an attribute, a comment or a style, or steer a reader.
-const PIECES: [&str; 16] = [
-    "<script>alert(1)</script>",
-    "</style>",
-    "</pre>",
-    "<!--",
-    "-->",
-    "\"",
-    "'",
-    " onmouseover=alert(1) ",
-    "&lt;",
-    "&#x3c;script&#x3e;",
-    "javascript:alert(1)",
-    "]]>",
-    "\u{1b}[31m",
-    "\u{202e}",
-    "\u{0}",
-    "name",
-];
-
-fn hostile() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(&PIECES[..]), 1..6).prop_map(|parts| parts.concat())
-}
+use crate::page::testing::{hostile, tags};
 
 /// A report in which every text that comes from an input is this one.
 fn filled(text: &str) -> Report {
@@ -73,14 +50,6 @@ fn filled(text: &str) -> Report {
     report.policies = vec![owned()];
     report.data = Some(owned());
     report
-}
-
-/// Everything between `<` and `>`, in order.
-fn tags(page: &str) -> Vec<&str> {
-    page.split('<')
-        .skip(1)
-        .map(|rest| rest.split('>').next().unwrap_or_default())
-        .collect()
 }
 
 proptest! {

@@ -1,53 +1,36 @@
-//! For a change ticket: one page without scripts and without anything from the network, for a
-//! browser and for paper. The templates escape every text.
+//! For a change ticket: a [`page`](crate::page) for a browser and for paper.
 
 mod finding;
 #[cfg(test)]
 mod hostile;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use crate::{
     evaluate::{Subject, Verdict},
+    page::page,
     policy::Action,
-    text::plain,
+    text::{capitalized, plain},
 };
 
 use super::{ExceptionEntry, InputEntry, Outcome, ReleaseEntry, Report, inventory};
 
-const STYLE: &str = include_str!("style.css");
-
-/// No text of an input may load, send or run anything.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'";
-
 pub(super) fn render(report: &Report) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(CONTENT_SECURITY_POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "milvus-guard: " (answer(report)) " " (subject(report)) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                (heading(report))
-                main {
-                    (releases(report))
-                    (findings(report))
-                    (not_evaluated(report))
-                    (exceptions(report))
-                    (passed(report))
-                    (not_applicable(report))
-                    (basis(report))
-                }
-                (origin(report))
-            }
+    let title = format!("milvus-guard: {} {}", answer(report), subject(report));
+    let body = html! {
+        (heading(report))
+        main {
+            (releases(report))
+            (findings(report))
+            (not_evaluated(report))
+            (exceptions(report))
+            (passed(report))
+            (not_applicable(report))
+            (basis(report))
         }
+        (origin(report))
     };
-    page.into_string() + "\n"
+    page(&title, &body)
 }
 
 /// The answer in a word or two.
@@ -319,20 +302,10 @@ fn origin(report: &Report) -> Markup {
     }
 }
 
-fn capitalized(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, STYLE, render};
-
-    fn without_style(page: &str) -> String {
-        page.replace(STYLE, "").replace("><", ">\n<")
-    }
+    use super::{super::sample, render};
+    use crate::page::testing::without_style;
 
     #[test]
     fn snapshot() {
