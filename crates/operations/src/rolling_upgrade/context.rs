@@ -9,18 +9,18 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::engine::{Context, StepError, originals};
 use milvus_guard_core::{
     api::Original,
     milvus::{Component, Release},
 };
-use milvus_guard_sources::kubernetes::workloads::Change;
+use milvus_guard_metadata::executor::Registry;
+use milvus_guard_sources::{kubernetes::workloads::Change, milvus::Proxy};
 
 use super::{
-    milvus::Way,
     plan::{Move, Rollout},
-    sessions::Sessions,
     settings::Settings,
     standby::Standby,
 };
@@ -62,6 +62,20 @@ pub struct Ways {
     /// Whether Milvus is not asked any more whether it is healthy.
     no_health: AtomicBool,
 }
+
+/// The way to Milvus's proxy, found when it is first needed ([`super::milvus`]).
+#[derive(Default)]
+pub struct Way {
+    /// The proxy, or why there is none to be asked.
+    pub(super) proxy: OnceCell<Result<Proxy, String>>,
+    /// Whether it answers here.
+    pub(super) reached: OnceCell<bool>,
+}
+
+/// The way to the sessions in etcd, found when it is first needed ([`super::sessions`]); `None`
+/// if etcd is not reached.
+#[derive(Default)]
+pub struct Sessions(pub(super) OnceCell<Option<Registry>>);
 
 impl Ways {
     /// Whether pods may be reached from here.

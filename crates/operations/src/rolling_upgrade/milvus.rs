@@ -7,19 +7,15 @@ use std::{
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::{
-    sync::OnceCell,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::engine::{ApiError as ClusterError, Halt, Link, StepError};
 use milvus_guard_core::milvus::{Component, Release};
 use milvus_guard_sources::milvus::{ApiError, Proxy, version};
 
 use super::{
-    context::StepContext,
+    context::{StepContext, Way},
     settings::{AskMilvus, MilvusAccess},
-    steps::loaded,
 };
 
 /// For the first connection. Who cannot be reached from here is not worth more of the run's time.
@@ -30,13 +26,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PORT: i32 = 19530;
 /// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
 const TLS_MODE: &str = "common.security.tlsMode";
-
-/// The way to Milvus, found when it is first needed.
-#[derive(Default)]
-pub struct Way {
-    proxy: OnceCell<Result<Proxy, String>>,
-    reached: OnceCell<bool>,
-}
 
 impl Way {
     /// The proxy, or why there is none to be asked.
@@ -56,7 +45,7 @@ impl Way {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {
             Err(why) => {
-                loaded::unasked(cx, why);
+                unasked(cx, why);
                 false
             }
             Ok(proxy) => match knock(proxy).await {
@@ -69,13 +58,21 @@ impl Way {
                 }
                 Err(error) => {
                     let hint = hint(&cx.data.settings.milvus.ask, &error);
-                    loaded::unasked(cx, &format!("{error}{hint}"));
+                    unasked(cx, &format!("{error}{hint}"));
                     false
                 }
             },
         });
         Ok(*reached.await)
     }
+}
+
+/// Warns that this run does not know whether Milvus serves what it had loaded.
+pub fn unasked(cx: &StepContext<'_>, why: &str) {
+    cx.reporter().warn(format!(
+        "could not ask Milvus whether every loaded collection has its segments on the new query \
+         nodes ({why}): searches may be incomplete for a while after they are ready"
+    ));
 }
 
 /// What a person can do about it.

@@ -13,7 +13,8 @@
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`ticks`] | pure: whether time ticks go on after a takeover, by the metrics of pods |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
-//! | [`step`], [`steps`] | the steps, one file each |
+//! | [`step`] | pure: a step, and a component that moves |
+//! | [`execution`], [`steps`] | how the steps are carried out, one file each |
 //! | [`context`] | what the steps work with |
 //! | [`messages`] | what is said when a run stops, and the Helm command that agrees with what runs |
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
@@ -27,6 +28,7 @@
 pub mod active;
 pub mod context;
 pub mod ended;
+pub mod execution;
 pub mod job;
 pub mod messages;
 pub mod milvus;

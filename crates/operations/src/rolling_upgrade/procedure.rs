@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::{
-        End, Home, Intent, Link, RunSettings, Step as _,
+        End, Home, Intent, Link, RunSettings,
         life_cycle::deployment_uids,
         procedure::{Preparation, Prepared, Procedure, RunToPrepare},
         release,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::time::timeout;
 
 use crate::engine::{EtcdAccess, Link, etcd};
 use milvus_guard_core::milvus::Release;
@@ -15,14 +15,10 @@ use milvus_guard_metadata::{
 };
 use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
-use super::context::StepContext;
+use super::context::{Sessions, StepContext};
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
-
-/// The way to etcd, found when it is first needed.
-#[derive(Default)]
-pub struct Sessions(OnceCell<Option<Registry>>);
 
 impl Sessions {
     /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a

@@ -140,6 +140,19 @@ pub fn progress_deadline(deployment: &Deployment) -> i32 {
     deployment.spec.progress_deadline_seconds.unwrap_or(DEFAULT)
 }
 
+/// Whether the Deployment's status says that all its pods are updated and available; pods of the
+/// old template may still terminate.
+#[must_use]
+pub fn is_complete(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
+    status.observed_generation >= deployment.metadata.generation
+        && all(status.replicas)
+        && all(status.updated_replicas)
+        && all(status.available_replicas)
+}
+
 /// A Deployment's strategy as Kubernetes has it.
 #[must_use]
 pub fn strategy(deployment: &Deployment) -> Option<Value> {

@@ -30,7 +30,7 @@ use milvus_guard_core::{
 use milvus_guard_sources::kubernetes::{
     pods::is_owned_by,
     rollout::{Wanted, Watched},
-    workloads::{Change, FIELD_MANAGER},
+    workloads::{Change, FIELD_MANAGER, is_complete},
 };
 
 /// Kind of the recorded object.
@@ -87,7 +87,7 @@ async fn active_pod(
     let may = cx.data.standby == Standby::On
         && cx.data.settings.session_help == SessionHelp::On
         && one.component.is_coordinator();
-    if !(may && several && super::update::is_complete(deployment)) {
+    if !(may && several && is_complete(deployment)) {
         return Ok(None);
     }
     let Some(sessions) = cx.data.ways.sessions.read(cx).await else {

@@ -13,6 +13,7 @@ use crate::{
     rolling_upgrade::{
         active,
         context::StepContext,
+        milvus::unasked,
         plan::Move,
         serving::{self, Gone, Question},
     },
@@ -36,14 +37,6 @@ const REFUSAL: Duration = Duration::from_secs(30);
 /// For Milvus to be whole on the way back. What is missing there may come only when more has gone
 /// back.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
-
-/// Says that no one asked Milvus.
-pub(crate) fn unasked(cx: &StepContext<'_>, why: &str) {
-    cx.reporter().warn(format!(
-        "could not ask Milvus whether every loaded collection has its segments on the new query \
-         nodes ({why}): searches may be incomplete for a while after they are ready"
-    ));
-}
 
 /// The move's question, its place, and the id of the step before which the baseline is taken.
 fn question(cx: &StepContext<'_>, one: &Move) -> Option<(Question, usize, String)> {

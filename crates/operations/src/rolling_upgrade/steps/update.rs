@@ -18,7 +18,7 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, progress_deadline},
+    workloads::{Change, is_complete, progress_deadline},
 };
 
 use super::{alive, alone, loaded, paced, proxies, release, temporary};
@@ -313,15 +313,4 @@ fn off_target(deployment: &Deployment, original: &Original, target: &str) -> Opt
         .filter(|container| mine(&container.name))
         .filter_map(|container| container.image.clone());
     images.into_iter().find(|image| image != target)
-}
-
-/// Whether its controller calls it complete; the gate looked at its pods.
-pub(super) fn is_complete(deployment: &Deployment) -> bool {
-    let status = deployment.status.clone().unwrap_or_default();
-    let wanted = deployment.spec.replicas.unwrap_or(1);
-    let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
-    status.observed_generation >= deployment.metadata.generation
-        && all(status.replicas)
-        && all(status.updated_replicas)
-        && all(status.available_replicas)
 }
