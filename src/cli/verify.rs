@@ -107,9 +107,9 @@ impl FailOn {
 
 pub(super) fn run(args: &Args) -> Done {
     let settings = args.settings()?;
-    let surveyed = running::look(&args.cluster, async |link| {
+    let surveyed = running::look(&args.cluster, async |client| {
         // Whole workloads are held.
-        Box::pin(survey(&link, &settings)).await
+        Box::pin(survey(&client, &settings)).await
     })?;
     let Surveyed {
         verification,

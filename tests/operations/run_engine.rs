@@ -15,9 +15,9 @@ use milvus_guard_core::api::{
     ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun,
 };
 use milvus_guard_operations::engine::{
-    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options,
-    ReleaseName, Reporter, Step, StepError, StopMessage, Store, StoreError, home::HomeError,
-    store::History,
+    CancelReason, Cancellation, End, Engine, Event, Home, Listener, Lock, LockError, Options,
+    ReleaseName, Reporter, RetryingClient, RunRecord, RunRecordError, Step, StepContext, StepError,
+    StopMessage, home::HomeError, run_record::History,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};
@@ -84,7 +84,7 @@ impl Step for Toy {
         }
     }
 
-    async fn apply(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+    async fn apply(&self, context: &StepContext<'_, World>) -> Result<(), StepError> {
         context.permit().await?;
         let odd = context
             .data
@@ -117,7 +117,7 @@ impl Step for Toy {
         Ok(())
     }
 
-    async fn undo(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+    async fn undo(&self, context: &StepContext<'_, World>) -> Result<(), StepError> {
         context
             .data
             .done
@@ -142,7 +142,7 @@ fn steps() -> Vec<Toy> {
 struct Ears(Mutex<Vec<Event>>);
 
 impl Listener for &'static Ears {
-    fn hear(&self, _: jiff::Timestamp, event: &Event) {
+    fn on_event(&self, _: jiff::Timestamp, event: &Event) {
         self.0.lock().unwrap().push(event.clone());
     }
 }
@@ -169,11 +169,11 @@ impl Bed {
         }
     }
 
-    fn link(&self) -> (Link, History, &'static Ears) {
+    fn client_and_history(&self) -> (RetryingClient, History, &'static Ears) {
         self.link_by(self.cluster.kubeconfig())
     }
 
-    fn link_by(&self, kubeconfig: &Path) -> (Link, History, &'static Ears) {
+    fn link_by(&self, kubeconfig: &Path) -> (RetryingClient, History, &'static Ears) {
         let access = Access {
             kubeconfig: Some(kubeconfig.to_owned()),
             context: None,
@@ -182,7 +182,7 @@ impl Bed {
         let (history, ears) = (History::default(), Box::leak(Box::new(Ears::default())));
         let reporter = Reporter::new(vec![Box::new(history.clone()), Box::new(&*ears)]);
         (
-            Link::new(cluster, reporter, Halting::default()),
+            RetryingClient::new(cluster, reporter, Cancellation::default()),
             history,
             ears,
         )
@@ -208,8 +208,8 @@ impl Bed {
     /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
     /// back.
     fn make(&self, of: &ReleaseName, data: &World, options: Options, back: bool) -> End {
-        let (link, history, _) = self.link();
-        self.make_with(of, data, options, back, &link, history)
+        let (client, history, _) = self.client_and_history();
+        self.make_with(of, data, options, back, &client, history)
     }
 
     fn make_with(
@@ -218,16 +218,16 @@ impl Bed {
         data: &World,
         options: Options,
         back: bool,
-        link: &Link,
+        client: &RetryingClient,
         history: History,
     ) -> End {
         self.runtime.block_on(async {
-            let home = Home::find(link, of, None).await.unwrap();
-            let lock = match Lock::take(link, &home, of, "run", HOLDS, 0).await {
+            let home = Home::find(client, of, None).await.unwrap();
+            let lock = match Lock::take(client, &home, of, "run", HOLDS, 0).await {
                 Ok(lock) => lock,
                 Err(error) => return End::Locked(error.to_string()),
             };
-            let store = Store::create(link, &home, &run(of), &lock, history)
+            let record = RunRecord::create(client, &home, &run(of), &lock, history)
                 .await
                 .unwrap();
             let steps = steps();
@@ -235,9 +235,9 @@ impl Bed {
                 title: "Toy".into(),
                 steps: &steps,
                 data,
-                store: &store,
+                record: &record,
                 lock: &lock,
-                link,
+                client,
                 options,
             };
             let end = if back {
@@ -281,13 +281,13 @@ fn without_the_definitions_nothing_begins() {
             kubeconfig: Some(cluster.kubeconfig().to_owned()),
             context: None,
         };
-        let link = Link::new(
+        let client = RetryingClient::new(
             Cluster::connect(&access).await.unwrap(),
             Reporter::default(),
-            Halting::default(),
+            Cancellation::default(),
         );
         Home::find(
-            &link,
+            &client,
             &ReleaseName {
                 name: "r".into(),
                 namespace: "default".into(),
@@ -449,14 +449,18 @@ fn a_step_may_wait_for_another_client(bed: &Bed) {
 
 /// Makes a run that hangs in its third step, does something to it there, and gives how it ended and
 /// after how long.
-fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) -> (End, Duration) {
+fn disturbed(
+    bed: &Bed,
+    of: &ReleaseName,
+    disturb: impl FnOnce(&RetryingClient) + Send,
+) -> (End, Duration) {
     let world = World::default();
     *world.odd.lock().unwrap() = Some((2, Odd::Hangs));
-    let (link, history, ears) = bed.link();
+    let (client, history, ears) = bed.client_and_history();
     std::thread::scope(|scope| {
-        let disturber = link.clone();
+        let disturber = client.clone();
         let run = scope.spawn(|| {
-            let end = bed.make_with(of, &world, OPTIONS, false, &link, history);
+            let end = bed.make_with(of, &world, OPTIONS, false, &client, history);
             (end, Instant::now())
         });
         let hangs = || {
@@ -479,7 +483,9 @@ fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) ->
 
 fn a_signal_stops_cleanly(bed: &Bed) {
     let of = bed.release();
-    let (end, took) = disturbed(bed, &of, |link| link.halting.halt(Halt::Terminated));
+    let (end, took) = disturbed(bed, &of, |client| {
+        client.cancellation.cancel(CancelReason::Terminated)
+    });
     assert!(
         matches!(&end, End::Stopped(text) if text.contains("asked to stop")),
         "{end:?}"
@@ -523,7 +529,7 @@ fn a_lost_lock_stops_at_once(bed: &Bed) {
 
 fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
     let of = bed.release();
-    disturbed(bed, &of, |link| {
+    disturbed(bed, &of, |client| {
         let asked = Instant::now();
         let End::Locked(text) = bed.make(&of, &World::default(), OPTIONS, false) else {
             panic!("it got the lock")
@@ -538,34 +544,34 @@ fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
             "a holder that lives is seen at its next renewal: {:?}",
             asked.elapsed()
         );
-        link.halting.halt(Halt::Terminated);
+        client.cancellation.cancel(CancelReason::Terminated);
     });
 }
 
 fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
     let of = bed.release();
-    let (link, history, _) = bed.link();
+    let (client, history, _) = bed.client_and_history();
     bed.runtime.block_on(async {
-        let home = Home::find(&link, &of, None).await.unwrap();
-        let old = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+        let home = Home::find(&client, &of, None).await.unwrap();
+        let old = Lock::take(&client, &home, &of, "run", HOLDS, 0)
             .await
             .unwrap();
         let fence = old.fence();
-        let store = Store::create(&link, &home, &run(&of), &old, history.clone())
+        let record = RunRecord::create(&client, &home, &run(&of), &old, history.clone())
             .await
             .unwrap();
-        store
+        record
             .update(|status| status.phase = RunPhase::Running)
             .await
             .unwrap();
         // As a process that was frozen for a long time would find it.
         drop(old);
-        let new = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+        let new = Lock::take(&client, &home, &of, "run", HOLDS, 0)
             .await
             .unwrap();
         assert!(new.fence() > fence);
-        let later = Store::open(
-            &link,
+        let later = RunRecord::open(
+            &client,
             &home,
             &format!("run-{}", of.name),
             &new,
@@ -577,22 +583,22 @@ fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
             .update(|status| status.message = Some("mine".into()))
             .await
             .unwrap();
-        let written = store
+        let written = record
             .update(|status| status.message = Some("no, mine".into()))
             .await;
         assert!(
-            matches!(&written, Err(StoreError::Fenced { by: Some(by) }) if by == new.holder()),
+            matches!(&written, Err(RunRecordError::Fenced { by: Some(by) }) if by == new.holder()),
             "{written:?}"
         );
         // A Lease that was deleted begins above every fence that was ever written.
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
-        let next = Lock::take(&link, &home, &of, "run", HOLDS, floor)
+        let next = Lock::take(&client, &home, &of, "run", HOLDS, floor)
             .await
             .unwrap();
         assert_eq!(next.fence(), floor);
-        let held = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.err();
+        let held = Lock::take(&client, &home, &of, "run", HOLDS, 0).await.err();
         assert!(matches!(held, Some(LockError::Held { .. })), "{held:?}");
     });
     assert_eq!(bed.status(&of)["message"], "mine");
@@ -627,7 +633,7 @@ fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
 
 fn the_api_server_may_be_away(bed: &Bed) {
     let (of, world) = (bed.release(), World::default());
-    let (link, history, ears) = bed.link();
+    let (client, history, ears) = bed.client_and_history();
     *world.odd.lock().unwrap() = Some((2, Odd::Held));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -647,7 +653,7 @@ fn the_api_server_may_be_away(bed: &Bed) {
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });
-        let end = bed.make_with(&of, &world, OPTIONS, false, &link, history);
+        let end = bed.make_with(&of, &world, OPTIONS, false, &client, history);
         assert_eq!(end, End::Reached("Forth at 3.".into()));
     });
     let said = ears.0.lock().unwrap();

@@ -220,8 +220,8 @@ impl World {
                 Release::AtTheEnd
             }
         };
-        let fate = |pod: &SeenPod| ended::fate(&pod.name, listed);
-        let groups = ended::releasable(sessions, &self.run.seen, fate, when);
+        let state = |pod: &SeenPod| ended::pod_state(&pod.name, listed);
+        let groups = ended::releasable(sessions, &self.run.seen, state, when);
         for (group, _) in groups {
             if !self.registry.release(&group).await.unwrap() {
                 continue;

@@ -9,9 +9,9 @@ use milvus_guard_core::report::Report;
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
-    place::{Place, environment},
     process::{RENDERED, Upgrade},
     release::{Question, accepted},
+    target::{HelmTarget, environment},
 };
 use crate::cli::{
     exit::{Done, Failure},
@@ -46,8 +46,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 /// Renders an upgrade and judges it against the release in the cluster.
 pub(super) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, Failure> {
     let words = upgrade.words();
-    let place = Place::of(&words, &environment);
-    let (cluster, namespace) = (place.cluster(), place.namespace()?);
+    let target = HelmTarget::of(&words, &environment);
+    let (cluster, namespace) = (target.cluster(), target.namespace()?);
     let printed = upgrade.render()?;
     let release: Value = serde_json::from_str(&printed).map_err(|error| {
         Failure::no_verdict(format!("what Helm printed is not a release: {error}"))

@@ -14,11 +14,11 @@
 mod arguments;
 mod caller;
 mod check;
-mod place;
 mod plan;
 mod post_render;
 mod process;
 mod release;
+mod target;
 mod upgrade;
 
 pub(super) use arguments::arrange;

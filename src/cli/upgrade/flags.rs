@@ -13,7 +13,7 @@ use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SessionHelp, Settings,
+        AskMilvus, MilvusAccess, Operation, RollingUpgrade, RunLocation, SessionHelp, Settings,
     },
 };
 
@@ -174,10 +174,10 @@ impl Args {
             } else {
                 SessionHelp::On
             },
-            place: if self.local && !self.job.is_in_job() {
-                Place::Here
+            location: if self.local && !self.job.is_in_job() {
+                RunLocation::Local
             } else {
-                Place::Job
+                RunLocation::Job
             },
             hopeless: self.give_up_after,
         };

@@ -68,7 +68,7 @@ impl Ruling {
 
 /// How a denial of this gate can be accepted or repeated.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub enum AcceptanceHint {
     /// By a label of Helm's next revision.
     Helm {
         /// That revision.
@@ -87,7 +87,7 @@ pub struct Outcome<'a> {
     /// Policies, for what may be accepted and for the names of exceptions.
     pub policies: &'a PolicySet,
     /// How it can be accepted.
-    pub way: Way,
+    pub way: AcceptanceHint,
 }
 
 impl Outcome<'_> {
@@ -190,13 +190,13 @@ impl Outcome<'_> {
             return None;
         }
         Some(match self.way {
-            Way::Helm { revision } => {
+            AcceptanceHint::Helm { revision } => {
                 format!(
                     "To accept it once: helm upgrade ... {}",
                     acceptance::helm_flag(&denied, revision)
                 )
             }
-            Way::Object => {
+            AcceptanceHint::Object => {
                 format!(
                     "To accept it once, set the annotation {}: {} in the same change",
                     acceptance::ACCEPT,
@@ -373,8 +373,8 @@ mod tests {
 
     use super::super::{
         Review, Task,
-        parity::{context, review},
-        review_context::Accounts,
+        parity::{review, state},
+        review_state::Accounts,
     };
     use crate::{
         admission::review::MAX_WARNING, evaluate::Verdict, evidence::Facts, rules::testing::Fixture,
@@ -388,7 +388,7 @@ mod tests {
         );
         let accounts = Accounts::default();
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context(
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state(
             Some(&before),
             &Facts::default(),
             &accounts,

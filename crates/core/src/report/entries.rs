@@ -3,7 +3,7 @@
 use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
 use crate::{
-    evaluate::{JudgedFinding, JudgedRelease, Judgement, Subject},
+    evaluate::{Evaluation, JudgedFinding, JudgedRelease, Subject},
     policy::{Action, PolicySet, resolve::Applied},
     project,
     rules::{self, State},
@@ -20,7 +20,7 @@ const NAMED_RELEASES: usize = 20;
 impl Report {
     /// Puts a judgement into the form of a report.
     #[must_use]
-    pub fn new(judgement: &Judgement, policies: &PolicySet, inputs: Vec<InputEntry>) -> Self {
+    pub fn new(judgement: &Evaluation, policies: &PolicySet, inputs: Vec<InputEntry>) -> Self {
         let mut releases: Vec<ReleaseEntry> = judgement
             .releases
             .iter()
@@ -164,7 +164,7 @@ fn outcomes(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, Outc
     })
 }
 
-fn check_entries(judgement: &Judgement, releases: &[ReleaseEntry]) -> Vec<CheckEntry> {
+fn check_entries(judgement: &Evaluation, releases: &[ReleaseEntry]) -> Vec<CheckEntry> {
     let entry = |(rule_at, rule): (usize, &&'static rules::Rule)| {
         let each = || {
             releases
@@ -242,7 +242,7 @@ fn why_not<'a>(
     not_applicable.into_iter().chain(lacking)
 }
 
-fn exception_entries(judgement: &Judgement, policies: &PolicySet) -> Vec<ExceptionEntry> {
+fn exception_entries(judgement: &Evaluation, policies: &PolicySet) -> Vec<ExceptionEntry> {
     let mut entries = Vec::new();
     for release in &judgement.releases {
         for judged in &release.findings {

@@ -365,7 +365,7 @@ mod tests {
         api::policy::{
             API_VERSION, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradePolicy,
         },
-        evaluate::{Question, judge},
+        evaluate::{EvaluationInput, judge},
         evidence::Facts,
         milvus::catalogue::Catalogue,
         policy::PolicySet,
@@ -482,7 +482,7 @@ mod tests {
             ..PolicySet::default()
         };
         let judged = |policies: &PolicySet| {
-            let judgement = judge(&Question {
+            let judgement = judge(&EvaluationInput {
                 before: Some(&before.snapshot()),
                 after: &after.snapshot(),
                 facts: &Facts::default(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::{
-    End, Intent, Link, ReleaseName, RunSettings, Step as _,
+    End, Intent, ReleaseName, RetryingClient, RunSettings, Step as _,
     life_cycle::deployment_uids,
     lock,
     procedure::{Preparation, Prepared, Procedure, RunToPrepare},
@@ -16,7 +16,7 @@ use milvus_guard_core::{
 
 use super::{
     plan::HeldPlan,
-    step::{HeldContext, NO_LIMIT, Step, Stuck, status_command},
+    step::{HeldData, NO_LIMIT, Step, Stuck, status_command},
 };
 
 /// The release of a held change.
@@ -79,10 +79,10 @@ impl Procedure for HeldUpgrade {
 
     async fn prepare(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         to_prepare: RunToPrepare<'_>,
     ) -> Result<Prepared<Step>, End> {
-        let (found, _) = release::read(link, &self.run.release)
+        let (found, _) = release::read(client, &self.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let catalogue = Catalogue::embedded();
@@ -112,7 +112,7 @@ impl Procedure for HeldUpgrade {
             image: Some(plan.image.clone()),
             requested_by: None,
         };
-        let context = HeldContext {
+        let data = HeldData {
             release: self.run.release.clone(),
             image: plan.image,
             workloads,
@@ -128,13 +128,13 @@ impl Procedure for HeldUpgrade {
             ),
             resume: status_command(&self.run.release),
             steps,
-            context,
+            data,
             spec,
         }
         .into())
     }
 
-    async fn left_behind(&self, _link: &Link, _run: &UpgradeRun) -> Result<String, End> {
+    async fn left_behind(&self, _link: &RetryingClient, _run: &UpgradeRun) -> Result<String, End> {
         Ok(format!(
             "A later change replaced it. Next: {}",
             status_command(&self.run.release)

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::engine::{self, ApiError, Context, ReleaseName, StepError, StopMessage};
+use crate::engine::{self, ApiError, ReleaseName, StepError, StopMessage};
 use milvus_guard_core::{
     api::{RunStep, StepAction},
     milvus::{Version, release::HELD_FROM},
@@ -28,7 +28,7 @@ pub(super) const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the steps of a held change work with.
 #[derive(Clone, Debug)]
-pub struct HeldContext {
+pub struct HeldData {
     /// The release.
     pub release: ReleaseName,
     /// The version before.
@@ -58,7 +58,7 @@ impl Stuck {
 }
 
 /// What a step is given here.
-type StepContext<'a> = Context<'a, HeldContext>;
+type StepContext<'a> = engine::StepContext<'a, HeldData>;
 
 /// One step of a held change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub enum Step {
 }
 
 impl engine::Step for Step {
-    type Data = HeldContext;
+    type Data = HeldData;
 
     fn describe(&self) -> RunStep {
         match self {
@@ -85,12 +85,12 @@ impl engine::Step for Step {
         }
     }
 
-    fn deadline(&self, _data: &HeldContext) -> Duration {
+    fn deadline(&self, _data: &HeldData) -> Duration {
         NO_LIMIT
     }
 
-    fn stop_message(&self, data: &HeldContext, _back: bool) -> StopMessage {
-        let HeldContext {
+    fn stop_message(&self, data: &HeldData, _back: bool) -> StopMessage {
+        let HeldData {
             release, from, to, ..
         } = data;
         let data_state = match self {
@@ -159,7 +159,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
 async fn check_replaced(cx: &StepContext<'_>, released: &[String]) -> Result<(), StepError> {
     let api = deployments(cx);
     let request = async || api.list(&ListParams::default()).await;
-    let live = cx.link.call("Deployments", request).await?.items;
+    let live = cx.client.call("Deployments", request).await?.items;
     let find = |name: &String| live.iter().find(|one| one.name_any() == *name);
     for workload in &cx.data.workloads {
         match (find(workload), released.contains(workload)) {
@@ -186,7 +186,7 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
     if watched.is_empty() {
         return Ok(());
     }
-    let (client, namespace) = (cx.link.client(), &cx.data.release.namespace);
+    let (client, namespace) = (cx.client.kube(), &cx.data.release.namespace);
     let tell = |missing: String| cx.waiting(missing);
     let complete = rollout::until(
         &client,
@@ -216,13 +216,13 @@ pub fn status_command(of: &ReleaseName) -> String {
 }
 
 fn deployments(cx: &StepContext<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.data.release.namespace)
+    Api::namespaced(cx.client.kube(), &cx.data.release.namespace)
 }
 
 async fn live(cx: &StepContext<'_>, name: &str) -> Result<Deployment, StepError> {
     let api = deployments(cx);
     let what = format!("Deployment {name}");
-    Ok(cx.link.call(&what, async || api.get(name).await).await?)
+    Ok(cx.client.call(&what, async || api.get(name).await).await?)
 }
 
 fn is_marked(deployment: &Deployment) -> bool {
@@ -293,7 +293,7 @@ async fn remind(cx: &StepContext<'_>, workloads: &[String]) {
         tokio::time::sleep(cx.data.stuck_after).await;
         cx.data.stuck.0.set(true);
         let waiting = cx
-            .link
+            .client
             .waiting_for()
             .map_or_else(|| workloads.join(", "), |wait| wait.on);
         cx.reporter().warn(format!(

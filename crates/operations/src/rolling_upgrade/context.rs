@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::engine::{Context, StepError, originals};
+use crate::engine::{self, StepError, originals};
 use milvus_guard_core::{
     api::Original,
     milvus::{Component, Release},
@@ -29,7 +29,7 @@ use super::{
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
 /// What the steps work with.
-pub struct UpgradeContext {
+pub struct UpgradeData {
     /// What was asked for.
     pub settings: Settings,
     /// The release as it was when this process began.
@@ -45,14 +45,14 @@ pub struct UpgradeContext {
     /// What this process measured.
     pub pace: Pace,
     /// The ways to Milvus itself.
-    pub ways: Ways,
+    pub connections: Connections,
 }
 
 /// The ways to Milvus itself, each found when it is first needed.
 #[derive(Default)]
-pub struct Ways {
+pub struct Connections {
     /// To its proxy.
-    pub proxy: Way,
+    pub proxy: ProxyConnection,
     /// To its sessions in etcd.
     pub sessions: Sessions,
     /// Whether pods cannot be reached from here.
@@ -65,7 +65,7 @@ pub struct Ways {
 
 /// The way to Milvus's proxy, found when it is first needed ([`super::milvus`]).
 #[derive(Default)]
-pub struct Way {
+pub struct ProxyConnection {
     /// The proxy, or why there is none to be asked.
     pub(super) proxy: OnceCell<Result<Proxy, String>>,
     /// Whether it answers here.
@@ -77,7 +77,7 @@ pub struct Way {
 #[derive(Default)]
 pub struct Sessions(pub(super) OnceCell<Option<Registry>>);
 
-impl Ways {
+impl Connections {
     /// Whether pods may be reached from here.
     #[must_use]
     pub fn reach_pods(&self) -> bool {
@@ -113,7 +113,7 @@ impl Ways {
 }
 
 /// What a step is given here.
-pub type StepContext<'a> = Context<'a, UpgradeContext>;
+pub type StepContext<'a> = engine::StepContext<'a, UpgradeData>;
 
 /// How long components took, and how long nothing moved between them.
 #[derive(Debug, Default)]

@@ -6,14 +6,14 @@ use crate::engine::{StepError, StopMessage};
 use milvus_guard_core::api::RunStep;
 
 use super::{
-    context::{StepContext, UpgradeContext},
+    context::{StepContext, UpgradeData},
     messages,
     step::{MoveKind, Step},
     steps,
 };
 
 impl crate::engine::Step for Step {
-    type Data = UpgradeContext;
+    type Data = UpgradeData;
 
     fn describe(&self) -> RunStep {
         Self::describe(self)
@@ -23,11 +23,11 @@ impl crate::engine::Step for Step {
         !matches!(self, Self::Check | Self::Record)
     }
 
-    fn deadline(&self, data: &UpgradeContext) -> Duration {
+    fn deadline(&self, data: &UpgradeData) -> Duration {
         data.settings.run.step_timeout
     }
 
-    fn stop_message(&self, data: &UpgradeContext, back: bool) -> StopMessage {
+    fn stop_message(&self, data: &UpgradeData, back: bool) -> StopMessage {
         messages::stop_message(self, data, back)
     }
 

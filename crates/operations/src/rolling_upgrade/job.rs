@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{EtcdAccess, RunSettings},
-        rolling_upgrade::{AskMilvus, MilvusAccess, Place},
+        rolling_upgrade::{AskMilvus, MilvusAccess, RunLocation},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -148,7 +148,7 @@ mod tests {
                 user: None,
             },
             session_help: SessionHelp::Off,
-            place: Place::Job,
+            location: RunLocation::Job,
             hopeless: Duration::from_secs(1),
         };
         let options = JobOptions {

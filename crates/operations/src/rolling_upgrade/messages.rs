@@ -9,21 +9,21 @@ use milvus_guard_core::{
 use milvus_guard_sources::etcd::connect::public;
 
 use super::{
-    context::UpgradeContext,
+    context::UpgradeData,
     plan::{MoveKind, Rollout},
-    settings::{AskMilvus, Place, SessionHelp, Settings},
+    settings::{AskMilvus, RunLocation, SessionHelp, Settings},
     step::Step,
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
 #[must_use]
-pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMessage {
-    let Rollout { from, to, .. } = &context.rollout;
-    let go_back = command(&context.settings, "-o rollback ");
+pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessage {
+    let Rollout { from, to, .. } = &upgrade.rollout;
+    let go_back = command(&upgrade.settings, "-o rollback ");
     if back {
         let data = match step {
             // Also what is said at the very end.
-            Step::Check | Step::Record => back_at_the_beginning(context),
+            Step::Check | Step::Record => back_at_the_beginning(upgrade),
             _ => format!(
                 "Some components run {to}, and some {from} again; none is between two versions \
                  for good."
@@ -34,9 +34,9 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
             next_command: go_back,
         };
     }
-    let go_on = command(&context.settings, "");
+    let go_on = command(&upgrade.settings, "");
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
-    let name = &context.settings.run.release.name;
+    let name = &upgrade.settings.run.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
         Step::Configure => (
@@ -44,13 +44,13 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
             or_back,
         ),
         Step::Move(_, one) => {
-            let place = context
+            let place = upgrade
                 .rollout
                 .moves
                 .iter()
                 .position(|other| other == one)
                 .unwrap_or(0);
-            let (done, rest) = context.rollout.moves.split_at(place);
+            let (done, rest) = upgrade.rollout.moves.split_at(place);
             let list = |moves: &[super::plan::Move]| {
                 let mut names: Vec<&str> = moves.iter().map(|one| one.component.name()).collect();
                 names.dedup();
@@ -71,7 +71,7 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
         // Also what is said at the very end.
-        Step::CleanUp => (reached(context), go_on),
+        Step::CleanUp => (reached(upgrade), go_on),
     };
     StopMessage {
         data_state: data,
@@ -79,9 +79,9 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
     }
 }
 
-fn back_at_the_beginning(context: &UpgradeContext) -> String {
-    let release = &context.settings.run.release;
-    let from = &context.rollout.from;
+fn back_at_the_beginning(upgrade: &UpgradeData) -> String {
+    let release = &upgrade.settings.run.release;
+    let from = &upgrade.rollout.from;
     format!(
         "{} runs {from} with the images and strategies that were recorded. Helm's release agrees \
          with it as it is.",
@@ -90,9 +90,9 @@ fn back_at_the_beginning(context: &UpgradeContext) -> String {
 }
 
 /// The final message of a run that reached its plan.
-fn reached(context: &UpgradeContext) -> String {
-    let release = &context.settings.run.release;
-    let pace = context.pace.worst().map_or_else(String::new, |worst| {
+fn reached(upgrade: &UpgradeData) -> String {
+    let release = &upgrade.settings.run.release;
+    let pace = upgrade.pace.worst().map_or_else(String::new, |worst| {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(
             " Longest time between a component that was ready and the next: {}.",
@@ -102,8 +102,8 @@ fn reached(context: &UpgradeContext) -> String {
     format!(
         "{} runs {}, every component of it.{pace}\n{}",
         release.name,
-        context.rollout.to,
-        agree(&context.release, &context.rollout)
+        upgrade.rollout.to,
+        agree(&upgrade.release, &upgrade.rollout)
     )
 }
 
@@ -211,9 +211,9 @@ pub fn command(settings: &Settings, more: &str) -> String {
         SessionHelp::On => "",
         SessionHelp::Off => " --no-session-help",
     };
-    let place = match settings.place {
-        Place::Job => "",
-        Place::Here => " --local",
+    let place = match settings.location {
+        RunLocation::Job => "",
+        RunLocation::Local => " --local",
     };
     let image = settings
         .image

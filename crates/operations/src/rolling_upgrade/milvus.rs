@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, api::ListParams};
 use tokio::time::{sleep, timeout};
 
-use crate::engine::{ApiError as ClusterError, Halt, Link, StepError};
+use crate::engine::{ApiError as ClusterError, CancelReason, RetryingClient, StepError};
 use milvus_guard_core::milvus::{Component, Release};
 use milvus_guard_sources::milvus::{ApiError, Proxy, version};
 
 use super::{
-    context::{StepContext, Way},
+    context::{ProxyConnection, StepContext},
     settings::{AskMilvus, MilvusAccess},
 };
 
@@ -27,7 +27,7 @@ const PORT: i32 = 19530;
 /// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
 const TLS_MODE: &str = "common.security.tlsMode";
 
-impl Way {
+impl ProxyConnection {
     /// The proxy, or why there is none to be asked.
     ///
     /// # Errors
@@ -89,8 +89,8 @@ fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
 async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
     let settings = &cx.data.settings;
     let namespace = &settings.run.release.namespace;
-    let found = locate(cx.link, &cx.data.release, namespace, &settings.milvus).await;
-    found.map_err(StepError::Halted)
+    let found = locate(cx.client, &cx.data.release, namespace, &settings.milvus).await;
+    found.map_err(StepError::Cancelled)
 }
 
 /// The proxy of a release, or why there is none to be asked.
@@ -98,18 +98,18 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
 /// # Errors
 /// Where the process must stop.
 pub async fn locate(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     namespace: &str,
     access: &MilvusAccess,
-) -> Result<Result<Proxy, String>, Halt> {
+) -> Result<Result<Proxy, String>, CancelReason> {
     let place = match &access.ask {
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
         AskMilvus::At(address) => return Ok(Ok(proxy_at(access, address.clone()))),
         AskMilvus::AtService => {
-            let api: Api<Service> = Api::namespaced(link.client(), namespace);
+            let api: Api<Service> = Api::namespaced(client.kube(), namespace);
             let request = async || api.list(&ListParams::default()).await;
-            match link.call("Services", request).await {
+            match client.call("Services", request).await {
                 Ok(list) => match service(&list.items, release) {
                     Some(place) => place,
                     None => {
@@ -118,7 +118,7 @@ pub async fn locate(
                             .into()));
                     }
                 },
-                Err(ClusterError::Halted(halt)) => return Err(halt),
+                Err(ClusterError::Cancelled(cause)) => return Err(cause),
                 Err(error) => return Ok(Err(error.to_string())),
             }
         }
@@ -150,7 +150,7 @@ fn proxy_at(access: &MilvusAccess, address: String) -> Proxy {
 
 /// Where a Service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct ServiceAddress {
     scheme: &'static str,
     host: String,
     /// The address of the Service, if it has one.
@@ -158,7 +158,7 @@ struct Place {
     port: i32,
 }
 
-impl Place {
+impl ServiceAddress {
     fn address(&self) -> String {
         format!("{}{}:{}", self.scheme, self.host, self.port)
     }
@@ -176,7 +176,7 @@ impl Place {
 /// The address of the Service that leads to those who answer clients, as every pod of the cluster
 /// can use it. The chart's own has the release's full name; others are taken in the order of their
 /// names.
-fn service(services: &[Service], release: &Release) -> Option<Place> {
+fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
     let entrance = |component| release.of(component).next();
     let pods = &entrance(Component::Proxy)
         .or_else(|| entrance(Component::Standalone))?
@@ -219,7 +219,7 @@ fn service(services: &[Service], release: &Release) -> Option<Place> {
         ""
     };
     let namespace = release.namespace.as_deref().unwrap_or("default");
-    Some(Place {
+    Some(ServiceAddress {
         scheme,
         host: format!("{name}.{namespace}.svc"),
         ip,
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_service_has_an_address_beside_its_name() {
-        let place = |ip: Option<&str>| Place {
+        let place = |ip: Option<&str>| ServiceAddress {
             scheme: "",
             host: "a.milvus.svc".into(),
             ip: ip.map(|ip| ip.parse().unwrap()),

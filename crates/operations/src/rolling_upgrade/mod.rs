@@ -8,7 +8,7 @@
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
-//! | [`room`] | pure: whether some node has room for a new pod in addition to the old ones |
+//! | [`capacity`] | pure: whether some node has room for a new pod in addition to the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`ticks`] | pure: whether time ticks go on after a takeover, by the metrics of pods |
@@ -26,6 +26,7 @@
 //! Milvus too; nothing sleeps between a component that is ready and the next.
 
 pub mod active;
+pub mod capacity;
 pub mod context;
 pub mod ended;
 pub mod execution;
@@ -36,7 +37,6 @@ pub mod plan;
 pub mod preconditions;
 pub mod preview;
 pub mod procedure;
-pub mod room;
 pub mod serving;
 pub mod sessions;
 pub mod settings;
@@ -47,4 +47,4 @@ pub mod ticks;
 pub mod verdict;
 
 pub use procedure::RollingUpgrade;
-pub use settings::{AskMilvus, MilvusAccess, Operation, Place, SessionHelp, Settings};
+pub use settings::{AskMilvus, MilvusAccess, Operation, RunLocation, SessionHelp, Settings};

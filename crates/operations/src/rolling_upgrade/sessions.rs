@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
 use tokio::time::timeout;
 
-use crate::engine::{EtcdAccess, Link, etcd};
+use crate::engine::{EtcdAccess, RetryingClient, etcd};
 use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::{
     executor::{Registered, Registry, Target},
@@ -65,7 +65,7 @@ impl Sessions {
 async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
     let settings = &cx.data.settings;
     let namespace = &settings.run.release.namespace;
-    match reach(cx.link, &cx.data.release, namespace, &settings.etcd).await {
+    match reach(cx.client, &cx.data.release, namespace, &settings.etcd).await {
         Ok(registry) => Some(registry),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
@@ -85,7 +85,7 @@ async fn reached(cx: &StepContext<'_>) -> Option<Registry> {
 /// # Errors
 /// Why etcd is not reached, or what it does not hold.
 pub async fn reach(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     namespace: &str,
     access: &EtcdAccess,
@@ -97,7 +97,7 @@ pub async fn reach(
     };
     // Names of Services mean something in the cluster only; their addresses do on some networks
     // beside it.
-    let addresses = by_ip(link, &by_name.addresses).await;
+    let addresses = by_ip(client, &by_name.addresses).await;
     if addresses.is_empty() {
         return Err(why);
     }
@@ -119,14 +119,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
 
 /// The same addresses without names of Services: by the Services' own addresses, or by those of a
 /// pod behind each that has none. What cannot be found is left out.
-async fn by_ip(link: &Link, addresses: &[String]) -> Vec<String> {
+async fn by_ip(client: &RetryingClient, addresses: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for address in addresses {
         let Some(name) = etcd::ServiceName::in_address(address) else {
             continue;
         };
-        let services: Api<Service> = Api::namespaced(link.client(), &name.namespace);
-        let pods: Api<Pod> = Api::namespaced(link.client(), &name.namespace);
+        let services: Api<Service> = Api::namespaced(client.kube(), &name.namespace);
+        let pods: Api<Pod> = Api::namespaced(client.kube(), &name.namespace);
         let this = ListParams::default().fields(&format!("metadata.name={}", name.name));
         let Ok(listed) = services.list(&this).await else {
             continue;

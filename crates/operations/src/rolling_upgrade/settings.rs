@@ -101,12 +101,12 @@ pub enum SessionHelp {
 
 /// Where a run is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum RunLocation {
     /// In the cluster.
     #[default]
     Job,
     /// In the process of the person who asked (`--local`).
-    Here,
+    Local,
 }
 
 /// What an upgrade is to do.
@@ -125,7 +125,7 @@ pub struct Settings {
     /// Whether sessions of pods that have ended are removed from it.
     pub session_help: SessionHelp,
     /// Where it is made.
-    pub place: Place,
+    pub location: RunLocation,
     /// For a pod that cannot pull its image, or crashes again and again.
     pub hopeless: Duration,
 }

@@ -226,7 +226,7 @@ mod tests {
         state_source::{Files, StateSource},
     };
     use milvus_guard_core::{
-        admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+        admission::review_state::Accounts, evidence::Facts, milvus::NamespaceState,
         policy::PolicySet,
     };
 

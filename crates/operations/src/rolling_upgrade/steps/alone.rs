@@ -90,7 +90,7 @@ async fn active_pod(
     if !(may && several && is_complete(deployment)) {
         return Ok(None);
     }
-    let Some(sessions) = cx.data.ways.sessions.read(cx).await else {
+    let Some(sessions) = cx.data.connections.sessions.read(cx).await else {
         return Ok(None);
     };
     let pods = pods(cx, &Watched::of(deployment).selector).await?;
@@ -168,10 +168,10 @@ pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Whether the recorded pod is there with our mark.
 async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let params = ListParams::default().fields(&format!("metadata.name={}", original.name));
     let found = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(&params).await)
         .await?;
     let marked = |annotations: &BTreeMap<String, String>| {
@@ -185,7 +185,7 @@ async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepErr
 
 /// Sets the annotation of this very pod.
 async fn annotate(cx: &StepContext<'_>, original: &Original, cost: &Value) -> Result<(), ApiError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let patch =
         Patch::Merge(json!({"metadata": {"uid": original.uid, "annotations": {COST: cost}}}));
     let params = PatchParams {
@@ -203,10 +203,10 @@ async fn pods(
     cx: &StepContext<'_>,
     selector: &str,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let params = ListParams::default().labels(selector);
     let listed = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(&params).await)
         .await?;
     Ok(listed.items)

@@ -65,7 +65,7 @@ pub(crate) async fn before(
     };
     let status = cx.run().status;
     if status.loaded.is_some_and(|loaded| loaded.step == id)
-        || !cx.data.ways.proxy.is_reached(cx).await?
+        || !cx.data.connections.proxy.is_reached(cx).await?
     {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub(crate) async fn before(
         }
         return Ok(());
     }
-    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? else {
         return Ok(());
     };
     let loaded = match settled(cx, proxy).await {
@@ -147,7 +147,7 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     };
     // It answered before, maybe to another process: a Milvus that does not answer now is waited
     // for.
-    let proxy = match cx.data.ways.proxy.proxy(cx).await? {
+    let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
             unasked(cx, why);
@@ -174,7 +174,7 @@ pub(crate) async fn between(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(before) = cx.run().status.loaded else {
         return Ok(());
     };
-    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
+    if let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? {
         let before = LoadedBefore {
             replaced_nodes: Vec::new(),
             ..before
@@ -192,10 +192,10 @@ pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let Some(before) = cx.run().status.loaded else {
         return Ok(());
     };
-    if !cx.data.ways.proxy.is_reached(cx).await? {
+    if !cx.data.connections.proxy.is_reached(cx).await? {
         return Ok(());
     }
-    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
+    if let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? {
         // Nodes of the beginning serve again or still.
         let before = LoadedBefore {
             replaced_nodes: Vec::new(),
@@ -223,7 +223,7 @@ async fn whole(
                 refused = None;
                 let live = cx
                     .data
-                    .ways
+                    .connections
                     .sessions
                     .read(cx)
                     .await

@@ -15,7 +15,7 @@ use crate::{
     engine::{Event, StepError},
     rolling_upgrade::{
         context::StepContext,
-        ended::{self, Fate, ListedPod, Release},
+        ended::{self, ListedPod, PodState, Release},
         settings::SessionHelp,
     },
 };
@@ -67,7 +67,7 @@ pub(crate) async fn see(
     cx: &StepContext<'_>,
     watched: &[Watched],
 ) -> Result<Vec<ListedPod>, StepError> {
-    if !cx.data.ways.sessions.is_reached(cx).await {
+    if !cx.data.connections.sessions.is_reached(cx).await {
         return Ok(Vec::new());
     }
     let known = cx.run().status.pods;
@@ -97,7 +97,7 @@ pub(crate) async fn round(
     cx: &StepContext<'_>,
     watched: &[Watched],
 ) -> Result<Vec<String>, StepError> {
-    let Some(sessions) = cx.data.ways.sessions.registered(cx).await else {
+    let Some(sessions) = cx.data.connections.sessions.registered(cx).await else {
         return Ok(Vec::new());
     };
     let listed = see(cx, watched).await?;
@@ -107,23 +107,23 @@ pub(crate) async fn round(
         .into_iter()
         .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
         .collect();
-    let mut fates: BTreeMap<&str, Fate> = BTreeMap::new();
+    let mut states: BTreeMap<&str, PodState> = BTreeMap::new();
     for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
-        if fates.contains_key(&*pod.name) {
+        if states.contains_key(&*pod.name) {
             continue;
         }
-        let fate = match ended::fate(&pod.name, &listed) {
+        let state = match ended::pod_state(&pod.name, &listed) {
             // Pods with other labels may have the name, too.
-            Fate::Gone => fate(cx, pod).await?,
-            fate => fate,
+            PodState::Gone => state(cx, pod).await?,
+            state => state,
         };
-        fates.insert(&pod.name, fate);
+        states.insert(&pod.name, state);
     }
-    let fate_of = |pod: &SeenPod| fates.get(&*pod.name).copied().unwrap_or(Fate::Lives);
+    let state_of = |pod: &SeenPod| states.get(&*pod.name).copied().unwrap_or(PodState::Lives);
     let release_of = |pod: &SeenPod| release_of(&status.originals, pod);
     let mut left = Vec::new();
-    for (group, fate) in ended::releasable(&sessions, &seen, fate_of, release_of) {
-        if !release(cx, &group, fate).await? {
+    for (group, state) in ended::releasable(&sessions, &seen, state_of, release_of) {
+        if !release(cx, &group, state).await? {
             left.extend(group.iter().map(|one| shown(one)));
         }
     }
@@ -134,26 +134,27 @@ pub(crate) async fn round(
 async fn release(
     cx: &StepContext<'_>,
     group: &[&Registered],
-    fate: Fate,
+    state: PodState,
 ) -> Result<bool, StepError> {
-    if cx.data.settings.session_help == SessionHelp::Off || cx.data.ways.is_release_refused() {
+    if cx.data.settings.session_help == SessionHelp::Off || cx.data.connections.is_release_refused()
+    {
         return Ok(false);
     }
     cx.permit().await?;
-    match cx.data.ways.sessions.release(cx, group).await {
+    match cx.data.connections.sessions.release(cx, group).await {
         Ok(true) => {
             for one in group {
-                cx.reporter().tell(&Event::SessionReleased {
+                cx.reporter().emit(&Event::SessionReleased {
                     session: error_text::line(&one.session.key),
                     pod: error_text::line(one.session.host.as_deref().unwrap_or_default()),
-                    why: fate.why().into(),
+                    why: state.why().into(),
                 });
             }
             Ok(true)
         }
         Ok(false) => Ok(false),
         Err(why) => {
-            if cx.data.ways.refuse_release() {
+            if cx.data.connections.refuse_release() {
                 cx.reporter().warn(format!(
                     "could not remove {} from etcd, whose pod has ended ({why}): the run waits \
                      until sessions end by themselves",
@@ -179,11 +180,11 @@ fn release_of(originals: &[Original], pod: &SeenPod) -> Release {
 }
 
 /// What became of a pod, asked of the API server now.
-async fn fate(cx: &StepContext<'_>, pod: &SeenPod) -> Result<Fate, StepError> {
+async fn state(cx: &StepContext<'_>, pod: &SeenPod) -> Result<PodState, StepError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", pod.name));
     let found = list(cx, &params).await?;
     let listed: Vec<ListedPod> = found.iter().map(listed_pod).collect();
-    Ok(ended::fate(&pod.name, &listed))
+    Ok(ended::pod_state(&pod.name, &listed))
 }
 
 fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
@@ -199,9 +200,9 @@ async fn list(
     cx: &StepContext<'_>,
     params: &ListParams,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let listed = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(params).await)
         .await?;
     Ok(listed.items)

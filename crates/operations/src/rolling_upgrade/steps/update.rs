@@ -30,7 +30,7 @@ const PROXY_READY: i32 = 8;
 
 /// Which way a component moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     /// To the target.
     Forward,
     /// To what was recorded.
@@ -43,7 +43,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     let originals = originals_of(cx, one)?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
-        if replace(cx, one, &original, Way::Forward).await? {
+        if replace(cx, one, &original, Direction::Forward).await? {
             cx.data.pace.began();
         }
     }
@@ -86,7 +86,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {
-        replace(cx, one, original, Way::Back).await?;
+        replace(cx, one, original, Direction::Back).await?;
     }
     let watched = originals::watched(cx, &originals).await?;
     let rollout = originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX);
@@ -104,24 +104,24 @@ async fn replace(
     cx: &StepContext<'_>,
     one: &Move,
     original: &Original,
-    way: Way,
+    direction: Direction,
 ) -> Result<bool, StepError> {
     let deployment = originals::live(cx, original).await?;
     let images = Change {
-        images: images(cx, original, way),
+        images: images(cx, original, direction),
         ..Change::default()
     };
-    let mut change = change(cx, original, way);
+    let mut change = change(cx, original, direction);
     if !images.is_made(&deployment) {
         let rollout = &cx.data.rollout;
-        let now = match way {
-            Way::Forward => rollout.from.version,
-            Way::Back => rollout.to.version,
+        let now = match direction {
+            Direction::Forward => rollout.from.version,
+            Direction::Back => rollout.to.version,
         };
         release::see(cx, &[Watched::of(&deployment)]).await?;
         let is_resumed = temporary::remembered(original, temporary::REPLICAS).is_some();
         // During a rollback it may be alone already, and its successor may never be ready.
-        if change.strategy.is_some() && !(is_resumed && way == Way::Back) {
+        if change.strategy.is_some() && !(is_resumed && direction == Direction::Back) {
             // Whole Deployments are held.
             Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
         }
@@ -132,11 +132,11 @@ async fn replace(
         temporary::remember(cx, original, temporary::MIN_READY, now).await?;
     }
     if one.component == Component::QueryNode {
-        let pace = match way {
-            Way::Forward if images.is_made(&deployment) => Change::default(),
-            Way::Forward => paced::begin(cx, one, original, &deployment).await?,
+        let pace = match direction {
+            Direction::Forward if images.is_made(&deployment) => Change::default(),
+            Direction::Forward => paced::begin(cx, one, original, &deployment).await?,
             // A rollback is never held up.
-            Way::Back => temporary::own_pace(original),
+            Direction::Back => temporary::own_pace(original),
         };
         change.min_ready_seconds = pace.min_ready_seconds;
         change.progress_deadline_seconds = pace.progress_deadline_seconds;
@@ -168,10 +168,14 @@ async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, 
 }
 
 /// The images that a Deployment gets, by container.
-fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, String)> {
-    let of = |recorded: &String| match way {
-        Way::Forward => cx.data.rollout.image.clone(),
-        Way::Back => recorded.clone(),
+fn images(
+    cx: &StepContext<'_>,
+    original: &Original,
+    direction: Direction,
+) -> Vec<(String, String)> {
+    let of = |recorded: &String| match direction {
+        Direction::Forward => cx.data.rollout.image.clone(),
+        Direction::Back => recorded.clone(),
     };
     original
         .images
@@ -181,10 +185,10 @@ fn images(cx: &StepContext<'_>, original: &Original, way: Way) -> Vec<(String, S
 }
 
 /// Image, strategy and version label in one write.
-fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
-    let label = match way {
-        Way::Forward => Some(cx.data.rollout.to.version.to_string()),
-        Way::Back => recorded_label(original),
+fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Change {
+    let label = match direction {
+        Direction::Forward => Some(cx.data.rollout.to.version.to_string()),
+        Direction::Back => recorded_label(original),
     };
     let claims = |component: &milvus_guard_core::milvus::release::ComponentWorkload| {
         let volumes = component.workload.pod.volumes.iter();
@@ -198,7 +202,7 @@ fn change(cx: &StepContext<'_>, original: &Original, way: Way) -> Change {
     };
     let holds_claim = cx.data.release.components.iter().any(claims);
     Change {
-        images: images(cx, original, way),
+        images: images(cx, original, direction),
         strategy: strategy(original, cx.data.standby, holds_claim),
         labels: vec![(VERSION_LABEL.into(), label)],
         ..Change::default()
@@ -257,9 +261,9 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
     }
     let recorded = originals::recorded(cx)?;
     let api: Api<Deployment> =
-        Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
+        Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
     let live = cx
-        .link
+        .client
         .call("Deployments", async || {
             api.list(&ListParams::default()).await
         })

@@ -29,10 +29,10 @@ pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepE
             for original in originals_of(cx, &data.rollout.moves[at])? {
                 let deployment = originals::live(cx, &original).await?;
                 let api: Api<Pod> =
-                    Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
+                    Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
                 let params = ListParams::default().labels(&Watched::of(&deployment).selector);
                 let pods = cx
-                    .link
+                    .client
                     .call("pods", async || api.list(&params).await)
                     .await?;
                 let new = |pod: &Pod| {
