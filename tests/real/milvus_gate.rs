@@ -157,7 +157,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     stand.script("release");
     stand.await_reason(
         &mut first,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
     let before = stand.status()["loaded"].clone();
     assert_eq!(
@@ -191,7 +191,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     stand.server.daemon().restart();
     stand.await_reason(
         &mut last,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
     let (_, status, _) = run(guard()
         .arg("status")
@@ -270,7 +270,7 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
     // One new pod came in addition to the old ones, and Milvus lacks a collection.
     stand.await_reason(
         &mut running,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
     let query_nodes = |watch: &Watch| {
         let events = watch.events().into_iter();

@@ -122,7 +122,7 @@ fn every_rule_file_is_registered_under_its_id() {
 /// Phrases that readers stumble over, with how often each may still be found in sources and pages.
 /// Fix one and lower its number; a new one needs another wording. What to write instead:
 /// docs/ARCHITECTURE.md and CONTRIBUTING.md.
-const PHRASES: [(&str, usize); 43] = [
+const PHRASES: [(&str, usize); 50] = [
     // The list of phrases that no message may have (`rules/messages.rs`) names some of them.
     ("nothing where", 1),
     ("Nothing where", 0),
@@ -167,6 +167,13 @@ const PHRASES: [(&str, usize); 43] = [
     ("under way", 1),
     ("let through", 2),
     ("lets pass", 0),
+    ("is asked for", 13),
+    ("are asked for", 1),
+    ("does not tell", 5),
+    ("here there are no", 1),
+    ("is waited for", 4),
+    ("is to be done", 2),
+    ("says so", 13),
 ];
 
 #[test]

@@ -41,7 +41,7 @@ pub async fn await_sessions(
 /// The sessions of components of Milvus, as they stand.
 ///
 /// # Errors
-/// Where etcd does not tell them.
+/// If etcd cannot be read.
 pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
     let root = target.root()?;
     let store = target.connect(None).await?;

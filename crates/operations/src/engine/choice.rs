@@ -35,7 +35,7 @@ pub struct Request<'a> {
 /// answer, and a Job can lose its pod after the last write.
 ///
 /// # Errors
-/// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of
+/// [`End::Reached`] if an earlier command did what is requested, [`End::Locked`] if a run of
 /// another kind is in progress, [`End::Refused`] if there is no such run, or if it moves in the
 /// other direction.
 pub async fn choose<'a>(
@@ -70,7 +70,7 @@ enum Found<'a> {
     New,
     /// This run is in progress, or can be rolled back.
     Run(&'a UpgradeRun),
-    /// This run has ended in the way that is asked for.
+    /// This run has ended in the requested way.
     Ended(&'a UpgradeRun),
 }
 

@@ -11,7 +11,7 @@ use super::{
     StepError, StopMessage, replicas,
 };
 
-/// How often a run that waits says so.
+/// Interval of the reports of a run that waits.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often the run's status says what it waits for: often enough for a person, seldom enough for
 /// etcd.
@@ -244,7 +244,7 @@ impl<S: Step> Engine<'_, S> {
                     if !winds_down || cause != CancelReason::Terminated {
                         return Err(StepError::Cancelled(cause));
                     }
-                    // What came to its end after all is done; what did not was stopped by the signal, whatever it says.
+                    // Work that completes now is done; any other result comes from the signal.
                     let safe = tokio::time::timeout(WIND_DOWN, &mut work).await;
                     return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Cancelled(cause)) };
                 }

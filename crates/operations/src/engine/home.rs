@@ -56,7 +56,7 @@ pub struct Home {
     pub guarded_by: Option<String>,
 }
 
-/// Why there is no home.
+/// Why no namespace for the run was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
     /// The definitions are not installed.

@@ -78,7 +78,7 @@ impl Lock {
         Self::take(client, home, of, &full_name, holds, floor).await
     }
 
-    /// Takes the lock. A holder that does not renew it is waited for until its time is over;
+    /// Takes the lock. If its holder does not renew it, waits until its time is over;
     /// one that does is an error at once. Transitions count from `floor` at least: the highest
     /// fence that any run of the release has, and one.
     ///

@@ -111,7 +111,7 @@ pub struct RunToPrepare<'a> {
 pub enum Prepared<S: Step> {
     /// There is nothing to do, with the message.
     Done(String),
-    /// This is to be done.
+    /// A run with these steps.
     Ready(Box<Preparation<S>>),
 }
 

@@ -21,7 +21,7 @@ const MAX_NOTE: usize = 1024;
 /// Publishes Events in the background.
 struct Recorder(mpsc::Sender<NewEvent>);
 
-/// The same client, whose news about this run become Events too, from now on.
+/// The same client; from now on, what happens in this run is also written as Kubernetes Events.
 #[must_use]
 pub fn recording(client: &RetryingClient, record: &RunRecord) -> RetryingClient {
     let mut client = client.clone();

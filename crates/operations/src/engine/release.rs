@@ -108,7 +108,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     }
 }
 
-/// Refuses an image whose tag says another version than is asked for.
+/// Refuses an image whose tag names another version than the requested one.
 ///
 /// # Errors
 /// What is wrong, as a message for the person who typed it.

@@ -358,7 +358,7 @@ impl RunRecord {
             .clone()
     }
 
-    /// Ends the run where it stands, and says so.
+    /// Ends the run at its current step, and records why.
     ///
     /// # Errors
     /// As [`Self::update`].

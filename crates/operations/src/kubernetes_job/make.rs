@@ -105,7 +105,7 @@ pub async fn image(
     })
 }
 
-/// Whether a Job is at work that does what is asked for. One that does something else with the run
+/// Whether a Job that does what is requested is running. One that does something else with the run
 /// is ended: its process stops at the next safe point. One that has ended makes room.
 async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
     let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));

@@ -211,7 +211,7 @@ fn ready(data: MigrationData, steps: Vec<Step>, spec: RunSpec) -> Preparation<St
     }
 }
 
-/// What to say if the last run has done already what is asked for.
+/// The message if the last run already did what is requested.
 fn done_before(known: &[UpgradeRun], data: &MigrationData) -> Option<String> {
     if data.operation != Operation::Migrate {
         return None;
@@ -228,7 +228,7 @@ fn done_before(known: &[UpgradeRun], data: &MigrationData) -> Option<String> {
     ))
 }
 
-/// Whether this run has done already what is asked for, and no one has changed that since.
+/// Whether this run already did what is requested, and nothing has changed since.
 fn is_done(run: &UpgradeRun, data: &MigrationData) -> bool {
     let Settings { source, target, .. } = &data.settings;
     let uids = run

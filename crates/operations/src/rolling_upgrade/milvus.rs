@@ -18,7 +18,7 @@ use super::{
     settings::{AskMilvus, MilvusAccess},
 };
 
-/// For the first connection. Who cannot be reached from here is not worth more of the run's time.
+/// Time limit of the first connection. An unreachable Milvus must not hold up the run for longer.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Before the one other attempt.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -230,7 +230,7 @@ fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
 /// Asks for the version: an answer shows that the way and the login are right.
 ///
 /// # Errors
-/// Why there is no answer.
+/// If Milvus does not answer.
 pub async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
     match first_answer(proxy).await {
         Err(error) if !error.is_lasting() => {

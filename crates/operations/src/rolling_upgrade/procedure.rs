@@ -225,7 +225,7 @@ pub(super) fn planned(
     Ok((plan(&wish, Catalogue::embedded())?, standby))
 }
 
-/// The build that an image is, where its tag says so.
+/// The build that an image has, if its tag names one.
 fn to(image: &str, target: Version) -> Build {
     let said = ImageRef::parse(image).build();
     said.filter(|build| build.version == target)

@@ -21,7 +21,7 @@ use super::context::{Sessions, StepContext};
 const ANSWER: Duration = Duration::from_secs(2);
 
 impl Sessions {
-    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
+    /// The sessions of Milvus' components; `None` if etcd cannot be read. Where it never can, a
     /// person is told, once.
     pub async fn read(&self, cx: &StepContext<'_>) -> Option<Vec<Session>> {
         let all = self.registered(cx).await?;

@@ -304,7 +304,7 @@ fn in_milvus(
     vec![answers.health.clone(), collections, privileges]
 }
 
-/// The write-search-drop probe, where it is asked for.
+/// The write-search-drop probe, if it was requested.
 async fn probed(
     client: &RetryingClient,
     settings: &Settings,

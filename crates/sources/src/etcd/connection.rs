@@ -44,7 +44,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between attempts, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Takes in what is waited for.
+/// Receives the reason for waiting.
 pub type Tell<'e> = &'e (dyn Fn(&str) + Send + Sync);
 
 /// A connection to one etcd cluster that is made again when it breaks. Clones share it.

@@ -30,7 +30,7 @@ const WHERE: f32 = 20.2;
 const NEAREST: [i64; 5] = [20, 21, 19, 22, 18];
 /// `guarantee_timestamp` that means bounded consistency for Milvus up to 2.2.
 const BOUNDED: u64 = 2;
-/// For each thing that is waited for: flushed, loaded, the first right answer. A bounded search
+/// Limit of each wait: until flushed, loaded, or the first correct answer. A bounded search
 /// may lag 5 s behind (`common.gracefulTime`), and the coordinators look in intervals of seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.

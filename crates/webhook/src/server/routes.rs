@@ -104,7 +104,7 @@ pub fn metrics(
         .route("/readyz", get(async move || readiness(&life)))
 }
 
-/// Turns away who does not know the path, or does not show the certificate that is asked for,
+/// Refuses callers that do not know the path or lack the required certificate,
 /// before anything of the request is looked at: like a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
     let shown = request

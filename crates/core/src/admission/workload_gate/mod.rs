@@ -182,7 +182,7 @@ impl<'a> WorkloadTask<'a> {
             }
             _ => Evaluation::default(),
         };
-        // A rule that failed, had no time or lacked a fact said nothing about what was so before:
+        // A rule that failed, had no time or lacked a fact did not judge the state before this:
         // its outcome stands.
         let known: Vec<_> = known
             .releases

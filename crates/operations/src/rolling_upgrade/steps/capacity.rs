@@ -24,7 +24,7 @@ use milvus_guard_core::milvus::Release;
 /// Objects in one answer: the pods of a large cluster do not fit into the memory of a run.
 const PAGE: u32 = 500;
 
-/// Says where no node has room. Who may not look at nodes is told so once.
+/// A warning if no node has room; a note if we have no right to list nodes.
 ///
 /// # Errors
 /// Where the API server does not answer.

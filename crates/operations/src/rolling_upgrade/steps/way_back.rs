@@ -19,7 +19,7 @@ use milvus_guard_sources::kubernetes::{
     rollout::Watched,
 };
 
-/// Why there is no way back any more; `None` if there is one.
+/// Why a rollback is no longer possible; `None` if it is.
 pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     let data = cx.data;
     match passed(&cx.run(), &data.rollout, &data.release.fullname) {
