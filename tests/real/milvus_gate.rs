@@ -11,9 +11,9 @@ use std::{
 
 use crate::common::{
     Chart, guard,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll, Seen, Watch},
     run,
-    stand::Running,
 };
 use milvus_guard_core::milvus::Component;
 use milvus_guard_testbed::{Helm, Milvus, MilvusStore, MilvusVersion, expect_success, wait_until};
@@ -25,12 +25,12 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py
 /// The password of `root` that Milvus begins with.
 const PASSWORD: &str = "Milvus";
 
-struct Stand {
+struct ServedRelease {
     roll: Roll,
     server: Milvus,
 }
 
-impl Stand {
+impl ServedRelease {
     /// Milvus 2.4.5 as far as Kubernetes knows, and a server with three loaded collections.
     fn start(wheel: MilvusVersion) -> Self {
         Self::start_with(wheel, &[])
@@ -46,9 +46,9 @@ impl Stand {
             "v2.4.5",
             &[&["mixCoordinator.enabled=true"], values].concat(),
         );
-        let stand = Self { roll, server };
-        stand.script("write");
-        stand
+        let setup = Self { roll, server };
+        setup.script("write");
+        setup
     }
 
     fn script(&self, verb: &str) {
@@ -150,16 +150,16 @@ fn ended(mut running: Running) -> (Option<i32>, String) {
 fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     #[case] wheel: MilvusVersion,
 ) {
-    let stand = Stand::start(wheel);
+    let setup = ServedRelease::start(wheel);
     // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection
     // is released.
-    let mut first = stand.begin();
-    stand.script("release");
-    stand.await_reason(
+    let mut first = setup.begin();
+    setup.script("release");
+    setup.await_reason(
         &mut first,
         "collection books: was loaded before, but is not loaded now",
     );
-    let before = stand.status()["loaded"].clone();
+    let before = setup.status()["loaded"].clone();
     assert_eq!(
         (
             &before["step"],
@@ -176,34 +176,34 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
 
     // Killed, the same command resumes, and compares Milvus against what was there before the one
     // that was killed.
-    let (code, _, stderr) = run(&mut stand.upgrade(PASSWORD, &["--step-timeout", "8s"]));
+    let (code, _, stderr) = run(&mut setup.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said = stderr.contains(
         "not done within 8 s; it waited for Milvus to serve again what it had loaded: collection \
          books: was",
     );
-    assert!(code == 3 && said && !stand.has_moved("proxy"), "{stderr}");
-    assert_eq!(stand.status()["loaded"], before);
+    assert!(code == 3 && said && !setup.has_moved("proxy"), "{stderr}");
+    assert_eq!(setup.status()["loaded"], before);
 
     // Its query node is replaced, as the step would.
-    let mut last = Running::spawn(stand.upgrade(PASSWORD, &[]));
-    stand.server.daemon().stop();
-    stand.await_reason(&mut last, "did not answer");
-    stand.server.daemon().restart();
-    stand.await_reason(
+    let mut last = Running::spawn(setup.upgrade(PASSWORD, &[]));
+    setup.server.daemon().stop();
+    setup.await_reason(&mut last, "did not answer");
+    setup.server.daemon().restart();
+    setup.await_reason(
         &mut last,
         "collection books: was loaded before, but is not loaded now",
     );
     let (_, status, _) = run(guard()
         .arg("status")
         .arg("--kubeconfig")
-        .arg(stand.roll.cluster.kubeconfig())
+        .arg(setup.roll.cluster.kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]));
     assert!(
         status.contains("Milvus to serve again what it had loaded: collection books"),
         "{status}"
     );
-    assert!(!stand.has_moved("proxy"));
-    stand.script("load");
+    assert!(!setup.has_moved("proxy"));
+    setup.script("load");
     let (code, text) = ended(last);
     eprintln!("{}: {text}", wheel.name());
     assert_eq!(code, Some(0), "{text}");
@@ -212,15 +212,15 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
         "{text}"
     );
     assert!(
-        stand.has_moved("proxy") && stand.status()["loaded"].is_null(),
+        setup.has_moved("proxy") && setup.status()["loaded"].is_null(),
         "{:#}",
-        stand.status()
+        setup.status()
     );
 
     // Somebody who may not ask is told so once, and loses no time.
-    stand.reset();
+    setup.reset();
     let begin = Instant::now();
-    let (code, stdout, stderr) = run(&mut stand.upgrade("wrong-password", &[]));
+    let (code, stdout, stderr) = run(&mut setup.upgrade("wrong-password", &[]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_eq!(
         stderr.matches("could not ask Milvus whether").count(),
@@ -241,9 +241,9 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_minute() {
-    let stand = Stand::start(MilvusVersion::V2_3_5);
-    let mut running = stand.begin();
-    stand.await_reason(
+    let setup = ServedRelease::start(MilvusVersion::V2_3_5);
+    let mut running = setup.begin();
+    setup.await_reason(
         &mut running,
         "without nodes that are gone, which Milvus still lists",
     );
@@ -263,12 +263,12 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
-    let watch = stand.roll.watch(NAMESPACE);
-    let mut running = stand.begin();
-    stand.script("release");
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let watch = setup.roll.watch(NAMESPACE);
+    let mut running = setup.begin();
+    setup.script("release");
     // One new pod came in addition to the old ones, and Milvus lacks a collection.
-    stand.await_reason(
+    setup.await_reason(
         &mut running,
         "collection books: was loaded before, but is not loaded now",
     );
@@ -278,7 +278,7 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
             .filter(|event| event.component == Component::QueryNode)
             .collect::<Vec<_>>()
     };
-    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert!(spec["minReadySeconds"].as_i64().unwrap() > 3600, "{spec:#}");
     // Longer than a new pod must be ready before an old one ends.
     let (held, kept) = (Instant::now(), Duration::from_secs(15));
@@ -290,7 +290,7 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
         assert!(!ends(&query_nodes(&watch)), "Milvus lacks a collection");
         held.elapsed() > kept
     }));
-    stand.script("load");
+    setup.script("load");
     let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
 
@@ -314,8 +314,8 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
         .iter()
         .filter(|event| event.is_gone && event.at < held);
     assert!(early.count() < 3, "the question came after all of them");
-    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
-    assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
+    assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 }

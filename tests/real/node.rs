@@ -12,8 +12,9 @@ use std::{
 };
 
 use crate::common::{
-    Chart, ERAS, guard, run,
-    stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
+    Chart, ERAS, guard,
+    migration_cluster::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
+    run,
 };
 use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{BuildImage, Etcd, Helm, Node, NodeOptions, expect_success, wait_for};

@@ -15,7 +15,7 @@ use super::{
     score::Span,
     stand::{NAMESPACE, RELEASE, Stand},
 };
-use crate::common::{guard, stand::Running};
+use crate::common::{guard, migration_cluster::Running};
 
 /// A way to upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
