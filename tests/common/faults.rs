@@ -134,7 +134,7 @@ pub struct Faults {
 struct Shared {
     client: kube::Client,
     fault: watch::Sender<Fault>,
-    link: watch::Sender<Link>,
+    link: watch::Sender<Network>,
     held: AtomicUsize,
     released: AtomicUsize,
     blind: Mutex<Option<Blind>>,

@@ -88,7 +88,10 @@ impl MigrationCluster {
     pub fn holding(with: Helm) -> Self {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         let webhook = Webhook::with(cluster, &["--hold"]);
-        let setup = Self::on(ControlPlaneKind::Guarded(Box::new(webhook)), &EtcdOptions::default());
+        let setup = Self::on(
+            ControlPlaneKind::Guarded(Box::new(webhook)),
+            &EtcdOptions::default(),
+        );
         setup.install(with, &[]);
         setup
     }
@@ -115,7 +118,7 @@ impl MigrationCluster {
         setup
     }
 
-    fn plain() -> Ground {
+    fn plain() -> ControlPlaneKind {
         ControlPlaneKind::Plain(Box::new(
             ControlPlane::builder().controller_manager(true).start(),
         ))
