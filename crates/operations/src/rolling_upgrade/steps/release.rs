@@ -107,9 +107,9 @@ pub(crate) async fn round(
         .into_iter()
         .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
         .collect();
-    let mut states: BTreeMap<&str, PodState> = BTreeMap::new();
+    let mut by_pod: BTreeMap<&str, PodState> = BTreeMap::new();
     for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
-        if states.contains_key(&*pod.name) {
+        if by_pod.contains_key(&*pod.name) {
             continue;
         }
         let state = match ended::pod_state(&pod.name, &listed) {
@@ -117,9 +117,9 @@ pub(crate) async fn round(
             PodState::Gone => state(cx, pod).await?,
             state => state,
         };
-        states.insert(&pod.name, state);
+        by_pod.insert(&pod.name, state);
     }
-    let state_of = |pod: &SeenPod| states.get(&*pod.name).copied().unwrap_or(PodState::Lives);
+    let state_of = |pod: &SeenPod| by_pod.get(&*pod.name).copied().unwrap_or(PodState::Lives);
     let release_of = |pod: &SeenPod| release_of(&status.originals, pod);
     let mut left = Vec::new();
     for (group, state) in ended::releasable(&sessions, &seen, state_of, release_of) {
