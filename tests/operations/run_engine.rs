@@ -485,7 +485,7 @@ fn disturbed(
 fn a_signal_stops_cleanly(bed: &EngineCluster) {
     let of = bed.release();
     let (end, took) = disturbed(bed, &of, |client| {
-        client.cancellation.cancel(CancelReason::Terminated)
+        client.cancellation.cancel(CancelReason::Terminated);
     });
     assert!(
         matches!(&end, End::Stopped(text) if text.contains("asked to stop")),
