@@ -268,7 +268,7 @@ async fn terminating(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Po
     Ok(found)
 }
 
-/// Whether a pod says that it does not serve. One that is not reached says nothing.
+/// Whether a pod says that it does not serve. One that is not reached counts as serving.
 async fn refuses(pod: &Pod) -> bool {
     match pod_http::place(pod) {
         Some(place) => matches!(alive::healthz(place).await, Answer::Unwell(_)),
