@@ -10,7 +10,7 @@ use std::{fs, hint::black_box, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use milvus_guard_core::{
-    evaluate::{Question, judge},
+    evaluate::{EvaluationInput, judge},
     evidence::Facts,
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
@@ -42,7 +42,7 @@ fn judging(criterion: &mut Criterion) {
         "judge/all rules, a cluster of eight components",
         |bencher| {
             bencher.iter(|| {
-                black_box(judge(&Question {
+                black_box(judge(&EvaluationInput {
                     before: Some(&before),
                     after: &after,
                     facts: &facts,

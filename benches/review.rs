@@ -15,7 +15,7 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use milvus_guard_core::{admission::review_context::Accounts, evidence::Facts, policy::PolicySet};
+use milvus_guard_core::{admission::review_state::Accounts, evidence::Facts, policy::PolicySet};
 use milvus_guard_sources::files::load_place;
 use milvus_guard_webhook::server::{
     answer::{Answerer, FailurePolicies, FailurePolicy, Path},

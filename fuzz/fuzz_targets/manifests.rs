@@ -2,7 +2,7 @@
 //! Any text as the manifests of both sides of a change, judged to the end.
 
 use libfuzzer_sys::fuzz_target;
-use milvus_guard_core::{evidence::Facts, evaluate::{Question, judge}, milvus::{Snapshot, catalogue::Catalogue}, policy::PolicySet};
+use milvus_guard_core::{evidence::Facts, evaluate::{EvaluationInput, judge}, milvus::{Snapshot, catalogue::Catalogue}, policy::PolicySet};
 use milvus_guard_sources::files::{Role, objects::Collector};
 
 fn read(text: &str) -> Option<Snapshot> {
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let (before, after) = text.split_at(middle);
     let Some(after) = read(after) else { return };
     let before = read(before);
-    let _ = judge(&Question {
+    let _ = judge(&EvaluationInput {
         before: before.as_ref(),
         after: &after,
         facts: &Facts::default(),

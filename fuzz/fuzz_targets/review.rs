@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
-use milvus_guard_core::{admission::{Review, ReviewContext, Task, mutate::mutate, review_context::Accounts}, milvus::NamespaceState};
+use milvus_guard_core::{admission::{Review, ReviewState, Task, mutate::mutate, review_state::Accounts}, milvus::NamespaceState};
 use milvus_guard_sources::files::{Role, objects::Collector};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
 
 fn judge(body: &[u8]) {
     let Ok(review) = Review::parse(body) else { return };
-    let context = ReviewContext::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH);
+    let context = ReviewState::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH);
     let response = Task::of(&review).judge(&context).response;
     // A space at the end is enough for the other way of reading.
     let loose = [body, b" "].concat();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use milvus_guard_core::{
     audit::audit,
-    evaluate::{Judgement, Subject},
+    evaluate::{Evaluation, Subject},
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
     report::{Format, InputEntry, Output, Report, Show},
@@ -109,9 +109,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     } else {
         vec![args.namespace.clone()]
     };
-    let mut judged = Judgement {
+    let mut judged = Evaluation {
         subject: Subject::State,
-        ..Judgement::default()
+        ..Evaluation::default()
     };
     let mut nothing = Nothing::default();
     let mut inputs = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use milvus_guard_operations::engine::{End, Halting};
+use milvus_guard_operations::engine::{Cancellation, End};
 
 use super::exit::Failure;
 
@@ -47,7 +47,7 @@ pub(super) fn is_yes(answer: &str) -> bool {
 ///
 /// # Errors
 /// The end of the command if the answer is not yes, or the process is asked to stop.
-pub(super) async fn ask(plan: &str, halting: &Halting) -> Result<(), End> {
+pub(super) async fn ask(plan: &str, cancellation: &Cancellation) -> Result<(), End> {
     let mut screen = io::stderr();
     let _ = write!(screen, "{plan}\n{QUESTION}");
     let _ = screen.flush();
@@ -59,7 +59,7 @@ pub(super) async fn ask(plan: &str, halting: &Halting) -> Result<(), End> {
         answer = answer => {
             matches!(answer, Ok(Ok(answer)) if is_yes(&answer))
         }
-        _ = halting.halted() => false,
+        _ = cancellation.cancelled() => false,
     };
     agrees
         .then_some(())

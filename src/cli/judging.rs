@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use milvus_guard_core::{
-    evaluate::{Question, Verdict, judge},
+    evaluate::{EvaluationInput, Verdict, judge},
     milvus::{Version, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
@@ -141,7 +141,7 @@ impl JudgingArgs {
         policies.extend(&from_files);
         policies.now = Some(now);
 
-        let judgement = judge(&Question {
+        let judgement = judge(&EvaluationInput {
             before: inputs.before.as_ref(),
             after: &inputs.after,
             facts: &inputs.facts,

@@ -8,7 +8,7 @@ use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, Tes
 use serde::{Deserialize, Serialize};
 
 use milvus_guard_core::{
-    evaluate::{Judgement, Question, Verdict, judge},
+    evaluate::{Evaluation, EvaluationInput, Verdict, judge},
     evidence::Facts,
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
@@ -400,7 +400,7 @@ fn judge_case(
     expectation: &Expectation,
     policies: &PolicySet,
     catalogue: &Catalogue,
-) -> Result<Judgement, Failure> {
+) -> Result<Evaluation, Failure> {
     let mut facts: Facts = gather::facts(named(folder, "facts").as_ref())?;
     let after = expectation
         .after
@@ -483,7 +483,7 @@ fn judge_case(
             )));
         }
     };
-    Ok(judge(&Question {
+    Ok(judge(&EvaluationInput {
         before: before.as_ref(),
         after: &after,
         facts: &facts,
@@ -496,7 +496,7 @@ fn judge_case(
     }))
 }
 
-fn differences(expectation: &Expectation, judgement: &Judgement) -> Vec<String> {
+fn differences(expectation: &Expectation, judgement: &Evaluation) -> Vec<String> {
     let mut differences = Vec::new();
     let findings: Vec<_> = judgement
         .releases

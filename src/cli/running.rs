@@ -21,9 +21,9 @@ use milvus_guard_core::{
     upgrade_path::Document,
 };
 use milvus_guard_operations::engine::{
-    End, Halting, Link, Listener, Preview, ReleaseName, Reporter, RunSettings,
+    Cancellation, End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunSettings,
     display::{Json, Lines, Terminal},
-    store::History,
+    run_record::History,
 };
 use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
@@ -208,7 +208,7 @@ pub(super) fn run<T>(
     cluster: &ClusterArgs,
     progress: ProgressArg,
     screen: &Screen,
-    work: impl AsyncFnOnce(Link, History) -> T,
+    work: impl AsyncFnOnce(RetryingClient, History) -> T,
 ) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -219,12 +219,16 @@ pub(super) fn run<T>(
         let cluster = Cluster::connect(&cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let halting = Halting::on_signals()
+        let cancellation = Cancellation::on_signals()
             .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
         let history = History::default();
         let own: Box<dyn Listener> = Box::new(history.clone());
         let reporter = Reporter::new(display(progress, screen).into_iter().chain([own]).collect());
-        Ok(work(Link::new(cluster, reporter, halting), history).await)
+        Ok(work(
+            RetryingClient::new(cluster, reporter, cancellation),
+            history,
+        )
+        .await)
     });
     // A request that hangs must not keep the process.
     runtime.shutdown_background();
@@ -234,16 +238,21 @@ pub(super) fn run<T>(
 /// Connects, and reads: without progress, and without patience for a cluster that does not answer.
 pub(super) fn look<T>(
     cluster: &ClusterArgs,
-    work: impl AsyncFnOnce(Link) -> T,
+    work: impl AsyncFnOnce(RetryingClient) -> T,
 ) -> Result<T, Failure> {
     let runtime = super::runtime::runtime()?;
     let done = runtime.block_on(async {
         let cluster = Cluster::connect(&cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let halting = Halting::on_signals()
+        let cancellation = Cancellation::on_signals()
             .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
-        Ok(work(Link::for_reading(cluster, Reporter::default(), halting)).await)
+        Ok(work(RetryingClient::for_reading(
+            cluster,
+            Reporter::default(),
+            cancellation,
+        ))
+        .await)
     });
     // A question that is not answered must not keep the process.
     runtime.shutdown_background();

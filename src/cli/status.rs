@@ -17,11 +17,12 @@ use milvus_guard_core::{
     report::Show,
 };
 use milvus_guard_operations::engine::{
-    ApiError, Halting, Home, Link, Listed, ReleaseName, Reporter, Store, StoreError,
+    ApiError, Cancellation, Home, Listed, ReleaseName, Reporter, RetryingClient, RunRecord,
+    RunRecordError,
     home::HomeError,
     live_view::{self, Watch},
-    patience::PATIENCE,
     release::{self, SurveyError},
+    retrying_client::PATIENCE,
     view::{ComponentView, HolderView, SCHEMA_VERSION, View},
 };
 use milvus_guard_sources::kubernetes::Cluster;
@@ -87,23 +88,23 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let cluster = Cluster::connect(&args.cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let halting = Halting::on_signals().map_err(Failure::no_verdict)?;
-        let mut link = Link::for_reading(cluster, Reporter::default(), halting);
+        let cancellation = Cancellation::on_signals().map_err(Failure::no_verdict)?;
+        let mut client = RetryingClient::for_reading(cluster, Reporter::default(), cancellation);
         match &of {
-            None => all(args, &link, screen).await,
+            None => all(args, &client, screen).await,
             Some(of) => {
                 if args.wait {
                     // A control plane may be away for minutes while it is upgraded.
-                    link.patience = PATIENCE;
+                    client.patience = PATIENCE;
                 }
-                show(args, &link, of, screen).await
+                show(args, &client, of, screen).await
             }
         }
     })
 }
 
-async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Done {
-    let home = match Home::find(link, of, args.run_namespace.as_deref()).await {
+async fn show(args: &Args, client: &RetryingClient, of: &ReleaseName, screen: &Screen) -> Done {
+    let home = match Home::find(client, of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
         Err(HomeError::NoDefinitions) => return nothing(args, of),
@@ -111,24 +112,24 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Do
     };
     let mut page = Page::new(args, screen);
     loop {
-        let runs = Store::runs(link, &home, of).await.map_err(unread)?;
+        let runs = RunRecord::runs(client, &home, of).await.map_err(unread)?;
         let open = runs.iter().rev().find(|run| run.is_under_way());
         // The guard's leader begins the run of a held change a moment after the change.
-        if args.wait && open.is_none() && is_held(link, of).await? {
+        if args.wait && open.is_none() && is_held(client, of).await? {
             page.wait_for_run(of);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => continue,
-                _ = link.halting.halted() => return Ok(Exit::Stopped),
+                _ = client.cancellation.cancelled() => return Ok(Exit::Stopped),
             }
         }
         // What holds the release, else what was last.
         let Some(run) = open.or(runs.last()) else {
             return nothing(args, of);
         };
-        let holder = holder(link, &home, of).await?;
+        let holder = holder(client, &home, of).await?;
         let phase = run.status.phase;
         let over = phase.is_ended() || needs_operator(run);
-        let view = View::of(run, holder, components(link, run).await);
+        let view = View::of(run, holder, components(client, run).await);
         if !args.wait || over {
             page.last(&view)?;
             return Ok(exit(phase));
@@ -136,7 +137,7 @@ async fn show(args: &Args, link: &Link, of: &ReleaseName, screen: &Screen) -> Do
         page.redraw(&view)?;
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            _ = link.halting.halted() => return Ok(exit(phase)),
+            _ = client.cancellation.cancelled() => return Ok(exit(phase)),
         }
     }
 }
@@ -148,8 +149,8 @@ fn needs_operator(run: &UpgradeRun) -> bool {
 }
 
 /// Whether a Deployment of the release is held.
-async fn is_held(link: &Link, of: &ReleaseName) -> Result<bool, Failure> {
-    match release::read(link, of).await {
+async fn is_held(client: &RetryingClient, of: &ReleaseName) -> Result<bool, Failure> {
+    match release::read(client, of).await {
         Ok((found, _)) => Ok(found.held().next().is_some()),
         Err(SurveyError::Api(error)) => Err(Failure::no_verdict(error)),
         Err(_) => Ok(false),
@@ -157,14 +158,14 @@ async fn is_held(link: &Link, of: &ReleaseName) -> Result<bool, Failure> {
 }
 
 /// Every run that may be read: to be checked before the guard is uninstalled.
-async fn all(args: &Args, link: &Link, screen: &Screen) -> Done {
+async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
     // Where runs live, if this account may not list them in all namespaces.
     let of = ReleaseName {
         name: String::new(),
-        namespace: namespace_of(args, link),
+        namespace: namespace_of(args, client),
     };
-    let (runs, only) = match Home::find(link, &of, args.run_namespace.as_deref()).await {
-        Ok(home) => Store::everywhere(link, &home).await.map_err(unread)?,
+    let (runs, only) = match Home::find(client, &of, args.run_namespace.as_deref()).await {
+        Ok(home) => RunRecord::everywhere(client, &home).await.map_err(unread)?,
         Err(HomeError::NoDefinitions) => (Vec::new(), None),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
@@ -217,10 +218,10 @@ async fn all(args: &Args, link: &Link, screen: &Screen) -> Done {
 }
 
 /// The namespace that the command names, else that of the context.
-fn namespace_of(args: &Args, link: &Link) -> String {
+fn namespace_of(args: &Args, client: &RetryingClient) -> String {
     args.namespace
         .clone()
-        .unwrap_or_else(|| link.cluster.default_namespace().to_owned())
+        .unwrap_or_else(|| client.cluster.default_namespace().to_owned())
 }
 
 fn entry(listed: &Listed) -> serde_json::Value {
@@ -282,10 +283,14 @@ fn nothing(args: &Args, of: &ReleaseName) -> Done {
     Ok(Exit::Reached)
 }
 
-async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<HolderView>, Failure> {
-    let api: Api<Lease> = Api::namespaced(link.client(), &home.namespace);
+async fn holder(
+    client: &RetryingClient,
+    home: &Home,
+    of: &ReleaseName,
+) -> Result<Option<HolderView>, Failure> {
+    let api: Api<Lease> = Api::namespaced(client.kube(), &home.namespace);
     let name = of.lease();
-    let lease = match link
+    let lease = match client
         .call(&format!("Lease {name}"), async || api.get_opt(&name).await)
         .await
     {
@@ -306,8 +311,8 @@ async fn holder(link: &Link, home: &Home, of: &ReleaseName) -> Result<Option<Hol
 }
 
 /// The running workloads of the release; `None` if they may not be read.
-async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
-    let Ok(reading) = link.cluster.read(&run.spec.namespace, false).await else {
+async fn components(client: &RetryingClient, run: &UpgradeRun) -> Vec<ComponentView> {
+    let Ok(reading) = client.cluster.read(&run.spec.namespace, false).await else {
         return Vec::new();
     };
     let names: Vec<&str> = run
@@ -342,9 +347,11 @@ async fn components(link: &Link, run: &UpgradeRun) -> Vec<ComponentView> {
     rows.collect()
 }
 
-fn unread(error: StoreError) -> Failure {
+fn unread(error: RunRecordError) -> Failure {
     match error {
-        StoreError::Api(ApiError::NotFound { .. }) => Failure::no_verdict("the run was deleted"),
+        RunRecordError::Api(ApiError::NotFound { .. }) => {
+            Failure::no_verdict("the run was deleted")
+        }
         other => Failure::no_verdict(other),
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use milvus_guard_core::verification::{Outcome, Record, Verification};
 use milvus_guard_operations::{
-    engine::{EtcdAccess, Link, ReleaseName},
+    engine::{EtcdAccess, ReleaseName, RetryingClient},
     rolling_upgrade::{AskMilvus, MilvusAccess, SearchedCollections},
     verification::{Probe, Settings, Surveyed, kept, survey, survey::recorded},
 };
@@ -112,30 +112,39 @@ impl fmt::Display for RecordPlace {
 
 impl RecordPlace {
     /// The text of the record; `None` if there is none.
-    async fn read(&self, link: &Link, of: &ReleaseName) -> Result<Option<String>, Failure> {
+    async fn read(
+        &self,
+        client: &RetryingClient,
+        of: &ReleaseName,
+    ) -> Result<Option<String>, Failure> {
         match self {
             Self::File(path) if !path.exists() => Ok(None),
             Self::File(path) => read_text_file(path).map(Some).map_err(Failure::usage),
-            Self::ConfigMap(name) => kept::read(link, of, name)
+            Self::ConfigMap(name) => kept::read(client, of, name)
                 .await
                 .map_err(Failure::no_verdict),
         }
     }
 
-    async fn write(&self, link: &Link, of: &ReleaseName, record: &Record) -> Result<(), Failure> {
+    async fn write(
+        &self,
+        client: &RetryingClient,
+        of: &ReleaseName,
+        record: &Record,
+    ) -> Result<(), Failure> {
         match self {
             Self::File(path) => fs::write(path, record.text())
                 .map_err(|error| Failure::usage(format!("cannot write {self}: {error}"))),
-            Self::ConfigMap(name) => kept::write(link, of, name, record)
+            Self::ConfigMap(name) => kept::write(client, of, name, record)
                 .await
                 .map_err(|error| Failure::no_verdict(format!("{self}: {error}"))),
         }
     }
 
     /// The record of a release.
-    async fn record(&self, link: &Link, of: &ReleaseName) -> Result<Record, Failure> {
+    async fn record(&self, client: &RetryingClient, of: &ReleaseName) -> Result<Record, Failure> {
         let wrong = |why: String| Failure::usage(format!("--record {self}: {why}"));
-        let text = self.read(link, of).await?;
+        let text = self.read(client, of).await?;
         let text = text.ok_or_else(|| wrong("there is no record".into()))?;
         Record::read(&text, &of.name, &of.namespace).map_err(wrong)
     }
@@ -165,22 +174,22 @@ impl FailOn {
 
 pub(super) fn run(args: &Args) -> Done {
     let settings = args.settings()?;
-    running::look(&args.cluster, async |link| {
+    running::look(&args.cluster, async |client| {
         // Whole workloads are held.
-        Box::pin(verify(args, &link, settings)).await
+        Box::pin(verify(args, &client, settings)).await
     })?
 }
 
-async fn verify(args: &Args, link: &Link, mut settings: Settings) -> Done {
+async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) -> Done {
     if let Some(place) = &args.record {
-        settings.record = Some(place.record(link, &settings.release).await?);
+        settings.record = Some(place.record(client, &settings.release).await?);
     }
     // Whole workloads are held.
-    let surveyed = Box::pin(survey(link, &settings)).await;
+    let surveyed = Box::pin(survey(client, &settings)).await;
     let surveyed = surveyed.map_err(Failure::no_verdict)?;
     args.show(&surveyed.verification)?;
     if let Some(place) = &args.record_to
-        && let Err(failure) = keep(place, link, &settings.release, &surveyed).await
+        && let Err(failure) = keep(place, client, &settings.release, &surveyed).await
     {
         if args.fail_on != FailOn::Never {
             return Err(failure);
@@ -194,14 +203,14 @@ async fn verify(args: &Args, link: &Link, mut settings: Settings) -> Done {
 /// can be that.
 async fn keep(
     place: &RecordPlace,
-    link: &Link,
+    client: &RetryingClient,
     of: &ReleaseName,
     surveyed: &Surveyed,
 ) -> Result<(), Failure> {
     let unkept = |why: &str| Failure::no_verdict(format!("the state was not recorded: {why}"));
     if let Some(run) = surveyed.open_run() {
         let in_progress = format!("run {run} is in progress");
-        let earlier = place.read(link, of).await?;
+        let earlier = place.read(client, of).await?;
         let earlier = earlier.and_then(|text| Record::read(&text, &of.name, &of.namespace).ok());
         let earlier = earlier.ok_or_else(|| unkept(&in_progress))?;
         tell(&format!(
@@ -211,7 +220,7 @@ async fn keep(
         return Ok(());
     }
     let record = surveyed.record.as_ref().map_err(|why| unkept(why))?;
-    place.write(link, of, record).await?;
+    place.write(client, of, record).await?;
     tell(&format!("{} in {place}", recorded(record)));
     Ok(())
 }

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use super::{
     is_full,
-    stand::{DEADLINE, Running},
+    migration_cluster::{DEADLINE, Running},
 };
 
 /// What goes wrong.
@@ -54,7 +54,7 @@ pub enum Fault {
 
 /// How the network between the client and the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum Network {
     /// It works.
     Open,
     /// Each answer takes this long.
@@ -134,7 +134,7 @@ pub struct Faults {
 struct Shared {
     client: kube::Client,
     fault: watch::Sender<Fault>,
-    link: watch::Sender<Link>,
+    link: watch::Sender<Network>,
     held: AtomicUsize,
     released: AtomicUsize,
     blind: Mutex<Option<Blind>>,
@@ -200,7 +200,7 @@ impl Faults {
                 let shared = Arc::new(Shared {
                     client,
                     fault: watch::Sender::new(Fault::None),
-                    link: watch::Sender::new(Link::Open),
+                    link: watch::Sender::new(Network::Open),
                     held: AtomicUsize::new(0),
                     released: AtomicUsize::new(0),
                     blind: Mutex::new(None),
@@ -253,7 +253,7 @@ impl Faults {
     }
 
     /// From now on the network is like this.
-    pub fn link(&self, link: Link) {
+    pub fn network(&self, link: Network) {
         self.shared.link.send_replace(link);
     }
 
@@ -309,8 +309,8 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let link = *shared.link.borrow();
     let fault = *shared.fault.borrow();
     let is_held = matches!(fault, Fault::Held(text) if request.method() != "GET" && request.uri().path().contains(text));
-    if link != Link::Cut && !is_held {
-        if let Link::Slow(time) = link {
+    if link != Network::Cut && !is_held {
+        if let Network::Slow(time) = link {
             tokio::time::sleep(time).await;
         }
         return treat(shared, request).await;
@@ -342,7 +342,7 @@ async fn opened(shared: &Shared) {
     let _ = shared
         .link
         .subscribe()
-        .wait_for(|link| *link != Link::Cut)
+        .wait_for(|link| *link != Network::Cut)
         .await;
 }
 

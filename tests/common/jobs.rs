@@ -17,7 +17,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 
-use super::{guard, stand::Stand};
+use super::{guard, migration_cluster::MigrationCluster};
 
 /// Plays until it is dropped; then its processes end too.
 pub struct Kubelet {
@@ -34,14 +34,14 @@ struct Shared {
 }
 
 impl Kubelet {
-    pub fn start(stand: &Stand) -> Self {
-        Self::on(stand.cluster(), stand.folder.path())
+    pub fn start(setup: &MigrationCluster) -> Self {
+        Self::on(setup.cluster(), setup.folder.path())
     }
 
     /// In this cluster, with this folder.
     pub fn on(cluster: &ControlPlane, folder: &Path) -> Self {
         let shared = Arc::new(Shared::default());
-        let world = World {
+        let world = JobEnvironment {
             kubectl: command_line(&cluster.kubectl_command()),
             folder: folder.to_owned(),
             kubeconfig: std::fs::read_to_string(cluster.kubeconfig()).unwrap(),
@@ -112,13 +112,13 @@ fn command_line(command: &Command) -> CommandLine {
     (command.get_program().to_owned(), envs)
 }
 
-struct World {
+struct JobEnvironment {
     kubectl: CommandLine,
     folder: PathBuf,
     kubeconfig: String,
 }
 
-impl World {
+impl JobEnvironment {
     fn kubectl(&self, args: &[&str]) -> String {
         let output = Command::new(&self.kubectl.0)
             .envs(self.kubectl.1.clone())

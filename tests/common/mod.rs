@@ -17,12 +17,12 @@ pub mod kubelet;
 pub mod machine;
 pub mod management;
 pub mod metadata;
+pub mod migration_cluster;
 pub mod plugin;
 pub mod proxy;
 pub mod roll;
 pub mod service;
 pub mod sessions;
-pub mod stand;
 pub mod ticks;
 pub mod webhook;
 

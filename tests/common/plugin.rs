@@ -18,7 +18,7 @@ pub const SKIPPED: [&str; 2] = ["--set", "image.all.tag=v2.2.16"];
 pub const PATCH: [&str; 2] = ["--set", "image.all.tag=v2.4.24"];
 
 /// A cluster, and a Helm with our plugins.
-pub struct Stand<'a> {
+pub struct PluginCluster<'a> {
     pub cluster: &'a ControlPlane,
     pub with: Helm,
     pub namespace: &'static str,
@@ -26,16 +26,16 @@ pub struct Stand<'a> {
     pub folder: tempfile::TempDir,
 }
 
-impl<'a> Stand<'a> {
+impl<'a> PluginCluster<'a> {
     pub fn new(cluster: &'a ControlPlane, with: Helm) -> Self {
-        let stand = Self::without_plugins(cluster, with);
-        for plugin in stand.plugins() {
-            let source = stand.folder.path().join(plugin);
+        let setup = Self::without_plugins(cluster, with);
+        for plugin in setup.plugins() {
+            let source = setup.folder.path().join(plugin);
             let source = source.to_str().unwrap();
-            let (code, _, stderr) = stand.helm(&["plugin", "install", source]);
+            let (code, _, stderr) = setup.helm(&["plugin", "install", source]);
             assert_eq!(code, 0, "{plugin}: {stderr}");
         }
-        stand
+        setup
     }
 
     pub fn without_plugins(cluster: &'a ControlPlane, with: Helm) -> Self {
@@ -155,6 +155,7 @@ impl<'a> Stand<'a> {
 }
 
 /// The same for both Helms.
-pub fn stands(cluster: &ControlPlane) -> impl Iterator<Item = Stand<'_>> {
-    BOTH.into_iter().map(|with| Stand::new(cluster, with))
+pub fn setups(cluster: &ControlPlane) -> impl Iterator<Item = PluginCluster<'_>> {
+    BOTH.into_iter()
+        .map(|with| PluginCluster::new(cluster, with))
 }

@@ -1,25 +1,28 @@
 //! `migrate` on a real control plane with a real etcd, in this process's place (`--local`).
 
 use crate::common::{
-    Chart, await_definitions, guard, run,
-    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand, sample_for_the_official_tool},
+    Chart, await_definitions, guard,
+    migration_cluster::{
+        DEADLINE, MigrationCluster, NAMESPACE, RELEASE, Running, sample_for_the_official_tool,
+    },
+    run,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 use serde_json::{Value, json};
 
 /// Migrates, and expects to reach the plan.
-fn migrated(stand: &Stand) {
-    let runs = stand.runs(NAMESPACE).len();
-    let (code, stdout, stderr) = run(stand.migrate().arg("--dry-run"));
+fn migrated(setup: &MigrationCluster) {
+    let runs = setup.runs(NAMESPACE).len();
+    let (code, stdout, stderr) = run(setup.migrate().arg("--dry-run"));
     assert!(
         code == 0
             && stdout.contains("2.1.4 → 2.2.16, metadata included")
             && stdout.contains("Back up the metadata"),
         "{code} {stdout}{stderr}"
     );
-    assert_eq!(stand.runs(NAMESPACE).len(), runs, "nothing was done");
-    let (code, stdout, stderr) = run(&mut stand.migrate());
+    assert_eq!(setup.runs(NAMESPACE).len(), runs, "nothing was done");
+    let (code, stdout, stderr) = run(&mut setup.migrate());
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(
         stdout.contains("my-release runs 2.2.16: the metadata is that of 2.2, verified."),
@@ -47,17 +50,17 @@ fn at(version: &str) -> impl Fn(&String) -> bool {
 #[test]
 fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
     for with in [Helm::V3, Helm::V4] {
-        let stand = Stand::start(with);
-        let (before, shape) = (stand.metadata(), stand.shape());
-        migrated(&stand);
+        let setup = MigrationCluster::start(with);
+        let (before, shape) = (setup.metadata(), setup.shape());
+        migrated(&setup);
         assert!(
-            stand.shape().iter().all(at("v2.2.16")),
+            setup.shape().iter().all(at("v2.2.16")),
             "{:#?}",
-            stand.shape()
+            setup.shape()
         );
-        assert_ne!(stand.metadata(), before);
-        assert_eq!(stand.owned_by_runs(), [""; 0]);
-        let run_object = stand.run();
+        assert_ne!(setup.metadata(), before);
+        assert_eq!(setup.owned_by_runs(), [""; 0]);
+        let run_object = setup.run();
         let status = &run_object["status"];
         assert_eq!(status["phase"], "Succeeded", "{status:#}");
         assert_eq!(status["conditions"][0]["type"], "MetadataMigrated");
@@ -72,27 +75,27 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
         );
 
         // What is done already is not done again.
-        let metadata = stand.metadata();
-        let (code, stdout, stderr) = run(&mut stand.migrate());
+        let metadata = setup.metadata();
+        let (code, stdout, stderr) = run(&mut setup.migrate());
         assert!(
             code == 0 && stdout.contains("Nothing to do: run milvus/migrate-my-release-"),
             "{code} {stdout}{stderr}"
         );
-        assert!(stand.metadata() == metadata && stand.runs(NAMESPACE).len() == 1);
+        assert!(setup.metadata() == metadata && setup.runs(NAMESPACE).len() == 1);
         // Nor is it after a run that was refused.
-        let (code, _, stderr) = run(stand.bare_migrate().args(["-s", "2.1.4", "-t", "2.2.12"]));
+        let (code, _, stderr) = run(setup.bare_migrate().args(["-s", "2.1.4", "-t", "2.2.12"]));
         assert_eq!(
-            (code, &stand.run()["status"]["phase"]),
+            (code, &setup.run()["status"]["phase"]),
             (1, &json!("Refused")),
             "{stderr}"
         );
-        let (code, stdout, stderr) = run(&mut stand.migrate());
+        let (code, stdout, stderr) = run(&mut setup.migrate());
         assert!(
             code == 0 && stdout.contains("Nothing to do: run milvus/migrate-my-release-"),
             "{code} {stdout}{stderr}"
         );
-        let refused = stand.run()["metadata"]["name"].as_str().unwrap().to_owned();
-        expect_success(stand.cluster().kubectl([
+        let refused = setup.run()["metadata"]["name"].as_str().unwrap().to_owned();
+        expect_success(setup.cluster().kubectl([
             "-n",
             NAMESPACE,
             "delete",
@@ -101,23 +104,23 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
         ]));
 
         let (code, stdout, stderr) =
-            run(stand
+            run(setup
                 .migrate()
                 .args(["-o", "rollback", "--accept-data-loss"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
         assert!(stdout.contains("Milvus is restored"), "{stdout}");
-        assert_eq!((stand.metadata(), stand.shape()), (before.clone(), shape));
-        assert_eq!(stand.owned_by_runs(), [""; 0]);
-        let rolled_back = stand.run();
+        assert_eq!((setup.metadata(), setup.shape()), (before.clone(), shape));
+        assert_eq!(setup.owned_by_runs(), [""; 0]);
+        let rolled_back = setup.run();
         assert_eq!(rolled_back["status"]["phase"], "RolledBack");
         assert_eq!(rolled_back["status"]["conditions"][0]["status"], "False");
 
-        migrated(&stand);
-        assert_eq!(stand.runs(NAMESPACE).len(), 2);
+        migrated(&setup);
+        assert_eq!(setup.runs(NAMESPACE).len(), 2);
         // Nothing of what the chart renders has another owner, so Helm's own apply meets no
         // conflict.
         let (chart, tag) = (Chart::compact("4.0.31"), "image.all.tag=v2.2.16");
-        expect_success(stand.cluster().helm(
+        expect_success(setup.cluster().helm(
             with,
             [
                 "upgrade",
@@ -132,9 +135,9 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
             ],
         ));
         assert!(
-            stand.shape().iter().all(at("v2.2.16")),
+            setup.shape().iter().all(at("v2.2.16")),
             "{:#?}",
-            stand.shape()
+            setup.shape()
         );
     }
 }
@@ -142,28 +145,28 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
 #[test]
 fn helm_may_start_the_new_version_and_nobody_else() {
     for with in [Helm::V3, Helm::V4] {
-        let stand = Stand::start(with);
-        let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
+        let setup = MigrationCluster::start(with);
+        let (code, stdout, stderr) = run(setup.migrate().args(["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
         assert!(
             stdout.contains("Milvus is stopped until Helm starts it. Run: helm upgrade my-release"),
             "{stdout}"
         );
         assert!(
-            stand.shape().iter().all(|line| line.ends_with(":v2.1.4 0")),
+            setup.shape().iter().all(|line| line.ends_with(":v2.1.4 0")),
             "{:#?}",
-            stand.shape()
+            setup.shape()
         );
-        let status = stand.run()["status"].clone();
+        let status = setup.run()["status"].clone();
         assert_eq!(
             (&status["phase"], &status["step"]["id"]),
             (&json!("Paused"), &json!("start-by-helm"))
         );
-        assert_eq!(stand.owned_by_runs(), [""; 0]);
+        assert_eq!(setup.owned_by_runs(), [""; 0]);
         // As long as Helm has not come, the same command says the same.
-        let (code, again, _) = run(stand.migrate().args(["--start", "helm"]));
+        let (code, again, _) = run(setup.migrate().args(["--start", "helm"]));
         assert_eq!((code, again), (0, stdout));
-        let (code, text, _) = run(&mut stand.status(&[]));
+        let (code, text, _) = run(&mut setup.status(&[]));
         assert_eq!(code, 3, "{text}");
         assert!(
             text.contains("phase      Paused") && text.contains("lock       free"),
@@ -182,8 +185,8 @@ fn helm_may_start_the_new_version_and_nobody_else() {
             "--set",
             "querynode.replicas=2",
         ];
-        expect_success(stand.cluster().helm(with, upgrade));
-        let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
+        expect_success(setup.cluster().helm(with, upgrade));
+        let (code, stdout, stderr) = run(setup.migrate().args(["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
         assert!(
             stdout.starts_with("my-release runs 2.2.16")
@@ -193,18 +196,18 @@ fn helm_may_start_the_new_version_and_nobody_else() {
                 ),
             "{stdout}"
         );
-        assert_eq!(stand.run()["status"]["phase"], "Succeeded");
-        assert_eq!(run(&mut stand.status(&[])).0, 0);
+        assert_eq!(setup.run()["status"]["phase"], "Succeeded");
+        assert_eq!(run(&mut setup.status(&[])).0, 0);
     }
 }
 
 #[test]
 fn a_run_is_ended_only_where_the_metadata_is_whole() {
-    let stand = Stand::start(Helm::V4);
-    let (before, shape) = (stand.metadata(), stand.shape());
+    let setup = MigrationCluster::start(Helm::V4);
+    let (before, shape) = (setup.metadata(), setup.shape());
     // The new version never gets ready, so the run stops while it starts.
     let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s"];
-    let (code, _, stderr) = run(stand.migrate().args(never));
+    let (code, _, stderr) = run(setup.migrate().args(never));
     assert_eq!(code, 3, "{stderr}");
     for part in [
         "Stopped at step start-coordinators: it was not done within 20 s; it waited for \
@@ -214,41 +217,41 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
     ] {
         assert!(stderr.contains(part), "{part:?} is not in {stderr}");
     }
-    let (code, text, _) = run(&mut stand.status(&["--format", "json"]));
+    let (code, text, _) = run(&mut setup.status(&["--format", "json"]));
     let status: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (code, &status["phase"], &status["step"]["id"]),
         (3, &json!("Stopped"), &json!("start-coordinators"))
     );
     // Other flags are another plan.
-    let (code, _, stderr) = run(stand.migrate().args(["-w", "milvusdb/milvus:v2.2.16"]));
+    let (code, _, stderr) = run(setup.migrate().args(["-w", "milvusdb/milvus:v2.2.16"]));
     assert!(
         code == 1 && stderr.contains("is in progress with another plan"),
         "{code} {stderr}"
     );
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "abort"]));
     assert_eq!(code, 0, "{stderr}");
     assert!(
         stdout.contains("was aborted where it was. The metadata is that of 2.2.16, verified"),
         "{stdout}"
     );
-    assert_eq!(stand.run()["status"]["phase"], "Aborted");
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "abort"]));
+    assert_eq!(setup.run()["status"]["phase"], "Aborted");
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "abort"]));
     assert!(
         code == 0 && stdout.contains("is already ended. Run "),
         "{code}: {stdout}{stderr}"
     );
     // A run that was ended can still be taken back.
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert_eq!((stand.metadata(), stand.shape()), (before, shape));
+    assert_eq!((setup.metadata(), setup.shape()), (before, shape));
     // A client that lost the last answer asks again.
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert!(
         code == 0 && stdout.contains("is already rolled back. Milvus is restored"),
         "{code}: {stdout}{stderr}"
     );
-    let (code, _, stderr) = run(stand.migrate().args(["-o", "abort"]));
+    let (code, _, stderr) = run(setup.migrate().args(["-o", "abort"]));
     assert!(
         code == 1 && stderr.contains("There is no run of milvus/my-release to end"),
         "{stderr}"
@@ -257,8 +260,8 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
 
 #[test]
 fn a_failure_is_taken_back_where_that_was_asked_for() {
-    let stand = Stand::start(Helm::V4);
-    let (before, shape) = (stand.metadata(), stand.shape());
+    let setup = MigrationCluster::start(Helm::V4);
+    let (before, shape) = (setup.metadata(), setup.shape());
     let never = [
         "-w",
         "milvusdb/milvus:never-ready",
@@ -267,25 +270,25 @@ fn a_failure_is_taken_back_where_that_was_asked_for() {
         "--on-failure",
         "rollback",
     ];
-    let (code, _, stderr) = run(stand.migrate().args(never));
+    let (code, _, stderr) = run(setup.migrate().args(never));
     assert_eq!(code, 4, "{stderr}");
     assert!(
         stderr.contains("The run was rolled back: Milvus is restored"),
         "{stderr}"
     );
-    assert_eq!((stand.metadata(), stand.shape()), (before, shape));
-    assert_eq!(run(&mut stand.status(&[])).0, 4);
+    assert_eq!((setup.metadata(), setup.shape()), (before, shape));
+    assert_eq!(run(&mut setup.status(&[])).0, 4);
 }
 
 #[test]
 fn evidence_of_a_migration_by_hand_is_recorded() {
-    let stand = Stand::start(Helm::V4);
-    let (code, _, stderr) = run(stand.migrate().arg("--record-only"));
+    let setup = MigrationCluster::start(Helm::V4);
+    let (code, _, stderr) = run(setup.migrate().arg("--record-only"));
     assert!(
         code == 1 && stderr.contains("still runs milvusdb/milvus:v2.1.4"),
         "{stderr}"
     );
-    expect_success(stand.cluster().kubectl([
+    expect_success(setup.cluster().kubectl([
         "-n",
         NAMESPACE,
         "scale",
@@ -293,8 +296,8 @@ fn evidence_of_a_migration_by_hand_is_recorded() {
         "--all",
         "--replicas=0",
     ]));
-    assert!(wait_until(DEADLINE, || stand.sessions().is_empty()));
-    let (code, _, stderr) = run(stand.migrate().arg("--record-only"));
+    assert!(wait_until(DEADLINE, || setup.sessions().is_empty()));
+    let (code, _, stderr) = run(setup.migrate().arg("--record-only"));
     assert!(
         code == 1 && stderr.contains("is not that of 2.2"),
         "{stderr}"
@@ -309,18 +312,18 @@ fn evidence_of_a_migration_by_hand_is_recorded() {
         "2.2.16",
         "--yes",
         "--etcd",
-        &stand.etcd.endpoint(),
+        &setup.etcd.endpoint(),
     ]);
     let (code, _, stderr) = run(by_hand
         .arg("--backup")
-        .arg(stand.folder.path().join("by-hand")));
+        .arg(setup.folder.path().join("by-hand")));
     assert_eq!(code, 0, "{stderr}");
-    let metadata = stand.metadata();
-    let (code, stdout, stderr) = run(stand.migrate().arg("--record-only"));
+    let metadata = setup.metadata();
+    let (code, stdout, stderr) = run(setup.migrate().arg("--record-only"));
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("the evidence is recorded"), "{stdout}");
-    assert_eq!(stand.metadata(), metadata);
-    let run_object = stand.run();
+    assert_eq!(setup.metadata(), metadata);
+    let run_object = setup.run();
     assert_eq!(run_object["status"]["conditions"][0]["status"], "True");
     assert_eq!(
         run_object["status"]["evidence"]["workloadUids"]
@@ -333,32 +336,32 @@ fn evidence_of_a_migration_by_hand_is_recorded() {
 
 #[test]
 fn a_second_run_is_told_who_holds_the_lock() {
-    let stand = Stand::start(Helm::V4);
-    let mut first = stand.migrate();
+    let setup = MigrationCluster::start(Helm::V4);
+    let mut first = setup.migrate();
     first.args(["-w", "milvusdb/milvus:never-ready"]);
     let mut first = Running::spawn(first);
     let starts = || {
-        stand
+        setup
             .runs(NAMESPACE)
             .last()
             .is_some_and(|run| run["status"]["step"]["id"] == "start-coordinators")
     };
-    assert!(wait_until(DEADLINE, starts), "{:#}", stand.run());
-    let (code, _, stderr) = run(stand.migrate().args(["-w", "milvusdb/milvus:never-ready"]));
+    assert!(wait_until(DEADLINE, starts), "{:#}", setup.run());
+    let (code, _, stderr) = run(setup.migrate().args(["-w", "milvusdb/milvus:never-ready"]));
     assert_eq!(code, 5, "{stderr}");
     assert!(
         stderr.contains("Locked: run milvus/migrate-my-release-") && stderr.contains(" since "),
         "{stderr}"
     );
     let waits = || {
-        run(&mut stand.status(&[]))
+        run(&mut setup.status(&[]))
             .1
             .contains("waits for  my-release-milvus-rootcoord: 0 of 1 pods available")
     };
     assert!(
         wait_until(DEADLINE, waits),
         "{}",
-        run(&mut stand.status(&[])).1
+        run(&mut setup.status(&[])).1
     );
     // Asked to end, it stops cleanly, and its lock is free at once.
     let _ = std::process::Command::new("kill")
@@ -370,8 +373,8 @@ fn a_second_run_is_told_who_holds_the_lock() {
         code.is_some()
     }));
     assert_eq!(code.unwrap().code(), Some(3));
-    assert_eq!(stand.run()["status"]["phase"], "Stopped");
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    assert_eq!(setup.run()["status"]["phase"], "Stopped");
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
@@ -379,7 +382,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
 /// something.
 #[test]
 fn a_field_of_another_owner_is_a_conflict() {
-    let stand = Stand::start(Helm::V4);
+    let setup = MigrationCluster::start(Helm::V4);
     let proxy = [
         "-n",
         NAMESPACE,
@@ -388,9 +391,9 @@ fn a_field_of_another_owner_is_a_conflict() {
         "my-release-milvus-proxy",
         "--replicas=3",
     ];
-    expect_success(stand.cluster().kubectl(proxy));
+    expect_success(setup.cluster().kubectl(proxy));
     let chart = Chart::compact("3.2.18");
-    let output = stand.cluster().helm(
+    let output = setup.cluster().helm(
         Helm::V4,
         [
             "upgrade",
@@ -411,46 +414,46 @@ fn a_field_of_another_owner_is_a_conflict() {
 /// KEDA scales up from zero, so it is paused while Milvus is stopped, and resumed afterwards.
 #[test]
 fn autoscalers_that_start_from_zero_are_held() {
-    let stand = Stand::start(Helm::V4);
+    let setup = MigrationCluster::start(Helm::V4);
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "scaledobjects.keda.sh"},
         "spec": {"group": "keda.sh", "scope": "Namespaced", "names": {"kind": "ScaledObject", "plural": "scaledobjects"},
             "versions": [{"name": "v1alpha1", "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
     });
-    stand.cluster().apply(&definition.to_string());
-    await_definitions(stand.cluster(), &["scaledobjects.keda.sh"]);
+    setup.cluster().apply(&definition.to_string());
+    await_definitions(setup.cluster(), &["scaledobjects.keda.sh"]);
     let target = json!({"name": "my-release-milvus-querynode"});
     let object = json!({
         "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "querynodes", "namespace": NAMESPACE},
         "spec": {"scaleTargetRef": target, "minReplicaCount": 0},
     });
-    stand.cluster().apply(&object.to_string());
+    setup.cluster().apply(&object.to_string());
     let path = format!("/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects/querynodes");
     let paused = || {
-        stand.cluster().get_json(&path)["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"].clone()
+        setup.cluster().get_json(&path)["metadata"]["annotations"]["autoscaling.keda.sh/paused-replicas"].clone()
     };
-    let (code, stdout, stderr) = run(stand.migrate().args(["--start", "helm"]));
+    let (code, stdout, stderr) = run(setup.migrate().args(["--start", "helm"]));
     assert_eq!((code, paused()), (0, json!("0")), "{stdout}{stderr}");
-    let (code, stdout, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert_eq!((code, paused()), (0, Value::Null), "{stdout}{stderr}");
-    migrated(&stand);
+    migrated(&setup);
     assert_eq!(paused(), Value::Null);
     // Kubernetes' own may start from zero only where it is told so.
     let autoscaler = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "proxies", "namespace": NAMESPACE},
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "my-release-milvus-proxy"}, "minReplicas": 1, "maxReplicas": 3},
     });
-    let (code, _, stderr) = run(stand.migrate().args(["-o", "rollback"]));
+    let (code, _, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stderr}");
-    stand.cluster().apply(&autoscaler.to_string());
-    migrated(&stand);
+    setup.cluster().apply(&autoscaler.to_string());
+    migrated(&setup);
 }
 
 #[test]
 fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
-    let stand = Stand::start(Helm::V4);
-    let mut migrate = stand.migrate();
+    let setup = MigrationCluster::start(Helm::V4);
+    let mut migrate = setup.migrate();
     let run_on_terminal = Terminal::start(
         migrate
             .args(["-w", "milvusdb/milvus:never-ready"])
@@ -458,7 +461,7 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
     );
     run_on_terminal.expect("[6/13] Migrate the metadata (");
     run_on_terminal.expect("waiting for my-release-milvus-rootcoord");
-    let status = Terminal::start(stand.status(&["--wait"]).env("TERM", "xterm"));
+    let status = Terminal::start(setup.status(&["--wait"]).env("TERM", "xterm"));
     status.expect("waits for  my-release-milvus-rootcoord: 0 of 1 pods available");
     let screen = status.screen();
     assert!(
@@ -478,15 +481,15 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
 /// state in which the tool ends (`--strict-upstream`); what is shown is what stands around it.
 #[test]
 fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
-    let stand = Stand::start_on(Helm::V4, &sample_for_the_official_tool());
-    let (before, shape) = (stand.metadata(), stand.shape());
+    let setup = MigrationCluster::start_on(Helm::V4, &sample_for_the_official_tool());
+    let (before, shape) = (setup.metadata(), setup.shape());
     let migrate = || {
-        let mut command = stand.migrate();
+        let mut command = setup.migrate();
         command.args(["-m", "milvusdb/meta-migration:v2.2.0"]);
         command
     };
     let pods = || {
-        let list = stand
+        let list = setup
             .cluster()
             .get_json(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
         let tools = list["items"]
@@ -510,7 +513,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
             "-p",
             &status,
         ];
-        expect_success(stand.cluster().kubectl(patch));
+        expect_success(setup.cluster().kubectl(patch));
     };
     // A tool that fails stops the run; its next attempt begins with the backup.
     let mut first = Running::spawn(migrate());
@@ -523,7 +526,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     let secret = pod["spec"]["volumes"][0]["secret"]["secretName"]
         .as_str()
         .unwrap();
-    let secret = stand
+    let secret = setup
         .cluster()
         .get_json(&format!("/api/v1/namespaces/{NAMESPACE}/secrets/{secret}"));
     let config = String::from_utf8(
@@ -548,12 +551,12 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
         .is_some()));
     assert_eq!(first.0.wait().unwrap().code(), Some(3));
     assert!(
-        stand.run()["status"]["message"]
+        setup.run()["status"]["message"]
             .as_str()
             .unwrap()
             .contains("the official tool failed; kubectl logs"),
         "{:#}",
-        stand.run()
+        setup.run()
     );
 
     let mut second = Running::spawn(migrate());
@@ -574,11 +577,11 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
         "--strict-upstream",
         "--yes",
         "--etcd",
-        &stand.etcd.endpoint(),
+        &setup.etcd.endpoint(),
     ]);
     let (code, _, stderr) = run(tool
         .arg("--backup")
-        .arg(stand.folder.path().join("of-the-tool")));
+        .arg(setup.folder.path().join("of-the-tool")));
     assert_eq!(code, 0, "{stderr}");
     end("Succeeded");
     assert!(wait_until(DEADLINE, || second
@@ -590,14 +593,14 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
         second.0.wait().unwrap().code(),
         Some(0),
         "{:#}",
-        stand.run()["status"]
+        setup.run()["status"]
     );
-    assert_eq!(stand.run()["status"]["phase"], "Succeeded");
+    assert_eq!(setup.run()["status"]["phase"], "Succeeded");
     assert!(
         wait_until(DEADLINE, || pods().is_empty()),
         "its pod was deleted"
     );
     let (code, stdout, stderr) = run(migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stand.metadata() == before && stand.shape() == shape);
+    assert!(setup.metadata() == before && setup.shape() == shape);
 }

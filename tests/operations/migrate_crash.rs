@@ -10,8 +10,9 @@ use std::{
 
 use crate::common::{
     faults::{Fault, Faults, places},
-    guard, is_full, run,
-    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
+    guard, is_full,
+    migration_cluster::{DEADLINE, MigrationCluster, NAMESPACE, RELEASE, Running},
+    run,
 };
 use milvus_guard_testbed::{Helm, wait_until};
 
@@ -19,7 +20,7 @@ use milvus_guard_testbed::{Helm, wait_until};
 const SAMPLE: usize = 3;
 
 struct Crash {
-    stand: Stand,
+    setup: MigrationCluster,
     faults: Faults,
     before: BTreeMap<Vec<u8>, Vec<u8>>,
     shape: Vec<String>,
@@ -29,18 +30,18 @@ struct Crash {
 impl Crash {
     /// A cluster, and what a migration without trouble makes of it.
     fn start() -> Self {
-        let stand = Stand::start(Helm::V4);
-        let faults = Faults::start(stand.cluster().kubeconfig(), stand.folder.path());
-        let (before, shape) = (stand.metadata(), stand.shape());
+        let setup = MigrationCluster::start(Helm::V4);
+        let faults = Faults::start(setup.cluster().kubeconfig(), setup.folder.path());
+        let (before, shape) = (setup.metadata(), setup.shape());
         let mut crash = Self {
-            stand,
+            setup,
             faults,
             before,
             shape,
             after: BTreeMap::new(),
         };
         crash.run_to_the_end(&[]);
-        crash.after = crash.stand.metadata();
+        crash.after = crash.setup.metadata();
         assert_ne!(crash.after, crash.before);
         crash
     }
@@ -61,12 +62,12 @@ impl Crash {
             "-t",
             "2.2.16",
             "-e",
-            &self.stand.etcd.endpoint(),
+            &self.setup.etcd.endpoint(),
             "--local",
         ]);
         command
             .args(["--lock-holds", "1s", "--accept-data-loss", "--backup-dir"])
-            .arg(self.stand.folder.path())
+            .arg(self.setup.folder.path())
             .args(more);
         command
     }
@@ -83,37 +84,37 @@ impl Crash {
 
     /// Everything as before the migration.
     fn is_back(&self, why: &str) {
-        assert_eq!(self.stand.shape(), self.shape, "{why}");
+        assert_eq!(self.setup.shape(), self.shape, "{why}");
         assert!(
-            self.stand.metadata() == self.before,
+            self.setup.metadata() == self.before,
             "{why}: the metadata is not what it was"
         );
-        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
+        assert_eq!(self.setup.owned_by_runs(), [""; 0], "{why}");
     }
 
     /// Everything as a migration without trouble leaves it.
     fn is_there(&self, why: &str) {
         assert!(
-            self.stand
+            self.setup
                 .shape()
                 .iter()
                 .all(|line| line.contains(":v2.2.16 ") && !line.ends_with(" 0")),
             "{why}: {:#?}",
-            self.stand.shape()
+            self.setup.shape()
         );
         assert!(
-            self.stand.metadata() == self.after,
+            self.setup.metadata() == self.after,
             "{why}: the metadata is not what was planned"
         );
-        assert_eq!(self.stand.owned_by_runs(), [""; 0], "{why}");
-        assert_eq!(self.stand.run()["status"]["phase"], "Succeeded", "{why}");
+        assert_eq!(self.setup.owned_by_runs(), [""; 0], "{why}");
+        assert_eq!(self.setup.run()["status"]["phase"], "Succeeded", "{why}");
     }
 
     fn roll_back(&self, why: &str) {
         self.faults.set(Fault::None);
         self.run_to_the_end(&["-o", "rollback"]);
         self.is_back(why);
-        self.stand.await_running();
+        self.setup.await_running();
     }
 
     /// Kills what begins at the state that `again` reaches.
@@ -142,8 +143,8 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
         });
         // Each place both ways, in turn.
         if number % 3 == 0
-            && !crash.stand.runs(NAMESPACE).is_empty()
-            && crash.stand.run()["status"]["phase"] != "RolledBack"
+            && !crash.setup.runs(NAMESPACE).is_empty()
+            && crash.setup.run()["status"]["phase"] != "RolledBack"
         {
             crash.roll_back(&why);
         } else {
@@ -163,7 +164,7 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
     assert!(writes > 50, "{:#?}", crash.faults.log());
     for number in places(writes, SAMPLE, 2) {
         let migrate = || {
-            crash.stand.await_running();
+            crash.setup.await_running();
             crash.run_to_the_end(&[]);
         };
         migrate();
@@ -184,7 +185,7 @@ fn conflicts_and_lost_answers_are_no_trouble() {
         crash.faults.set(fault);
         crash.run_to_the_end(&["-o", "rollback"]);
         crash.is_back(&format!("{fault:?}"));
-        crash.stand.await_running();
+        crash.setup.await_running();
     }
 }
 
@@ -201,7 +202,7 @@ fn the_api_server_may_be_away_for_a_while() {
             wait_until(DEADLINE, || crash.faults.writes() >= number),
             "write {number} does not come"
         );
-        crash.stand.cluster().api_server().kill();
+        crash.setup.cluster().api_server().kill();
         let away = Instant::now();
         assert!(
             !wait_until(Duration::from_secs(10), || running
@@ -212,7 +213,7 @@ fn the_api_server_may_be_away_for_a_while() {
             "it gave up after {:?}",
             away.elapsed()
         );
-        crash.stand.cluster().api_server().restart();
+        crash.setup.cluster().api_server().restart();
         let mut code = None;
         let ended = wait_until(DEADLINE, || {
             code = running.0.try_wait().unwrap();
@@ -221,7 +222,7 @@ fn the_api_server_may_be_away_for_a_while() {
         assert!(
             ended && code.unwrap().success(),
             "{code:?} {:#?}",
-            crash.stand.run()["status"]
+            crash.setup.run()["status"]
         );
         crash.is_there(&format!("away at {number}"));
         crash.roll_back(&format!("away at {number}"));

@@ -6,8 +6,8 @@ use std::{path::PathBuf, process::Command};
 use crate::common::{
     Chart, guard,
     jobs::Kubelet,
+    migration_cluster::{DEADLINE, MigrationCluster, NAMESPACE, RELEASE, Running},
     run,
-    stand::{DEADLINE, NAMESPACE, RELEASE, Running, Stand},
     webhook::GUARD,
 };
 use milvus_guard_operations::{
@@ -17,7 +17,7 @@ use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
 /// The account of the guard's jobs, with the rights that the documentation lists and no other.
-fn job_account(stand: &Stand) -> PathBuf {
+fn job_account(setup: &MigrationCluster) -> PathBuf {
     for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home())] {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "job", "namespace": namespace}, "rules": rules});
         let binding = json!({
@@ -25,16 +25,16 @@ fn job_account(stand: &Stand) -> PathBuf {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "job"},
             "subjects": [{"kind": "ServiceAccount", "name": "milvus-guard-job", "namespace": GUARD}],
         });
-        stand
+        setup
             .cluster()
             .apply(&format!("---\n{role}\n---\n{binding}\n"));
     }
-    stand
+    setup
         .cluster()
         .kubeconfig_for_service_account(GUARD, "milvus-guard-job")
 }
 
-fn as_job(stand: &Stand, account: &PathBuf, more: &[&str]) -> Command {
+fn as_job(setup: &MigrationCluster, account: &PathBuf, more: &[&str]) -> Command {
     let mut command = guard();
     command
         .args(["migrate", "--yes"])
@@ -47,19 +47,19 @@ fn as_job(stand: &Stand, account: &PathBuf, more: &[&str]) -> Command {
         "--run-namespace",
         GUARD,
         "-e",
-        &stand.etcd.endpoint(),
+        &setup.etcd.endpoint(),
         "--local",
         "--lock-holds",
         "2s",
         "--backup-dir",
     ]);
-    command.arg(stand.folder.path()).args(more);
+    command.arg(setup.folder.path()).args(more);
     command
 }
 
-fn upgrade(stand: &Stand, with: Helm, tag: &str) -> (bool, String) {
+fn upgrade(setup: &MigrationCluster, with: Helm, tag: &str) -> (bool, String) {
     let (chart, tag) = (Chart::compact("4.0.31"), format!("image.all.tag={tag}"));
-    let output = stand.cluster().helm(
+    let output = setup.cluster().helm(
         with,
         [
             "upgrade",
@@ -79,8 +79,8 @@ fn upgrade(stand: &Stand, with: Helm, tag: &str) -> (bool, String) {
     )
 }
 
-fn kubectl(stand: &Stand, args: &[&str]) -> (bool, String) {
-    let output = stand.cluster().kubectl([&["-n", NAMESPACE], args].concat());
+fn kubectl(setup: &MigrationCluster, args: &[&str]) -> (bool, String) {
+    let output = setup.cluster().kubectl([&["-n", NAMESPACE], args].concat());
     (
         output.status.success(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -89,38 +89,38 @@ fn kubectl(stand: &Stand, args: &[&str]) -> (bool, String) {
 
 #[test]
 fn the_run_passes_and_nobody_else_does() {
-    let stand = Stand::guarded(Helm::V4);
-    let (before, shape) = (stand.metadata(), stand.shape());
+    let setup = MigrationCluster::guarded(Helm::V4);
+    let (before, shape) = (setup.metadata(), setup.shape());
     // Whoever is not the job cannot write a run where the guard believes it.
-    let (code, _, stderr) = run(&mut stand.migrate());
+    let (code, _, stderr) = run(&mut setup.migrate());
     assert!(
         code == 3 && stderr.contains("are written by milvus-guard itself"),
         "{code} {stderr}"
     );
-    assert_eq!(stand.shape(), shape);
+    assert_eq!(setup.shape(), shape);
 
-    let account = job_account(&stand);
-    let (denied, text) = upgrade(&stand, Helm::V4, "v2.2.16");
+    let account = job_account(&setup);
+    let (denied, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(!denied && text.contains("MG101"), "{text}");
     // While it is in progress, at a place where it waits.
     let mut running = Running::spawn(as_job(
-        &stand,
+        &setup,
         &account,
         &["-w", "milvusdb/milvus:never-ready"],
     ));
     let starts = || {
-        stand
+        setup
             .runs(GUARD)
             .last()
             .is_some_and(|run| run["status"]["step"]["id"] == "start-coordinators")
     };
     assert!(wait_until(DEADLINE, || starts()
         || running.0.try_wait().unwrap().is_some()));
-    assert!(starts(), "{:#}", stand.runs(GUARD).last().unwrap());
-    let (done, text) = upgrade(&stand, Helm::V4, "v2.2.16");
+    assert!(starts(), "{:#}", setup.runs(GUARD).last().unwrap());
+    let (done, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(!done && text.contains("MG208"), "{text}");
     let (done, text) = kubectl(
-        &stand,
+        &setup,
         &[
             "scale",
             "deployment/my-release-milvus-proxy",
@@ -137,17 +137,17 @@ fn the_run_passes_and_nobody_else_does() {
         .unwrap()
         .is_some()));
     // Back, although the version goes down.
-    let (code, stdout, stderr) = run(&mut as_job(&stand, &account, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert_eq!((stand.metadata(), stand.shape()), (before, shape));
-    let (done, text) = upgrade(&stand, Helm::V4, "v2.2.16");
+    assert_eq!((setup.metadata(), setup.shape()), (before, shape));
+    let (done, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(!done && text.contains("was rolled back"), "{text}");
 
-    let (code, stdout, stderr) = run(&mut as_job(&stand, &account, &[]));
+    let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &[]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     // Now the evidence counts, and what goes down is what must not.
     let (done, text) = kubectl(
-        &stand,
+        &setup,
         &[
             "set",
             "image",
@@ -156,19 +156,19 @@ fn the_run_passes_and_nobody_else_does() {
         ],
     );
     assert!(!done && text.contains("MG103"), "{text}");
-    let (done, text) = upgrade(&stand, Helm::V4, "v2.2.16");
+    let (done, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(done, "{text}");
 }
 
 #[test]
 fn the_one_upgrade_by_helm_passes_the_lock() {
     for with in [Helm::V3, Helm::V4] {
-        let stand = Stand::guarded(with);
-        let account = job_account(&stand);
-        let (code, stdout, stderr) = run(&mut as_job(&stand, &account, &["--start", "helm"]));
+        let setup = MigrationCluster::guarded(with);
+        let account = job_account(&setup);
+        let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}{stderr}");
         let (done, text) = kubectl(
-            &stand,
+            &setup,
             &[
                 "scale",
                 "deployment/my-release-milvus-rootcoord",
@@ -179,26 +179,26 @@ fn the_one_upgrade_by_helm_passes_the_lock() {
             !done && text.contains("MG208"),
             "the old version must not start: {text}"
         );
-        let (done, text) = upgrade(&stand, with, "v2.2.13");
+        let (done, text) = upgrade(&setup, with, "v2.2.13");
         assert!(!done && text.contains("MG208"), "{text}");
-        let (done, text) = upgrade(&stand, with, "v2.2.16");
+        let (done, text) = upgrade(&setup, with, "v2.2.16");
         assert!(done, "{text}");
-        let (code, stdout, stderr) = run(&mut as_job(&stand, &account, &["--start", "helm"]));
+        let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &["--start", "helm"]));
         assert_eq!(code, 0, "{stdout}{stderr}");
         assert_eq!(
-            stand.runs(GUARD).last().unwrap()["status"]["phase"],
+            setup.runs(GUARD).last().unwrap()["status"]["phase"],
             "Succeeded"
         );
     }
 }
 
 /// What a person runs: the command makes the Job and follows it.
-fn command(stand: &Stand, more: &[&str]) -> Command {
+fn command(setup: &MigrationCluster, more: &[&str]) -> Command {
     let mut command = guard();
     command
         .args(["migrate", "--yes"])
         .arg("--kubeconfig")
-        .arg(stand.cluster().kubeconfig())
+        .arg(setup.cluster().kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]);
     command.args([
         "-s",
@@ -206,7 +206,7 @@ fn command(stand: &Stand, more: &[&str]) -> Command {
         "-t",
         "2.2.16",
         "-e",
-        &stand.etcd.endpoint(),
+        &setup.etcd.endpoint(),
         "--lock-holds",
         "2s",
         "--job-image",
@@ -216,8 +216,8 @@ fn command(stand: &Stand, more: &[&str]) -> Command {
     command
 }
 
-fn names(stand: &Stand, namespace: &str, path: &str) -> Vec<String> {
-    let list = stand
+fn names(setup: &MigrationCluster, namespace: &str, path: &str) -> Vec<String> {
+    let list = setup
         .cluster()
         .get_json(&format!("{path}/namespaces/{namespace}/{}", kinds(path)));
     let items = list["items"].as_array().unwrap().iter();
@@ -236,10 +236,10 @@ fn kinds(path: &str) -> &'static str {
 
 #[test]
 fn a_job_does_it_where_the_guard_lives() {
-    let stand = Stand::guarded(Helm::V4);
-    let kubelet = Kubelet::start(&stand);
-    let (before, shape) = (stand.metadata(), stand.shape());
-    let (code, stdout, stderr) = run(&mut command(&stand, &["-d", "true"]));
+    let setup = MigrationCluster::guarded(Helm::V4);
+    let kubelet = Kubelet::start(&setup);
+    let (before, shape) = (setup.metadata(), setup.shape());
+    let (code, stdout, stderr) = run(&mut command(&setup, &["-d", "true"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(
         stdout.contains("my-release runs 2.2.16") && stdout.contains("pvc/migrate-my-release-"),
@@ -250,39 +250,39 @@ fn a_job_does_it_where_the_guard_lives() {
             && stderr.contains("created Job milvus-guard/migrate-my-release-"),
         "{stderr}"
     );
-    let done = stand.runs(GUARD).pop().unwrap();
+    let done = setup.runs(GUARD).pop().unwrap();
     assert_eq!(done["status"]["phase"], "Succeeded");
     assert_eq!(done["spec"]["requestedBy"], "admin");
     // Rights go, the Job too where that was asked for; the backup stays.
     assert!(wait_until(DEADLINE, || names(
-        &stand,
+        &setup,
         GUARD,
         "/apis/batch/v1"
     )
     .is_empty()));
     for namespace in [GUARD, NAMESPACE] {
         assert_eq!(
-            names(&stand, namespace, "/apis/rbac.authorization.k8s.io/v1"),
+            names(&setup, namespace, "/apis/rbac.authorization.k8s.io/v1"),
             [""; 0]
         );
     }
-    assert_eq!(names(&stand, GUARD, "/api/v1").len(), 1);
+    assert_eq!(names(&setup, GUARD, "/api/v1").len(), 1);
 
-    let (code, stdout, stderr) = run(&mut command(&stand, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut command(&setup, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("Milvus is restored"), "{stdout}");
-    assert_eq!((stand.metadata(), stand.shape()), (before, shape));
+    assert_eq!((setup.metadata(), setup.shape()), (before, shape));
     drop(kubelet);
 }
 
 #[test]
 fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
-    let stand = Stand::start(Helm::V4);
-    let kubelet = Kubelet::start(&stand);
+    let setup = MigrationCluster::start(Helm::V4);
+    let kubelet = Kubelet::start(&setup);
     let never = ["-w", "milvusdb/milvus:never-ready"];
-    let mut first = Running::spawn(command(&stand, &never));
+    let mut first = Running::spawn(command(&setup, &never));
     let starts = || {
-        stand
+        setup
             .runs(NAMESPACE)
             .last()
             .is_some_and(|run| run["status"]["step"]["id"] == "start-coordinators")
@@ -298,8 +298,8 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
         code.is_some()
     }));
     assert_eq!(code.unwrap().code(), Some(3));
-    assert_eq!(stand.run()["status"]["phase"], "Running");
-    let second = Running::spawn(command(&stand, &never));
+    assert_eq!(setup.run()["status"]["phase"], "Running");
+    let second = Running::spawn(command(&setup, &never));
     // Its process is killed, as by a lost node: the Job makes another pod, which resumes.
     let pods = kubelet.pods();
     kubelet.kill_last();
@@ -308,31 +308,31 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
         "{:?}",
         kubelet.log()
     );
-    let again = || stand.run()["status"]["step"]["attempts"].as_i64() >= Some(2);
-    assert!(wait_until(DEADLINE, again), "{:#}", stand.run()["status"]);
+    let again = || setup.run()["status"]["step"]["attempts"].as_i64() >= Some(2);
+    assert!(wait_until(DEADLINE, again), "{:#}", setup.run()["status"]);
     drop(second);
     // A rollback ends the Job that is at work, and takes its place.
-    let (code, stdout, stderr) = run(&mut command(&stand, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut command(&setup, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}{:?}", kubelet.log());
     assert!(
-        stand
+        setup
             .shape()
             .iter()
             .all(|line| line.contains(":v2.1.4 ") && !line.ends_with(" 0")),
         "{:#?}",
-        stand.shape()
+        setup.shape()
     );
 }
 
 #[test]
 fn without_a_way_to_make_the_job_nothing_is_touched() {
-    let stand = Stand::start(Helm::V4);
-    let shape = stand.shape();
+    let setup = MigrationCluster::start(Helm::V4);
+    let shape = setup.shape();
     let mut command = guard();
     command
         .args(["migrate", "--yes"])
         .arg("--kubeconfig")
-        .arg(stand.cluster().kubeconfig());
+        .arg(setup.cluster().kubeconfig());
     let (code, _, stderr) = run(command.args([
         "-i", RELEASE, "-n", NAMESPACE, "-s", "2.1.4", "-t", "2.2.16",
     ]));
@@ -340,7 +340,7 @@ fn without_a_way_to_make_the_job_nothing_is_touched() {
         code == 1 && stderr.contains("--job-image IMAGE"),
         "{code} {stderr}"
     );
-    let nobody = stand.cluster().kubeconfig_for("nobody", &[]);
+    let nobody = setup.cluster().kubeconfig_for("nobody", &[]);
     let mut command = guard();
     command
         .args(["migrate", "--yes"])
@@ -354,8 +354,8 @@ fn without_a_way_to_make_the_job_nothing_is_touched() {
         code == 3 && stderr.contains("Nothing was changed"),
         "{code} {stderr}"
     );
-    assert_eq!(stand.shape(), shape);
-    let runs: Vec<Value> = stand.runs(NAMESPACE);
+    assert_eq!(setup.shape(), shape);
+    let runs: Vec<Value> = setup.runs(NAMESPACE);
     assert!(runs.is_empty());
-    expect_success(stand.cluster().kubectl(["get", "namespaces"]));
+    expect_success(setup.cluster().kubectl(["get", "namespaces"]));
 }

@@ -2,8 +2,9 @@
 #![allow(clippy::too_many_lines)]
 
 use crate::common::{
-    self, Chart, guard, run,
-    stand::{DEADLINE, NAMESPACE, RELEASE, Stand, sample},
+    self, Chart, guard,
+    migration_cluster::{DEADLINE, MigrationCluster, NAMESPACE, RELEASE, sample},
+    run,
 };
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use rstest::rstest;
@@ -31,20 +32,20 @@ fn wrong_usage_is_told_at_once(#[case] args: &[&str], #[case] part: &str) {
 
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_touched() {
-    let stand = Stand::bare();
-    stand.put(&sample());
-    let before = stand.metadata();
+    let setup = MigrationCluster::bare();
+    setup.put(&sample());
+    let before = setup.metadata();
     let refused = |args: &[&str], code: i32, part: &str| {
-        let shape = stand.shape();
+        let shape = setup.shape();
         let (found, _, stderr) = match args {
-            ["-e", etcd] => run(&mut stand.migrate_on(etcd)),
-            _ => run(stand.migrate().args(args)),
+            ["-e", etcd] => run(&mut setup.migrate_on(etcd)),
+            _ => run(setup.migrate().args(args)),
         };
         assert_eq!(found, code, "{args:?}: {stderr}");
         assert!(stderr.contains(part), "{part:?} is not in {stderr}");
         assert!(stderr.contains("Nothing was changed."), "{stderr}");
-        assert_eq!(stand.shape(), shape);
-        assert!(stand.metadata() == before);
+        assert_eq!(setup.shape(), shape);
+        assert!(setup.metadata() == before);
     };
     // Without the definitions, nothing begins.
     refused(
@@ -52,14 +53,14 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         3,
         "milvus-guard crds | kubectl apply --server-side -f -",
     );
-    common::install_definitions(stand.cluster());
+    common::install_definitions(setup.cluster());
 
     refused(
         &[],
         1,
         "Milvus my-release does not exist in namespace milvus; found: no Milvus",
     );
-    stand.install(Helm::V4, &[]);
+    setup.install(Helm::V4, &[]);
     refused(
         &["-i", "other"],
         1,
@@ -89,17 +90,17 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "deployment/my-release-milvus-proxy",
         "proxy=milvusdb/milvus:never-ready-v2.1.4",
     ];
-    expect_success(stand.cluster().kubectl(image));
+    expect_success(setup.cluster().kubectl(image));
     refused(&[], 1, "my-release-milvus-proxy");
-    expect_success(stand.cluster().kubectl([
+    expect_success(setup.cluster().kubectl([
         "-n",
         NAMESPACE,
         "rollout",
         "undo",
         "deployment/my-release-milvus-proxy",
     ]));
-    stand.await_running();
-    expect_success(stand.cluster().kubectl([
+    setup.await_running();
+    expect_success(setup.cluster().kubectl([
         "-n",
         NAMESPACE,
         "rollout",
@@ -107,7 +108,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "deployment/my-release-milvus-proxy",
     ]));
     refused(&[], 1, "Deployment my-release-milvus-proxy is paused");
-    expect_success(stand.cluster().kubectl([
+    expect_success(setup.cluster().kubectl([
         "-n",
         NAMESPACE,
         "rollout",
@@ -117,7 +118,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
 
     // One that an operator manages.
     let mine = |name: &str, patch: &str| {
-        expect_success(stand.cluster().kubectl([
+        expect_success(setup.cluster().kubectl([
             "-n",
             NAMESPACE,
             "patch",
@@ -131,7 +132,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     let manage = |by: &str| {
         let label =
             json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": by}}}).to_string();
-        for one in stand.deployments() {
+        for one in setup.deployments() {
             mine(one["metadata"]["name"].as_str().unwrap(), &label);
         }
     };
@@ -140,11 +141,11 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     // Helm removes only what says that it is Helm's.
     manage("Helm");
     expect_success(
-        stand
+        setup
             .cluster()
             .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
     );
-    assert!(wait_until(DEADLINE, || stand.deployments().is_empty()));
+    assert!(wait_until(DEADLINE, || setup.deployments().is_empty()));
 
     // A standalone, and metadata elsewhere.
     let chart = Chart::compact("3.2.18");
@@ -157,18 +158,18 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "--set",
         "cluster.enabled=false",
     ];
-    expect_success(stand.cluster().helm(Helm::V4, standalone));
+    expect_success(setup.cluster().helm(Helm::V4, standalone));
     refused(&[], 1, "is a standalone");
     expect_success(
-        stand
+        setup
             .cluster()
             .helm(Helm::V4, ["uninstall", RELEASE, "-n", NAMESPACE]),
     );
-    expect_success(stand.cluster().helm(
+    expect_success(setup.cluster().helm(
         Helm::V4,
         ["install", RELEASE, chart.path(), "-n", NAMESPACE],
     ));
-    let config = stand.cluster().get_json(&format!(
+    let config = setup.cluster().get_json(&format!(
         "/api/v1/namespaces/{NAMESPACE}/configmaps/my-release-milvus"
     ));
     let text = format!(
@@ -176,7 +177,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         config["data"]["milvus.yaml"].as_str().unwrap()
     );
     let patch = json!({"data": {"milvus.yaml": text}}).to_string();
-    expect_success(stand.cluster().kubectl([
+    expect_success(setup.cluster().kubectl([
         "-n",
         NAMESPACE,
         "patch",
@@ -189,7 +190,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     refused(&[], 1, "stores its metadata in mysql");
     // What was refused before it could be planned left no run behind.
     assert!(
-        stand
+        setup
             .runs(NAMESPACE)
             .iter()
             .all(|run| run["status"]["phase"] == "Refused")

@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::common::{
     guard,
     jobs::Kubelet,
+    migration_cluster::{MigrationCluster, NAMESPACE, RELEASE},
     run,
-    stand::{NAMESPACE, RELEASE, Stand},
 };
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::json;
@@ -37,12 +37,12 @@ spec:
               value: warn
 ";
 
-fn command(stand: &Stand, more: &[&str]) -> Command {
+fn command(setup: &MigrationCluster, more: &[&str]) -> Command {
     let mut command = guard();
     command
         .args(["migrate", "--yes"])
         .arg("--kubeconfig")
-        .arg(stand.cluster().kubeconfig())
+        .arg(setup.cluster().kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]);
     command.args([
         "-s",
@@ -50,7 +50,7 @@ fn command(stand: &Stand, more: &[&str]) -> Command {
         "-t",
         "2.2.16",
         "-e",
-        &stand.etcd.endpoint(),
+        &setup.etcd.endpoint(),
         "--lock-holds",
         "2s",
     ]);
@@ -60,9 +60,9 @@ fn command(stand: &Stand, more: &[&str]) -> Command {
     command
 }
 
-fn make_secret(stand: &Stand, name: &str, password: &str) {
+fn make_secret(setup: &MigrationCluster, name: &str, password: &str) {
     let file = |key: &str, path: &std::path::Path| format!("--from-file={key}={}", path.display());
-    expect_success(stand.cluster().kubectl([
+    expect_success(setup.cluster().kubectl([
         "-n".to_owned(),
         NAMESPACE.to_owned(),
         "create".to_owned(),
@@ -71,47 +71,47 @@ fn make_secret(stand: &Stand, name: &str, password: &str) {
         name.to_owned(),
         format!("--from-literal=username={USER}"),
         format!("--from-literal=password={password}"),
-        file("ca.crt", stand.etcd.ca_path()),
-        file("tls.crt", stand.etcd.client_cert_path()),
-        file("tls.key", stand.etcd.client_key_path()),
+        file("ca.crt", setup.etcd.ca_path()),
+        file("tls.crt", setup.etcd.client_cert_path()),
+        file("tls.key", setup.etcd.client_key_path()),
     ]));
 }
 
 #[test]
 fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
-    let stand = Stand::secured(Helm::V4, USER, PASSWORD);
-    let kubelet = Kubelet::start(&stand);
-    let (before, shape) = (stand.metadata(), stand.shape());
-    let overrides = stand.folder.path().join("overrides.yaml");
+    let setup = MigrationCluster::secured(Helm::V4, USER, PASSWORD);
+    let kubelet = Kubelet::start(&setup);
+    let (before, shape) = (setup.metadata(), setup.shape());
+    let overrides = setup.folder.path().join("overrides.yaml");
     std::fs::write(&overrides, OVERRIDES).unwrap();
 
     // Without the secret, and with a wrong password in it, nothing is touched.
-    let (code, stdout, stderr) = run(&mut command(&stand, &[]));
+    let (code, stdout, stderr) = run(&mut command(&setup, &[]));
     assert!(
         code != 0 && stderr.contains("etcd cannot be used"),
         "{code} {stdout}{stderr}"
     );
-    make_secret(&stand, "wrong", "not-the-password");
-    let (code, stdout, stderr) = run(&mut command(&stand, &["--etcd-secret", "wrong"]));
+    make_secret(&setup, "wrong", "not-the-password");
+    let (code, stdout, stderr) = run(&mut command(&setup, &["--etcd-secret", "wrong"]));
     assert!(
         code != 0 && stderr.contains("etcd refused the user or its password"),
         "{code} {stdout}{stderr}"
     );
-    assert_eq!((stand.metadata(), stand.shape()), (before.clone(), shape));
+    assert_eq!((setup.metadata(), setup.shape()), (before.clone(), shape));
 
-    make_secret(&stand, "etcd-access", PASSWORD);
+    make_secret(&setup, "etcd-access", PASSWORD);
     let flags = [
         "--etcd-secret",
         "etcd-access",
         "--job-overrides",
         overrides.to_str().unwrap(),
     ];
-    let (code, stdout, stderr) = run(&mut command(&stand, &flags));
+    let (code, stdout, stderr) = run(&mut command(&setup, &flags));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("my-release runs 2.2.16"), "{stdout}");
-    assert_ne!(stand.metadata(), before);
+    assert_ne!(setup.metadata(), before);
 
-    let list = stand
+    let list = setup
         .cluster()
         .get_json(&format!("/apis/batch/v1/namespaces/{NAMESPACE}/jobs"));
     let job = list["items"]
@@ -151,7 +151,7 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
     let said = format!(
         "{stdout}{stderr}{}{}{list}",
         kubelet.log().join("\n"),
-        stand.run()
+        setup.run()
     );
     assert!(!said.contains(PASSWORD), "{said}");
 }

@@ -15,9 +15,9 @@ use milvus_guard_core::api::{
     ObjectMeta, RunKind, RunPhase, RunSpec, RunStep, StepAction, UpgradeRun,
 };
 use milvus_guard_operations::engine::{
-    Context, End, Engine, Event, Halt, Halting, Home, Link, Listener, Lock, LockError, Options,
-    ReleaseName, Reporter, Step, StepError, StopMessage, Store, StoreError, home::HomeError,
-    store::History,
+    CancelReason, Cancellation, End, Engine, Event, Home, Listener, Lock, LockError, Options,
+    ReleaseName, Reporter, RetryingClient, RunRecord, RunRecordError, Step, StepContext, StepError,
+    StopMessage, home::HomeError, run_record::History,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};
@@ -31,31 +31,31 @@ const OPTIONS: Options = Options {
     back_on_failure: false,
 };
 
-/// What the steps of these tests do: keep a list, and something odd at one place.
+/// What the steps of these tests do: keep a list, and something fault at one place.
 #[derive(Default)]
-struct World {
+struct ListData {
     done: Mutex<Vec<String>>,
-    odd: Mutex<Option<(usize, Odd)>>,
+    fault: Mutex<Option<(usize, Fault)>>,
 }
 
 #[derive(Clone, Debug)]
-enum Odd {
+enum Fault {
     Fails,
     Refuses,
     Waits,
     /// Never ends on its own.
     Hangs,
-    /// Goes on as soon as it is no longer told to be odd.
+    /// Goes on as soon as it is no longer told to be fault.
     Held,
 }
 
-struct Toy {
+struct ListStep {
     index: usize,
     touches: bool,
 }
 
-impl Step for Toy {
-    type Data = World;
+impl Step for ListStep {
+    type Data = ListData;
 
     fn describe(&self) -> RunStep {
         let id = format!("step-{}", self.index);
@@ -72,11 +72,11 @@ impl Step for Toy {
         self.touches
     }
 
-    fn deadline(&self, _: &World) -> Duration {
+    fn deadline(&self, _: &ListData) -> Duration {
         Duration::from_secs(30)
     }
 
-    fn stop_message(&self, _: &World, back: bool) -> StopMessage {
+    fn stop_message(&self, _: &ListData, back: bool) -> StopMessage {
         let word = if back { "Back" } else { "Forth" };
         StopMessage {
             data_state: format!("{word} at {}.", self.index),
@@ -84,28 +84,28 @@ impl Step for Toy {
         }
     }
 
-    async fn apply(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+    async fn apply(&self, context: &StepContext<'_, ListData>) -> Result<(), StepError> {
         context.permit().await?;
-        let odd = context
+        let fault = context
             .data
-            .odd
+            .fault
             .lock()
             .unwrap()
             .clone()
             .filter(|(at, _)| *at == self.index)
-            .map(|(_, odd)| odd);
-        match odd {
+            .map(|(_, fault)| fault);
+        match fault {
             None => {}
-            Some(Odd::Fails) => return Err(StepError::Failed("it broke".into())),
-            Some(Odd::Refuses) => return Err(StepError::Refused("it must not".into())),
-            Some(Odd::Waits) => return Err(StepError::Waits("Your turn.".into())),
-            Some(Odd::Hangs) => {
+            Some(Fault::Fails) => return Err(StepError::Failed("it broke".into())),
+            Some(Fault::Refuses) => return Err(StepError::Refused("it must not".into())),
+            Some(Fault::Waits) => return Err(StepError::Waits("Your turn.".into())),
+            Some(Fault::Hangs) => {
                 context.waiting("the end of time");
                 std::future::pending::<()>().await;
             }
-            Some(Odd::Held) => {
+            Some(Fault::Held) => {
                 context.waiting("the test");
-                while context.data.odd.lock().unwrap().is_some() {
+                while context.data.fault.lock().unwrap().is_some() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
@@ -117,7 +117,7 @@ impl Step for Toy {
         Ok(())
     }
 
-    async fn undo(&self, context: &Context<'_, World>) -> Result<(), StepError> {
+    async fn undo(&self, context: &StepContext<'_, ListData>) -> Result<(), StepError> {
         context
             .data
             .done
@@ -128,9 +128,9 @@ impl Step for Toy {
     }
 }
 
-fn steps() -> Vec<Toy> {
+fn steps() -> Vec<ListStep> {
     (0..4)
-        .map(|index| Toy {
+        .map(|index| ListStep {
             index,
             touches: index > 0,
         })
@@ -139,21 +139,21 @@ fn steps() -> Vec<Toy> {
 
 /// Counts events by name.
 #[derive(Default)]
-struct Ears(Mutex<Vec<Event>>);
+struct EventLog(Mutex<Vec<Event>>);
 
-impl Listener for &'static Ears {
-    fn hear(&self, _: jiff::Timestamp, event: &Event) {
+impl Listener for &'static EventLog {
+    fn on_event(&self, _: jiff::Timestamp, event: &Event) {
         self.0.lock().unwrap().push(event.clone());
     }
 }
 
-struct Bed {
+struct EngineCluster {
     cluster: ControlPlane,
     runtime: Runtime,
     runs: AtomicUsize,
 }
 
-impl Bed {
+impl EngineCluster {
     fn start() -> Self {
         let cluster = ControlPlane::start();
         common::install_definitions(&cluster);
@@ -169,22 +169,22 @@ impl Bed {
         }
     }
 
-    fn link(&self) -> (Link, History, &'static Ears) {
+    fn client_and_history(&self) -> (RetryingClient, History, &'static EventLog) {
         self.link_by(self.cluster.kubeconfig())
     }
 
-    fn link_by(&self, kubeconfig: &Path) -> (Link, History, &'static Ears) {
+    fn link_by(&self, kubeconfig: &Path) -> (RetryingClient, History, &'static EventLog) {
         let access = Access {
             kubeconfig: Some(kubeconfig.to_owned()),
             context: None,
         };
         let cluster = self.runtime.block_on(Cluster::connect(&access)).unwrap();
-        let (history, ears) = (History::default(), Box::leak(Box::new(Ears::default())));
-        let reporter = Reporter::new(vec![Box::new(history.clone()), Box::new(&*ears)]);
+        let (history, events) = (History::default(), Box::leak(Box::new(EventLog::default())));
+        let reporter = Reporter::new(vec![Box::new(history.clone()), Box::new(&*events)]);
         (
-            Link::new(cluster, reporter, Halting::default()),
+            RetryingClient::new(cluster, reporter, Cancellation::default()),
             history,
-            ears,
+            events,
         )
     }
 
@@ -207,37 +207,37 @@ impl Bed {
 
     /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
     /// back.
-    fn make(&self, of: &ReleaseName, data: &World, options: Options, back: bool) -> End {
-        let (link, history, _) = self.link();
-        self.make_with(of, data, options, back, &link, history)
+    fn make(&self, of: &ReleaseName, data: &ListData, options: Options, back: bool) -> End {
+        let (client, history, _) = self.client_and_history();
+        self.make_with(of, data, options, back, &client, history)
     }
 
     fn make_with(
         &self,
         of: &ReleaseName,
-        data: &World,
+        data: &ListData,
         options: Options,
         back: bool,
-        link: &Link,
+        client: &RetryingClient,
         history: History,
     ) -> End {
         self.runtime.block_on(async {
-            let home = Home::find(link, of, None).await.unwrap();
-            let lock = match Lock::take(link, &home, of, "run", HOLDS, 0).await {
+            let home = Home::find(client, of, None).await.unwrap();
+            let lock = match Lock::take(client, &home, of, "run", HOLDS, 0).await {
                 Ok(lock) => lock,
                 Err(error) => return End::Locked(error.to_string()),
             };
-            let store = Store::create(link, &home, &run(of), &lock, history)
+            let record = RunRecord::create(client, &home, &run(of), &lock, history)
                 .await
                 .unwrap();
             let steps = steps();
             let engine = Engine {
-                title: "Toy".into(),
+                title: "ListStep".into(),
                 steps: &steps,
                 data,
-                store: &store,
+                record: &record,
                 lock: &lock,
-                link,
+                client,
                 options,
             };
             let end = if back {
@@ -281,13 +281,13 @@ fn without_the_definitions_nothing_begins() {
             kubeconfig: Some(cluster.kubeconfig().to_owned()),
             context: None,
         };
-        let link = Link::new(
+        let client = RetryingClient::new(
             Cluster::connect(&access).await.unwrap(),
             Reporter::default(),
-            Halting::default(),
+            Cancellation::default(),
         );
         Home::find(
-            &link,
+            &client,
             &ReleaseName {
                 name: "r".into(),
                 namespace: "default".into(),
@@ -302,7 +302,7 @@ fn without_the_definitions_nothing_begins() {
 /// One control plane for all that follows: each case has a separate release.
 #[test]
 fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
-    let bed = Bed::start();
+    let bed = EngineCluster::start();
     a_run_reaches_its_plan_and_says_so(&bed);
     a_failure_stops_and_the_same_command_goes_on(&bed);
     a_failure_before_the_first_touch_is_a_refusal(&bed);
@@ -317,8 +317,8 @@ fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
     the_api_server_may_be_away(&bed);
 }
 
-fn a_run_reaches_its_plan_and_says_so(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
+fn a_run_reaches_its_plan_and_says_so(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
     let end = bed.make(&of, &world, OPTIONS, false);
     assert_eq!(end, End::Reached("Forth at 3.".into()));
     assert_eq!(world.done.lock().unwrap().len(), 4);
@@ -345,9 +345,9 @@ fn a_run_reaches_its_plan_and_says_so(bed: &Bed) {
     );
 }
 
-fn a_failure_stops_and_the_same_command_goes_on(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
-    *world.odd.lock().unwrap() = Some((2, Odd::Fails));
+fn a_failure_stops_and_the_same_command_goes_on(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
+    *world.fault.lock().unwrap() = Some((2, Fault::Fails));
     for attempt in 1..=2 {
         let End::Stopped(text) = bed.make(&of, &world, OPTIONS, false) else {
             panic!()
@@ -363,7 +363,7 @@ fn a_failure_stops_and_the_same_command_goes_on(bed: &Bed) {
         );
         assert_eq!(status["message"], text);
     }
-    *world.odd.lock().unwrap() = None;
+    *world.fault.lock().unwrap() = None;
     assert_eq!(
         bed.make(&of, &world, OPTIONS, false),
         End::Reached("Forth at 3.".into())
@@ -374,9 +374,9 @@ fn a_failure_stops_and_the_same_command_goes_on(bed: &Bed) {
     );
 }
 
-fn a_failure_before_the_first_touch_is_a_refusal(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
-    *world.odd.lock().unwrap() = Some((0, Odd::Refuses));
+fn a_failure_before_the_first_touch_is_a_refusal(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
+    *world.fault.lock().unwrap() = Some((0, Fault::Refuses));
     let end = bed.make(&of, &world, OPTIONS, false);
     assert_eq!(
         end,
@@ -388,9 +388,9 @@ fn a_failure_before_the_first_touch_is_a_refusal(bed: &Bed) {
     assert_eq!(bed.status(&of)["phase"], "Refused");
 }
 
-fn a_failure_is_taken_back_where_that_was_asked_for(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
-    *world.odd.lock().unwrap() = Some((2, Odd::Fails));
+fn a_failure_is_taken_back_where_that_was_asked_for(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
+    *world.fault.lock().unwrap() = Some((2, Fault::Fails));
     let end = bed.make(
         &of,
         &world,
@@ -413,8 +413,8 @@ fn a_failure_is_taken_back_where_that_was_asked_for(bed: &Bed) {
     );
 }
 
-fn a_rollback_undoes_what_was_begun(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
+fn a_rollback_undoes_what_was_begun(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
     bed.make(&of, &world, OPTIONS, false);
     assert_eq!(
         bed.make(&of, &world, OPTIONS, true),
@@ -429,9 +429,9 @@ fn a_rollback_undoes_what_was_begun(bed: &Bed) {
     );
 }
 
-fn a_step_may_wait_for_another_client(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
-    *world.odd.lock().unwrap() = Some((3, Odd::Waits));
+fn a_step_may_wait_for_another_client(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
+    *world.fault.lock().unwrap() = Some((3, Fault::Waits));
     assert_eq!(
         bed.make(&of, &world, OPTIONS, false),
         End::Waits("Your turn.".into())
@@ -440,7 +440,7 @@ fn a_step_may_wait_for_another_client(bed: &Bed) {
         (&bed.status(&of)["phase"], &bed.status(&of)["message"]),
         (&json!("Paused"), &json!("Your turn."))
     );
-    *world.odd.lock().unwrap() = None;
+    *world.fault.lock().unwrap() = None;
     assert_eq!(
         bed.make(&of, &world, OPTIONS, false),
         End::Reached("Forth at 3.".into())
@@ -449,18 +449,23 @@ fn a_step_may_wait_for_another_client(bed: &Bed) {
 
 /// Makes a run that hangs in its third step, does something to it there, and gives how it ended and
 /// after how long.
-fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) -> (End, Duration) {
-    let world = World::default();
-    *world.odd.lock().unwrap() = Some((2, Odd::Hangs));
-    let (link, history, ears) = bed.link();
+fn disturbed(
+    bed: &EngineCluster,
+    of: &ReleaseName,
+    disturb: impl FnOnce(&RetryingClient) + Send,
+) -> (End, Duration) {
+    let world = ListData::default();
+    *world.fault.lock().unwrap() = Some((2, Fault::Hangs));
+    let (client, history, events) = bed.client_and_history();
     std::thread::scope(|scope| {
-        let disturber = link.clone();
+        let disturber = client.clone();
         let run = scope.spawn(|| {
-            let end = bed.make_with(of, &world, OPTIONS, false, &link, history);
+            let end = bed.make_with(of, &world, OPTIONS, false, &client, history);
             (end, Instant::now())
         });
         let hangs = || {
-            ears.0
+            events
+                .0
                 .lock()
                 .unwrap()
                 .iter()
@@ -477,9 +482,11 @@ fn disturbed(bed: &Bed, of: &ReleaseName, disturb: impl FnOnce(&Link) + Send) ->
     })
 }
 
-fn a_signal_stops_cleanly(bed: &Bed) {
+fn a_signal_stops_cleanly(bed: &EngineCluster) {
     let of = bed.release();
-    let (end, took) = disturbed(bed, &of, |link| link.halting.halt(Halt::Terminated));
+    let (end, took) = disturbed(bed, &of, |client| {
+        client.cancellation.cancel(CancelReason::Terminated);
+    });
     assert!(
         matches!(&end, End::Stopped(text) if text.contains("asked to stop")),
         "{end:?}"
@@ -496,7 +503,7 @@ fn a_signal_stops_cleanly(bed: &Bed) {
     );
 }
 
-fn a_lost_lock_stops_at_once(bed: &Bed) {
+fn a_lost_lock_stops_at_once(bed: &EngineCluster) {
     let of = bed.release();
     let (end, took) = disturbed(bed, &of, |_| {
         let stolen = r#"{"spec": {"holderIdentity": "thief", "leaseTransitions": 9}}"#;
@@ -521,11 +528,11 @@ fn a_lost_lock_stops_at_once(bed: &Bed) {
     );
 }
 
-fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
+fn a_second_run_is_told_who_holds_the_lock(bed: &EngineCluster) {
     let of = bed.release();
-    disturbed(bed, &of, |link| {
+    disturbed(bed, &of, |client| {
         let asked = Instant::now();
-        let End::Locked(text) = bed.make(&of, &World::default(), OPTIONS, false) else {
+        let End::Locked(text) = bed.make(&of, &ListData::default(), OPTIONS, false) else {
             panic!("it got the lock")
         };
         assert!(
@@ -538,34 +545,34 @@ fn a_second_run_is_told_who_holds_the_lock(bed: &Bed) {
             "a holder that lives is seen at its next renewal: {:?}",
             asked.elapsed()
         );
-        link.halting.halt(Halt::Terminated);
+        client.cancellation.cancel(CancelReason::Terminated);
     });
 }
 
-fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
+fn whoever_was_overtaken_never_writes_again(bed: &EngineCluster) {
     let of = bed.release();
-    let (link, history, _) = bed.link();
+    let (client, history, _) = bed.client_and_history();
     bed.runtime.block_on(async {
-        let home = Home::find(&link, &of, None).await.unwrap();
-        let old = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+        let home = Home::find(&client, &of, None).await.unwrap();
+        let old = Lock::take(&client, &home, &of, "run", HOLDS, 0)
             .await
             .unwrap();
         let fence = old.fence();
-        let store = Store::create(&link, &home, &run(&of), &old, history.clone())
+        let record = RunRecord::create(&client, &home, &run(&of), &old, history.clone())
             .await
             .unwrap();
-        store
+        record
             .update(|status| status.phase = RunPhase::Running)
             .await
             .unwrap();
         // As a process that was frozen for a long time would find it.
         drop(old);
-        let new = Lock::take(&link, &home, &of, "run", HOLDS, 0)
+        let new = Lock::take(&client, &home, &of, "run", HOLDS, 0)
             .await
             .unwrap();
         assert!(new.fence() > fence);
-        let later = Store::open(
-            &link,
+        let later = RunRecord::open(
+            &client,
             &home,
             &format!("run-{}", of.name),
             &new,
@@ -577,29 +584,29 @@ fn whoever_was_overtaken_never_writes_again(bed: &Bed) {
             .update(|status| status.message = Some("mine".into()))
             .await
             .unwrap();
-        let written = store
+        let written = record
             .update(|status| status.message = Some("no, mine".into()))
             .await;
         assert!(
-            matches!(&written, Err(StoreError::Fenced { by: Some(by) }) if by == new.holder()),
+            matches!(&written, Err(RunRecordError::Fenced { by: Some(by) }) if by == new.holder()),
             "{written:?}"
         );
         // A Lease that was deleted begins above every fence that was ever written.
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
-        let next = Lock::take(&link, &home, &of, "run", HOLDS, floor)
+        let next = Lock::take(&client, &home, &of, "run", HOLDS, floor)
             .await
             .unwrap();
         assert_eq!(next.fence(), floor);
-        let held = Lock::take(&link, &home, &of, "run", HOLDS, 0).await.err();
+        let held = Lock::take(&client, &home, &of, "run", HOLDS, 0).await.err();
         assert!(matches!(held, Some(LockError::Held { .. })), "{held:?}");
     });
     assert_eq!(bed.status(&of)["message"], "mine");
 }
 
-fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
+fn conflicts_on_every_write_are_no_trouble(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
     // Somebody who labels the run all the time: each of our writes meets a version that no longer
     // exists.
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -625,14 +632,15 @@ fn conflicts_on_every_write_are_no_trouble(bed: &Bed) {
     assert_eq!(bed.status(&of)["phase"], "Succeeded");
 }
 
-fn the_api_server_may_be_away(bed: &Bed) {
-    let (of, world) = (bed.release(), World::default());
-    let (link, history, ears) = bed.link();
-    *world.odd.lock().unwrap() = Some((2, Odd::Held));
+fn the_api_server_may_be_away(bed: &EngineCluster) {
+    let (of, world) = (bed.release(), ListData::default());
+    let (client, history, events) = bed.client_and_history();
+    *world.fault.lock().unwrap() = Some((2, Fault::Held));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let is_held = || {
-                ears.0
+                events
+                    .0
                     .lock()
                     .unwrap()
                     .iter()
@@ -643,14 +651,14 @@ fn the_api_server_may_be_away(bed: &Bed) {
                 "the step is held"
             );
             bed.cluster.api_server().kill();
-            *world.odd.lock().unwrap() = None;
+            *world.fault.lock().unwrap() = None;
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });
-        let end = bed.make_with(&of, &world, OPTIONS, false, &link, history);
+        let end = bed.make_with(&of, &world, OPTIONS, false, &client, history);
         assert_eq!(end, End::Reached("Forth at 3.".into()));
     });
-    let said = ears.0.lock().unwrap();
+    let said = events.0.lock().unwrap();
     let waited = said
         .iter()
         .any(|event| matches!(event, Event::Waiting { on } if on.starts_with("the API server")));

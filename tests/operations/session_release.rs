@@ -71,7 +71,7 @@ struct Run {
     listed: Option<Vec<ListedPod>>,
 }
 
-struct World {
+struct Model {
     etcd: Client,
     registry: Registry,
     pods: Vec<Pod>,
@@ -84,7 +84,7 @@ struct World {
     released: usize,
 }
 
-impl World {
+impl Model {
     async fn start(endpoint: &str) -> Self {
         let mut etcd = Client::connect([endpoint], None).await.unwrap();
         let all = DeleteOptions::new().with_prefix();
@@ -220,8 +220,8 @@ impl World {
                 Release::AtTheEnd
             }
         };
-        let fate = |pod: &SeenPod| ended::fate(&pod.name, listed);
-        let groups = ended::releasable(sessions, &self.run.seen, fate, when);
+        let state = |pod: &SeenPod| ended::pod_state(&pod.name, listed);
+        let groups = ended::releasable(sessions, &self.run.seen, state, when);
         for (group, _) in groups {
             if !self.registry.release(&group).await.unwrap() {
                 continue;
@@ -267,7 +267,7 @@ fn no_pod_loses_its_session_while_it_lives() {
     let acts = proptest::collection::vec(act(), 10..60);
     proptest!(config, |(acts in acts)| {
         runtime.block_on(async {
-            let mut world = World::start(&etcd.endpoint()).await;
+            let mut world = Model::start(&etcd.endpoint()).await;
             for act in acts {
                 world.act(act).await;
             }

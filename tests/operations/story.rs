@@ -9,8 +9,8 @@ use std::{
 use crate::common::{
     Chart, guard,
     jobs::Kubelet,
+    migration_cluster::{MigrationCluster, NAMESPACE, RELEASE},
     run,
-    stand::{NAMESPACE, RELEASE, Stand},
     webhook::GUARD,
 };
 use milvus_guard_testbed::Helm;
@@ -19,7 +19,7 @@ use milvus_guard_testbed::Helm;
 const RECORD: &str = "MILVUS_GUARD_RECORD";
 
 struct Story {
-    stand: Stand,
+    setup: MigrationCluster,
     _kubelet: Kubelet,
     /// The folder in which the commands run.
     folder: PathBuf,
@@ -30,13 +30,13 @@ struct Story {
 
 impl Story {
     fn begin() -> Self {
-        let stand = Stand::holding(Helm::V4);
-        let kubelet = Kubelet::start(&stand);
+        let setup = MigrationCluster::holding(Helm::V4);
+        let kubelet = Kubelet::start(&setup);
         let chart = Chart::compact("4.1.34");
-        let folder = stand.folder.path().to_owned();
+        let folder = setup.folder.path().to_owned();
         symlink(chart.path(), folder.join("milvus")).unwrap();
         Self {
-            stand,
+            setup,
             _kubelet: kubelet,
             folder,
             _chart: chart,
@@ -76,14 +76,14 @@ impl Story {
         let mut command = guard();
         command
             .args(args)
-            .env("KUBECONFIG", self.stand.cluster().kubeconfig())
+            .env("KUBECONFIG", self.setup.cluster().kubeconfig())
             .env("COLUMNS", "100");
         self.shell(&mut command, &[&["milvus-guard"], args].concat(), 0)
     }
 
     #[track_caller]
     fn kubectl(&mut self, args: &[&str]) -> String {
-        let mut command = self.stand.cluster().kubectl_command();
+        let mut command = self.setup.cluster().kubectl_command();
         self.shell(command.args(args), &[&["kubectl"], args].concat(), 0)
     }
 
@@ -93,7 +93,7 @@ impl Story {
         let args = ["upgrade", RELEASE, "./milvus", "-n", NAMESPACE];
         let values = ["--reset-then-reuse-values", "--set", &tag];
         let args = [&args[..], &values].concat();
-        let mut command = self.stand.cluster().helm_command(Helm::V4);
+        let mut command = self.setup.cluster().helm_command(Helm::V4);
         self.shell(
             command.args(&args),
             &[&["helm"], &args[..]].concat(),
@@ -142,7 +142,7 @@ fn from_2_1_to_2_5() {
     assert!(said.contains("4 stops"), "{said}");
 
     story.chapter("The migration of the metadata, by a Job in the namespace of the guard");
-    let etcd = story.stand.etcd.endpoint();
+    let etcd = story.setup.etcd.endpoint();
     let versions = ["-s", "2.1.4", "-t", "2.2.16", "-e", &etcd];
     let job = ["--job-image", "milvus-guard:test", "--yes"];
     let args = ["migrate", "-i", RELEASE, "-n", NAMESPACE];

@@ -11,9 +11,9 @@ use crate::common::{
     Chart,
     faults::{Fault, Faults, places},
     guard, is_full,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll},
     run,
-    stand::Running,
 };
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 

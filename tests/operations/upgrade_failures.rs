@@ -5,9 +5,9 @@ use std::{process::Command, sync::OnceLock, time::Duration};
 
 use crate::common::{
     Chart, guard,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll},
     run,
-    stand::Running,
 };
 use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 

@@ -5,9 +5,9 @@ use std::io::Read as _;
 
 use crate::common::{
     Chart,
+    migration_cluster::Running,
     roll::{DEADLINE, Roll},
     run,
-    stand::Running,
 };
 use milvus_guard_core::milvus::catalogue::{Catalogue, OrderTopology};
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};

@@ -11,9 +11,9 @@ use crate::common::{
     faults::{Blind, Faults},
     guard,
     jobs::Kubelet,
+    migration_cluster::Running,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll},
     run,
-    stand::Running,
     webhook::{GUARD, Server, TEMPLATE, write_template},
 };
 use milvus_guard_operations::{

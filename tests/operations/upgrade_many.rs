@@ -13,8 +13,8 @@ use crate::common::{
     Chart,
     faults::Faults,
     guard, is_full,
+    migration_cluster::Running,
     roll::{RELEASE, Roll},
-    stand::Running,
 };
 use milvus_guard_testbed::Helm;
 

@@ -10,10 +10,10 @@ use std::{
 
 use crate::common::{
     Chart,
+    migration_cluster::Running,
     roll::{DEADLINE, Roll},
     run,
     sessions::{STANDBY, Sessions},
-    stand::Running,
 };
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
@@ -22,14 +22,14 @@ use serde_json::{Value, json};
 const FOREVER: i64 = 3600;
 
 /// Fields end in this order.
-struct Stand {
+struct ReleaseWithSessions {
     sessions: Sessions,
     roll: Roll,
     etcd: Etcd,
     namespace: &'static str,
 }
 
-impl Stand {
+impl ReleaseWithSessions {
     /// Milvus 2.3.2 with so many pods of each component.
     fn start(namespace: &'static str, seconds: i64, values: &[&str]) -> Self {
         Self::start_on(Etcd::start(), namespace, seconds, values)
@@ -40,16 +40,16 @@ impl Stand {
         let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), seconds);
         let chart = Chart::compact("4.0.31");
         roll.install(Helm::V4, namespace, &chart, "v2.3.2", values);
-        let stand = Self {
+        let setup = Self {
             sessions,
             roll,
             etcd,
             namespace,
         };
         // An index coordinator of 2.3 has no separate session.
-        let all = || stand.hosts().len() + stand.pods_of("indexcoord") == stand.pods().len();
-        assert!(wait_until(DEADLINE, all), "{:?}", stand.hosts());
-        stand
+        let all = || setup.hosts().len() + setup.pods_of("indexcoord") == setup.pods().len();
+        assert!(wait_until(DEADLINE, all), "{:?}", setup.hosts());
+        setup
     }
 
     fn upgrade(&self, more: &[&str]) -> Command {
@@ -173,11 +173,11 @@ fn ends(running: &mut Running) -> (bool, String) {
 
 #[test]
 fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
-    let stand = Stand::start("standby", FOREVER, &["replicas=2", STANDBY]);
-    let (roll, namespace) = (&stand.roll, stand.namespace);
-    let (settings, before) = (stand.settings(), stand.sessions.story().takeovers.len());
+    let setup = ReleaseWithSessions::start("standby", FOREVER, &["replicas=2", STANDBY]);
+    let (roll, namespace) = (&setup.roll, setup.namespace);
+    let (settings, before) = (setup.settings(), setup.sessions.story().takeovers.len());
     let began = Instant::now();
-    let mut running = Running::spawn(stand.upgrade(&[]));
+    let mut running = Running::spawn(setup.upgrade(&[]));
     let halfway = || {
         let step = roll
             .runs(namespace)
@@ -193,7 +193,7 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
     running.0.kill().unwrap();
     running.0.wait().unwrap();
     eprintln!("five components in {:?}", began.elapsed());
-    let takeovers = stand.sessions.story().takeovers;
+    let takeovers = setup.sessions.story().takeovers;
     for one in &takeovers[before..] {
         assert_eq!(
             (one.version.as_str(), one.is_ending),
@@ -216,13 +216,13 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
         "{takeovers:?}"
     );
 
-    let (code, stdout, stderr) = run(&mut stand.upgrade(&["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut setup.upgrade(&["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(
         !stderr.contains("warn   ") || !stderr.contains("the run continues"),
         "{stderr}"
     );
-    let back = stand.sessions.story().takeovers[takeovers.len()..].to_vec();
+    let back = setup.sessions.story().takeovers[takeovers.len()..].to_vec();
     for one in &back {
         assert_eq!(
             (one.version.as_str(), one.is_ending),
@@ -231,23 +231,23 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
         );
     }
     assert_eq!(back.len(), 4, "{back:?}");
-    assert_eq!(stand.settings(), settings, "everything is as it was");
+    assert_eq!(setup.settings(), settings, "everything is as it was");
     assert_eq!(roll.tag(namespace, "rootcoord"), "v2.3.2");
     assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
-    stand.assert_clean();
+    setup.assert_clean();
 }
 
 #[test]
 fn a_run_is_done_only_when_no_session_of_a_gone_pod_is_left() {
-    let stand = Stand::start("gone", FOREVER, &["replicas=2", STANDBY]);
-    let settings = stand.settings();
-    let (code, stdout, stderr) = run(&mut stand.upgrade(&[]));
+    let setup = ReleaseWithSessions::start("gone", FOREVER, &["replicas=2", STANDBY]);
+    let settings = setup.settings();
+    let (code, stdout, stderr) = run(&mut setup.upgrade(&[]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     eprintln!("{stderr}{stdout}");
-    stand.assert_clean();
+    setup.assert_clean();
     assert!(!stderr.contains("the run continues"), "{stderr}");
-    assert_eq!(stand.settings(), settings);
-    let released = stand.history("SessionReleased");
+    assert_eq!(setup.settings(), settings);
+    let released = setup.history("SessionReleased");
     for what in [
         "session/proxy-",
         "session/datanode-",
@@ -264,46 +264,46 @@ fn a_run_is_done_only_when_no_session_of_a_gone_pod_is_left() {
         "{released:?}"
     );
     assert!(stderr.contains("released session/proxy-"), "{stderr}");
-    let events = stand
+    let events = setup
         .roll
         .cluster
         .kubectl(["get", "events", "-A", "-o", "json"]);
     assert!(String::from_utf8_lossy(&events.stdout).contains("SessionReleased"));
-    assert!(stand.roll.run("gone")["status"]["pods"].is_null());
+    assert!(setup.roll.run("gone")["status"]["pods"].is_null());
 }
 
 #[test]
 fn a_single_coordinator_is_followed_at_once_too() {
-    let stand = Stand::start("single", FOREVER, &[]);
-    let before = stand.sessions.story().takeovers.len();
-    let (code, stdout, stderr) = run(&mut stand.upgrade(&[]));
+    let setup = ReleaseWithSessions::start("single", FOREVER, &[]);
+    let before = setup.sessions.story().takeovers.len();
+    let (code, stdout, stderr) = run(&mut setup.upgrade(&[]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    let takeovers = stand.sessions.story().takeovers;
+    let takeovers = setup.sessions.story().takeovers;
     assert_eq!(takeovers.len(), before + 4, "{takeovers:?}");
     assert!(!stderr.contains("the run continues"), "{stderr}");
-    stand.assert_clean();
+    setup.assert_clean();
 }
 
 #[test]
 fn without_session_help_sessions_end_with_their_lease() {
-    let stand = Stand::start("no-help", 6, &["replicas=2", STANDBY]);
-    let settings = stand.settings();
-    let (code, stdout, stderr) = run(&mut stand.upgrade(&["--no-session-help"]));
+    let setup = ReleaseWithSessions::start("no-help", 6, &["replicas=2", STANDBY]);
+    let settings = setup.settings();
+    let (code, stdout, stderr) = run(&mut setup.upgrade(&["--no-session-help"]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    assert_eq!(stand.history("SessionReleased"), [""; 0]);
+    assert_eq!(setup.history("SessionReleased"), [""; 0]);
     assert!(
         stderr.contains("which has ended, is still in etcd"),
         "{stderr}"
     );
-    assert_eq!(stand.settings(), settings);
-    stand.assert_clean();
+    assert_eq!(setup.settings(), settings);
+    setup.assert_clean();
 }
 
 #[test]
 fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
-    let stand = Stand::start("alone", FOREVER, &["replicas=2", STANDBY]);
-    let (roll, namespace, settings) = (&stand.roll, stand.namespace, stand.settings());
-    let mut running = Running::spawn(stand.upgrade(&[]));
+    let setup = ReleaseWithSessions::start("alone", FOREVER, &["replicas=2", STANDBY]);
+    let (roll, namespace, settings) = (&setup.roll, setup.namespace, setup.settings());
+    let mut running = Running::spawn(setup.upgrade(&[]));
     let alone = || {
         roll.deployment(namespace, "rootcoord")["spec"]["replicas"] == 1
             || running.0.try_wait().unwrap().is_some()
@@ -312,18 +312,18 @@ fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
     running.0.kill().unwrap();
     running.0.wait().unwrap();
     assert!(
-        stand
+        setup
             .settings()
             .iter()
             .any(|line| line.starts_with("marked "))
     );
-    let mut again = Running::spawn(stand.upgrade(&[]));
+    let mut again = Running::spawn(setup.upgrade(&[]));
     let (success, stderr) = ends(&mut again);
     assert!(success, "{stderr}");
-    assert_eq!(stand.settings(), settings);
+    assert_eq!(setup.settings(), settings);
     assert_eq!(roll.tag(namespace, "proxy"), "v2.3.5");
-    stand.assert_clean();
-    expect_success(stand.etcd.etcdctl(["endpoint", "health"]));
+    setup.assert_clean();
+    expect_success(setup.etcd.etcdctl(["endpoint", "health"]));
 }
 
 #[test]
@@ -333,20 +333,20 @@ fn etcd_is_found_by_the_address_of_a_pod_where_its_name_means_nothing() {
     let config = format!(
         "extraConfigFiles.user\\.yaml=etcd:\n  endpoints: real-etcd.{namespace}.svc:{port}\n"
     );
-    let stand = Stand::start_on(etcd, namespace, FOREVER, &[&config]);
+    let setup = ReleaseWithSessions::start_on(etcd, namespace, FOREVER, &[&config]);
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "real-etcd-0", "namespace": namespace, "labels": {"app": "real-etcd"}},
         "spec": {"containers": [{"name": "etcd", "image": "etcd"}]}});
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "real-etcd", "namespace": namespace},
         "spec": {"clusterIP": "None", "selector": {"app": "real-etcd"}, "ports": [{"port": port}]}});
-    stand
+    setup
         .roll
         .cluster
         .apply(&format!("---\n{pod}\n---\n{service}\n"));
     let status = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}],
         "conditions": [{"type": "Ready", "status": "True"}]}});
-    expect_success(stand.roll.cluster.kubectl([
+    expect_success(setup.roll.cluster.kubectl([
         "-n",
         namespace,
         "patch",
@@ -357,9 +357,9 @@ fn etcd_is_found_by_the_address_of_a_pod_where_its_name_means_nothing() {
         "-p",
         &status.to_string(),
     ]));
-    let (code, stdout, stderr) = run(&mut stand.roll.upgrade(namespace, "2.3.5"));
+    let (code, stdout, stderr) = run(&mut setup.roll.upgrade(namespace, "2.3.5"));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(!stderr.contains("could not ask etcd"), "{stderr}");
     assert!(stderr.contains("released session/proxy-"), "{stderr}");
-    stand.assert_clean();
+    setup.assert_clean();
 }

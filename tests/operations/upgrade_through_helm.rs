@@ -11,9 +11,9 @@ use std::{
 use crate::common::{
     Chart, guard,
     jobs::Kubelet,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll, Watch},
     run,
-    stand::Running,
     webhook::GUARD,
 };
 use milvus_guard_core::milvus::{

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "verify";
 
 /// Fields end in this order.
-struct Stand {
+struct SilentRelease {
     _sessions: Sessions,
     roll: Roll,
     etcd: Etcd,
 }
 
-impl Stand {
+impl SilentRelease {
     /// Milvus 2.3.2 without a proxy that answers.
     fn start() -> Self {
         let (roll, etcd) = (Roll::start(), Etcd::start());
@@ -34,18 +34,18 @@ impl Stand {
             "v2.3.2",
             &[],
         );
-        let stand = Self {
+        let setup = Self {
             _sessions: sessions,
             roll,
             etcd,
         };
-        let whole = || stand.outcomes(&["--milvus", "none"]).0 == 0;
+        let whole = || setup.outcomes(&["--milvus", "none"]).0 == 0;
         assert!(
             wait_until(DEADLINE, whole),
             "{:?}",
-            stand.outcomes(&["--milvus", "none"])
+            setup.outcomes(&["--milvus", "none"])
         );
-        stand
+        setup
     }
 
     fn verify(&self, more: &[&str]) -> Command {
@@ -85,9 +85,9 @@ fn has(checks: &[String], beginning: &str) -> bool {
 
 #[test]
 fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
-    let stand = Stand::start();
+    let setup = SilentRelease::start();
     let without_milvus = ["--milvus", "none"];
-    let (code, checks) = stand.outcomes(&without_milvus);
+    let (code, checks) = setup.outcomes(&without_milvus);
     assert_eq!(code, 0, "{checks:#?}");
     for expected in [
         "workloads: passed: ",
@@ -101,40 +101,40 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
     }
 
     // Milvus does not answer at the Service: what could not be looked at is not verified.
-    let (code, checks) = stand.outcomes(&["--probe"]);
+    let (code, checks) = setup.outcomes(&["--probe"]);
     assert_eq!(code, 1, "{checks:#?}");
     for expected in ["milvus: unknown: ", "probe: unknown: Milvus did not answer"] {
         assert!(has(&checks, expected), "{expected}: {checks:#?}");
     }
     assert!(!has(&checks, "collections: passed"), "{checks:#?}");
-    assert_eq!(stand.outcomes(&["--fail-on", "failed"]).0, 0);
+    assert_eq!(setup.outcomes(&["--fail-on", "failed"]).0, 0);
 
     // Without an address, etcd need not be reached; with one, it must.
-    let (code, stdout, _) = run(&mut stand.verify(&without_milvus));
+    let (code, stdout, _) = run(&mut setup.verify(&without_milvus));
     assert!(
         code == 0 && stdout.contains("skipped  sessions"),
         "{stdout}"
     );
     let away = ["--milvus", "none", "--etcd", "http://127.0.0.1:9"];
-    let (code, stdout, _) = run(&mut stand.verify(&away));
+    let (code, stdout, _) = run(&mut setup.verify(&away));
     assert!(
         code == 1 && stdout.contains("unknown  sessions"),
         "{stdout}"
     );
 
-    let (code, checks) = stand.outcomes(&["--milvus", "none", "-t", "2.3.5"]);
+    let (code, checks) = setup.outcomes(&["--milvus", "none", "-t", "2.3.5"]);
     assert!(
         code == 1 && has(&checks, "versions: failed: "),
         "{checks:#?}"
     );
-    let (code, _, stderr) = run(&mut stand.verify(&["--record-to", "/dev/null"]));
+    let (code, _, stderr) = run(&mut setup.verify(&["--record-to", "/dev/null"]));
     assert!(
         code == 3 && stderr.contains("the state was not recorded"),
         "{stderr}"
     );
 
-    stand.put("proxy-999", "a-pod-of-yesterday");
-    let (code, checks) = stand.outcomes(&without_milvus);
+    setup.put("proxy-999", "a-pod-of-yesterday");
+    let (code, checks) = setup.outcomes(&without_milvus);
     assert!(
         code == 1
             && has(
@@ -143,15 +143,15 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
             ),
         "{checks:#?}"
     );
-    stand.put("rootcoord", "a-pod-of-yesterday");
-    let (_, checks) = stand.outcomes(&without_milvus);
+    setup.put("rootcoord", "a-pod-of-yesterday");
+    let (_, checks) = setup.outcomes(&without_milvus);
     assert!(has(&checks, "sessions: failed: "), "{checks:#?}");
 }
 
 #[test]
 fn a_release_that_is_not_whole_is_not_verified() {
-    let stand = Stand::start();
-    let roll = &stand.roll;
+    let setup = SilentRelease::start();
+    let roll = &setup.roll;
     let proxy = roll.deployment(NAMESPACE, "proxy")["metadata"]["name"].clone();
     let proxy = format!("deployment/{}", proxy.as_str().unwrap());
     let image = "proxy=milvusdb/milvus:v2.3.5-never-ready";
@@ -160,13 +160,13 @@ fn a_release_that_is_not_whole_is_not_verified() {
             .kubectl(["set", "image", &proxy, image, "-n", NAMESPACE]),
     );
     let broken = || {
-        let (code, checks) = stand.outcomes(&["--milvus", "none"]);
+        let (code, checks) = setup.outcomes(&["--milvus", "none"]);
         code == 1 && has(&checks, "workloads: failed: ") && has(&checks, "versions: failed: ")
     };
     assert!(
         wait_until(DEADLINE, broken),
         "{:?}",
-        stand.outcomes(&["--milvus", "none"])
+        setup.outcomes(&["--milvus", "none"])
     );
 
     let (code, _, stderr) = run(guard()
@@ -182,7 +182,7 @@ fn a_release_that_is_not_whole_is_not_verified() {
     let record = r#"{"schemaVersion": "guard.milvus.io/verification-record/v1", "release": "other",
         "namespace": "verify", "at": "2026-01-01T00:00:00Z", "version": null, "collections": []}"#;
     std::fs::write(&file, record).unwrap();
-    let (code, _, stderr) = run(stand.verify(&["--record"]).arg(&file));
+    let (code, _, stderr) = run(setup.verify(&["--record"]).arg(&file));
     assert!(
         code == 2 && stderr.contains("it is of release other"),
         "{stderr}"
@@ -192,11 +192,11 @@ fn a_release_that_is_not_whole_is_not_verified() {
 /// What is there during a run is not the state before it. A Job that resumes records again.
 #[test]
 fn while_a_run_is_in_progress_an_earlier_record_stays() {
-    let stand = Stand::start();
-    let cluster = &stand.roll.cluster;
+    let setup = SilentRelease::start();
+    let cluster = &setup.roll.cluster;
     let verify = |more: &[&str]| {
-        let without_milvus = ["--milvus", "none", "--etcd", &stand.etcd.endpoint()];
-        run(stand.verify(&without_milvus).args(more))
+        let without_milvus = ["--milvus", "none", "--etcd", &setup.etcd.endpoint()];
+        run(setup.verify(&without_milvus).args(more))
     };
     let (code, _, stderr) = verify(&["--record", "configmap/before"]);
     assert!(

@@ -9,7 +9,7 @@ use std::{
 use crate::common::{Chart, Judged, charts, file};
 use jiff::Timestamp;
 use milvus_guard_core::{
-    admission::{Review, ReviewContext, Task, review_context::Accounts},
+    admission::{Review, ReviewState, Task, review_state::Accounts},
     manifest::documents,
     milvus::NamespaceState,
     policy::Action,
@@ -168,7 +168,7 @@ fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTre
             .collect();
         place.add_text(&text, "cluster").unwrap();
         let place = NamespaceState::new(place.content("cluster").unwrap().objects);
-        let context = ReviewContext::of(Arc::new(place), &accounts, Timestamp::UNIX_EPOCH);
+        let context = ReviewState::of(Arc::new(place), &accounts, Timestamp::UNIX_EPOCH);
         let ruling = Task::of(&Review::parse(review.as_bytes()).unwrap()).judge(&context);
         denied.extend(
             ruling

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::{
     self, Chart, guard,
-    plugin::{BOTH, PATCH, SKIPPED, Stand, stands},
+    plugin::{BOTH, PATCH, PluginCluster, SKIPPED, setups},
     run,
 };
 
@@ -23,9 +23,9 @@ use crate::common::{
 fn a_plugin_is_not_installed_without_the_program() {
     let cluster = ControlPlane::start();
     for with in BOTH {
-        let stand = Stand::without_plugins(&cluster, with);
-        let source = stand.folder.path().join(stand.plugins().last().unwrap());
-        let (code, _, stderr) = run(stand
+        let setup = PluginCluster::without_plugins(&cluster, with);
+        let source = setup.folder.path().join(setup.plugins().last().unwrap());
+        let (code, _, stderr) = run(setup
             .command()
             .env("MILVUS_GUARD_PROGRAM", "/nonexistent/milvus-guard")
             .args([
@@ -50,12 +50,12 @@ fn a_plugin_is_not_installed_without_the_program() {
 #[test]
 fn a_plugin_of_helm_4_hides_all_plugins_from_helm_3() {
     let cluster = ControlPlane::start();
-    let stand = Stand::new(&cluster, Helm::V3);
-    assert_eq!(stand.helm(&["guard", "--help"]).0, 0);
-    let source = stand.folder.path().join("guard-post-render");
-    let (code, _, stderr) = stand.helm(&["plugin", "install", source.to_str().unwrap()]);
+    let setup = PluginCluster::new(&cluster, Helm::V3);
+    assert_eq!(setup.helm(&["guard", "--help"]).0, 0);
+    let source = setup.folder.path().join("guard-post-render");
+    let (code, _, stderr) = setup.helm(&["plugin", "install", source.to_str().unwrap()]);
     assert_ne!(code, 0, "{stderr}");
-    let (code, _, stderr) = stand.helm(&["guard", "--help"]);
+    let (code, _, stderr) = setup.helm(&["guard", "--help"]);
     assert_ne!(code, 0, "{stderr}");
     assert!(stderr.contains("failed to load plugins"), "{stderr}");
 }
@@ -63,18 +63,18 @@ fn a_plugin_of_helm_4_hides_all_plugins_from_helm_3() {
 #[test]
 fn the_plugin_judges_and_then_upgrades() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let next = Chart::compact("4.0.31");
         let more = [&SKIPPED[..], &["--format", "json"]].concat();
-        let (code, stdout, stderr) = stand.guard("check", &next, &more);
+        let (code, stdout, stderr) = setup.guard("check", &next, &more);
         let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"));
         assert_eq!((code, &report["verdict"]), (1, &"deny".into()), "{stderr}");
         assert_eq!(
             (&report["from"], &report["to"]),
             (&"2.1.4".into(), &"2.2.16".into())
         );
-        assert_eq!(report["releases"][0]["namespace"], stand.namespace);
+        assert_eq!(report["releases"][0]["namespace"], setup.namespace);
         // Helm's record and its own version are known here.
         for rule in ["MG503", "MG702"] {
             let checks = report["checks"].as_array().unwrap();
@@ -82,15 +82,15 @@ fn the_plugin_judges_and_then_upgrades() {
             assert_ne!(check["outcome"], "not-evaluated", "{check:#}");
         }
 
-        let (code, stdout, stderr) = stand.guard("upgrade", &next, &SKIPPED);
+        let (code, stdout, stderr) = setup.guard("upgrade", &next, &SKIPPED);
         assert_eq!((code, &*stdout), (1, ""), "{stderr}");
         assert!(
             stderr.contains("× MG101 ") && stderr.contains("Helm was not run"),
             "{stderr}"
         );
-        assert_eq!(stand.history(), ["deployed"]);
+        assert_eq!(setup.history(), ["deployed"]);
 
-        let (code, stdout, _) = stand.guard("plan", &next, &SKIPPED);
+        let (code, stdout, _) = setup.guard("plan", &next, &SKIPPED);
         assert!(code == 0 && stdout.contains("2.1.4 → 2.2.16"), "{stdout}");
         let to = [
             "guard",
@@ -99,9 +99,9 @@ fn the_plugin_judges_and_then_upgrades() {
             "--to",
             "2.5",
             "-n",
-            stand.namespace,
+            setup.namespace,
         ];
-        let (code, stdout, stderr) = stand.helm(&to);
+        let (code, stdout, stderr) = setup.helm(&to);
         assert!(
             code == 0 && stdout.contains("2.1.4 → 2.5.27"),
             "{stdout}{stderr}"
@@ -114,9 +114,9 @@ fn the_plugin_judges_and_then_upgrades() {
             "nobody",
             next.path(),
             "-n",
-            stand.namespace,
+            setup.namespace,
         ];
-        let (code, _, stderr) = stand.helm(&unknown);
+        let (code, _, stderr) = setup.helm(&unknown);
         assert!(
             code == 3 && stderr.contains("has no deployed releases"),
             "{code} {stderr}"
@@ -128,70 +128,70 @@ fn the_plugin_judges_and_then_upgrades() {
 #[test]
 fn the_plugin_runs_helm_with_the_same_flags_and_ends_with_its_code() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
-        stand.install(&chart, &[]);
-        let (code, stdout, stderr) = stand.guard("check", &chart, &PATCH);
+        setup.install(&chart, &[]);
+        let (code, stdout, stderr) = setup.guard("check", &chart, &PATCH);
         assert_eq!(code, 0, "{stdout}{stderr}");
-        assert_eq!(stand.history(), ["deployed"]);
+        assert_eq!(setup.history(), ["deployed"]);
         let strict = [&PATCH[..], &["--fail-on=warn"]].concat();
-        assert_eq!(stand.guard("check", &chart, &strict).0, 1);
+        assert_eq!(setup.guard("check", &chart, &strict).0, 1);
 
         let more = [
             &PATCH[..],
             &["-o", "json", "--description", "by the plugin"],
         ]
         .concat();
-        let (code, stdout, stderr) = stand.guard("upgrade", &chart, &more);
+        let (code, stdout, stderr) = setup.guard("upgrade", &chart, &more);
         assert_eq!(code, 0, "{stderr}");
         let release: Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(release["info"]["description"], "by the plugin");
         assert!(stderr.contains("milvus-guard: warning: MG201"), "{stderr}");
-        assert_eq!(stand.images(), ["milvusdb/milvus:v2.4.24"]);
+        assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.24"]);
 
         // No controller runs here, so Helm waits in vain, and fails.
         let waits = [&PATCH[..], &["--wait", "--timeout", "1s"]].concat();
-        let (code, _, stderr) = stand.guard("upgrade", &chart, &waits);
+        let (code, _, stderr) = setup.guard("upgrade", &chart, &waits);
         assert!(
             code == 1 && stderr.contains("UPGRADE FAILED"),
             "{code} {stderr}"
         );
         assert!(!stderr.contains("Helm was not run"), "{stderr}");
-        assert_eq!(stand.history().last().unwrap(), "failed");
+        assert_eq!(setup.history().last().unwrap(), "failed");
     }
 }
 
 #[test]
 fn values_of_the_release_are_reused_as_helm_reuses_them() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
-        stand.install(&chart, &["--set", "minio.bucketName=ours"]);
+        setup.install(&chart, &["--set", "minio.bucketName=ours"]);
         let reused = [&PATCH[..], &["--reset-then-reuse-values"]].concat();
         let reset = [&PATCH[..], &["--reset-values"]].concat();
         for verb in ["check", "upgrade"] {
-            let (code, stdout, stderr) = stand.guard(verb, &chart, &reset);
+            let (code, stdout, stderr) = setup.guard(verb, &chart, &reset);
             assert_eq!(code, 1, "{verb}: {stdout}{stderr}");
             assert!(
                 format!("{stdout}{stderr}").contains("MG303 "),
                 "{stdout}{stderr}"
             );
         }
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &reset);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &reset);
         assert!(code != 0 && stderr.contains("MG303 "), "{stderr}");
-        let (code, stdout, stderr) = stand.guard("check", &chart, &reused);
+        let (code, stdout, stderr) = setup.guard("check", &chart, &reused);
         assert_eq!(code, 0, "{stdout}{stderr}");
-        let (code, _, stderr) = stand.guard("upgrade", &chart, &reused);
+        let (code, _, stderr) = setup.guard("upgrade", &chart, &reused);
         assert_eq!(code, 0, "{stderr}");
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &reused);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &reused);
         assert_eq!(code, 0, "{stderr}");
 
         // Values from standard input are read once, and reach both runs of Helm.
-        let mut command = stand.command();
+        let mut command = setup.command();
         command
             .args(["guard", "upgrade", "my-release", chart.path(), "-n"])
-            .args([stand.namespace, "-f", "-", "-o", "json"]);
-        let values = stand.folder.path().join("values.yaml");
+            .args([setup.namespace, "-f", "-", "-o", "json"]);
+        let values = setup.folder.path().join("values.yaml");
         fs::write(
             &values,
             "minio: {bucketName: ours}\nimage: {all: {tag: v2.4.24}}\nquerynode: {replicas: 2}\n",
@@ -208,30 +208,30 @@ fn values_of_the_release_are_reused_as_helm_reuses_them() {
 #[test]
 fn a_label_of_the_upgrade_accepts_a_denial_for_its_revision() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
-        stand.install(&chart, &PATCH);
+        setup.install(&chart, &PATCH);
         let next = ["--set", "image.all.tag=v2.5.27"];
         let upgrade = |more: &[&str], by_plugin: bool| {
             let more = [&next[..], more].concat();
             if by_plugin {
-                stand.guard("upgrade", &chart, &more)
+                setup.guard("upgrade", &chart, &more)
             } else {
-                stand.rendered(&["upgrade"], &chart, &more)
+                setup.rendered(&["upgrade"], &chart, &more)
             }
         };
         let label = |revision: u64| format!("--labels=guard.milvus.io/accept=MG201-r{revision}");
         for by_plugin in [true, false] {
             let (code, _, stderr) = upgrade(&[], by_plugin);
             assert!(code != 0 && stderr.contains("× MG201 "), "{code} {stderr}");
-            let made = stand.history().len() as u64;
+            let made = setup.history().len() as u64;
             for (revision, passes) in [(made + 2, false), (made + 1, true)] {
                 let (code, _, stderr) = upgrade(&[&label(revision)], by_plugin);
                 assert_eq!(code == 0, passes, "r{revision}: {code} {stderr}");
             }
-            assert_eq!(stand.images(), ["milvusdb/milvus:v2.5.27"]);
+            assert_eq!(setup.images(), ["milvusdb/milvus:v2.5.27"]);
             let (code, _, stderr) =
-                stand.helm(&["rollback", "my-release", "1", "-n", stand.namespace]);
+                setup.helm(&["rollback", "my-release", "1", "-n", setup.namespace]);
             assert_eq!(code, 0, "{stderr}");
         }
     }
@@ -252,22 +252,22 @@ fn credentials(cluster: &ControlPlane, folder: &Path, name: &str) -> (String, St
 #[test]
 fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let next = Chart::compact("4.0.31");
-        let account = format!("of-{}", stand.namespace);
-        let (authority, token) = credentials(&cluster, stand.folder.path(), &account);
+        let account = format!("of-{}", setup.namespace);
+        let (authority, token) = credentials(&cluster, setup.folder.path(), &account);
         let server = format!("--kube-apiserver={}", cluster.server());
         let authority = format!("--kube-ca-file={authority}");
         let token = format!("--kube-token={token}");
         let place = [&*server, &*authority, &*token];
         let without_kubeconfig = |verb: &[&str]| {
-            let mut command = stand.command();
+            let mut command = setup.command();
             command.env("KUBECONFIG", "/nonexistent").args(verb);
-            command.args(["my-release", next.path(), "-n", stand.namespace]);
+            command.args(["my-release", next.path(), "-n", setup.namespace]);
             run(command.args(SKIPPED).args(place))
         };
-        let own = stand.post_renderer();
+        let own = setup.post_renderer();
         let template = ["template", &own[0], &own[1]];
         // The account exists and may read nothing yet.
         let (code, _, stderr) = without_kubeconfig(&template);
@@ -295,7 +295,7 @@ fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
 
         // The administrator of the kubeconfig, as another user.
         let (code, _, stderr) =
-            stand.rendered(&["template"], &next, &["--kube-as-user", "stranger"]);
+            setup.rendered(&["template"], &next, &["--kube-as-user", "stranger"]);
         assert_ne!(code, 0, "{stderr}");
         assert!(
             stderr.contains("not allowed to list deployments"),
@@ -358,14 +358,14 @@ fn the_name_of_the_program_shows_in_its_usage() {
 #[test]
 fn kubectl_runs_the_program_as_its_plugin() {
     let cluster = ControlPlane::start();
-    let stand = Stand::new(&cluster, Helm::V4);
-    stand.install(&Chart::compact("3.2.18"), &[]);
-    named(stand.folder.path(), "kubectl-guard");
+    let setup = PluginCluster::new(&cluster, Helm::V4);
+    setup.install(&Chart::compact("3.2.18"), &[]);
+    named(setup.folder.path(), "kubectl-guard");
     let mut command = cluster.kubectl_command();
     let path = std::env::var("PATH").unwrap();
     command
-        .env("PATH", format!("{}:{path}", stand.folder.path().display()))
-        .args(["guard", "check", "-i", "my-release", "-n", stand.namespace])
+        .env("PATH", format!("{}:{path}", setup.folder.path().display()))
+        .args(["guard", "check", "-i", "my-release", "-n", setup.namespace])
         .args(["-t", "2.2.16"]);
     let (code, stdout, stderr) = run(&mut command);
     assert!(
@@ -379,15 +379,15 @@ fn kubectl_runs_the_program_as_its_plugin() {
 fn kubectl_and_helm_complete_the_words_of_the_plugin() {
     let cluster = ControlPlane::start();
     for with in BOTH {
-        let stand = Stand::new(&cluster, with);
-        stand.install(&Chart::compact("3.2.18"), &[]);
+        let setup = PluginCluster::new(&cluster, with);
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let cases: [(&[&str], &str); 2] = [
             (&["guard", "che"], "check"),
             (&["guard", "check", "--fail-on", ""], "warn"),
         ];
         for (words, value) in cases {
             let args = [&["__complete"], words].concat();
-            let (code, stdout, stderr) = stand.helm(&args);
+            let (code, stdout, stderr) = setup.helm(&args);
             let offers = |line: &str| line.split('\t').next() == Some(value);
             assert!(
                 code == 0 && stdout.lines().any(offers),
@@ -447,8 +447,8 @@ fn no_flag_of_the_plugin_has_the_name_of_one_of_helm() {
         let flags = words.filter(|word| word.starts_with("--") && word.len() > 2);
         flags.map(str::to_owned).collect()
     };
-    for stand in stands(&cluster) {
-        let (code, help, _) = stand.helm(&["upgrade", "--help"]);
+    for setup in setups(&cluster) {
+        let (code, help, _) = setup.helm(&["upgrade", "--help"]);
         let helms = long(&help);
         assert!(
             code == 0 && helms.contains(&"--reset-then-reuse-values".to_owned()),

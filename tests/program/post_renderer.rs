@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::common::{
     Chart, guard,
-    plugin::{PATCH, SKIPPED, Stand, stands},
+    plugin::{PATCH, PluginCluster, SKIPPED, setups},
 };
 
 /// Runs the post-renderer without Helm, with these manifests on its standard input.
@@ -40,8 +40,8 @@ fn post_render(
 #[test]
 fn the_post_renderer_stops_a_skipped_migration_before_anything_is_stored() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let next = Chart::compact("4.0.31");
         let verbs: [&[&str]; 5] = [
             &["upgrade"],
@@ -51,15 +51,15 @@ fn the_post_renderer_stops_a_skipped_migration_before_anything_is_stored() {
             &["template", "--is-upgrade"],
         ];
         for verb in verbs {
-            let (code, stdout, stderr) = stand.rendered(verb, &next, &SKIPPED);
-            let seen = format!("{:?} {verb:?}: {code} {stdout}{stderr}", stand.with);
+            let (code, stdout, stderr) = setup.rendered(verb, &next, &SKIPPED);
+            let seen = format!("{:?} {verb:?}: {code} {stdout}{stderr}", setup.with);
             assert_ne!(code, 0, "{seen}");
             for part in [
                 "milvus-guard stops this release. Helm has stored and sent nothing.",
                 "MG101 2.1.4 would become 2.2.16 without evidence of a metadata migration",
                 &format!(
                     "milvus-guard migrate -i my-release -n {} -s 2.1.4",
-                    stand.namespace
+                    setup.namespace
                 ),
                 "post render",
             ] {
@@ -67,23 +67,23 @@ fn the_post_renderer_stops_a_skipped_migration_before_anything_is_stored() {
             }
             assert!(!stdout.contains("kind: Deployment"), "{seen}");
         }
-        assert_eq!(stand.history(), ["deployed"]);
-        assert_eq!(stand.images(), ["milvusdb/milvus:v2.1.4"]);
+        assert_eq!(setup.history(), ["deployed"]);
+        assert_eq!(setup.images(), ["milvusdb/milvus:v2.1.4"]);
     }
 }
 
 #[test]
 fn a_denial_is_in_the_file_that_takes_the_errors_of_helm() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let next = Chart::compact("4.0.31");
-        let log = stand.folder.path().join("log");
+        let log = setup.folder.path().join("log");
         let file = fs::File::create(&log).unwrap();
-        let status = stand
+        let status = setup
             .command()
-            .args(["upgrade", "my-release", next.path(), "-n", stand.namespace])
-            .args(stand.post_renderer())
+            .args(["upgrade", "my-release", next.path(), "-n", setup.namespace])
+            .args(setup.post_renderer())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .status()
@@ -104,35 +104,35 @@ fn a_denial_is_in_the_file_that_takes_the_errors_of_helm() {
 #[test]
 fn a_good_upgrade_passes_the_post_renderer_byte_for_byte() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
         // A first installation passes as well: there is nothing to judge against.
-        let (code, _, stderr) = stand.rendered(&["install", "--create-namespace"], &chart, &[]);
+        let (code, _, stderr) = setup.rendered(&["install", "--create-namespace"], &chart, &[]);
         assert_eq!(code, 0, "{stderr}");
 
         // What Helm prints through our post-renderer is what it prints through one that copies.
-        let (code, ours, stderr) = stand.rendered(&["template"], &chart, &PATCH);
+        let (code, ours, stderr) = setup.rendered(&["template"], &chart, &PATCH);
         assert_eq!(code, 0, "{stderr}");
         assert!(stderr.contains("milvus-guard: warning: MG201"), "{stderr}");
-        fs::rename(stand.post_renderer_link(), stand.folder.path().join("kept")).unwrap();
-        program(&stand.post_renderer_link(), "exec cat");
-        let (code, copied, stderr) = stand.rendered(&["template"], &chart, &PATCH);
+        fs::rename(setup.post_renderer_link(), setup.folder.path().join("kept")).unwrap();
+        program(&setup.post_renderer_link(), "exec cat");
+        let (code, copied, stderr) = setup.rendered(&["template"], &chart, &PATCH);
         assert_eq!(code, 0, "{stderr}");
         assert_eq!(ours, copied);
         assert!(ours.contains("kind: Deployment"));
-        fs::remove_file(stand.post_renderer_link()).unwrap();
-        fs::rename(stand.folder.path().join("kept"), stand.post_renderer_link()).unwrap();
+        fs::remove_file(setup.post_renderer_link()).unwrap();
+        fs::rename(setup.folder.path().join("kept"), setup.post_renderer_link()).unwrap();
 
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &PATCH);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &PATCH);
         assert_eq!(code, 0, "{stderr}");
-        assert_eq!(stand.history(), ["superseded", "deployed"]);
-        assert_eq!(stand.images(), ["milvusdb/milvus:v2.4.24"]);
+        assert_eq!(setup.history(), ["superseded", "deployed"]);
+        assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.24"]);
 
         // Comments, a missing line feed at the end and Windows' line ends are kept.
-        let rendered = chart.render_in(stand.namespace, stand.with, &["image.all.tag=v2.4.24"]);
+        let rendered = chart.render_in(setup.namespace, setup.with, &["image.all.tag=v2.4.24"]);
         let odd = format!("# first\r\n---\r\n{}\n# last", rendered.trim_end());
         let config = cluster.kubeconfig().to_str().unwrap();
-        let args = ["-n", stand.namespace, "--kubeconfig", config];
+        let args = ["-n", setup.namespace, "--kubeconfig", config];
         let (code, stdout, stderr) = post_render(odd.as_bytes(), &args, |_| {});
         assert_eq!(code, 0, "{stderr}");
         assert_eq!(stdout, odd.as_bytes());
@@ -148,19 +148,19 @@ fn program(path: &Path, script: &str) {
 #[test]
 fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
-        stand.install(&chart, &[]);
+        setup.install(&chart, &[]);
         let stopped = |why: &str, code: i32, stderr: &str| {
             assert_ne!(code, 0, "{why}");
             assert!(stderr.contains(why), "{why:?} is missing: {stderr}");
-            assert_eq!(stand.history(), ["deployed"], "{why}");
-            assert_eq!(stand.images(), ["milvusdb/milvus:v2.4.5"], "{why}");
+            assert_eq!(setup.history(), ["deployed"], "{why}");
+            assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.5"], "{why}");
         };
-        let link = stand.post_renderer_link();
+        let link = setup.post_renderer_link();
         fs::remove_file(&link).unwrap();
         symlink("/nonexistent/milvus-guard", &link).unwrap();
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &PATCH);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &PATCH);
         stopped("helm-guard-post-render", code, &stderr);
 
         // The real program, ended by a signal as soon as it begins.
@@ -170,23 +170,23 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
             &link,
             &format!("ulimit -v 16384; exec '{real}' helm post-render"),
         );
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &PATCH);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &PATCH);
         stopped("post render", code, &stderr);
 
         fs::remove_file(&link).unwrap();
         let helm_guard = link.with_file_name("helm-guard");
         fs::copy(helm_guard.canonicalize().unwrap(), &link).unwrap();
-        let wrong = stand.folder.path().join("kubeconfig");
+        let wrong = setup.folder.path().join("kubeconfig");
         let config = "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\n\
              users: [{name: u, user: {}}]\n\
              contexts: [{name: c, context: {cluster: c, user: u}}]\n";
         fs::write(&wrong, config).unwrap();
         let flag = format!("--kubeconfig={}", wrong.display());
-        let (code, _, stderr) = stand.rendered(&["template"], &chart, &[&flag]);
+        let (code, _, stderr) = setup.rendered(&["template"], &chart, &[&flag]);
         stopped("it cannot judge the change: ", code, &stderr);
         assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
-        let (code, stdout, stderr) = stand.rendered(
+        let (code, stdout, stderr) = setup.rendered(
             &["template"],
             &chart,
             &[&flag, "--post-renderer-args", "--before=none"],
@@ -195,7 +195,7 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
         assert!(stdout.contains("kind: Deployment"));
 
         let wrong_flag = ["--post-renderer-args", "--befor=none"];
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &wrong_flag);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &wrong_flag);
         stopped("unexpected argument '--befor'", code, &stderr);
     }
 }
@@ -203,21 +203,21 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
 #[test]
 fn what_helm_deployed_counts_where_nothing_runs() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         // Another Milvus runs there, and is not taken for this one.
         let other = Chart::compact("4.1.34");
         let (code, _, stderr) =
-            stand.helm(&["install", "other", other.path(), "-n", stand.namespace]);
+            setup.helm(&["install", "other", other.path(), "-n", setup.namespace]);
         assert_eq!(code, 0, "{stderr}");
         let label = "app.kubernetes.io/instance=my-release";
-        let delete = ["delete", "deployment", "-l", label, "-n", stand.namespace];
+        let delete = ["delete", "deployment", "-l", label, "-n", setup.namespace];
         expect_success(cluster.kubectl(delete));
-        assert_eq!(stand.images(), ["milvusdb/milvus:v2.4.5"]);
+        assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.5"]);
         let next = Chart::compact("4.0.31");
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &next, &SKIPPED);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &next, &SKIPPED);
         assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
-        let (code, stdout, stderr) = stand.guard("check", &next, &SKIPPED);
+        let (code, stdout, stderr) = setup.guard("check", &next, &SKIPPED);
         assert!(code == 1 && stdout.contains("MG101 "), "{stdout}{stderr}");
     }
 }
@@ -236,11 +236,11 @@ spec:
 #[test]
 fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
-        stand.install(&Chart::compact("3.2.18"), &[]);
+    for setup in setups(&cluster) {
+        setup.install(&Chart::compact("3.2.18"), &[]);
         let next = Chart::compact("4.0.31");
         fs::write(Path::new(next.path()).join("templates/hook.yaml"), HOOK).unwrap();
-        let report = stand.folder.path().join("report.json");
+        let report = setup.folder.path().join("report.json");
         let format = format!("--format=json={}", report.display());
         let before = || {
             let report = fs::read_to_string(&report).unwrap();
@@ -251,17 +251,17 @@ fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
         };
         let judge = |expected: &str| {
             let more = [&SKIPPED[..], &["--post-renderer-args", &format]].concat();
-            let (code, _, stderr) = stand.rendered(&["upgrade"], &next, &more);
+            let (code, _, stderr) = setup.rendered(&["upgrade"], &next, &more);
             assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
             assert!(before().starts_with(expected), "{}", before());
             fs::remove_file(&report).unwrap();
             let more = [&SKIPPED[..], &[&*format, "--format=text"]].concat();
-            let (code, stdout, stderr) = stand.guard("check", &next, &more);
+            let (code, stdout, stderr) = setup.guard("check", &next, &more);
             assert!(code == 1 && stdout.contains("MG101 "), "{stdout}{stderr}");
             assert!(before().starts_with(expected), "{}", before());
         };
         judge("live, ");
-        let delete = ["delete", "deployment", "--all", "-n", stand.namespace];
+        let delete = ["delete", "deployment", "--all", "-n", setup.namespace];
         expect_success(cluster.kubectl(delete));
         judge("release:my-release@1 ");
     }
@@ -270,22 +270,22 @@ fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
 #[test]
 fn a_second_milvus_of_the_namespace_is_left_alone() {
     let cluster = ControlPlane::start();
-    for stand in stands(&cluster) {
+    for setup in setups(&cluster) {
         let old = Chart::compact("3.2.18");
-        let (code, _, stderr) = stand.helm(&[
+        let (code, _, stderr) = setup.helm(&[
             "install",
             "other",
             old.path(),
             "-n",
-            stand.namespace,
+            setup.namespace,
             "--create-namespace",
         ]);
         assert_eq!(code, 0, "{stderr}");
         let chart = Chart::compact("4.1.34");
-        stand.install(&chart, &[]);
-        let (code, _, stderr) = stand.rendered(&["upgrade"], &chart, &PATCH);
+        setup.install(&chart, &[]);
+        let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &PATCH);
         assert_eq!(code, 0, "{stderr}");
-        let (code, stdout, stderr) = stand.guard("check", &chart, &PATCH);
+        let (code, stdout, stderr) = setup.guard("check", &chart, &PATCH);
         assert_eq!(code, 0, "{stdout}{stderr}");
     }
 }
@@ -296,12 +296,12 @@ fn a_second_milvus_of_the_namespace_is_left_alone() {
 fn with_the_sql_driver_what_runs_is_judged() {
     eprintln!("not tested: Helm with a database (HELM_DRIVER=sql); the post-renderer runs alone");
     let cluster = ControlPlane::start();
-    let stand = Stand::new(&cluster, Helm::V4);
-    stand.install(&Chart::compact("3.2.18"), &[]);
+    let setup = PluginCluster::new(&cluster, Helm::V4);
+    setup.install(&Chart::compact("3.2.18"), &[]);
     let next = Chart::compact("4.0.31");
-    let rendered = next.render_in(stand.namespace, Helm::V4, &["image.all.tag=v2.2.16"]);
+    let rendered = next.render_in(setup.namespace, Helm::V4, &["image.all.tag=v2.2.16"]);
     let config = cluster.kubeconfig().to_str().unwrap();
-    let place = ["-n", stand.namespace, "--kubeconfig", config];
+    let place = ["-n", setup.namespace, "--kubeconfig", config];
     let sql = |command: &mut Command| {
         command.env("HELM_DRIVER", "sql");
     };
@@ -309,9 +309,9 @@ fn with_the_sql_driver_what_runs_is_judged() {
     assert_eq!((code, stdout.len()), (1, 0), "{stderr}");
     assert!(stderr.contains("MG101 "), "{stderr}");
 
-    let delete = ["delete", "deployment", "--all", "-n", stand.namespace];
+    let delete = ["delete", "deployment", "--all", "-n", setup.namespace];
     expect_success(cluster.kubectl(delete));
-    let report = stand.folder.path().join("report.json");
+    let report = setup.folder.path().join("report.json");
     let format = format!("--format=json={}", report.display());
     let args = [&place[..], &[&format]].concat();
     let (code, stdout, stderr) = post_render(rendered.as_bytes(), &args, sql);
@@ -323,13 +323,13 @@ fn with_the_sql_driver_what_runs_is_judged() {
 #[test]
 fn a_place_that_is_not_known_is_not_taken_for_an_empty_one() {
     let cluster = ControlPlane::start();
-    let stand = Stand::new(&cluster, Helm::V4);
-    stand.install(&Chart::compact("3.2.18"), &[]);
+    let setup = PluginCluster::new(&cluster, Helm::V4);
+    setup.install(&Chart::compact("3.2.18"), &[]);
     let next = Chart::compact("4.0.31");
-    let rendered = next.render_in(stand.namespace, Helm::V4, &["image.all.tag=v2.2.16"]);
+    let rendered = next.render_in(setup.namespace, Helm::V4, &["image.all.tag=v2.2.16"]);
     let manifests = rendered.as_bytes();
     // The kubeconfig is where it is found without being named.
-    let home = stand.folder.path().join("home");
+    let home = setup.folder.path().join("home");
     fs::create_dir_all(home.join(".kube")).unwrap();
     fs::copy(cluster.kubeconfig(), home.join(".kube/config")).unwrap();
     let at_home = |command: &mut Command| {
@@ -351,7 +351,7 @@ fn a_place_that_is_not_known_is_not_taken_for_an_empty_one() {
 
     let (code, _, stderr) = post_render(manifests, &[], |command| {
         at_home(command);
-        command.env("HELM_NAMESPACE", stand.namespace);
+        command.env("HELM_NAMESPACE", setup.namespace);
     });
     assert!(code == 1 && stderr.contains("MG101 "), "{code} {stderr}");
 
@@ -359,7 +359,7 @@ fn a_place_that_is_not_known_is_not_taken_for_an_empty_one() {
     let name = "metadata:\n  name: my-release";
     let named = format!(
         "metadata:\n  namespace: {}\n  name: my-release",
-        stand.namespace
+        setup.namespace
     );
     let with_namespace = rendered.replace(name, &named);
     assert_ne!(with_namespace, rendered);

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use milvus_guard_core::{
     admission::{
-        Response, Review, ReviewContext, Ruling, Task, mutate::mutate, review_context::Accounts,
+        Response, Review, ReviewState, Ruling, Task, mutate::mutate, review_state::Accounts,
     },
     evidence::Facts,
     manifest::documents,
@@ -36,14 +36,14 @@ static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
         .collect()
 });
 
-fn context(overdue: Option<Overdue<'static>>) -> ReviewContext<'static> {
-    ReviewContext {
+fn context(overdue: Option<Overdue<'static>>) -> ReviewState<'static> {
+    ReviewState {
         facts: Facts {
             runs: Some(Vec::new()),
             ..Facts::default()
         },
         overdue,
-        ..ReviewContext::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH)
+        ..ReviewState::of(Arc::clone(&PLACE), &ACCOUNTS, Timestamp::UNIX_EPOCH)
     }
 }
 

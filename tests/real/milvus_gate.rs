@@ -13,9 +13,9 @@ use crate::common::{
     Chart, guard,
     management::{Call, Management},
     metadata::signal,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll, Seen, Watch},
     run,
-    stand::Running,
 };
 use milvus_guard_core::milvus::Component;
 use milvus_guard_testbed::{Helm, Milvus, MilvusStore, MilvusVersion, expect_success, wait_until};
@@ -27,12 +27,12 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py
 /// The password of `root` that Milvus begins with.
 const PASSWORD: &str = "Milvus";
 
-struct Stand {
+struct ServedRelease {
     roll: Roll,
     server: Milvus,
 }
 
-impl Stand {
+impl ServedRelease {
     /// Milvus 2.4.5 as far as Kubernetes knows, and a server with three loaded collections.
     fn start(wheel: MilvusVersion) -> Self {
         Self::start_with(wheel, &[])
@@ -48,9 +48,9 @@ impl Stand {
             "v2.4.5",
             &[&["mixCoordinator.enabled=true"], values].concat(),
         );
-        let stand = Self { roll, server };
-        stand.script("write");
-        stand
+        let setup = Self { roll, server };
+        setup.script("write");
+        setup
     }
 
     fn script(&self, verb: &str) {
@@ -156,16 +156,16 @@ fn ended(mut running: Running) -> (Option<i32>, String) {
 fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     #[case] wheel: MilvusVersion,
 ) {
-    let stand = Stand::start(wheel);
+    let setup = ServedRelease::start(wheel);
     // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection
     // is released.
-    let mut first = stand.begin();
-    stand.script("release");
-    stand.await_reason(
+    let mut first = setup.begin();
+    setup.script("release");
+    setup.await_reason(
         &mut first,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
-    let before = stand.status()["loaded"].clone();
+    let before = setup.status()["loaded"].clone();
     assert_eq!(
         (
             &before["step"],
@@ -182,34 +182,34 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
 
     // Killed, the same command resumes, and compares Milvus against what was there before the one
     // that was killed.
-    let (code, _, stderr) = run(&mut stand.upgrade(PASSWORD, &["--step-timeout", "8s"]));
+    let (code, _, stderr) = run(&mut setup.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said = stderr.contains(
         "not done within 8 s; it waited for Milvus to serve again what it had loaded: collection \
          books: was",
     );
-    assert!(code == 3 && said && !stand.has_moved("proxy"), "{stderr}");
-    assert_eq!(stand.status()["loaded"], before);
+    assert!(code == 3 && said && !setup.has_moved("proxy"), "{stderr}");
+    assert_eq!(setup.status()["loaded"], before);
 
     // Its query node is replaced, as the step would.
-    let mut last = Running::spawn(stand.upgrade(PASSWORD, &[]));
-    stand.server.daemon().stop();
-    stand.await_reason(&mut last, "did not answer");
-    stand.server.daemon().restart();
-    stand.await_reason(
+    let mut last = Running::spawn(setup.upgrade(PASSWORD, &[]));
+    setup.server.daemon().stop();
+    setup.await_reason(&mut last, "did not answer");
+    setup.server.daemon().restart();
+    setup.await_reason(
         &mut last,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
     let (_, status, _) = run(guard()
         .arg("status")
         .arg("--kubeconfig")
-        .arg(stand.roll.cluster.kubeconfig())
+        .arg(setup.roll.cluster.kubeconfig())
         .args(["-i", RELEASE, "-n", NAMESPACE]));
     assert!(
         status.contains("Milvus to serve again what it had loaded: collection books"),
         "{status}"
     );
-    assert!(!stand.has_moved("proxy"));
-    stand.script("load");
+    assert!(!setup.has_moved("proxy"));
+    setup.script("load");
     let (code, text) = ended(last);
     eprintln!("{}: {text}", wheel.name());
     assert_eq!(code, Some(0), "{text}");
@@ -218,15 +218,15 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
         "{text}"
     );
     assert!(
-        stand.has_moved("proxy") && stand.status()["loaded"].is_null(),
+        setup.has_moved("proxy") && setup.status()["loaded"].is_null(),
         "{:#}",
-        stand.status()
+        setup.status()
     );
 
     // Somebody who may not ask is told so once, and loses no time.
-    stand.reset();
+    setup.reset();
     let begin = Instant::now();
-    let (code, stdout, stderr) = run(&mut stand.upgrade("wrong-password", &[]));
+    let (code, stdout, stderr) = run(&mut setup.upgrade("wrong-password", &[]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_eq!(
         stderr.matches("could not ask Milvus whether").count(),
@@ -247,9 +247,9 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_minute() {
-    let stand = Stand::start(MilvusVersion::V2_3_5);
-    let mut running = stand.begin();
-    stand.await_reason(
+    let setup = ServedRelease::start(MilvusVersion::V2_3_5);
+    let mut running = setup.begin();
+    setup.await_reason(
         &mut running,
         "without nodes that are gone, which Milvus still lists",
     );
@@ -269,14 +269,14 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
-    let watch = stand.roll.watch(NAMESPACE);
-    let mut running = stand.begin();
-    stand.script("release");
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let watch = setup.roll.watch(NAMESPACE);
+    let mut running = setup.begin();
+    setup.script("release");
     // One new pod came in addition to the old ones, and Milvus lacks a collection.
-    stand.await_reason(
+    setup.await_reason(
         &mut running,
-        "collection books: was loaded before and is no longer",
+        "collection books: was loaded before, but is not loaded now",
     );
     let query_nodes = |watch: &Watch| {
         let events = watch.events().into_iter();
@@ -284,7 +284,7 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
             .filter(|event| event.component == Component::QueryNode)
             .collect::<Vec<_>>()
     };
-    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert!(spec["minReadySeconds"].as_i64().unwrap() > 3600, "{spec:#}");
     // Longer than a new pod must be ready before an old one ends.
     let (held, kept) = (Instant::now(), Duration::from_secs(15));
@@ -296,7 +296,7 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
         assert!(!ends(&query_nodes(&watch)), "Milvus lacks a collection");
         held.elapsed() > kept
     }));
-    stand.script("load");
+    setup.script("load");
     let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
 
@@ -320,10 +320,10 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
         .iter()
         .filter(|event| event.is_gone && event.at < held);
     assert!(early.count() < 3, "the question came after all of them");
-    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
-    assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
+    assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 }
 
 /// Waits until the query nodes have been held for longer than a new pod must be ready before an old
@@ -349,10 +349,10 @@ fn no_query_node_ends(watch: &Watch) {
 fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
     #[case] wheel: MilvusVersion,
 ) {
-    let stand = Stand::start_with(wheel, &["queryNode.replicas=2"]);
-    let watch = stand.roll.watch(NAMESPACE);
-    let mut running = stand.begin_with(&["--probe-collection", "books"]);
-    let before = stand.status()["searches"].clone();
+    let setup = ServedRelease::start_with(wheel, &["queryNode.replicas=2"]);
+    let watch = setup.roll.watch(NAMESPACE);
+    let mut running = setup.begin_with(&["--probe-collection", "books"]);
+    let before = setup.status()["searches"].clone();
     assert_eq!(
         (
             &before[0]["collection"],
@@ -363,14 +363,14 @@ fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
         "{before}"
     );
     // Milvus serves all segments of it, and a search finds less.
-    stand.script("thin");
-    stand.await_reason(
+    setup.script("thin");
+    setup.await_reason(
         &mut running,
         "searches to find again what they found before: a search in collection books finds 50 of \
          100 rows",
     );
     no_query_node_ends(&watch);
-    stand.script("fill");
+    setup.script("fill");
     let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -378,22 +378,22 @@ fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
             && text.contains("searches find again what they found before, "),
         "{text}"
     );
-    assert!(stand.status()["searches"].is_null(), "{:#}", stand.status());
+    assert!(setup.status()["searches"].is_null(), "{:#}", setup.status());
 }
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_ends() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=2"]);
-    let unknown = stand.upgrade(PASSWORD, &["--probe-collection", "shop/none"]);
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=2"]);
+    let unknown = setup.upgrade(PASSWORD, &["--probe-collection", "shop/none"]);
     let (code, text) = ended(Running::spawn(unknown));
     assert!(
         code == Some(1) && text.contains("collection shop/none cannot be searched"),
         "{text}"
     );
-    let watch = stand.roll.watch(NAMESPACE);
-    let running = stand.begin_with(&["--probe-collection", "books"]);
-    stand.script("thin");
+    let watch = setup.roll.watch(NAMESPACE);
+    let running = setup.begin_with(&["--probe-collection", "books"]);
+    setup.script("thin");
     let (code, text) = ended(running);
     let told = "searches are still not complete 120 s after the first that was not: a search in \
                 collection books finds 50 of 100 rows";
@@ -406,7 +406,7 @@ fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_end
     let gone = |event: &Seen| event.component == Component::QueryNode && event.is_gone;
     assert!(!watch.events().iter().any(gone), "{:#?}", watch.events());
     // The rows were deleted on purpose.
-    let resumed = stand.upgrade(PASSWORD, &["--probe-collection", "none"]);
+    let resumed = setup.upgrade(PASSWORD, &["--probe-collection", "none"]);
     let (code, text) = ended(Running::spawn(resumed));
     assert_eq!(code, Some(0), "{text}");
 }
@@ -414,10 +414,10 @@ fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_end
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
-    let played = Management::start(&stand.roll, NAMESPACE, true);
-    let watch = stand.roll.watch(NAMESPACE);
-    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &[])));
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let played = Management::start(&setup.roll, NAMESPACE, true);
+    let watch = setup.roll.watch(NAMESPACE);
+    let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &[])));
     assert_eq!(code, Some(0), "{text}");
     let events = watch.events();
     let gone = events
@@ -461,7 +461,7 @@ fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
         .collect();
     assert_eq!(suspended.len(), 3, "{suspended:#?}");
     assert_eq!(text.matches(" was emptied in ").count(), 3, "{text}");
-    let status = stand.status();
+    let status = setup.status();
     assert!(
         status["suspended"].is_null() && !status["originals"].to_string().contains("\"Pod\""),
         "{status:#}"
@@ -471,15 +471,15 @@ fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn a_query_node_that_is_not_emptied_is_used_again() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=1"]);
-    let played = Management::start(&stand.roll, NAMESPACE, false);
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=1"]);
+    let played = Management::start(&setup.roll, NAMESPACE, false);
     let count = |path: &str| {
         let calls = played.calls();
         calls.iter().filter(|call| call.path == path).count()
     };
     // The run is told to stop while it waits.
-    let mut running = stand.begin();
-    stand.await_reason(
+    let mut running = setup.begin();
+    setup.await_reason(
         &mut running,
         "to be empty: it still has 2 channels and 4 segments",
     );
@@ -488,13 +488,13 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
     assert_eq!(code, Some(3), "{text}");
     assert_eq!(count("node/resume"), 1, "{:#?}", played.calls());
     assert_eq!(
-        stand.status()["suspended"].as_array().map(Vec::len),
+        setup.status()["suspended"].as_array().map(Vec::len),
         Some(1),
         "{:#}",
-        stand.status()
+        setup.status()
     );
     // Nothing moves for a minute: the node ends as usual.
-    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &[])));
+    let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &[])));
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.contains("could not be emptied before it ends: it still has 2 channels"),
@@ -503,27 +503,27 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
     assert_eq!((count("node/suspend"), count("node/resume")), (2, 2));
     assert!(count("transfer/segment") >= 3, "asked again");
     assert!(
-        stand.status()["suspended"].is_null(),
+        setup.status()["suspended"].is_null(),
         "{:#}",
-        stand.status()
+        setup.status()
     );
 }
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long() {
-    let stand = Stand::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
-    let mut running = stand.begin();
+    let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
+    let mut running = setup.begin();
     // The first new one has come, and the run ends in the middle.
-    stand.script("release");
-    stand.await_reason(&mut running, "collection books: was loaded before");
+    setup.script("release");
+    setup.await_reason(&mut running, "collection books: was loaded before");
     drop(running);
-    stand.script("load");
-    let watch = stand.roll.watch(NAMESPACE);
-    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &["-o", "rollback"])));
+    setup.script("load");
+    let watch = setup.roll.watch(NAMESPACE);
+    let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &["-o", "rollback"])));
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Milvus serves all 3 collections"), "{text}");
-    let spec = stand.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
+    let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
     let back = |event: &Seen| {
@@ -532,16 +532,16 @@ fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long()
             && event.image.ends_with(":v2.4.24")
     };
     assert!(watch.events().iter().any(back), "{:#?}", watch.events());
-    assert_eq!(stand.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
+    assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 
     // What never comes back is waited for once.
-    stand.reset();
-    let mut running = stand.begin();
-    stand.script("release");
-    stand.await_reason(&mut running, "collection books: was loaded before");
+    setup.reset();
+    let mut running = setup.begin();
+    setup.script("release");
+    setup.await_reason(&mut running, "collection books: was loaded before");
     drop(running);
     let begin = Instant::now();
-    let (code, text) = ended(Running::spawn(stand.upgrade(PASSWORD, &["-o", "rollback"])));
+    let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &["-o", "rollback"])));
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.contains("go back without a pause between them")
@@ -549,5 +549,5 @@ fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long()
         "{:?}: {text}",
         begin.elapsed()
     );
-    assert!(!stand.has_moved("querynode"));
+    assert!(!setup.has_moved("querynode"));
 }

@@ -10,9 +10,9 @@ use std::{
 
 use crate::common::{
     Chart, guard,
+    migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll},
     run,
-    stand::Running,
 };
 use milvus_guard_core::verification::SCHEMA_VERSION;
 use milvus_guard_testbed::{Helm, Milvus, MilvusStore, MilvusVersion, expect_success, wait_until};
@@ -26,12 +26,12 @@ const PASSWORD: &str = "Milvus";
 /// What the names of probe collections begin with.
 const PROBE: &str = "milvus_guard_probe_";
 
-struct Stand {
+struct ServedRelease {
     roll: Roll,
     server: Milvus,
 }
 
-impl Stand {
+impl ServedRelease {
     fn start(wheel: MilvusVersion) -> Self {
         let server = MilvusStore::new().with_authorization().serve(wheel);
         let (roll, tag) = (Roll::start(), format!("v{}", wheel.name()));
@@ -39,9 +39,9 @@ impl Stand {
             "extraConfigFiles.user\\.yaml=common:\n  security:\n    authorizationEnabled: true\n";
         let chart = Chart::compact("4.0.31");
         roll.install(Helm::V4, NAMESPACE, &chart, &tag, &[authorization]);
-        let stand = Self { roll, server };
-        stand.script("write");
-        stand
+        let setup = Self { roll, server };
+        setup.script("write");
+        setup
     }
 
     /// What it prints.
@@ -93,15 +93,15 @@ fn has(checks: &[String], part: &str) -> bool {
 #[case(MilvusVersion::V2_3_5)]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) {
-    let stand = Stand::start(wheel);
+    let setup = ServedRelease::start(wheel);
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("before.json");
     let record = record.to_str().unwrap();
-    let whole = || stand.outcomes(&["--record-to", record]).0 == 0;
-    assert!(wait_until(DEADLINE, whole), "{:?}", stand.outcomes(&[]));
+    let whole = || setup.outcomes(&["--record-to", record]).0 == 0;
+    assert!(wait_until(DEADLINE, whole), "{:?}", setup.outcomes(&[]));
 
     let began = Instant::now();
-    let (code, checks) = stand.outcomes(&["--record", record, "--probe"]);
+    let (code, checks) = setup.outcomes(&["--record", record, "--probe"]);
     eprintln!("{}: {checks:#?} in {:?}", wheel.name(), began.elapsed());
     assert_eq!(code, 0, "{checks:#?}");
     for expected in [
@@ -113,28 +113,28 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
     ] {
         assert!(has(&checks, expected), "{expected}: {checks:#?}");
     }
-    assert!(!stand.probes_left());
+    assert!(!setup.probes_left());
 
     // The same, kept in the cluster.
-    assert_eq!(stand.outcomes(&["--record-to", "configmap/before"]).0, 0);
-    let (code, checks) = stand.outcomes(&["--record", "configmap/before"]);
+    assert_eq!(setup.outcomes(&["--record-to", "configmap/before"]).0, 0);
+    let (code, checks) = setup.outcomes(&["--record", "configmap/before"]);
     assert!(
         code == 0 && has(&checks, "served as in the record"),
         "{checks:#?}"
     );
 
-    stand.script("release");
-    let (code, checks) = stand.outcomes(&["--record", record]);
+    setup.script("release");
+    let (code, checks) = setup.outcomes(&["--record", record]);
     let lost = "collections: failed: [\"collection books: was loaded before";
     assert!(code == 1 && has(&checks, lost), "{checks:#?}");
     // Without a record, it is not known that it was loaded.
-    assert_eq!(stand.outcomes(&[]).0, 0);
-    stand.script("drop");
-    let (code, checks) = stand.outcomes(&["--record", record]);
+    assert_eq!(setup.outcomes(&[]).0, 0);
+    setup.script("drop");
+    let (code, checks) = setup.outcomes(&["--record", record]);
     let lost = "collections: failed: [\"collection books: it does not exist any more";
     assert!(code == 1 && has(&checks, lost), "{checks:#?}");
 
-    let mut stranger = stand.verify(&[]);
+    let mut stranger = setup.verify(&[]);
     stranger.env("MILVUS_GUARD_MILVUS_PASSWORD", "wrong-password");
     let (code, stdout, _) = run(&mut stranger);
     assert!(
@@ -146,10 +146,10 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
 fn an_interrupted_probe_leaves_no_collection() {
-    let stand = Stand::start(MilvusVersion::V2_3_5);
-    let mut running = Running::spawn(stand.verify(&["--probe"]));
+    let setup = ServedRelease::start(MilvusVersion::V2_3_5);
+    let mut running = Running::spawn(setup.verify(&["--probe"]));
     assert!(
-        wait_until(DEADLINE, || stand.probes_left()),
+        wait_until(DEADLINE, || setup.probes_left()),
         "the probe creates its collection"
     );
     let interrupt = Command::new("kill")
@@ -160,5 +160,5 @@ fn an_interrupted_probe_leaves_no_collection() {
         running.0.try_wait().unwrap().is_some()
     });
     assert!(ended, "it ends");
-    assert!(!stand.probes_left(), "its collection is dropped");
+    assert!(!setup.probes_left(), "its collection is dropped");
 }

@@ -14,8 +14,8 @@ use std::{
 use crate::common::{
     Chart, ERAS, binary, guard,
     installed::{build_bare_image, build_guard_image, chart, context, install_guard},
+    migration_cluster::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
     run,
-    stand::{NAMESPACE, Player, RELEASE, Running, metadata_in, put_into, sample},
     webhook::GUARD,
 };
 use milvus_guard_core::manifest::documents;

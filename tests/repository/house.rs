@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Sources without I/O: the core, and the pure modules of other crates.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "crates/core/src",
     "crates/metadata/src/model",
     "crates/sources/src/milvus/loaded.rs",
@@ -17,9 +17,10 @@ const PURE: [&str; 15] = [
     "crates/operations/src/rolling_upgrade/ended.rs",
     "crates/operations/src/rolling_upgrade/preconditions.rs",
     "crates/operations/src/rolling_upgrade/plan.rs",
-    "crates/operations/src/rolling_upgrade/room.rs",
+    "crates/operations/src/rolling_upgrade/capacity.rs",
     "crates/operations/src/rolling_upgrade/serving.rs",
     "crates/operations/src/rolling_upgrade/standby.rs",
+    "crates/operations/src/rolling_upgrade/step.rs",
     "crates/operations/src/rolling_upgrade/through_helm",
     "crates/operations/src/rolling_upgrade/verdict.rs",
 ];
@@ -122,7 +123,7 @@ fn every_rule_file_is_registered_under_its_id() {
 /// Phrases that readers stumble over, with how often each may still be found in sources and pages.
 /// Fix one and lower its number; a new one needs another wording. What to write instead:
 /// docs/ARCHITECTURE.md and CONTRIBUTING.md.
-const PHRASES: [(&str, usize); 43] = [
+const PHRASES: [(&str, usize); 50] = [
     // The list of phrases that no message may have (`rules/messages.rs`) names some of them.
     ("nothing where", 1),
     ("Nothing where", 0),
@@ -167,6 +168,13 @@ const PHRASES: [(&str, usize); 43] = [
     ("under way", 1),
     ("let through", 2),
     ("lets pass", 0),
+    ("is asked for", 13),
+    ("are asked for", 1),
+    ("does not tell", 5),
+    ("here there are no", 1),
+    ("is waited for", 4),
+    ("is to be done", 2),
+    ("says so", 22),
 ];
 
 #[test]

@@ -19,23 +19,23 @@ use serde_json::{Value, json};
 const BROKEN: &str = "v2.3.22";
 
 /// One cluster for all tests that run at the same time.
-struct Stand {
+struct SharedCluster {
     _nodes: Nodes,
     webhook: Webhook,
 }
 
-impl Stand {
+impl SharedCluster {
     fn share() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Stand>> = Mutex::new(Weak::new());
+        static SHARED: Mutex<Weak<SharedCluster>> = Mutex::new(Weak::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
             let webhook = Webhook::start();
-            let stand = Arc::new(Self {
+            let setup = Arc::new(Self {
                 _nodes: Nodes::with_mounts(&webhook.cluster, BROKEN),
                 webhook,
             });
-            *shared = Arc::downgrade(&stand);
-            stand
+            *shared = Arc::downgrade(&setup);
+            setup
         })
     }
 }
@@ -69,15 +69,15 @@ impl Outcome {
 }
 
 impl<'a> Site<'a> {
-    fn new(stand: &'a Stand, namespace: &str) -> Self {
+    fn new(setup: &'a SharedCluster, namespace: &str) -> Self {
         expect_success(
-            stand
+            setup
                 .webhook
                 .cluster
                 .kubectl(["create", "namespace", namespace]),
         );
         Self {
-            webhook: &stand.webhook,
+            webhook: &setup.webhook,
             namespace: namespace.to_owned(),
         }
     }
@@ -220,8 +220,8 @@ const ROOT: &str = "extraConfigFiles.user\\.yaml=etcd: {rootPath: elsewhere}";
 
 /// What every tool does with a Milvus: patches pass, what loses data is denied however often it is
 /// tried, and a rollback is possible.
-fn upgrades<'a>(stand: &'a Stand, tool: &impl Tool, namespace: &str) -> Site<'a> {
-    let site = Site::new(stand, namespace);
+fn upgrades<'a>(setup: &'a SharedCluster, tool: &impl Tool, namespace: &str) -> Site<'a> {
+    let site = Site::new(setup, namespace);
     let chart = Chart::compact("4.1.34");
     let put = |values: &[&str]| tool.put(&site, &chart, values);
     put(&[&tag("v2.3.20")]).assert_done();
@@ -260,8 +260,8 @@ fn upgrades<'a>(stand: &'a Stand, tool: &impl Tool, namespace: &str) -> Site<'a>
 }
 
 /// A Milvus 2.1 does not become 2.2 without a migration of its metadata.
-fn skips_migration(stand: &Stand, tool: &impl Tool, namespace: &str) {
-    let site = Site::new(stand, namespace);
+fn skips_migration(setup: &SharedCluster, tool: &impl Tool, namespace: &str) {
+    let site = Site::new(setup, namespace);
     tool.put(&site, &Chart::compact("3.2.18"), &[])
         .assert_done();
     site.settle("v2.1.4");
@@ -373,13 +373,13 @@ impl Tool for Argo {
 
 #[test]
 fn argo_cd_with_client_side_apply_and_workloads_in_the_first_wave() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     let argo = Argo {
         app: "search",
         way: Way::ClientSide,
         waves: &["Deployment", "StatefulSet", "Service"],
     };
-    let site = upgrades(&stand, &argo, "argo-client");
+    let site = upgrades(&setup, &argo, "argo-client");
     let before = site.stateful();
     let wanted = argo.objects(
         &site,
@@ -392,9 +392,9 @@ fn argo_cd_with_client_side_apply_and_workloads_in_the_first_wave() {
 
 #[test]
 fn argo_cd_with_server_side_apply() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     upgrades(
-        &stand,
+        &setup,
         &Argo {
             app: "search",
             way: Way::ServerSide,
@@ -406,9 +406,9 @@ fn argo_cd_with_server_side_apply() {
 
 #[test]
 fn argo_cd_with_replace() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     upgrades(
-        &stand,
+        &setup,
         &Argo {
             app: "my-release",
             way: Way::Replace,
@@ -530,13 +530,13 @@ fn claims(site: &Site<'_>) {
 
 #[test]
 fn flux_with_its_helm_controller() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     let flux = BuiltIn {
         helm: Helm::Flux,
         flags: &["--server-side=true"],
     };
-    let site = upgrades(&stand, &flux, "flux");
-    skips_migration(&stand, &flux, "flux-old");
+    let site = upgrades(&setup, &flux, "flux");
+    skips_migration(&setup, &flux, "flux-old");
     rolls_back(&site, &flux);
 
     // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a
@@ -569,7 +569,7 @@ fn flux_with_its_helm_controller() {
     drift().assert_done();
     correct().assert_done();
     site.settle("v2.3.21");
-    let (_, text) = stand.webhook.kubectl(&[
+    let (_, text) = setup.webhook.kubectl(&[
         "-n",
         "flux",
         "get",
@@ -603,13 +603,13 @@ fn flux_with_its_helm_controller() {
 
 #[test]
 fn terraform_with_its_helm_provider() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     // The provider has Helm 3 built in, which patches what is there.
     let terraform = BuiltIn {
         helm: Helm::Terraform,
         flags: &["--server-side=false"],
     };
-    let site = upgrades(&stand, &terraform, "terraform-helm");
+    let site = upgrades(&setup, &terraform, "terraform-helm");
     rolls_back(&site, &terraform);
 }
 
@@ -683,14 +683,14 @@ impl Tool for Kubernetes {
 
 #[test]
 fn terraform_with_resources_of_its_kubernetes_provider() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     upgrades(
-        &stand,
+        &setup,
         &Kubernetes { is_manifest: false },
         "terraform-typed",
     );
     skips_migration(
-        &stand,
+        &setup,
         &Kubernetes { is_manifest: false },
         "terraform-typed-old",
     );
@@ -698,9 +698,9 @@ fn terraform_with_resources_of_its_kubernetes_provider() {
 
 #[test]
 fn terraform_with_manifests() {
-    let stand = Stand::share();
+    let setup = SharedCluster::share();
     upgrades(
-        &stand,
+        &setup,
         &Kubernetes { is_manifest: true },
         "terraform-manifest",
     );

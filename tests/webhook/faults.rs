@@ -9,7 +9,7 @@ use std::{
 
 use crate::common::{
     Chart,
-    faults::{Blind, Fault, Faults, Link},
+    faults::{Blind, Fault, Faults, Network},
     service::{Changes, Service, make_service},
     webhook::{
         GUARD, Server, TEMPLATE, prepare, stored_memory, wait_until, write_service_template,
@@ -370,7 +370,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     let first = all.leader(&[]);
     let follower = (first + 1) % 3;
     let begun = Instant::now();
-    all.faults[follower].link(Link::Cut);
+    all.faults[follower].network(Network::Cut);
     wait_until("the replica is not ready", MINUTE, || {
         !all.service.is_ready(follower)
     });
@@ -383,7 +383,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     go_on(&changes, 5);
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
-    all.faults[follower].link(Link::Open);
+    all.faults[follower].network(Network::Open);
     wait_until("the replica is ready again", MINUTE, || {
         all.service.is_ready(follower)
     });
@@ -398,7 +398,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     wait_until("the leader writes", MINUTE, || {
         all.faults[first].held().0 > 0
     });
-    all.faults[first].link(Link::Cut);
+    all.faults[first].network(Network::Cut);
     let second = all.leader(&[first]);
     eprintln!(
         "another replica leads after {:.1} s",
@@ -416,7 +416,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
     all.faults[first].set(Fault::None);
-    all.faults[first].link(Link::Open);
+    all.faults[first].network(Network::Open);
     wait_until("what was sent has arrived", MINUTE, || {
         all.faults[first].held().1 > 0
     });
@@ -540,7 +540,7 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
     go_on(&changes, 5);
     assert_eq!(changes.take().len(), 0);
 
-    faults.link(Link::Slow(SLOW));
+    faults.network(Network::Slow(SLOW));
     // Long enough for each watch to end and to begin again.
     let begun = changes.time();
     wait_until("some time", MINUTE, || {
@@ -577,7 +577,7 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
         changes.slowest()
     );
 
-    faults.link(Link::Open);
+    faults.network(Network::Open);
     wait_until("the guard knows everything again", MINUTE, || {
         let _ = changes.take();
         go_on(&changes, 3);

@@ -9,9 +9,9 @@ use std::{
 
 use crate::common::{
     Chart, Judged, guard,
+    migration_cluster::Running,
     roll::{DEADLINE, NamespaceState, RELEASE, Roll, Watch, is_complete},
     sessions::{STANDBY, Sessions, Story, Takeover},
-    stand::Running,
     webhook::{GUARD, Server, Webhook, stored_memory, wait_until},
 };
 use milvus_guard_core::milvus::{Component, catalogue::Catalogue};

@@ -252,19 +252,11 @@ mod tests {
         assert_eq!(circles(&crates), []);
     }
 
-    /// Folders whose modules still use each other in a circle. The list may only become shorter.
-    const WITH_CIRCLES: [&str; 3] = [
-        "core::report",
-        "operations::rolling_upgrade",
-        "operations::rolling_upgrade::steps",
-    ];
-
     #[test]
     fn no_modules_of_a_folder_use_each_other_in_a_circle() {
         let graph = real();
         assert!(folders(&graph).len() > 40);
         let found = circles_within(&graph);
-        let folders: Vec<&str> = found.keys().map(String::as_str).collect();
-        assert_eq!(folders, WITH_CIRCLES, "\n{}", render_circles(&graph));
+        assert!(found.is_empty(), "\n{}", render_circles(&graph));
     }
 }

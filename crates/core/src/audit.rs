@@ -1,7 +1,7 @@
 //! Judges what already runs, as it is: nothing changes.
 
 use crate::{
-    evaluate::{Judgement, Question, judge_state},
+    evaluate::{Evaluation, EvaluationInput, judge_state},
     evidence::Facts,
     milvus::{Snapshot, catalogue::Catalogue},
     policy::PolicySet,
@@ -14,8 +14,8 @@ pub fn audit(
     facts: &Facts,
     catalogue: &Catalogue,
     policies: &PolicySet,
-) -> Judgement {
-    judge_state(&Question {
+) -> Evaluation {
+    judge_state(&EvaluationInput {
         before: None,
         after: running,
         facts,

@@ -16,7 +16,7 @@ use crate::{
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct EvaluationInput<'a> {
     /// The running state; `None` if the change installs.
     pub before: Option<&'a Snapshot>,
     /// What is wanted.
@@ -52,7 +52,7 @@ pub enum Subject {
 
 /// The answer.
 #[derive(Clone, Debug, Default)]
-pub struct Judgement {
+pub struct Evaluation {
     /// What was judged.
     pub subject: Subject,
     /// One entry for each Milvus release of the wanted state.
@@ -125,7 +125,7 @@ pub enum Verdict {
     Deny,
 }
 
-impl Judgement {
+impl Evaluation {
     /// Deny if any finding denies, else warn if any holds or warns, else allow.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -145,13 +145,13 @@ impl Judgement {
 
 /// Judges a change.
 #[must_use]
-pub fn judge(question: &Question<'_>) -> Judgement {
+pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
     let pairs = pair(question.before, question.after);
     let releases = pairs
         .into_iter()
         .map(|(before, after)| judge_change(question, before, after))
         .collect();
-    Judgement {
+    Evaluation {
         subject: Subject::Change,
         releases,
     }
@@ -160,7 +160,7 @@ pub fn judge(question: &Question<'_>) -> Judgement {
 /// Judges each release of `question.after` as the running state, as it is; what the question says
 /// of a change is left out.
 #[must_use]
-pub fn judge_state(question: &Question<'_>) -> Judgement {
+pub fn judge_state(question: &EvaluationInput<'_>) -> Evaluation {
     let releases = question.after.releases.iter().map(|release| {
         let builds = Upgrade::new(None, release, question.facts, question.catalogue);
         let ran = rules::run_state(
@@ -175,14 +175,14 @@ pub fn judge_state(question: &Question<'_>) -> Judgement {
             ..judged(question, Some(release), release, side, ran)
         }
     });
-    Judgement {
+    Evaluation {
         subject: Subject::State,
         releases: releases.collect(),
     }
 }
 
 fn judge_change(
-    question: &Question<'_>,
+    question: &EvaluationInput<'_>,
     before: Option<&Release>,
     after: &Release,
 ) -> JudgedRelease {
@@ -205,7 +205,7 @@ fn judge_change(
 
 /// Applies policies, exceptions and acceptances to what the rules said.
 fn judged(
-    question: &Question<'_>,
+    question: &EvaluationInput<'_>,
     before: Option<&Release>,
     after: &Release,
     (from, to): (Option<Build>, Option<Build>),

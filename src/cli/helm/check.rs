@@ -9,9 +9,9 @@ use milvus_guard_core::report::Report;
 use milvus_guard_sources::files::part::Choice;
 
 use super::{
-    place::{Place, environment},
     process::{RENDERED, Upgrade},
     release::{Question, accepted},
+    target::{HelmTarget, environment},
 };
 use crate::cli::{
     exit::{Done, Failure},
@@ -45,21 +45,21 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 
 /// Renders an upgrade and judges it against the release in the cluster.
 pub(super) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, Failure> {
-    let place = Place::of(&upgrade.words(), &environment);
-    // A place that cannot be found is reported before Helm runs.
-    place.namespace()?;
+    let target = HelmTarget::of(&upgrade.words(), &environment);
+    // A target that cannot be found is reported before Helm runs.
+    target.namespace()?;
     let printed = upgrade.render()?;
-    judge_rendered(upgrade, &place, judging, &printed)
+    judge_rendered(upgrade, &target, judging, &printed)
 }
 
 /// Judges what Helm printed against the release in the cluster.
 pub(super) fn judge_rendered(
     upgrade: &Upgrade,
-    place: &Place,
+    target: &HelmTarget,
     judging: &JudgingArgs,
     printed: &str,
 ) -> Result<Report, Failure> {
-    let (cluster, namespace) = (place.cluster(), place.namespace()?);
+    let (cluster, namespace) = (target.cluster(), target.namespace()?);
     let release: Value = serde_json::from_str(printed).map_err(|error| {
         Failure::no_verdict(format!("what Helm printed is not a release: {error}"))
     })?;

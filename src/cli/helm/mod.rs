@@ -4,7 +4,7 @@
 //! | module | job |
 //! |---|---|
 //! | `arguments` | tells our flags from those that are for Helm |
-//! | `place` | the cluster and the namespace that Helm's flags and variables name |
+//! | `target` | the cluster and the namespace that Helm's flags and variables name |
 //! | `process` | runs Helm |
 //! | `caller` | the Helm that runs the post-renderer: its command line, and where it shows text |
 //! | `release` | judges what Helm rendered against the release in the cluster |
@@ -15,12 +15,12 @@
 mod arguments;
 mod caller;
 mod check;
-mod place;
 mod plan;
 mod planned;
 mod post_render;
 mod process;
 mod release;
+mod target;
 mod upgrade;
 
 pub(super) use arguments::arrange;

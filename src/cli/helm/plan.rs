@@ -11,8 +11,8 @@ use milvus_guard_core::milvus::Build;
 use milvus_guard_sources::files::{Reading, Role, load_text};
 
 use super::{
-    place::{Place, environment},
     process::{RENDERED, Upgrade},
+    target::{HelmTarget, environment},
 };
 use crate::cli::{
     exit::{Done, Failure},
@@ -47,8 +47,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
-    let place = Place::of(&upgrade.words(), &environment);
-    let (cluster, namespace) = (place.cluster(), place.namespace()?);
+    let target = HelmTarget::of(&upgrade.words(), &environment);
+    let (cluster, namespace) = (target.cluster(), target.namespace()?);
     let (release, to) = match &args.to {
         Some(to) => (named(&upgrade.words())?, to.clone()),
         None => rendered(&upgrade, &namespace)?,

@@ -21,9 +21,9 @@ use milvus_guard_sources::files::{Reading, Role, load_text};
 
 use super::{
     check::judge_rendered,
-    place::{Place, environment, long_value, short_value},
     process::{RENDERED, Upgrade},
     release,
+    target::{HelmTarget, environment, long_value, short_value},
 };
 use crate::cli::{exit::Failure, gather::ClusterArgs, judging::JudgingArgs, output::Screen};
 
@@ -40,7 +40,7 @@ const WAITING: [&str; 4] = [
 /// A `helm upgrade` as it was written.
 pub(in crate::cli) struct PlannedUpgrade {
     upgrade: Upgrade,
-    place: Place,
+    target: HelmTarget,
     words: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Rendered {
 }
 
 impl PlannedUpgrade {
-    /// Takes `helm upgrade RELEASE CHART FLAGS`, and the place that our own flags name.
+    /// Takes `helm upgrade RELEASE CHART FLAGS`, and the cluster that our own flags name.
     ///
     /// # Errors
     /// Wrong usage.
@@ -80,31 +80,32 @@ impl PlannedUpgrade {
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect();
         check_flags(&words)?;
-        let mut place = Place::of(&words, &environment);
+        let mut target = HelmTarget::of(&words, &environment);
         let named = short_value(&words, 'n').or_else(|| long_value(&words, "--namespace"));
-        place.namespace =
-            agreed("--namespace", named, namespace.map(str::to_owned))?.or(place.namespace);
+        target.namespace =
+            agreed("--namespace", named, namespace.map(str::to_owned))?.or(target.namespace);
         let named = long_value(&words, "--kube-context");
-        place.context = agreed("--kube-context", named, cluster.context.clone())?.or(place.context);
+        target.context =
+            agreed("--kube-context", named, cluster.context.clone())?.or(target.context);
         let kubeconfig = cluster.kubeconfig.clone();
-        place.kubeconfig = agreed("--kubeconfig", place.kubeconfig, kubeconfig)?;
+        target.kubeconfig = agreed("--kubeconfig", target.kubeconfig, kubeconfig)?;
         let mut upgrade = Upgrade::by(program.clone(), args)?;
-        upgrade.set_variables(place.variables()?);
+        upgrade.set_variables(target.variables()?);
         Ok(Self {
             upgrade,
-            place,
+            target,
             words,
         })
     }
 
     /// The cluster that Helm works with.
     pub(in crate::cli) fn cluster(&self) -> ClusterArgs {
-        self.place.cluster()
+        self.target.cluster()
     }
 
     /// The namespace that Helm works in.
     pub(in crate::cli) fn namespace(&self) -> Result<String, Failure> {
-        self.place.namespace()
+        self.target.namespace()
     }
 
     /// What to know of flags that mean something else here.
@@ -143,8 +144,8 @@ impl PlannedUpgrade {
         screen: &Screen,
     ) -> Result<Result<Option<String>, String>, Failure> {
         let judging = default_judging()?;
-        let place = &self.place;
-        let mut report = judge_rendered(&self.upgrade, place, &judging, &rendered.printed)?;
+        let target = &self.target;
+        let mut report = judge_rendered(&self.upgrade, target, &judging, &rendered.printed)?;
         leave_out_order(&mut report);
         if report.verdict == Verdict::Deny {
             return Ok(Err(release::text(&report, Show::Warn, screen)));

@@ -18,8 +18,8 @@ use milvus_guard_sources::files::{InputError, Reading, Role, load_text, part::Ch
 
 use super::{
     caller::{self, Then},
-    place::{Place, environment},
     release::{self, Question},
+    target::{HelmTarget, environment},
 };
 use crate::cli::{
     exit::{Done, Exit, Failure},
@@ -275,32 +275,32 @@ fn milvus_in(text: &str) -> Result<Option<Milvus>, Failure> {
 /// Finds the namespace and the cluster that Helm works with.
 fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
     let seen = caller::command_line();
-    let mut place = Place::of(seen.as_deref().unwrap_or_default(), &environment);
-    place.namespace = args.namespace.clone().or(place.namespace);
-    place.kubeconfig = args.kubeconfig.clone().or(place.kubeconfig);
-    place.context = args.kube_context.clone().or(place.context);
-    if place.namespace.is_none()
+    let mut target = HelmTarget::of(seen.as_deref().unwrap_or_default(), &environment);
+    target.namespace = args.namespace.clone().or(target.namespace);
+    target.kubeconfig = args.kubeconfig.clone().or(target.kubeconfig);
+    target.context = args.kube_context.clone().or(target.context);
+    if target.namespace.is_none()
         && let [only] = of_milvus
     {
-        place.namespace = Some(only.clone());
+        target.namespace = Some(only.clone());
     }
     if !args.asks_cluster() {
         return Ok(Found {
             cluster: ClusterArgs::default(),
-            namespace: place.namespace.unwrap_or_else(|| "default".into()),
+            namespace: target.namespace.unwrap_or_else(|| "default".into()),
             is_certain: true,
             accept: None,
         });
     }
     // If its command line does not name a namespace, Helm uses the namespace of the context.
-    if place.namespace.is_none() && seen.is_none() {
+    if target.namespace.is_none() && seen.is_none() {
         return Err(Failure::usage(UNKNOWN_NAMESPACE));
     }
     Ok(Found {
-        is_certain: seen.is_some() || place.names_cluster(),
+        is_certain: seen.is_some() || target.names_cluster(),
         accept: seen.as_deref().and_then(release::acceptance),
-        namespace: place.namespace()?,
-        cluster: place.cluster(),
+        namespace: target.namespace()?,
+        cluster: target.cluster(),
     })
 }
 

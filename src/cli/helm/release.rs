@@ -13,7 +13,7 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::files::part::Choice;
 
-use super::place::{long_value, short_value};
+use super::target::{long_value, short_value};
 use crate::cli::{
     exit::Failure,
     gather::{ClusterArgs, Gatherer, Source},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use milvus_guard_metadata::executor::Target;
-use milvus_guard_sources::etcd::{Endpoint, store::PATIENCE};
+use milvus_guard_sources::etcd::{Endpoint, connection::PATIENCE};
 
 use super::super::{credentials::EtcdLogin, exit::Failure};
 

@@ -118,7 +118,7 @@ pub(in crate::cli) struct Args {
     pub(super) progress: ProgressArg,
 
     #[command(flatten)]
-    pub(super) place: Place,
+    pub(super) location: LocationFlags,
 
     #[command(flatten)]
     pub(super) access: EtcdLogin,
@@ -129,7 +129,7 @@ pub(in crate::cli) struct Args {
 
 /// Where and how the work is done.
 #[derive(Clone, Debug, ClapArgs)]
-pub(super) struct Place {
+pub(super) struct LocationFlags {
     /// Run in this process, which must reach etcd, instead of in a Job
     #[arg(long, help_heading = "Job")]
     pub(super) local: bool,
@@ -200,9 +200,9 @@ impl Args {
     pub(super) fn procedure(&self) -> Result<Migration, Failure> {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
-        let (etcd_user, etcd_tls) = self.access.read_here(self.place.local)?;
+        let (etcd_user, etcd_tls) = self.access.read_here(self.location.local)?;
         let settings = Settings {
-            run: self.place.job.run_settings(
+            run: self.location.job.run_settings(
                 (&self.instance, self.namespace.as_deref()),
                 (self.timeout, self.step_timeout),
                 self.on_failure,
@@ -222,8 +222,8 @@ impl Args {
                 StartArg::Helm => StartBy::Helm,
             },
             accept_data_loss: self.accept_data_loss,
-            backup_dir: self.place.backup_dir.clone(),
-            backup_claim: self.place.backup_claim.clone(),
+            backup_dir: self.location.backup_dir.clone(),
+            backup_claim: self.location.backup_claim.clone(),
         };
         let mut migration = Migration::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.
@@ -234,7 +234,7 @@ impl Args {
     }
 }
 
-impl Place {
+impl LocationFlags {
     /// How the Job is to be.
     pub(super) fn options(
         &self,

@@ -19,23 +19,25 @@ use super::{
 pub(super) use flags::Args;
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
-    let job = if args.place.local {
+    let job = if args.location.local {
         None
     } else {
         Some(
-            args.place
+            args.location
                 .options(args.storage_class.clone(), args.delete_migration_pod)?,
         )
     };
     let procedure = args.procedure()?;
     if args.dry_run {
-        let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
+        let planned = running::look(&args.cluster, async |client| {
+            procedure.preview(&client).await
+        })?;
         return match planned {
             Ok(planned) => running::show(&planned, args.format, screen),
             Err(end) => running::say(&end, args.format, None, screen),
         };
     }
-    let is_given = args.yes || args.place.job.is_in_job();
+    let is_given = args.yes || args.location.job.is_in_job();
     if Consent::of("migrate", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &procedure, screen)?
     {
@@ -45,15 +47,15 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &args.cluster,
         args.progress,
         screen,
-        async |link, history| match &job {
-            None => Box::pin(run_locally(&link, &procedure, history)).await,
-            Some(options) => Box::pin(run_in_job(&link, procedure, options)).await,
+        async |client, history| match &job {
+            None => Box::pin(run_locally(&client, &procedure, history)).await,
+            Some(options) => Box::pin(run_in_job(&client, procedure, options)).await,
         },
     )?;
     running::say(
         &end,
         args.format,
-        args.place.job.end_file.as_deref(),
+        args.location.job.end_file.as_deref(),
         screen,
     )
 }
@@ -64,17 +66,17 @@ fn ask(
     procedure: &Migration,
     screen: &Screen,
 ) -> Result<Result<(), End>, super::exit::Failure> {
-    running::look(&args.cluster, async |link| {
+    running::look(&args.cluster, async |client| {
         let plan = match procedure.operation {
             Operation::Abort => format!(
                 "{} in {}: abort the current run; Milvus and its metadata are not changed\n",
                 procedure.settings.run.release.name, procedure.settings.run.release.namespace
             ),
             _ => running::plan_text(
-                &procedure.preview(&link).await?,
+                &procedure.preview(&client).await?,
                 &screen.style_stderr(Show::All),
             ),
         };
-        consent::ask(&plan, &link.halting).await
+        consent::ask(&plan, &client.cancellation).await
     })
 }

@@ -10,7 +10,7 @@ use args::LogFormat;
 use certificate::certificate;
 use jiff::Timestamp;
 use milvus_guard_core::{
-    admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState, policy::PolicySet,
+    admission::review_state::Accounts, evidence::Facts, milvus::NamespaceState, policy::PolicySet,
 };
 use milvus_guard_sources::{files::load_place, kubernetes::Cluster};
 use milvus_guard_webhook::{

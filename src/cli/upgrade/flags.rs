@@ -13,7 +13,7 @@ use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, MilvusAccess, Operation, Place, RollingUpgrade, SearchedCollections,
+        AskMilvus, MilvusAccess, Operation, RollingUpgrade, RunLocation, SearchedCollections,
         SessionHelp, Settings,
         through_helm::{HelmProgress, HelmTurn},
     },
@@ -263,10 +263,10 @@ impl Args {
                 SessionHelp::On
             },
             candidate_order: self.candidate_order.clone(),
-            place: if self.local && !self.job.is_in_job() {
-                Place::Here
+            location: if self.local && !self.job.is_in_job() {
+                RunLocation::Local
             } else {
-                Place::Job
+                RunLocation::Job
             },
             hopeless: self.give_up_after,
         };

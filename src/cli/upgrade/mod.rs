@@ -31,7 +31,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let procedure = args.procedure()?;
     let format = printed.plain();
     if args.dry_run {
-        let planned = running::look(&args.cluster, async |link| procedure.preview(&link).await)?;
+        let planned = running::look(&args.cluster, async |client| {
+            procedure.preview(&client).await
+        })?;
         return show_planned(planned, printed, screen);
     }
     let is_given = args.yes || args.job.is_in_job();
@@ -44,9 +46,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         &args.cluster,
         args.progress,
         screen,
-        async |link, history| match &options {
-            None => Box::pin(run_locally(&link, &procedure, history)).await,
-            Some(options) => Box::pin(run_in_job(&link, procedure, options)).await,
+        async |client, history| match &options {
+            None => Box::pin(run_locally(&client, &procedure, history)).await,
+            Some(options) => Box::pin(run_in_job(&client, procedure, options)).await,
         },
     )?;
     running::say(&end, format, args.job.end_file.as_deref(), screen)
@@ -74,11 +76,11 @@ fn ask(
     procedure: &RollingUpgrade,
     screen: &Screen,
 ) -> Result<Result<(), End>, Failure> {
-    running::look(&args.cluster, async |link| {
+    running::look(&args.cluster, async |client| {
         let of = &procedure.settings.run.release;
         let plan = match procedure.operation {
             Operation::Update => running::plan_text(
-                &procedure.preview(&link).await?,
+                &procedure.preview(&client).await?,
                 &screen.style_stderr(Show::All),
             ),
             Operation::Rollback => format!(
@@ -91,6 +93,6 @@ fn ask(
                 of.name, of.namespace
             ),
         };
-        consent::ask(&plan, &link.halting).await
+        consent::ask(&plan, &client.cancellation).await
     })
 }

@@ -10,7 +10,10 @@ use milvus_guard_core::{
     report::Show,
 };
 use milvus_guard_operations::{
-    engine::{End, Link, ReleaseName, preview::known_runs, release, run_locally, store::History},
+    engine::{
+        End, ReleaseName, RetryingClient, preview::known_runs, release, run_locally,
+        run_record::History,
+    },
     kubernetes_job::{JobOptions, run_in_job},
     rolling_upgrade::{
         Operation, RollingUpgrade,
@@ -51,8 +54,8 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
         name: rendered.name().to_owned(),
         namespace: helm.namespace()?,
     };
-    let live = running::look(&cluster, async |link| {
-        release::read(&link, &name).await.map(|(live, _)| live)
+    let live = running::look(&cluster, async |client| {
+        release::read(&client, &name).await.map(|(live, _)| live)
     })?;
     let live = match live {
         Ok(live) => live,
@@ -72,7 +75,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
         ));
     }
     // A run that was begun was judged before.
-    let is_begun = running::look(&cluster, async |link| is_begun(&link, &procedure).await)?;
+    let is_begun = running::look(&cluster, async |client| is_begun(&client, &procedure).await)?;
     match is_begun {
         Ok(true) => {}
         Ok(false) => match helm.judge(&rendered, screen)? {
@@ -88,7 +91,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
         screen.error(&remark);
     }
     if args.dry_run {
-        let planned = running::look(&cluster, async |link| procedure.preview(&link).await)?;
+        let planned = running::look(&cluster, async |client| procedure.preview(&client).await)?;
         return show_planned(planned, printed, screen);
     }
     if Consent::of("upgrade", args.yes)? == Consent::Ask
@@ -96,9 +99,9 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
     {
         return running::say(&end, format, None, screen);
     }
-    let end = running::run(&cluster, args.progress, screen, async |link, history| {
+    let end = running::run(&cluster, args.progress, screen, async |client, history| {
         Box::pin(sandwich(
-            &link,
+            &client,
             &history,
             &helm,
             procedure,
@@ -131,12 +134,12 @@ fn refuse(format: FormatArg, why: &str, screen: &Screen) -> Done {
 }
 
 /// Whether a run that waits for Helm, or has had its change, is in progress.
-async fn is_begun(link: &Link, procedure: &RollingUpgrade) -> Result<bool, End> {
+async fn is_begun(client: &RetryingClient, procedure: &RollingUpgrade) -> Result<bool, End> {
     let is_by_helm = |run: &UpgradeRun| {
         let mut plan = run.spec.plan.iter();
         run.is_under_way() && plan.any(|step| step.action == StepAction::Hold)
     };
-    Ok(known_runs(link, procedure).await?.iter().any(is_by_helm))
+    Ok(known_runs(client, procedure).await?.iter().any(is_by_helm))
 }
 
 /// Shows the plan, and asks.
@@ -145,22 +148,22 @@ fn ask(
     procedure: &RollingUpgrade,
     screen: &Screen,
 ) -> Result<Result<(), End>, Failure> {
-    running::look(cluster, async |link| {
-        let preview = procedure.preview(&link).await?;
+    running::look(cluster, async |client| {
+        let preview = procedure.preview(&client).await?;
         let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
-        consent::ask(&plan, &link.halting).await
+        consent::ask(&plan, &client.cancellation).await
     })
 }
 
 /// The run up to Helm's turn, Helm, and the rest of the run.
 async fn sandwich(
-    link: &Link,
+    client: &RetryingClient,
     history: &History,
     helm: &PlannedUpgrade,
     mut procedure: RollingUpgrade,
     options: Option<&JobOptions>,
 ) -> Result<End, Failure> {
-    let end = Box::pin(part(link, history, &procedure, options)).await;
+    let end = Box::pin(part(client, history, &procedure, options)).await;
     if !matches!(end, End::Waits(_)) {
         return Ok(end);
     }
@@ -172,18 +175,18 @@ async fn sandwich(
     if let Some(turn) = &mut procedure.settings.helm {
         turn.progress = HelmProgress::Made;
     }
-    Ok(Box::pin(part(link, history, &procedure, options)).await)
+    Ok(Box::pin(part(client, history, &procedure, options)).await)
 }
 
 async fn part(
-    link: &Link,
+    client: &RetryingClient,
     history: &History,
     procedure: &RollingUpgrade,
     options: Option<&JobOptions>,
 ) -> End {
     match options {
-        None => Box::pin(run_locally(link, procedure, history.clone())).await,
-        Some(options) => Box::pin(run_in_job(link, procedure.clone(), options)).await,
+        None => Box::pin(run_locally(client, procedure, history.clone())).await,
+        Some(options) => Box::pin(run_in_job(client, procedure.clone(), options)).await,
     }
 }
 

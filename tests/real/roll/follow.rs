@@ -10,7 +10,7 @@ use std::{
 use milvus_guard_testbed::wait_until;
 use serde_json::Value;
 
-use crate::common::stand::Running;
+use crate::common::migration_cluster::Running;
 
 /// For an upgrade, however it is made. The slowest of them took six minutes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(1200);

@@ -9,9 +9,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    Review, ReviewContext, Ruling, Task,
-    parity::{context, documents_of, object_review, review},
-    review_context::Accounts,
+    Review, ReviewState, Ruling, Task,
+    parity::{documents_of, object_review, review, state},
+    review_state::Accounts,
 };
 use crate::{
     api::DecisionSpec,
@@ -20,8 +20,8 @@ use crate::{
     rules::testing::{Fixture, objects},
 };
 
-pub(super) fn rule(text: &str, context: &ReviewContext<'_>) -> Ruling {
-    Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(context)
+pub(super) fn rule(text: &str, state: &ReviewState<'_>) -> Ruling {
+    Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(state)
 }
 
 pub(super) fn denied(ruling: &Ruling, part: &str) {
@@ -73,7 +73,7 @@ fn as_release(name: &'static str) -> (impl Fn(&mut Value), impl Fn(&mut Value)) 
 #[test]
 fn another_release_name_over_the_same_objects_is_no_installation() {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -81,7 +81,7 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
     for status in ["pending-install", "pending-upgrade", "pending-rollback"] {
         let (outside, inside) = as_release("ghost");
         let text = record(&Fixture::cluster("2.2.16"), status, outside, inside);
-        denied(&rule(&text, &context), "MG101");
+        denied(&rule(&text, &state), "MG101");
     }
     // One object of the other release is enough, in addition to one's own Milvus.
     let (outside, inside) = as_release("ghost");
@@ -91,10 +91,7 @@ fn another_release_name_over_the_same_objects_is_no_installation() {
         .replace("my-release", "ghost");
     let taken = Fixture::of("2.2.16", &[Component::DataCoord]).object(&own);
     denied(
-        &rule(
-            &record(&taken, "pending-install", outside, inside),
-            &context,
-        ),
+        &rule(&record(&taken, "pending-install", outside, inside), &state),
         "MG101",
     );
 }
@@ -107,7 +104,7 @@ fn another_name_over_the_same_data_is_no_installation() {
             "etcd: {{endpoints: [\"etcd.example.com:2379\"], rootPath: {root_path}}}\n"
         ))
     };
-    let running = context(
+    let running = state(
         Some(&outside("my-release", "2.1.4", "by-dev")),
         &Facts::default(),
         &accounts,
@@ -145,13 +142,13 @@ fn another_name_over_the_same_data_is_no_installation() {
         object_review(None, Some(&object))
     };
     let with_config = |after: &Fixture| {
-        let mut context = running.clone();
+        let mut state = running.clone();
         let config = objects(after)
             .into_iter()
             .find(|object| matches!(object, crate::manifest::Object::Config(_)))
             .unwrap();
-        context.place = Arc::new(context.place.with(config));
-        context
+        state.place = Arc::new(state.place.with(config));
+        state
     };
     let ghost = outside("ghost", "2.2.16", "by-dev");
     denied(
@@ -161,7 +158,7 @@ fn another_name_over_the_same_data_is_no_installation() {
     // The running release is in another namespace.
     let mut far = running.clone();
     let one = running.place.snapshot.releases[0].clone();
-    far.elsewhere = super::review_context::Elsewhere::new(move |location| {
+    far.elsewhere = super::review_state::Elsewhere::new(move |location| {
         one.data_location()
             .filter(|own| own.is_same(location))
             .map(|_| one.clone())
@@ -212,7 +209,7 @@ fn a_record_that_does_not_agree_with_its_payload_is_denied(
         |_| {},
     );
     denied(
-        &rule(&text, &context(None, &Facts::default(), &accounts)),
+        &rule(&text, &state(None, &Facts::default(), &accounts)),
         &format!("{what} is"),
     );
 }
@@ -242,8 +239,8 @@ fn with_decision<'a>(
     after: &Fixture,
     release: &str,
     accounts: &'a Accounts,
-) -> ReviewContext<'a> {
-    let mut context = context(
+) -> ReviewState<'a> {
+    let mut state = state(
         Some(before),
         &Facts {
             rollouts: Some(Vec::new()),
@@ -253,15 +250,15 @@ fn with_decision<'a>(
     );
     let labels = json!({"guard.milvus.io/accept": "MG201_MG106-r2"});
     let text = review(Some(before), after, "pending-upgrade", &labels);
-    let ruling = rule(&text, &context);
+    let ruling = rule(&text, &state);
     let decision = ruling
         .decision
         .unwrap_or_else(|| panic!("{:?}", ruling.response.denied));
-    context.decisions = Arc::new([DecisionSpec {
+    state.decisions = Arc::new([DecisionSpec {
         release: release.to_owned(),
         ..decision
     }]);
-    context
+    state
 }
 
 #[test]
@@ -325,7 +322,7 @@ fn a_decision_counts_for_helm_and_its_own_release_alone() {
 fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
     let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&before),
         &Facts {
             rollouts: Some(Vec::new()),
@@ -338,7 +335,7 @@ fn the_mark_of_helm_is_no_leniency_for_whoever_brings_it_along() {
             Some(mark) => old["metadata"]["annotations"]["meta.helm.sh/release-name"] = json!(mark),
             None => old["metadata"]["annotations"] = json!({}),
         });
-        rule(&text, &context)
+        rule(&text, &state)
     };
     assert_eq!(
         rule_of("helm", Some("my-release")).response.denied,
@@ -356,13 +353,13 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
         |root: &str| format!("etcd: {{endpoints: [\"my-release-etcd:2379\"], rootPath: {root}}}\n");
     let before = Fixture::cluster("2.4.5").default_yaml(&yaml("prod"));
     let accounts = Accounts::default();
-    let mut context = context(Some(&before), &Facts::default(), &accounts);
-    let last_known = context.place.snapshot.releases.clone();
-    context.place =
+    let mut state = state(Some(&before), &Facts::default(), &accounts);
+    let last_known = state.place.snapshot.releases.clone();
+    state.place =
         Arc::new(NamespaceState::new(objects(&before).into_iter().filter(
             |object| !matches!(object, crate::manifest::Object::Config(_)),
         )));
-    context.last_known = last_known.into();
+    state.last_known = last_known.into();
     let created = |root: &str| {
         let after = documents_of(&Fixture::cluster("2.4.5").default_yaml(&yaml(root)));
         object_review(
@@ -370,8 +367,8 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
             after.values().find(|object| object["kind"] == "ConfigMap"),
         )
     };
-    denied(&rule(&created("other"), &context), "MG302");
-    assert_eq!(rule(&created("prod"), &context).response.denied, None);
+    denied(&rule(&created("other"), &state), "MG302");
+    assert_eq!(rule(&created("prod"), &state).response.denied, None);
     // The same by Helm, as a whole.
     let upgrade = |root: &str| {
         review(
@@ -381,8 +378,8 @@ fn a_configuration_that_is_deleted_and_created_again_is_compared_with_the_one_of
             &json!({}),
         )
     };
-    denied(&rule(&upgrade("other"), &context), "MG302");
-    assert_eq!(rule(&upgrade("prod"), &context).response.denied, None);
+    denied(&rule(&upgrade("other"), &state), "MG302");
+    assert_eq!(rule(&upgrade("prod"), &state).response.denied, None);
 }
 
 pub(super) const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0, labels: {app.kubernetes.io/instance: my-release}}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
@@ -404,15 +401,15 @@ pub(super) fn with_etcd(more: &str) -> Fixture {
         .object(more)
 }
 
-fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> ReviewContext<'a> {
-    let mut context = context(Some(fixture), &Facts::default(), accounts);
+fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> ReviewState<'a> {
+    let mut state = state(Some(fixture), &Facts::default(), accounts);
     let services = documents_of(fixture)
         .into_values()
         .filter(|object| object["kind"] == "Service");
-    context.services = services
+    state.services = services
         .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
         .collect();
-    context
+    state
 }
 
 #[rstest]
@@ -421,7 +418,7 @@ fn with_services<'a>(fixture: &Fixture, accounts: &'a Accounts) -> ReviewContext
 fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
-    let context = with_services(&fixture, &accounts);
+    let state = with_services(&fixture, &accounts);
     let old = documents_of(&fixture)
         .into_values()
         .find(|object| object["kind"] == kind)
@@ -435,7 +432,7 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
     let change = |old: &Value, new: &Value, user: &str| {
         let mut value: Value = serde_json::from_str(&object_review(Some(old), Some(new))).unwrap();
         value["request"]["userInfo"]["username"] = json!(user);
-        rule(&value.to_string(), &context)
+        rule(&value.to_string(), &state)
     };
     denied(&change(&old, &owned(&["a"]), "someone"), id);
     denied(&change(&owned(&["a"]), &owned(&["a", "b"]), "someone"), id);
@@ -460,26 +457,26 @@ fn a_new_owner_is_a_deletion_to_come(#[case] kind: &str, #[case] id: &str) {
 fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
-    let mut context = with_services(&fixture, &accounts);
+    let mut state = with_services(&fixture, &accounts);
     let set = documents_of(&fixture)
         .into_values()
         .find(|object| object["kind"] == "StatefulSet")
         .unwrap();
     let delete = object_review(Some(&set), None);
-    denied(&rule(&delete, &context), "MG401");
+    denied(&rule(&delete, &state), "MG401");
     let without = |names: &[&str]| {
         let kept = objects(&fixture).into_iter().filter(|object| {
             !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service"
         });
         Arc::new(NamespaceState::new(kept))
     };
-    context.services = Arc::new(["my-release-milvus".to_owned()]);
-    context.place = without(&["my-release-etcd"]);
-    denied(&rule(&delete, &context), "MG401");
+    state.services = Arc::new(["my-release-milvus".to_owned()]);
+    state.place = without(&["my-release-etcd"]);
+    denied(&rule(&delete, &state), "MG401");
     // Helm deletes all Services of a release before the first StatefulSet.
-    context.services = Arc::new([]);
-    context.place = without(&["my-release-etcd", "my-release-milvus"]);
-    assert_eq!(rule(&delete, &context).response.denied, None);
+    state.services = Arc::new([]);
+    state.place = without(&["my-release-etcd", "my-release-milvus"]);
+    assert_eq!(rule(&delete, &state).response.denied, None);
 }
 
 #[test]
@@ -493,15 +490,15 @@ fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
         NamespaceState::new(crate::rules::testing::objects_of(&text))
     };
     let scaled = |policy: &str, subresource: &str| {
-        let mut context = context(None, &Facts::default(), &accounts);
-        context.place = Arc::new(fixture(policy));
+        let mut state = state(None, &Facts::default(), &accounts);
+        state.place = Arc::new(fixture(policy));
         let text = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "1", "operation": "UPDATE", "namespace": "milvus", "name": "my-release-etcd", "subResource": subresource,
                 "resource": {"group": "apps", "version": "v1", "resource": "statefulsets"}, "userInfo": {"username": "someone"},
                 "object": {"kind": "Scale", "metadata": {"name": "my-release-etcd"}, "spec": {"replicas": 0}}},
         });
-        rule(&text.to_string(), &context)
+        rule(&text.to_string(), &state)
     };
     let deletes = "  persistentVolumeClaimRetentionPolicy: {whenScaled: Delete}\n";
     denied(&scaled(deletes, "scale"), "MG305");
@@ -510,23 +507,23 @@ fn a_dependency_that_deletes_its_claims_is_not_scaled_down() {
 #[test]
 fn a_namespace_that_the_memory_cannot_hold_takes_no_new_release() {
     let accounts = Accounts::default();
-    let mut context = context(None, &Facts::default(), &accounts);
+    let mut state = state(None, &Facts::default(), &accounts);
     let after = Fixture::cluster("2.4.24");
     let install = review(None, &after, "pending-install", &json!({}));
-    assert_eq!(rule(&install, &context).response.denied, None);
-    context.forgets = true;
-    denied(&rule(&install, &context), "does not know the version");
+    assert_eq!(rule(&install, &state).response.denied, None);
+    state.forgets = true;
+    denied(&rule(&install, &state), "does not know the version");
     let created = documents_of(&after)
         .into_values()
         .find(|object| object["kind"] == "Deployment")
         .unwrap();
     denied(
-        &rule(&object_review(None, Some(&created)), &context),
+        &rule(&object_review(None, Some(&created)), &state),
         "does not know the version",
     );
-    context.place = Arc::new(NamespaceState::new(objects(&after)));
+    state.place = Arc::new(NamespaceState::new(objects(&after)));
     assert_eq!(
-        rule(&install, &context).response.denied,
+        rule(&install, &state).response.denied,
         None,
         "the running state is known"
     );

@@ -12,7 +12,7 @@ use crate::{
 use super::{
     object::ObjectError,
     review::{Operation, Response, Review},
-    review_context::{CLEANERS, ReviewContext},
+    review_state::{CLEANERS, ReviewState},
     ruling::Ruling,
 };
 
@@ -53,9 +53,9 @@ impl DocumentTask {
 
     /// Judges the document.
     #[must_use]
-    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
+    pub fn judge(&self, state: &ReviewState<'_>) -> Ruling {
         let Some(document) = &self.document else {
-            return self.judge_maker(context);
+            return self.judge_maker(state);
         };
         let document = match from_node(&without_status(document), "the document") {
             Ok(document) => document,
@@ -63,7 +63,7 @@ impl DocumentTask {
                 return Ruling::of(Response::deny(format!("milvus-guard: {}", error.message)));
             }
         };
-        let found = lint(&[document], context.now);
+        let found = lint(&[document], state.now);
         let errors: Vec<String> = texts(&found, Severity::Error);
         let warnings = texts(&found, Severity::Warning);
         let mut response = Response {
@@ -77,8 +77,8 @@ impl DocumentTask {
     }
 
     /// Evidence and decisions are believed, so only those who make them may write them.
-    fn judge_maker(&self, context: &ReviewContext<'_>) -> Ruling {
-        let accounts = context.accounts;
+    fn judge_maker(&self, state: &ReviewState<'_>) -> Ruling {
+        let accounts = state.accounts;
         // A decision only lets something through: anyone who has the right to delete one takes
         // nothing from anybody's safety.
         let closes = self.resource == "releasedecisions";

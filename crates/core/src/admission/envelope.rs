@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::manifest::{
     View,
-    tape::{At, Tape},
+    tape::{Tape, ValueRef},
 };
 
 use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
@@ -12,9 +12,9 @@ use super::review::{Envelope, Operation, Options, Raw, Resource, Review, User};
 /// The members of a mapping by name, each once. `None` if one stands twice, which `serde` refuses,
 /// or where this is not a mapping.
 pub(super) fn members<'t, 'a, const N: usize>(
-    at: At<'t, 'a>,
+    at: ValueRef<'t, 'a>,
     names: [&str; N],
-) -> Option<[Option<At<'t, 'a>>; N]> {
+) -> Option<[Option<ValueRef<'t, 'a>>; N]> {
     let mut found = [None; N];
     if !View::is_mapping(at) {
         return None;
@@ -34,8 +34,8 @@ pub(super) fn members<'t, 'a, const N: usize>(
 }
 
 /// A text, empty where it is not there. `None` if something else is there.
-pub(super) fn text<'a>(at: Option<At<'_, 'a>>) -> Option<Cow<'a, str>> {
-    at.map_or(Some(Cow::Borrowed("")), At::string)
+pub(super) fn text<'a>(at: Option<ValueRef<'_, 'a>>) -> Option<Cow<'a, str>> {
+    at.map_or(Some(Cow::Borrowed("")), ValueRef::string)
 }
 
 impl<'a> Envelope<'a> {
@@ -54,7 +54,7 @@ impl<'a> Envelope<'a> {
 
 impl<'a> Review<'a> {
     /// Reads a request, its tape left out.
-    fn of(request: At<'_, 'a>) -> Option<Self> {
+    fn of(request: ValueRef<'_, 'a>) -> Option<Self> {
         const NAMES: [&str; 11] = [
             "uid",
             "resource",
@@ -81,7 +81,7 @@ impl<'a> Review<'a> {
             dry_run,
             options,
         ] = members(request, NAMES)?;
-        let raw = |at: Option<At<'_, 'a>>| match at {
+        let raw = |at: Option<ValueRef<'_, 'a>>| match at {
             Some(at) if !at.is_null() => at.written().map(|text| {
                 Some(Raw {
                     text,

@@ -25,7 +25,7 @@ use super::{
     decision::HELM_RELEASE,
     object,
     review::{Operation, Patch, Review},
-    review_context::ReviewContext,
+    review_state::ReviewState,
 };
 
 /// A Deployment of Milvus that would change its version.
@@ -80,8 +80,8 @@ impl Candidate {
 
     /// The patch that holds the Deployment; empty if it need not wait.
     #[must_use]
-    pub fn patch(&self, context: &ReviewContext<'_>) -> Vec<Patch> {
-        if !self.must_wait(context) {
+    pub fn patch(&self, state: &ReviewState<'_>) -> Vec<Patch> {
+        if !self.must_wait(state) {
             return Vec::new();
         }
         let image = self.old.image().to_string();
@@ -103,33 +103,33 @@ impl Candidate {
         vec![paused, annotation]
     }
 
-    fn must_wait(&self, context: &ReviewContext<'_>) -> bool {
-        let accounts = context.accounts;
+    fn must_wait(&self, state: &ReviewState<'_>) -> bool {
+        let accounts = state.accounts;
         if [&accounts.guard, &accounts.job].contains(&&self.user) {
             return false;
         }
         let reference = &self.new.workload.meta.object;
-        let before = context
+        let before = state
             .place
             .with(Object::Workload(Arc::clone(&self.old.workload)));
         let Ok(release) = before.into_owner(reference) else {
             return false;
         };
-        self.is_in_force(context, &release)
+        self.is_in_force(state, &release)
             && self
-                .order(context, &release)
-                .is_some_and(|order| self.is_early(context, &release, order))
+                .order(state, &release)
+                .is_some_and(|order| self.is_early(state, &release, order))
     }
 
     /// Whether changes of this release are held, and no run or acceptance prevents it.
-    fn is_in_force(&self, context: &ReviewContext<'_>, release: &Release) -> bool {
+    fn is_in_force(&self, state: &ReviewState<'_>, release: &Release) -> bool {
         let scope = Scope {
             release: &release.name,
             namespace: Some(&self.namespace),
             from: Some(self.from),
             to: Some(self.to),
         };
-        let has_run = context.facts.runs.iter().flatten().any(|run| {
+        let has_run = state.facts.runs.iter().flatten().any(|run| {
             run.namespace == self.namespace && run.release == release.name && run.locks()
         });
         release.topology() == Topology::Cluster
@@ -139,13 +139,13 @@ impl Candidate {
                 .iter()
                 .filter(|rule| rule.has(Behavior::Holdable))
                 .any(|rule| {
-                    context.policies.holds(rule.id, &scope) && !self.is_accepted(rule.id, context)
+                    state.policies.holds(rule.id, &scope) && !self.is_accepted(rule.id, state)
                 })
     }
 
     /// Whether the deployer accepted what this rule finds: for this request, or for the revision
     /// that Helm applies.
-    fn is_accepted(&self, rule: &str, context: &ReviewContext<'_>) -> bool {
+    fn is_accepted(&self, rule: &str, state: &ReviewState<'_>) -> bool {
         let (old, new) = (&self.old.workload.meta, &self.new.workload.meta);
         let names = |accepted: &str| accepted.eq_ignore_ascii_case(rule);
         if acceptance::from_annotation(new.annotation(ACCEPT), old.annotation(ACCEPT))
@@ -155,37 +155,35 @@ impl Candidate {
             return true;
         }
         let release = new.annotation(HELM_RELEASE);
-        context
+        state
             .decisions
             .iter()
-            .filter(|decision| {
-                Some(&*decision.release) == release && decision.expires > context.now
-            })
+            .filter(|decision| Some(&*decision.release) == release && decision.expires > state.now)
             .max_by_key(|decision| decision.revision)
             .is_some_and(|decision| decision.accepted_rules.iter().any(|one| names(&one.rule)))
     }
 
     /// The order of this change; `None` if there is none, or if components come or go.
-    fn order<'c>(&self, context: &'c ReviewContext<'_>, release: &Release) -> Option<&'c Order> {
+    fn order<'c>(&self, state: &'c ReviewState<'_>, release: &Release) -> Option<&'c Order> {
         let topology = layout(release, self.from, self.to);
         let stays = matches!(
             (topology, release.coordinators()),
             (OrderTopology::Separate, Coordinators::Separate)
                 | (OrderTopology::Mixed | OrderTopology::Streaming, _)
         );
-        context
+        state
             .catalogue
             .order(self.from, self.to, topology)
             .filter(|order| stays && order.position(self.new.component).is_some())
     }
 
     /// Whether a component that must precede this one is not completely on the new version.
-    fn is_early(&self, context: &ReviewContext<'_>, release: &Release, order: &Order) -> bool {
+    fn is_early(&self, state: &ReviewState<'_>, release: &Release, order: &Order) -> bool {
         let is_there = |one: &ComponentWorkload| {
             let version = one.version().build().map(|build| build.version);
             !one.workload.paused
                 && version.is_some_and(|version| version >= self.to)
-                && is_rolled_out(context, release, &one.workload.meta.object)
+                && is_rolled_out(state, release, &one.workload.meta.object)
         };
         order.before(self.new.component).any(|earlier| {
             release
@@ -197,8 +195,8 @@ impl Candidate {
 
 /// Whether every pod of a workload has its current template and is available. Unknown counts as
 /// not.
-fn is_rolled_out(context: &ReviewContext<'_>, release: &Release, workload: &ObjectRef) -> bool {
-    context.facts.rollouts.iter().flatten().any(|rollout| {
+fn is_rolled_out(state: &ReviewState<'_>, release: &Release, workload: &ObjectRef) -> bool {
+    state.facts.rollouts.iter().flatten().any(|rollout| {
         rollout.release == release.name && rollout.workload == workload.name && rollout.complete
     })
 }

@@ -6,7 +6,7 @@
 //! | [`review`] | the request of the API server, and the response |
 //! | `gate`, [`task`] | which gate a review belongs to, and what is left to judge |
 //! | `object` | the object of a review |
-//! | [`review_context`] | what is known at that moment |
+//! | [`review_state`] | what is known at that moment |
 //! | [`release_gate`] | Helm's release records: the one clean "no" |
 //! | [`workload_gate`] | single objects: the backstop |
 //! | [`documents_gate`] | the guard's own documents |
@@ -31,7 +31,7 @@ pub mod parity;
 mod partial_object;
 pub mod release_gate;
 pub mod review;
-pub mod review_context;
+pub mod review_state;
 pub mod ruling;
 pub mod task;
 #[cfg(test)]
@@ -40,6 +40,6 @@ pub mod workload_gate;
 
 pub use gate::Gate;
 pub use review::{Response, Review};
-pub use review_context::ReviewContext;
+pub use review_state::ReviewState;
 pub use ruling::Ruling;
 pub use task::Task;

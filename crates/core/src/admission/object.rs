@@ -1,7 +1,7 @@
 //! The object of a review, read from its text or from its tape. Whether anything of it matters is
 //! not known here.
 
-use crate::manifest::{Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::At};
+use crate::manifest::{Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::ValueRef};
 
 /// Where everything of a review was read, as evidence names it.
 pub(super) const SOURCE: &str = "admission";
@@ -53,7 +53,7 @@ impl From<serde_json::Error> for ObjectError {
 
 /// The same from a review's tape; `None` if it has to be read from its text: it has no name yet, or
 /// is not an object.
-pub(super) fn object_at(at: At<'_, '_>, namespace: &str) -> Option<Object> {
+pub(super) fn object_at(at: ValueRef<'_, '_>, namespace: &str) -> Option<Object> {
     at.text_at(&["metadata", "name"])
         .filter(|name| !name.is_empty())?;
     read(at, namespace)

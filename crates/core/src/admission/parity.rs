@@ -21,7 +21,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Review, ReviewContext, Task, review_context::Accounts};
+use super::{Review, ReviewState, Task, review_state::Accounts};
 use crate::{
     evidence::Facts,
     manifest::{Object, Origin, Tree, documents},
@@ -66,15 +66,15 @@ pub fn review(
 }
 
 /// What is known where this runs.
-pub fn context<'a>(
+pub fn state<'a>(
     before: Option<&Fixture>,
     facts: &Facts,
     accounts: &'a Accounts,
-) -> ReviewContext<'a> {
+) -> ReviewState<'a> {
     let place = before.map(|before| NamespaceState::new(objects(before)));
-    ReviewContext {
+    ReviewState {
         facts: facts.clone(),
-        ..ReviewContext::of(
+        ..ReviewState::of(
             Arc::new(place.unwrap_or_default()),
             accounts,
             Timestamp::UNIX_EPOCH,
@@ -105,7 +105,7 @@ pub fn found(
         "the release gate must see it"
     );
     let accounts = Accounts::default();
-    Some(task.judge(&context(before, facts, &accounts)).rules)
+    Some(task.judge(&state(before, facts, &accounts)).rules)
 }
 
 /// The order in which a tool sends the objects that change.
@@ -141,7 +141,7 @@ pub fn found_object_by_object(
             .filter(|(key, _)| !new.contains_key(*key))
             .map(|(_, object)| (Some(object), None)),
     );
-    let mut now = context(Some(before), facts, &accounts);
+    let mut now = state(Some(before), facts, &accounts);
     // A StatefulSet whose Service stands is deleted on its own, not with its release.
     let services = old.values().filter_map(|object| {
         object
@@ -234,7 +234,7 @@ mod tests {
     fn an_acceptance_by_label_counts_for_its_revision() {
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.5.12"));
         let accounts = Accounts::default();
-        let context = context(
+        let state = state(
             Some(&before),
             &Facts {
                 rollouts: Some(Vec::new()),
@@ -249,7 +249,7 @@ mod tests {
                 "pending-upgrade",
                 &json!({"guard.milvus.io/accept": label}),
             );
-            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context)
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state)
         };
         let denied = judged("MG201-r1").response.denied.unwrap();
         assert!(denied.contains("MG201 component-order"), "{denied}");
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn data_is_never_accepted_by_label() {
         let accounts = Accounts::default();
-        let context = context(
+        let state = state(
             Some(&Fixture::cluster("2.1.4")),
             &Facts::default(),
             &accounts,
@@ -281,7 +281,7 @@ mod tests {
         );
         assert!(
             Task::of(&Review::parse(text.as_bytes()).unwrap())
-                .judge(&context)
+                .judge(&state)
                 .response
                 .denied
                 .is_some()
@@ -301,10 +301,10 @@ mod tests {
                 )
         };
         let both = |one: &str, two: &str| Fixture::cluster(one).object(&second(two));
-        let context = context(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
+        let state = state(Some(&both("2.4.5", "2.1.4")), &Facts::default(), &accounts);
         let judged = |after: &Fixture| {
             let text = review(None, after, "pending-upgrade", &json!({}));
-            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context)
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state)
         };
         assert_eq!(judged(&both("2.4.5", "2.1.4")).response.denied, None);
         let denied = judged(&both("2.4.5", "2.2.16")).response.denied.unwrap();
@@ -318,7 +318,7 @@ mod tests {
     fn hooks_are_judged_like_the_rest() {
         let (before, after) = (Fixture::standalone("2.1.4"), Fixture::standalone("2.2.16"));
         let accounts = Accounts::default();
-        let context = context(Some(&before), &Facts::default(), &accounts);
+        let state = state(Some(&before), &Facts::default(), &accounts);
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let payload = value["request"]["object"]["data"]["release"]
@@ -334,14 +334,14 @@ mod tests {
         let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(release.to_string()));
         value["request"]["object"]["data"]["release"] = json!(payload);
         let text = value.to_string();
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context);
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state);
         assert!(ruling.response.denied.unwrap().contains("MG101"));
     }
 
     #[test]
     fn another_release_in_the_namespace_is_an_installation() {
         let accounts = Accounts::default();
-        let context = context(
+        let state = state(
             Some(&Fixture::cluster("2.1.4")),
             &Facts::default(),
             &accounts,
@@ -350,7 +350,7 @@ mod tests {
             .named("other")
             .default_yaml("etcd: {endpoints: [\"other-etcd:2379\"]}\n");
         let text = review(None, &other, "pending-install", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context);
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state);
         assert_eq!(ruling.response.denied, None);
     }
 

@@ -11,7 +11,7 @@ use crate::{
     manifest::{
         View,
         object::{Labels, Workload, is_kept_annotation},
-        tape::At,
+        tape::ValueRef,
     },
     milvus::dependency::may_be_ours,
 };
@@ -59,7 +59,7 @@ impl<'a> PartialObject<'a> {
     }
 
     /// The same from a tape.
-    pub(super) fn at(object: At<'_, 'a>) -> Option<Self> {
+    pub(super) fn at(object: ValueRef<'_, 'a>) -> Option<Self> {
         let mut metadata = None;
         for (key, value) in object.pairs() {
             match &*key.string()? {
@@ -138,7 +138,7 @@ impl<'a> PartialObject<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn at(metadata: At<'_, 'a>) -> Option<Self> {
+    fn at(metadata: ValueRef<'_, 'a>) -> Option<Self> {
         let [uid, generation, labels, annotations] =
             members(metadata, ["uid", "generation", "labels", "annotations"])?;
         let generation = match generation {
@@ -159,7 +159,7 @@ impl<'a> Metadata<'a> {
 struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Pairs<'a> {
-    fn at(pairs: Option<At<'_, 'a>>) -> Option<Self> {
+    fn at(pairs: Option<ValueRef<'_, 'a>>) -> Option<Self> {
         match pairs {
             Some(pairs) if !pairs.is_null() => View::is_mapping(pairs).then(|| {
                 pairs

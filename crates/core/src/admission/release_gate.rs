@@ -10,7 +10,7 @@ use crate::{
         AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME,
     },
     error_text,
-    evaluate::{JudgedFinding, Question, Verdict, judge},
+    evaluate::{EvaluationInput, JudgedFinding, Verdict, judge},
     helm::codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
     manifest::{Budget, Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
@@ -22,8 +22,8 @@ use super::{
     decision::{self, HELM_RELEASE},
     gate::Gate,
     review::Review,
-    review_context::ReviewContext,
-    ruling::{Outcome, Ruling, Way},
+    review_state::ReviewState,
+    ruling::{AcceptanceHint, Outcome, Ruling},
 };
 
 /// What every chart with Milvus has in its manifest: the command `milvus run`, or an image of that
@@ -171,8 +171,8 @@ impl ReleaseTask {
     /// Judges the whole release against everything that runs and that it names or whose data it
     /// would use.
     #[must_use]
-    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
-        let running = &context.place.snapshot.releases;
+    pub fn judge(&self, state: &ReviewState<'_>) -> Ruling {
+        let running = &state.place.snapshot.releases;
         let (owned, others): (Vec<Release>, Vec<Release>) = running
             .iter()
             .cloned()
@@ -180,7 +180,7 @@ impl ReleaseTask {
         let mut before = owned;
         if before.is_empty() {
             before.extend(
-                context
+                state
                     .remembered
                     .iter()
                     .filter(|release| self.owns(release))
@@ -191,7 +191,7 @@ impl ReleaseTask {
             releases: before,
             ..Snapshot::default()
         });
-        if let Some(denied) = context.unknown_past(before.as_ref()) {
+        if let Some(denied) = state.unknown_past(before.as_ref()) {
             return Ruling {
                 by_state: true,
                 ..Ruling::of(denied)
@@ -199,13 +199,13 @@ impl ReleaseTask {
         }
         // What the manifest refers to and does not hold stays in the cluster.
         let mut after = self.after.clone();
-        after.resolve(&self.configs, &context.place.configs);
-        let question = Question {
+        after.resolve(&self.configs, &state.place.configs);
+        let question = EvaluationInput {
             is_rollback: self.is_rollback,
             accepted: &self.accepted,
-            ..context.question(&after)
+            ..state.question(&after)
         };
-        let mut judgement = judge(&Question {
+        let mut judgement = judge(&EvaluationInput {
             before: before.as_ref(),
             ..question
         });
@@ -218,11 +218,11 @@ impl ReleaseTask {
                 releases: vec![release.clone()],
                 ..Snapshot::default()
             };
-            let question = Question {
+            let question = EvaluationInput {
                 after: &alone,
                 ..question
             };
-            let others = context.others(&others, own, release);
+            let others = state.others(&others, own, release);
             judgement
                 .releases
                 .extend(others.iter().filter_map(|other| other.judge(&question)));
@@ -251,13 +251,13 @@ impl ReleaseTask {
                 (release, findings)
             })
             .collect();
-        let way = Way::Helm {
+        let way = AcceptanceHint::Helm {
             revision: self.revision,
         };
         let mut ruling = Outcome {
             gate: Gate::Release,
             releases: &releases,
-            policies: &context.policies,
+            policies: &state.policies,
             way,
         }
         .ruling();
@@ -270,13 +270,13 @@ impl ReleaseTask {
                 .iter()
                 .flat_map(|release| &release.findings);
             let mut accepted_rules: Vec<AcceptedRule> = findings
-                .filter_map(|judged| self.accepted_rule(judged, &context.policies))
+                .filter_map(|judged| self.accepted_rule(judged, &state.policies))
                 .collect();
             accepted_rules.dedup();
             let (objects, left_out) = decision::bounded(decision::judged(
                 &self.after.releases,
                 &self.configs,
-                &context.place,
+                &state.place,
             ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
@@ -294,7 +294,7 @@ impl ReleaseTask {
                     Some(Verdict::Warn) => DecisionVerdict::Warn,
                     _ => DecisionVerdict::Allow,
                 },
-                expires: context.now + LIFETIME,
+                expires: state.now + LIFETIME,
                 objects,
                 accepted_rules,
             });

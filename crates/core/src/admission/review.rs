@@ -13,7 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
-    manifest::tape::{At, Tape},
+    manifest::tape::{Tape, ValueRef},
     text::shortened,
 };
 
@@ -238,17 +238,17 @@ impl<'a> Review<'a> {
 
     /// The object as it would be, where the body came on a tape.
     #[must_use]
-    pub fn object_at(&self) -> Option<At<'_, 'a>> {
+    pub fn object_at(&self) -> Option<ValueRef<'_, 'a>> {
         self.on_tape(self.object?)
     }
 
     /// The object as it is, where the body came on a tape.
     #[must_use]
-    pub fn old_object_at(&self) -> Option<At<'_, 'a>> {
+    pub fn old_object_at(&self) -> Option<ValueRef<'_, 'a>> {
         self.on_tape(self.old_object?)
     }
 
-    fn on_tape(&self, raw: Raw<'a>) -> Option<At<'_, 'a>> {
+    fn on_tape(&self, raw: Raw<'a>) -> Option<ValueRef<'_, 'a>> {
         self.tape.as_ref().map(|tape| tape.at(raw.position))
     }
 

@@ -69,7 +69,7 @@ impl Ruling {
 
 /// How a denial of this gate can be accepted or repeated.
 #[derive(Clone, Copy, Debug)]
-pub enum Way {
+pub enum AcceptanceHint {
     /// By a label of Helm's next revision.
     Helm {
         /// That revision.
@@ -88,7 +88,7 @@ pub struct Outcome<'a> {
     /// Policies, for what may be accepted and for the names of exceptions.
     pub policies: &'a PolicySet,
     /// How it can be accepted.
-    pub way: Way,
+    pub way: AcceptanceHint,
 }
 
 impl Outcome<'_> {
@@ -191,13 +191,13 @@ impl Outcome<'_> {
             return None;
         }
         Some(match self.way {
-            Way::Helm { revision } => {
+            AcceptanceHint::Helm { revision } => {
                 format!(
                     "To accept it once: helm upgrade ... {}",
                     acceptance::helm_flag(&denied, revision)
                 )
             }
-            Way::Object => {
+            AcceptanceHint::Object => {
                 format!(
                     "To accept it once, set the annotation {}: {} in the same change",
                     acceptance::ACCEPT,
@@ -377,8 +377,8 @@ mod tests {
 
     use super::super::{
         Review, Task,
-        parity::{context, review},
-        review_context::Accounts,
+        parity::{review, state},
+        review_state::Accounts,
     };
     use super::MAX_MESSAGE;
     use crate::{
@@ -391,7 +391,7 @@ mod tests {
         let (before, after) = (Fixture::cluster("2.1.4"), Fixture::cluster("2.5.27"));
         let accounts = Accounts::default();
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context(
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state(
             Some(&before),
             &Facts::default(),
             &accounts,
@@ -414,7 +414,7 @@ mod tests {
         );
         let accounts = Accounts::default();
         let text = review(Some(&before), &after, "pending-upgrade", &json!({}));
-        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&context(
+        let ruling = Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state(
             Some(&before),
             &Facts::default(),
             &accounts,

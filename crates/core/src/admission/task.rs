@@ -5,7 +5,7 @@ use super::{
     documents_gate::DocumentTask,
     release_gate::{RecordError, ReleaseTask},
     review::{Operation, Response, Review},
-    review_context::ReviewContext,
+    review_state::ReviewState,
     ruling::Ruling,
     workload_gate::WorkloadTask,
 };
@@ -99,7 +99,7 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The namespace whose context is needed; `None` if none is.
+    /// The namespace whose state is needed; `None` if none is.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match self {
@@ -112,16 +112,16 @@ impl<'a> Task<'a> {
 
     /// The ruling, with what is known.
     #[must_use]
-    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
+    pub fn judge(&self, state: &ReviewState<'_>) -> Ruling {
         match self {
             Self::Done(_, ruling) => Ruling::clone(ruling),
             // Anyone who asks for a ruling all the same gets the safe one; the door knows its
             // failure policy.
             Self::Unjudged(_, reason) => Ruling::of(Response::deny(reason.as_str())),
             Self::NeedsRoom(_) => Ruling::of(Response::deny("it needs too much memory")),
-            Self::Release(task) => task.judge(context),
-            Self::Workload(task) => task.judge(context),
-            Self::Documents(task) => task.judge(context),
+            Self::Release(task) => task.judge(state),
+            Self::Workload(task) => task.judge(state),
+            Self::Documents(task) => task.judge(state),
         }
     }
 }

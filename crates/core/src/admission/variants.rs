@@ -7,10 +7,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    ReviewContext, Ruling,
+    ReviewState, Ruling,
     attacks::{CLAIM, denied, record, rule, with_etcd},
-    parity::{context, documents_of, object_review, review},
-    review_context::Accounts,
+    parity::{documents_of, object_review, review, state},
+    review_state::Accounts,
 };
 use crate::{
     evidence::Facts,
@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// The ruling on a record of Helm with this manifest.
-fn by_helm(context: &ReviewContext<'_>, manifest: &str, status: &str) -> Ruling {
+fn by_helm(state: &ReviewState<'_>, manifest: &str, status: &str) -> Ruling {
     let inside = |release: &mut Value| release["manifest"] = json!(manifest);
     rule(
         &record(&Fixture::cluster("2.4.5"), status, |_| {}, inside),
-        context,
+        state,
     )
 }
 
@@ -36,10 +36,10 @@ fn workload(fixture: &Fixture, name: &str) -> Value {
 }
 
 /// The ruling on one object that changes.
-fn put(context: &ReviewContext<'_>, old: &Value, new: &Value, manager: &str) -> Ruling {
+fn put(state: &ReviewState<'_>, old: &Value, new: &Value, manager: &str) -> Ruling {
     let mut value: Value = serde_json::from_str(&object_review(Some(old), Some(new))).unwrap();
     value["request"]["options"]["fieldManager"] = json!(manager);
-    rule(&value.to_string(), context)
+    rule(&value.to_string(), state)
 }
 
 #[rstest]
@@ -47,7 +47,7 @@ fn put(context: &ReviewContext<'_>, old: &Value, new: &Value, manager: &str) -> 
 #[case::typed_list("DeploymentList", "apps/v1")]
 fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] api: &str) {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -67,10 +67,10 @@ fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] a
     };
     for make in [&list as &dyn Fn(&str) -> Value, &nested] {
         denied(
-            &by_helm(&context, &make("2.2.16").to_string(), "pending-upgrade"),
+            &by_helm(&state, &make("2.2.16").to_string(), "pending-upgrade"),
             "MG101",
         );
-        let allowed = by_helm(&context, &make("2.1.4").to_string(), "pending-upgrade");
+        let allowed = by_helm(&state, &make("2.1.4").to_string(), "pending-upgrade");
         assert_eq!(allowed.response.denied, None);
         assert!(
             allowed
@@ -84,7 +84,7 @@ fn a_list_in_a_manifest_is_judged_like_its_objects(#[case] kind: &str, #[case] a
 #[test]
 fn escapes_hide_no_word_from_the_release_gate() {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -103,7 +103,7 @@ fn escapes_hide_no_word_from_the_release_gate() {
     ] {
         denied(
             &by_helm(
-                &context,
+                &state,
                 &all("2.2.16").replace("milvus", escape),
                 "pending-upgrade",
             ),
@@ -111,7 +111,7 @@ fn escapes_hide_no_word_from_the_release_gate() {
         );
         assert_eq!(
             by_helm(
-                &context,
+                &state,
                 &all("2.1.4").replace("milvus", escape),
                 "pending-upgrade"
             )
@@ -122,7 +122,7 @@ fn escapes_hide_no_word_from_the_release_gate() {
     }
     let other =
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: \"w\\u0065b\"}\nspec: {}\n";
-    let ruling = by_helm(&context, other, "pending-install");
+    let ruling = by_helm(&state, other, "pending-install");
     assert!(
         ruling.response.denied.is_none() && ruling.decision.is_none(),
         "another chart: {ruling:?}"
@@ -132,7 +132,7 @@ fn escapes_hide_no_word_from_the_release_gate() {
 #[test]
 fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -145,11 +145,11 @@ fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
         )
     };
     denied(
-        &by_helm(&context, &twice("2.1.4", "2.2.16"), "pending-upgrade"),
+        &by_helm(&state, &twice("2.1.4", "2.2.16"), "pending-upgrade"),
         "MG101",
     );
     denied(
-        &by_helm(&context, &twice("2.2.16", "2.1.4"), "pending-upgrade"),
+        &by_helm(&state, &twice("2.2.16", "2.1.4"), "pending-upgrade"),
         "MG101",
     );
 }
@@ -159,13 +159,13 @@ fn an_object_that_stands_twice_in_a_manifest_counts_twice() {
 #[case::rollback("pending-rollback")]
 fn a_forged_state_of_a_record_changes_nothing_about_data(#[case] status: &str) {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
     );
     denied(
-        &by_helm(&context, &Fixture::cluster("2.2.16").yaml(), status),
+        &by_helm(&state, &Fixture::cluster("2.2.16").yaml(), status),
         "MG101",
     );
     // Objects that say that they go to another namespace.
@@ -173,14 +173,14 @@ fn a_forged_state_of_a_record_changes_nothing_about_data(#[case] status: &str) {
         "metadata:\n  name:",
         "metadata:\n  namespace: elsewhere\n  name:",
     );
-    denied(&by_helm(&context, &elsewhere, status), "MG101");
+    denied(&by_helm(&state, &elsewhere, status), "MG101");
 }
 
 #[test]
 fn a_decision_does_not_cover_another_number_of_members() {
     let accounts = Accounts::default();
     let fixture = with_etcd("");
-    let alone = context(Some(&fixture), &Facts::default(), &accounts);
+    let alone = state(Some(&fixture), &Facts::default(), &accounts);
     let decision = rule(
         &review(Some(&fixture), &fixture, "pending-upgrade", &json!({})),
         &alone,
@@ -208,11 +208,11 @@ const ROOT: &str = "etcd: {endpoints: [\"my-release-etcd:2379\"], rootPath: prod
 fn changed(change: impl Fn(&mut Value)) -> Ruling {
     let accounts = Accounts::default();
     let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
-    let context = context(Some(&fixture), &Facts::default(), &accounts);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
     let old = workload(&fixture, "my-release-milvus-rootcoord");
     let mut new = old.clone();
     change(new.pointer_mut("/spec/template/spec/containers/0").unwrap());
-    put(&context, &old, &new, "kubectl")
+    put(&state, &old, &new, "kubectl")
 }
 
 #[rstest]
@@ -256,11 +256,11 @@ fn a_pod_that_loses_its_configuration_reads_the_defaults_of_its_image(#[case] vo
         Fixture::standalone("2.4.5").default_yaml(yaml),
         Fixture::cluster("2.4.5").default_yaml(yaml),
     ] {
-        let context = context(Some(&fixture), &Facts::default(), &accounts);
+        let state = state(Some(&fixture), &Facts::default(), &accounts);
         let mut objects: Vec<Value> = documents_of(&fixture).into_values().collect();
         let same = Fixture::yaml(&fixture);
         assert_eq!(
-            by_helm(&context, &same, "pending-upgrade").response.denied,
+            by_helm(&state, &same, "pending-upgrade").response.denied,
             None
         );
         for object in &mut objects {
@@ -269,11 +269,11 @@ fn a_pod_that_loses_its_configuration_reads_the_defaults_of_its_image(#[case] vo
             }
             let old = object.clone();
             without_mounts(object, volumes);
-            denied(&put(&context, &old, object, "kubectl-edit"), "MG302");
+            denied(&put(&state, &old, object, "kubectl-edit"), "MG302");
         }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         denied(
-            &by_helm(&context, &list.to_string(), "pending-upgrade"),
+            &by_helm(&state, &list.to_string(), "pending-upgrade"),
             "MG302",
         );
     }
@@ -300,9 +300,9 @@ fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_w
 {
     let accounts = Accounts::default();
     let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
-    let mut context = context(Some(&fixture), &Facts::default(), &accounts);
-    context.last_known = context.place.snapshot.releases.clone().into();
-    context.place = Arc::new(NamespaceState::new(
+    let mut state = state(Some(&fixture), &Facts::default(), &accounts);
+    state.last_known = state.place.snapshot.releases.clone().into();
+    state.place = Arc::new(NamespaceState::new(
         objects(&fixture)
             .into_iter()
             .filter(|object| !matches!(object, Object::Config(_))),
@@ -312,7 +312,7 @@ fn a_deleted_configuration_and_another_root_path_by_variable_are_compared_with_w
         let mut new = old.clone();
         new["spec"]["template"]["spec"]["containers"][0]["env"] =
             json!([{"name": "ETCD_ROOTPATH", "value": root}]);
-        put(&context, &old, &new, "kubectl")
+        put(&state, &old, &new, "kubectl")
     };
     denied(&with("other"), "compared with the last known settings");
     assert_eq!(with("prod").response.denied, None);
@@ -342,7 +342,7 @@ fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change
         .pod(Component::Standalone, "volumes:\n  - {name: disk, persistentVolumeClaim: {claimName: data-my-release-etcd-0}}")
         .container(Component::Standalone, "volumeMounts:\n  - {name: disk, mountPath: /var/lib/milvus}")
         .object(CLAIM);
-    let context = context(Some(&fixture), &Facts::default(), &accounts);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
     let old = workload(&fixture, "my-release-milvus-standalone");
     let mut new = old.clone();
     let pod = &mut new["spec"]["template"]["spec"];
@@ -363,7 +363,7 @@ fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change
         .unwrap()
         .swap(0, mount);
     change(pod);
-    let ruling = put(&context, &old, &new, "kubectl");
+    let ruling = put(&state, &old, &new, "kubectl");
     if id.is_empty() {
         assert_eq!(ruling.response.denied, None);
     } else {
@@ -385,11 +385,11 @@ fn the_data_of_a_standalone_stays_on_its_volume(#[case] id: &str, #[case] change
 fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
     let accounts = Accounts::default();
     let fixture = Fixture::cluster("2.1.4");
-    let context = context(Some(&fixture), &Facts::default(), &accounts);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
     let old = workload(&fixture, "my-release-milvus-rootcoord");
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
-    denied(&put(&context, &old, &new, "kubectl"), "MG101");
+    denied(&put(&state, &old, &new, "kubectl"), "MG101");
     // A second container, and an init container that stays.
     let mut neighbor = old.clone();
     let mut container = old["spec"]["template"]["spec"]["containers"][0].clone();
@@ -399,17 +399,17 @@ fn every_way_to_write_another_image_meets_the_rules(#[case] image: &str) {
         .as_array_mut()
         .unwrap()
         .push(container.clone());
-    denied(&put(&context, &old, &neighbor, "kubectl"), "MG101");
+    denied(&put(&state, &old, &neighbor, "kubectl"), "MG101");
     let mut first = old.clone();
     container["restartPolicy"] = json!("Always");
     first["spec"]["template"]["spec"]["initContainers"] = json!([container]);
-    denied(&put(&context, &old, &first, "kubectl"), "MG101");
+    denied(&put(&state, &old, &first, "kubectl"), "MG101");
     // The same version from a mirror.
     let mut mirrored = old.clone();
     mirrored["spec"]["template"]["spec"]["containers"][0]["image"] =
         json!("registry.example.com/mirror/milvusdb/milvus:v2.1.4");
     assert_eq!(
-        put(&context, &old, &mirrored, "kubectl").response.denied,
+        put(&state, &old, &mirrored, "kubectl").response.denied,
         None
     );
 }
@@ -433,10 +433,10 @@ fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
     let accounts = Accounts::default();
     let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
     let after = Fixture::cluster("2.4.5").default_yaml(ROOT).user_yaml(yaml);
-    let context = context(Some(&fixture), &Facts::default(), &accounts);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
     let whole = rule(
         &review(Some(&fixture), &after, "pending-upgrade", &json!({})),
-        &context,
+        &state,
     );
     let config = |fixture: &Fixture| {
         documents_of(fixture)
@@ -444,7 +444,7 @@ fn no_password_of_a_configuration_is_told(#[case] yaml: &str) {
             .find(|object| object["kind"] == "ConfigMap")
             .unwrap()
     };
-    let alone = put(&context, &config(&fixture), &config(&after), "kubectl");
+    let alone = put(&state, &config(&fixture), &config(&after), "kubectl");
     for ruling in [whole, alone] {
         let told = format!("{ruling:?}").to_ascii_lowercase();
         assert!(!told.contains("hunter2"), "{told}");
@@ -466,7 +466,7 @@ fn no_other_kind_starts_another_version_on_the_same_data(
     #[case] at: &str,
 ) {
     let accounts = Accounts::default();
-    let context = context(
+    let state = state(
         Some(&Fixture::cluster("2.1.4")),
         &Facts::default(),
         &accounts,
@@ -491,17 +491,13 @@ fn no_other_kind_starts_another_version_on_the_same_data(
         object
     };
     for name in ["my-release-milvus-rootcoord", "another-name"] {
-        let create = |version: &str| {
-            rule(
-                &object_review(None, Some(&created(version, name))),
-                &context,
-            )
-        };
+        let create =
+            |version: &str| rule(&object_review(None, Some(&created(version, name))), &state);
         denied(&create("2.2.16"), "MG101");
         assert_eq!(create("2.1.4").response.denied, None, "{name}");
         denied(
             &put(
-                &context,
+                &state,
                 &created("2.1.4", name),
                 &created("2.2.16", name),
                 "kubectl",

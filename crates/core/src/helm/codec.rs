@@ -55,7 +55,8 @@ pub struct StoredRelease {
     pub user_values: Node,
     /// Name and version of the chart.
     pub chart: Option<(String, String)>,
-    /// Values that the user set and the chart does not read; `None` if the record does not tell.
+    /// Values that the user set and the chart does not read; `None` if the record lacks the
+    /// chart's default values.
     pub unread_values: Option<Vec<UnreadValue>>,
 }
 

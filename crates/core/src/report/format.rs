@@ -6,8 +6,6 @@ use anstyle::AnsiColor;
 
 use crate::layout;
 
-use super::{Report, github, html, json, junit, markdown, openreports, sarif, text, yaml};
-
 /// A format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -170,21 +168,5 @@ impl Default for Style {
             continues_commands: true,
             show: Show::Audit,
         }
-    }
-}
-
-/// A report in a format, ending in a line feed.
-#[must_use]
-pub fn render(report: &Report, format: Format, style: &Style) -> String {
-    match format {
-        Format::Text => text::render(report, style),
-        Format::Json => json::render(report),
-        Format::Yaml => yaml::render(report),
-        Format::Markdown => markdown::render(report),
-        Format::Html => html::render(report),
-        Format::Junit => junit::render(report),
-        Format::Sarif => sarif::render(report, style.show),
-        Format::Github => github::render(report),
-        Format::OpenReports => openreports::render(report),
     }
 }

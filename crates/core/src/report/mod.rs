@@ -1,5 +1,6 @@
 //! A judgement as data that every format prints: the JSON form is this very structure.
 
+mod entries;
 pub mod format;
 mod github;
 mod html;
@@ -11,10 +12,11 @@ pub mod openreports;
 #[cfg(test)]
 mod sample;
 mod sarif;
+mod summary;
 mod text;
 mod yaml;
 
-pub use format::{Format, Output, Show, Style, render};
+pub use format::{Format, Output, Show, Style};
 pub use inventory::{FindingCounts, LastRunEntry, StandingEntry};
 pub(crate) use markdown::escape as escaped_markdown;
 
@@ -24,13 +26,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    evaluate::{JudgedFinding, JudgedRelease, Judgement, Subject, Verdict},
+    evaluate::{Subject, Verdict},
     manifest::{Origin, object::ObjectRef},
     milvus::{Component, Topology},
-    policy::{Action, PolicySet, resolve::Applied},
-    project,
-    rules::{self, Category, Evidence, Fix, State},
-    text::count,
+    policy::Action,
+    rules::{Category, Evidence, Fix},
 };
 
 /// Version of the JSON form. Fields may be added to it, never renamed.
@@ -241,9 +241,6 @@ pub struct ReasonEntry {
     at: Vec<usize>,
 }
 
-/// Releases that a reason names.
-const NAMED_RELEASES: usize = 20;
-
 /// How a rule came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -324,197 +321,6 @@ pub struct InputEntry {
     pub notes: Vec<String>,
 }
 
-impl Report {
-    /// Puts a judgement into the form of a report.
-    #[must_use]
-    pub fn new(judgement: &Judgement, policies: &PolicySet, inputs: Vec<InputEntry>) -> Self {
-        let mut releases: Vec<ReleaseEntry> = judgement
-            .releases
-            .iter()
-            .map(|release| ReleaseEntry {
-                name: release.name.clone(),
-                namespace: release.namespace.clone(),
-                from: release.from.as_ref().map(ToString::to_string),
-                to: release.to.as_ref().map(ToString::to_string),
-                topology: TopologyEntry {
-                    before: release.topology_before,
-                    after: release.topology_after,
-                },
-                checks: outcomes(release)
-                    .map(|(rule, outcome)| (Cow::Borrowed(rule), outcome))
-                    .collect(),
-                findings: FindingCounts::default(),
-                standing: release.standing.as_ref().map(StandingEntry::of),
-                last_run: None,
-            })
-            .collect();
-        let mut findings: Vec<FindingEntry> = judgement
-            .releases
-            .iter()
-            .enumerate()
-            .flat_map(|(at, release)| {
-                release
-                    .findings
-                    .iter()
-                    .filter_map(move |judged| finding_entry(at, release, judged))
-            })
-            .collect();
-        findings.sort_by_key(|entry| (std::cmp::Reverse(entry.action), entry.not_evaluated));
-        for finding in &findings {
-            if let Some(release) = releases.get_mut(finding.at) {
-                release.findings.add(finding);
-            }
-        }
-        let verdict = judgement.verdict();
-        Self {
-            schema_version: SCHEMA_VERSION.into(),
-            tool: Tool {
-                name: project::NAME.into(),
-                version: env!("CARGO_PKG_VERSION").into(),
-            },
-            subject: judgement.subject,
-            verdict,
-            health: (judgement.subject == Subject::State).then(|| Health::of(verdict)),
-            data: None,
-            from: common(releases.iter().map(|release| &release.from)),
-            to: common(releases.iter().map(|release| &release.to)),
-            findings,
-            checks: check_entries(judgement, &releases),
-            exceptions: exception_entries(judgement, policies),
-            policies: policies
-                .policies
-                .iter()
-                .map(|policy| policy.metadata.name.clone())
-                .collect(),
-            inputs,
-            root: None,
-            releases,
-        }
-    }
-}
-
-/// The value that all share, if they do.
-fn common<'a>(mut values: impl Iterator<Item = &'a Option<String>>) -> Option<String> {
-    let first = values.next()?.clone()?;
-    values
-        .all(|value| value.as_ref() == Some(&first))
-        .then_some(first)
-}
-
-fn finding_entry(
-    at: usize,
-    release: &JudgedRelease,
-    judged: &JudgedFinding,
-) -> Option<FindingEntry> {
-    let Applied::Acts { action, policy, .. } = &judged.applied else {
-        return None;
-    };
-    let finding = &judged.finding;
-    Some(FindingEntry {
-        rule: finding.rule.id.into(),
-        name: finding.rule.name.into(),
-        action: *action,
-        not_evaluated: finding.not_evaluated,
-        release: release.name.clone(),
-        namespace: release.namespace.clone(),
-        at,
-        component: finding.component,
-        object: finding.object.clone(),
-        location: finding.origin.clone(),
-        message: finding.message.clone(),
-        why: finding
-            .why
-            .clone()
-            .map_or(Cow::Borrowed(finding.rule.why), Cow::Owned),
-        fix: finding.fix.clone(),
-        evidence: finding.evidence.clone(),
-        docs: format!("docs/rules/{}.md", finding.rule.id),
-        docs_url: project::rule_page(finding.rule.id),
-        policy: policy.clone(),
-    })
-}
-
-/// How each rule came out for one release, with what policies, exceptions and acceptances made of
-/// it.
-fn outcomes(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, Outcome)> {
-    rules::ALL.iter().enumerate().map(|(at, rule)| {
-        let of_rule = || {
-            release
-                .findings
-                .iter()
-                .filter(|judged| judged.finding.rule.id == rule.id)
-        };
-        let worst = of_rule()
-            .filter(|judged| !judged.finding.not_evaluated)
-            .filter_map(JudgedFinding::action)
-            .max();
-        let any = |test: fn(&JudgedFinding) -> bool| of_rule().any(test);
-        let outcome = match worst {
-            Some(Action::Deny) => Outcome::Deny,
-            Some(Action::Hold | Action::Warn) => Outcome::Warn,
-            Some(Action::Audit) => Outcome::Audit,
-            None if any(|judged| judged.finding.not_evaluated && judged.action().is_some()) => {
-                Outcome::NotEvaluated
-            }
-            None if any(|judged| matches!(judged.applied, Applied::Excepted { .. })) => {
-                Outcome::Excepted
-            }
-            None if any(|judged| judged.applied == Applied::Accepted) => Outcome::Accepted,
-            None if any(|judged| matches!(judged.applied, Applied::Off { .. })) => Outcome::Off,
-            None => match release.states.get(at) {
-                Some(State::Passed) => Outcome::Passed,
-                Some(State::NotApplicable(_)) => Outcome::NotApplicable,
-                Some(State::NotEvaluated(_) | State::Found) | None => Outcome::NotEvaluated,
-            },
-        };
-        (rule.id, outcome)
-    })
-}
-
-fn check_entries(judgement: &Judgement, releases: &[ReleaseEntry]) -> Vec<CheckEntry> {
-    let entry = |(rule_at, rule): (usize, &&'static rules::Rule)| {
-        let each = || {
-            releases
-                .iter()
-                .filter_map(|release| release.checks.get(rule.id).copied())
-        };
-        let mut reasons: Vec<ReasonEntry> = Vec::new();
-        let mut known: BTreeMap<WhyNot<'_>, usize> = BTreeMap::new();
-        for (at, (release, judged)) in releases.iter().zip(&judgement.releases).enumerate() {
-            for why in why_not(rule.id, judged.states.get(rule_at), &judged.findings) {
-                let position = *known.entry(why).or_insert_with(|| {
-                    reasons.push(ReasonEntry {
-                        outcome: why.outcome,
-                        reason: why.reason.to_owned(),
-                        provide: why.provide.map(str::to_owned),
-                        action: why.action,
-                        releases: Vec::new(),
-                        at: Vec::new(),
-                    });
-                    reasons.len() - 1
-                });
-                let entry = &mut reasons[position];
-                if entry.at.last() == Some(&at) {
-                    continue;
-                }
-                entry.at.push(at);
-                if entry.releases.len() < NAMED_RELEASES {
-                    entry.releases.push(release.label());
-                }
-            }
-        }
-        CheckEntry {
-            rule: rule.id.into(),
-            name: rule.name.into(),
-            title: rule.title.into(),
-            category: rule.category,
-            outcome: each().max().unwrap_or(Outcome::NotApplicable),
-            reasons,
-        }
-    };
-    rules::ALL.iter().enumerate().map(entry).collect()
-}
-
 /// Why a rule did not apply to a release, or one thing that it lacked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct WhyNot<'a> {
@@ -522,40 +328,6 @@ struct WhyNot<'a> {
     reason: &'a str,
     provide: Option<&'a str>,
     action: Option<Action>,
-}
-
-/// Why a rule did not apply to a release, or each thing that it lacked there. What was found for
-/// the same release stands next to it.
-fn why_not<'a>(
-    rule: &'a str,
-    state: Option<&'a State>,
-    findings: &'a [JudgedFinding],
-) -> impl Iterator<Item = WhyNot<'a>> {
-    let not_applicable = match state {
-        Some(State::NotApplicable(reason)) => Some(WhyNot {
-            outcome: Outcome::NotApplicable,
-            reason,
-            provide: None,
-            action: None,
-        }),
-        _ => None,
-    };
-    let lacking = findings
-        .iter()
-        .filter(move |judged| judged.finding.rule.id == rule && judged.finding.not_evaluated);
-    let lacking = lacking.filter_map(|judged| {
-        let (finding, action) = (&judged.finding, judged.action()?);
-        Some(WhyNot {
-            outcome: Outcome::NotEvaluated,
-            reason: finding
-                .missing
-                .as_ref()
-                .map_or(&*finding.message, rules::Missing::what),
-            provide: finding.missing.as_ref().map(rules::Missing::provide),
-            action: Some(action),
-        })
-    });
-    not_applicable.into_iter().chain(lacking)
 }
 
 impl ReasonEntry {
@@ -569,185 +341,20 @@ impl ReasonEntry {
     }
 }
 
-impl Report {
-    /// How many rules came out so.
-    fn tally(&self, outcome: Outcome) -> usize {
-        self.checks
-            .iter()
-            .filter(|check| check.outcome == outcome)
-            .count()
+/// A report in a format, ending in a line feed.
+#[must_use]
+pub fn render(report: &Report, format: Format, style: &Style) -> String {
+    match format {
+        Format::Text => text::render(report, style),
+        Format::Json => json::render(report),
+        Format::Yaml => yaml::render(report),
+        Format::Markdown => markdown::render(report),
+        Format::Html => html::render(report),
+        Format::Junit => junit::render(report),
+        Format::Sarif => sarif::render(report, style.show),
+        Format::Github => github::render(report),
+        Format::OpenReports => openreports::render(report),
     }
-
-    /// Findings that do this, without those that say what was not evaluated.
-    fn acting(&self, action: Action) -> impl Iterator<Item = &FindingEntry> {
-        self.findings
-            .iter()
-            .filter(move |finding| finding.action == action && !finding.not_evaluated)
-    }
-
-    /// The counts as text: "1 denial, 2 warnings, 25 passed, 8 not evaluated". `audit` denies
-    /// nothing: it has problems.
-    fn counts(&self) -> String {
-        let denial = if self.subject == Subject::State {
-            "problem"
-        } else {
-            "denial"
-        };
-        let mut parts: Vec<String> = [
-            (Action::Deny, denial),
-            (Action::Hold, "hold"),
-            (Action::Warn, "warning"),
-            (Action::Audit, "note"),
-        ]
-        .into_iter()
-        .map(|(action, noun)| (self.acting(action).count(), noun))
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, noun)| count(number, noun))
-        .collect();
-        for outcome in [
-            Outcome::Passed,
-            Outcome::Excepted,
-            Outcome::Accepted,
-            Outcome::Off,
-            Outcome::NotApplicable,
-            Outcome::NotEvaluated,
-        ] {
-            let number = self.tally(outcome);
-            if number > 0 {
-                parts.push(format!("{number} {}", outcome.words()));
-            }
-        }
-        parts.join(", ")
-    }
-
-    /// The verdict in a sentence, in the words of what was judged.
-    fn sentence(&self) -> &'static str {
-        let warned = self
-            .acting(Action::Warn)
-            .chain(self.acting(Action::Hold))
-            .next()
-            .is_some();
-        match (self.subject, self.verdict) {
-            (Subject::Change, Verdict::Deny) => "this change is not safe",
-            (Subject::Change, Verdict::Warn) if warned => {
-                "no rule denies this change; read the warnings first"
-            }
-            (Subject::Change, Verdict::Warn) => {
-                "no rule denies this change, but rules that guard data could not be evaluated"
-            }
-            (Subject::Change, Verdict::Allow) => "no rule denies this change or warns about it",
-            (Subject::State, Verdict::Deny) => "the running release has problems",
-            (Subject::State, Verdict::Warn) => "read the warnings",
-            (Subject::State, Verdict::Allow) => "no rule found a problem",
-        }
-    }
-
-    /// Reasons of one kind over all rules, those that warn first: each reason once, with the rules
-    /// that share it.
-    fn reasons(&self, outcome: Outcome) -> Vec<SharedReason<'_>> {
-        let mut shared: Vec<SharedReason<'_>> = Vec::new();
-        let mut known: BTreeMap<(WhyNot<'_>, &[usize]), usize> = BTreeMap::new();
-        for check in &self.checks {
-            for reason in check
-                .reasons
-                .iter()
-                .filter(|reason| reason.outcome == outcome)
-            {
-                let (provide, warns) = (reason.provide.as_deref(), reason.warns());
-                let action = Some(if warns { Action::Warn } else { Action::Audit });
-                let why = WhyNot {
-                    outcome,
-                    reason: &reason.reason,
-                    provide,
-                    action,
-                };
-                let position = *known.entry((why, &reason.at)).or_insert_with(|| {
-                    shared.push(SharedReason {
-                        rules: Vec::new(),
-                        reason: &reason.reason,
-                        provide,
-                        releases: &reason.releases,
-                        at: &reason.at,
-                        warns,
-                    });
-                    shared.len() - 1
-                });
-                shared[position].rules.push(&check.rule);
-            }
-        }
-        shared.sort_by_key(|reason| !reason.warns);
-        shared
-    }
-
-    /// The findings of each release, in the order of [`Report::releases`].
-    fn by_release(&self) -> Vec<Vec<&FindingEntry>> {
-        let mut all: Vec<Vec<&FindingEntry>> = vec![Vec::new(); self.releases.len()];
-        for finding in &self.findings {
-            if let Some(of) = all.get_mut(finding.at) {
-                of.push(finding);
-            }
-        }
-        all
-    }
-}
-
-/// A reason that several rules may share.
-struct SharedReason<'a> {
-    rules: Vec<&'a str>,
-    reason: &'a str,
-    provide: Option<&'a str>,
-    releases: &'a [String],
-    at: &'a [usize],
-    /// Whether it makes a warning.
-    warns: bool,
-}
-
-impl SharedReason<'_> {
-    /// The releases that it is about, where it is not about all: " (in a/b, a/c and 3 more)".
-    fn place(&self, all: usize) -> String {
-        const SHOWN: usize = 3;
-        if self.at.len() == all {
-            return String::new();
-        }
-        let names = self
-            .releases
-            .iter()
-            .take(SHOWN)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(", ");
-        let more = self.at.len().saturating_sub(SHOWN);
-        if more == 0 {
-            format!(" (in {names})")
-        } else {
-            format!(" (in {names} and {more} more)")
-        }
-    }
-}
-
-fn exception_entries(judgement: &Judgement, policies: &PolicySet) -> Vec<ExceptionEntry> {
-    let mut entries = Vec::new();
-    for release in &judgement.releases {
-        for judged in &release.findings {
-            let Applied::Excepted { exception } = judged.applied else {
-                continue;
-            };
-            let Some(exception) = policies.exceptions.get(exception) else {
-                continue;
-            };
-            entries.push(ExceptionEntry {
-                name: exception.metadata.name.clone(),
-                rule: judged.finding.rule.id.into(),
-                release: release.name.clone(),
-                namespace: release.namespace.clone(),
-                reason: exception.spec.reason.clone(),
-                owner: exception.spec.owner.clone(),
-                expires: exception.spec.expires.to_string(),
-                message: judged.finding.message.clone(),
-            });
-        }
-    }
-    entries
 }
 
 #[cfg(test)]
@@ -759,9 +366,10 @@ mod tests {
         api::policy::{
             API_VERSION, Metadata, Params, PolicyAction, PolicySpec, RuleSetting, UpgradePolicy,
         },
-        evaluate::{Question, judge},
+        evaluate::{EvaluationInput, judge},
         evidence::Facts,
         milvus::catalogue::Catalogue,
+        policy::PolicySet,
         rules::testing::Fixture,
     };
 
@@ -875,7 +483,7 @@ mod tests {
             ..PolicySet::default()
         };
         let judged = |policies: &PolicySet| {
-            let judgement = judge(&Question {
+            let judgement = judge(&EvaluationInput {
                 before: Some(&before.snapshot()),
                 after: &after.snapshot(),
                 facts: &Facts::default(),

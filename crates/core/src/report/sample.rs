@@ -8,7 +8,7 @@ use crate::{
         UpgradeException, UpgradePolicy,
     },
     api::{RunKind, RunPhase},
-    evaluate::{Question, judge},
+    evaluate::{EvaluationInput, judge},
     evidence::{DriftFact, Facts},
     inventory::LastRun,
     milvus::{Component, Version, catalogue::Catalogue},
@@ -121,7 +121,7 @@ pub(super) fn report() -> Report {
         now: Some("2026-05-10T00:00:00Z".parse().expect("a time")),
         ..PolicySet::default()
     };
-    let judgement = judge(&Question {
+    let judgement = judge(&EvaluationInput {
         before: Some(&before),
         after: &after,
         facts: &Facts::default(),

@@ -600,7 +600,7 @@ fn every_chart_says_what_it_ships() {
     }
 }
 
-/// Situations in which a recommendation is asked for.
+/// Situations in which a recommendation is requested.
 fn situations() -> Vec<Situation> {
     let mut situations = Vec::new();
     for topology in [Some(Topology::Standalone), Some(Topology::Cluster), None] {

@@ -5,7 +5,7 @@
 use rstest::rstest;
 
 use crate::{
-    evaluate::{Judgement, Question, Verdict, judge},
+    evaluate::{Evaluation, EvaluationInput, Verdict, judge},
     evidence::Facts,
     milvus::{
         Component::{
@@ -87,10 +87,10 @@ fn every_case_has_its_test_or_its_reason() {
     }
 }
 
-fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Judgement {
+fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Evaluation {
     let through_the_gate = crate::admission::parity::found(before, after, facts, false);
     let (before, after) = (before.map(Fixture::snapshot), after.snapshot());
-    let judgement = judge(&Question {
+    let judgement = judge(&EvaluationInput {
         before: before.as_ref(),
         after: &after,
         facts,
@@ -119,7 +119,7 @@ fn judged(before: Option<&Fixture>, after: &Fixture, facts: &Facts) -> Judgement
     judgement
 }
 
-fn acting(judgement: &Judgement, action: Action) -> Vec<&'static str> {
+fn acting(judgement: &Evaluation, action: Action) -> Vec<&'static str> {
     let mut rules: Vec<&str> = judgement
         .releases
         .iter()

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{
-    evaluate::{Question, judge},
+    evaluate::{EvaluationInput, judge},
     evidence::Facts,
     manifest::{Object, Origin, Tree},
     milvus::{Snapshot, catalogue::Catalogue, snapshot::Builder},
@@ -283,7 +283,7 @@ fn verdict(
         (1, 1),
         "{form:?}"
     );
-    let judgement = judge(&Question {
+    let judgement = judge(&EvaluationInput {
         before: Some(&before),
         after: &after,
         facts: &Facts::default(),

@@ -19,15 +19,15 @@ use super::{
 };
 
 /// A change and what is known next to it.
-struct Scene {
+struct Case {
     before: Option<Fixture>,
     after: Fixture,
     facts: Facts,
 }
 
 /// A new installation, nothing known next to it.
-fn install(after: Fixture) -> Scene {
-    Scene {
+fn install(after: Fixture) -> Case {
+    Case {
         before: None,
         after,
         facts: Facts::default(),
@@ -35,8 +35,8 @@ fn install(after: Fixture) -> Scene {
 }
 
 /// A change, nothing known next to it.
-fn change(before: Fixture, after: Fixture) -> Scene {
-    Scene {
+fn change(before: Fixture, after: Fixture) -> Case {
+    Case {
         before: Some(before),
         after,
         facts: Facts::default(),
@@ -44,11 +44,11 @@ fn change(before: Fixture, after: Fixture) -> Scene {
 }
 
 /// The same on both sides.
-fn same(fixture: Fixture) -> Scene {
+fn same(fixture: Fixture) -> Case {
     change(fixture.clone(), fixture)
 }
 
-impl Scene {
+impl Case {
     fn knowing(mut self, facts: Facts) -> Self {
         self.facts = facts;
         self
@@ -162,7 +162,7 @@ fn deployed() -> Facts {
 }
 
 /// The rule, what it has to pass, and what gives it nothing to look at.
-fn cases() -> Vec<(&'static str, Scene, Scene)> {
+fn cases() -> Vec<(&'static str, Case, Case)> {
     let patch = || change(cluster("2.5.16"), cluster("2.5.27"));
     let bare = || install(cluster("2.5.27"));
     let stays = || same(cluster("2.5.27"));
@@ -247,7 +247,7 @@ fn cases() -> Vec<(&'static str, Scene, Scene)> {
     ]
 }
 
-fn of(rule: &'static Rule, scene: &Scene) -> State {
+fn of(rule: &'static Rule, scene: &Case) -> State {
     state(rule, scene.before.as_ref(), &scene.after, &scene.facts)
 }
 

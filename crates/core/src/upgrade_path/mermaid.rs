@@ -28,7 +28,7 @@ pub fn render(plan: &Plan) -> String {
     chart.out
 }
 
-/// From when there is no rollback.
+/// The point of no return.
 const NEXT: &str = "once the next step has begun";
 const FINISHED: &str = "once this upgrade is finished";
 

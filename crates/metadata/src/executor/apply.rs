@@ -7,8 +7,8 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 
 use crate::model::{Batch, Expect, Operation, Phase, Root};
 use milvus_guard_sources::etcd::{
+    connection::EtcdConnection,
     failure::{Failure, Kind},
-    store::Store,
 };
 
 use super::{
@@ -23,7 +23,7 @@ const IN_FLIGHT: usize = 8;
 /// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be
 /// found done.
 #[derive(Debug)]
-pub enum Halt {
+pub enum Interruption {
     /// A condition no longer holds.
     Broken(Broken),
     /// Records are not as they were expected (relative keys).
@@ -34,7 +34,7 @@ pub enum Halt {
     Asked,
 }
 
-impl From<Failure> for Halt {
+impl From<Failure> for Interruption {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
@@ -42,7 +42,7 @@ impl From<Failure> for Halt {
 
 /// What the work needs.
 pub struct Applier<'a> {
-    pub(super) store: &'a Store<'a>,
+    pub(super) store: &'a EtcdConnection<'a>,
     pub(super) root: &'a Root,
     pub(super) guard: &'a Guard<'a>,
     pub(super) stop: &'a Stop,
@@ -57,11 +57,11 @@ impl Applier<'_> {
         &self,
         batches: impl Iterator<Item = Batch<'p>>,
         running: &mut Running<'_>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), Interruption> {
         let mut batches = batches.peekable();
         let mut under_way = FuturesUnordered::new();
         let mut phase: Option<Phase> = None;
-        let mut halted: Option<Halt> = None;
+        let mut halted: Option<Interruption> = None;
         loop {
             while halted.is_none()
                 && under_way.len() < IN_FLIGHT
@@ -80,25 +80,25 @@ impl Applier<'_> {
                 None => return halted.map_or(Ok(()), Err),
                 Some(Ok(done)) => running.advance(done),
                 // The first reason counts; those after it follow from it.
-                Some(Err(halt)) => {
-                    halted.get_or_insert(halt);
+                Some(Err(interruption)) => {
+                    halted.get_or_insert(interruption);
                 }
             }
         }
     }
 
-    fn must_halt(&self) -> Option<Halt> {
+    fn must_halt(&self) -> Option<Interruption> {
         if self.stop.is_asked() {
-            return Some(Halt::Asked);
+            return Some(Interruption::Asked);
         }
         self.guard
             .lock()
             .is_lost()
-            .then_some(Halt::Broken(Broken::Lock))
+            .then_some(Interruption::Broken(Broken::Lock))
     }
 
     /// Makes one transaction and gives the number of its operations.
-    async fn commit(&self, operations: Vec<Operation<'_>>) -> Result<u64, Halt> {
+    async fn commit(&self, operations: Vec<Operation<'_>>) -> Result<u64, Interruption> {
         let mut patience = self.store.patience();
         loop {
             match self.store.try_txn(self.txn(&operations)).await {
@@ -109,9 +109,9 @@ impl Applier<'_> {
                         // same.
                         Broken::Record => match self.differing(&operations).await? {
                             none if none.is_empty() => Ok(operations.len() as u64),
-                            keys => Err(Halt::Foreign(keys)),
+                            keys => Err(Interruption::Foreign(keys)),
                         },
-                        broken => Err(Halt::Broken(broken)),
+                        broken => Err(Interruption::Broken(broken)),
                     };
                 }
                 Err(failure) if failure.kind == Kind::RequestTooLarge && operations.len() > 1 => {
@@ -132,7 +132,7 @@ impl Applier<'_> {
     fn commit_halves(
         &self,
         mut operations: Vec<Operation<'_>>,
-    ) -> impl Future<Output = Result<u64, Halt>> {
+    ) -> impl Future<Output = Result<u64, Interruption>> {
         Box::pin(async move {
             let rest = operations.split_off(operations.len() / 2);
             Ok(self.commit(operations).await? + self.commit(rest).await?)

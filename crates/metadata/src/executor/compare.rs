@@ -9,8 +9,8 @@ use crate::model::{
     spans::{Checkpoint, ReadMode},
 };
 use milvus_guard_sources::etcd::{
+    connection::EtcdConnection,
     failure::{Failure, Kind},
-    store::Store,
 };
 
 use super::{
@@ -24,7 +24,7 @@ const PAGE: i64 = 4_000;
 /// Reads everything and compares it with the plan, record by record; gives the revision at which it
 /// was read, too.
 pub(super) async fn compare<'p, 'd>(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     plan: &'p Plan<'d>,
     standpoint: Checkpoint,
@@ -51,7 +51,7 @@ pub(super) async fn compare<'p, 'd>(
 /// Whether everything is written and nothing else has changed since the revision at which all of it
 /// was read. Where it is not, or cannot be told, comparing everything tells more.
 pub(super) async fn is_written(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     plan: &Plan<'_>,
     read_at: i64,

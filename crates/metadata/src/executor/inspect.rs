@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::model::{Options, format::Evidence, journal::Journal, plan, sessions::Session};
 use milvus_guard_core::evidence::MetadataState;
-use milvus_guard_sources::etcd::store::Health;
+use milvus_guard_sources::etcd::connection::Health;
 
 use super::{
     error::MetaError,

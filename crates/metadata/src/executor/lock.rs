@@ -16,8 +16,8 @@ use etcd_client::{
     Compare, CompareOp, GetOptions, GetResponse, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 use milvus_guard_sources::etcd::{
+    connection::EtcdConnection,
     failure::{Failure, Kind},
-    store::Store,
 };
 use std::time::Duration;
 use tokio::{
@@ -41,7 +41,7 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 /// A lock that this process holds and renews.
 #[derive(Debug)]
 pub struct Lock {
-    store: Store<'static>,
+    store: EtcdConnection<'static>,
     key: String,
     lease: i64,
     create_revision: i64,
@@ -64,7 +64,7 @@ impl Lock {
     /// # Errors
     /// [`MetaError::Locked`], or why etcd could not be asked.
     pub async fn take(
-        store: &Store<'_>,
+        store: &EtcdConnection<'_>,
         root: &Root,
         verb: &str,
         events: &dyn Events,
@@ -95,7 +95,7 @@ impl Lock {
         }
     }
 
-    fn keep(store: Store<'static>, root: &Root, lease: i64, create_revision: i64) -> Self {
+    fn keep(store: EtcdConnection<'static>, root: &Root, lease: i64, create_revision: i64) -> Self {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
@@ -167,14 +167,19 @@ impl Drop for Lock {
 ///
 /// # Errors
 /// What etcd says, or that it did not answer in time.
-pub async fn holder(store: &Store<'_>, root: &Root) -> Result<Option<Holder>, Failure> {
+pub async fn holder(store: &EtcdConnection<'_>, root: &Root) -> Result<Option<Holder>, Failure> {
     match look(store, root, "").await? {
         Seen::Held(holder, _) => Ok(Some(*holder)),
         Seen::Free | Seen::Ours(..) => Ok(None),
     }
 }
 
-async fn put(store: &Store<'_>, root: &Root, holder: &Holder, lease: i64) -> Result<Seen, Failure> {
+async fn put(
+    store: &EtcdConnection<'_>,
+    root: &Root,
+    holder: &Holder,
+    lease: i64,
+) -> Result<Seen, Failure> {
     let session = root.absolute(MIGRATION_SESSION.as_bytes());
     let value = serde_json::to_vec(holder)
         .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
@@ -200,7 +205,7 @@ fn official_session(holder: &Holder) -> serde_json::Value {
     serde_json::json!({"ServerName": "migration", "Address": format!("milvus-guard: {holder}"), "Exclusive": true})
 }
 
-async fn look(store: &Store<'_>, root: &Root, id: &str) -> Result<Seen, Failure> {
+async fn look(store: &EtcdConnection<'_>, root: &Root, id: &str) -> Result<Seen, Failure> {
     let session = root.absolute(MIGRATION_SESSION.as_bytes());
     let reads = [
         TxnOp::get(root.lock(), None),
@@ -264,7 +269,7 @@ pub(super) fn official(record: &KeyValue) -> Holder {
 
 /// Returns when the lock has become free; refuses when its holder is alive.
 async fn wait_out(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     held: Holder,
     lease: i64,

@@ -1,6 +1,6 @@
 //! The metadata migration on etcd: inspect, back up, migrate, verify, restore.
 //!
-//! [`crate::model`] decides what is to be done, [`milvus_guard_sources::etcd::store`] talks to
+//! [`crate::model`] decides what is to be done, [`milvus_guard_sources::etcd::connection`] talks to
 //! etcd; here is the order of things that keeps data safe, and what is said when something comes in
 //! between. Nothing here knows Kubernetes.
 //!
@@ -21,9 +21,9 @@ pub mod error;
 pub mod events;
 mod file;
 mod guard;
-mod halt;
 mod holder;
 pub mod inspect;
+mod interruption;
 pub mod lock;
 pub mod migrate;
 mod process;

@@ -4,23 +4,23 @@ use etcd_client::{GetOptions, KeyValue, ResponseHeader, TxnOp};
 
 use crate::model::journal::{Journal, JournalPhase};
 use milvus_guard_sources::etcd::{
+    connection::EtcdConnection,
     failure::{Failure, Kind},
-    store::Store,
 };
 
 use super::{
-    apply::Halt,
+    apply::Interruption,
     error::MetaError,
     guard::{Broken, Guard},
-    halt,
+    interruption,
 };
 
 /// Writes it in a guarded transaction; the guard expects it from then on.
 pub(super) async fn write(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     guard: &mut Guard<'_>,
     journal: &Journal,
-) -> Result<(), Halt> {
+) -> Result<(), Interruption> {
     let bytes = journal
         .to_json()
         .map_err(|error| Failure::new(Kind::Refused, error.to_string()))?;
@@ -35,9 +35,9 @@ pub(super) async fn write(
                 // Perhaps by an attempt of ours whose acknowledgement was lost.
                 Broken::Journal => match written(store, guard, &bytes).await? {
                     Some(revision) => break revision,
-                    None => return Err(Halt::Broken(Broken::Journal)),
+                    None => return Err(Interruption::Broken(Broken::Journal)),
                 },
-                broken => return Err(Halt::Broken(broken)),
+                broken => return Err(Interruption::Broken(broken)),
             },
             Err(failure) if failure.is_passing() => {
                 patience.wait(failure).await?;
@@ -54,7 +54,7 @@ pub(super) async fn write(
 
 /// The revision at which exactly this was written.
 async fn written(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     guard: &Guard<'_>,
     bytes: &[u8],
 ) -> Result<Option<i64>, Failure> {
@@ -88,7 +88,7 @@ pub(super) fn under_way(journal: &Journal) -> MetaError {
             "a {what} that {} began at {} is not finished",
             journal.started_by, journal.started_at
         ),
-        halt::data(journal.phase),
+        interruption::data(journal.phase),
         format!("finish it first, with the flags that it was started with: `{next}`."),
     )
 }

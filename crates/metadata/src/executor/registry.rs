@@ -4,7 +4,7 @@
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
 
 use crate::model::{Root, keys::SESSIONS, sessions::Session};
-use milvus_guard_sources::etcd::{failure::Failure, store::Store};
+use milvus_guard_sources::etcd::{connection::EtcdConnection, failure::Failure};
 
 use super::{
     error::MetaError,
@@ -25,7 +25,7 @@ pub struct Registered {
 /// A connection to the sessions.
 #[derive(Debug)]
 pub struct Registry {
-    store: Store<'static>,
+    store: EtcdConnection<'static>,
     root: Root,
 }
 

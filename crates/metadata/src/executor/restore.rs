@@ -15,7 +15,7 @@ use crate::model::{
     keys::shown,
     restore::{RestorePlan, Restorer},
 };
-use milvus_guard_sources::etcd::store::Store;
+use milvus_guard_sources::etcd::connection::EtcdConnection;
 
 use super::{
     apply::Applier,
@@ -23,7 +23,7 @@ use super::{
     error::MetaError,
     events::{Event, Events, Running, Stage},
     guard::Guard,
-    halt,
+    interruption,
     lock::Lock,
     migrate::takes_writes,
     process::Process,
@@ -174,7 +174,7 @@ fn readable(
 
 struct Run<'a> {
     target: &'a Target,
-    store: &'a Store<'a>,
+    store: &'a EtcdConnection<'a>,
     root: &'a Root,
     options: &'a RestoreOptions,
     events: &'a dyn Events,
@@ -195,7 +195,7 @@ impl Run<'_> {
         let (before, revision) = journal(self.store, self.root).await?;
         let stopped_before = before.as_ref().filter(|journal| journal.phase.is_open());
         let refuse = |error: MetaError| match stopped_before {
-            Some(journal) => halt::under_way(&error, journal),
+            Some(journal) => interruption::under_way(&error, journal),
             None => error,
         };
         clear_of_sessions(
@@ -218,7 +218,9 @@ impl Run<'_> {
         let mut guard = Guard::new(lock, self.root, revision);
         record::write(self.store, &mut guard, &journal)
             .await
-            .map_err(|halt| refuse(halt::before_writing(halt, &self.file.path)))?;
+            .map_err(|interruption| {
+                refuse(interruption::before_writing(interruption, &self.file.path))
+            })?;
         let began = Instant::now();
         let mut running = Running::begin(self.events, Stage::Write, Some(plan.len() as u64));
         let applier = Applier {
@@ -230,14 +232,14 @@ impl Run<'_> {
         applier
             .apply(plan.batches(), &mut running)
             .await
-            .map_err(|halt| halt::stopped(halt, &journal))?;
+            .map_err(|interruption| interruption::stopped(interruption, &journal))?;
         running.finish();
         let left = self
             .plan(Stage::Verify)
             .await
-            .map_err(|failure| halt::stopped(failure.into(), &journal))?;
+            .map_err(|failure| interruption::stopped(failure.into(), &journal))?;
         if !left.is_empty() {
-            return Err(halt::not_as_planned(left.len(), &journal));
+            return Err(interruption::not_as_planned(left.len(), &journal));
         }
         let done = Journal {
             phase: JournalPhase::Restored,
@@ -245,7 +247,7 @@ impl Run<'_> {
         };
         record::write(self.store, &mut guard, &done)
             .await
-            .map_err(|halt| halt::stopped(halt, &journal))?;
+            .map_err(|interruption| interruption::stopped(interruption, &journal))?;
         journal = done;
         debug_assert!(!journal.phase.is_open());
         Ok(self.restored(&plan, began.elapsed().as_secs_f64()))

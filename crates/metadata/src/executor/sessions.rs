@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::model::{Root, sessions::Session};
 use milvus_guard_core::error_text;
-use milvus_guard_sources::etcd::store::Store;
+use milvus_guard_sources::etcd::connection::EtcdConnection;
 
 use super::{
     error::MetaError,
@@ -41,7 +41,7 @@ pub async fn await_sessions(
 /// The sessions of components of Milvus, as they stand.
 ///
 /// # Errors
-/// Where etcd does not tell them.
+/// If etcd cannot be read.
 pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
     let root = target.root()?;
     let store = target.connect(None).await?;
@@ -53,7 +53,7 @@ pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
 
 /// Refuses while components run; waits that long for them to end.
 pub(super) async fn clear_of_sessions(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     wait: Option<Duration>,
     stop: &Stop,

@@ -21,9 +21,9 @@ use crate::model::{
 };
 use milvus_guard_sources::etcd::{
     Endpoint,
+    connection::{EtcdConnection, PATIENCE, Tell},
     failure::{Failure, Kind},
     range::{Moment, Span},
-    store::{PATIENCE, Store, Tell},
 };
 
 use super::{
@@ -65,10 +65,13 @@ impl Target {
             .map_err(|error| MetaError::Usage(error.to_string()))
     }
 
-    pub(super) async fn connect<'e>(&self, tell: Option<Tell<'e>>) -> Result<Store<'e>, MetaError> {
+    pub(super) async fn connect<'e>(
+        &self,
+        tell: Option<Tell<'e>>,
+    ) -> Result<EtcdConnection<'e>, MetaError> {
         let prepared = self.endpoint.prepare().map_err(MetaError::Usage);
         prepared?;
-        Store::connect(&self.endpoint, self.patience, tell)
+        EtcdConnection::connect(&self.endpoint, self.patience, tell)
             .await
             .map_err(|failure| MetaError::Unread {
                 why: format!("etcd cannot be used: {}", failure.reason),
@@ -121,7 +124,7 @@ pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<StoredReco
 
 /// Reads the whole root at one revision, into memory.
 pub(super) async fn dump(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     events: &dyn Events,
 ) -> Result<Dump, Failure> {
@@ -189,7 +192,7 @@ pub(super) enum Seen<'r> {
 
 /// Reads spans, which come in order, at one revision, record by record.
 pub(super) async fn scan<S: Iterator<Item = Span> + Send>(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
     spans: impl Fn() -> S,
     events: &dyn Events,
@@ -228,7 +231,7 @@ impl Compactions {
 
 /// The record of the last run and the revision at which it was written; 0 where there is none.
 pub(super) async fn journal(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
 ) -> Result<(Option<Journal>, i64), MetaError> {
     let unreadable = |why: String| MetaError::refused(why, "run the same command again.");
@@ -250,7 +253,10 @@ pub(super) async fn journal(
 }
 
 /// Live sessions, each with the time that its lease has left.
-pub(super) async fn sessions(store: &Store<'_>, root: &Root) -> Result<Vec<Session>, Failure> {
+pub(super) async fn sessions(
+    store: &EtcdConnection<'_>,
+    root: &Root,
+) -> Result<Vec<Session>, Failure> {
     let mut sessions = Vec::new();
     for (mut session, lease) in listed(store, root).await? {
         if lease != 0 {
@@ -262,7 +268,10 @@ pub(super) async fn sessions(store: &Store<'_>, root: &Root) -> Result<Vec<Sessi
 }
 
 /// All sessions with the ids of their leases, which are not looked at.
-pub(super) async fn listed(store: &Store<'_>, root: &Root) -> Result<Vec<(Session, i64)>, Failure> {
+pub(super) async fn listed(
+    store: &EtcdConnection<'_>,
+    root: &Root,
+) -> Result<Vec<(Session, i64)>, Failure> {
     let answer = store
         .get(
             &root.absolute(SESSIONS.as_bytes()),

@@ -62,7 +62,7 @@ pub struct Unloadable {
     pub is_loaded: bool,
 }
 
-/// Why there is no plan. Nothing was changed.
+/// Why no plan could be made. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The metadata is not in a state that can be migrated.

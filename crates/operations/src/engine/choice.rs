@@ -2,7 +2,7 @@
 
 use milvus_guard_core::api::{RunKind, RunPhase, UpgradeRun};
 
-use super::{End, Link, ReleaseName, originals, release};
+use super::{End, ReleaseName, RetryingClient, originals, release};
 
 /// What a command does with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +35,11 @@ pub struct Request<'a> {
 /// answer, and a Job can lose its pod after the last write.
 ///
 /// # Errors
-/// [`End::Reached`] if an earlier command did what is asked for, [`End::Locked`] if a run of
+/// [`End::Reached`] if an earlier command did what is requested, [`End::Locked`] if a run of
 /// another kind is in progress, [`End::Refused`] if there is no such run, or if it moves in the
 /// other direction.
 pub async fn choose<'a>(
-    link: &Link,
+    client: &RetryingClient,
     known: &'a [UpgradeRun],
     request: &Request<'_>,
 ) -> Result<Option<&'a UpgradeRun>, End> {
@@ -47,7 +47,7 @@ pub async fn choose<'a>(
         Found::New => Ok(None),
         Found::Run(run) => Ok(Some(run)),
         Found::Ended(run)
-            if request.intent == Intent::Back && !is_as_recorded(link, run, request).await? =>
+            if request.intent == Intent::Back && !is_as_recorded(client, run, request).await? =>
         {
             Err(nothing_to(request))
         }
@@ -70,7 +70,7 @@ enum Found<'a> {
     New,
     /// This run is in progress, or can be rolled back.
     Run(&'a UpgradeRun),
-    /// This run has ended in the way that is asked for.
+    /// This run has ended in the requested way.
     Ended(&'a UpgradeRun),
 }
 
@@ -123,8 +123,12 @@ fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a Upgr
 }
 
 /// Whether every workload that the run recorded has the image that the run found.
-async fn is_as_recorded(link: &Link, run: &UpgradeRun, request: &Request<'_>) -> Result<bool, End> {
-    let live = match release::read(link, request.release).await {
+async fn is_as_recorded(
+    client: &RetryingClient,
+    run: &UpgradeRun,
+    request: &Request<'_>,
+) -> Result<bool, End> {
+    let live = match release::read(client, request.release).await {
         Ok((live, _)) => live,
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
         Err(_) => return Ok(false),

@@ -2,24 +2,32 @@
 
 use milvus_guard_core::api::{RunStatus, UpgradeRun};
 
-use super::{ApiError, Event, Link, Lock, Reporter, Store, StoreError, patience::Trouble};
+use super::{
+    ApiError, Event, Lock, Reporter, RetryingClient, RunRecord, RunRecordError,
+    retrying_client::Trouble,
+};
 
 /// What a step is given: its data, and the ways to the cluster and to the record.
-pub struct Context<'a, D> {
+pub struct StepContext<'a, D> {
     /// The adapters of the verb.
     pub data: &'a D,
     /// The cluster, for reading. Writes go through [`Self::write`].
-    pub link: &'a Link,
-    store: &'a Store,
+    pub client: &'a RetryingClient,
+    record: &'a RunRecord,
     lock: &'a Lock,
 }
 
-impl<'a, D> Context<'a, D> {
-    pub(super) fn new(data: &'a D, link: &'a Link, store: &'a Store, lock: &'a Lock) -> Self {
+impl<'a, D> StepContext<'a, D> {
+    pub(super) fn new(
+        data: &'a D,
+        client: &'a RetryingClient,
+        record: &'a RunRecord,
+        lock: &'a Lock,
+    ) -> Self {
         Self {
             data,
-            link,
-            store,
+            client,
+            record,
             lock,
         }
     }
@@ -27,13 +35,13 @@ impl<'a, D> Context<'a, D> {
     /// The run as it was last read or written.
     #[must_use]
     pub fn run(&self) -> UpgradeRun {
-        self.store.run()
+        self.record.run()
     }
 
     /// `namespace/name` of the run.
     #[must_use]
     pub fn full_name(&self) -> &str {
-        self.store.full_name()
+        self.record.full_name()
     }
 
     /// Makes sure that a write is still ours to make: to be awaited right before each side effect
@@ -49,14 +57,14 @@ impl<'a, D> Context<'a, D> {
     /// ours. It must be one that may be repeated.
     ///
     /// # Errors
-    /// As [`Link::call`].
+    /// As [`RetryingClient::call`].
     pub async fn write<T, E: Trouble>(
         &self,
         what: &str,
         request: impl AsyncFn() -> Result<T, E>,
     ) -> Result<T, ApiError> {
         self.lock.permit().await?;
-        self.link.call(what, request).await
+        self.client.call(what, request).await
     }
 
     /// Writes into the run's status what must outlive this process: originals, the backup,
@@ -65,23 +73,23 @@ impl<'a, D> Context<'a, D> {
     ///
     /// # Errors
     /// Where it cannot be written, or another holder of the lock wrote.
-    pub async fn record(&self, change: impl Fn(&mut RunStatus)) -> Result<(), StoreError> {
-        self.store.update(change).await
+    pub async fn record(&self, change: impl Fn(&mut RunStatus)) -> Result<(), RunRecordError> {
+        self.record.update(change).await
     }
 
     /// Says what the step waits for; [`Self::going_on`] ends it.
     pub fn waiting(&self, on: impl Into<String>) {
-        self.link.wait_for(on);
+        self.client.wait_for(on);
     }
 
     /// The step waits for nothing any more.
     pub fn going_on(&self) {
-        self.link.go_on();
+        self.client.go_on();
     }
 
     /// Says how much is done.
     pub fn progress(&self, what: &str, done: u64, total: Option<u64>) {
-        self.reporter().tell(&Event::Progress {
+        self.reporter().emit(&Event::Progress {
             what: what.to_owned(),
             done,
             total,
@@ -91,6 +99,6 @@ impl<'a, D> Context<'a, D> {
     /// Tells people and programs.
     #[must_use]
     pub fn reporter(&self) -> &Reporter {
-        &self.link.reporter
+        &self.client.reporter
     }
 }

@@ -1,6 +1,6 @@
 //! How a run ended.
 
-use super::{ApiError, StoreError, home::HomeError};
+use super::{ApiError, RunRecordError, home::HomeError};
 
 /// What to do where the definitions are missing.
 pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
@@ -72,10 +72,10 @@ impl From<HomeError> for End {
     }
 }
 
-impl From<StoreError> for End {
-    fn from(error: StoreError) -> Self {
+impl From<RunRecordError> for End {
+    fn from(error: RunRecordError) -> Self {
         match error {
-            StoreError::Api(error) => error.into(),
+            RunRecordError::Api(error) => error.into(),
             other => Self::Stopped(format!(
                 "Stopped: {other}. Nothing was changed. Next: milvus-guard status"
             )),

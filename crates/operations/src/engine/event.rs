@@ -130,7 +130,7 @@ impl Event {
 /// Receives the events of a run. Must not block: events are told from within the run.
 pub trait Listener: Send + Sync {
     /// Hears of an event.
-    fn hear(&self, at: Timestamp, event: &Event);
+    fn on_event(&self, at: Timestamp, event: &Event);
 }
 
 /// Tells everybody; cheap to clone.
@@ -151,25 +151,25 @@ impl Reporter {
     }
 
     /// Tells of an event, now.
-    pub fn tell(&self, event: &Event) {
-        self.hear(Timestamp::now(), event);
+    pub fn emit(&self, event: &Event) {
+        self.on_event(Timestamp::now(), event);
     }
 
     /// Tells something to know.
     pub fn note(&self, text: impl Into<String>) {
-        self.tell(&Event::Note { text: text.into() });
+        self.emit(&Event::Note { text: text.into() });
     }
 
     /// Tells something that may need attention.
     pub fn warn(&self, text: impl Into<String>) {
-        self.tell(&Event::Warning { text: text.into() });
+        self.emit(&Event::Warning { text: text.into() });
     }
 }
 
 impl Listener for Reporter {
-    fn hear(&self, at: Timestamp, event: &Event) {
+    fn on_event(&self, at: Timestamp, event: &Event) {
         for listener in self.0.iter() {
-            listener.hear(at, event);
+            listener.on_event(at, event);
         }
     }
 }

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use milvus_guard_core::api::{RunPhase, RunStatus, StepCursor, StepStage};
 
 use super::{
-    Context, End, Event, Halt, Link, Lock, Step, StepError, StopMessage, Store, StoreError,
-    replicas,
+    CancelReason, End, Event, Lock, RetryingClient, RunRecord, RunRecordError, Step, StepContext,
+    StepError, StopMessage, replicas,
 };
 
-/// How often a run that waits says so.
+/// Interval of the reports of a run that waits.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often the run's status says what it waits for: often enough for a person, seldom enough for
 /// etcd.
@@ -35,18 +35,18 @@ pub struct Engine<'a, S: Step> {
     /// Their adapters.
     pub data: &'a S::Data,
     /// Its record.
-    pub store: &'a Store,
+    pub record: &'a RunRecord,
     /// Its lock.
     pub lock: &'a Lock,
     /// The cluster.
-    pub link: &'a Link,
+    pub client: &'a RetryingClient,
     /// How it is made.
     pub options: Options,
 }
 
 /// How a step is passed.
 #[derive(Clone, Copy)]
-struct Way {
+struct Pass {
     back: bool,
     /// Whether it is the first step of this process.
     is_first: bool,
@@ -55,13 +55,13 @@ struct Way {
 /// Why a run does not go on.
 enum Stop {
     Step { index: usize, error: StepError },
-    Store { index: usize, error: StoreError },
+    RunRecord { index: usize, error: RunRecordError },
 }
 
 impl<S: Step> Engine<'_, S> {
     /// Goes forward from where the record stands, to the end.
     pub async fn forward(&self) -> End {
-        let status = self.store.run().status;
+        let status = self.record.run().status;
         let first = match &status.step {
             None => 0,
             Some(cursor) => index(cursor) + usize::from(cursor.stage == StepStage::Done),
@@ -73,7 +73,7 @@ impl<S: Step> Engine<'_, S> {
                 .pass(
                     index,
                     step,
-                    Way {
+                    Pass {
                         back: false,
                         is_first: index == first,
                     },
@@ -96,7 +96,7 @@ impl<S: Step> Engine<'_, S> {
     /// Goes back from where the record stands, to the beginning: every step that was begun is
     /// undone, the last one first.
     pub async fn back(&self) -> End {
-        let status = self.store.run().status;
+        let status = self.record.run().status;
         let resumed = status.phase == RunPhase::RollingBack;
         let from = match &status.step {
             // Nothing was ever begun.
@@ -111,7 +111,7 @@ impl<S: Step> Engine<'_, S> {
                 .pass(
                     index,
                     step,
-                    Way {
+                    Pass {
                         back: true,
                         is_first: index + 1 == from,
                     },
@@ -133,8 +133,8 @@ impl<S: Step> Engine<'_, S> {
 
     /// Why the run can no longer go back from where the record stands; `None` if it can.
     pub async fn no_way_back(&self) -> Option<String> {
-        let cursor = self.store.run().status.step?;
-        let context = Context::new(self.data, self.link, self.store, self.lock);
+        let cursor = self.record.run().status.step?;
+        let context = StepContext::new(self.data, self.client, self.record, self.lock);
         let step = self.steps.get(index(&cursor))?;
         step.no_way_back(&context)
             .await
@@ -142,8 +142,8 @@ impl<S: Step> Engine<'_, S> {
     }
 
     fn began(&self, resumed: bool, back: bool) {
-        let run = self.store.full_name().to_owned();
-        self.link.reporter.tell(&Event::RunBegan {
+        let run = self.record.full_name().to_owned();
+        self.client.reporter.emit(&Event::RunBegan {
             run,
             title: self.title.clone(),
             steps: self.steps.len(),
@@ -153,12 +153,12 @@ impl<S: Step> Engine<'_, S> {
     }
 
     /// Makes one step, or takes it back.
-    async fn pass(&self, index: usize, step: &S, way: Way, began: Instant) -> Result<(), Stop> {
-        let Way { back, is_first } = way;
+    async fn pass(&self, index: usize, step: &S, way: Pass, began: Instant) -> Result<(), Stop> {
+        let Pass { back, is_first } = way;
         let described = step.describe();
         let (number, of) = (index + 1, self.steps.len());
-        let failed = |error| Stop::Store { index, error };
-        let attempt = attempts(&self.store.run().status, index, back) + 1;
+        let failed = |error| Stop::RunRecord { index, error };
+        let attempt = attempts(&self.record.run().status, index, back) + 1;
         let event = Event::StepBegan {
             step: described.id.clone(),
             number,
@@ -167,7 +167,7 @@ impl<S: Step> Engine<'_, S> {
             attempt,
             back,
         };
-        self.link.reporter.tell(&event);
+        self.client.reporter.emit(&event);
         let phase = if back {
             RunPhase::RollingBack
         } else {
@@ -182,7 +182,7 @@ impl<S: Step> Engine<'_, S> {
             waiting_for: None,
         };
         let since = Timestamp::now();
-        self.store
+        self.record
             .update(|status| {
                 status.phase = phase;
                 status.started_at.get_or_insert(since);
@@ -192,7 +192,7 @@ impl<S: Step> Engine<'_, S> {
             .await
             .map_err(failed)?;
         let started = Instant::now();
-        let context = Context::new(self.data, self.link, self.store, self.lock);
+        let context = StepContext::new(self.data, self.client, self.record, self.lock);
         let work = async {
             if is_first {
                 replicas::await_all(&context, back).await?;
@@ -207,10 +207,10 @@ impl<S: Step> Engine<'_, S> {
             .deadline(self.data)
             .min(self.options.total.saturating_sub(began.elapsed()));
         let result = self.attend(work, limit, step.winds_down()).await;
-        self.link.go_on();
+        self.client.go_on();
         result.map_err(|error| Stop::Step { index, error })?;
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.link.reporter.tell(&Event::StepDone {
+        self.client.reporter.emit(&Event::StepDone {
             step: described.id.clone(),
             number,
             of,
@@ -218,7 +218,7 @@ impl<S: Step> Engine<'_, S> {
             back,
         });
         let done = Timestamp::now();
-        self.store
+        self.record
             .update(|status| status.step = Some(cursor(StepStage::Done, done)))
             .await
             .map_err(failed)
@@ -234,36 +234,36 @@ impl<S: Step> Engine<'_, S> {
     ) -> Result<(), StepError> {
         let mut work = std::pin::pin!(work);
         let mut over = std::pin::pin!(tokio::time::sleep(limit));
-        let mut halted = std::pin::pin!(self.link.halting.halted());
+        let mut halted = std::pin::pin!(self.client.cancellation.cancelled());
         let mut remark = tokio::time::interval_at(tokio::time::Instant::now() + REMARK, REMARK);
         let (mut told, mut written) = (Instant::now(), None);
         loop {
             tokio::select! {
                 biased;
-                halt = &mut halted => {
-                    if !winds_down || halt != Halt::Terminated {
-                        return Err(StepError::Halted(halt));
+                cause = &mut halted => {
+                    if !winds_down || cause != CancelReason::Terminated {
+                        return Err(StepError::Cancelled(cause));
                     }
-                    // What came to its end after all is done; what did not was stopped by the signal, whatever it says.
+                    // Work that completes now is done; any other result comes from the signal.
                     let safe = tokio::time::timeout(WIND_DOWN, &mut work).await;
-                    return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Halted(halt)) };
+                    return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Cancelled(cause)) };
                 }
                 result = &mut work => return result,
                 () = &mut over => {
-                    let on = self.link.waiting_for().map_or_else(String::new, |wait| format!("; it waited for {}", wait.on));
+                    let on = self.client.waiting_for().map_or_else(String::new, |wait| format!("; it waited for {}", wait.on));
                     return Err(StepError::Failed(format!("it was not done within {} s{on}", limit.as_secs())));
                 }
                 _ = remark.tick() => {
-                    let wait = self.link.waiting_for();
+                    let wait = self.client.waiting_for();
                     if let Some(wait) = wait.as_ref().filter(|wait| told.elapsed() >= HEARTBEAT && wait.since.elapsed() >= HEARTBEAT) {
                         told = Instant::now();
                         let (on, seconds) = (wait.on.clone(), wait.since.elapsed().as_secs());
-                        self.link.reporter.tell(&Event::StillWaiting { on, seconds });
+                        self.client.reporter.emit(&Event::StillWaiting { on, seconds });
                     }
                     let on = wait.map(|wait| wait.on);
                     if on != written {
                         // Not worth a stop: the next write of the step says more. A write must not hold up the work either.
-                        let note = self.store.update(|status| {
+                        let note = self.record.update(|status| {
                             if let Some(cursor) = &mut status.step {
                                 cursor.waiting_for.clone_from(&on);
                             }
@@ -281,7 +281,7 @@ impl<S: Step> Engine<'_, S> {
     async fn stopped(&self, why: Stop, back: bool) -> End {
         let (index, error) = match why {
             Stop::Step { index, error } => (index, error),
-            Stop::Store { index, error } => (index, error.into()),
+            Stop::RunRecord { index, error } => (index, error.into()),
         };
         let at = &self.steps[index];
         let id = at.describe().id;
@@ -297,20 +297,20 @@ impl<S: Step> Engine<'_, S> {
             )
         };
         let (phase, message, end): (RunPhase, String, fn(String) -> End) = match &error {
-            StepError::Halted(Halt::LockLost { by }) => {
+            StepError::Cancelled(CancelReason::LockLost { by }) => {
                 let by = by
                     .as_ref()
                     .map_or_else(String::new, |by| format!(" to {by}"));
                 let message = sentence(&format!(
                     "the lock was lost{by}, so the run stopped writing"
                 ));
-                self.link.reporter.tell(&Event::RunEnded {
+                self.client.reporter.emit(&Event::RunEnded {
                     phase: "LockLost",
                     message: message.clone(),
                 });
                 return End::Stopped(message);
             }
-            StepError::Halted(Halt::Terminated) => (
+            StepError::Cancelled(CancelReason::Terminated) => (
                 RunPhase::Stopped,
                 sentence("asked to stop (signal)"),
                 End::Stopped,
@@ -329,7 +329,7 @@ impl<S: Step> Engine<'_, S> {
             }
         };
         if !matches!(error, StepError::Waits(_)) {
-            self.link.reporter.tell(&Event::StepFailed {
+            self.client.reporter.emit(&Event::StepFailed {
                 step: id.clone(),
                 reason: error.to_string(),
             });
@@ -338,7 +338,7 @@ impl<S: Step> Engine<'_, S> {
         let mut message = message;
         let mut goes_back = failed && !back && self.options.back_on_failure;
         if goes_back {
-            let context = Context::new(self.data, self.link, self.store, self.lock);
+            let context = StepContext::new(self.data, self.client, self.record, self.lock);
             let barred = at
                 .no_way_back(&context)
                 .await
@@ -349,7 +349,7 @@ impl<S: Step> Engine<'_, S> {
             }
         }
         if goes_back {
-            self.link.reporter.warn(format!(
+            self.client.reporter.warn(format!(
                 "{message} Rolling back, as requested (--on-failure rollback)."
             ));
             return match Box::pin(self.back()).await {
@@ -373,11 +373,11 @@ impl<S: Step> Engine<'_, S> {
     /// Writes the final message. Where even that is impossible, the person is told and the record
     /// says where it stood.
     async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
-        self.link.reporter.tell(&Event::RunEnded {
+        self.client.reporter.emit(&Event::RunEnded {
             phase: phase.name(),
             message: message.to_owned(),
         });
-        let last_word = self.store.update(|status| {
+        let last_word = self.record.update(|status| {
             status.phase = phase;
             status.message = Some(message.to_owned());
             if let Some(cursor) = &mut status.step {
@@ -385,10 +385,10 @@ impl<S: Step> Engine<'_, S> {
             }
         });
         // A process that was asked to end has no more patience than its grace period.
-        let limit = if self.link.halting.reason().is_some() {
+        let limit = if self.client.cancellation.reason().is_some() {
             LAST_WORD
         } else {
-            self.link.patience
+            self.client.patience
         };
         match tokio::time::timeout(limit, last_word).await {
             Ok(Ok(())) => end(message.to_owned()),

@@ -12,7 +12,7 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::guard::{GUARD_NAMESPACE, JOB_ACCOUNT};
 
-use super::{ApiError, Link};
+use super::{ApiError, RetryingClient};
 
 /// Characters of a release's name that names of our objects repeat; the rest is in the digest.
 const READABLE: usize = 30;
@@ -56,7 +56,7 @@ pub struct Home {
     pub guarded_by: Option<String>,
 }
 
-/// Why there is no home.
+/// Why no namespace for the run was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
     /// The definitions are not installed.
@@ -79,17 +79,17 @@ impl Home {
     /// Where the definitions of the guard's objects are not installed, or the cluster cannot be
     /// asked.
     pub async fn find(
-        link: &Link,
+        client: &RetryingClient,
         of: &ReleaseName,
         named: Option<&str>,
     ) -> Result<Self, HomeError> {
         let path = format!("/apis/{API_VERSION}");
-        let found = link
+        let found = client
             .call("the definitions of the guard's objects", async || {
                 let request = http::Request::get(&path)
                     .body(Vec::new())
                     .map_err(kube::Error::HttpError)?;
-                link.cluster.client().request::<Value>(request).await
+                client.cluster.client().request::<Value>(request).await
             })
             .await;
         let served = match found {
@@ -102,9 +102,9 @@ impl Home {
         if !served {
             return Err(HomeError::NoDefinitions);
         }
-        let api: Api<ValidatingWebhookConfiguration> = Api::all(link.client());
+        let api: Api<ValidatingWebhookConfiguration> = Api::all(client.kube());
         let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
-        let guards = match link
+        let guards = match client
             .call("the guard's registration", async || api.list(&params).await)
             .await
         {

@@ -7,33 +7,41 @@ use milvus_guard_core::{
 };
 
 use super::{
-    End, Engine, Home, Intent, Link, Lock, LockError, Options, Store,
+    End, Engine, Home, Intent, Lock, LockError, Options, RetryingClient, RunRecord,
     choice::{self, Request},
     procedure::{Prepared, Procedure, RunToPrepare},
     recorder::recording,
-    store::History,
+    run_record::History,
 };
 
 /// Starts, resumes, rolls back or ends the run in this process. `history` must be one of the
-/// link's listeners.
-pub async fn run_locally<P: Procedure>(link: &Link, procedure: &P, history: History) -> End {
-    match Box::pin(try_run(link, procedure, history)).await {
+/// client's listeners.
+pub async fn run_locally<P: Procedure>(
+    client: &RetryingClient,
+    procedure: &P,
+    history: History,
+) -> End {
+    match Box::pin(try_run(client, procedure, history)).await {
         Ok(end) | Err(end) => end,
     }
 }
 
-async fn try_run<P: Procedure>(link: &Link, procedure: &P, history: History) -> Result<End, End> {
+async fn try_run<P: Procedure>(
+    client: &RetryingClient,
+    procedure: &P,
+    history: History,
+) -> Result<End, End> {
     let settings = procedure.run_settings();
-    let home = Home::find(link, &settings.release, settings.namespace.as_deref()).await?;
-    let known = Store::runs(link, &home, &settings.release).await?;
-    let name = name_of(link, &known, procedure).await?;
+    let home = Home::find(client, &settings.release, settings.namespace.as_deref()).await?;
+    let known = RunRecord::runs(client, &home, &settings.release).await?;
+    let name = name_of(client, &known, procedure).await?;
     let is_new = !known.iter().any(|run| run.metadata.name == name);
     if is_new && procedure.intent() != Intent::End {
         // What is not there needs no lock, and its namespace may not be there either.
-        procedure.look(link).await?;
+        procedure.look(client).await?;
     }
     let lock = Lock::for_run(
-        link,
+        client,
         &home,
         &settings.release,
         &name,
@@ -42,14 +50,21 @@ async fn try_run<P: Procedure>(link: &Link, procedure: &P, history: History) -> 
     )
     .await
     .map_err(|error| locked(error, procedure))?;
-    let end = Box::pin(under_lock(link, procedure, history, (&home, &lock), &name)).await;
+    let end = Box::pin(under_lock(
+        client,
+        procedure,
+        history,
+        (&home, &lock),
+        &name,
+    ))
+    .await;
     lock.give_back().await;
     end
 }
 
 /// The part that needs the lock.
 async fn under_lock<P: Procedure>(
-    link: &Link,
+    client: &RetryingClient,
     procedure: &P,
     history: History,
     (home, lock): (&Home, &Lock),
@@ -57,11 +72,11 @@ async fn under_lock<P: Procedure>(
 ) -> Result<End, End> {
     let settings = procedure.run_settings();
     // The holder of the lock before us may have ended what we found: everything is read again.
-    let known = Store::runs(link, home, &settings.release).await?;
-    let again = name_of(link, &known, procedure).await?;
+    let known = RunRecord::runs(client, home, &settings.release).await?;
+    let again = name_of(client, &known, procedure).await?;
     let run = known.iter().find(|run| run.metadata.name == again);
     if let (Intent::End, Some(run)) = (procedure.intent(), run) {
-        return abort(link, procedure, history, (home, lock), run).await;
+        return abort(client, procedure, history, (home, lock), run).await;
     }
     // A new run keeps the name that the Lease has already.
     let name = if run.is_some() { again.as_str() } else { name };
@@ -71,26 +86,26 @@ async fn under_lock<P: Procedure>(
         name,
         namespace: &home.namespace,
     };
-    let ready = match procedure.prepare(link, to_prepare).await? {
+    let ready = match procedure.prepare(client, to_prepare).await? {
         Prepared::Done(message) => return Ok(End::Reached(message)),
         Prepared::Ready(ready) => *ready,
     };
-    let store = match run {
+    let record = match run {
         Some(run) => {
             if procedure.intent() == Intent::Forward && run.spec.plan_hash != ready.spec.plan_hash {
                 return Err(other_plan(run, procedure));
             }
-            Store::open(link, home, name, lock, history).await?
+            RunRecord::open(client, home, name, lock, history).await?
         }
-        None => Store::create(link, home, &new_run(name, ready.spec), lock, history).await?,
+        None => RunRecord::create(client, home, &new_run(name, ready.spec), lock, history).await?,
     };
     let engine = Engine {
         title: ready.title,
         steps: &ready.steps,
-        data: &ready.context,
-        store: &store,
+        data: &ready.data,
+        record: &record,
         lock,
-        link: &recording(link, &store),
+        client: &recording(client, &record),
         options: Options {
             total: settings.timeout,
             back_on_failure: settings.rolls_back_on_failure,
@@ -100,7 +115,7 @@ async fn under_lock<P: Procedure>(
         return Ok(Box::pin(engine.forward()).await);
     }
     if let Some(why) = engine.no_way_back().await {
-        let next = if store.run().status.phase == RunPhase::Succeeded {
+        let next = if record.run().status.phase == RunPhase::Succeeded {
             // Nothing of it is left to do.
             "restore the backups that were made before".to_owned()
         } else {
@@ -121,7 +136,7 @@ async fn under_lock<P: Procedure>(
 /// # Errors
 /// As [`choice::choose`].
 pub async fn name_of<P: Procedure>(
-    link: &Link,
+    client: &RetryingClient,
     known: &[UpgradeRun],
     procedure: &P,
 ) -> Result<String, End> {
@@ -132,7 +147,7 @@ pub async fn name_of<P: Procedure>(
         release: &settings.release,
         command: &|flags| procedure.command(flags),
     };
-    let chosen = choice::choose(link, known, &request).await?;
+    let chosen = choice::choose(client, known, &request).await?;
     let new_name = || {
         let now = jiff::Timestamp::now().as_nanosecond().to_string();
         format!("{}-{}", P::VERB, settings.release.short(&now))
@@ -208,7 +223,7 @@ pub fn check_abort<P: Procedure>(run: &UpgradeRun, procedure: &P) -> Result<(), 
 
 /// Ends a run where it is.
 async fn abort<P: Procedure>(
-    link: &Link,
+    client: &RetryingClient,
     procedure: &P,
     history: History,
     (home, lock): (&Home, &Lock),
@@ -218,10 +233,10 @@ async fn abort<P: Procedure>(
     let message = format!(
         "Run {} was aborted where it was. {}",
         run.full_name(),
-        procedure.left_behind(link, run).await?
+        procedure.left_behind(client, run).await?
     );
-    let store = Store::open(link, home, &run.metadata.name, lock, history).await?;
-    store.abort(link, &message).await?;
+    let record = RunRecord::open(client, home, &run.metadata.name, lock, history).await?;
+    record.abort(client, &message).await?;
     Ok(End::Reached(message))
 }
 

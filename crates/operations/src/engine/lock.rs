@@ -11,7 +11,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use milvus_guard_core::{api::UpgradeRun, error_text};
 use milvus_guard_sources::kubernetes::lease::{Claim, Holder, Seen, Slot};
 
-use super::{ApiError, Halt, Halting, Home, Link, ReleaseName};
+use super::{ApiError, CancelReason, Cancellation, Home, ReleaseName, RetryingClient};
 
 /// How long the lock holds without renewal; anyone who comes after a crash waits as long.
 pub const HOLDS: Duration = Duration::from_secs(15);
@@ -27,7 +27,7 @@ pub struct Lock {
     /// When it was last renewed, by our own clock.
     renewed: Arc<Mutex<Instant>>,
     again: Arc<Notify>,
-    link: Link,
+    client: RetryingClient,
     renewal: JoinHandle<()>,
 }
 
@@ -62,7 +62,7 @@ impl Lock {
     /// [`LockError::Held`] if another run holds it, [`LockError::Api`] if the API server does not
     /// give it.
     pub async fn for_run(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         of: &ReleaseName,
         run: &str,
@@ -75,17 +75,17 @@ impl Lock {
             .max()
             .map_or(0, |fence| fence + 1);
         let full_name = format!("{}/{run}", home.namespace);
-        Self::take(link, home, of, &full_name, holds, floor).await
+        Self::take(client, home, of, &full_name, holds, floor).await
     }
 
-    /// Takes the lock. A holder that does not renew it is waited for until its time is over;
+    /// Takes the lock. If its holder does not renew it, waits until its time is over;
     /// one that does is an error at once. Transitions count from `floor` at least: the highest
     /// fence that any run of the release has, and one.
     ///
     /// # Errors
     /// Where another run holds it, or the API server refuses.
     pub async fn take(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         of: &ReleaseName,
         run: &str,
@@ -94,7 +94,7 @@ impl Lock {
     ) -> Result<Self, LockError> {
         let identity = identity();
         let slot = Slot::new(
-            link.client(),
+            client.kube(),
             &home.namespace,
             &of.lease(),
             &identity,
@@ -104,7 +104,7 @@ impl Lock {
         .from(floor);
         let seen = Mutex::new(Seen::default());
         loop {
-            let claim = link
+            let claim = client
                 .call(
                     &format!("Lease {}/{}", home.namespace, of.lease()),
                     async || {
@@ -117,8 +117,8 @@ impl Lock {
                 .await?;
             match claim {
                 Claim::Mine { transitions } => {
-                    link.go_on();
-                    return Ok(Self::keep(slot, transitions, link.clone()));
+                    client.go_on();
+                    return Ok(Self::keep(slot, transitions, client.clone()));
                 }
                 Claim::Theirs(holder) if holder.renewed => {
                     let Holder {
@@ -130,13 +130,13 @@ impl Lock {
                     return Err(LockError::Held { by, since, run });
                 }
                 Claim::Theirs(holder) => {
-                    link.wait_for(format!(
+                    client.wait_for(format!(
                         "the lock held by {}, which has stopped renewing it",
                         holder.identity
                     ));
                     tokio::select! {
                         () = tokio::time::sleep(LOOKS.min(holder.left)) => {}
-                        halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),
+                        cause = client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause).into()),
                     }
                 }
                 Claim::Contended => {}
@@ -144,7 +144,7 @@ impl Lock {
         }
     }
 
-    fn keep(slot: Slot, fence: i64, link: Link) -> Self {
+    fn keep(slot: Slot, fence: i64, client: RetryingClient) -> Self {
         let renewed = Arc::new(Mutex::new(Instant::now()));
         let again = Arc::new(Notify::new());
         let task = renew(
@@ -152,14 +152,14 @@ impl Lock {
             fence,
             Arc::clone(&renewed),
             Arc::clone(&again),
-            link.halting.clone(),
+            client.cancellation.clone(),
         );
         Self {
             slot,
             fence,
             renewed,
             again,
-            link,
+            client,
             renewal: tokio::spawn(task),
         }
     }
@@ -184,8 +184,8 @@ impl Lock {
     pub async fn permit(&self) -> Result<(), ApiError> {
         let began = Instant::now();
         loop {
-            if let Some(halt) = self.link.halting.reason() {
-                return Err(ApiError::Halted(halt));
+            if let Some(cause) = self.client.cancellation.reason() {
+                return Err(ApiError::Cancelled(cause));
             }
             let age = self
                 .renewed
@@ -196,7 +196,7 @@ impl Lock {
             if age < self.slot.holds() * 2 / 3 {
                 return Ok(());
             }
-            if began.elapsed() > self.link.patience {
+            if began.elapsed() > self.client.patience {
                 let reason = "the lock could not be renewed".to_owned();
                 return Err(ApiError::Away {
                     what: "the lock".into(),
@@ -204,12 +204,12 @@ impl Lock {
                     seconds: began.elapsed().as_secs(),
                 });
             }
-            self.link
+            self.client
                 .wait_for("the lock to be renewed: the API server does not respond");
             tokio::select! {
                 () = self.again.notified() => {}
                 () = tokio::time::sleep(LOOKS) => {}
-                halt = self.link.halting.halted() => return Err(ApiError::Halted(halt)),
+                cause = self.client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause)),
             }
         }
     }
@@ -233,7 +233,7 @@ async fn renew(
     fence: i64,
     last: Arc<Mutex<Instant>>,
     again: Arc<Notify>,
-    halting: Halting,
+    cancellation: Cancellation,
 ) {
     let every = slot.holds() / 3;
     let mut seen = Seen::default();
@@ -245,9 +245,11 @@ async fn renew(
                 again.notify_waiters();
             }
             // Gone and made again: someone broke the lock.
-            Ok(Ok(Claim::Mine { .. })) => return halting.halt(Halt::LockLost { by: None }),
+            Ok(Ok(Claim::Mine { .. })) => {
+                return cancellation.cancel(CancelReason::LockLost { by: None });
+            }
             Ok(Ok(Claim::Theirs(holder))) => {
-                return halting.halt(Halt::LockLost {
+                return cancellation.cancel(CancelReason::LockLost {
                     by: Some(holder.identity),
                 });
             }

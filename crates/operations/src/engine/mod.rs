@@ -6,11 +6,11 @@
 //! | [`step`] | what a step is: `apply`, `gate`, `undo`, each of them idempotent |
 //! | [`executor`] | runs steps forward or back: the state is written before each side effect and after it |
 //! | [`context`] | what a step is given: patience with the API server, progress, what it waits for, the record |
-//! | [`store`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
+//! | [`run_record`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
 //! | [`lock`] | the Lease that keeps a second run out |
 //! | [`home`] | where a run lives: the guard's namespace, else the release's |
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
-//! | [`halt`] | why a run must stop now: a signal, or the lost lock |
+//! | [`cancellation`] | why a run must stop now: a signal, or the lost lock |
 //! | [`choice`] | which run a command is about |
 //! | [`procedure`] | what a verb brings: its plan, its preconditions, its messages |
 //! | [`life_cycle`] | starts, resumes, rolls back or ends a run, under the lock and on the record |
@@ -32,8 +32,9 @@
 //! What a run must be able to rely on: a step whose `Begun` is written may have done any part of
 //! its work, so `apply` is called again after a crash and must then do what is missing and nothing
 //! twice. `undo` may meet a step that never did anything. A gate does its own waiting (on watches,
-//! never on time) and says through [`Context::waiting`] for what.
+//! never on time) and says through [`StepContext::waiting`] for what.
 
+pub mod cancellation;
 pub mod choice;
 pub mod context;
 pub mod display;
@@ -41,36 +42,35 @@ pub mod end;
 pub mod etcd;
 pub mod event;
 pub mod executor;
-pub mod halt;
 pub mod home;
 pub mod life_cycle;
 pub mod live_view;
 pub mod lock;
 pub mod originals;
-pub mod patience;
 pub mod preview;
 pub mod procedure;
 pub mod recorder;
 pub mod release;
 pub mod replicas;
+pub mod retrying_client;
+pub mod run_record;
 pub mod settings;
 pub mod step;
-pub mod store;
 pub mod view;
 
+pub use cancellation::{CancelReason, Cancellation};
 pub use choice::{Intent, choose};
-pub use context::Context;
+pub use context::StepContext;
 pub use end::End;
 pub use etcd::EtcdAccess;
 pub use event::{Event, Listener, Reporter};
 pub use executor::{Engine, Options};
-pub use halt::{Halt, Halting};
 pub use home::{Home, ReleaseName};
 pub use life_cycle::run_locally;
 pub use lock::{Lock, LockError};
-pub use patience::{ApiError, Link};
 pub use preview::Preview;
 pub use procedure::Procedure;
+pub use retrying_client::{ApiError, RetryingClient};
+pub use run_record::{Listed, RunRecord, RunRecordError};
 pub use settings::RunSettings;
 pub use step::{Step, StepError, StopMessage};
-pub use store::{Listed, Store, StoreError};

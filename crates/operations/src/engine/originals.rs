@@ -14,7 +14,7 @@ use milvus_guard_sources::kubernetes::{
     workloads::{self, Change},
 };
 
-use super::{ApiError, Context, StepError};
+use super::{ApiError, StepContext, StepError};
 
 /// A component's workload as it is: the images of Milvus in it, and its replicas.
 #[must_use]
@@ -54,7 +54,7 @@ pub fn original(component: &ComponentWorkload) -> Original {
 ///
 /// # Errors
 /// Where nothing was recorded.
-pub fn recorded<D>(cx: &Context<'_, D>) -> Result<Vec<Original>, StepError> {
+pub fn recorded<D>(cx: &StepContext<'_, D>) -> Result<Vec<Original>, StepError> {
     let originals = cx.run().status.originals;
     let found: Vec<Original> = originals
         .into_iter()
@@ -73,11 +73,14 @@ pub fn recorded<D>(cx: &Context<'_, D>) -> Result<Vec<Original>, StepError> {
 ///
 /// # Errors
 /// Where it no longer exists, or another one has its name.
-pub async fn live<D>(cx: &Context<'_, D>, original: &Original) -> Result<Deployment, StepError> {
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+pub async fn live<D>(
+    cx: &StepContext<'_, D>,
+    original: &Original,
+) -> Result<Deployment, StepError> {
+    let api: Api<Deployment> = Api::namespaced(cx.client.kube(), &cx.run().spec.namespace);
     let what = format!("Deployment {}", original.name);
     let found = match cx
-        .link
+        .client
         .call(&what, async || api.get(&original.name).await)
         .await
     {
@@ -103,7 +106,7 @@ pub async fn live<D>(cx: &Context<'_, D>, original: &Original) -> Result<Deploym
 /// # Errors
 /// Where it cannot be made, or must not.
 pub async fn set<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     original: &Original,
     change: &Change,
 ) -> Result<bool, StepError> {
@@ -112,12 +115,12 @@ pub async fn set<D>(
 }
 
 async fn try_set<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     original: &Original,
     change: &Change,
 ) -> Result<bool, StepError> {
     let what = format!("Deployment {}", original.name);
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+    let api: Api<Deployment> = Api::namespaced(cx.client.kube(), &cx.run().spec.namespace);
     loop {
         let deployment = live(cx, original).await?;
         if change.is_made(&deployment) {
@@ -145,7 +148,7 @@ async fn try_set<D>(
 /// # Errors
 /// Where that cannot be done.
 pub async fn hand_over<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     original: &Original,
     seen: Option<Deployment>,
 ) -> Result<(), StepError> {
@@ -153,12 +156,12 @@ pub async fn hand_over<D>(
 }
 
 async fn try_hand_over<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     original: &Original,
     seen: Option<Deployment>,
 ) -> Result<(), StepError> {
     let what = format!("managed fields of Deployment {}", original.name);
-    let api: Api<Deployment> = Api::namespaced(cx.link.client(), &cx.run().spec.namespace);
+    let api: Api<Deployment> = Api::namespaced(cx.client.kube(), &cx.run().spec.namespace);
     let mut seen = seen;
     loop {
         let deployment = match seen.take() {
@@ -186,7 +189,7 @@ async fn try_hand_over<D>(
 /// # Errors
 /// If one of them no longer exists or was replaced.
 pub async fn watched<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     originals: &[Original],
 ) -> Result<Vec<Watched>, StepError> {
     let mut watched = Vec::new();
@@ -201,7 +204,7 @@ pub async fn watched<D>(
 /// # Errors
 /// If one of them no longer exists or was replaced.
 pub async fn wait<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     originals: &[Original],
     wanted: Wanted,
 ) -> Result<(), StepError> {
@@ -216,13 +219,13 @@ pub async fn wait<D>(
 /// # Errors
 /// Where there is no hope.
 pub async fn wait_for<D>(
-    cx: &Context<'_, D>,
+    cx: &StepContext<'_, D>,
     watched: &[Watched],
     wanted: Wanted,
     hopeless: Duration,
 ) -> Result<Instant, StepError> {
     let namespace = cx.run().spec.namespace;
-    let client = cx.link.client();
+    let client = cx.client.kube();
     let result = rollout::until(&client, &namespace, watched, wanted, hopeless, |missing| {
         cx.waiting(missing);
     })

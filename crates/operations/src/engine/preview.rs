@@ -3,7 +3,7 @@
 use milvus_guard_core::{api::UpgradeRun, upgrade_path::Plan};
 use serde_json::Value;
 
-use super::{End, Home, Link, Procedure, Store, home::HomeError};
+use super::{End, Home, Procedure, RetryingClient, RunRecord, home::HomeError};
 
 /// What a run would do, and the objections to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +25,13 @@ pub struct Preview {
 ///
 /// # Errors
 /// [`End::Stopped`] if the cluster does not answer.
-pub async fn known_runs<P: Procedure>(link: &Link, procedure: &P) -> Result<Vec<UpgradeRun>, End> {
+pub async fn known_runs<P: Procedure>(
+    client: &RetryingClient,
+    procedure: &P,
+) -> Result<Vec<UpgradeRun>, End> {
     let settings = procedure.run_settings();
-    match Home::find(link, &settings.release, settings.namespace.as_deref()).await {
-        Ok(home) => Ok(Store::runs(link, &home, &settings.release).await?),
+    match Home::find(client, &settings.release, settings.namespace.as_deref()).await {
+        Ok(home) => Ok(RunRecord::runs(client, &home, &settings.release).await?),
         Err(HomeError::NoDefinitions) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }

@@ -8,7 +8,7 @@ use milvus_guard_core::{
     text::hexadecimal,
 };
 
-use super::{End, Intent, Link, RunSettings, Step, release::SurveyError};
+use super::{End, Intent, RetryingClient, RunSettings, Step, release::SurveyError};
 
 /// A verb that makes runs: its plan, what must be true before, and what it says. The life cycle
 /// ([`super::life_cycle`]) does the rest.
@@ -67,7 +67,7 @@ pub trait Procedure {
     ///
     /// # Errors
     /// [`End::Refused`] if the run could not begin.
-    async fn look(&self, _link: &Link) -> Result<(), End> {
+    async fn look(&self, _link: &RetryingClient) -> Result<(), End> {
         Ok(())
     }
 
@@ -78,7 +78,7 @@ pub trait Procedure {
     /// or a later version of milvus-guard planned the run.
     async fn prepare(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         run: RunToPrepare<'_>,
     ) -> Result<Prepared<Self::Step>, End>;
 
@@ -91,7 +91,7 @@ pub trait Procedure {
     ///
     /// # Errors
     /// [`End::Stopped`] if the cluster does not answer.
-    async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End>;
+    async fn left_behind(&self, client: &RetryingClient, run: &UpgradeRun) -> Result<String, End>;
 }
 
 /// What is known of the run when it is prepared.
@@ -111,7 +111,7 @@ pub struct RunToPrepare<'a> {
 pub enum Prepared<S: Step> {
     /// There is nothing to do, with the message.
     Done(String),
-    /// This is to be done.
+    /// A run with these steps.
     Ready(Box<Preparation<S>>),
 }
 
@@ -122,7 +122,7 @@ pub struct Preparation<S: Step> {
     /// Its steps.
     pub steps: Vec<S>,
     /// What the steps work with.
-    pub context: S::Data,
+    pub data: S::Data,
     /// The record of a new run. Its hash is compared with that of a run that is resumed.
     pub spec: RunSpec,
     /// The command that resumes it.

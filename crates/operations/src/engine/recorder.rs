@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
-    runtime::events::{Event as Told, EventType, Recorder as Publisher, Reporter as Source},
+    runtime::events::{Event as NewEvent, EventType, Recorder as Publisher, Reporter as Source},
 };
 use tokio::sync::mpsc;
 
 use milvus_guard_core::{api::UpgradeRun, error_text, text::shortened};
 
-use super::{Event, Link, Listener, Store};
+use super::{Event, Listener, RetryingClient, RunRecord};
 
 /// Events that may wait while the API server is away. What comes on top is in the run's history all
 /// the same.
@@ -19,16 +19,16 @@ const QUEUE: usize = 256;
 const MAX_NOTE: usize = 1024;
 
 /// Publishes Events in the background.
-struct Recorder(mpsc::Sender<Told>);
+struct Recorder(mpsc::Sender<NewEvent>);
 
-/// The same link, whose news about this run become Events too, from now on.
+/// The same client; from now on, what happens in this run is also written as Kubernetes Events.
 #[must_use]
-pub fn recording(link: &Link, store: &Store) -> Link {
-    let mut link = link.clone();
-    link.reporter = link
+pub fn recording(client: &RetryingClient, record: &RunRecord) -> RetryingClient {
+    let mut client = client.clone();
+    client.reporter = client
         .reporter
-        .and(Recorder::start(link.client(), &store.run()));
-    link
+        .and(Recorder::start(client.kube(), &record.run()));
+    client
 }
 
 impl Recorder {
@@ -62,7 +62,7 @@ impl Recorder {
 }
 
 impl Listener for Recorder {
-    fn hear(&self, _at: Timestamp, event: &Event) {
+    fn on_event(&self, _at: Timestamp, event: &Event) {
         let (warning, note) = match event {
             Event::StepDone { step, back, .. } => (
                 false,
@@ -81,7 +81,7 @@ impl Listener for Recorder {
             | Event::Waiting { .. }
             | Event::StillWaiting { .. } => return,
         };
-        let told = Told {
+        let told = NewEvent {
             type_: if warning {
                 EventType::Warning
             } else {

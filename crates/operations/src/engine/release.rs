@@ -5,7 +5,7 @@ use milvus_guard_core::{
     milvus::{Build, ImageRef, Release, Version},
 };
 
-use super::{ApiError, Link, ReleaseName};
+use super::{ApiError, ReleaseName, RetryingClient};
 
 /// Why there is nothing to work on. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +28,14 @@ pub enum SurveyError {
 ///
 /// # Errors
 /// Where it is not there, or the cluster cannot be asked.
-pub async fn read(link: &Link, of: &ReleaseName) -> Result<(Release, Facts), SurveyError> {
+pub async fn read(
+    client: &RetryingClient,
+    of: &ReleaseName,
+) -> Result<(Release, Facts), SurveyError> {
     let namespace = &of.namespace;
     let what = format!("the workloads in namespace {namespace}");
-    let reading = link
-        .call(&what, async || link.cluster.read(namespace, false).await)
+    let reading = client
+        .call(&what, async || client.cluster.read(namespace, false).await)
         .await?;
     let found = find(&reading.snapshot.releases, of).map_err(SurveyError::NotFound)?;
     Ok((found.clone(), reading.facts))
@@ -105,7 +108,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     }
 }
 
-/// Refuses an image whose tag says another version than is asked for.
+/// Refuses an image whose tag names another version than the requested one.
 ///
 /// # Errors
 /// What is wrong, as a message for the person who typed it.

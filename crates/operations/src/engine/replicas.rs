@@ -7,7 +7,7 @@ use kube::{Api, api::ListParams};
 
 use milvus_guard_sources::kubernetes::replicas::{LABEL, Lookout};
 
-use super::{ApiError, Context, StepError};
+use super::{ApiError, StepContext, StepError};
 
 /// Between two looks at the Leases.
 const LOOK: Duration = Duration::from_millis(300);
@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// If a replica that lives does not know the run after two minutes, or the cluster cannot be asked.
-pub async fn await_all<D>(cx: &Context<'_, D>, back: bool) -> Result<(), StepError> {
+pub async fn await_all<D>(cx: &StepContext<'_, D>, back: bool) -> Result<(), StepError> {
     let (run, since, mut lookout) = (cx.full_name(), Instant::now(), Lookout::default());
     let (namespace, _) = run.split_once('/').unwrap_or_default();
-    let api: Api<Lease> = Api::namespaced(cx.link.client(), namespace);
+    let api: Api<Lease> = Api::namespaced(cx.client.kube(), namespace);
     let params = ListParams::default().labels(&format!("{LABEL}=true"));
     loop {
         let leases = match cx
-            .link
+            .client
             .call("the Leases of the guard's replicas", async || {
                 api.list(&params).await
             })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use milvus_guard_core::api::RunStep;
 
-use super::{ApiError, Context, Halt, StoreError};
+use super::{ApiError, CancelReason, RunRecordError, StepContext};
 
 /// One step of a plan, as a value.
 ///
@@ -45,13 +45,13 @@ pub trait Step {
     ///
     /// # Errors
     /// Where it cannot be done, or must not.
-    async fn apply(&self, context: &Context<'_, Self::Data>) -> Result<(), StepError>;
+    async fn apply(&self, context: &StepContext<'_, Self::Data>) -> Result<(), StepError>;
 
-    /// Waits until the change has taken effect. Says through [`Context::waiting`] for what.
+    /// Waits until the change has taken effect. Says through [`StepContext::waiting`] for what.
     ///
     /// # Errors
     /// Where it certainly never will.
-    async fn gate(&self, _context: &Context<'_, Self::Data>) -> Result<(), StepError> {
+    async fn gate(&self, _context: &StepContext<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
 
@@ -61,7 +61,7 @@ pub trait Step {
     /// Where that cannot be found out.
     async fn no_way_back(
         &self,
-        _context: &Context<'_, Self::Data>,
+        _context: &StepContext<'_, Self::Data>,
     ) -> Result<Option<String>, StepError> {
         Ok(None)
     }
@@ -70,7 +70,7 @@ pub trait Step {
     ///
     /// # Errors
     /// Where it cannot be taken back, or must not.
-    async fn undo(&self, _context: &Context<'_, Self::Data>) -> Result<(), StepError> {
+    async fn undo(&self, _context: &StepContext<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
 }
@@ -102,23 +102,23 @@ pub enum StepError {
     Locked(String),
     /// The run must stop.
     #[error("stopped")]
-    Halted(Halt),
+    Cancelled(CancelReason),
 }
 
 impl From<ApiError> for StepError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Halted(halt) => Self::Halted(halt),
+            ApiError::Cancelled(cause) => Self::Cancelled(cause),
             other => Self::Failed(other.to_string()),
         }
     }
 }
 
-impl From<StoreError> for StepError {
-    fn from(error: StoreError) -> Self {
+impl From<RunRecordError> for StepError {
+    fn from(error: RunRecordError) -> Self {
         match error {
-            StoreError::Api(error) => error.into(),
-            StoreError::Fenced { by } => Self::Halted(Halt::LockLost { by }),
+            RunRecordError::Api(error) => error.into(),
+            RunRecordError::Fenced { by } => Self::Cancelled(CancelReason::LockLost { by }),
             other => Self::Failed(other.to_string()),
         }
     }

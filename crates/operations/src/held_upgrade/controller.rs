@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use crate::engine::{
-    End, Event, Halt, Halting, Home, Link, Listener, ReleaseName, Reporter, Store, StoreError,
-    release, run_locally, store::History,
+    CancelReason, Cancellation, End, Event, Home, Listener, ReleaseName, Reporter, RetryingClient,
+    RunRecord, RunRecordError, release, run_locally, run_record::History,
 };
 use milvus_guard_core::api::{RunKind, UpgradeRun};
 use milvus_guard_sources::kubernetes::Cluster;
@@ -44,7 +44,7 @@ pub struct Controller<L, H, S> {
 
 /// The run of one release.
 struct Running {
-    halting: Halting,
+    cancellation: Cancellation,
     task: JoinHandle<bool>,
     stuck: Stuck,
 }
@@ -84,7 +84,7 @@ where
             let leads = (self.leads)();
             if !leads {
                 for one in running.values() {
-                    one.halting.halt(Halt::Terminated);
+                    one.cancellation.cancel(CancelReason::Terminated);
                 }
             }
             let ended: Vec<ReleaseName> = running
@@ -114,13 +114,13 @@ where
     }
 
     fn begin(&self, release: ReleaseName) -> Running {
-        let halting = Halting::default();
+        let cancellation = Cancellation::default();
         let history = History::default();
         let reporter = Reporter::new(vec![
             Box::new(history.clone()),
             Box::new(Log(release.clone())),
         ]);
-        let link = Link::new(self.cluster.clone(), reporter, halting.clone());
+        let client = RetryingClient::new(self.cluster.clone(), reporter, cancellation.clone());
         let stuck = Stuck::default();
         let procedure = HeldUpgrade::new(
             release.clone(),
@@ -133,9 +133,9 @@ where
             guarded_by: None,
         };
         let task = spawn_local(async move {
-            match drive(&link, &home, &release, procedure, history).await {
+            match drive(&client, &home, &release, procedure, history).await {
                 End::Reached(_) => true,
-                End::Stopped(_) if link.halting.reason().is_some() => true,
+                End::Stopped(_) if client.cancellation.reason().is_some() => true,
                 end => {
                     tracing::warn!(
                         release = release.name,
@@ -148,7 +148,7 @@ where
             }
         });
         Running {
-            halting,
+            cancellation,
             task,
             stuck,
         }
@@ -157,17 +157,17 @@ where
 
 /// Ends the run of a change that was replaced, then releases what is held.
 async fn drive(
-    link: &Link,
+    client: &RetryingClient,
     home: &Home,
     of: &ReleaseName,
     procedure: HeldUpgrade,
     history: History,
 ) -> End {
-    match replaced(link, home, of).await {
+    match replaced(client, home, of).await {
         Ok(false) => {}
         Ok(true) => {
             let end = Box::pin(run_locally(
-                link,
+                client,
                 &procedure.clone().ending(),
                 history.clone(),
             ))
@@ -178,17 +178,21 @@ async fn drive(
         }
         Err(error) => return error.into(),
     }
-    Box::pin(run_locally(link, &procedure, history)).await
+    Box::pin(run_locally(client, &procedure, history)).await
 }
 
 /// Whether the current run is about a change that another one replaced, or about a
 /// release that no longer exists.
-async fn replaced(link: &Link, home: &Home, of: &ReleaseName) -> Result<bool, StoreError> {
-    let known = Store::runs(link, home, of).await?;
+async fn replaced(
+    client: &RetryingClient,
+    home: &Home,
+    of: &ReleaseName,
+) -> Result<bool, RunRecordError> {
+    let known = RunRecord::runs(client, home, of).await?;
     let Some(open) = known.iter().rev().find(|run| is_open(run)) else {
         return Ok(false);
     };
-    let found = match release::read(link, of).await {
+    let found = match release::read(client, of).await {
         Ok((found, _)) => found,
         Err(release::SurveyError::Api(error)) => return Err(error.into()),
         Err(_) => return Ok(true),
@@ -215,7 +219,7 @@ fn is_open(run: &UpgradeRun) -> bool {
 struct Log(ReleaseName);
 
 impl Listener for Log {
-    fn hear(&self, _at: Timestamp, event: &Event) {
+    fn on_event(&self, _at: Timestamp, event: &Event) {
         let Self(ReleaseName { name, namespace }) = self;
         match event {
             Event::Warning { text } => tracing::warn!(release = name, namespace, "{text}"),

@@ -3,13 +3,13 @@
 use std::{cell::Cell, time::Duration};
 
 use crate::engine::{
-    End, EtcdAccess, Intent, Link, ReleaseName, RunSettings, Step as _,
+    End, EtcdAccess, Intent, ReleaseName, RetryingClient, RunSettings, Step as _,
     life_cycle::deployment_uids,
     lock,
     procedure::{Preparation, Prepared, Procedure, RunToPrepare},
     release,
 };
-use crate::rolling_upgrade::{SessionHelp, sessions::Sessions};
+use crate::rolling_upgrade::{SessionHelp, context::Sessions};
 use milvus_guard_core::{
     api::{RunKind, RunSpec, UpgradeRun},
     milvus::catalogue::Catalogue,
@@ -17,7 +17,7 @@ use milvus_guard_core::{
 
 use super::{
     plan::HeldPlan,
-    step::{HeldContext, NO_LIMIT, Step, Stuck, status_command},
+    step::{HeldData, NO_LIMIT, Step, Stuck, status_command},
 };
 
 /// The release of a held change.
@@ -91,10 +91,10 @@ impl Procedure for HeldUpgrade {
 
     async fn prepare(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         to_prepare: RunToPrepare<'_>,
     ) -> Result<Prepared<Step>, End> {
-        let (found, _) = release::read(link, &self.run.release)
+        let (found, _) = release::read(client, &self.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let catalogue = Catalogue::embedded();
@@ -124,7 +124,7 @@ impl Procedure for HeldUpgrade {
             image: Some(plan.image.clone()),
             requested_by: None,
         };
-        let context = HeldContext {
+        let data = HeldData {
             release: self.run.release.clone(),
             found,
             etcd: self.settings.etcd.clone(),
@@ -145,13 +145,13 @@ impl Procedure for HeldUpgrade {
             ),
             resume: status_command(&self.run.release),
             steps,
-            context,
+            data,
             spec,
         }
         .into())
     }
 
-    async fn left_behind(&self, _link: &Link, _run: &UpgradeRun) -> Result<String, End> {
+    async fn left_behind(&self, _link: &RetryingClient, _run: &UpgradeRun) -> Result<String, End> {
         Ok(format!(
             "A later change replaced it. Next: {}",
             status_command(&self.run.release)

@@ -14,10 +14,10 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    engine::{self, ApiError, Context, EtcdAccess, ReleaseName, StepError, StopMessage},
+    engine::{self, ApiError, EtcdAccess, ReleaseName, StepError, StopMessage},
     rolling_upgrade::{
         SessionHelp,
-        sessions::{SessionRun, Sessions},
+        context::{SessionRun, Sessions},
         steps::release as session_help,
     },
 };
@@ -43,7 +43,7 @@ const SESSIONS: Duration = Duration::from_secs(90);
 const SESSIONS_LOOK: Duration = Duration::from_secs(1);
 
 /// What the steps of a held change work with.
-pub struct HeldContext {
+pub struct HeldData {
     /// The release.
     pub release: ReleaseName,
     /// It as it was when this process began.
@@ -70,7 +70,7 @@ pub struct HeldContext {
     pub stuck: Stuck,
 }
 
-impl SessionRun for HeldContext {
+impl SessionRun for HeldData {
     fn name(&self) -> &ReleaseName {
         &self.release
     }
@@ -119,7 +119,7 @@ impl Stuck {
 }
 
 /// What a step is given here.
-type StepContext<'a> = Context<'a, HeldContext>;
+type StepContext<'a> = engine::StepContext<'a, HeldData>;
 
 /// One step of a held change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ pub enum Step {
 }
 
 impl engine::Step for Step {
-    type Data = HeldContext;
+    type Data = HeldData;
 
     fn describe(&self) -> RunStep {
         match self {
@@ -146,12 +146,12 @@ impl engine::Step for Step {
         }
     }
 
-    fn deadline(&self, _data: &HeldContext) -> Duration {
+    fn deadline(&self, _data: &HeldData) -> Duration {
         NO_LIMIT
     }
 
-    fn stop_message(&self, data: &HeldContext, _back: bool) -> StopMessage {
-        let HeldContext {
+    fn stop_message(&self, data: &HeldData, _back: bool) -> StopMessage {
+        let HeldData {
             release, from, to, ..
         } = data;
         let data_state = match self {
@@ -222,7 +222,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
 async fn check_replaced(cx: &StepContext<'_>, released: &[String]) -> Result<(), StepError> {
     let api = deployments(cx);
     let request = async || api.list(&ListParams::default()).await;
-    let live = cx.link.call("Deployments", request).await?.items;
+    let live = cx.client.call("Deployments", request).await?.items;
     let find = |name: &String| live.iter().find(|one| one.name_any() == *name);
     for workload in &cx.data.workloads {
         match (find(workload), released.contains(workload)) {
@@ -246,7 +246,7 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
     if watched.is_empty() {
         return Ok(());
     }
-    let (client, namespace) = (cx.link.client(), &cx.data.release.namespace);
+    let (client, namespace) = (cx.client.kube(), &cx.data.release.namespace);
     let tell = |missing: String| cx.waiting(missing);
     let complete = rollout::until(
         &client,
@@ -311,13 +311,13 @@ pub fn status_command(of: &ReleaseName) -> String {
 }
 
 fn deployments(cx: &StepContext<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.data.release.namespace)
+    Api::namespaced(cx.client.kube(), &cx.data.release.namespace)
 }
 
 async fn live(cx: &StepContext<'_>, name: &str) -> Result<Deployment, StepError> {
     let api = deployments(cx);
     let what = format!("Deployment {name}");
-    Ok(cx.link.call(&what, async || api.get(name).await).await?)
+    Ok(cx.client.call(&what, async || api.get(name).await).await?)
 }
 
 fn is_marked(deployment: &Deployment) -> bool {
@@ -388,7 +388,7 @@ async fn remind(cx: &StepContext<'_>, workloads: &[String]) {
         tokio::time::sleep(cx.data.stuck_after).await;
         cx.data.stuck.0.set(true);
         let waiting = cx
-            .link
+            .client
             .waiting_for()
             .map_or_else(|| workloads.join(", "), |wait| wait.on);
         cx.reporter().warn(format!(

@@ -7,13 +7,13 @@ use kube::{Api, api::ListParams, core::DynamicObject};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::engine::{ApiError, End, Event, Intent, Link};
+use crate::engine::{ApiError, End, Event, Intent, RetryingClient};
 use milvus_guard_core::api::{RunPhase, UPGRADE_RUN, UpgradeRun};
 use milvus_guard_sources::kubernetes::{guard::api_resource, pods::trouble};
 
 use super::spec::JobSpec;
 
-/// Between two looks at a Job and its run. What happens there is told to the second by the Job
+/// Between two looks at a Job and its run. What happens there is shown to the second by the Job
 /// itself.
 pub const LOOK: Duration = Duration::from_secs(1);
 
@@ -34,40 +34,40 @@ pub fn has_ended(job: &Job) -> bool {
 ///
 /// # Errors
 /// Where the cluster can no longer be asked.
-pub async fn follow(link: &Link, spec: &JobSpec) -> Result<Option<End>, End> {
-    let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
-    let pods: Api<Pod> = Api::namespaced(link.client(), &spec.home);
+pub async fn follow(client: &RetryingClient, spec: &JobSpec) -> Result<Option<End>, End> {
+    let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
+    let pods: Api<Pod> = Api::namespaced(client.kube(), &spec.home);
     let runs: Api<DynamicObject> =
-        Api::namespaced_with(link.client(), &spec.home, &api_resource(UPGRADE_RUN));
-    let mut told = Told::default();
+        Api::namespaced_with(client.kube(), &spec.home, &api_resource(UPGRADE_RUN));
+    let mut shown = ShownEvents::default();
     loop {
-        match look(link, spec, &jobs, &pods, &runs, &mut told).await {
+        match look(client, spec, &jobs, &pods, &runs, &mut shown).await {
             Ok(Some(end)) => return Ok(Some(end)),
             Ok(None) => {}
-            Err(ApiError::Halted(_)) => return Ok(None),
+            Err(ApiError::Cancelled(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            _ = link.halting.halted() => return Ok(None),
+            _ = client.cancellation.cancelled() => return Ok(None),
         }
     }
 }
 
 async fn look(
-    link: &Link,
+    client: &RetryingClient,
     spec: &JobSpec,
     jobs: &Api<Job>,
     pods: &Api<Pod>,
     runs: &Api<DynamicObject>,
-    told: &mut Told,
+    shown: &mut ShownEvents,
 ) -> Result<Option<End>, ApiError> {
     let name = &spec.name;
     // The Job before its run: what it did to the run is then seen.
-    let job = link
+    let job = client
         .call(&format!("Job {name}"), async || jobs.get_opt(name).await)
         .await?;
-    let run = link
+    let run = client
         .call(&format!("UpgradeRun {}", spec.run), async || {
             runs.get_opt(&spec.run).await
         })
@@ -76,13 +76,13 @@ async fn look(
         .and_then(|object| serde_json::to_value(object).ok())
         .and_then(|value| serde_json::from_value(value).ok());
     if let Some(run) = &run {
-        told.tell(link, run);
+        shown.show(client, run);
     }
     let Some(job) = job else {
         return Ok(Some(ended(spec, run.as_ref(), None, "the Job was deleted")));
     };
     let params = ListParams::default().labels(&format!("job-name={name}"));
-    let found = link
+    let found = client
         .call(&format!("pods of Job {name}"), async || {
             pods.list(&params).await
         })
@@ -106,20 +106,20 @@ async fn look(
         return Ok(Some(ended(spec, run.as_ref(), last, &why)));
     }
     if let Some(trouble) = found.iter().find_map(trouble) {
-        link.wait_for(trouble);
+        client.wait_for(trouble);
     }
     Ok(None)
 }
 
-/// What was told of the run already.
+/// What was shown of the run already.
 #[derive(Default)]
-struct Told {
+struct ShownEvents {
     /// Times and texts of what the history said.
     events: BTreeSet<(jiff::Timestamp, String)>,
 }
 
-impl Told {
-    fn tell(&mut self, link: &Link, run: &UpgradeRun) {
+impl ShownEvents {
+    fn show(&mut self, client: &RetryingClient, run: &UpgradeRun) {
         let plan = &run.spec.plan;
         for event in &run.status.history {
             if !self
@@ -176,7 +176,7 @@ impl Told {
                 },
                 _ => continue,
             };
-            link.reporter.tell(&event);
+            client.reporter.emit(&event);
         }
         match run
             .status
@@ -184,8 +184,8 @@ impl Told {
             .as_ref()
             .and_then(|step| step.waiting_for.clone())
         {
-            Some(on) => link.wait_for(on),
-            None => link.go_on(),
+            Some(on) => client.wait_for(on),
+            None => client.go_on(),
         }
     }
 }

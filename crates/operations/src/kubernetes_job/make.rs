@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::engine::{ApiError, End, Home, Link};
+use crate::engine::{ApiError, End, Home, RetryingClient};
 use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
 
 use super::{
@@ -25,25 +25,25 @@ use super::{
 ///
 /// # Errors
 /// Where it cannot be made or followed.
-pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> {
-    let jobs: Api<Job> = Api::namespaced(link.client(), &spec.home);
-    if attach(link, &jobs, spec).await? {
-        link.reporter.note(format!(
+pub async fn run(client: &RetryingClient, spec: &JobSpec, delete: bool) -> Result<End, End> {
+    let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
+    if attach(client, &jobs, spec).await? {
+        client.reporter.note(format!(
             "Job {}/{} is already running; following it",
             spec.home, spec.name
         ));
     } else {
-        make(link, &jobs, spec).await?;
-        link.reporter.note(format!(
+        make(client, &jobs, spec).await?;
+        client.reporter.note(format!(
             "created Job {}/{}; kubectl logs -n {} job/{} shows its output",
             spec.home, spec.name, spec.home, spec.name
         ));
     }
-    let end = follow::follow(link, spec).await?;
+    let end = follow::follow(client, spec).await?;
     // While the Job may still be at work it needs its rights.
     if let Some(end) = &end {
         clean_up(
-            link,
+            client,
             &jobs,
             spec,
             delete && matches!(end, End::Reached(_) | End::Waits(_)),
@@ -60,10 +60,10 @@ pub async fn run(link: &Link, spec: &JobSpec, delete: bool) -> Result<End, End> 
 }
 
 /// The user name of the caller, as the API server knows it; for the record only.
-pub async fn asker(link: &Link) -> Option<String> {
-    let api: Api<SelfSubjectReview> = Api::all(link.client());
+pub async fn asker(client: &RetryingClient) -> Option<String> {
+    let api: Api<SelfSubjectReview> = Api::all(client.kube());
     let review = SelfSubjectReview::default();
-    let answer = link
+    let answer = client
         .call("who asks", async || {
             api.create(&PostParams::default(), &review).await
         })
@@ -76,13 +76,17 @@ pub async fn asker(link: &Link) -> Option<String> {
 ///
 /// # Errors
 /// Where nothing tells which.
-pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<String, End> {
+pub async fn image(
+    client: &RetryingClient,
+    home: &Home,
+    given: Option<&String>,
+) -> Result<String, End> {
     if let Some(image) = given {
         return Ok(image.clone());
     }
-    let api: Api<Deployment> = Api::namespaced(link.client(), &home.namespace);
+    let api: Api<Deployment> = Api::namespaced(client.kube(), &home.namespace);
     let params = ListParams::default().labels("app.kubernetes.io/name=milvus-guard");
-    let found = match link
+    let found = match client
         .call("the guard's Deployment", async || api.list(&params).await)
         .await
     {
@@ -101,11 +105,11 @@ pub async fn image(link: &Link, home: &Home, given: Option<&String>) -> Result<S
     })
 }
 
-/// Whether a Job is at work that does what is asked for. One that does something else with the run
+/// Whether a Job that does what is requested is running. One that does something else with the run
 /// is ended: its process stops at the next safe point. One that has ended makes room.
-async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
+async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
     let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));
-    let found = link
+    let found = client
         .call("Jobs of the run", async || jobs.list(&params).await)
         .await?;
     for job in found.items {
@@ -116,7 +120,7 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
         let name = job.name_any();
         let what = format!("Job {name}");
         // In the foreground: the Job is deleted after its pods.
-        match link
+        match client
             .call(&what, async || {
                 jobs.delete(&name, &DeleteParams::foreground()).await
             })
@@ -125,26 +129,26 @@ async fn attach(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, En
             Ok(_) | Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        while link
+        while client
             .call(&what, async || jobs.get_opt(&name).await)
             .await?
             .is_some()
         {
-            link.wait_for(format!("Job {name} to end"));
+            client.wait_for(format!("Job {name} to end"));
             tokio::select! {
                 () = tokio::time::sleep(follow::LOOK) => {}
-                halt = link.halting.halted() => return Err(ApiError::Halted(halt).into()),
+                cause = client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause).into()),
             }
         }
-        link.go_on();
+        client.go_on();
     }
     Ok(false)
 }
 
 /// Makes account, rights, claim and Job.
-async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
-    let namespaces: Api<Namespace> = Api::all(link.client());
-    if let Ok(None) = link
+async fn make(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
+    let namespaces: Api<Namespace> = Api::all(client.kube());
+    if let Ok(None) = client
         .call("the run's namespace", async || {
             namespaces.get_opt(&spec.home).await
         })
@@ -159,9 +163,9 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
     for object in spec.access().iter().chain(spec.volume_claim().as_ref()) {
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let api = api_of(link, object);
+        let api = api_of(client, object);
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = link
+        let applied = client
             .call(&format!("{kind} {name}"), async || {
                 api.patch(name, &params, &Patch::Apply(object)).await
             })
@@ -174,7 +178,7 @@ async fn make(link: &Link, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
              changed. Next: correct that file"
         ))
     })?;
-    match link
+    match client
         .call(&format!("Job {}", spec.name), async || {
             jobs.create(&PostParams::default(), &job).await
         })
@@ -196,12 +200,12 @@ fn unmade(error: &ApiError, spec: &JobSpec) -> End {
 
 /// Takes account and rights back, and the Job where that was asked for. What cannot be taken back
 /// is said.
-async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool) {
+async fn clean_up(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool) {
     for object in spec.access().iter().rev() {
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let api = api_of(link, object);
-        let deleted = link
+        let api = api_of(client, object);
+        let deleted = client
             .call(&format!("{kind} {name}"), async || {
                 api.delete(name, &DeleteParams::default()).await
             })
@@ -209,12 +213,12 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
-            link.reporter.warn(format!("{error}; delete it manually"));
+            client.reporter.warn(format!("{error}; delete it manually"));
         }
     }
     if delete_job {
         let name = &spec.name;
-        let deleted = link
+        let deleted = client
             .call(&format!("Job {name}"), async || {
                 jobs.delete(name, &DeleteParams::background()).await
             })
@@ -222,17 +226,17 @@ async fn clean_up(link: &Link, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool
         if let Err(error) = deleted.map(drop)
             && !matches!(error, ApiError::NotFound { .. })
         {
-            link.reporter.warn(format!("{error}; delete it manually"));
+            client.reporter.warn(format!("{error}; delete it manually"));
         }
     }
 }
 
-fn api_of(link: &Link, object: &Value) -> Api<DynamicObject> {
+fn api_of(client: &RetryingClient, object: &Value) -> Api<DynamicObject> {
     let text = |key: &str| object[key].as_str().unwrap_or_default();
     let (group, version) = text("apiVersion")
         .split_once('/')
         .unwrap_or(("", text("apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("kind")));
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    Api::namespaced_with(link.client(), namespace, &resource)
+    Api::namespaced_with(client.kube(), namespace, &resource)
 }

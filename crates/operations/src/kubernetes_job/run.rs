@@ -4,7 +4,7 @@ use milvus_guard_core::api::UpgradeRun;
 use serde_json::Value;
 
 use crate::engine::{
-    End, Home, Intent, Link, Store,
+    End, Home, Intent, RetryingClient, RunRecord,
     life_cycle::{check_abort, name_of},
     procedure::Procedure,
 };
@@ -72,7 +72,7 @@ pub trait InJob: Procedure {
     /// [`End::Refused`] with the reason.
     async fn check(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         known: &[UpgradeRun],
         run: Option<&UpgradeRun>,
     ) -> Result<(), End>;
@@ -83,7 +83,7 @@ pub trait InJob: Procedure {
     /// [`End::Stopped`] if the cluster does not answer.
     async fn needs(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         run: &str,
         options: &JobOptions,
@@ -92,29 +92,33 @@ pub trait InJob: Procedure {
 
 /// Makes the Job, or finds the one that is at work, and follows it to its end. Nothing here touches
 /// Milvus or its metadata.
-pub async fn run_in_job<P: InJob>(link: &Link, procedure: P, options: &JobOptions) -> End {
-    match try_run(link, procedure, options).await {
+pub async fn run_in_job<P: InJob>(
+    client: &RetryingClient,
+    procedure: P,
+    options: &JobOptions,
+) -> End {
+    match try_run(client, procedure, options).await {
         Ok(end) | Err(end) => end,
     }
 }
 
 async fn try_run<P: InJob>(
-    link: &Link,
+    client: &RetryingClient,
     mut procedure: P,
     options: &JobOptions,
 ) -> Result<End, End> {
     let settings = procedure.run_settings();
     let release = settings.release.clone();
-    let home = Home::find(link, &settings.release, settings.namespace.as_deref()).await?;
-    let known = Store::runs(link, &home, &release).await?;
-    let name = name_of(link, &known, &procedure).await?;
+    let home = Home::find(client, &settings.release, settings.namespace.as_deref()).await?;
+    let known = RunRecord::runs(client, &home, &release).await?;
+    let name = name_of(client, &known, &procedure).await?;
     let run = known.iter().find(|run| run.metadata.name == name);
     if let (Intent::End, Some(run)) = (procedure.intent(), run) {
         check_abort(run, &procedure)?;
     }
-    procedure.check(link, &known, run).await?;
-    procedure.set_requested_by(make::asker(link).await);
-    let needs = procedure.needs(link, &home, &name, options).await?;
+    procedure.check(client, &known, run).await?;
+    procedure.set_requested_by(make::asker(client).await);
+    let needs = procedure.needs(client, &home, &name, options).await?;
     let job = match procedure.intent() {
         Intent::Forward => name.clone(),
         Intent::Back | Intent::End => format!("{name}-{}", procedure.operation()),
@@ -126,7 +130,7 @@ async fn try_run<P: InJob>(
         operation: procedure.operation(),
         intent: procedure.intent(),
         args: needs.args,
-        image: make::image(link, &home, options.image.as_ref()).await?,
+        image: make::image(client, &home, options.image.as_ref()).await?,
         claim: needs.claim,
         account: account.cloned().unwrap_or_else(|| name.clone()),
         makes_account: account.is_none(),
@@ -137,5 +141,5 @@ async fn try_run<P: InJob>(
         run: name,
         release,
     };
-    make::run(link, &spec, options.delete).await
+    make::run(client, &spec, options.delete).await
 }

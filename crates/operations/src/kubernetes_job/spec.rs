@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Intent, ReleaseName, store::labels};
+use crate::engine::{Intent, ReleaseName, run_record::labels};
 
 /// Label of everything that belongs to a run's Job.
 pub const RUN_LABEL: &str = "guard.milvus.io/run";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{Context, Link, Reporter, StepError};
+use crate::engine::{self, Reporter, RetryingClient, StepError};
 use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::executor;
 
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// What the steps work with.
-pub struct MigrationContext {
+pub struct MigrationData {
     /// What was asked for.
     pub settings: Settings,
     /// What is done with the run.
@@ -34,9 +34,9 @@ pub struct MigrationContext {
 }
 
 /// What a step is given here.
-pub type StepContext<'a> = Context<'a, MigrationContext>;
+pub type StepContext<'a> = engine::StepContext<'a, MigrationData>;
 
-impl MigrationContext {
+impl MigrationData {
     /// From what was asked for and the running state.
     #[must_use]
     pub fn new(
@@ -83,33 +83,33 @@ impl MigrationContext {
 }
 
 /// Hands what happens in etcd on to those who watch the run.
-pub struct Told<'a> {
-    link: &'a Link,
+pub struct EventForwarder<'a> {
+    client: &'a RetryingClient,
 }
 
-impl<'a> Told<'a> {
+impl<'a> EventForwarder<'a> {
     /// For this run.
     #[must_use]
-    pub const fn new(link: &'a Link) -> Self {
-        Self { link }
+    pub const fn new(client: &'a RetryingClient) -> Self {
+        Self { client }
     }
 
     fn reporter(&self) -> &Reporter {
-        &self.link.reporter
+        &self.client.reporter
     }
 }
 
-impl executor::Events for Told<'_> {
+impl executor::Events for EventForwarder<'_> {
     fn event(&self, event: executor::Event) {
         match event {
             executor::Event::StageBegan { stage, total } => {
-                self.link.go_on();
+                self.client.go_on();
                 let event = crate::engine::Event::Progress {
                     what: stage.to_string(),
                     done: 0,
                     total,
                 };
-                self.reporter().tell(&event);
+                self.reporter().emit(&event);
             }
             executor::Event::Progress { stage, done, total } => {
                 let event = crate::engine::Event::Progress {
@@ -117,7 +117,7 @@ impl executor::Events for Told<'_> {
                     done,
                     total,
                 };
-                self.reporter().tell(&event);
+                self.reporter().emit(&event);
             }
             executor::Event::StageDone { stage, done, took } => {
                 let event = crate::engine::Event::Progress {
@@ -125,11 +125,11 @@ impl executor::Events for Told<'_> {
                     done,
                     total: Some(done),
                 };
-                self.reporter().tell(&event);
+                self.reporter().emit(&event);
                 tracing::debug!(%stage, done, seconds = took.as_secs_f64(), "a stage is over");
             }
             executor::Event::Waiting { what } => {
-                self.link
+                self.client
                     .wait_for(what.trim_start_matches("waiting for ").to_owned());
             }
             executor::Event::Warning { note } => self.reporter().warn(note),
@@ -143,7 +143,7 @@ pub async fn until_safe<T>(cx: &StepContext<'_>, work: impl Future<Output = T>) 
     let mut work = std::pin::pin!(work);
     tokio::select! {
         done = &mut work => return done,
-        _ = cx.link.halting.halted() => cx.data.target.stop.ask(),
+        _ = cx.client.cancellation.cancelled() => cx.data.target.stop.ask(),
     }
     work.await
 }

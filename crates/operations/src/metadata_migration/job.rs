@@ -5,7 +5,7 @@ use kube::Api;
 use serde_json::{Value, json};
 
 use crate::{
-    engine::{End, Home, Link},
+    engine::{End, Home, RetryingClient},
     kubernetes_job::{BackupVolume, Claim, JobOptions, Mounted, Rights},
 };
 
@@ -47,7 +47,7 @@ pub fn rights(with_tool: bool) -> Rights {
 /// # Errors
 /// [`End::Stopped`] if the cluster does not answer.
 pub async fn claim_name(
-    link: &Link,
+    client: &RetryingClient,
     home: &Home,
     run: &str,
     operation: Operation,
@@ -56,8 +56,8 @@ pub async fn claim_name(
         Operation::Migrate => Ok(Some(run.to_owned())),
         Operation::Record | Operation::Abort => Ok(None),
         Operation::Rollback => {
-            let api: Api<PersistentVolumeClaim> = Api::namespaced(link.client(), &home.namespace);
-            let found = link
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(client.kube(), &home.namespace);
+            let found = client
                 .call(&format!("PersistentVolumeClaim {run}"), async || {
                     api.get_opt(run).await
                 })

@@ -7,29 +7,29 @@ use milvus_guard_core::{
 };
 
 use super::{
-    context::MigrationContext,
+    context::MigrationData,
     plan::Step,
     settings::{Operation, Settings, StartBy},
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
 #[must_use]
-pub fn stop_message(step: Step, context: &MigrationContext, back: bool) -> StopMessage {
+pub fn stop_message(step: Step, migration: &MigrationData, back: bool) -> StopMessage {
     if back {
         return StopMessage {
-            data_state: data_back(step, context),
-            next_command: command(&context.settings, "-o rollback "),
+            data_state: data_back(step, migration),
+            next_command: command(&migration.settings, "-o rollback "),
         };
     }
-    let go_on = command(&context.settings, "");
+    let go_on = command(&migration.settings, "");
     let or_back = format!(
         "{go_on} (resumes), or {} (rolls back)",
-        command(&context.settings, "-o rollback ")
+        command(&migration.settings, "-o rollback ")
     );
-    let file = context.backup_location();
+    let file = migration.backup_location();
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
-        Step::CheckMigrated => ("Nothing was changed.".into(), command(&context.settings, "--record-only ")),
+        Step::CheckMigrated => ("Nothing was changed.".into(), command(&migration.settings, "--record-only ")),
         Step::Stop | Step::AwaitSessions | Step::Backup => {
             ("Milvus is stopped or stopping; the 2.1 metadata is unchanged.".into(), or_back)
         }
@@ -39,15 +39,15 @@ pub fn stop_message(step: Step, context: &MigrationContext, back: bool) -> StopM
             ),
             or_back,
         ),
-        Step::Attest if context.operation == Operation::Record => (recorded(context), go_on),
-        Step::Attest | Step::StartByHelm => {
+        Step::RecordEvidence if migration.operation == Operation::Record => (recorded(migration), go_on),
+        Step::RecordEvidence | Step::StartByHelm => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is stopped.".into(), or_back)
         }
         Step::Start(_) | Step::HandOver => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
         }
         // Also what is said at the very end.
-        Step::CleanUp => (reached(context), go_on),
+        Step::CleanUp => (reached(migration), go_on),
     };
     StopMessage {
         data_state: data,
@@ -55,8 +55,8 @@ pub fn stop_message(step: Step, context: &MigrationContext, back: bool) -> StopM
     }
 }
 
-fn data_back(step: Step, context: &MigrationContext) -> String {
-    let file = context.backup_location();
+fn data_back(step: Step, migration: &MigrationData) -> String {
+    let file = migration.backup_location();
     match step {
         Step::Migrate | Step::MigrateByTool => {
             format!(
@@ -64,7 +64,7 @@ fn data_back(step: Step, context: &MigrationContext) -> String {
             )
         }
         Step::Verify
-        | Step::Attest
+        | Step::RecordEvidence
         | Step::StartByHelm
         | Step::Start(_)
         | Step::HandOver
@@ -78,17 +78,17 @@ fn data_back(step: Step, context: &MigrationContext) -> String {
             "The metadata is that of 2.1 again; Milvus is being started as it was.".into()
         }
         // Also what is said at the very end.
-        Step::Check | Step::CheckMigrated => taken_back(context),
+        Step::Check | Step::CheckMigrated => taken_back(migration),
     }
 }
 
 /// The final message of a run that was taken back.
-fn taken_back(context: &MigrationContext) -> String {
+fn taken_back(migration: &MigrationData) -> String {
     let Settings {
         run: RunSettings { release, .. },
         source,
         ..
-    } = &context.settings;
+    } = &migration.settings;
     format!(
         "Milvus is restored: it runs with the recorded images and replicas on the metadata of \
          {source}. If Helm upgraded the release in between, roll that back too: helm rollback {} \
@@ -98,47 +98,47 @@ fn taken_back(context: &MigrationContext) -> String {
 }
 
 /// The final message of a run that reached its plan.
-fn reached(context: &MigrationContext) -> String {
+fn reached(migration: &MigrationData) -> String {
     let Settings {
         run: RunSettings { release, .. },
         target,
         start,
         ..
-    } = &context.settings;
+    } = &migration.settings;
     let done = format!(
         "{} runs {target}: the metadata is that of 2.2, verified.",
         release.name
     );
-    let backup = format!("The backup of 2.1 is {}.", context.backup_location());
+    let backup = format!("The backup of 2.1 is {}.", migration.backup_location());
     match start {
         StartBy::Helm => format!("{done} {backup}"),
         StartBy::Run => format!(
             "{done} {backup} Helm's values still have the old image: set the image {} in them, so \
              that a later upgrade does not downgrade Milvus, for example: {}",
-            context.image,
-            agree(&context.release, &context.settings, &context.image)
+            migration.image,
+            agree(&migration.release, &migration.settings, &migration.image)
         ),
     }
 }
 
 /// The final message of a run that only recorded evidence.
-fn recorded(context: &MigrationContext) -> String {
+fn recorded(migration: &MigrationData) -> String {
     format!(
         "The metadata of {} is that of 2.2, and the evidence is recorded: milvus-guard allows {} \
          to start on it. Next: {}",
-        context.settings.run.release.name,
-        context.settings.target,
-        agree(&context.release, &context.settings, &context.image)
+        migration.settings.run.release.name,
+        migration.settings.target,
+        agree(&migration.release, &migration.settings, &migration.image)
     )
 }
 
 /// What a person is told whose turn it is.
 #[must_use]
-pub fn turn_of_helm(context: &MigrationContext) -> String {
+pub fn turn_of_helm(migration: &MigrationData) -> String {
     format!(
         "The metadata is that of 2.2, verified, and Milvus is stopped until Helm starts it. Run: {} and then, to close the run: {}",
-        agree(&context.release, &context.settings, &context.image),
-        command(&context.settings, "")
+        agree(&migration.release, &migration.settings, &migration.image),
+        command(&migration.settings, "")
     )
 }
 

@@ -30,7 +30,7 @@ pub enum Step {
     /// What stands is what was planned.
     Verify,
     /// The evidence for the webhook.
-    Attest,
+    RecordEvidence,
     /// The new version, tier by tier.
     Start(Tier),
     /// The new version, by one `helm upgrade`.
@@ -45,7 +45,7 @@ pub enum Step {
 #[must_use]
 pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
     if operation == Operation::Record {
-        return vec![Step::CheckMigrated, Step::Record, Step::Attest];
+        return vec![Step::CheckMigrated, Step::Record, Step::RecordEvidence];
     }
     let migrate = if settings.tool_image.is_some() {
         Step::MigrateByTool
@@ -60,7 +60,7 @@ pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
         Step::Backup,
         migrate,
         Step::Verify,
-        Step::Attest,
+        Step::RecordEvidence,
     ];
     match settings.start {
         StartBy::Run => steps.extend(Tier::ALL.map(Step::Start)),
@@ -111,7 +111,7 @@ impl Step {
         Self::Migrate,
         Self::MigrateByTool,
         Self::Verify,
-        Self::Attest,
+        Self::RecordEvidence,
         Self::Start(Tier::Coordinators),
         Self::Start(Tier::Workers),
         Self::Start(Tier::Proxies),
@@ -133,7 +133,7 @@ impl Step {
             Self::Migrate => "migrate",
             Self::MigrateByTool => "migrate-by-tool",
             Self::Verify => "verify",
-            Self::Attest => "attest",
+            Self::RecordEvidence => "attest",
             Self::Start(Tier::Coordinators) => "start-coordinators",
             Self::Start(Tier::Workers) => "start-workers",
             Self::Start(Tier::Proxies) => "start-proxies",
@@ -156,7 +156,7 @@ impl Step {
             Self::Migrate => "Migrate the metadata",
             Self::MigrateByTool => "Migrate the metadata with the official tool",
             Self::Verify => "Verify the metadata",
-            Self::Attest => "Record the evidence",
+            Self::RecordEvidence => "Record the evidence",
             Self::Start(Tier::Coordinators) => "Start the coordinators of the new version",
             Self::Start(Tier::Workers) => "Start the nodes of the new version",
             Self::Start(Tier::Proxies) => "Start the proxies of the new version",
@@ -175,7 +175,7 @@ impl Step {
             Self::Backup => StepAction::Backup,
             Self::Migrate | Self::MigrateByTool => StepAction::Migrate,
             Self::Verify => StepAction::Verify,
-            Self::Attest => StepAction::Attest,
+            Self::RecordEvidence => StepAction::Attest,
             Self::Start(_) | Self::StartByHelm => StepAction::Start,
             Self::HandOver => StepAction::HandOver,
             Self::CleanUp => StepAction::CleanUp,

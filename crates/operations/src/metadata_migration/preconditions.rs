@@ -1,4 +1,4 @@
-//! Why a release cannot be migrated as it is. Every reason names what is to be done first.
+//! Why a release cannot be migrated as it is. Every reason names what to do first.
 
 use crate::engine::release;
 use milvus_guard_core::{

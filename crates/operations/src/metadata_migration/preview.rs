@@ -3,7 +3,7 @@
 use milvus_guard_core::text::count;
 use serde_json::{Value, json};
 
-use crate::engine::{End, Link, Preview, Procedure, preview::known_runs};
+use crate::engine::{End, Preview, Procedure, RetryingClient, preview::known_runs};
 
 use super::{
     plan::{self, Step},
@@ -20,10 +20,10 @@ impl Migration {
     /// # Errors
     /// [`End::Refused`] if the release is not supported, [`End::Stopped`] if the cluster does not
     /// answer.
-    pub async fn preview(&self, link: &Link) -> Result<Preview, End> {
+    pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
         let (settings, operation) = (&self.settings, self.operation);
-        let known = known_runs(link, self).await?;
-        let survey = survey(link, settings, operation)
+        let known = known_runs(client, self).await?;
+        let survey = survey(client, settings, operation)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let recorded = known.iter().rev().find(|run| run.is_under_way());

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{
-        End, Home, Intent, Link, RunSettings, Step as _,
+        End, Home, Intent, RetryingClient, RunSettings, Step as _,
         life_cycle::deployment_uids,
         procedure::{Preparation, Prepared, Procedure, RunToPrepare},
     },
@@ -13,7 +13,7 @@ use milvus_guard_core::api::{
 };
 
 use super::{
-    context::MigrationContext,
+    context::MigrationData,
     job, messages,
     plan::{self, Step},
     preconditions,
@@ -68,8 +68,8 @@ impl Procedure for Migration {
         messages::command(&self.settings, flags)
     }
 
-    async fn look(&self, link: &Link) -> Result<(), End> {
-        survey(link, &self.settings, self.operation)
+    async fn look(&self, client: &RetryingClient) -> Result<(), End> {
+        survey(client, &self.settings, self.operation)
             .await
             .map(drop)
             .map_err(|error| self.unsurveyed(error))
@@ -77,14 +77,14 @@ impl Procedure for Migration {
 
     async fn prepare(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         to_prepare: RunToPrepare<'_>,
     ) -> Result<Prepared<Step>, End> {
         let (mut settings, operation) = (self.settings.clone(), self.operation);
         if operation == Operation::Migrate && settings.image.is_none() {
             settings.image = to_prepare.run.and_then(|run| run.spec.image.clone());
         }
-        let survey = survey(link, &settings, operation)
+        let survey = survey(client, &settings, operation)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let planned = plan::steps(&settings, operation);
@@ -111,11 +111,11 @@ impl Procedure for Migration {
             .iter()
             .any(|run| run.status.phase == RunPhase::Aborted);
         let place = (to_prepare.name, to_prepare.namespace);
-        let context = MigrationContext::new(settings, operation, survey, place, was_stopped);
+        let data = MigrationData::new(settings, operation, survey, place, was_stopped);
         let Some(run) = to_prepare.run else {
-            return Ok(match done_before(to_prepare.known, &context) {
+            return Ok(match done_before(to_prepare.known, &data) {
                 Some(message) => Prepared::Done(message),
-                None => ready(context, planned, spec).into(),
+                None => ready(data, planned, spec).into(),
             });
         };
         let steps = plan::recorded(&run.spec.plan).ok_or_else(|| {
@@ -124,14 +124,14 @@ impl Procedure for Migration {
                 to_prepare.name
             ))
         })?;
-        Ok(ready(context, steps, spec).into())
+        Ok(ready(data, steps, spec).into())
     }
 
     fn unabortable(&self, run: &UpgradeRun) -> Option<String> {
         unabortable(run)
     }
 
-    async fn left_behind(&self, _link: &Link, run: &UpgradeRun) -> Result<String, End> {
+    async fn left_behind(&self, _link: &RetryingClient, run: &UpgradeRun) -> Result<String, End> {
         Ok(left_behind(run, &self.settings))
     }
 }
@@ -147,7 +147,7 @@ impl InJob for Migration {
 
     async fn check(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         known: &[UpgradeRun],
         run: Option<&UpgradeRun>,
     ) -> Result<(), End> {
@@ -155,7 +155,7 @@ impl InJob for Migration {
         if operation == Operation::Abort {
             return Ok(());
         }
-        let survey = survey(link, settings, operation)
+        let survey = survey(client, settings, operation)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let was_stopped = known
@@ -172,12 +172,12 @@ impl InJob for Migration {
 
     async fn needs(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         run: &str,
         options: &JobOptions,
     ) -> Result<JobRequirements, End> {
-        let claim = job::claim_name(link, home, run, self.operation).await?;
+        let claim = job::claim_name(client, home, run, self.operation).await?;
         let has_secret = options.etcd_secret.is_some();
         Ok(JobRequirements {
             args: job::args(&self.settings, self.operation, claim.as_deref(), has_secret),
@@ -188,14 +188,14 @@ impl InJob for Migration {
     }
 }
 
-fn ready(context: MigrationContext, steps: Vec<Step>, spec: RunSpec) -> Preparation<Step> {
+fn ready(data: MigrationData, steps: Vec<Step>, spec: RunSpec) -> Preparation<Step> {
     let Settings {
         run: RunSettings { release, .. },
         source,
         target,
         ..
-    } = &context.settings;
-    let title = match context.operation {
+    } = &data.settings;
+    let title = match data.operation {
         Operation::Migrate => format!("Migrate {} from {source} to {target}", release.name),
         Operation::Rollback => format!("Roll {} back to {source}", release.name),
         Operation::Record | Operation::Abort => {
@@ -204,23 +204,23 @@ fn ready(context: MigrationContext, steps: Vec<Step>, spec: RunSpec) -> Preparat
     };
     Preparation {
         title,
-        resume: messages::command(&context.settings, ""),
+        resume: messages::command(&data.settings, ""),
         steps,
-        context,
+        data,
         spec,
     }
 }
 
-/// What to say if the last run has done already what is asked for.
-fn done_before(known: &[UpgradeRun], context: &MigrationContext) -> Option<String> {
-    if context.operation != Operation::Migrate {
+/// The message if the last run already did what is requested.
+fn done_before(known: &[UpgradeRun], data: &MigrationData) -> Option<String> {
+    if data.operation != Operation::Migrate {
         return None;
     }
     let done = known
         .iter()
         .rev()
         .find(|run| run.status.phase != RunPhase::Refused)
-        .filter(|last| is_done(last, context))?;
+        .filter(|last| is_done(last, data))?;
     Some(format!(
         "Nothing to do: run {} has already done this. {}",
         done.full_name(),
@@ -228,9 +228,9 @@ fn done_before(known: &[UpgradeRun], context: &MigrationContext) -> Option<Strin
     ))
 }
 
-/// Whether this run has done already what is asked for, and no one has changed that since.
-fn is_done(run: &UpgradeRun, context: &MigrationContext) -> bool {
-    let Settings { source, target, .. } = &context.settings;
+/// Whether this run already did what is requested, and nothing has changed since.
+fn is_done(run: &UpgradeRun, data: &MigrationData) -> bool {
+    let Settings { source, target, .. } = &data.settings;
     let uids = run
         .status
         .evidence
@@ -239,7 +239,7 @@ fn is_done(run: &UpgradeRun, context: &MigrationContext) -> bool {
     run.status.phase == RunPhase::Succeeded
         && (run.spec.from, run.spec.to) == (*source, *target)
         && Condition::holds(&run.status.conditions, METADATA_MIGRATED)
-        && context.release.components.iter().all(|component| {
+        && data.release.components.iter().all(|component| {
             let runs = component
                 .version()
                 .build()

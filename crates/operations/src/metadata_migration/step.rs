@@ -5,7 +5,7 @@ use std::time::Duration;
 use milvus_guard_core::api::RunStep;
 
 use super::{
-    context::{MigrationContext, StepContext},
+    context::{MigrationData, StepContext},
     messages,
     plan::Step,
     steps,
@@ -13,7 +13,7 @@ use super::{
 use crate::engine::{StepError, StopMessage};
 
 impl crate::engine::Step for Step {
-    type Data = MigrationContext;
+    type Data = MigrationData;
 
     fn describe(&self) -> RunStep {
         RunStep {
@@ -36,11 +36,11 @@ impl crate::engine::Step for Step {
         )
     }
 
-    fn deadline(&self, data: &MigrationContext) -> Duration {
+    fn deadline(&self, data: &MigrationData) -> Duration {
         data.settings.run.step_timeout
     }
 
-    fn stop_message(&self, data: &MigrationContext, back: bool) -> StopMessage {
+    fn stop_message(&self, data: &MigrationData, back: bool) -> StopMessage {
         messages::stop_message(*self, data, back)
     }
 
@@ -57,7 +57,7 @@ impl crate::engine::Step for Step {
             Self::Migrate => Box::pin(steps::migrate::apply(cx)).await,
             Self::MigrateByTool => Box::pin(steps::official_tool::apply(cx)).await,
             Self::Verify => Box::pin(steps::verify::apply(cx)).await,
-            Self::Attest => steps::attest::apply(cx).await,
+            Self::RecordEvidence => steps::record_evidence::apply(cx).await,
             Self::Start(tier) => steps::start::apply(cx, *tier).await,
             Self::StartByHelm => steps::start_by_helm::apply(cx).await,
             Self::HandOver => steps::hand_over::apply(cx).await,
@@ -79,7 +79,7 @@ impl crate::engine::Step for Step {
             Self::Record => steps::hand_over::apply(cx).await,
             Self::Stop => steps::stop::undo(cx).await,
             Self::Migrate | Self::MigrateByTool => Box::pin(steps::migrate::undo(cx)).await,
-            Self::Attest => steps::attest::undo(cx).await,
+            Self::RecordEvidence => steps::record_evidence::undo(cx).await,
             Self::Start(tier) => steps::start::undo(cx, *tier).await,
             Self::StartByHelm => steps::start_by_helm::undo(cx).await,
             // These leave nothing behind that would be in the way, and backups stay.

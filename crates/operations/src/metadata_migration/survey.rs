@@ -1,7 +1,7 @@
 //! The running state: the release, its etcd, the image to come. Read only.
 
 use crate::{
-    engine::{Link, etcd, release},
+    engine::{RetryingClient, etcd, release},
     metadata_migration::preconditions,
 };
 use milvus_guard_core::{evidence::Facts, milvus::Release};
@@ -31,11 +31,11 @@ pub struct Survey {
 /// # Errors
 /// Where the release cannot be migrated by this verb at all, or the cluster cannot be asked.
 pub async fn survey(
-    link: &Link,
+    client: &RetryingClient,
     settings: &Settings,
     operation: Operation,
 ) -> Result<Survey, SurveyError> {
-    let (release, facts) = read(link, settings).await?;
+    let (release, facts) = read(client, settings).await?;
     if let Some(why) = preconditions::unsupported(&release) {
         return Err(SurveyError::Unsupported(why));
     }
@@ -55,8 +55,11 @@ pub async fn survey(
 ///
 /// # Errors
 /// Where it is not there, or the cluster cannot be asked.
-pub async fn read(link: &Link, settings: &Settings) -> Result<(Release, Facts), SurveyError> {
-    release::read(link, &settings.run.release).await
+pub async fn read(
+    client: &RetryingClient,
+    settings: &Settings,
+) -> Result<(Release, Facts), SurveyError> {
+    release::read(client, &settings.run.release).await
 }
 
 /// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the

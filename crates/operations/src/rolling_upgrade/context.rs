@@ -9,18 +9,18 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use crate::engine::{Context, EtcdAccess, ReleaseName, StepError, originals};
+use crate::engine::{self, EtcdAccess, ReleaseName, StepError, originals};
 use milvus_guard_core::{
     api::{Original, RunStatus},
     milvus::{Component, Release},
 };
-use milvus_guard_sources::kubernetes::workloads::Change;
+use milvus_guard_metadata::executor::Registry;
+use milvus_guard_sources::{kubernetes::workloads::Change, milvus::Proxy};
 
 use super::{
-    milvus::Way,
     plan::{Move, Rollout},
-    sessions::{SessionRun, Sessions},
     settings::{SessionHelp, Settings},
     standby::Standby,
 };
@@ -38,7 +38,7 @@ pub enum Direction {
 }
 
 /// What the steps work with.
-pub struct UpgradeContext {
+pub struct UpgradeData {
     /// What was asked for.
     pub settings: Settings,
     /// The release as it was when this process began.
@@ -54,14 +54,14 @@ pub struct UpgradeContext {
     /// What this process measured.
     pub pace: Pace,
     /// The ways to Milvus itself.
-    pub ways: Ways,
+    pub connections: Connections,
 }
 
 /// The ways to Milvus itself, each found when it is first needed.
 #[derive(Default)]
-pub struct Ways {
+pub struct Connections {
     /// To its proxy.
-    pub proxy: Way,
+    pub proxy: ProxyConnection,
     /// To its sessions in etcd.
     pub sessions: Sessions,
     /// Whether pods cannot be reached from here.
@@ -74,7 +74,21 @@ pub struct Ways {
     no_health: AtomicBool,
 }
 
-impl Ways {
+/// The way to Milvus's proxy, found when it is first needed ([`super::milvus`]).
+#[derive(Default)]
+pub struct ProxyConnection {
+    /// The proxy, or why there is none to be asked.
+    pub(super) proxy: OnceCell<Result<Proxy, String>>,
+    /// Whether it answers here.
+    pub(super) reached: OnceCell<bool>,
+}
+
+/// The way to the sessions in etcd, found when it is first needed ([`super::sessions`]); `None`
+/// if etcd is not reached.
+#[derive(Default)]
+pub struct Sessions(pub(super) OnceCell<Option<Registry>>);
+
+impl Connections {
     /// Whether pods may be reached from here.
     #[must_use]
     pub fn reach_pods(&self) -> bool {
@@ -120,7 +134,7 @@ impl Ways {
     }
 }
 
-impl SessionRun for UpgradeContext {
+impl SessionRun for UpgradeData {
     fn name(&self) -> &ReleaseName {
         &self.settings.run.release
     }
@@ -134,7 +148,7 @@ impl SessionRun for UpgradeContext {
     }
 
     fn sessions(&self) -> &Sessions {
-        &self.ways.sessions
+        &self.connections.sessions
     }
 
     fn session_help(&self) -> SessionHelp {
@@ -142,11 +156,11 @@ impl SessionRun for UpgradeContext {
     }
 
     fn is_release_refused(&self) -> bool {
-        self.ways.is_release_refused()
+        self.connections.is_release_refused()
     }
 
     fn refuse_release(&self) -> bool {
-        self.ways.refuse_release()
+        self.connections.refuse_release()
     }
 
     fn component(&self, status: &RunStatus, workload: &str) -> Option<Component> {
@@ -155,8 +169,28 @@ impl SessionRun for UpgradeContext {
     }
 }
 
+/// What a run brings that reads the sessions, and removes those of pods that have ended.
+pub trait SessionRun {
+    /// Which release.
+    fn name(&self) -> &ReleaseName;
+    /// The release, whose configuration says where etcd is.
+    fn release(&self) -> &Release;
+    /// How etcd is asked.
+    fn etcd(&self) -> &EtcdAccess;
+    /// The way to it.
+    fn sessions(&self) -> &Sessions;
+    /// Whether sessions of ended pods are removed.
+    fn session_help(&self) -> SessionHelp;
+    /// Whether etcd does not let us remove sessions.
+    fn is_release_refused(&self) -> bool;
+    /// Notes that etcd does not let us remove sessions; whether that is news.
+    fn refuse_release(&self) -> bool;
+    /// The component of a Deployment whose pods were recorded.
+    fn component(&self, status: &RunStatus, workload: &str) -> Option<Component>;
+}
+
 /// What a step is given here.
-pub type StepContext<'a> = Context<'a, UpgradeContext>;
+pub type StepContext<'a> = engine::StepContext<'a, UpgradeData>;
 
 /// How long components took, and how long nothing moved between them.
 #[derive(Debug, Default)]

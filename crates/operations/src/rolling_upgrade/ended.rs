@@ -35,7 +35,7 @@ pub enum Release {
 
 /// What is known of the pod of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum PodState {
     /// It may live, so nothing is done.
     Lives,
     /// It is terminating.
@@ -44,7 +44,7 @@ pub enum Fate {
     Gone,
 }
 
-impl Fate {
+impl PodState {
     /// Whether its session may be released then.
     #[must_use]
     pub fn allows(self, release: Release) -> bool {
@@ -78,14 +78,14 @@ pub fn holder<'p>(one: &Registered, seen: &'p [SeenPod]) -> Option<&'p SeenPod> 
 /// What became of a host, by the pods that were listed after its session was read: either all pods
 /// of the namespace, or those of this name.
 #[must_use]
-pub fn fate(host: &str, listed: &[ListedPod]) -> Fate {
+pub fn pod_state(host: &str, listed: &[ListedPod]) -> PodState {
     let mut same = listed.iter().filter(|pod| pod.name == host).peekable();
     if same.peek().is_none() {
-        Fate::Gone
+        PodState::Gone
     } else if same.all(|pod| pod.is_ending) {
-        Fate::Terminating
+        PodState::Terminating
     } else {
-        Fate::Lives
+        PodState::Lives
     }
 }
 
@@ -95,16 +95,16 @@ pub fn fate(host: &str, listed: &[ListedPod]) -> Fate {
 pub fn releasable<'s>(
     sessions: &'s [Registered],
     seen: &[SeenPod],
-    fate: impl Fn(&SeenPod) -> Fate,
+    state: impl Fn(&SeenPod) -> PodState,
     release: impl Fn(&SeenPod) -> Release,
-) -> Vec<(Vec<&'s Registered>, Fate)> {
-    let mut groups: Vec<(Vec<&Registered>, Fate)> = Vec::new();
+) -> Vec<(Vec<&'s Registered>, PodState)> {
+    let mut groups: Vec<(Vec<&Registered>, PodState)> = Vec::new();
     for one in sessions {
         let Some(pod) = holder(one, seen) else {
             continue;
         };
-        let fate = fate(pod);
-        if !fate.allows(release(pod)) {
+        let state = state(pod);
+        if !state.allows(release(pod)) {
             continue;
         }
         let same = |first: &&Registered| {
@@ -115,7 +115,7 @@ pub fn releasable<'s>(
             .find(|(group, _)| group.first().is_some_and(same))
         {
             Some((group, _)) => group.push(one),
-            None => groups.push((vec![one], fate)),
+            None => groups.push((vec![one], state)),
         }
     }
     groups
@@ -164,14 +164,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case(&[], Fate::Gone)]
-    #[case(&[("proxy-b", "2", false)], Fate::Gone)]
-    #[case(&[("proxy-a", "1", true)], Fate::Terminating)]
-    #[case(&[("proxy-a", "1", false)], Fate::Lives)]
-    #[case::reused_name(&[("proxy-a", "9", false)], Fate::Lives)]
+    #[case(&[], PodState::Gone)]
+    #[case(&[("proxy-b", "2", false)], PodState::Gone)]
+    #[case(&[("proxy-a", "1", true)], PodState::Terminating)]
+    #[case(&[("proxy-a", "1", false)], PodState::Lives)]
+    #[case::reused_name(&[("proxy-a", "9", false)], PodState::Lives)]
     fn a_pod_that_may_live_keeps_its_session(
         #[case] listed: &[(&str, &str, bool)],
-        #[case] expected: Fate,
+        #[case] expected: PodState,
     ) {
         let listed: Vec<ListedPod> = listed
             .iter()
@@ -181,15 +181,18 @@ mod tests {
                 is_ending: *is_ending,
             })
             .collect();
-        assert_eq!(fate("proxy-a", &listed), expected);
+        assert_eq!(pod_state("proxy-a", &listed), expected);
     }
 
     #[test]
     fn only_coordinators_are_released_before_their_pod_is_gone() {
-        assert!(Fate::Terminating.allows(Release::AtTermination));
-        assert!(!Fate::Terminating.allows(Release::AtTheEnd));
-        assert!(Fate::Gone.allows(Release::AtTheEnd) && Fate::Gone.allows(Release::AtTermination));
-        assert!(!Fate::Lives.allows(Release::AtTermination));
+        assert!(PodState::Terminating.allows(Release::AtTermination));
+        assert!(!PodState::Terminating.allows(Release::AtTheEnd));
+        assert!(
+            PodState::Gone.allows(Release::AtTheEnd)
+                && PodState::Gone.allows(Release::AtTermination)
+        );
+        assert!(!PodState::Lives.allows(Release::AtTermination));
     }
 
     #[test]
@@ -199,13 +202,18 @@ mod tests {
             registered(8, r#"{"HostName":"proxy-a"}"#),
         );
         let sessions = [first.clone(), second, first];
-        let groups = releasable(&sessions, &seen(), |_| Fate::Gone, |_| Release::AtTheEnd);
+        let groups = releasable(
+            &sessions,
+            &seen(),
+            |_| PodState::Gone,
+            |_| Release::AtTheEnd,
+        );
         let sizes: Vec<usize> = groups.iter().map(|(group, _)| group.len()).collect();
         assert_eq!(sizes, [2, 1], "{groups:?}");
         let none = releasable(
             &sessions,
             &seen(),
-            |_| Fate::Lives,
+            |_| PodState::Lives,
             |_| Release::AtTermination,
         );
         assert!(none.is_empty());

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{EtcdAccess, RunSettings},
-        rolling_upgrade::{AskMilvus, MilvusAccess, Place, SearchedCollections},
+        rolling_upgrade::{AskMilvus, MilvusAccess, RunLocation, SearchedCollections},
     };
     use milvus_guard_sources::milvus::Login;
 
@@ -183,7 +183,7 @@ mod tests {
             },
             session_help: SessionHelp::Off,
             candidate_order: None,
-            place: Place::Job,
+            location: RunLocation::Job,
             hopeless: Duration::from_secs(1),
             helm: None,
         };

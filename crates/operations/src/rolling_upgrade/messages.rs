@@ -9,21 +9,21 @@ use milvus_guard_core::{
 use milvus_guard_sources::etcd::connect::public;
 
 use super::{
-    context::UpgradeContext,
+    context::UpgradeData,
     plan::{MoveKind, Rollout, Templates},
-    settings::{AskMilvus, Place, SearchedCollections, SessionHelp, Settings},
+    settings::{AskMilvus, RunLocation, SearchedCollections, SessionHelp, Settings},
     step::Step,
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
 #[must_use]
-pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMessage {
-    let Rollout { from, to, .. } = &context.rollout;
-    let go_back = command(&context.settings, "-o rollback ");
+pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessage {
+    let Rollout { from, to, .. } = &upgrade.rollout;
+    let go_back = command(&upgrade.settings, "-o rollback ");
     if back {
         let data = match step {
             // Also what is said at the very end.
-            Step::Check | Step::Record => back_at_the_beginning(context),
+            Step::Check | Step::Record => back_at_the_beginning(upgrade),
             _ => format!(
                 "Some components run {to}, and some {from} again; none is between two versions \
                  for good."
@@ -34,9 +34,9 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
             next_command: go_back,
         };
     }
-    let go_on = again(context);
+    let go_on = again(upgrade);
     let or_back = format!("{go_on} (resumes), or {go_back} (rolls back)");
-    let name = &context.settings.run.release.name;
+    let name = &upgrade.settings.run.release.name;
     let (data, next) = match step {
         Step::Check | Step::Record => ("Nothing was changed.".into(), go_on),
         Step::Helm => (
@@ -50,13 +50,13 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
             or_back,
         ),
         Step::Move(_, one) => {
-            let place = context
+            let place = upgrade
                 .rollout
                 .moves
                 .iter()
                 .position(|other| other == one)
                 .unwrap_or(0);
-            let (done, rest) = context.rollout.moves.split_at(place);
+            let (done, rest) = upgrade.rollout.moves.split_at(place);
             let list = |moves: &[super::plan::Move]| {
                 let mut names: Vec<&str> = moves.iter().map(|one| one.component.name()).collect();
                 names.dedup();
@@ -77,7 +77,7 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
         // Also what is said at the very end.
-        Step::CleanUp | Step::DeleteLeaving => (reached(context), go_on),
+        Step::CleanUp | Step::DeleteLeaving => (reached(upgrade), go_on),
     };
     StopMessage {
         data_state: data,
@@ -86,34 +86,34 @@ pub fn stop_message(step: &Step, context: &UpgradeContext, back: bool) -> StopMe
 }
 
 /// How a run resumes.
-fn again(context: &UpgradeContext) -> String {
-    match context.rollout.templates {
-        Templates::FromRun => command(&context.settings, ""),
+fn again(upgrade: &UpgradeData) -> String {
+    match upgrade.rollout.templates {
+        Templates::FromRun => command(&upgrade.settings, ""),
         // The values of the release, which may be secret, are not repeated.
         Templates::FromHelm => format!(
             "the same command again, with its helm upgrade of {}",
-            context.settings.run.release.name
+            upgrade.settings.run.release.name
         ),
     }
 }
 
 /// Whose turn it is when everything is paused.
 #[must_use]
-pub fn turn_of_helm(context: &UpgradeContext) -> String {
-    let Rollout { from, .. } = &context.rollout;
+pub fn turn_of_helm(upgrade: &UpgradeData) -> String {
+    let Rollout { from, .. } = &upgrade.rollout;
     format!(
         "Every component of {} that Helm changes is paused on {from}. It is the turn of helm \
          upgrade. Next: {}, or {} (rolls back)",
-        context.settings.run.release.name,
-        again(context),
-        command(&context.settings, "-o rollback ")
+        upgrade.settings.run.release.name,
+        again(upgrade),
+        command(&upgrade.settings, "-o rollback ")
     )
 }
 
 /// Why a run does not go back before Helm does, and the command for that.
 #[must_use]
-pub fn helm_goes_back_first(context: &UpgradeContext, changed: &[String], revision: u64) -> String {
-    let release = &context.settings.run.release;
+pub fn helm_goes_back_first(upgrade: &UpgradeData, changed: &[String], revision: u64) -> String {
+    let release = &upgrade.settings.run.release;
     format!(
         "Helm has changed the templates of {}, and only Helm can bring the old ones back. First \
          run: helm rollback {} {revision} -n {}. What is paused does not roll by that",
@@ -123,9 +123,9 @@ pub fn helm_goes_back_first(context: &UpgradeContext, changed: &[String], revisi
     )
 }
 
-fn back_at_the_beginning(context: &UpgradeContext) -> String {
-    let release = &context.settings.run.release;
-    let from = &context.rollout.from;
+fn back_at_the_beginning(upgrade: &UpgradeData) -> String {
+    let release = &upgrade.settings.run.release;
+    let from = &upgrade.rollout.from;
     format!(
         "{} runs {from} with the images and strategies that were recorded. Helm's release agrees \
          with it as it is.",
@@ -134,17 +134,17 @@ fn back_at_the_beginning(context: &UpgradeContext) -> String {
 }
 
 /// The final message of a run that reached its plan.
-fn reached(context: &UpgradeContext) -> String {
-    let release = &context.settings.run.release;
-    let pace = context.pace.worst().map_or_else(String::new, |worst| {
+fn reached(upgrade: &UpgradeData) -> String {
+    let release = &upgrade.settings.run.release;
+    let pace = upgrade.pace.worst().map_or_else(String::new, |worst| {
         let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(
             " Longest time between a component that was ready and the next: {}.",
             took(ms)
         )
     });
-    let agree = match context.rollout.templates {
-        Templates::FromRun => agree(&context.release, &context.rollout),
+    let agree = match upgrade.rollout.templates {
+        Templates::FromRun => agree(&upgrade.release, &upgrade.rollout),
         Templates::FromHelm => format!(
             "Helm's release agrees with it. Next: milvus-guard verify -i {} -n {}",
             release.name, release.namespace
@@ -152,7 +152,7 @@ fn reached(context: &UpgradeContext) -> String {
     };
     format!(
         "{} runs {}, every component of it.{pace}\n{agree}",
-        release.name, context.rollout.to
+        release.name, upgrade.rollout.to
     )
 }
 
@@ -271,9 +271,9 @@ pub fn command(settings: &Settings, more: &str) -> String {
         SessionHelp::On => "",
         SessionHelp::Off => " --no-session-help",
     };
-    let place = match settings.place {
-        Place::Job => "",
-        Place::Here => " --local",
+    let place = match settings.location {
+        RunLocation::Job => "",
+        RunLocation::Local => " --local",
     };
     let order = settings
         .candidate_order

@@ -7,22 +7,18 @@ use std::{
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::{
-    sync::OnceCell,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
-use crate::engine::{ApiError as ClusterError, Halt, Link, StepError};
+use crate::engine::{ApiError as ClusterError, CancelReason, RetryingClient, StepError};
 use milvus_guard_core::milvus::{Component, Release};
 use milvus_guard_sources::milvus::{ApiError, Proxy, version};
 
 use super::{
-    context::StepContext,
+    context::{ProxyConnection, StepContext},
     settings::{AskMilvus, MilvusAccess},
-    steps::loaded,
 };
 
-/// For the first connection. Who cannot be reached from here is not worth more of the run's time.
+/// Time limit of the first connection. An unreachable Milvus must not hold up the run for longer.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Before the one other attempt.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,14 +27,7 @@ const PORT: i32 = 19530;
 /// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
 const TLS_MODE: &str = "common.security.tlsMode";
 
-/// The way to Milvus, found when it is first needed.
-#[derive(Default)]
-pub struct Way {
-    proxy: OnceCell<Result<Proxy, String>>,
-    reached: OnceCell<bool>,
-}
-
-impl Way {
+impl ProxyConnection {
     /// The proxy, or why there is none to be asked.
     ///
     /// # Errors
@@ -56,7 +45,7 @@ impl Way {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {
             Err(why) => {
-                loaded::unasked(cx, why);
+                unasked(cx, why);
                 false
             }
             Ok(proxy) => match knock(proxy).await {
@@ -69,13 +58,21 @@ impl Way {
                 }
                 Err(error) => {
                     let hint = hint(&cx.data.settings.milvus.ask, &error);
-                    loaded::unasked(cx, &format!("{error}{hint}"));
+                    unasked(cx, &format!("{error}{hint}"));
                     false
                 }
             },
         });
         Ok(*reached.await)
     }
+}
+
+/// Warns that this run does not know whether Milvus serves what it had loaded.
+pub fn unasked(cx: &StepContext<'_>, why: &str) {
+    cx.reporter().warn(format!(
+        "could not ask Milvus whether every loaded collection has its segments on the new query \
+         nodes ({why}): searches may be incomplete for a while after they are ready"
+    ));
 }
 
 /// What a person can do about it.
@@ -92,8 +89,8 @@ fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
 async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
     let settings = &cx.data.settings;
     let namespace = &settings.run.release.namespace;
-    let found = locate(cx.link, &cx.data.release, namespace, &settings.milvus).await;
-    found.map_err(StepError::Halted)
+    let found = locate(cx.client, &cx.data.release, namespace, &settings.milvus).await;
+    found.map_err(StepError::Cancelled)
 }
 
 /// The proxy of a release, or why there is none to be asked.
@@ -101,18 +98,18 @@ async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> 
 /// # Errors
 /// Where the process must stop.
 pub async fn locate(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     namespace: &str,
     access: &MilvusAccess,
-) -> Result<Result<Proxy, String>, Halt> {
+) -> Result<Result<Proxy, String>, CancelReason> {
     let place = match &access.ask {
         AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
         AskMilvus::At(address) => return Ok(Ok(proxy_at(access, address.clone()))),
         AskMilvus::AtService => {
-            let api: Api<Service> = Api::namespaced(link.client(), namespace);
+            let api: Api<Service> = Api::namespaced(client.kube(), namespace);
             let request = async || api.list(&ListParams::default()).await;
-            match link.call("Services", request).await {
+            match client.call("Services", request).await {
                 Ok(list) => match service(&list.items, release) {
                     Some(place) => place,
                     None => {
@@ -121,7 +118,7 @@ pub async fn locate(
                             .into()));
                     }
                 },
-                Err(ClusterError::Halted(halt)) => return Err(halt),
+                Err(ClusterError::Cancelled(cause)) => return Err(cause),
                 Err(error) => return Ok(Err(error.to_string())),
             }
         }
@@ -153,7 +150,7 @@ fn proxy_at(access: &MilvusAccess, address: String) -> Proxy {
 
 /// Where a Service is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct ServiceAddress {
     scheme: &'static str,
     host: String,
     /// The address of the Service, if it has one.
@@ -161,7 +158,7 @@ struct Place {
     port: i32,
 }
 
-impl Place {
+impl ServiceAddress {
     fn address(&self) -> String {
         format!("{}{}:{}", self.scheme, self.host, self.port)
     }
@@ -179,7 +176,7 @@ impl Place {
 /// The address of the Service that leads to those who answer clients, as every pod of the cluster
 /// can use it. The chart's own has the release's full name; others are taken in the order of their
 /// names.
-fn service(services: &[Service], release: &Release) -> Option<Place> {
+fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
     let entrance = |component| release.of(component).next();
     let pods = &entrance(Component::Proxy)
         .or_else(|| entrance(Component::Standalone))?
@@ -222,7 +219,7 @@ fn service(services: &[Service], release: &Release) -> Option<Place> {
         ""
     };
     let namespace = release.namespace.as_deref().unwrap_or("default");
-    Some(Place {
+    Some(ServiceAddress {
         scheme,
         host: format!("{name}.{namespace}.svc"),
         ip,
@@ -233,7 +230,7 @@ fn service(services: &[Service], release: &Release) -> Option<Place> {
 /// Asks for the version: an answer shows that the way and the login are right.
 ///
 /// # Errors
-/// Why there is no answer.
+/// If Milvus does not answer.
 pub async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
     match first_answer(proxy).await {
         Err(error) if !error.is_lasting() => {
@@ -319,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_service_has_an_address_beside_its_name() {
-        let place = |ip: Option<&str>| Place {
+        let place = |ip: Option<&str>| ServiceAddress {
             scheme: "",
             host: "a.milvus.svc".into(),
             ip: ip.map(|ip| ip.parse().unwrap()),

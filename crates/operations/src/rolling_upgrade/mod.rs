@@ -10,12 +10,13 @@
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
 //! | [`standby`] | pure: active-standby of the coordinators in a configuration file |
 //! | [`serving`] | pure: which moves replace those who serve searches, and when Milvus is asked whether it is whole |
-//! | [`room`] | pure: whether some node has room for a new pod in addition to the old ones |
+//! | [`capacity`] | pure: whether some node has room for a new pod in addition to the old ones |
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`ticks`] | pure: whether time ticks go on after a takeover, by the metrics of pods |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
-//! | [`step`], [`steps`] | the steps, one file each |
+//! | [`step`] | pure: a step, and a component that moves |
+//! | [`execution`], [`steps`] | how the steps are carried out, one file each |
 //! | [`context`] | what the steps work with |
 //! | [`messages`] | what is said when a run stops, and the Helm command that agrees with what runs |
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
@@ -27,8 +28,10 @@
 //! Milvus too; nothing sleeps between a component that is ready and the next.
 
 pub mod active;
+pub mod capacity;
 pub mod context;
 pub mod ended;
+pub mod execution;
 pub mod job;
 pub mod messages;
 pub mod milvus;
@@ -37,7 +40,6 @@ pub mod plan;
 pub mod preconditions;
 pub mod preview;
 pub mod procedure;
-pub mod room;
 pub mod serving;
 pub mod sessions;
 pub mod settings;
@@ -50,5 +52,5 @@ pub mod verdict;
 
 pub use procedure::RollingUpgrade;
 pub use settings::{
-    AskMilvus, MilvusAccess, Operation, Place, SearchedCollections, SessionHelp, Settings,
+    AskMilvus, MilvusAccess, Operation, RunLocation, SearchedCollections, SessionHelp, Settings,
 };

@@ -15,6 +15,7 @@ use milvus_guard_core::{
     rules::layout,
 };
 
+pub use super::step::{Move, MoveKind};
 use super::{standby::Standby, step::Step, through_helm};
 
 /// Version of the JSON form.
@@ -60,36 +61,6 @@ pub enum Templates {
     FromRun,
     /// Helm, all at once; the Deployments are paused, and the run releases them.
     FromHelm,
-}
-
-/// One component that moves, alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Move {
-    /// Which.
-    pub component: Component,
-    /// Its workload; nothing means every one that the component has.
-    pub workload: Option<String>,
-    /// What becomes of it.
-    pub kind: MoveKind,
-    /// What to wait for.
-    pub gate: Gate,
-    /// What to know.
-    pub note: Option<String>,
-    /// Whether the next one must follow at once.
-    pub at_once_with_next: bool,
-    /// Whether the way back ends with it.
-    pub point_of_no_return: bool,
-}
-
-/// What becomes of a component.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MoveKind {
-    /// It gets the new image.
-    Update,
-    /// The target needs it, and the release does not have it yet.
-    Create,
-    /// The target does not have it any more.
-    Remove,
 }
 
 /// What a plan is made from.
@@ -264,48 +235,6 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
     }
 }
 
-impl Move {
-    /// Its step's id; what tells several workloads of one component apart is what follows the
-    /// release's name.
-    #[must_use]
-    pub fn id(&self, fullname: &str) -> String {
-        let verb = match self.kind {
-            MoveKind::Update => "update",
-            MoveKind::Create => "create",
-            MoveKind::Remove => "remove",
-        };
-        let workload = self
-            .workload
-            .as_deref()
-            .and_then(|name| name.strip_prefix(fullname)?.strip_prefix('-'));
-        format!(
-            "{verb}-{}",
-            workload.unwrap_or_else(|| self.component.name())
-        )
-    }
-
-    /// What its step does.
-    #[must_use]
-    pub fn title(&self, to: &Build) -> String {
-        let Self { component, .. } = self;
-        match self.kind {
-            MoveKind::Update => format!("Move {component} to {to}"),
-            MoveKind::Create => format!("Add {component} at {to}"),
-            MoveKind::Remove => format!("Stop {component}, which {to} does not have"),
-        }
-    }
-
-    /// What its step does, for programs.
-    #[must_use]
-    pub const fn action(&self) -> StepAction {
-        match self.kind {
-            MoveKind::Update => StepAction::Update,
-            MoveKind::Create => StepAction::Start,
-            MoveKind::Remove => StepAction::Stop,
-        }
-    }
-}
-
 impl Rollout {
     /// Its steps.
     #[must_use]
@@ -396,7 +325,7 @@ impl Rollout {
         let own: Vec<RunStep> = plan
             .steps(&release.fullname)
             .iter()
-            .map(crate::engine::Step::describe)
+            .map(Step::describe)
             .collect();
         (ids(&own) == ids(&spec.plan)).then_some(plan)
     }
@@ -436,7 +365,7 @@ impl Rollout {
         let steps: Vec<(String, Option<String>)> = self
             .steps(fullname)
             .iter()
-            .map(crate::engine::Step::describe)
+            .map(Step::describe)
             .map(|step| (step.id, step.workload))
             .collect();
         let made_from = json!({
@@ -455,7 +384,7 @@ impl Rollout {
             self.release.name, self.release.namespace, self.from, self.to, self.image
         );
         for (index, step) in self.steps(fullname).iter().enumerate() {
-            let described = crate::engine::Step::describe(step);
+            let described = Step::describe(step);
             let workload = described
                 .workload
                 .map_or_else(String::new, |name| format!(" ({name})"));
@@ -489,11 +418,7 @@ impl Rollout {
     /// For programs.
     #[must_use]
     pub fn json(&self, fullname: &str, uids: &[String]) -> Value {
-        let steps: Vec<RunStep> = self
-            .steps(fullname)
-            .iter()
-            .map(crate::engine::Step::describe)
-            .collect();
+        let steps: Vec<RunStep> = self.steps(fullname).iter().map(Step::describe).collect();
         json!({
             "schemaVersion": SCHEMA_VERSION,
             "release": self.release.name, "namespace": self.release.namespace,

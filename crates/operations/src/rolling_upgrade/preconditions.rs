@@ -1,4 +1,4 @@
-//! Why a release cannot be rolled as it is. Every reason names what is to be done first. Pure.
+//! Why a release cannot be rolled as it is. Every reason names what to do first. Pure.
 
 use crate::engine::release;
 use milvus_guard_core::{

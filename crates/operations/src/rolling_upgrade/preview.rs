@@ -1,7 +1,8 @@
 //! What a run would do, without doing it.
 
 use crate::engine::{
-    End, Link, Preview, Procedure, life_cycle::deployment_uids, preview::known_runs, release,
+    End, Preview, Procedure, RetryingClient, life_cycle::deployment_uids, preview::known_runs,
+    release,
 };
 
 use super::{
@@ -14,15 +15,15 @@ impl RollingUpgrade {
     ///
     /// # Errors
     /// [`End::Refused`] if there is no plan, [`End::Stopped`] if the cluster does not answer.
-    pub async fn preview(&self, link: &Link) -> Result<Preview, End> {
+    pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
         let settings = &self.settings;
-        let (release, facts) = release::read(link, &settings.run.release)
+        let (release, facts) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let (rollout, _) =
             planned(&release, settings, None).map_err(|why| self.impossible(&why))?;
-        let runs = known_runs(link, self).await?;
-        let said = check::ask(link, &release, facts, &runs, &rollout, "").await?;
+        let runs = known_runs(client, self).await?;
+        let said = check::ask(client, &release, facts, &runs, &rollout, "").await?;
         let uids = deployment_uids(&release, None);
         let of = &settings.run.release;
         let mut command = format!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     engine::{
-        End, Home, Intent, Link, RunSettings, Step as _,
+        End, Home, Intent, RetryingClient, RunSettings,
         life_cycle::deployment_uids,
         procedure::{Preparation, Prepared, Procedure, RunToPrepare},
         release,
@@ -17,7 +17,7 @@ use milvus_guard_core::{
 };
 
 use super::{
-    context::{Pace, UpgradeContext, Ways},
+    context::{Connections, Pace, UpgradeData},
     job, messages,
     plan::{MoveKind, Rollout, Templates, Wish, plan},
     preconditions,
@@ -73,11 +73,11 @@ impl Procedure for RollingUpgrade {
 
     async fn prepare(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         to_prepare: RunToPrepare<'_>,
     ) -> Result<Prepared<Step>, End> {
         let mut settings = self.settings.clone();
-        let (release, _) = release::read(link, &settings.run.release)
+        let (release, _) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let (rollout, standby) = match (to_prepare.run, self.operation) {
@@ -130,29 +130,29 @@ impl Procedure for RollingUpgrade {
             }
         };
         let resume = messages::command(&settings, "");
-        let context = UpgradeContext {
+        let data = UpgradeData {
             release,
             rollout,
             standby,
             run: format!("{}/{}", to_prepare.namespace, to_prepare.name),
             home: to_prepare.namespace.to_owned(),
             pace: Pace::default(),
-            ways: Ways::default(),
+            connections: Connections::default(),
             settings,
         };
         let ready = Preparation {
             title,
             steps,
-            context,
+            data,
             spec,
             resume,
         };
         Ok(ready.into())
     }
 
-    async fn left_behind(&self, link: &Link, run: &UpgradeRun) -> Result<String, End> {
+    async fn left_behind(&self, client: &RetryingClient, run: &UpgradeRun) -> Result<String, End> {
         let settings = &self.settings;
-        let (release, _) = release::read(link, &settings.run.release)
+        let (release, _) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
         Ok(left_behind(run, &release, settings))
@@ -170,14 +170,14 @@ impl InJob for RollingUpgrade {
 
     async fn check(
         &self,
-        link: &Link,
+        client: &RetryingClient,
         _known: &[UpgradeRun],
         run: Option<&UpgradeRun>,
     ) -> Result<(), End> {
         if self.operation != Operation::Update || run.is_some() {
             return Ok(());
         }
-        let planned = self.preview(link).await?;
+        let planned = self.preview(client).await?;
         planned
             .refusals
             .first()
@@ -186,7 +186,7 @@ impl InJob for RollingUpgrade {
 
     async fn needs(
         &self,
-        _link: &Link,
+        _link: &RetryingClient,
         _home: &Home,
         _run: &str,
         options: &JobOptions,
@@ -287,7 +287,7 @@ fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), String> {
     ))
 }
 
-/// The build that an image is, where its tag says so.
+/// The build that an image has, if its tag names one.
 fn to(image: &str, target: Version) -> Build {
     let said = ImageRef::parse(image).build();
     said.filter(|build| build.version == target)

@@ -5,58 +5,37 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::time::timeout;
 
-use crate::engine::{Context, EtcdAccess, Link, ReleaseName, etcd};
-use milvus_guard_core::{
-    api::RunStatus,
-    milvus::{Component, Release},
-};
+use crate::engine::{self, EtcdAccess, RetryingClient, etcd};
+use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::{
     executor::{Registered, Registry, Target},
     model::sessions::Session,
 };
 use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
 
-use super::settings::SessionHelp;
+use super::context::{SessionRun, Sessions};
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// What a run brings that reads the sessions, and removes those of pods that have ended.
-pub trait SessionRun {
-    /// Which release.
-    fn name(&self) -> &ReleaseName;
-    /// The release, whose configuration says where etcd is.
-    fn release(&self) -> &Release;
-    /// How etcd is asked.
-    fn etcd(&self) -> &EtcdAccess;
-    /// The way to it.
-    fn sessions(&self) -> &Sessions;
-    /// Whether sessions of ended pods are removed.
-    fn session_help(&self) -> SessionHelp;
-    /// Whether etcd does not let us remove sessions.
-    fn is_release_refused(&self) -> bool;
-    /// Notes that etcd does not let us remove sessions; whether that is news.
-    fn refuse_release(&self) -> bool;
-    /// The component of a Deployment whose pods were recorded.
-    fn component(&self, status: &RunStatus, workload: &str) -> Option<Component>;
-}
-
-/// The way to etcd, found when it is first needed.
-#[derive(Default)]
-pub struct Sessions(OnceCell<Option<Registry>>);
-
 impl Sessions {
-    /// The sessions of Milvus' components; `None` if etcd does not tell. Where it never does, a
+    /// The sessions of Milvus' components; `None` if etcd cannot be read. Where it never can, a
     /// person is told, once.
-    pub async fn read<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<Vec<Session>> {
+    pub async fn read<D: SessionRun>(
+        &self,
+        cx: &engine::StepContext<'_, D>,
+    ) -> Option<Vec<Session>> {
         let all = self.registered(cx).await?;
         Some(all.into_iter().map(|one| one.session).collect())
     }
 
     /// The same, each with its lease and its revision.
-    pub async fn registered<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<Vec<Registered>> {
+    pub async fn registered<D: SessionRun>(
+        &self,
+        cx: &engine::StepContext<'_, D>,
+    ) -> Option<Vec<Registered>> {
         let registry = self.registry(cx).await?;
         timeout(ANSWER, registry.read()).await.ok()?.ok()
     }
@@ -67,7 +46,7 @@ impl Sessions {
     /// Why etcd did not do it.
     pub async fn release<D: SessionRun>(
         &self,
-        cx: &Context<'_, D>,
+        cx: &engine::StepContext<'_, D>,
         ended: &[&Registered],
     ) -> Result<bool, String> {
         let Some(registry) = self.registry(cx).await else {
@@ -80,18 +59,18 @@ impl Sessions {
     }
 
     /// Whether etcd is reached.
-    pub async fn is_reached<D: SessionRun>(&self, cx: &Context<'_, D>) -> bool {
+    pub async fn is_reached<D: SessionRun>(&self, cx: &engine::StepContext<'_, D>) -> bool {
         self.registry(cx).await.is_some()
     }
 
-    async fn registry<D: SessionRun>(&self, cx: &Context<'_, D>) -> Option<&Registry> {
+    async fn registry<D: SessionRun>(&self, cx: &engine::StepContext<'_, D>) -> Option<&Registry> {
         self.0.get_or_init(|| reached(cx)).await.as_ref()
     }
 }
 
-async fn reached<D: SessionRun>(cx: &Context<'_, D>) -> Option<Registry> {
+async fn reached<D: SessionRun>(cx: &engine::StepContext<'_, D>) -> Option<Registry> {
     let (namespace, access) = (&cx.data.name().namespace, cx.data.etcd());
-    match reach(cx.link, cx.data.release(), namespace, access).await {
+    match reach(cx.client, cx.data.release(), namespace, access).await {
         Ok(registry) => Some(registry),
         Err(why) => {
             let text = format!("could not ask etcd which coordinators are active: {why}");
@@ -111,7 +90,7 @@ async fn reached<D: SessionRun>(cx: &Context<'_, D>) -> Option<Registry> {
 /// # Errors
 /// Why etcd is not reached, or what it does not hold.
 pub async fn reach(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     namespace: &str,
     access: &EtcdAccess,
@@ -123,7 +102,7 @@ pub async fn reach(
     };
     // Names of Services mean something in the cluster only; their addresses do on some networks
     // beside it.
-    let addresses = by_ip(link, &by_name.addresses).await;
+    let addresses = by_ip(client, &by_name.addresses).await;
     if addresses.is_empty() {
         return Err(why);
     }
@@ -145,14 +124,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
 
 /// The same addresses without names of Services: by the Services' own addresses, or by those of a
 /// pod behind each that has none. What cannot be found is left out.
-async fn by_ip(link: &Link, addresses: &[String]) -> Vec<String> {
+async fn by_ip(client: &RetryingClient, addresses: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for address in addresses {
         let Some(name) = etcd::ServiceName::in_address(address) else {
             continue;
         };
-        let services: Api<Service> = Api::namespaced(link.client(), &name.namespace);
-        let pods: Api<Pod> = Api::namespaced(link.client(), &name.namespace);
+        let services: Api<Service> = Api::namespaced(client.kube(), &name.namespace);
+        let pods: Api<Pod> = Api::namespaced(client.kube(), &name.namespace);
         let this = ListParams::default().fields(&format!("metadata.name={}", name.name));
         let Ok(listed) = services.list(&this).await else {
             continue;

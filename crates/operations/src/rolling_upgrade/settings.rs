@@ -168,12 +168,12 @@ pub enum SessionHelp {
 
 /// Where a run is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum RunLocation {
     /// In the cluster.
     #[default]
     Job,
     /// In the process of the person who asked (`--local`).
-    Here,
+    Local,
 }
 
 /// What an upgrade is to do.
@@ -196,7 +196,7 @@ pub struct Settings {
     /// A row of the orders that are to be measured, in place of the order that is known.
     pub candidate_order: Option<String>,
     /// Where it is made.
-    pub place: Place,
+    pub location: RunLocation,
     /// For a pod that cannot pull its image, or crashes again and again.
     pub hopeless: Duration,
 }

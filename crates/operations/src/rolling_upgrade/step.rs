@@ -1,15 +1,8 @@
-//! The steps as values.
+//! The steps as values: what a plan is made of. Pure.
 
-use std::time::Duration;
-
-use crate::engine::{StepError, StopMessage};
-use milvus_guard_core::api::{RunStep, StepAction};
-
-use super::{
-    context::{StepContext, UpgradeContext},
-    messages,
-    plan::{Move, MoveKind},
-    steps,
+use milvus_guard_core::{
+    api::{RunStep, StepAction},
+    milvus::{Build, Component, catalogue::Gate},
 };
 
 /// One step of an upgrade.
@@ -33,22 +26,40 @@ pub enum Step {
     DeleteLeaving,
 }
 
-impl Step {
-    fn plain(id: &str, title: &str, action: StepAction) -> RunStep {
-        RunStep {
-            id: id.into(),
-            title: title.into(),
-            component: None,
-            workload: None,
-            action,
-        }
-    }
+/// One component that moves, alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which.
+    pub component: Component,
+    /// Its workload; nothing means every one that the component has.
+    pub workload: Option<String>,
+    /// What becomes of it.
+    pub kind: MoveKind,
+    /// What to wait for.
+    pub gate: Gate,
+    /// What to know.
+    pub note: Option<String>,
+    /// Whether the next one must follow at once.
+    pub at_once_with_next: bool,
+    /// Whether the way back ends with it.
+    pub point_of_no_return: bool,
 }
 
-impl crate::engine::Step for Step {
-    type Data = UpgradeContext;
+/// What becomes of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MoveKind {
+    /// It gets the new image.
+    Update,
+    /// The target needs it, and the release does not have it yet.
+    Create,
+    /// The target does not have it any more.
+    Remove,
+}
 
-    fn describe(&self) -> RunStep {
+impl Step {
+    /// What the run's record says of it.
+    #[must_use]
+    pub fn describe(&self) -> RunStep {
         match self {
             Self::Check => {
                 Self::plain("check", "Check the release and the path", StepAction::Check)
@@ -85,69 +96,55 @@ impl crate::engine::Step for Step {
         }
     }
 
-    fn touches(&self) -> bool {
-        !matches!(self, Self::Check | Self::Record)
+    fn plain(id: &str, title: &str, action: StepAction) -> RunStep {
+        RunStep {
+            id: id.into(),
+            title: title.into(),
+            component: None,
+            workload: None,
+            action,
+        }
+    }
+}
+
+impl Move {
+    /// Its step's id; what tells several workloads of one component apart is what follows the
+    /// release's name.
+    #[must_use]
+    pub fn id(&self, fullname: &str) -> String {
+        let verb = match self.kind {
+            MoveKind::Update => "update",
+            MoveKind::Create => "create",
+            MoveKind::Remove => "remove",
+        };
+        let workload = self
+            .workload
+            .as_deref()
+            .and_then(|name| name.strip_prefix(fullname)?.strip_prefix('-'));
+        format!(
+            "{verb}-{}",
+            workload.unwrap_or_else(|| self.component.name())
+        )
     }
 
-    fn deadline(&self, data: &UpgradeContext) -> Duration {
-        data.settings.run.step_timeout
-    }
-
-    fn stop_message(&self, data: &UpgradeContext, back: bool) -> StopMessage {
-        messages::stop_message(self, data, back)
-    }
-
-    async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        match self {
-            Self::Check => Box::pin(steps::check::apply(cx)).await,
-            Self::Record => steps::record::apply(cx).await,
-            Self::Helm => Box::pin(steps::helm::apply(cx)).await,
-            Self::DeleteLeaving => Box::pin(steps::leaving::delete(cx)).await,
-            Self::Configure => Box::pin(steps::configure::apply(cx)).await,
-            Self::Move(_, one) => match one.kind {
-                MoveKind::Update => Box::pin(steps::update::apply(cx, one)).await,
-                MoveKind::Create => Box::pin(steps::create::apply(cx, one)).await,
-                MoveKind::Remove => steps::remove::apply(cx, one).await,
-            },
-            Self::HandOver => steps::hand_over::apply(cx).await,
-            Self::CleanUp => {
-                Box::pin(steps::configure::restore(cx)).await?;
-                Box::pin(steps::end::apply(cx)).await
-            }
+    /// What its step does.
+    #[must_use]
+    pub fn title(&self, to: &Build) -> String {
+        let Self { component, .. } = self;
+        match self.kind {
+            MoveKind::Update => format!("Move {component} to {to}"),
+            MoveKind::Create => format!("Add {component} at {to}"),
+            MoveKind::Remove => format!("Stop {component}, which {to} does not have"),
         }
     }
 
-    async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        match self {
-            Self::Move(_, one) => match one.kind {
-                MoveKind::Update => steps::update::gate(cx, one).await,
-                MoveKind::Create => Box::pin(steps::create::gate(cx, one)).await,
-                MoveKind::Remove => steps::remove::gate(cx, one).await,
-            },
-            _ => Ok(()),
-        }
-    }
-
-    async fn no_way_back(&self, cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
-        steps::way_back::barred(cx).await
-    }
-
-    async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        match self {
-            // These leave nothing behind that would be in the way.
-            Self::Check | Self::HandOver | Self::CleanUp => Ok(()),
-            Self::DeleteLeaving => steps::leaving::undo(cx).await,
-            Self::Helm => Box::pin(steps::helm::undo(cx)).await,
-            Self::Record => {
-                steps::hand_over::apply(cx).await?;
-                Box::pin(steps::end::apply(cx)).await
-            }
-            Self::Configure => Box::pin(steps::configure::restore(cx)).await,
-            Self::Move(_, one) => match one.kind {
-                MoveKind::Update => steps::update::undo(cx, one).await,
-                MoveKind::Create => Box::pin(steps::create::undo(cx, one)).await,
-                MoveKind::Remove => steps::remove::undo(cx, one).await,
-            },
+    /// What its step does, for programs.
+    #[must_use]
+    pub const fn action(&self) -> StepAction {
+        match self.kind {
+            MoveKind::Update => StepAction::Update,
+            MoveKind::Create => StepAction::Start,
+            MoveKind::Remove => StepAction::Stop,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! care of is left out. Pure.
 
 use milvus_guard_core::{
-    evaluate::{Question, judge},
+    evaluate::{EvaluationInput, judge},
     evidence::Facts,
     milvus::{Release, Snapshot, catalogue::Catalogue},
     policy::{Action, PolicySet},
@@ -36,7 +36,7 @@ pub fn ask(
         runs.retain(|other| other.run != run);
     }
     let (before, after) = (one(before.clone()), one(after));
-    let judgement = judge(&Question {
+    let judgement = judge(&EvaluationInput {
         before: Some(&before),
         after: &after,
         facts: &facts,

@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::engine::{ApiError, Link, ReleaseName};
+use crate::engine::{ApiError, ReleaseName, RetryingClient};
 use milvus_guard_core::verification::Record;
 
 /// Key of the ConfigMap.
@@ -33,10 +33,14 @@ pub enum KeepError {
 ///
 /// # Errors
 /// If the cluster could not be asked.
-pub async fn read(link: &Link, of: &ReleaseName, name: &str) -> Result<Option<String>, ApiError> {
-    let api: Api<ConfigMap> = Api::namespaced(link.client(), &of.namespace);
+pub async fn read(
+    client: &RetryingClient,
+    of: &ReleaseName,
+    name: &str,
+) -> Result<Option<String>, ApiError> {
+    let api: Api<ConfigMap> = Api::namespaced(client.kube(), &of.namespace);
     let request = async || api.get_opt(name).await;
-    let found = link.call(&format!("ConfigMap {name}"), request).await?;
+    let found = client.call(&format!("ConfigMap {name}"), request).await?;
     Ok(found.and_then(|map| map.data?.remove(KEY)))
 }
 
@@ -45,7 +49,7 @@ pub async fn read(link: &Link, of: &ReleaseName, name: &str) -> Result<Option<St
 /// # Errors
 /// If it is too large, or if the cluster does not take it.
 pub async fn write(
-    link: &Link,
+    client: &RetryingClient,
     of: &ReleaseName,
     name: &str,
     record: &Record,
@@ -59,9 +63,9 @@ pub async fn write(
         "metadata": {"name": name, "namespace": of.namespace},
         "data": {KEY: text},
     });
-    let api: Api<ConfigMap> = Api::namespaced(link.client(), &of.namespace);
+    let api: Api<ConfigMap> = Api::namespaced(client.kube(), &of.namespace);
     let params = PatchParams::apply(MANAGER).force();
     let request = async || api.patch(name, &params, &Patch::Apply(&object)).await;
-    link.call(&format!("ConfigMap {name}"), request).await?;
+    client.call(&format!("ConfigMap {name}"), request).await?;
     Ok(())
 }

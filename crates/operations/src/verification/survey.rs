@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     engine::{
-        ApiError as ClusterError, Home, Link, Store, StoreError,
+        ApiError as ClusterError, Home, RetryingClient, RunRecord, RunRecordError,
         home::HomeError,
         release::{self, SurveyError},
     },
@@ -89,14 +89,16 @@ struct Answers {
 /// # Errors
 /// Where the release is not there or the cluster does not answer. What else cannot be read is a
 /// check that is unknown.
-pub async fn survey(link: &Link, settings: &Settings) -> Result<Surveyed, VerifyError> {
+pub async fn survey(client: &RetryingClient, settings: &Settings) -> Result<Surveyed, VerifyError> {
     let of = &settings.release;
-    let (release, facts) = release::read(link, of).await?;
-    let pods = pods(link, &of.namespace).await.map_err(SurveyError::from)?;
-    let runs = runs(link, settings).await?;
+    let (release, facts) = release::read(client, of).await?;
+    let pods = pods(client, &of.namespace)
+        .await
+        .map_err(SurveyError::from)?;
+    let runs = runs(client, settings).await?;
     let (sessions, asked) = tokio::join!(
-        sessions(link, &release, settings),
-        ask(link, &release, settings)
+        sessions(client, &release, settings),
+        ask(client, &release, settings)
     );
     let (proxy, asked) = asked?;
     let mut checks = in_kubernetes(&release, &facts, &pods, &runs);
@@ -113,7 +115,7 @@ pub async fn survey(link: &Link, settings: &Settings) -> Result<Surveyed, Verify
         settings,
         runs.as_deref().unwrap_or_default(),
     ));
-    checks.push(probed(link, settings, proxy.as_ref(), &asked).await);
+    checks.push(probed(client, settings, proxy.as_ref(), &asked).await);
     let version = checks::common_version(&release);
     let at = Timestamp::now();
     let record = record(settings, at, version.clone(), asked);
@@ -146,11 +148,11 @@ fn in_kubernetes(
 
 /// The runs of the release; why they cannot be read.
 async fn runs(
-    link: &Link,
+    client: &RetryingClient,
     settings: &Settings,
 ) -> Result<Result<Vec<UpgradeRun>, String>, SurveyError> {
     let of = &settings.release;
-    let home = match Home::find(link, of, settings.run_namespace.as_deref()).await {
+    let home = match Home::find(client, of, settings.run_namespace.as_deref()).await {
         Ok(home) => home,
         // Without them nothing can ever have run.
         Err(HomeError::NoDefinitions) => return Ok(Ok(Vec::new())),
@@ -159,32 +161,32 @@ async fn runs(
         }
         Err(HomeError::Api(error)) => return Err(error.into()),
     };
-    match Store::runs(link, &home, of).await {
+    match RunRecord::runs(client, &home, of).await {
         Ok(runs) => Ok(Ok(runs)),
-        Err(StoreError::Api(error @ (ClusterError::Halted(_) | ClusterError::Away { .. }))) => {
-            Err(error.into())
-        }
+        Err(RunRecordError::Api(
+            error @ (ClusterError::Cancelled(_) | ClusterError::Away { .. }),
+        )) => Err(error.into()),
         Err(error) => Ok(Err(error.to_string())),
     }
 }
 
-async fn pods(link: &Link, namespace: &str) -> Result<Vec<Pod>, ClusterError> {
-    let api: Api<Pod> = Api::namespaced(link.client(), namespace);
+async fn pods(client: &RetryingClient, namespace: &str) -> Result<Vec<Pod>, ClusterError> {
+    let api: Api<Pod> = Api::namespaced(client.kube(), namespace);
     let request = async || api.list(&ListParams::default()).await;
-    Ok(link.call("pods", request).await?.items)
+    Ok(client.call("pods", request).await?.items)
 }
 
 /// The sessions in etcd. Where etcd is not named and not reached, that is nothing to complain of:
 /// from outside the cluster it seldom is.
 async fn sessions(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     settings: &Settings,
 ) -> Result<Vec<Session>, Check> {
     const ID: &str = "sessions";
     let read = async {
         let namespace = &settings.release.namespace;
-        let registry = reach(link, release, namespace, &settings.etcd).await?;
+        let registry = reach(client, release, namespace, &settings.etcd).await?;
         registry.read().await.map_err(|failure| failure.reason)
     };
     let why = match timeout(ANSWER, read).await {
@@ -207,14 +209,14 @@ async fn sessions(
 
 /// Where Milvus is, and what it says of itself; a check that says why there is nothing.
 async fn ask(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     settings: &Settings,
 ) -> Result<(Option<Proxy>, Result<Answers, Check>), SurveyError> {
     const ID: &str = "milvus";
     let namespace = &settings.release.namespace;
-    let found = locate(link, release, namespace, &settings.milvus).await;
-    let proxy = match found.map_err(|halt| SurveyError::Api(ClusterError::Halted(halt)))? {
+    let found = locate(client, release, namespace, &settings.milvus).await;
+    let proxy = match found.map_err(|cause| SurveyError::Api(ClusterError::Cancelled(cause)))? {
         Ok(proxy) => proxy,
         Err(why) if settings.milvus.ask == AskMilvus::Never => {
             return Ok((None, Err(Check::skipped(ID, why))));
@@ -314,9 +316,9 @@ fn in_milvus(
     vec![answers.health.clone(), collections, privileges]
 }
 
-/// The write-search-drop probe, where it is asked for.
+/// The write-search-drop probe, if it was requested.
 async fn probed(
-    link: &Link,
+    client: &RetryingClient,
     settings: &Settings,
     proxy: Option<&Proxy>,
     asked: &Result<Answers, Check>,
@@ -336,7 +338,7 @@ async fn probed(
         RandomState::new().build_hasher().finish()
     );
     let halted = async {
-        link.halting.halted().await;
+        client.cancellation.cancelled().await;
     };
     let outcome = server::probe(proxy, &name, halted).await;
     let mut found = Vec::new();

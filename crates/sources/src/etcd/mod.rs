@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 pub mod connect;
+pub mod connection;
 pub mod failure;
 pub mod range;
 pub mod settings;
-pub mod store;
 
 pub use connect::{Endpoint, Tls};
 pub use settings::settings;

@@ -7,8 +7,8 @@ use futures::{
 };
 
 use super::{
+    connection::EtcdConnection,
     failure::{Failure, Kind},
-    store::Store,
 };
 /// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
 /// next page while this side takes in the last one.
@@ -106,7 +106,7 @@ pub struct Moment {
     pub cluster_id: u64,
 }
 
-impl Store<'_> {
+impl EtcdConnection<'_> {
     /// Reads every record of the spans at one revision, in the order of their keys, where the spans
     /// come in order. Spans that hold a page each are read the fastest. Revision 0 is the
     /// newest.

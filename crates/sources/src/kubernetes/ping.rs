@@ -1,4 +1,4 @@
-//! Whether the API server reaches the guard: it is asked for a dry run that only the guard refuses.
+//! Whether the API server reaches the guard, by a dry run that only the guard refuses.
 //! It knows the answer of the webhook, not why a network stops a call.
 
 use kube::{

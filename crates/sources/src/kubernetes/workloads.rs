@@ -171,6 +171,28 @@ pub fn progress_deadline(deployment: &Deployment) -> i32 {
     deployment.spec.progress_deadline_seconds.unwrap_or(DEFAULT)
 }
 
+/// Whether the Deployment's status says that all its pods are updated and available; pods of the
+/// old template may still terminate.
+#[must_use]
+pub fn is_complete(deployment: &Deployment) -> bool {
+    let updated = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.updated_replicas);
+    is_available(deployment) && updated.unwrap_or(0) == deployment.spec.replicas.unwrap_or(1)
+}
+
+/// Whether the Deployment's status says that all its pods are available, of whichever template.
+#[must_use]
+pub fn is_available(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
+    status.observed_generation >= deployment.metadata.generation
+        && all(status.replicas)
+        && all(status.available_replicas)
+}
+
 /// A Deployment's strategy as Kubernetes has it.
 #[must_use]
 pub fn strategy(deployment: &Deployment) -> Option<Value> {

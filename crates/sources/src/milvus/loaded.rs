@@ -159,8 +159,8 @@ impl Loaded {
             .filter_map(|before| match by_id.get(&before.id) {
                 Some(now) => said(&now.label(), &now.lost(before)),
                 None => Some(format!(
-                    "collection {}: was loaded before and is no longer (its load failed, or a \
-                     client released it)",
+                    "collection {}: was loaded before, but is not loaded now (its load failed, \
+                     or a client released it)",
                     before.name
                 )),
             })
@@ -544,7 +544,7 @@ mod tests {
         };
         let lost = released.regained(&baseline).unwrap_err();
         assert!(
-            lost[0].contains("collection books: was loaded before and is no longer"),
+            lost[0].contains("collection books: was loaded before, but is not loaded now"),
             "{lost:?}"
         );
         assert!(released.is_complete());

@@ -28,7 +28,7 @@ const DIMENSION: u16 = 8;
 const WHERE: f32 = 20.2;
 /// What a right answer has, in this order.
 const NEAREST: [i64; 5] = [20, 21, 19, 22, 18];
-/// For each thing that is waited for: flushed, loaded, the first right answer. A bounded search
+/// Limit of each wait: until flushed, loaded, or the first correct answer. A bounded search
 /// may lag 5 s behind (`common.gracefulTime`), and the coordinators look in intervals of seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.

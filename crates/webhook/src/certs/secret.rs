@@ -207,13 +207,13 @@ mod tests {
     }
 
     /// What there is outside of a replica: the Secret, what clients trust, the time.
-    struct World {
+    struct ServerState {
         data: Data,
         trusted: String,
         now: Timestamp,
     }
 
-    impl World {
+    impl ServerState {
         fn new() -> Self {
             Self {
                 data: Data::new(),
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_first_steps() {
-        let mut world = World::new();
+        let mut world = ServerState::new();
         let now = world.now;
         assert_eq!(world.work(now, 9), [Step::Create, Step::Register]);
         assert!(world.works());
@@ -285,7 +285,7 @@ mod tests {
     #[case::after_each_step(1)]
     #[case::after_two_steps(2)]
     fn clients_always_trust_what_is_served(#[case] most: usize) {
-        let mut world = World::new();
+        let mut world = ServerState::new();
         let begin = world.now;
         world.work(begin, 9);
         let (mut since, mut added, mut widest) = (begin, 0, 0);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_made_again() {
-        let mut world = World::new();
+        let mut world = ServerState::new();
         let now = world.now;
         world.work(now, 9);
         let healthy = world.data.clone();
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_certificate_of_another_issuer_is_known() {
-        let mut world = World::new();
+        let mut world = ServerState::new();
         let now = world.now;
         world.work(now, 9);
         world

@@ -186,7 +186,11 @@ impl BodyBudget {
         }
     }
 
-    async fn room(&self, bytes: usize, place: &Place<'_>) -> Result<SemaphorePermit<'_>, Refusal> {
+    async fn room(
+        &self,
+        bytes: usize,
+        place: &ArrivalGuard<'_>,
+    ) -> Result<SemaphorePermit<'_>, Refusal> {
         let permits = u32::try_from(bytes).map_err(|_| Refusal::TooLarge)?;
         if let Ok(room) = self.room.try_acquire_many(permits) {
             return Ok(room);
@@ -205,7 +209,7 @@ impl BodyBudget {
         }
     }
 
-    fn arrive(&self) -> Place<'_> {
+    fn arrive(&self) -> ArrivalGuard<'_> {
         let gives_way = Arc::new(Notify::new());
         let mut arriving = self.lock();
         let number = arriving.next;
@@ -219,7 +223,7 @@ impl BodyBudget {
             asked: false,
         };
         arriving.bodies.insert(number, body);
-        Place {
+        ArrivalGuard {
             budget: self,
             number,
             gives_way,
@@ -276,13 +280,13 @@ impl Parts {
 }
 
 /// A body's place among those that arrive.
-struct Place<'a> {
+struct ArrivalGuard<'a> {
     budget: &'a BodyBudget,
     number: u64,
     gives_way: Arc<Notify>,
 }
 
-impl Place<'_> {
+impl ArrivalGuard<'_> {
     /// The body holds this many bytes, and the server waits for its sender.
     fn holds(&self, bytes: usize) {
         self.change(|body, now| {
@@ -308,7 +312,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ArrivalGuard<'_> {
     fn drop(&mut self) {
         self.budget.lock().bodies.remove(&self.number);
     }

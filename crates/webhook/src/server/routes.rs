@@ -104,7 +104,7 @@ pub fn metrics(
         .route("/readyz", get(async move || readiness(&life)))
 }
 
-/// Turns away who does not know the path, or does not show the certificate that is asked for,
+/// Refuses callers that do not know the path or lack the required certificate,
 /// before anything of the request is looked at: like a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
     let shown = request
@@ -226,7 +226,7 @@ mod tests {
         state_source::{Files, StateSource},
     };
     use milvus_guard_core::{
-        admission::review_context::Accounts, evidence::Facts, milvus::NamespaceState,
+        admission::review_state::Accounts, evidence::Facts, milvus::NamespaceState,
         policy::PolicySet,
     };
 

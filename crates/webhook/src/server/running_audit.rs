@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use milvus_guard_core::{
     audit::audit,
-    evaluate::{JudgedFinding, JudgedRelease, Judgement},
+    evaluate::{Evaluation, JudgedFinding, JudgedRelease},
     evidence::Facts,
     manifest::object::ObjectRef,
     milvus::{Release, Snapshot},
@@ -103,7 +103,7 @@ impl RunningAudit {
 }
 
 /// What denies in each release of a namespace.
-fn problems_of(running: &[Release], judgement: &Judgement, namespace: &str) -> Vec<Problem> {
+fn problems_of(running: &[Release], judgement: &Evaluation, namespace: &str) -> Vec<Problem> {
     let denies = |judged: &&JudgedFinding| {
         judged.action() == Some(Action::Deny) && !judged.finding.not_evaluated
     };

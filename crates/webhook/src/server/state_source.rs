@@ -11,8 +11,8 @@ use serde_json::json;
 
 use milvus_guard_core::{
     admission::{
-        ReviewContext,
-        review_context::{Accounts, Elsewhere},
+        ReviewState,
+        review_state::{Accounts, Elsewhere},
     },
     api::{self, DecisionSpec},
     error_text,
@@ -128,17 +128,17 @@ pub enum Doubt {
 impl StateSource {
     /// What is known about a namespace, from memory.
     #[must_use]
-    pub fn context<'a>(
+    pub fn state<'a>(
         &'a self,
         namespace: &str,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
-    ) -> ReviewContext<'a> {
+    ) -> ReviewState<'a> {
         match self {
-            Self::Files(files) => files.context(now, overdue),
+            Self::Files(files) => files.state(now, overdue),
             Self::Cluster(watching) => {
                 let picture = watching.store.picture(namespace);
-                let known = Known {
+                let known = NamespaceReading {
                     view: picture.view,
                     runs: picture.runs,
                     decisions: picture.decisions,
@@ -146,7 +146,7 @@ impl StateSource {
                     service_names: picture.service_names,
                     ending: picture.ending,
                 };
-                watching.context(namespace, known, now, overdue)
+                watching.state(namespace, known, now, overdue)
             }
         }
     }
@@ -164,14 +164,14 @@ impl StateSource {
     ///
     /// # Errors
     /// Where the cluster does not answer in time.
-    pub async fn live_context<'a>(
+    pub async fn live_state<'a>(
         &'a self,
         namespace: &str,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
         doubt: Doubt,
         end: Instant,
-    ) -> Option<Result<ReviewContext<'a>, String>> {
+    ) -> Option<Result<ReviewState<'a>, String>> {
         match self {
             Self::Files(_) => None,
             Self::Cluster(watching) => {
@@ -180,7 +180,7 @@ impl StateSource {
                 let live = tokio::time::timeout_at(end.into(), live).await;
                 let live =
                     live.unwrap_or_else(|_| Err("the API server did not respond in time".into()));
-                Some(live.map(|known| watching.context(namespace, known, now, overdue)))
+                Some(live.map(|known| watching.state(namespace, known, now, overdue)))
             }
         }
     }
@@ -243,7 +243,7 @@ impl Files {
         decisions.push(decision.clone());
     }
 
-    fn context<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> ReviewContext<'a> {
+    fn state<'a>(&'a self, now: Timestamp, overdue: Option<Overdue<'a>>) -> ReviewState<'a> {
         let decisions = self
             .decisions
             .lock()
@@ -255,7 +255,7 @@ impl Files {
             .releases
             .iter()
             .flat_map(|release| release.services.iter());
-        ReviewContext {
+        ReviewState {
             services: services
                 .map(|service| service.object.name.clone())
                 .collect(),
@@ -264,13 +264,13 @@ impl Files {
             policies: Arc::new(self.policies.at(now)),
             catalogue: self.catalogue.current(),
             overdue,
-            ..ReviewContext::of(Arc::clone(&self.place), &self.accounts, now)
+            ..ReviewState::of(Arc::clone(&self.place), &self.accounts, now)
         }
     }
 }
 
 /// What was read of a cluster, from memory or at this moment.
-struct Known {
+struct NamespaceReading {
     view: Arc<View>,
     runs: Arc<Facts>,
     decisions: Vec<DecisionSpec>,
@@ -280,13 +280,13 @@ struct Known {
 }
 
 impl Watching {
-    fn context<'a>(
+    fn state<'a>(
         &'a self,
         namespace: &str,
-        known: Known,
+        known: NamespaceReading,
         now: Timestamp,
         overdue: Option<Overdue<'a>>,
-    ) -> ReviewContext<'a> {
+    ) -> ReviewState<'a> {
         let memory = self.store.memory(namespace);
         let catalogue = self.catalogue.current();
         let in_own = |run: &str| {
@@ -314,7 +314,7 @@ impl Watching {
             settled: Some(memory.settled()),
             ..Facts::default()
         };
-        ReviewContext {
+        ReviewState {
             remembered: memory.absent(&known.view, &catalogue).into(),
             last_known: memory.last_known(&known.view, &catalogue).into(),
             service_names: known.service_names,
@@ -346,7 +346,12 @@ impl Watching {
     }
 
     /// What is known, read at this moment where that is in doubt.
-    async fn live(&self, namespace: &str, now: Timestamp, doubt: Doubt) -> Result<Known, String> {
+    async fn live(
+        &self,
+        namespace: &str,
+        now: Timestamp,
+        doubt: Doubt,
+    ) -> Result<NamespaceReading, String> {
         let is_unwatched = |kinds: &[Watched]| self.store.unwatched(kinds).is_some();
         let picture = self.store.picture(namespace);
         let denies = doubt == Doubt::Denial;
@@ -398,7 +403,7 @@ impl Watching {
             });
         }
         let (runs, decisions) = &*records;
-        Ok(Known {
+        Ok(NamespaceReading {
             view,
             runs: Arc::clone(runs),
             decisions: decisions

@@ -16,10 +16,10 @@ use crate::{
         gate::Gate,
         object::ObjectError,
         review::{Response, Review},
-        review_context::{CLEANERS, Other, ReviewContext},
-        ruling::{Outcome, Ruling, Way},
+        review_state::{CLEANERS, Other, ReviewState},
+        ruling::{AcceptanceHint, Outcome, Ruling},
     },
-    evaluate::{Judgement, Question, judge},
+    evaluate::{Evaluation, EvaluationInput, judge},
     manifest::{
         Object,
         object::{Meta, ObjectRef, Workload},
@@ -68,14 +68,14 @@ impl<'a> WorkloadTask<'a> {
 
     /// Judges the change against the running state.
     #[must_use]
-    pub fn judge(&self, context: &ReviewContext<'_>) -> Ruling {
+    pub fn judge(&self, state: &ReviewState<'_>) -> Ruling {
         let ruling = self
             .change
             .as_ref()
-            .map_or_else(Ruling::pass, |change| self.judge_change(change, context));
+            .map_or_else(Ruling::pass, |change| self.judge_change(change, state));
         match &self.adopted {
             Some(object) if ruling.response.denied.is_none() && !OWNERS.contains(&&*self.user) => {
-                let mut gone = self.judge_change(&Change::Delete(object.clone()), context);
+                let mut gone = self.judge_change(&Change::Delete(object.clone()), state);
                 let Some(denied) = &mut gone.response.denied else {
                     return ruling;
                 };
@@ -89,15 +89,15 @@ impl<'a> WorkloadTask<'a> {
         }
     }
 
-    fn judge_change(&self, change: &Change<'_>, context: &ReviewContext<'_>) -> Ruling {
+    fn judge_change(&self, change: &Change<'_>, state: &ReviewState<'_>) -> Ruling {
         let deletes = match change {
             Change::Delete(object) => Some(&object.meta().object),
             _ => None,
         };
-        if deletes.is_some() && (context.ending || CLEANERS.contains(&&*self.user)) {
+        if deletes.is_some() && (state.ending || CLEANERS.contains(&&*self.user)) {
             return Ruling::pass();
         }
-        let (before, after, reference) = match self.sides(change, context) {
+        let (before, after, reference) = match self.sides(change, state) {
             Ok(Some(sides)) => sides,
             Ok(None) => return Ruling::pass(),
             Err(error) => return Ruling::of(Response::deny(error.to_string())),
@@ -118,16 +118,16 @@ impl<'a> WorkloadTask<'a> {
                 .releases
                 .iter()
                 .find(same)
-                .or_else(|| context.remembered.iter().find(same))
+                .or_else(|| state.remembered.iter().find(same))
                 .cloned();
         }
-        let others = context.others(&before.snapshot.releases, old.as_ref(), &new);
-        self.compare(context, old, new, &others, deletes)
+        let others = state.others(&before.snapshot.releases, old.as_ref(), &new);
+        self.compare(state, old, new, &others, deletes)
     }
 
     fn compare(
         &self,
-        context: &ReviewContext<'_>,
+        state: &ReviewState<'_>,
         old: Option<Release>,
         new: Release,
         others: &[Other<'_>],
@@ -138,7 +138,7 @@ impl<'a> WorkloadTask<'a> {
             ..Snapshot::default()
         };
         let before = old.map(one);
-        if let Some(denied) = context.unknown_past(before.as_ref()) {
+        if let Some(denied) = state.unknown_past(before.as_ref()) {
             return Ruling {
                 by_state: true,
                 ..Ruling::of(denied)
@@ -146,12 +146,12 @@ impl<'a> WorkloadTask<'a> {
         }
         let after = one(new);
         let accepted = self.accepted();
-        let question = Question {
+        let question = EvaluationInput {
             deletes,
             accepted: &accepted,
-            ..context.question(&after)
+            ..state.question(&after)
         };
-        let mut judgement = judge(&Question {
+        let mut judgement = judge(&EvaluationInput {
             before: before.as_ref(),
             ..question
         });
@@ -166,12 +166,12 @@ impl<'a> WorkloadTask<'a> {
             .any(|judged| judged.action() > Some(Action::Audit));
         let known = match &before {
             Some(before) if acts => {
-                let question = Question {
+                let question = EvaluationInput {
                     after: before,
                     deletes: None,
                     ..question
                 };
-                let mut known = judge(&Question {
+                let mut known = judge(&EvaluationInput {
                     before: Some(before),
                     ..question
                 });
@@ -180,9 +180,9 @@ impl<'a> WorkloadTask<'a> {
                     .extend(others.iter().filter_map(|other| other.judge(&question)));
                 known
             }
-            _ => Judgement::default(),
+            _ => Evaluation::default(),
         };
-        // A rule that failed, had no time or lacked a fact said nothing about what was so before:
+        // A rule that failed, had no time or lacked a fact did not judge the state before this:
         // its outcome stands.
         let known: Vec<_> = known
             .releases
@@ -191,7 +191,7 @@ impl<'a> WorkloadTask<'a> {
             .map(|judged| &judged.finding)
             .filter(|finding| finding.failed.is_none() && !finding.not_evaluated)
             .collect();
-        let leniency = self.leniency(context, before.as_ref(), &after);
+        let leniency = self.leniency(state, before.as_ref(), &after);
         let written = self.written();
         let is_paused = written.is_some_and(|workload| workload.paused);
         let is_held = written.is_some_and(|workload| held_from(workload).is_some());
@@ -232,8 +232,8 @@ impl<'a> WorkloadTask<'a> {
         let mut ruling = Outcome {
             gate: Gate::Workload,
             releases: &releases,
-            policies: &context.policies,
-            way: Way::Object,
+            policies: &state.policies,
+            way: AcceptanceHint::Object,
         }
         .ruling();
         ruling.by_state = ruling.response.denied.is_some();
@@ -245,9 +245,9 @@ impl<'a> WorkloadTask<'a> {
     fn sides<'s>(
         &self,
         change: &Change<'_>,
-        context: &'s ReviewContext<'_>,
+        state: &'s ReviewState<'_>,
     ) -> Result<Option<(Cow<'s, NamespaceState>, NamespaceState, ObjectRef)>, ObjectError> {
-        let place = &*context.place;
+        let place = &*state.place;
         Ok(match change {
             Change::Put { new, old } => {
                 let reference = new.meta().object.clone();
@@ -288,7 +288,7 @@ impl<'a> WorkloadTask<'a> {
                 let before = place.with(old.clone());
                 if let Object::Workload(workload) = old
                     && identify::component(workload).is_none()
-                    && is_being_uninstalled(workload, &before, context)
+                    && is_being_uninstalled(workload, &before, state)
                 {
                     return Ok(None);
                 }
@@ -333,7 +333,7 @@ impl<'a> WorkloadTask<'a> {
 
     fn leniency(
         &self,
-        context: &ReviewContext<'_>,
+        state: &ReviewState<'_>,
         before: Option<&Snapshot>,
         after: &Snapshot,
     ) -> Leniency {
@@ -341,9 +341,9 @@ impl<'a> WorkloadTask<'a> {
             before.and_then(|snapshot| snapshot.releases.first()),
             after.releases.first(),
         );
-        if self.user == context.accounts.job
+        if self.user == state.accounts.job
             && let (Some(release), Some(wanted)) = (release, wanted)
-            && let Some(run) = context.facts.runs.iter().flatten().find(|run| {
+            && let Some(run) = state.facts.runs.iter().flatten().find(|run| {
                 run.namespace == self.namespace
                     && run.release == release.name
                     && plans(run, release, wanted)
@@ -370,7 +370,7 @@ impl<'a> WorkloadTask<'a> {
                     .map(|build| build.version)
             });
         let overtaken = release.zip(version).is_some_and(|(release, version)| {
-            context
+            state
                 .facts
                 .is_migrated_past(&release.name, Some(&self.namespace), version)
         });
@@ -378,7 +378,7 @@ impl<'a> WorkloadTask<'a> {
             return Leniency::None;
         }
         let old = old.as_ref().and_then(|old| {
-            self.old(old, &new.meta().object, &context.place)
+            self.old(old, &new.meta().object, &state.place)
                 .ok()
                 .flatten()
         });
@@ -387,10 +387,10 @@ impl<'a> WorkloadTask<'a> {
             old: old.as_ref(),
         };
         if !overtaken
-            && context
+            && state
                 .decisions
                 .iter()
-                .any(|decision| decision::covers(decision, &put, context.now))
+                .any(|decision| decision::covers(decision, &put, state.now))
         {
             return Leniency::Decided;
         }
@@ -423,14 +423,14 @@ impl<'a> WorkloadTask<'a> {
 fn is_being_uninstalled(
     workload: &Workload,
     place: &NamespaceState,
-    context: &ReviewContext<'_>,
+    state: &ReviewState<'_>,
 ) -> bool {
     let service = workload
         .stateful
         .as_ref()
         .and_then(|stateful| stateful.service_name.as_deref());
     let own_is_gone =
-        service.is_some_and(|service| !context.services.iter().any(|known| known == service));
+        service.is_some_and(|service| !state.services.iter().any(|known| known == service));
     let Some(release) = place.owner(&workload.meta.object) else {
         return own_is_gone;
     };

@@ -76,7 +76,7 @@ pub struct ConfigFile {
     pub key: String,
     /// The text, or why it is not there.
     pub text: Result<Box<str>, NoText>,
-    /// Line of the key's value in the source; 0 where there are no lines.
+    /// Line of the key's value in the source; 0 if the source has no line numbers.
     pub line: u32,
 }
 

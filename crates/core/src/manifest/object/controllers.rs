@@ -45,9 +45,9 @@ pub struct Deployer {
     pub meta: Meta,
     /// Which tool.
     pub tool: DeployerTool,
-    /// Helm release that it makes, where it says so.
+    /// Helm release that it makes, if it names one.
     pub release: Option<String>,
-    /// Namespace that it deploys into, where it says so.
+    /// Namespace that it deploys into, if it names one.
     pub target_namespace: Option<String>,
     /// Whether it puts back what others change (`selfHeal`, drift correction).
     pub self_heal: bool,

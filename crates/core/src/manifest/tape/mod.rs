@@ -73,7 +73,7 @@ enum Shape {
 
 /// One value on a tape.
 #[derive(Clone, Copy, Debug)]
-pub struct At<'t, 'a> {
+pub struct ValueRef<'t, 'a> {
     tape: &'t Tape<'a>,
     position: u32,
 }
@@ -99,14 +99,14 @@ impl<'a> Tape<'a> {
 
     /// The whole.
     #[must_use]
-    pub fn root(&self) -> At<'_, 'a> {
+    pub fn root(&self) -> ValueRef<'_, 'a> {
         self.at(0)
     }
 
     /// The value at a position.
     #[must_use]
-    pub fn at(&self, position: u32) -> At<'_, 'a> {
-        At {
+    pub fn at(&self, position: u32) -> ValueRef<'_, 'a> {
+        ValueRef {
             tape: self,
             position,
         }
@@ -122,7 +122,7 @@ const fn short(at: usize) -> u32 {
     at as u32
 }
 
-impl<'t, 'a> At<'t, 'a> {
+impl<'t, 'a> ValueRef<'t, 'a> {
     #[inline]
     fn value(self) -> Option<&'t Value> {
         self.tape.values.get(self.position as usize)
@@ -225,7 +225,7 @@ fn unescaped(text: &str) -> Option<String> {
     serde_json::from_str(&format!("\"{text}\"")).ok()
 }
 
-impl<'t> View<'t> for At<'t, '_> {
+impl<'t> View<'t> for ValueRef<'t, '_> {
     fn line(self) -> u32 {
         0
     }
@@ -282,7 +282,7 @@ mod tests {
     use crate::manifest::{Tree, node::Kind};
 
     /// Whether both ways read the same.
-    fn same(at: At<'_, '_>, tree: &Tree<'_>) -> bool {
+    fn same(at: ValueRef<'_, '_>, tree: &Tree<'_>) -> bool {
         match &tree.kind {
             Kind::Scalar { text, plain } => {
                 let is_plain = at.is_null() || at.plain().is_some();

@@ -21,7 +21,7 @@ pub struct Environment {
     workload: Arc<Workload>,
     at: ContainerAt,
     /// The container's own variables, ordered by the hash of the name and their position.
-    index: Arc<[Place]>,
+    index: Arc<[HashedName]>,
     /// A bit for each hash that is there, by its last six bits: most lookups end here.
     mask: u64,
     /// Own variables whose value is not the written text, by position.
@@ -34,7 +34,7 @@ pub struct Environment {
 
 /// A variable, and the hash of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct HashedName {
     hash: u64,
     variable: u32,
 }
@@ -79,11 +79,11 @@ impl Environment {
             .iter()
             .map(|entry| Imported::read(entry, sources))
             .collect();
-        let mut index: Vec<Place> = container
+        let mut index: Vec<HashedName> = container
             .env
             .iter()
             .zip(0..)
-            .map(|((name, _), variable)| Place {
+            .map(|((name, _), variable)| HashedName {
                 hash: hash(name),
                 variable,
             })

@@ -9,7 +9,7 @@ mod work;
 use std::{path::PathBuf, time::Instant};
 
 use jiff::Timestamp;
-use milvus_guard_sources::etcd::store::{Health, Store};
+use milvus_guard_sources::etcd::connection::{EtcdConnection, Health};
 use outcome::{nothing_to_do, without_plan};
 use preconditions::{has_room, judge_versions};
 use work::{Work, Written};
@@ -22,7 +22,7 @@ use crate::{
         error::MetaError,
         events::{Event, Events, Running, Stage},
         guard::Guard,
-        halt,
+        interruption,
         lock::Lock,
         process::Process,
         record,
@@ -85,7 +85,7 @@ pub async fn migrate(
 /// A run that holds the lock.
 struct Run<'a> {
     target: &'a Target,
-    store: &'a Store<'a>,
+    store: &'a EtcdConnection<'a>,
     root: &'a Root,
     options: &'a MigrateOptions,
     events: &'a dyn Events,
@@ -186,8 +186,8 @@ impl Run<'_> {
         let mut guard = Guard::new(self.lock, self.root, journal_revision);
         record::write(self.store, &mut guard, &journal)
             .await
-            .map_err(|halt| halt::before_writing(halt, &saved.path))?;
-        let run = Begun {
+            .map_err(|interruption| interruption::before_writing(interruption, &saved.path))?;
+        let run = RecordedRun {
             journal,
             guard,
             backup: saved,
@@ -220,11 +220,11 @@ impl Run<'_> {
             self.events,
         )
         .await
-        .map_err(|error| halt::under_way(&error, &journal))?;
+        .map_err(|error| interruption::under_way(&error, &journal))?;
         let unusable = |why: String| {
             MetaError::stopped(
                 format!("the backup of the run: {why}"),
-                halt::data(journal.phase),
+                interruption::data(journal.phase),
                 format!(
                     "name the backup with --backup (sha256 {}) and run the same command again.",
                     journal.backup.sha256
@@ -248,7 +248,7 @@ impl Run<'_> {
             )));
         }
         let plan = planned(&source, &journal.options, self.events)
-            .map_err(|error| halt::under_way(&error, &journal))?;
+            .map_err(|error| interruption::under_way(&error, &journal))?;
         if plan.digest() != journal.plan_digest {
             return Err(unusable(
                 "this version of milvus-guard makes another plan than the version that began the \
@@ -263,7 +263,7 @@ impl Run<'_> {
         let guard = Guard::new(self.lock, self.root, revision);
         self.carry_out(
             Work::Left(&plan, &remaining),
-            Begun {
+            RecordedRun {
                 journal,
                 guard,
                 backup: saved,
@@ -278,7 +278,7 @@ impl Run<'_> {
     async fn carry_out(
         &self,
         work: Work<'_, '_>,
-        mut run: Begun<'_>,
+        mut run: RecordedRun<'_>,
     ) -> Result<Migrated, MetaError> {
         let began = Instant::now();
         let plan = work.plan();
@@ -293,7 +293,7 @@ impl Run<'_> {
         self.applier(&run.guard)
             .apply(writes, &mut running)
             .await
-            .map_err(|halt| halt::stopped(halt, &run.journal))?;
+            .map_err(|interruption| interruption::stopped(interruption, &run.journal))?;
         running.finish();
         let checked = self.check_written(work, run.read_at, &run.journal).await?;
         let work = match &checked {
@@ -308,7 +308,7 @@ impl Run<'_> {
         self.applier(&run.guard)
             .apply(deletes, &mut running)
             .await
-            .map_err(|halt| halt::stopped(halt, &run.journal))?;
+            .map_err(|interruption| interruption::stopped(interruption, &run.journal))?;
         running.finish();
         drop(checked);
         let running = Running::begin(self.events, Stage::Verify, None);
@@ -316,7 +316,7 @@ impl Run<'_> {
             .remaining(plan, Checkpoint::Ended, running, &run.journal)
             .await?;
         if !remaining.is_empty() {
-            return Err(halt::not_as_planned(remaining.len(), &run.journal));
+            return Err(interruption::not_as_planned(remaining.len(), &run.journal));
         }
         self.set(&mut run, JournalPhase::Verified).await?;
         Ok(Migrated {
@@ -348,7 +348,7 @@ impl Run<'_> {
         let mut running = Running::begin(self.events, Stage::CheckWritten, None);
         if is_written(self.store, self.root, plan, read_at, &mut running)
             .await
-            .map_err(|failure| halt::stopped(failure.into(), journal))?
+            .map_err(|failure| interruption::stopped(failure.into(), journal))?
         {
             running.finish();
             return Ok(Written::AsPlanned);
@@ -358,7 +358,7 @@ impl Run<'_> {
             .remaining(plan, Checkpoint::Between, running, journal)
             .await?;
         if remaining.len() > remaining.deletes() {
-            return Err(halt::not_as_planned(remaining.len(), journal));
+            return Err(interruption::not_as_planned(remaining.len(), journal));
         }
         Ok(Written::Compared(remaining))
     }
@@ -372,14 +372,14 @@ impl Run<'_> {
         }
     }
 
-    async fn set(&self, run: &mut Begun<'_>, phase: JournalPhase) -> Result<(), MetaError> {
+    async fn set(&self, run: &mut RecordedRun<'_>, phase: JournalPhase) -> Result<(), MetaError> {
         let next = Journal {
             phase,
             ..run.journal.clone()
         };
         record::write(self.store, &mut run.guard, &next)
             .await
-            .map_err(|halt| halt::stopped(halt, &run.journal))?;
+            .map_err(|interruption| interruption::stopped(interruption, &run.journal))?;
         run.journal = next;
         Ok(())
     }
@@ -401,16 +401,16 @@ impl Run<'_> {
             running,
         )
         .await
-        .map_err(|failure| halt::stopped(failure.into(), journal))?;
+        .map_err(|failure| interruption::stopped(failure.into(), journal))?;
         Ok((
-            compared.map_err(|foreign| halt::foreign(&foreign, journal))?,
+            compared.map_err(|foreign| interruption::foreign(&foreign, journal))?,
             revision,
         ))
     }
 }
 
 /// A run whose record is in etcd.
-struct Begun<'g> {
+struct RecordedRun<'g> {
     journal: Journal,
     guard: Guard<'g>,
     backup: BackupFile,

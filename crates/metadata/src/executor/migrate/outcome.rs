@@ -50,7 +50,7 @@ pub enum Outcome {
     Migrated,
     /// It was that of 2.2 before.
     AlreadyMigrated,
-    /// There is no metadata, or none that changes.
+    /// The metadata is empty, or the migration changes none of its records.
     NothingToDo,
     /// Both versions have the same metadata.
     Compatible,

@@ -1,10 +1,10 @@
 //! What refuses a migration before it writes: versions, alarms of etcd, room.
 
-use milvus_guard_sources::etcd::store::{Health, Store};
+use milvus_guard_sources::etcd::connection::{EtcdConnection, Health};
 
 use super::outcome::MigrateOptions;
 use crate::{
-    executor::{error::MetaError, halt, target::journal},
+    executor::{error::MetaError, interruption, target::journal},
     model::{
         Plan, Root,
         versions::{Transition, transition},
@@ -18,7 +18,7 @@ pub(super) fn judge_versions(options: &MigrateOptions) -> Result<Transition, Met
 
 /// Refuses to write to an etcd that would not take it.
 pub(in crate::executor) async fn takes_writes(
-    store: &Store<'_>,
+    store: &EtcdConnection<'_>,
     root: &Root,
 ) -> Result<Health, MetaError> {
     let health = store.health().await.map_err(MetaError::unread)?;
@@ -37,7 +37,9 @@ pub(in crate::executor) async fn takes_writes(
         return Ok(health);
     };
     match journal(store, root).await? {
-        (Some(journal), _) if journal.phase.is_open() => Err(halt::under_way(&refused, &journal)),
+        (Some(journal), _) if journal.phase.is_open() => {
+            Err(interruption::under_way(&refused, &journal))
+        }
         _ => Err(refused),
     }
 }

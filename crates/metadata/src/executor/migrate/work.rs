@@ -1,8 +1,8 @@
-//! What is to be done of a plan: all of it, or what an earlier process left.
+//! The part of a plan that remains: all of it, or what an earlier process did not complete.
 
 use crate::model::{Plan, batch::Batch, compare::Remaining};
 
-/// What is to be done of a plan.
+/// The part of a plan that remains.
 #[derive(Clone, Copy)]
 pub(super) enum Work<'p, 'd> {
     /// All of it, to what it was made from.

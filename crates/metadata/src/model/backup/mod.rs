@@ -47,9 +47,9 @@ pub struct Summary {
     pub form: Form,
     /// Where the records were read.
     pub root: Root,
-    /// Identity of the etcd cluster; 0 where the form does not tell.
+    /// Identity of the etcd cluster; 0 if the form does not record it.
     pub cluster_id: u64,
-    /// Revision of etcd; 0 where the form does not tell.
+    /// Revision of etcd; 0 if the form does not record it.
     pub revision: i64,
     /// Version of Milvus that wrote the metadata, where it was known.
     pub source_version: Option<String>,

@@ -31,7 +31,7 @@ impl<W: Write + Send> Json<W> {
 }
 
 impl<W: Write + Send> Listener for Json<W> {
-    fn hear(&self, at: Timestamp, event: &Event) {
+    fn on_event(&self, at: Timestamp, event: &Event) {
         let Ok(line) = serde_json::to_string(&Line {
             schema_version: SCHEMA_VERSION,
             time: at,
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn a_line_is_an_event_with_its_time() {
         let json = Json::new(Vec::new());
-        json.hear(
+        json.on_event(
             "2026-01-31T10:00:00Z".parse().unwrap(),
             &Event::Progress {
                 what: "records".into(),

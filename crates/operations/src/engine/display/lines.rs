@@ -40,7 +40,7 @@ impl<W: Write + Send> Lines<W> {
 }
 
 impl<W: Write + Send> Listener for Lines<W> {
-    fn hear(&self, at: Timestamp, event: &Event) {
+    fn on_event(&self, at: Timestamp, event: &Event) {
         let Some(text) = line(event) else { return };
         let (writer, paced) = &mut *self.out.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::Progress { done, total, .. } = event {
@@ -152,9 +152,9 @@ mod tests {
             attempt: 2,
             back: false,
         };
-        lines.hear(at, &began);
+        lines.on_event(at, &began);
         for done in [1, 2, 3] {
-            lines.hear(
+            lines.on_event(
                 at,
                 &Event::Progress {
                     what: "records".into(),
@@ -163,7 +163,7 @@ mod tests {
                 },
             );
         }
-        lines.hear(
+        lines.on_event(
             at,
             &Event::StepDone {
                 step: "stop".into(),

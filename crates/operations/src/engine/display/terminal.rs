@@ -97,7 +97,7 @@ impl Terminal {
 }
 
 impl Listener for Terminal {
-    fn hear(&self, _at: Timestamp, event: &Event) {
+    fn on_event(&self, _at: Timestamp, event: &Event) {
         match event {
             Event::StepBegan { .. } => {
                 let text = line(event).unwrap_or_default();

@@ -3,14 +3,14 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{StepContext, Told, failed},
+    metadata_migration::context::{EventForwarder, StepContext, failed},
 };
 use milvus_guard_metadata::executor;
 
 /// Waits for the end of every session. Its own deadline is the step's.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let limit = cx.data.settings.run.step_timeout;
-    executor::await_sessions(&cx.data.target, limit, &Told::new(cx.link))
+    executor::await_sessions(&cx.data.target, limit, &EventForwarder::new(cx.client))
         .await
         .map_err(|error| failed(&error))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{StepContext, Told, failed},
+    metadata_migration::context::{EventForwarder, StepContext, failed},
 };
 use milvus_guard_core::api::Backup;
 use milvus_guard_metadata::executor::{self, Form};
@@ -11,9 +11,14 @@ use milvus_guard_metadata::executor::{self, Form};
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     let file = data.backup_file();
-    let saved = executor::backup(&data.target, &file, Form::Own, &Told::new(cx.link))
-        .await
-        .map_err(|error| failed(&error))?;
+    let saved = executor::backup(
+        &data.target,
+        &file,
+        Form::Own,
+        &EventForwarder::new(cx.client),
+    )
+    .await
+    .map_err(|error| failed(&error))?;
     let backup = Backup {
         location: data.backup_location(),
         sha256: saved.sha256.clone(),

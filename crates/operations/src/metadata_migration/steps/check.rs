@@ -3,7 +3,7 @@
 use crate::{
     engine::StepError,
     metadata_migration::{
-        context::{StepContext, Told, failed},
+        context::{EventForwarder, StepContext, failed},
         preconditions,
         survey::{self, SurveyError},
     },
@@ -14,7 +14,7 @@ use milvus_guard_metadata::{executor, model::keys::ROLES};
 /// Checks the release, then its metadata.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, facts) = survey::read(cx.link, &data.settings)
+    let (release, facts) = survey::read(cx.client, &data.settings)
         .await
         .map_err(surveyed)?;
     if let Some(why) = preconditions::unsupported(&release)
@@ -25,7 +25,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let found = executor::inspect(
         &data.target,
         &milvus_guard_metadata::model::Options::default(),
-        &Told::new(cx.link),
+        &EventForwarder::new(cx.client),
     )
     .await
     .map_err(|e| failed(&e))?;

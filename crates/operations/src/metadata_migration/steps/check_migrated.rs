@@ -3,19 +3,19 @@
 use crate::{
     engine::StepError,
     metadata_migration::{
-        context::{StepContext, Told, failed},
+        context::{EventForwarder, StepContext, failed},
         preconditions, survey,
     },
 };
 use milvus_guard_core::evidence::MetadataState;
 use milvus_guard_metadata::executor;
 
-use super::{attest, check::surveyed};
+use super::{check::surveyed, record_evidence};
 
 /// The metadata is that of 2.2, and nothing of 2.1 can write to it.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, _) = survey::read(cx.link, &data.settings)
+    let (release, _) = survey::read(cx.client, &data.settings)
         .await
         .map_err(surveyed)?;
     if let Some(why) = preconditions::unsupported(&release) {
@@ -38,7 +38,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let found = executor::inspect(
         &data.target,
         &milvus_guard_metadata::model::Options::default(),
-        &Told::new(cx.link),
+        &EventForwarder::new(cx.client),
     )
     .await
     .map_err(|e| failed(&e))?;
@@ -56,10 +56,10 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         ));
     }
     match &found.state {
-        MetadataState::V22 => attest::draft(cx, found.cluster_id).await,
+        MetadataState::V22 => record_evidence::draft(cx, found.cluster_id).await,
         // Nothing would change, so the metadata is as good as migrated.
         MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => {
-            attest::draft(cx, found.cluster_id).await
+            record_evidence::draft(cx, found.cluster_id).await
         }
         other => Err(StepError::Refused(format!(
             "the metadata under {} in etcd at {} is not that of 2.2 ({other:?}), so there is nothing to record",

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{StepContext, Told, failed, until_safe},
+    metadata_migration::context::{EventForwarder, StepContext, failed, until_safe},
 };
 use milvus_guard_metadata::executor::{self, MigrateOptions, Outcome, RestoreOptions};
 
@@ -19,10 +19,10 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         wait_sessions: Some(settings.run.step_timeout),
         approved_plan: None,
     };
-    let told = Told::new(cx.link);
+    let events = EventForwarder::new(cx.client);
     let done = until_safe(
         cx,
-        Box::pin(executor::migrate(&cx.data.target, &options, &told)),
+        Box::pin(executor::migrate(&cx.data.target, &options, &events)),
     )
     .await
     .map_err(|error| failed(&error))?;
@@ -58,10 +58,10 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
         dry_run: false,
         wait_sessions: Some(settings.run.step_timeout),
     };
-    let told = Told::new(cx.link);
+    let events = EventForwarder::new(cx.client);
     let restored = until_safe(
         cx,
-        Box::pin(executor::restore(&cx.data.target, &file, &options, &told)),
+        Box::pin(executor::restore(&cx.data.target, &file, &options, &events)),
     )
     .await
     .map_err(|error| failed(&error))?;

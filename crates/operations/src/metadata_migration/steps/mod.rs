@@ -1,6 +1,5 @@
 //! One file a step: what it does, what it waits for, how it is taken back.
 
-pub mod attest;
 pub mod await_sessions;
 pub mod backup;
 pub mod check;
@@ -10,6 +9,7 @@ pub mod hand_over;
 pub mod migrate;
 pub mod official_tool;
 pub mod record;
+pub mod record_evidence;
 pub mod start;
 pub mod start_by_helm;
 pub mod stop;

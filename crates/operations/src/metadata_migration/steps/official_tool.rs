@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{ApiError, StepError},
-    metadata_migration::context::{MigrationContext, StepContext},
+    metadata_migration::context::{MigrationData, StepContext},
 };
 use milvus_guard_sources::kubernetes::{pods::trouble, workloads::FIELD_MANAGER};
 
@@ -35,8 +35,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     remove(cx).await?;
     // The remains of an earlier attempt of the tool are not a valid starting state.
     migrate::undo(cx).await?;
-    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &data.home);
-    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &data.home);
+    let secrets: Api<Secret> = Api::namespaced(cx.client.kube(), &data.home);
+    let pods: Api<Pod> = Api::namespaced(cx.client.kube(), &data.home);
     let name = name(data);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let what = format!("Secret {}/{name}", data.home);
@@ -59,7 +59,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         Err(error) => return Err(error.into()),
     }
     loop {
-        let Ok(found) = cx.link.call(&what, async || pods.get(&name).await).await else {
+        let Ok(found) = cx.client.call(&what, async || pods.get(&name).await).await else {
             return Err(StepError::Failed(format!(
                 "{what} of the official tool was deleted before it ended"
             )));
@@ -92,7 +92,7 @@ pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     remove(cx).await?;
-    let secrets: Api<Secret> = Api::namespaced(cx.link.client(), &cx.data.home);
+    let secrets: Api<Secret> = Api::namespaced(cx.client.kube(), &cx.data.home);
     let name = name(cx.data);
     gone(
         cx.write(&format!("Secret {name}"), async || {
@@ -106,7 +106,7 @@ pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
 /// Removes its pod, and waits until it no longer exists: an old one that succeeded must not stand
 /// for a new one.
 async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let pods: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.home);
+    let pods: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.home);
     let name = name(cx.data);
     let what = format!("Pod {name}");
     gone(
@@ -117,7 +117,7 @@ async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
         .map(drop),
     )?;
     while cx
-        .link
+        .client
         .call(&what, async || pods.get_opt(&name).await)
         .await?
         .is_some()
@@ -136,12 +136,12 @@ fn gone(deleted: Result<(), ApiError>) -> Result<(), StepError> {
     }
 }
 
-fn name(data: &MigrationContext) -> String {
+fn name(data: &MigrationData) -> String {
     format!("{}-tool", data.run)
 }
 
 /// The tool's configuration, as its documentation has it.
-fn secret(data: &MigrationContext) -> Value {
+fn secret(data: &MigrationData) -> Value {
     let endpoint = &data.target.endpoint;
     let plain = |address: &String| {
         address
@@ -169,7 +169,7 @@ fn secret(data: &MigrationContext) -> Value {
     })
 }
 
-fn pod(data: &MigrationContext) -> Value {
+fn pod(data: &MigrationData) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name(data), "labels": {"app.kubernetes.io/managed-by": "milvus-guard"}},

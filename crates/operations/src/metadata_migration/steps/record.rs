@@ -1,7 +1,7 @@
 //! Replicas and images as they are, before anything is scaled: what a crash must not forget.
 
 use crate::{
-    engine::{Home, StepError, Store, originals},
+    engine::{Home, RunRecord, StepError, originals},
     metadata_migration::{context::StepContext, preconditions::KEDA, survey},
 };
 use milvus_guard_core::{
@@ -20,7 +20,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         // Recorded by an earlier attempt: what is there now may be our own doing.
         return Ok(());
     }
-    let (release, _) = survey::read(cx.link, &cx.data.settings)
+    let (release, _) = survey::read(cx.client, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     let earlier = if release.is_stopped() {
@@ -72,7 +72,7 @@ async fn earlier(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
         namespace: cx.data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &cx.data.settings.run.release).await?;
+    let runs = RunRecord::runs(cx.client, &home, &cx.data.settings.run.release).await?;
     let other = runs
         .into_iter()
         .rev()

@@ -22,7 +22,7 @@ use super::{check::surveyed, start};
 
 /// Says whose turn it is, unless Helm was there already.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.data.settings)
+    let (release, _) = survey::read(cx.client, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     if is_started(&release, cx) {
@@ -34,7 +34,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Waits until everything that Helm started is there.
 pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.link, &cx.data.settings)
+    let (release, _) = survey::read(cx.client, &cx.data.settings)
         .await
         .map_err(surveyed)?;
     let watched: Vec<Watched> = release

@@ -78,7 +78,7 @@ pub(crate) async fn hold_autoscalers(cx: &StepContext<'_>, hold: bool) -> Result
         plural: "scaledobjects".into(),
     };
     let api: Api<DynamicObject> = Api::namespaced_with(
-        cx.link.client(),
+        cx.client.kube(),
         &cx.data.settings.run.release.namespace,
         &resource,
     );

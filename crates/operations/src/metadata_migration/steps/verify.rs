@@ -2,11 +2,11 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{StepContext, Told, failed},
+    metadata_migration::context::{EventForwarder, StepContext, failed},
 };
 use milvus_guard_metadata::executor::{self, VerifyOptions};
 
-use super::attest;
+use super::record_evidence;
 
 /// Plans again from the backup and compares every record.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
@@ -14,9 +14,14 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         strict_upstream: cx.data.settings.tool_image.is_some(),
     };
     let file = cx.data.backup_file();
-    let verified = executor::verify(&cx.data.target, &file, &options, &Told::new(cx.link))
-        .await
-        .map_err(|error| failed(&error))?;
+    let verified = executor::verify(
+        &cx.data.target,
+        &file,
+        &options,
+        &EventForwarder::new(cx.client),
+    )
+    .await
+    .map_err(|error| failed(&error))?;
     let recorded = cx.run().status.backup.map(|backup| backup.sha256);
     if recorded
         .as_ref()
@@ -27,5 +32,5 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
             file.display()
         )));
     }
-    attest::draft(cx, verified.cluster_id).await
+    record_evidence::draft(cx, verified.cluster_id).await
 }

@@ -172,7 +172,7 @@ pub(crate) async fn ask(
                 question.awaited()
             ));
             if question == Question::Milvus {
-                cx.data.ways.give_up_on_health();
+                cx.data.connections.give_up_on_health();
             }
         }
     }
@@ -227,7 +227,7 @@ async fn passive(cx: &StepContext<'_>, moved: &Moved, pods: &[Pod]) -> Option<St
     if !active::has_active(component, moved.to) {
         return None;
     }
-    let sessions = cx.data.ways.sessions.read(cx).await?;
+    let sessions = cx.data.connections.sessions.read(cx).await?;
     let names: Vec<PodName> = pods.iter().map(named).collect();
     active::lacks(&sessions, component, moved.to, &names)
         .or_else(|| active::is_still_at(&sessions, component, moved.to, moved.from))
@@ -235,11 +235,11 @@ async fn passive(cx: &StepContext<'_>, moved: &Moved, pods: &[Pod]) -> Option<St
 
 /// What Milvus says that is not well; `None` if all is, or if it cannot be asked.
 async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
-    let ways = &cx.data.ways;
-    if !ways.ask_health() || !ways.proxy.is_reached(cx).await? {
+    let connections = &cx.data.connections;
+    if !connections.ask_health() || !connections.proxy.is_reached(cx).await? {
         return Ok(None);
     }
-    let Ok(proxy) = ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = connections.proxy.proxy(cx).await? else {
         return Ok(None);
     };
     Ok(match milvus::health(proxy).await {
@@ -249,7 +249,7 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
             serving::shown(&health.reasons)
         )),
         Err(error) if error.is_lasting() => {
-            ways.give_up_on_health();
+            connections.give_up_on_health();
             None
         }
         Err(error) => Some(format!("Milvus does not answer: {error}")),
@@ -257,12 +257,12 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
 }
 
 pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
         let listed = cx
-            .link
+            .client
             .call("pods", async || api.list(&params).await)
             .await?
             .items;
@@ -287,7 +287,7 @@ fn named(pod: &Pod) -> PodName {
 /// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here,
 /// which is said once.
 async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
-    if !cx.data.ways.reach_pods() {
+    if !cx.data.connections.reach_pods() {
         return None;
     }
     let asked = pods.iter().map(async |pod| {
@@ -303,7 +303,7 @@ async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
             Answer::Well => {}
             Answer::Unwell(why) => return Some(format!("{name} says at /healthz: {why}")),
             Answer::Unreached(why) => {
-                if cx.data.ways.give_up_on_pods() {
+                if cx.data.connections.give_up_on_pods() {
                     cx.reporter().note(format!(
                         "could not ask pods for /healthz from here ({name}: {why}); Kubernetes \
                          does"

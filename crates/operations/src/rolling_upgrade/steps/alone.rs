@@ -23,7 +23,7 @@ use milvus_guard_core::{api::Original, milvus::Version};
 use milvus_guard_sources::kubernetes::{
     pods::is_owned_by,
     rollout::{Wanted, Watched},
-    workloads::{Change, is_paused},
+    workloads::{Change, is_available, is_complete, is_paused},
 };
 
 /// Scales a coordinator to its active pod and waits until the standby's pod has ended, where that is
@@ -90,12 +90,11 @@ async fn active_pod(
     let may = cx.data.standby == Standby::On
         && cx.data.settings.session_help == SessionHelp::On
         && one.component.is_coordinator();
-    let is_up = super::update::is_complete(deployment)
-        || is_paused(deployment) && super::update::is_available(deployment);
+    let is_up = is_complete(deployment) || is_paused(deployment) && is_available(deployment);
     if !(may && several && is_up) {
         return Ok(None);
     }
-    let Some(sessions) = cx.data.ways.sessions.read(cx).await else {
+    let Some(sessions) = cx.data.connections.sessions.read(cx).await else {
         return Ok(None);
     };
     let pods = pods(cx, &Watched::of(deployment).selector).await?;
@@ -115,10 +114,10 @@ async fn pods(
     cx: &StepContext<'_>,
     selector: &str,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let params = ListParams::default().labels(selector);
     let listed = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(&params).await)
         .await?;
     Ok(listed.items)

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        ApiError, Home, Link, StepError, Store,
+        ApiError, Home, RetryingClient, RunRecord, StepError,
         release::{self, SurveyError},
     },
     rolling_upgrade::{
@@ -17,20 +17,20 @@ use crate::{
 use milvus_guard_core::{api::UpgradeRun, evidence::Facts, milvus::Release, policy::PolicySet};
 use milvus_guard_sources::kubernetes::guard::run_facts;
 
-use super::{configure, room};
+use super::{capacity, configure};
 
 /// Checks the release, the path, and that the configuration can be changed where it must be.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, facts) = release::read(cx.link, &data.settings.run.release)
+    let (release, facts) = release::read(cx.client, &data.settings.run.release)
         .await
         .map_err(surveyed)?;
     let home = Home {
         namespace: data.home.clone(),
         guarded_by: None,
     };
-    let runs = Store::runs(cx.link, &home, &data.settings.run.release).await?;
-    let said = ask(cx.link, &release, facts, &runs, &data.rollout, &data.run).await?;
+    let runs = RunRecord::runs(cx.client, &home, &data.settings.run.release).await?;
+    let said = ask(cx.client, &release, facts, &runs, &data.rollout, &data.run).await?;
     if let [first, ..] = &said.refusals[..] {
         let more = said.refusals.len() - 1;
         let more = if more == 0 {
@@ -53,9 +53,9 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         .iter()
         .any(|one| serving::serves(one.component))
     {
-        data.ways.proxy.is_reached(cx).await?;
+        data.connections.proxy.is_reached(cx).await?;
     }
-    data.ways.sessions.read(cx).await;
+    data.connections.sessions.read(cx).await;
     Ok(())
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 /// # Errors
 /// Where the cluster cannot be asked.
 pub(crate) async fn ask(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     mut facts: Facts,
     runs: &[UpgradeRun],
@@ -80,7 +80,7 @@ pub(crate) async fn ask(
     facts.migrations = seen.migrations;
     let mut said = match rollout.templates {
         Templates::FromRun => {
-            let policies = policies(link).await?;
+            let policies = policies(client).await?;
             verdict::ask(release, rollout.after(release), &facts, &policies, run)
         }
         // What Helm sends was judged, whole, by the command that runs Helm.
@@ -90,7 +90,7 @@ pub(crate) async fn ask(
         preconditions::unsupported(release).or_else(|| preconditions::blocked(release, &facts));
     said.refusals.splice(0..0, first);
     said.warnings
-        .extend(room::look(link, release, rollout).await?);
+        .extend(capacity::look(client, release, rollout).await?);
     if let Some(key) = super::super::standby::forbidden(release).filter(|_| rollout.configure) {
         said.refusals.push(format!(
             "{} sets {key} in the environment of its pods, which no configuration file outweighs; \
@@ -102,13 +102,13 @@ pub(crate) async fn ask(
 }
 
 /// The policies of the cluster, where they may be read.
-async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
+async fn policies(client: &RetryingClient) -> Result<PolicySet, ApiError> {
     let mut set = PolicySet {
         now: Some(jiff::Timestamp::now()),
         ..PolicySet::default()
     };
-    match link
-        .call("policies", async || link.cluster.policies().await)
+    match client
+        .call("policies", async || client.cluster.policies().await)
         .await
     {
         Ok((documents, _)) => {
@@ -118,7 +118,7 @@ async fn policies(link: &Link) -> Result<PolicySet, ApiError> {
             Ok(set)
         }
         Err(ApiError::Refused { reason, .. }) => {
-            link.reporter.note(format!(
+            client.reporter.note(format!(
                 "policies could not be read, so the built-in ones count: {reason}"
             ));
             Ok(set)

@@ -185,13 +185,13 @@ fn gone(name: &str) -> StepError {
 }
 
 fn api(cx: &StepContext<'_>) -> Api<ConfigMap> {
-    Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace)
+    Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace)
 }
 
 async fn get(cx: &StepContext<'_>, name: &str) -> Result<Option<ConfigMap>, StepError> {
     let api = api(cx);
     Ok(cx
-        .link
+        .client
         .call(&format!("ConfigMap {name}"), async || {
             api.get_opt(name).await
         })

@@ -153,13 +153,13 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
 }
 
 fn api(cx: &StepContext<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace)
+    Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace)
 }
 
 async fn find(cx: &StepContext<'_>, name: &str) -> Result<Option<Deployment>, StepError> {
     let api = api(cx);
     Ok(cx
-        .link
+        .client
         .call(&format!("Deployment {name}"), async || {
             api.get_opt(name).await
         })

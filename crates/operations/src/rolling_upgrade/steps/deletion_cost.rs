@@ -119,10 +119,10 @@ pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Whether the recorded pod is there with our mark.
 async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let params = ListParams::default().fields(&format!("metadata.name={}", original.name));
     let found = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(&params).await)
         .await?;
     let marked = |annotations: &BTreeMap<String, String>| {
@@ -138,7 +138,7 @@ async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepErr
 
 /// Sets the annotation of this very pod.
 async fn annotate(cx: &StepContext<'_>, original: &Original, cost: &Value) -> Result<(), ApiError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let patch =
         Patch::Merge(json!({"metadata": {"uid": original.uid, "annotations": {COST: cost}}}));
     let params = PatchParams {

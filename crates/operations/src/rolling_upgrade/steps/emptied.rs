@@ -78,7 +78,7 @@ pub(crate) async fn next(cx: &StepContext<'_>, one: &Move, old: &[Pod]) -> Resul
         Marked::Yes => {}
         Marked::Gone => return Ok(()),
         Marked::Refused(reason) => {
-            if cx.data.ways.give_up_on_management() {
+            if cx.data.connections.give_up_on_management() {
                 cx.reporter().warn(format!(
                     "may not mark pod {} to end first, so no query node is emptied before it \
                      ends: {reason}",
@@ -179,7 +179,7 @@ fn is_offered(cx: &StepContext<'_>) -> bool {
     [rollout.from.version, rollout.to.version]
         .iter()
         .all(|version| catalogue.empties_query_nodes(*version).is_some())
-        && cx.data.ways.reach_management()
+        && cx.data.connections.reach_management()
 }
 
 /// A proxy that takes the calls, and the nodes that it lists.
@@ -197,7 +197,7 @@ async fn reached(cx: &StepContext<'_>) -> Result<Option<(Management, Vec<QueryNo
             }
         }
     }
-    if cx.data.ways.give_up_on_management() {
+    if cx.data.connections.give_up_on_management() {
         cx.reporter().note(format!(
             "query nodes are not emptied before they end: the management calls of Milvus were not \
              reached from here ({why})"
@@ -209,7 +209,7 @@ async fn reached(cx: &StepContext<'_>) -> Result<Option<(Management, Vec<QueryNo
 /// Where ready proxies answer.
 async fn proxies(cx: &StepContext<'_>) -> Result<Vec<(std::net::IpAddr, u16)>, StepError> {
     let recorded = originals::recorded(cx)?;
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut places = Vec::new();
     for original in recorded
         .iter()
@@ -218,7 +218,7 @@ async fn proxies(cx: &StepContext<'_>) -> Result<Vec<(std::net::IpAddr, u16)>, S
         let watched = Watched::of(&originals::live(cx, original).await?);
         let params = ListParams::default().labels(&watched.selector);
         let listed = cx
-            .link
+            .client
             .call("pods", async || api.list(&params).await)
             .await?;
         let serves = |pod: &&Pod| {

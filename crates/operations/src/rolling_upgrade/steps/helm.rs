@@ -239,7 +239,7 @@ pub(crate) async fn discard(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
     let name = one.workload.as_deref().unwrap_or_default();
     let (api, what) = (api(cx), format!("Deployment {name}"));
     let found = cx
-        .link
+        .client
         .call(&what, async || api.get_opt(name).await)
         .await?;
     let Some(found) = found.filter(|found| found.annotations().contains_key(MARK)) else {
@@ -332,5 +332,5 @@ async fn note(
 }
 
 fn api(cx: &StepContext<'_>) -> Api<Deployment> {
-    Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace)
+    Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace)
 }

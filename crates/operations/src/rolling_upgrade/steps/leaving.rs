@@ -132,7 +132,7 @@ async fn annotate(
 async fn find(cx: &StepContext<'_>, one: &LeavingObject) -> Result<Option<Found>, StepError> {
     let (api, what) = (api(cx, one), format!("{} {}", one.kind, one.name));
     let request = async || api.get_metadata_opt(&one.name).await;
-    Ok(cx.link.call(&what, request).await?)
+    Ok(cx.client.call(&what, request).await?)
 }
 
 fn api(cx: &StepContext<'_>, one: &LeavingObject) -> Api<DynamicObject> {
@@ -142,5 +142,5 @@ fn api(cx: &StepContext<'_>, one: &LeavingObject) -> Api<DynamicObject> {
         .unwrap_or(("", &one.api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &one.kind));
     let namespace = &cx.data.settings.run.release.namespace;
-    Api::namespaced_with(cx.link.client(), namespace, &resource)
+    Api::namespaced_with(cx.client.kube(), namespace, &resource)
 }

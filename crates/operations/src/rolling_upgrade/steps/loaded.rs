@@ -13,6 +13,7 @@ use crate::{
     rolling_upgrade::{
         active,
         context::{Direction, StepContext},
+        milvus::unasked,
         plan::Move,
         serving::{self, Gone, Question},
     },
@@ -36,14 +37,6 @@ const REFUSAL: Duration = Duration::from_secs(30);
 /// For Milvus to be whole on the way back. What is missing there may come only when more has gone
 /// back.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
-
-/// Says that no one asked Milvus.
-pub(crate) fn unasked(cx: &StepContext<'_>, why: &str) {
-    cx.reporter().warn(format!(
-        "could not ask Milvus whether every loaded collection has its segments on the new query \
-         nodes ({why}): searches may be incomplete for a while after they are ready"
-    ));
-}
 
 /// The move's question, its place, and the id of the step before which the baseline is taken.
 fn question(cx: &StepContext<'_>, one: &Move) -> Option<(Question, usize, String)> {
@@ -72,7 +65,7 @@ pub(crate) async fn before(
     };
     let status = cx.run().status;
     if status.loaded.is_some_and(|loaded| loaded.step == id)
-        || !cx.data.ways.proxy.is_reached(cx).await?
+        || !cx.data.connections.proxy.is_reached(cx).await?
     {
         return Ok(());
     }
@@ -82,7 +75,7 @@ pub(crate) async fn before(
         }
         return Ok(());
     }
-    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? else {
         return Ok(());
     };
     let loaded = match settled(cx, proxy).await {
@@ -154,7 +147,7 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     };
     // It answered before, maybe to another process: a Milvus that does not answer now is waited
     // for.
-    let proxy = match cx.data.ways.proxy.proxy(cx).await? {
+    let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
             unasked(cx, why);
@@ -181,7 +174,7 @@ pub(crate) async fn can_ask_between(
     Ok(match direction {
         Direction::Forward => alone && loaded.step == id,
         // Another process may have noted it, and a later step may have noted it again.
-        Direction::Back => alone && cx.data.ways.proxy.is_reached(cx).await?,
+        Direction::Back => alone && cx.data.connections.proxy.is_reached(cx).await?,
     })
 }
 
@@ -191,7 +184,7 @@ pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Resul
     let Some(before) = cx.run().status.loaded else {
         return Ok(true);
     };
-    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? else {
         return Ok(true);
     };
     let before = LoadedBefore {
@@ -212,10 +205,10 @@ pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let Some(before) = cx.run().status.loaded else {
         return Ok(());
     };
-    if !cx.data.ways.proxy.is_reached(cx).await? {
+    if !cx.data.connections.proxy.is_reached(cx).await? {
         return Ok(());
     }
-    if let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? {
+    if let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? {
         // Nodes of the beginning serve again or still.
         let before = LoadedBefore {
             replaced_nodes: Vec::new(),
@@ -243,7 +236,7 @@ async fn whole(
                 refused = None;
                 let live = cx
                     .data
-                    .ways
+                    .connections
                     .sessions
                     .read(cx)
                     .await

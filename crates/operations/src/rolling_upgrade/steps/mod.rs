@@ -2,6 +2,7 @@
 
 pub(crate) mod alive;
 pub(crate) mod alone;
+pub(crate) mod capacity;
 pub(crate) mod check;
 pub(crate) mod configure;
 pub(crate) mod create;
@@ -19,7 +20,6 @@ pub(crate) mod proxies;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;
-pub(crate) mod room;
 pub(crate) mod searched;
 pub(crate) mod temporary;
 pub(crate) mod update;

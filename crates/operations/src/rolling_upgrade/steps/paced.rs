@@ -133,10 +133,10 @@ async fn seen(cx: &StepContext<'_>, original: &Original) -> Result<Seen, StepErr
     let any = Wanted::Old(usize::MAX);
     originals::wait_for(cx, &watched, any, Duration::MAX).await?;
     let deployment = originals::live(cx, original).await?;
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let params = ListParams::default().labels(&watched[0].selector);
     let pods = cx
-        .link
+        .client
         .call("pods", async || api.list(&params).await)
         .await?;
     let own = pods

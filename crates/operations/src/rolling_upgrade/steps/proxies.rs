@@ -148,10 +148,10 @@ async fn look_at_ticks(
     coordinators: &[Watched],
     known: &mut Known,
 ) -> Result<bool, StepError> {
-    if !cx.data.ways.reach_pods() {
+    if !cx.data.connections.reach_pods() {
         return Ok(false);
     }
-    let Some(sessions) = cx.data.ways.sessions.read(cx).await else {
+    let Some(sessions) = cx.data.connections.sessions.read(cx).await else {
         return Ok(false);
     };
     let to = cx.data.rollout.to.version;
@@ -224,7 +224,7 @@ async fn follow_ends(
 ) -> Result<(), StepError> {
     let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
     let mut ended = BTreeSet::new();
-    while !done.load(Ordering::Relaxed) && cx.data.ways.reach_pods() {
+    while !done.load(Ordering::Relaxed) && cx.data.connections.reach_pods() {
         for pod in terminating(cx, watched).await? {
             if ended.contains(&uid(&pod)) || !refuses(&pod).await {
                 continue;
@@ -251,12 +251,12 @@ async fn follow_ends(
 
 /// Pods of these Deployments that are terminating.
 async fn terminating(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut found = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
         let listed = cx
-            .link
+            .client
             .call("pods", async || api.list(&params).await)
             .await?;
         found.extend(
@@ -268,7 +268,7 @@ async fn terminating(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Po
     Ok(found)
 }
 
-/// Whether a pod says that it does not serve. One that is not reached does not count.
+/// Whether a pod says that it does not serve. One that is not reached counts as serving.
 async fn refuses(pod: &Pod) -> bool {
     match pod_http::place(pod) {
         Some(place) => matches!(alive::healthz(place).await, Answer::Unwell(_)),
@@ -284,7 +284,7 @@ async fn metrics(pod: &Pod) -> Option<String> {
 
 /// Ends this very pod soon; whether we may.
 async fn end(cx: &StepContext<'_>, pod: &Pod) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.settings.run.release.namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let name = pod.name_any();
     let params = DeleteParams {
         grace_period_seconds: Some(GRACE),

@@ -23,9 +23,9 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
     let data = cx.data;
     let api: Api<Deployment> =
-        Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
+        Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
     let live = cx
-        .link
+        .client
         .call("Deployments", async || {
             api.list(&ListParams::default()).await
         })

@@ -12,10 +12,10 @@ use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{
-    engine::{Context, Event, StepError},
+    engine::{self, Event, StepError},
     rolling_upgrade::{
-        ended::{self, Fate, ListedPod, Release},
-        sessions::SessionRun,
+        context::SessionRun,
+        ended::{self, ListedPod, PodState, Release},
         settings::SessionHelp,
     },
 };
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Does the work, and meanwhile releases sessions of pods of these Deployments that have ended.
 /// A failure to release does not stop the work.
 pub(crate) async fn during<T, D: SessionRun>(
-    cx: &Context<'_, D>,
+    cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
     work: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
@@ -64,7 +64,7 @@ pub(crate) async fn during<T, D: SessionRun>(
 /// Records the pods that these Deployments have now, and returns them: what is not recorded is
 /// never released. Without etcd no one needs them.
 pub(crate) async fn see<D: SessionRun>(
-    cx: &Context<'_, D>,
+    cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
 ) -> Result<Vec<ListedPod>, StepError> {
     if !cx.data.sessions().is_reached(cx).await {
@@ -94,7 +94,7 @@ pub(crate) async fn see<D: SessionRun>(
 /// One look: sessions first, then pods, so that a pod that lived when its session was read is among
 /// them. Returns which sessions of ended pods are left, for people.
 pub(crate) async fn round<D: SessionRun>(
-    cx: &Context<'_, D>,
+    cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
 ) -> Result<Vec<String>, StepError> {
     let Some(sessions) = cx.data.sessions().registered(cx).await else {
@@ -108,23 +108,23 @@ pub(crate) async fn round<D: SessionRun>(
         .filter(|pod| watched.iter().any(|watched| watched.name == pod.workload))
         .cloned()
         .collect();
-    let mut fates: BTreeMap<&str, Fate> = BTreeMap::new();
+    let mut by_pod: BTreeMap<&str, PodState> = BTreeMap::new();
     for pod in sessions.iter().filter_map(|one| ended::holder(one, &seen)) {
-        if fates.contains_key(&*pod.name) {
+        if by_pod.contains_key(&*pod.name) {
             continue;
         }
-        let fate = match ended::fate(&pod.name, &listed) {
+        let state = match ended::pod_state(&pod.name, &listed) {
             // Pods with other labels may have the name, too.
-            Fate::Gone => fate(cx, pod).await?,
-            fate => fate,
+            PodState::Gone => state(cx, pod).await?,
+            state => state,
         };
-        fates.insert(&pod.name, fate);
+        by_pod.insert(&pod.name, state);
     }
-    let fate_of = |pod: &SeenPod| fates.get(&*pod.name).copied().unwrap_or(Fate::Lives);
+    let state_of = |pod: &SeenPod| by_pod.get(&*pod.name).copied().unwrap_or(PodState::Lives);
     let release_of = |pod: &SeenPod| release_of(cx.data, &status, pod);
     let mut left = Vec::new();
-    for (group, fate) in ended::releasable(&sessions, &seen, fate_of, release_of) {
-        if !release(cx, &group, fate).await? {
+    for (group, state) in ended::releasable(&sessions, &seen, state_of, release_of) {
+        if !release(cx, &group, state).await? {
             left.extend(group.iter().map(|one| shown(one)));
         }
     }
@@ -133,9 +133,9 @@ pub(crate) async fn round<D: SessionRun>(
 
 /// Releases the sessions of one process; whether they were removed.
 async fn release<D: SessionRun>(
-    cx: &Context<'_, D>,
+    cx: &engine::StepContext<'_, D>,
     group: &[&Registered],
-    fate: Fate,
+    state: PodState,
 ) -> Result<bool, StepError> {
     if cx.data.session_help() == SessionHelp::Off || cx.data.is_release_refused() {
         return Ok(false);
@@ -144,10 +144,10 @@ async fn release<D: SessionRun>(
     match cx.data.sessions().release(cx, group).await {
         Ok(true) => {
             for one in group {
-                cx.reporter().tell(&Event::SessionReleased {
+                cx.reporter().emit(&Event::SessionReleased {
                     session: error_text::line(&one.session.key),
                     pod: error_text::line(one.session.host.as_deref().unwrap_or_default()),
-                    why: fate.why().into(),
+                    why: state.why().into(),
                 });
             }
             Ok(true)
@@ -177,11 +177,14 @@ fn release_of(run: &impl SessionRun, status: &RunStatus, pod: &SeenPod) -> Relea
 }
 
 /// What became of a pod, asked of the API server now.
-async fn fate<D: SessionRun>(cx: &Context<'_, D>, pod: &SeenPod) -> Result<Fate, StepError> {
+async fn state<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
+    pod: &SeenPod,
+) -> Result<PodState, StepError> {
     let params = ListParams::default().fields(&format!("metadata.name={}", pod.name));
     let found = list(cx, &params).await?;
     let listed: Vec<ListedPod> = found.iter().map(listed_pod).collect();
-    Ok(ended::fate(&pod.name, &listed))
+    Ok(ended::pod_state(&pod.name, &listed))
 }
 
 fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
@@ -194,12 +197,12 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
 
 /// Lists pods as they are now: without a resource version, the API server asks etcd.
 async fn list<D: SessionRun>(
-    cx: &Context<'_, D>,
+    cx: &engine::StepContext<'_, D>,
     params: &ListParams,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.link.client(), &cx.data.name().namespace);
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.name().namespace);
     let listed = cx
-        .link
+        .client
         .call("pods", async || api.list_metadata(params).await)
         .await?;
     Ok(listed.items)

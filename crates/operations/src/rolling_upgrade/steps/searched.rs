@@ -84,10 +84,10 @@ pub(crate) async fn before(cx: &StepContext<'_>) -> Result<(), StepError> {
             Ok(())
         }
     };
-    if !cx.data.ways.proxy.is_reached(cx).await? {
+    if !cx.data.connections.proxy.is_reached(cx).await? {
         return refused("Milvus cannot be asked from here");
     }
-    let proxy = match cx.data.ways.proxy.proxy(cx).await? {
+    let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => return refused(why),
     };
@@ -261,11 +261,11 @@ async fn right(
     let searches = cx.run().status.searches;
     if searches.is_empty()
         || cx.data.settings.milvus.searched == SearchedCollections::Never
-        || !cx.data.ways.proxy.is_reached(cx).await?
+        || !cx.data.connections.proxy.is_reached(cx).await?
     {
         return Ok(Outcome::NotAsked);
     }
-    let Ok(proxy) = cx.data.ways.proxy.proxy(cx).await? else {
+    let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? else {
         return Ok(Outcome::NotAsked);
     };
     let limit = match direction {

@@ -75,7 +75,7 @@ pub(crate) async fn put_back(
             ..own_pace(&recorded)
         };
         if let Some(replicas) = remembered(&recorded, REPLICAS) {
-            // Another number was set by another client, who wants it so.
+            // Another number was set by another client, on purpose.
             let now = originals::live(cx, original).await?.spec.replicas;
             change.replicas = (now == Some(1)).then_some(replicas);
             scaled = true;

@@ -21,7 +21,7 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, is_paused, progress_deadline},
+    workloads::{Change, is_complete, is_paused, progress_deadline},
 };
 
 use super::{
@@ -202,8 +202,8 @@ fn images(
 }
 
 /// What a release from the pause changes, where Helm brought the new template.
-fn brought(cx: &StepContext<'_>, way: Direction) -> Change {
-    match (cx.data.rollout.templates, way) {
+fn brought(cx: &StepContext<'_>, direction: Direction) -> Change {
+    match (cx.data.rollout.templates, direction) {
         (Templates::FromHelm, Direction::Forward) => helm::released(),
         _ => Change::default(),
     }
@@ -291,9 +291,9 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
     }
     let recorded = originals::recorded(cx)?;
     let api: Api<Deployment> =
-        Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
+        Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
     let live = cx
-        .link
+        .client
         .call("Deployments", async || {
             api.list(&ListParams::default()).await
         })
@@ -361,23 +361,4 @@ pub(super) fn off_target(
         .filter(|container| mine(&container.name))
         .filter_map(|container| container.image.clone());
     images.into_iter().find(|image| image != target)
-}
-
-/// Whether its controller calls it complete; the gate looked at its pods.
-pub(super) fn is_complete(deployment: &Deployment) -> bool {
-    let updated = deployment
-        .status
-        .as_ref()
-        .and_then(|status| status.updated_replicas);
-    is_available(deployment) && updated.unwrap_or(0) == deployment.spec.replicas.unwrap_or(1)
-}
-
-/// Whether its controller calls every pod available, of whichever template.
-pub(super) fn is_available(deployment: &Deployment) -> bool {
-    let status = deployment.status.clone().unwrap_or_default();
-    let wanted = deployment.spec.replicas.unwrap_or(1);
-    let all = |count: Option<i32>| count.unwrap_or(0) == wanted;
-    status.observed_generation >= deployment.metadata.generation
-        && all(status.replicas)
-        && all(status.available_replicas)
 }

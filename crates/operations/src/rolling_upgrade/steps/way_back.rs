@@ -19,7 +19,7 @@ use milvus_guard_sources::kubernetes::{
     rollout::Watched,
 };
 
-/// Why there is no way back any more; `None` if there is one.
+/// Why a rollback is no longer possible; `None` if it is.
 pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     let data = cx.data;
     match passed(&cx.run(), &data.rollout, &data.release.fullname) {
@@ -29,10 +29,10 @@ pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepE
             for original in originals_of(cx, &data.rollout.moves[at])? {
                 let deployment = originals::live(cx, &original).await?;
                 let api: Api<Pod> =
-                    Api::namespaced(cx.link.client(), &data.settings.run.release.namespace);
+                    Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
                 let params = ListParams::default().labels(&Watched::of(&deployment).selector);
                 let pods = cx
-                    .link
+                    .client
                     .call("pods", async || api.list(&params).await)
                     .await?;
                 let new = |pod: &Pod| {

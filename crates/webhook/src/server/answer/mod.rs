@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use milvus_guard_core::{
     admission::{
-        Gate, Response, Review, ReviewContext, Ruling, Task,
+        Gate, Response, Review, ReviewState, Ruling, Task,
         hold::Candidate,
         mutate::mutate,
         review::{Operation, Patch},
@@ -45,7 +45,7 @@ const LARGE: usize = 64 * 1024;
 /// Answers reviews.
 pub struct Answerer {
     /// What is known.
-    pub world: StateSource,
+    pub state_source: StateSource,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where Events go, in a cluster.
@@ -69,7 +69,7 @@ impl Answerer {
     /// One that answers from this knowledge.
     #[must_use]
     pub fn new(
-        world: StateSource,
+        state_source: StateSource,
         metrics: Arc<Metrics>,
         events: Option<EventSink>,
         failure: FailurePolicies,
@@ -77,7 +77,7 @@ impl Answerer {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let (heavy, huge) = (Semaphore::new(HEAVY as usize), Semaphore::new(HUGE));
         Self {
-            world,
+            state_source,
             metrics,
             events,
             failure,
@@ -129,7 +129,7 @@ impl Answerer {
         if is_unjudged
             && ruling.response.denied.is_some()
             && !mentions()
-            && !self.world.holds_milvus(&review.namespace)
+            && !self.state_source.holds_milvus(&review.namespace)
         {
             ruling
                 .response
@@ -178,7 +178,11 @@ impl Answerer {
             let candidate = || catch_unwind(AssertUnwindSafe(|| Candidate::of(review))).ok();
             (
                 label,
-                self.world.can_hold().then(candidate).flatten().flatten(),
+                self.state_source
+                    .can_hold()
+                    .then(candidate)
+                    .flatten()
+                    .flatten(),
             )
         };
         let (mut response, candidate) = if size < LARGE {
@@ -198,19 +202,19 @@ impl Answerer {
     /// The patch that holds a Deployment; empty if it need not wait. What memory would hold is
     /// looked at again: an acceptance may be younger than memory. If that fails, it is held.
     async fn hold(&self, candidate: &Candidate, end: Instant) -> Vec<Patch> {
-        let judged = |context: &ReviewContext<'_>| {
-            catch_unwind(AssertUnwindSafe(|| candidate.patch(context))).unwrap_or_default()
+        let judged = |state: &ReviewState<'_>| {
+            catch_unwind(AssertUnwindSafe(|| candidate.patch(state))).unwrap_or_default()
         };
         let (namespace, now) = (candidate.namespace(), Timestamp::now());
-        let patch = judged(&self.world.context(namespace, now, None));
+        let patch = judged(&self.state_source.state(namespace, now, None));
         if patch.is_empty() {
             return patch;
         }
         let live = self
-            .world
-            .live_context(namespace, now, None, Doubt::Denial, end);
+            .state_source
+            .live_state(namespace, now, None, Doubt::Denial, end);
         match Box::pin(live).await {
-            Some(Ok(context)) => judged(&context),
+            Some(Ok(state)) => judged(&state),
             Some(Err(_)) | None => patch,
         }
     }
@@ -291,19 +295,23 @@ impl Answerer {
         let now = Timestamp::now();
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
-        let mut ruling = self.ruling(&task, &self.world.context(namespace, now, overdue));
+        let mut ruling = self.ruling(&task, &self.state_source.state(namespace, now, overdue));
         // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched,
         // nothing must.
         let mut doubt = if ruling.by_state {
             Some(Doubt::Denial)
         } else {
-            self.world.unwatched().map(Doubt::Unwatched)
+            self.state_source.unwatched().map(Doubt::Unwatched)
         };
         while let Some(why) = doubt.take() {
             let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
             drop(turn);
             // Boxed, because it is rare and large.
-            let live = Box::pin(self.world.live_context(namespace, now, overdue, why, end)).await;
+            let live = Box::pin(
+                self.state_source
+                    .live_state(namespace, now, overdue, why, end),
+            )
+            .await;
             turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
@@ -331,7 +339,7 @@ impl Answerer {
     /// before the time for the answer.
     async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
         let end = end.checked_sub(MARGIN).unwrap_or(end);
-        let written = tokio::time::timeout_at(end.into(), self.world.record(decision)).await;
+        let written = tokio::time::timeout_at(end.into(), self.state_source.record(decision)).await;
         written.unwrap_or_else(|_| Err("the API server did not respond in time".into()))
     }
 
@@ -340,12 +348,12 @@ impl Answerer {
         task: &Task<'_>,
         by_memory: Ruling,
         doubt: Doubt,
-        live: Result<ReviewContext<'_>, String>,
+        live: Result<ReviewState<'_>, String>,
     ) -> Ruling {
         let denied = by_memory.response.denied.is_some();
         let (result, ruling) = match (live, doubt) {
-            (Ok(context), _) => {
-                let ruling = self.ruling(task, &context);
+            (Ok(state), _) => {
+                let ruling = self.ruling(task, &state);
                 // A rule without time has no finding. What it found in time counts.
                 if denied
                     && doubt == Doubt::Denial
@@ -405,8 +413,8 @@ impl Answerer {
         ruling
     }
 
-    fn ruling(&self, task: &Task<'_>, context: &ReviewContext<'_>) -> Ruling {
-        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(context)));
+    fn ruling(&self, task: &Task<'_>, state: &ReviewState<'_>) -> Ruling {
+        let judged = catch_unwind(AssertUnwindSafe(|| task.judge(state)));
         judged.unwrap_or_else(|_| {
             self.unjudged(
                 task.gate(),
@@ -450,13 +458,13 @@ fn likely_gate(review: &Review<'_>) -> Gate {
 mod tests {
     use super::*;
 
-    /// A world in which this runs.
-    fn world(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
+    /// A state source in which this runs.
+    fn state_source(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
         StateSource::Files(Box::new(crate::server::state_source::Files {
             place: Arc::new(milvus_guard_core::milvus::NamespaceState::new(objects)),
             facts: milvus_guard_core::evidence::Facts::default(),
             policies: milvus_guard_core::policy::PolicySet::default(),
-            accounts: milvus_guard_core::admission::review_context::Accounts::default(),
+            accounts: milvus_guard_core::admission::review_state::Accounts::default(),
             catalogue: crate::server::data::Data::default(),
             decisions: std::sync::Mutex::default(),
         }))
@@ -470,7 +478,7 @@ mod tests {
             workload: FailurePolicy::Fail,
         };
         let answerer = Answerer::new(
-            world(milvus_guard_core::rules::testing::objects(&fixture)),
+            state_source(milvus_guard_core::rules::testing::objects(&fixture)),
             Arc::new(Metrics::new()),
             None,
             failure,
@@ -500,7 +508,8 @@ mod tests {
         for rules in 0..200 {
             let asked = std::sync::atomic::AtomicUsize::new(0);
             let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
-            let by_memory = answerer.ruling(&task, &answerer.world.context(namespace, now, None));
+            let by_memory =
+                answerer.ruling(&task, &answerer.state_source.state(namespace, now, None));
             assert!(
                 by_memory
                     .response
@@ -509,7 +518,9 @@ mod tests {
                     .unwrap()
                     .contains("MG201")
             );
-            let live = answerer.world.context(namespace, now, Some(Overdue(&late)));
+            let live = answerer
+                .state_source
+                .state(namespace, now, Some(Overdue(&late)));
             cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
             asked.store(0, std::sync::atomic::Ordering::Relaxed);
             let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
@@ -527,9 +538,9 @@ mod tests {
 
     #[test]
     fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
-        let world = |milvus: bool| {
+        let state_source = |milvus: bool| {
             let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
-            world(if milvus {
+            state_source(if milvus {
                 milvus_guard_core::rules::testing::objects(&fixture)
             } else {
                 Vec::new()
@@ -540,7 +551,12 @@ mod tests {
             workload: FailurePolicy::Fail,
         };
         let is_denied = |milvus: bool, image: &str| {
-            let answerer = Answerer::new(world(milvus), Arc::new(Metrics::new()), None, failure);
+            let answerer = Answerer::new(
+                state_source(milvus),
+                Arc::new(Metrics::new()),
+                None,
+                failure,
+            );
             let text = format!(
                 r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"CREATE","namespace":"n","object":{{"image":"{image}"}}}}}}"#
             );

@@ -113,7 +113,7 @@ pub struct Registrar {
 }
 
 /// What the leader remembers between two looks.
-struct Memory {
+struct LeaderState {
     /// When this replica began to lead: the secret of those who led before is replaced.
     leads_since: Timestamp,
     /// The secret that all configurations have carried, and since when.
@@ -144,7 +144,7 @@ impl Registrar {
             if seen.as_ref() == Some(&here) && looked.is_some_and(|at| at.elapsed() < LOOK) {
                 continue;
             }
-            let memory = memory.get_or_insert_with(|| Memory {
+            let memory = memory.get_or_insert_with(|| LeaderState {
                 leads_since: Timestamp::now(),
                 carried: None,
             });
@@ -194,7 +194,7 @@ impl Registrar {
         &self,
         template: &[Value],
         namespaces: &BTreeSet<String>,
-        memory: &mut Memory,
+        memory: &mut LeaderState,
     ) -> Result<(), RegistrationError> {
         let now = Timestamp::now();
         // In this order: what was read of the configurations is older than what is written into
@@ -258,7 +258,7 @@ impl Registrar {
         token: &str,
         carried: bool,
         now: Timestamp,
-        memory: &mut Memory,
+        memory: &mut LeaderState,
     ) -> Result<(), RegistrationError> {
         if !carried {
             memory.carried = None;

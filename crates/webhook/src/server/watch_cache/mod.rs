@@ -43,7 +43,7 @@ use crate::server::{cache_budget::CacheBudget, release_history::ReleaseHistory};
 pub use documents::Document;
 pub use history::{MEMORY_KEY, memory_name};
 pub(super) use relevance::{is_kept, labels};
-pub use views::Picture;
+pub use views::NamespaceSnapshot;
 pub use watched::Watched;
 
 #[derive(Default)]
@@ -305,7 +305,7 @@ impl State {
     /// Rebuilds what depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every context, and so are the labels: a
+            // Policies and exceptions are shared with every review, and so are the labels: a
             // change of one namespace rebuilds no other.
             Watched::Namespaces => {
                 let set = PolicySet {
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(first.len(), 5000);
         assert!(
             Arc::ptr_eq(&first, &labels()),
-            "a context copies none of them"
+            "the state of a review copies none of them"
         );
         store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
         assert!(

@@ -32,7 +32,7 @@ pub(super) struct Views {
 }
 
 /// Everything about one namespace, at one moment.
-pub struct Picture {
+pub struct NamespaceSnapshot {
     /// The running state.
     pub view: Arc<View>,
     /// Under which names Services of all namespaces are known.
@@ -50,10 +50,10 @@ pub struct Picture {
 impl WatchCache {
     /// What is known about a namespace now.
     #[must_use]
-    pub fn picture(&self, namespace: &str) -> Picture {
+    pub fn picture(&self, namespace: &str) -> NamespaceSnapshot {
         let state = self.read();
         let view = self.view_of(&state, namespace);
-        Picture {
+        NamespaceSnapshot {
             view,
             service_names: Arc::clone(&state.service_names),
             ending: state.ending.contains(namespace),

@@ -14,7 +14,7 @@ const SHORT_SWITCHES: &str = "igh";
 
 /// Where Helm works, as far as it is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct HelmTarget {
     /// `-n`, else `HELM_NAMESPACE`.
     pub(super) namespace: Option<String>,
     /// `--kubeconfig`; `KUBECONFIG` is read when a connection is made.
@@ -25,7 +25,7 @@ pub(super) struct Place {
     pub(super) overrides: Overrides,
 }
 
-impl Place {
+impl HelmTarget {
     /// Reads arguments of Helm, and the variables where `variable` finds them.
     pub(super) fn of(args: &[String], variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -79,7 +79,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl HelmTarget {
     /// The variables by which Helm finds the same place (`pkg/cli/environment.go`). Its own flags
     /// win over them.
     pub(super) fn variables(&self) -> Result<Vec<(&'static str, OsString)>, Failure> {
@@ -225,8 +225,8 @@ mod tests {
     #[case("upgrade r c -fn.yaml", None)]
     #[case("upgrade r c", None)]
     fn namespaces_are_read_as_helm_reads_them(#[case] line: &str, #[case] expected: Option<&str>) {
-        let place = Place::of(&words(line), &nothing);
-        assert_eq!(place.namespace.as_deref(), expected);
+        let target = HelmTarget::of(&words(line), &nothing);
+        assert_eq!(target.namespace.as_deref(), expected);
     }
 
     #[test]
@@ -237,13 +237,13 @@ mod tests {
             "HELM_KUBEINSECURE_SKIP_TLS_VERIFY" => Some("false".to_owned()),
             _ => None,
         };
-        let place = Place::of(&words("upgrade r c -n milvus --kube-context=a"), &variables);
-        assert_eq!(place.namespace.as_deref(), Some("milvus"));
-        assert_eq!(place.context.as_deref(), Some("a"));
-        assert!(place.overrides.is_empty());
-        let place = Place::of(&words("upgrade r c"), &variables);
-        assert_eq!(place.namespace.as_deref(), Some("search"));
-        assert_eq!(place.context, None);
+        let target = HelmTarget::of(&words("upgrade r c -n milvus --kube-context=a"), &variables);
+        assert_eq!(target.namespace.as_deref(), Some("milvus"));
+        assert_eq!(target.context.as_deref(), Some("a"));
+        assert!(target.overrides.is_empty());
+        let target = HelmTarget::of(&words("upgrade r c"), &variables);
+        assert_eq!(target.namespace.as_deref(), Some("search"));
+        assert_eq!(target.context, None);
     }
 
     #[test]
@@ -263,11 +263,11 @@ mod tests {
             groups,
             is_unverified,
             ..
-        } = Place::of(&words(line), &variables).overrides;
+        } = HelmTarget::of(&words(line), &variables).overrides;
         assert_eq!(server.as_deref(), Some("https://a"));
         assert_eq!(token.as_deref(), Some("secret"));
         assert_eq!((groups, is_unverified), (words("a b"), false));
-        let read = Place::of(&[], &variables).overrides;
+        let read = HelmTarget::of(&[], &variables).overrides;
         assert_eq!((read.groups, read.is_unverified), (words("c d"), true));
     }
 }

@@ -1,7 +1,7 @@
 //! Requests to etcd that outlast a lost connection, a change of the leader and a stalled disk.
 //!
 //! Reads are repeated by themselves. Writes are not: one whose acknowledgement was lost may have
-//! been made, and only the caller can tell by reading back ([`Store::try_txn`]).
+//! been made, and only the caller can tell by reading back ([`EtcdConnection::try_txn`]).
 
 use std::{
     fmt,
@@ -44,12 +44,12 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Between attempts, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// Takes in what is waited for.
+/// Receives the reason for waiting.
 pub type Tell<'e> = &'e (dyn Fn(&str) + Send + Sync);
 
 /// A connection to one etcd cluster that is made again when it breaks. Clones share it.
 #[derive(Clone)]
-pub struct Store<'e> {
+pub struct EtcdConnection<'e> {
     shared: Arc<Shared>,
     patience: Duration,
     tell: Option<Tell<'e>>,
@@ -89,15 +89,15 @@ pub struct Health {
     pub corrupt: bool,
 }
 
-impl fmt::Debug for Store<'_> {
+impl fmt::Debug for EtcdConnection<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
+        f.debug_struct("EtcdConnection")
             .field("endpoint", &self.shared.endpoint)
             .finish_non_exhaustive()
     }
 }
 
-impl<'e> Store<'e> {
+impl<'e> EtcdConnection<'e> {
     /// Connects to the first endpoint that answers. Each is tried once: anyone who cannot connect
     /// at all has most likely named the wrong address.
     ///
@@ -132,8 +132,8 @@ impl<'e> Store<'e> {
 
     /// The same connection for a separate task, which reports no waiting.
     #[must_use]
-    pub fn silent(&self) -> Store<'static> {
-        Store {
+    pub fn silent(&self) -> EtcdConnection<'static> {
+        EtcdConnection {
             shared: Arc::clone(&self.shared),
             patience: self.patience,
             tell: None,
@@ -298,8 +298,8 @@ impl<'e> Store<'e> {
 
     /// Waits as long as the store does.
     #[must_use]
-    pub fn patience(&self) -> Patience<'_> {
-        Patience {
+    pub fn patience(&self) -> RetryBudget<'_> {
+        RetryBudget {
             store: self,
             began: Instant::now(),
             pause: PAUSES.0,
@@ -434,14 +434,14 @@ impl Failure {
 
 /// Waiting for etcd, bounded.
 #[derive(Debug)]
-pub struct Patience<'a> {
-    store: &'a Store<'a>,
+pub struct RetryBudget<'a> {
+    store: &'a EtcdConnection<'a>,
     began: Instant,
     pause: Duration,
     told: bool,
 }
 
-impl Patience<'_> {
+impl RetryBudget<'_> {
     /// Waits a moment after a failure, and says so once.
     ///
     /// # Errors

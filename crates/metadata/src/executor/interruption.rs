@@ -9,7 +9,7 @@ use crate::model::{
 };
 use milvus_guard_sources::etcd::failure::Kind;
 
-use super::{apply::Halt, error::MetaError, guard::Broken};
+use super::{apply::Interruption, error::MetaError, guard::Broken};
 
 /// Keys that a message names.
 const NAMED: usize = 5;
@@ -46,27 +46,29 @@ fn go_back(journal: &Journal) -> Option<String> {
 }
 
 /// A run stopped after its record was written.
-pub(super) fn stopped(halt: Halt, journal: &Journal) -> MetaError {
-    let after = match &halt {
-        Halt::Broken(Broken::Session(_)) => "stop that component; then ",
-        Halt::Failure(failure) if failure.kind == Kind::NoSpace => "free space in etcd; then ",
-        Halt::Foreign(_) => "find the client that writes to this metadata; then ",
+pub(super) fn stopped(interruption: Interruption, journal: &Journal) -> MetaError {
+    let after = match &interruption {
+        Interruption::Broken(Broken::Session(_)) => "stop that component; then ",
+        Interruption::Failure(failure) if failure.kind == Kind::NoSpace => {
+            "free space in etcd; then "
+        }
+        Interruption::Foreign(_) => "find the client that writes to this metadata; then ",
         _ => "",
     };
     MetaError::stopped(
-        why(halt),
+        why(interruption),
         data(journal.phase),
         format!("{after}{}", next(journal)),
     )
 }
 
 /// A run stopped before its record was written, so before anything else was.
-pub(super) fn before_writing(halt: Halt, backup: &Path) -> MetaError {
+pub(super) fn before_writing(interruption: Interruption, backup: &Path) -> MetaError {
     let next = format!(
         "run the same command again; the backup {} is kept, and --backup can name it.",
         backup.display()
     );
-    MetaError::refused(why(halt), next)
+    MetaError::refused(why(interruption), next)
 }
 
 /// A run in progress cannot go on for a reason that would refuse a new one.
@@ -103,20 +105,22 @@ pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
     )
 }
 
-fn why(halt: Halt) -> String {
-    match halt {
-        Halt::Broken(Broken::Lock) => {
+fn why(interruption: Interruption) -> String {
+    match interruption {
+        Interruption::Broken(Broken::Lock) => {
             "the lock was lost: its lease ended, so another run may begin".into()
         }
-        Halt::Broken(Broken::Session(key)) => {
+        Interruption::Broken(Broken::Session(key)) => {
             format!(
                 "a component of Milvus has started: its session is {}",
                 shown(key.as_bytes())
             )
         }
-        Halt::Broken(Broken::Journal) => "another run has written the record of the run".into(),
-        Halt::Broken(Broken::Record) => "records differ from what was expected".into(),
-        Halt::Foreign(keys) => {
+        Interruption::Broken(Broken::Journal) => {
+            "another run has written the record of the run".into()
+        }
+        Interruption::Broken(Broken::Record) => "records differ from what was expected".into(),
+        Interruption::Foreign(keys) => {
             let named: Vec<String> = keys.iter().take(NAMED).map(|key| shown(key)).collect();
             let more = keys.len().saturating_sub(NAMED);
             let more = if more == 0 {
@@ -129,7 +133,7 @@ fn why(halt: Halt) -> String {
                 named.join(", ")
             )
         }
-        Halt::Failure(failure) => failure.reason,
-        Halt::Asked => "it was asked to stop".into(),
+        Interruption::Failure(failure) => failure.reason,
+        Interruption::Asked => "it was asked to stop".into(),
     }
 }

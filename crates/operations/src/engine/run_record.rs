@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use milvus_guard_core::api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun};
 use milvus_guard_sources::kubernetes::{guard::api_resource, workloads::FIELD_MANAGER};
 
-use super::{ApiError, Event, Home, Link, Listener, Lock, ReleaseName};
+use super::{ApiError, Event, Home, Listener, Lock, ReleaseName, RetryingClient};
 
 /// Labels of a run: the release that it works on. A label's value is shorter than a release's name
 /// may be, so these only narrow the search.
@@ -28,7 +28,7 @@ pub const NAMESPACE_LABEL: &str = "guard.milvus.io/release-namespace";
 
 /// Why the record could not be kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
+pub enum RunRecordError {
     /// A later holder of the lock wrote.
     #[error("the lock was lost{}", .by.as_ref().map_or_else(String::new, |by| format!(" to {by}")))]
     Fenced {
@@ -51,7 +51,7 @@ pub enum StoreError {
 pub struct History(Arc<Mutex<Vec<RunEvent>>>);
 
 impl Listener for History {
-    fn hear(&self, at: Timestamp, event: &Event) {
+    fn on_event(&self, at: Timestamp, event: &Event) {
         let (step, message) = match event {
             Event::RunBegan { title, resumed, .. } => (
                 None,
@@ -108,8 +108,8 @@ impl History {
 }
 
 /// The record of one run.
-pub struct Store {
-    link: Link,
+pub struct RunRecord {
+    client: RetryingClient,
     api: Api<DynamicObject>,
     full_name: String,
     holder: String,
@@ -119,11 +119,14 @@ pub struct Store {
 }
 
 /// Every run where runs live, as it is stored.
-async fn listed(link: &Link, home: &Home) -> Result<Vec<DynamicObject>, StoreError> {
+async fn listed(
+    client: &RetryingClient,
+    home: &Home,
+) -> Result<Vec<DynamicObject>, RunRecordError> {
     let api: Api<DynamicObject> =
-        Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+        Api::namespaced_with(client.kube(), &home.namespace, &api_resource(UPGRADE_RUN));
     let what = format!("runs in namespace {}", home.namespace);
-    Ok(link
+    Ok(client
         .call(&what, async || api.list(&ListParams::default()).await)
         .await?
         .items)
@@ -168,18 +171,18 @@ fn oldest_first(runs: &mut [UpgradeRun]) {
     });
 }
 
-impl Store {
+impl RunRecord {
     /// Every run of a release in a namespace, the newest last.
     ///
     /// # Errors
     /// Where they cannot be listed, or one of them cannot be understood: it may hold the release.
     pub async fn runs(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         of: &ReleaseName,
-    ) -> Result<Vec<UpgradeRun>, StoreError> {
+    ) -> Result<Vec<UpgradeRun>, RunRecordError> {
         let mut runs = Vec::new();
-        for object in listed(link, home).await? {
+        for object in listed(client, home).await? {
             let spec = object.data.get("spec");
             let says = |key: &str| spec.and_then(|spec| spec.get(key)).and_then(Value::as_str);
             if says("release") == Some(&*of.name) && says("namespace") == Some(&*of.namespace) {
@@ -197,11 +200,11 @@ impl Store {
     /// # Errors
     /// Where they cannot be listed.
     pub async fn everywhere(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
-    ) -> Result<(Vec<Listed>, Option<String>), StoreError> {
-        let api: Api<DynamicObject> = Api::all_with(link.client(), &api_resource(UPGRADE_RUN));
-        let found = link
+    ) -> Result<(Vec<Listed>, Option<String>), RunRecordError> {
+        let api: Api<DynamicObject> = Api::all_with(client.kube(), &api_resource(UPGRADE_RUN));
+        let found = client
             .call("runs in all namespaces", async || {
                 api.list(&ListParams::default()).await
             })
@@ -209,7 +212,7 @@ impl Store {
         let (objects, only) = match found {
             Ok(list) => (list.items, None),
             Err(ApiError::Refused { .. }) => {
-                (listed(link, home).await?, Some(home.namespace.clone()))
+                (listed(client, home).await?, Some(home.namespace.clone()))
             }
             Err(error) => return Err(error.into()),
         };
@@ -239,26 +242,26 @@ impl Store {
     /// # Errors
     /// Where it does not exist, or a later holder wrote into it.
     pub async fn open(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         name: &str,
         lock: &Lock,
         history: History,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, RunRecordError> {
         let api: Api<DynamicObject> =
-            Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+            Api::namespaced_with(client.kube(), &home.namespace, &api_resource(UPGRADE_RUN));
         let full_name = format!("{}/{name}", home.namespace);
-        let object = match link
+        let object = match client
             .call(&format!("UpgradeRun {full_name}"), async || {
                 api.get(name).await
             })
             .await
         {
             Ok(object) => object,
-            Err(ApiError::NotFound { .. }) => return Err(StoreError::Gone(full_name)),
+            Err(ApiError::NotFound { .. }) => return Err(RunRecordError::Gone(full_name)),
             Err(error) => return Err(error.into()),
         };
-        Self::of(link, api, full_name, lock, history, read(object)?)
+        Self::of(client, api, full_name, lock, history, read(object)?)
     }
 
     /// Writes a new run, and opens its record. A run of this name that is there already, because an
@@ -267,14 +270,14 @@ impl Store {
     /// # Errors
     /// Where it cannot be written.
     pub async fn create(
-        link: &Link,
+        client: &RetryingClient,
         home: &Home,
         run: &UpgradeRun,
         lock: &Lock,
         history: History,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, RunRecordError> {
         let api: Api<DynamicObject> =
-            Api::namespaced_with(link.client(), &home.namespace, &api_resource(UPGRADE_RUN));
+            Api::namespaced_with(client.kube(), &home.namespace, &api_resource(UPGRADE_RUN));
         let name = &run.metadata.name;
         let full_name = format!("{}/{name}", home.namespace);
         let of = ReleaseName {
@@ -286,14 +289,14 @@ impl Store {
             "metadata": {"name": name, "labels": labels(&of)},
             "spec": run.spec,
         });
-        let object: DynamicObject =
-            serde_json::from_value(object).map_err(|_| StoreError::Foreign(full_name.clone()))?;
+        let object: DynamicObject = serde_json::from_value(object)
+            .map_err(|_| RunRecordError::Foreign(full_name.clone()))?;
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PostParams::default()
         };
         lock.permit().await?;
-        let created = link
+        let created = client
             .call(&format!("UpgradeRun {full_name}"), async || {
                 api.create(&params, &object).await
             })
@@ -302,10 +305,11 @@ impl Store {
             Ok(object) => read(object)?,
             Err(ApiError::Conflict { .. }) => {
                 let found = read(
-                    link.call(&format!("UpgradeRun {full_name}"), async || {
-                        api.get(name).await
-                    })
-                    .await?,
+                    client
+                        .call(&format!("UpgradeRun {full_name}"), async || {
+                            api.get(name).await
+                        })
+                        .await?,
                 )?;
                 if found.spec != run.spec {
                     let what = format!("UpgradeRun {full_name} exists with another plan");
@@ -315,19 +319,19 @@ impl Store {
             }
             Err(error) => return Err(error.into()),
         };
-        Self::of(link, api, full_name, lock, history, created)
+        Self::of(client, api, full_name, lock, history, created)
     }
 
     fn of(
-        link: &Link,
+        client: &RetryingClient,
         api: Api<DynamicObject>,
         full_name: String,
         lock: &Lock,
         history: History,
         run: UpgradeRun,
-    ) -> Result<Self, StoreError> {
-        let store = Self {
-            link: link.clone(),
+    ) -> Result<Self, RunRecordError> {
+        let record = Self {
+            client: client.clone(),
             api,
             full_name,
             holder: lock.holder().to_owned(),
@@ -335,8 +339,8 @@ impl Store {
             history,
             run: Mutex::new(run),
         };
-        store.check_fence(&store.run().status)?;
-        Ok(store)
+        record.check_fence(&record.run().status)?;
+        Ok(record)
     }
 
     /// `namespace/name`.
@@ -354,12 +358,16 @@ impl Store {
             .clone()
     }
 
-    /// Ends the run where it stands, and says so.
+    /// Ends the run at its current step, and records why.
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub async fn abort(&self, link: &Link, message: &str) -> Result<(), StoreError> {
-        link.reporter.tell(&Event::RunEnded {
+    pub async fn abort(
+        &self,
+        client: &RetryingClient,
+        message: &str,
+    ) -> Result<(), RunRecordError> {
+        client.reporter.emit(&Event::RunEnded {
             phase: RunPhase::Aborted.name(),
             message: message.to_owned(),
         });
@@ -375,7 +383,7 @@ impl Store {
     ///
     /// # Errors
     /// Where it cannot be written, or a later holder of the lock wrote.
-    pub async fn update(&self, change: impl Fn(&mut RunStatus)) -> Result<(), StoreError> {
+    pub async fn update(&self, change: impl Fn(&mut RunStatus)) -> Result<(), RunRecordError> {
         let events = self.history.take();
         let written = self.write(&change, &events).await;
         if written.is_err() {
@@ -388,7 +396,7 @@ impl Store {
         &self,
         change: &impl Fn(&mut RunStatus),
         events: &[RunEvent],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), RunRecordError> {
         let (_, name) = self
             .full_name
             .split_once('/')
@@ -421,7 +429,7 @@ impl Store {
                 serde_json::to_value(&status),
             );
             let (Ok(old), Ok(new)) = values else {
-                return Err(StoreError::Foreign(self.full_name.clone()));
+                return Err(RunRecordError::Foreign(self.full_name.clone()));
             };
             let patch = Patch::Merge(json!({
                 "metadata": {"resourceVersion": run.metadata.resource_version, "uid": run.metadata.uid},
@@ -432,7 +440,7 @@ impl Store {
                 ..PatchParams::default()
             };
             let written = self
-                .link
+                .client
                 .call(&what, async || {
                     self.api.patch_status(name, &params, &patch).await
                 })
@@ -443,7 +451,7 @@ impl Store {
                     return Ok(());
                 }
                 Err(ApiError::Conflict { .. }) => {
-                    self.link
+                    self.client
                         .call(&what, async || self.api.get(name).await)
                         .await
                 }
@@ -453,12 +461,12 @@ impl Store {
                 Ok(object) => {
                     let found = read(object)?;
                     if found.metadata.uid != run.metadata.uid {
-                        return Err(StoreError::Gone(self.full_name.clone()));
+                        return Err(RunRecordError::Gone(self.full_name.clone()));
                     }
                     self.keep(found);
                 }
                 Err(ApiError::NotFound { .. }) => {
-                    return Err(StoreError::Gone(self.full_name.clone()));
+                    return Err(RunRecordError::Gone(self.full_name.clone()));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -469,7 +477,7 @@ impl Store {
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
     }
 
-    fn check_fence(&self, status: &RunStatus) -> Result<(), StoreError> {
+    fn check_fence(&self, status: &RunStatus) -> Result<(), RunRecordError> {
         let overtaken = match status.fence {
             Some(fence) => {
                 fence > self.fence
@@ -478,7 +486,7 @@ impl Store {
             None => false,
         };
         if overtaken {
-            Err(StoreError::Fenced {
+            Err(RunRecordError::Fenced {
                 by: status.holder.clone(),
             })
         } else {
@@ -504,7 +512,7 @@ pub fn labels(of: &ReleaseName) -> Value {
     })
 }
 
-fn read(object: DynamicObject) -> Result<UpgradeRun, StoreError> {
+fn read(object: DynamicObject) -> Result<UpgradeRun, RunRecordError> {
     let metadata = &object.metadata;
     let name = format!(
         "{}/{}",
@@ -518,7 +526,7 @@ fn read(object: DynamicObject) -> Result<UpgradeRun, StoreError> {
         fields.insert("apiVersion".into(), API_VERSION.into());
         fields.insert("kind".into(), UPGRADE_RUN.kind.into());
     }
-    serde_json::from_value(value).map_err(|_| StoreError::Foreign(name))
+    serde_json::from_value(value).map_err(|_| RunRecordError::Foreign(name))
 }
 
 /// The merge patch that makes one value of the other, and touches nothing that neither knows.

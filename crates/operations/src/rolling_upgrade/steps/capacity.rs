@@ -13,10 +13,10 @@ use k8s_openapi::{
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
-    engine::{ApiError, Link},
+    engine::{ApiError, RetryingClient},
     rolling_upgrade::{
+        capacity::{Resources, Surge, warning},
         plan::{MoveKind, Rollout},
-        room::{Resources, Surge, warning},
     },
 };
 use milvus_guard_core::milvus::Release;
@@ -24,20 +24,20 @@ use milvus_guard_core::milvus::Release;
 /// Objects in one answer: the pods of a large cluster do not fit into the memory of a run.
 const PAGE: u32 = 500;
 
-/// Says where no node has room. Who may not look at nodes is told so once.
+/// A warning if no node has room; a note if we have no right to list nodes.
 ///
 /// # Errors
 /// Where the API server does not answer.
 pub(crate) async fn look(
-    link: &Link,
+    client: &RetryingClient,
     release: &Release,
     rollout: &Rollout,
 ) -> Result<Option<String>, ApiError> {
-    let surges = surges(link, release, rollout).await?;
-    match rooms(link).await {
+    let surges = surges(client, release, rollout).await?;
+    match rooms(client).await {
         Ok(rooms) => Ok(warning(&surges, &rooms)),
         Err(ApiError::Refused { reason, .. }) => {
-            link.reporter.note(format!(
+            client.reporter.note(format!(
                 "could not check whether nodes have room for new pods in addition to the old \
                  ones: {reason}"
             ));
@@ -47,9 +47,13 @@ pub(crate) async fn look(
     }
 }
 
-async fn surges(link: &Link, release: &Release, rollout: &Rollout) -> Result<Vec<Surge>, ApiError> {
-    let api: Api<Deployment> = Api::namespaced(link.client(), &rollout.release.namespace);
-    let live = link
+async fn surges(
+    client: &RetryingClient,
+    release: &Release,
+    rollout: &Rollout,
+) -> Result<Vec<Surge>, ApiError> {
+    let api: Api<Deployment> = Api::namespaced(client.kube(), &rollout.release.namespace);
+    let live = client
         .call("Deployments", async || {
             api.list(&ListParams::default()).await
         })
@@ -130,9 +134,9 @@ fn read(quantities: Option<&BTreeMap<String, Quantity>>) -> Resources {
 }
 
 /// What each node has left on which any pod may be placed.
-async fn rooms(link: &Link) -> Result<Vec<Resources>, ApiError> {
-    let nodes: Api<Node> = Api::all(link.client());
-    let nodes = link
+async fn rooms(client: &RetryingClient) -> Result<Vec<Resources>, ApiError> {
+    let nodes: Api<Node> = Api::all(client.kube());
+    let nodes = client
         .call("nodes", async || nodes.list(&ListParams::default()).await)
         .await?;
     let mut rooms: BTreeMap<String, Resources> = nodes
@@ -153,12 +157,12 @@ async fn rooms(link: &Link) -> Result<Vec<Resources>, ApiError> {
     if rooms.is_empty() {
         return Ok(Vec::new());
     }
-    let pods: Api<Pod> = Api::all(link.client());
+    let pods: Api<Pod> = Api::all(client.kube());
     let mut params = ListParams::default()
         .limit(PAGE)
         .fields("status.phase!=Succeeded,status.phase!=Failed");
     loop {
-        let page = link
+        let page = client
             .call("pods of all nodes", async || pods.list(&params).await)
             .await?;
         for pod in &page.items {

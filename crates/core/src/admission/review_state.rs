@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::review::Response;
 use crate::{
     api::DecisionSpec,
-    evaluate::{JudgedRelease, Question, judge},
+    evaluate::{EvaluationInput, JudgedRelease, judge},
     evidence::Facts,
     milvus::{
         NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
@@ -47,7 +47,7 @@ impl Accounts {
 
 /// What is known at the moment of a review.
 #[derive(Clone, Debug)]
-pub struct ReviewContext<'a> {
+pub struct ReviewState<'a> {
     /// The namespace that the review is about.
     pub place: Arc<NamespaceState>,
     /// Releases of that namespace that no longer run while their data exists.
@@ -132,12 +132,12 @@ enum Why {
 impl Other<'_> {
     /// What the change that the question is about does to this release; `None` if the question is
     /// about nothing.
-    pub(super) fn judge(&self, question: &Question<'_>) -> Option<JudgedRelease> {
+    pub(super) fn judge(&self, question: &EvaluationInput<'_>) -> Option<JudgedRelease> {
         let before = Snapshot {
             releases: vec![Release::clone(&self.release)],
             ..Snapshot::default()
         };
-        let mut judged = judge(&Question {
+        let mut judged = judge(&EvaluationInput {
             before: Some(&before),
             ..*question
         })
@@ -171,7 +171,7 @@ impl Other<'_> {
     }
 }
 
-impl<'a> ReviewContext<'a> {
+impl<'a> ReviewState<'a> {
     /// A namespace of which nothing else is known: no memory, facts, decisions or policies, and the
     /// embedded data.
     #[must_use]
@@ -196,7 +196,7 @@ impl<'a> ReviewContext<'a> {
     }
 }
 
-impl ReviewContext<'_> {
+impl ReviewState<'_> {
     /// The releases in addition to `old` that a release must be compared with: those that run, and
     /// those whose data is left.
     pub(super) fn others<'s>(
@@ -264,8 +264,8 @@ impl ReviewContext<'_> {
     }
 
     /// The question of an installation of `after`, with what is known here.
-    pub(super) fn question<'s>(&'s self, after: &'s Snapshot) -> Question<'s> {
-        Question {
+    pub(super) fn question<'s>(&'s self, after: &'s Snapshot) -> EvaluationInput<'s> {
+        EvaluationInput {
             before: None,
             after,
             facts: &self.facts,

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 /// Why a run must stop now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Halt {
+pub enum CancelReason {
     /// The process was asked to end (SIGTERM, SIGINT).
     Terminated,
     /// Another client holds the lock, or took it away.
@@ -14,13 +14,13 @@ pub enum Halt {
     },
 }
 
-/// Hears of a halt; cheap to clone.
+/// Whether a run was asked to stop, and why; clones share it.
 #[derive(Clone, Debug)]
-pub struct Halting {
-    sender: watch::Sender<Option<Halt>>,
+pub struct Cancellation {
+    sender: watch::Sender<Option<CancelReason>>,
 }
 
-impl Default for Halting {
+impl Default for Cancellation {
     fn default() -> Self {
         Self {
             sender: watch::Sender::new(None),
@@ -28,35 +28,35 @@ impl Default for Halting {
     }
 }
 
-impl Halting {
+impl Cancellation {
     /// A token that SIGTERM and SIGINT trigger.
     ///
     /// # Errors
     /// Where signals cannot be listened to.
     pub fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let halting = Self::default();
+        let cancellation = Self::default();
         let (mut term, mut int) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
         );
-        let told = halting.clone();
+        let told = cancellation.clone();
         tokio::spawn(async move {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = int.recv() => {}
             }
-            told.halt(Halt::Terminated);
+            told.cancel(CancelReason::Terminated);
         });
-        Ok(halting)
+        Ok(cancellation)
     }
 
     /// Says so; the first reason counts, except that a lost lock outweighs a signal, because
     /// nothing may be written any more.
-    pub fn halt(&self, why: Halt) {
+    pub fn cancel(&self, why: CancelReason) {
         self.sender.send_if_modified(|current| {
             let outweighs = match (&*current, &why) {
-                (None, _) | (Some(Halt::Terminated), Halt::LockLost { .. }) => true,
+                (None, _) | (Some(CancelReason::Terminated), CancelReason::LockLost { .. }) => true,
                 (Some(_), _) => false,
             };
             if outweighs {
@@ -68,16 +68,16 @@ impl Halting {
 
     /// Why, where there is a reason.
     #[must_use]
-    pub fn reason(&self) -> Option<Halt> {
+    pub fn reason(&self) -> Option<CancelReason> {
         self.sender.borrow().clone()
     }
 
     /// Waits until there is a reason.
-    pub async fn halted(&self) -> Halt {
+    pub async fn cancelled(&self) -> CancelReason {
         let mut receiver = self.sender.subscribe();
         loop {
-            if let Some(halt) = receiver.borrow_and_update().clone() {
-                return halt;
+            if let Some(cause) = receiver.borrow_and_update().clone() {
+                return cause;
             }
             // The sender lives as long as this value.
             if receiver.changed().await.is_err() {
@@ -93,15 +93,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_lock_outweighs_a_signal_and_not_the_other_way_round() {
-        let halting = Halting::default();
-        assert_eq!(halting.reason(), None);
-        halting.halt(Halt::Terminated);
-        assert_eq!(halting.halted().await, Halt::Terminated);
-        let lost = Halt::LockLost {
+        let cancellation = Cancellation::default();
+        assert_eq!(cancellation.reason(), None);
+        cancellation.cancel(CancelReason::Terminated);
+        assert_eq!(cancellation.cancelled().await, CancelReason::Terminated);
+        let lost = CancelReason::LockLost {
             by: Some("other".into()),
         };
-        halting.halt(lost.clone());
-        halting.halt(Halt::Terminated);
-        assert_eq!(halting.halted().await, lost);
+        cancellation.cancel(lost.clone());
+        cancellation.cancel(CancelReason::Terminated);
+        assert_eq!(cancellation.cancelled().await, lost);
     }
 }

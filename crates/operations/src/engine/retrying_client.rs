@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use milvus_guard_core::error_text;
 use milvus_guard_sources::kubernetes::{Cluster, ClusterError};
 
-use super::{Event, Halt, Halting, Reporter};
+use super::{CancelReason, Cancellation, Event, Reporter};
 
 /// How long the API server may be away before a run stops. A control plane that is being upgraded
 /// is away for minutes.
@@ -28,13 +28,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// The cluster, with patience, and everybody who is told what happens meanwhile. Cheap to clone.
 #[derive(Clone)]
-pub struct Link {
+pub struct RetryingClient {
     /// The connection.
     pub cluster: Cluster,
     /// Who is told.
     pub reporter: Reporter,
     /// What ends the patience.
-    pub halting: Halting,
+    pub cancellation: Cancellation,
     /// How long the API server may be away.
     pub patience: Duration,
     waiting: Arc<Mutex<Option<Wait>>>,
@@ -54,7 +54,7 @@ pub struct Wait {
 pub enum ApiError {
     /// The run must stop.
     #[error("stopped")]
-    Halted(Halt),
+    Cancelled(CancelReason),
     /// The API server was away for longer than we have patience.
     #[error("the API server did not respond for {seconds} s ({what}): {reason}")]
     Away {
@@ -87,32 +87,32 @@ pub enum ApiError {
     },
 }
 
-impl Link {
-    /// A link with the usual patience.
+impl RetryingClient {
+    /// A client with the usual patience.
     #[must_use]
-    pub fn new(cluster: Cluster, reporter: Reporter, halting: Halting) -> Self {
+    pub fn new(cluster: Cluster, reporter: Reporter, cancellation: Cancellation) -> Self {
         Self {
             cluster,
             reporter,
-            halting,
+            cancellation,
             patience: PATIENCE,
             waiting: Arc::default(),
         }
     }
 
-    /// A link for a command that only reads: it gives up on a cluster that does not answer within
+    /// A client for a command that only reads: it gives up on a cluster that does not answer within
     /// [`READING`], and says so.
     #[must_use]
-    pub fn for_reading(cluster: Cluster, reporter: Reporter, halting: Halting) -> Self {
+    pub fn for_reading(cluster: Cluster, reporter: Reporter, cancellation: Cancellation) -> Self {
         Self {
             patience: READING,
-            ..Self::new(cluster, reporter, halting)
+            ..Self::new(cluster, reporter, cancellation)
         }
     }
 
     /// The client.
     #[must_use]
-    pub fn client(&self) -> Client {
+    pub fn kube(&self) -> Client {
         self.cluster.client().clone()
     }
 
@@ -146,8 +146,8 @@ impl Link {
             };
             // The first attempt is always made: a run that was asked to stop still writes where it
             // stands.
-            if let Some(halt) = self.halting.reason() {
-                return Err(ApiError::Halted(halt));
+            if let Some(cause) = self.cancellation.reason() {
+                return Err(ApiError::Cancelled(cause));
             }
             if began.elapsed() >= self.patience {
                 return Err(ApiError::Away {
@@ -160,7 +160,7 @@ impl Link {
             self.wait_for(format!("the API server ({what}): {reason}"));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                halt = self.halting.halted() => return Err(ApiError::Halted(halt)),
+                cause = self.cancellation.cancelled() => return Err(ApiError::Cancelled(cause)),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -179,7 +179,7 @@ impl Link {
                 since: Instant::now(),
             });
         }
-        self.reporter.tell(&Event::Waiting { on });
+        self.reporter.emit(&Event::Waiting { on });
     }
 
     /// Waits for nothing any more.

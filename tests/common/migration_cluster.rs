@@ -44,23 +44,23 @@ pub const ROOT: &str = "by-dev/meta/";
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster with Milvus 2.1.
-pub struct Stand {
+pub struct MigrationCluster {
     // Ended first: it writes to the two below.
     milvus: Option<Player>,
-    ground: Ground,
+    ground: ControlPlaneKind,
     pub etcd: Etcd,
-    /// How the stand itself gets into it.
+    /// How the test itself connects to it.
     connect: ConnectOptions,
     pub folder: tempfile::TempDir,
 }
 
-/// What it stands on.
-enum Ground {
+/// The control plane, with the guard or without it.
+enum ControlPlaneKind {
     Plain(Box<ControlPlane>),
     Guarded(Box<Webhook>),
 }
 
-impl Stand {
+impl MigrationCluster {
     /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
     pub fn start(with: Helm) -> Self {
         Self::start_on(with, &sample())
@@ -68,29 +68,32 @@ impl Stand {
 
     /// The same, with other metadata.
     pub fn start_on(with: Helm, sample: &Sample) -> Self {
-        let stand = Self::bare();
-        super::install_definitions(stand.cluster());
-        stand.install_on(with, &[], sample);
-        stand
+        let setup = Self::bare();
+        super::install_definitions(setup.cluster());
+        setup.install_on(with, &[], sample);
+        setup
     }
 
     /// The same, with the guard installed before.
     pub fn guarded(with: Helm) -> Self {
-        let stand = Self::on(
-            Ground::Guarded(Box::new(Webhook::start())),
+        let setup = Self::on(
+            ControlPlaneKind::Guarded(Box::new(Webhook::start())),
             &EtcdOptions::default(),
         );
-        stand.install(with, &[]);
-        stand
+        setup.install(with, &[]);
+        setup
     }
 
     /// The same, with a guard that holds changes.
     pub fn holding(with: Helm) -> Self {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         let webhook = Webhook::with(cluster, &["--hold"]);
-        let stand = Self::on(Ground::Guarded(Box::new(webhook)), &EtcdOptions::default());
-        stand.install(with, &[]);
-        stand
+        let setup = Self::on(
+            ControlPlaneKind::Guarded(Box::new(webhook)),
+            &EtcdOptions::default(),
+        );
+        setup.install(with, &[]);
+        setup
     }
 
     /// One without any Milvus, and without the definitions.
@@ -102,7 +105,7 @@ impl Stand {
     /// password.
     pub fn secured(with: Helm, user: &str, password: &str) -> Self {
         let auth = Some((user.to_owned(), password.to_owned()));
-        let stand = Self::on(
+        let setup = Self::on(
             Self::plain(),
             &EtcdOptions {
                 tls: true,
@@ -110,38 +113,38 @@ impl Stand {
                 ..EtcdOptions::default()
             },
         );
-        super::install_definitions(stand.cluster());
-        stand.install(with, &[]);
-        stand
+        super::install_definitions(setup.cluster());
+        setup.install(with, &[]);
+        setup
     }
 
-    fn plain() -> Ground {
-        Ground::Plain(Box::new(
+    fn plain() -> ControlPlaneKind {
+        ControlPlaneKind::Plain(Box::new(
             ControlPlane::builder().controller_manager(true).start(),
         ))
     }
 
-    fn on(ground: Ground, etcd: &EtcdOptions) -> Self {
+    fn on(ground: ControlPlaneKind, etcd: &EtcdOptions) -> Self {
         let (etcd, connect) = start_etcd(etcd);
-        let mut stand = Self {
+        let mut setup = Self {
             ground,
             etcd,
             connect,
             folder: tempfile::tempdir().unwrap(),
             milvus: None,
         };
-        stand.milvus = Some(Player::start_with(
-            stand.cluster().kubeconfig(),
-            &stand.etcd.endpoint(),
-            stand.connect.clone(),
+        setup.milvus = Some(Player::start_with(
+            setup.cluster().kubeconfig(),
+            &setup.etcd.endpoint(),
+            setup.connect.clone(),
         ));
-        stand
+        setup
     }
 
     pub fn cluster(&self) -> &ControlPlane {
         match &self.ground {
-            Ground::Plain(cluster) => cluster,
-            Ground::Guarded(webhook) => &webhook.cluster,
+            ControlPlaneKind::Plain(cluster) => cluster,
+            ControlPlaneKind::Guarded(webhook) => &webhook.cluster,
         }
     }
 
