@@ -266,7 +266,9 @@ impl Milvus {
                 }
                 Some(_) => true,
             };
-            let may_be_robbed = is_coordinator && process.ending.is_some();
+            // The guard may have listed the pod before our watch told of its end.
+            let may_be_robbed = is_coordinator
+                && (process.ending.is_some() || is_robbed && self.is_terminating(&host).await);
             if is_robbed && !may_be_robbed {
                 self.story.lock().unwrap().robbed.push(host.clone());
             }
@@ -288,6 +290,13 @@ impl Milvus {
                 self.compete(role).await;
             }
         }
+    }
+
+    /// Whether the API server calls this pod terminating now.
+    async fn is_terminating(&self, host: &str) -> bool {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.processes[host].namespace);
+        let pod = api.get_opt(host).await.ok().flatten();
+        pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some())
     }
 
     /// A terminating pod is the first to try.

@@ -292,6 +292,10 @@ fn run() -> Vec<Constraint> {
 
 fn run_status() -> Vec<Constraint> {
     vec![
+        put("status.helm.leaving", map(&["kind", "name"], MAX_OBJECTS)),
+        put("status.helm.leaving[].apiVersion", line()),
+        put("status.helm.leaving[].kind", line()),
+        put("status.helm.leaving[].name", name(MAX_NAME)),
         put("status.originals", map(&["kind", "name"], MAX_OBJECTS)),
         put(
             "status.originals[].images",
