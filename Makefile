@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo demo-cluster record-demo test test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
+.PHONY: help demo demo-cluster record-demo test test-operations test-others test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -22,8 +22,18 @@ record-demo: testbed
 	$(CARGO) run --quiet -p xtask -- recording docs/demo-cluster.txt > docs/demo-cluster.svg
 
 test: lint testbed ## Everything that needs no root, on real parts
-	$(CARGO) test --workspace --all-targets --quiet
+	$(CARGO) test --workspace --all-targets --no-run --quiet
+	$(MAKE) --no-print-directory --jobs=2 test-operations test-others
 	$(CARGO) test --workspace --doc --quiet
+
+# Two at a time: each waits for servers again and again, and leaves a quarter of two cores idle alone.
+test-operations:
+	$(CARGO) test --workspace --quiet --test operations
+
+test-others:
+	$(CARGO) test --workspace --quiet --lib --bins --examples --benches \
+	    --test control_plane --test etcd --test helm --test killed --test milvus --test node --test programs \
+	    --test hostile --test program --test real --test repository --test webhook
 
 # The modules of the six test targets (tests/*/main.rs) that start no server and need no Helm. `::` ends the name of a module, so that
 # `certs::` is not `certs_managed::`.

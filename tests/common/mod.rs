@@ -58,7 +58,8 @@ pub fn guard() -> Command {
     let mut command = Command::new(binary());
     command
         .env_remove("KUBECONFIG")
-        .env("HOME", "/nonexistent")
+        // Helm and kubectl write their caches here.
+        .env("HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/home"))
         .env("NO_COLOR", "1")
         .env("LC_ALL", "C.UTF-8")
         .env_remove("COLUMNS");

@@ -208,7 +208,7 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         wait_until(DEADLINE, || {
             std::fs::read_to_string(lines.path()).unwrap().contains(
                 "Z  Running, at 4 of 10: Move indexnode to 2.4.24; waits for my-release-milvus-indexnode: 1 old \
-                 pod is left\n",
+                 pod is left",
             )
         }),
         "{}",

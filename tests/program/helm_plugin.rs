@@ -261,9 +261,10 @@ fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
         let authority = format!("--kube-ca-file={authority}");
         let token = format!("--kube-token={token}");
         let place = [&*server, &*authority, &*token];
+        let absent = setup.folder.path().join("absent");
         let without_kubeconfig = |verb: &[&str]| {
             let mut command = setup.command();
-            command.env("KUBECONFIG", "/nonexistent").args(verb);
+            command.env("KUBECONFIG", &absent).args(verb);
             command.args(["my-release", next.path(), "-n", setup.namespace]);
             run(command.args(SKIPPED).args(place))
         };

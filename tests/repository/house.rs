@@ -259,6 +259,40 @@ fn finds(modules: &[(String, String)], filter: &str) -> bool {
 }
 
 #[test]
+fn make_test_runs_every_target() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = fs::read_to_string(root.join("Makefile")).unwrap();
+    let of = |target: &str| {
+        let lines = makefile.lines().skip_while(|line| *line != target);
+        let recipe = lines.skip(1).take_while(|line| !line.is_empty());
+        recipe.collect::<Vec<_>>().join(" ")
+    };
+    let recipes = [of("test-operations:"), of("test-others:")].join(" ");
+    let words: Vec<&str> = recipes.split_whitespace().collect();
+    let named = |name: &str| words.windows(2).any(|pair| pair == ["--test", name]);
+    let is_target = |path: &Path| path.join("main.rs").exists();
+    let mut targets: Vec<PathBuf> = Vec::new();
+    for (folder, wanted) in [
+        ("tests", &is_target as &dyn Fn(&Path) -> bool),
+        ("tests/testbed/tests", &|path| {
+            path.extension().is_some_and(|one| one == "rs")
+        }),
+    ] {
+        let entries = fs::read_dir(root.join(folder)).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        targets.extend(paths.filter(|path| wanted(path)));
+    }
+    assert!(targets.len() > 10, "{targets:?}");
+    for target in targets {
+        let name = target.file_stem().unwrap().to_str().unwrap();
+        assert!(named(name), "make test does not run {name}");
+    }
+    for kind in ["--lib", "--bins", "--examples", "--benches"] {
+        assert!(words.contains(&kind), "make test does not run {kind}");
+    }
+}
+
+#[test]
 fn every_test_that_commands_and_pages_name_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut named, mut lost) = (0, Vec::new());

@@ -62,9 +62,20 @@ fn shown(from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
 fn show_event(event: &Value) {
     if matches!(
         event["event"].as_str(),
-        Some("StepBegan" | "StepFailed" | "Waiting" | "Warning" | "RunEnded")
+        Some(
+            "StepBegan"
+                | "StepFailed"
+                | "Waiting"
+                | "Warning"
+                | "Note"
+                | "SessionReleased"
+                | "RunEnded"
+        )
     ) {
-        let words = ["step", "text", "reason", "message", "on"].map(|key| event[key].as_str());
+        let words = [
+            "step", "text", "reason", "message", "on", "session", "pod", "why",
+        ]
+        .map(|key| event[key].as_str());
         let text = words.into_iter().flatten().collect::<Vec<_>>().join(": ");
         eprintln!(
             "    {} {} {text}",

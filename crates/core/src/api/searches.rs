@@ -85,7 +85,7 @@ pub enum Completeness {
 pub enum Verdict {
     /// Rows are not served.
     Wrong,
-    /// Rows are not served, or were deleted since: the answer does not tell.
+    /// Rows are not served, or were deleted since: the answer is the same for both.
     Unknown,
 }
 
