@@ -70,25 +70,30 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         }
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
+    let asks = !(one.at_once_with_next || wanted == Wanted::Running);
     let work = async {
         let ready = release::during(cx, &watched, rollout).await?;
-        // Nothing holds up what must follow at once.
-        let alive = if one.at_once_with_next || wanted == Wanted::Running {
-            None
-        } else {
-            alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
+        // An old pod may still be terminating: its session is removed while Milvus is asked.
+        let rest = async {
+            // Nothing holds up what must follow at once.
+            let alive = if asks {
+                alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
+            } else {
+                None
+            };
+            settle(cx, &originals, &watched).await?;
+            let whole = loaded::again(cx, one).await?;
+            let right = if asks {
+                searched::again(cx, one).await?
+            } else {
+                None
+            };
+            Ok(right.or(whole).or(alive).unwrap_or(ready))
         };
-        Ok((ready, alive))
+        release::during(cx, &watched, rest).await
     };
-    let (ready, alive) = Box::pin(proxies::during(cx, one, &watched, work)).await?;
-    settle(cx, &originals, &watched).await?;
-    let whole = loaded::again(cx, one).await?;
-    let right = if one.at_once_with_next || wanted == Wanted::Running {
-        None
-    } else {
-        searched::again(cx, one).await?
-    };
-    tell_pace(cx, one, right.or(whole).or(alive).unwrap_or(ready));
+    let whole = Box::pin(proxies::during(cx, one, &watched, work)).await?;
+    tell_pace(cx, one, whole);
     Ok(())
 }
 
@@ -113,12 +118,15 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     };
     let work = async {
         release::during(cx, &watched, rollout).await?;
-        alive::ask(cx, &alive::Moved::back(cx, one), &watched).await
+        let rest = async {
+            alive::ask(cx, &alive::Moved::back(cx, one), &watched).await?;
+            settle(cx, &originals, &watched).await?;
+            loaded::back(cx, one).await?;
+            searched::back(cx, one).await
+        };
+        release::during(cx, &watched, rest).await
     };
-    Box::pin(proxies::during(cx, one, &watched, work)).await?;
-    settle(cx, &originals, &watched).await?;
-    loaded::back(cx, one).await?;
-    searched::back(cx, one).await
+    Box::pin(proxies::during(cx, one, &watched, work)).await
 }
 
 /// Gives one Deployment the image of this direction; whether anything had to be changed.
