@@ -201,7 +201,11 @@ mod tests {
 
     #[rstest]
     #[case(RunKind::Migration, "a migration", "writes old metadata among the new")]
-    #[case(RunKind::Rolling, "a rolling upgrade", "upgrades the components in order")]
+    #[case(
+        RunKind::Rolling,
+        "a rolling upgrade",
+        "upgrades the components in order"
+    )]
     fn the_reason_is_that_of_the_run(
         #[case] kind: RunKind,
         #[case] name: &str,
