@@ -260,7 +260,6 @@ mod tests {
         let known = [
             "core::upgrade_path",
             "operations::rolling_upgrade",
-            "operations::rolling_upgrade::steps",
             "program::cli",
         ];
         let found = circles_within(&graph);

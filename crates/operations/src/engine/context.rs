@@ -1,6 +1,10 @@
 //! What a step is given.
 
-use milvus_guard_core::api::{RunStatus, UpgradeRun};
+use jiff::Timestamp;
+
+use milvus_guard_core::api::{
+    Condition, ConditionStatus, RunStatus, UpgradeRun, progress::WAITS_FOR_HELM,
+};
 
 use super::{
     ApiError, Event, Lock, Reporter, RetryingClient, RunRecord, RunRecordError,
@@ -75,6 +79,29 @@ impl<'a, D> StepContext<'a, D> {
     /// Where it cannot be written, or another holder of the lock wrote.
     pub async fn record(&self, change: impl Fn(&mut RunStatus)) -> Result<(), RunRecordError> {
         self.record.update(change).await
+    }
+
+    /// Records whether the run waits for Helm, and why it does or no longer has to.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub async fn record_waits_for_helm(
+        &self,
+        status: ConditionStatus,
+        reason: &str,
+    ) -> Result<(), RunRecordError> {
+        self.record(|now| {
+            let condition = Condition {
+                r#type: WAITS_FOR_HELM.into(),
+                status,
+                reason: reason.into(),
+                message: String::new(),
+                last_transition_time: Timestamp::now(),
+                observed_generation: None,
+            };
+            condition.set(&mut now.conditions);
+        })
+        .await
     }
 
     /// Says what the step waits for; [`Self::going_on`] ends it.

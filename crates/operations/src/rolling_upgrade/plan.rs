@@ -10,7 +10,9 @@ use milvus_guard_core::{
     api::{RunStep, StepAction, UpgradeRun},
     milvus::{
         Build, Component, Release, Topology,
-        catalogue::{Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Situation},
+        catalogue::{
+            Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Route, Situation,
+        },
     },
     rules::layout,
 };
@@ -118,23 +120,34 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
             name.name, name.name, name.namespace
         )
     })?;
-    let mut moves = moves(release, order, topology)?;
+    let moves = moves(release, order, topology)?;
+    Ok(along(wish, &route, order, moves, Templates::FromRun))
+}
+
+/// The rollout of these moves, with what the data says of the way and of the order.
+pub(super) fn along(
+    wish: &Wish<'_>,
+    route: &Route<'_>,
+    order: &Order,
+    mut moves: Vec<Move>,
+    templates: Templates,
+) -> Rollout {
     let point = route.point_of_no_return();
     mark(&mut moves, point);
-    let interruption = if release.topology() == Topology::Standalone {
+    let interruption = if wish.release.topology() == Topology::Standalone {
         "everything stops while the one process restarts and loads its collections"
     } else {
         route.text(|row| &row.interruption)
     };
-    Ok(Rollout {
-        release: name.clone(),
-        from: from.clone(),
-        to: to.clone(),
+    Rollout {
+        release: wish.name.clone(),
+        from: wish.from.clone(),
+        to: wish.to.clone(),
         image: wish.image.to_owned(),
         order: order.id.clone(),
         moves,
-        templates: Templates::FromRun,
-        configure: wish.standby == Standby::Off,
+        templates,
+        configure: templates == Templates::FromRun && wish.standby == Standby::Off,
         point_of_no_return: point,
         lost: route.text(|row| &row.lost).to_owned(),
         interruption: interruption.to_owned(),
@@ -143,11 +156,11 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
             .iter()
             .map(|constraint| constraint.text.clone())
             .collect(),
-    })
+    }
 }
 
 /// Marks the first component after which there is no way back.
-pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
+fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     if let Some(last) = moves
         .iter_mut()
         .find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component))

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::{
     engine::{
         StepError,
@@ -13,7 +11,7 @@ use crate::{
     metadata_migration::{context::StepContext, messages, survey},
 };
 use milvus_guard_core::{
-    api::{Condition, ConditionStatus, Original, progress::WAITS_FOR_HELM},
+    api::{ConditionStatus, Original},
     milvus::Release,
 };
 use milvus_guard_sources::kubernetes::rollout::{Wanted, Watched};
@@ -28,7 +26,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if is_started(&release, cx) {
         return Ok(());
     }
-    note(cx, ConditionStatus::True, "MetadataMigrated").await?;
+    cx.record_waits_for_helm(ConditionStatus::True, "MetadataMigrated")
+        .await?;
     Err(StepError::Waits(messages::turn_of_helm(cx.data)))
 }
 
@@ -52,12 +51,15 @@ pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
         })
         .collect();
     wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await?;
-    note(cx, ConditionStatus::False, "Started").await
+    cx.record_waits_for_helm(ConditionStatus::False, "Started")
+        .await?;
+    Ok(())
 }
 
 /// Stops what Helm started, with the old images again.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
-    note(cx, ConditionStatus::False, "RolledBack").await?;
+    cx.record_waits_for_helm(ConditionStatus::False, "RolledBack")
+        .await?;
     let originals: Vec<Original> = recorded(cx)?;
     start::stop(cx, &originals).await
 }
@@ -71,24 +73,4 @@ fn is_started(release: &Release, cx: &StepContext<'_>) -> bool {
                 .build()
                 .is_some_and(|build| build.version == target)
     })
-}
-
-async fn note(
-    cx: &StepContext<'_>,
-    status: ConditionStatus,
-    reason: &str,
-) -> Result<(), StepError> {
-    cx.record(|now| {
-        let condition = Condition {
-            r#type: WAITS_FOR_HELM.into(),
-            status,
-            reason: reason.into(),
-            message: String::new(),
-            last_transition_time: Timestamp::now(),
-            observed_generation: None,
-        };
-        condition.set(&mut now.conditions);
-    })
-    .await?;
-    Ok(())
 }

@@ -256,7 +256,18 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     })
 }
 
+/// Pods of these Deployments that are not terminating.
 pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
+    let mut pods = all_pods(cx, watched).await?;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+/// Pods of these Deployments.
+pub(super) async fn all_pods(
+    cx: &StepContext<'_>,
+    watched: &[Watched],
+) -> Result<Vec<Pod>, StepError> {
     let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
@@ -268,7 +279,6 @@ pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Ve
             .items;
         pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));
     }
-    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }
 

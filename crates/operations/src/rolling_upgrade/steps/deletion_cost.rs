@@ -53,7 +53,7 @@ impl Turn {
 pub(crate) enum Marked {
     /// It was.
     Yes,
-    /// It is no longer there.
+    /// The pod does not exist any more, or was replaced.
     Gone,
     /// We may not, and why.
     Refused(String),

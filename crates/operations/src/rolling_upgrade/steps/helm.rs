@@ -1,7 +1,6 @@
 //! Helm's turn: every Deployment that the change touches is paused, what comes is made paused, what
 //! leaves is kept, and then another process runs Helm. Nothing rolls before the run releases it.
 
-use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
 };
@@ -22,10 +21,7 @@ use crate::{
     },
 };
 use milvus_guard_core::{
-    api::{
-        Condition, ConditionStatus, HelmRecord, Original, OriginalField, RunStatus,
-        progress::WAITS_FOR_HELM,
-    },
+    api::{ConditionStatus, HelmRecord, Original, OriginalField, RunStatus},
     text::hexadecimal,
 };
 use milvus_guard_sources::kubernetes::{
@@ -33,7 +29,7 @@ use milvus_guard_sources::kubernetes::{
     workloads::{self, Change, FIELD_MANAGER},
 };
 
-use super::{leaving, update};
+use super::{leaving, predecessors};
 
 /// Path under which the digest of a pod template is recorded: whether Helm has changed it.
 pub(crate) const TEMPLATE: &str = "/spec/template";
@@ -46,7 +42,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
             if let Some(turn) = turn {
                 hold(cx, &turn.change).await?;
             }
-            note(cx, ConditionStatus::True, "Held").await?;
+            cx.record_waits_for_helm(ConditionStatus::True, "Held")
+                .await?;
             Err(StepError::Waits(messages::turn_of_helm(cx.data)))
         }
     }
@@ -55,7 +52,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 /// Releases what was paused, on its old template: nothing rolls.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     await_rollback(cx).await?;
-    note(cx, ConditionStatus::False, "RolledBack").await?;
+    cx.record_waits_for_helm(ConditionStatus::False, "RolledBack")
+        .await?;
     for original in staying(cx)? {
         resume(cx, &original).await?;
     }
@@ -86,7 +84,7 @@ async fn await_rollback(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Lets the pods of a component that Helm brought come.
 pub(crate) async fn start(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    for original in update::originals_after_others(cx, one).await? {
+    for original in predecessors::originals_after_others(cx, one).await? {
         if originals::set(cx, &original, &released()).await? {
             cx.data.pace.began();
         }
@@ -94,7 +92,7 @@ pub(crate) async fn start(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     Ok(())
 }
 
-/// What is no longer so when a Deployment is released.
+/// What a release changes of a paused Deployment.
 pub(crate) fn released() -> Change {
     Change {
         paused: Some(false),
@@ -275,7 +273,7 @@ async fn made(cx: &StepContext<'_>) -> Result<(), StepError> {
             continue;
         }
         let live = originals::live(cx, &original).await?;
-        if let Some(image) = update::off_target(&live, &original, &cx.data.rollout.image) {
+        if let Some(image) = predecessors::off_target(&live, &original, &cx.data.rollout.image) {
             return Err(StepError::Failed(format!(
                 "Helm has ended, but Deployment {} still has the image {image}",
                 original.name
@@ -289,7 +287,9 @@ async fn made(cx: &StepContext<'_>) -> Result<(), StepError> {
         }
     })
     .await?;
-    note(cx, ConditionStatus::False, "HelmApplied").await
+    cx.record_waits_for_helm(ConditionStatus::False, "HelmApplied")
+        .await?;
+    Ok(())
 }
 
 /// Strategy and replicas as the chart has them now.
@@ -309,26 +309,6 @@ pub(crate) fn template_of(deployment: &Deployment) -> OriginalField {
         path: TEMPLATE.into(),
         value: Some(digest(deployment)),
     }
-}
-
-async fn note(
-    cx: &StepContext<'_>,
-    status: ConditionStatus,
-    reason: &str,
-) -> Result<(), StepError> {
-    cx.record(|now| {
-        let condition = Condition {
-            r#type: WAITS_FOR_HELM.into(),
-            status,
-            reason: reason.into(),
-            message: String::new(),
-            last_transition_time: Timestamp::now(),
-            observed_generation: None,
-        };
-        condition.set(&mut now.conditions);
-    })
-    .await?;
-    Ok(())
 }
 
 fn api(cx: &StepContext<'_>) -> Api<Deployment> {

@@ -16,6 +16,7 @@ pub(crate) mod loaded;
 mod management;
 pub(crate) mod paced;
 mod pod_http;
+mod predecessors;
 pub(crate) mod proxies;
 pub(crate) mod record;
 pub(crate) mod release;

@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Preconditions},
+    api::{DeleteParams, Preconditions},
 };
 use tokio::time::sleep;
 
@@ -27,10 +27,7 @@ use crate::{
     },
 };
 use milvus_guard_core::{api::Original, milvus::Component};
-use milvus_guard_sources::kubernetes::{
-    pods::{is_pod_of, is_ready},
-    rollout::Watched,
-};
+use milvus_guard_sources::kubernetes::{pods::is_ready, rollout::Watched};
 
 use super::{
     alive::{self, Answer},
@@ -225,7 +222,9 @@ async fn follow_ends(
     let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
     let mut ended = BTreeSet::new();
     while !done.load(Ordering::Relaxed) && cx.data.connections.reach_pods() {
-        for pod in terminating(cx, watched).await? {
+        let mut terminating = alive::all_pods(cx, watched).await?;
+        terminating.retain(|pod| pod.metadata.deletion_timestamp.is_some());
+        for pod in terminating {
             if ended.contains(&uid(&pod)) || !refuses(&pod).await {
                 continue;
             }
@@ -247,25 +246,6 @@ async fn follow_ends(
         sleep(PAUSE).await;
     }
     Ok(())
-}
-
-/// Pods of these Deployments that are terminating.
-async fn terminating(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
-    let mut found = Vec::new();
-    for one in watched {
-        let params = ListParams::default().labels(&one.selector);
-        let listed = cx
-            .client
-            .call("pods", async || api.list(&params).await)
-            .await?;
-        found.extend(
-            listed.items.into_iter().filter(|pod| {
-                is_pod_of(pod, &one.name) && pod.metadata.deletion_timestamp.is_some()
-            }),
-        );
-    }
-    Ok(found)
 }
 
 /// Whether a pod says that it does not serve. One that is not reached counts as serving.

@@ -65,7 +65,7 @@ enum What {
     Incomplete(Completeness, Verdict),
     /// No answer.
     Failed(ApiError),
-    /// The collection is no longer as it was.
+    /// The collection changed since the record.
     Changed(NotSearchable),
 }
 

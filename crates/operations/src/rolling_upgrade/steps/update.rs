@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
         context::{
-            Direction, StepContext, VERSION_LABEL, is_of, originals_of, strategy,
-            version_label_path,
+            Direction, StepContext, VERSION_LABEL, originals_of, strategy, version_label_path,
         },
-        plan::{Move, MoveKind, Templates},
+        plan::{Move, Templates},
     },
 };
 use milvus_guard_core::{
@@ -21,12 +19,12 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, is_complete, is_paused, progress_deadline},
+    workloads::{Change, is_paused, progress_deadline},
 };
 
 use super::{
-    alive, alone, deletion_cost, emptied, helm, loaded, paced, proxies, release, searched,
-    temporary,
+    alive, alone, deletion_cost, emptied, helm, loaded, paced, predecessors, proxies, release,
+    searched, temporary,
 };
 
 /// Time for which a new proxy must be ready before an old one goes: until then every node routes
@@ -36,7 +34,7 @@ const PROXY_READY: i32 = 8;
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    let originals = originals_after_others(cx, one).await?;
+    let originals = predecessors::originals_after_others(cx, one).await?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
     for original in originals {
         if replace(cx, one, &original, Direction::Forward).await? {
@@ -44,15 +42,6 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
         }
     }
     Ok(())
-}
-
-/// The recorded Deployments of a component, once everything before it is completely on the target.
-pub(crate) async fn originals_after_others(
-    cx: &StepContext<'_>,
-    one: &Move,
-) -> Result<Vec<Original>, StepError> {
-    await_predecessors(cx, one).await?;
-    originals_of(cx, one)
 }
 
 /// Waits until the component is completely on its new image, and Milvus knows it.
@@ -71,27 +60,24 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
     let asks = !(one.at_once_with_next || wanted == Wanted::Running);
-    let work = async {
-        let ready = release::during(cx, &watched, rollout).await?;
-        // An old pod may still be terminating: its session is removed while Milvus is asked.
-        let rest = async {
-            // Nothing holds up what must follow at once.
-            let alive = if asks {
-                alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
-            } else {
-                None
-            };
-            settle(cx, &originals, &watched).await?;
-            let whole = loaded::again(cx, one).await?;
-            let right = if asks {
-                searched::again(cx, one).await?
-            } else {
-                None
-            };
-            Ok(right.or(whole).or(alive).unwrap_or(ready))
+    // An old pod may still be terminating while Milvus is asked: its session is removed then, too.
+    let work = release::during(cx, &watched, async {
+        let ready = rollout.await?;
+        // Nothing holds up what must follow at once.
+        let alive = if asks {
+            alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
+        } else {
+            None
         };
-        release::during(cx, &watched, rest).await
-    };
+        settle(cx, &originals, &watched).await?;
+        let whole = loaded::again(cx, one).await?;
+        let right = if asks {
+            searched::again(cx, one).await?
+        } else {
+            None
+        };
+        Ok(right.or(whole).or(alive).unwrap_or(ready))
+    });
     let whole = Box::pin(proxies::during(cx, one, &watched, work)).await?;
     tell_pace(cx, one, whole);
     Ok(())
@@ -116,16 +102,13 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         }
         originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await
     };
-    let work = async {
-        release::during(cx, &watched, rollout).await?;
-        let rest = async {
-            alive::ask(cx, &alive::Moved::back(cx, one), &watched).await?;
-            settle(cx, &originals, &watched).await?;
-            loaded::back(cx, one).await?;
-            searched::back(cx, one).await
-        };
-        release::during(cx, &watched, rest).await
-    };
+    let work = release::during(cx, &watched, async {
+        rollout.await?;
+        alive::ask(cx, &alive::Moved::back(cx, one), &watched).await?;
+        settle(cx, &originals, &watched).await?;
+        loaded::back(cx, one).await?;
+        searched::back(cx, one).await
+    });
     Box::pin(proxies::during(cx, one, &watched, work)).await
 }
 
@@ -185,7 +168,9 @@ async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, 
     for original in originals {
         let live = originals::live(cx, original).await?;
         // What Helm brought has its new image before its turn, and is paused until then.
-        if off_target(&live, original, &cx.data.rollout.image).is_none() && !is_paused(&live) {
+        if predecessors::off_target(&live, original, &cx.data.rollout.image).is_none()
+            && !is_paused(&live)
+        {
             return Ok(true);
         }
     }
@@ -282,91 +267,4 @@ fn tell_pace(cx: &StepContext<'_>, one: &Move, ready: std::time::Instant) {
         one.component,
         ms(took_all)
     ));
-}
-
-/// No component moves before all that must precede it are completely on the target. The gates saw
-/// to that; this is for what happened since: a person's change, an evicted pod, a crash of ours.
-async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
-    let data = cx.data;
-    let earlier: Vec<&Move> = data
-        .rollout
-        .moves
-        .iter()
-        .take_while(|other| *other != one)
-        .collect();
-    if earlier.is_empty() {
-        return Ok(());
-    }
-    let recorded = originals::recorded(cx)?;
-    let api: Api<Deployment> =
-        Api::namespaced(cx.client.kube(), &data.settings.run.release.namespace);
-    let live = cx
-        .client
-        .call("Deployments", async || {
-            api.list(&ListParams::default()).await
-        })
-        .await?;
-    let mut incomplete = Vec::new();
-    for other in earlier
-        .iter()
-        .filter(|other| other.kind != MoveKind::Remove)
-    {
-        for original in recorded.iter().filter(|original| is_of(original, other)) {
-            let Some(deployment) = live
-                .items
-                .iter()
-                .find(|one| one.name_any() == original.name)
-            else {
-                return Err(StepError::Failed(format!(
-                    "Deployment {} of {} is gone",
-                    original.name, other.component
-                )));
-            };
-            if let Some(image) = off_target(deployment, original, &data.rollout.image) {
-                return Err(StepError::Failed(format!(
-                    "{} has the image {image} again, set by another client: {} must not move \
-                     before it runs {}; correct it, or roll back",
-                    original.name, one.component, data.rollout.image
-                )));
-            }
-            if is_paused(deployment) && data.rollout.templates == Templates::FromHelm {
-                return Err(StepError::Failed(format!(
-                    "{} was paused again by another client: {} must not move before it is \
-                     complete; resume it (kubectl rollout resume deployment/{} -n {})",
-                    original.name,
-                    one.component,
-                    original.name,
-                    data.settings.run.release.namespace
-                )));
-            }
-            if other.gate != Gate::Running && !is_complete(deployment) {
-                incomplete.push(Watched::of(deployment));
-            }
-        }
-    }
-    if !incomplete.is_empty() {
-        originals::wait_for(cx, &incomplete, Wanted::Complete, data.settings.hopeless).await?;
-    }
-    Ok(())
-}
-
-/// An image of Milvus in it that is not the target's.
-pub(super) fn off_target(
-    deployment: &Deployment,
-    original: &Original,
-    target: &str,
-) -> Option<String> {
-    let pod = deployment.spec.template.spec.as_ref()?;
-    let mine = |name: &str| match (&original.images[..], original.component) {
-        ([], component) => component.is_some_and(|component| component.name() == name),
-        (images, _) => images.iter().any(|image| image.container == name),
-    };
-    let containers = pod
-        .containers
-        .iter()
-        .chain(pod.init_containers.iter().flatten());
-    let images = containers
-        .filter(|container| mine(&container.name))
-        .filter_map(|container| container.image.clone());
-    images.into_iter().find(|image| image != target)
 }

@@ -8,7 +8,7 @@ use milvus_guard_core::milvus::{
     catalogue::{Catalogue, Gate, Order, OrderStep, OrderTopology, Rolling, Situation},
 };
 
-use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Wish, mark};
+use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Wish, along};
 
 use super::HelmChange;
 
@@ -74,32 +74,8 @@ pub fn plan(
                 name.name
             )
         })?;
-    let mut moves = moves(&before, &after, order)?;
-    let point = route.point_of_no_return();
-    mark(&mut moves, point);
-    let interruption = if release.topology() == Topology::Standalone {
-        "everything stops while the one process restarts and loads its collections"
-    } else {
-        route.text(|row| &row.interruption)
-    };
-    Ok(Rollout {
-        release: name.clone(),
-        from: from.clone(),
-        to: to.clone(),
-        image: wish.image.to_owned(),
-        order: order.id.clone(),
-        moves,
-        templates: Templates::FromHelm,
-        configure: false,
-        point_of_no_return: point,
-        lost: route.text(|row| &row.lost).to_owned(),
-        interruption: interruption.to_owned(),
-        notes: order
-            .constraints
-            .iter()
-            .map(|constraint| constraint.text.clone())
-            .collect(),
-    })
+    let moves = moves(&before, &after, order)?;
+    Ok(along(wish, &route, order, moves, Templates::FromHelm))
 }
 
 /// Gives the moves of a run that was begun the gates of the order data, and names the order.
