@@ -28,12 +28,12 @@ test: lint testbed ## Everything that needs no root, on real parts
 
 # Two at a time: each waits for servers again and again, and leaves a quarter of two cores idle alone.
 test-operations:
-	$(CARGO) test --workspace --quiet --test operations
+	$(CARGO) test --workspace --quiet --test operations --test program
 
 test-others:
 	$(CARGO) test --workspace --quiet --lib --bins --examples --benches \
 	    --test control_plane --test etcd --test helm --test killed --test milvus --test node --test programs \
-	    --test hostile --test program --test real --test repository --test webhook
+	    --test hostile --test real --test repository --test webhook
 
 # The modules of the six test targets (tests/*/main.rs) that start no server and need no Helm. `::` ends the name of a module, so that
 # `certs::` is not `certs_managed::`.
