@@ -57,6 +57,9 @@ imagePullSecrets:
 {{- $deployments := dict "check" "[list]" "migrate" "[get, list, watch, patch]" "upgrade" "[get, list, watch, patch, create, delete]" }}
 {{- $configs := dict "check" "[list]" "migrate" "[list]" "upgrade" "[get, list, patch]" }}
 - {apiGroups: [apps], resources: [deployments], verbs: {{ get $deployments .Values.verb }}}
+{{- if eq .Values.verb "upgrade" }}
+- {apiGroups: [apps], resources: [replicasets/scale], verbs: [patch]}
+{{- end }}
 - {apiGroups: [apps], resources: [statefulsets], verbs: [list]}
 - {apiGroups: [""], resources: [configmaps], verbs: {{ get $configs .Values.verb }}}
 - {apiGroups: [""], resources: [services, persistentvolumeclaims], verbs: [list]}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use milvus_guard_core::{api::LoadedBefore, milvus::Component};
-use milvus_guard_sources::milvus::Loaded;
+use milvus_guard_sources::milvus::{Loaded, Replica};
 
 use super::plan::{Move, MoveKind};
 
@@ -96,6 +96,26 @@ pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), 
     })
 }
 
+/// Replicas of which no node is new, as text; `old` are the nodes before the step. A replica with a
+/// new node in it can hand over what an old one has; one without loses it.
+#[must_use]
+pub fn without_new_node(now: &Loaded, old: &[i64]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for collection in &now.collections {
+        let replicas = collection.replicas.as_deref().unwrap_or_default();
+        let lacks = |replica: &&Replica| replica.nodes.iter().all(|node| old.contains(node));
+        let lacking = replicas.iter().filter(lacks).count();
+        if lacking > 0 {
+            lines.push(format!(
+                "collection {}: {lacking} of {} replicas",
+                collection.label(),
+                replicas.len()
+            ));
+        }
+    }
+    lines
+}
+
 /// A few lines as one.
 #[must_use]
 pub fn shown(lines: &[String]) -> String {
@@ -120,7 +140,7 @@ mod tests {
 
     use super::*;
     use milvus_guard_core::milvus::catalogue::Gate;
-    use milvus_guard_sources::milvus::{CollectionLoad, Replica, Served, ShardLeader};
+    use milvus_guard_sources::milvus::{CollectionLoad, Served, ShardLeader};
 
     fn moves(names: &str) -> Vec<Move> {
         let one = |name: &str| {
@@ -240,6 +260,25 @@ mod tests {
                 "{why}"
             );
         }
+    }
+
+    #[test]
+    fn each_replica_needs_a_new_node() {
+        let mut now = books(1);
+        let replicas = now.collections[0].replicas.as_mut().unwrap();
+        replicas.push(Replica {
+            id: 2,
+            nodes: [2, 8].into(),
+            leaders: Vec::new(),
+        });
+        let lacking = ["collection books: 1 of 2 replicas".to_owned()];
+        assert_eq!(without_new_node(&now, &[1, 2]), lacking);
+        now.collections[0].replicas.as_mut().unwrap()[0]
+            .nodes
+            .insert(9);
+        assert_eq!(without_new_node(&now, &[1, 2]), [""; 0]);
+        now.collections[0].replicas = Err("not told".into());
+        assert_eq!(without_new_node(&now, &[1, 2]), [""; 0], "nothing is known");
     }
 
     #[test]

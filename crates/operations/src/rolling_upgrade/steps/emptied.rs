@@ -50,20 +50,25 @@ const RESUME: Duration = Duration::from_secs(5);
 const TRIED: usize = 3;
 
 /// Chooses the old pod that ends next, and empties its query node, as far as Milvus can do that.
-pub(crate) async fn next(cx: &StepContext<'_>, one: &Move, old: &[Pod]) -> Result<(), StepError> {
+/// The pod that is marked to end first of its `ReplicaSet`; `None` if any of them may end.
+pub(crate) async fn next<'a>(
+    cx: &StepContext<'_>,
+    one: &Move,
+    old: &'a [Pod],
+) -> Result<Option<&'a Pod>, StepError> {
     forget_gone(cx, old).await?;
     if one.component != Component::QueryNode || !is_offered(cx) {
-        return Ok(());
+        return Ok(None);
     }
     let Some((management, nodes)) = reached(cx).await? else {
-        return Ok(());
+        return Ok(None);
     };
     let Some((pod, node)) = choose(&cx.run().status.suspended, &nodes, old) else {
         cx.reporter().note(format!(
             "Milvus lists no query node at the address of an old pod of {}: none is emptied",
             one.component
         ));
-        return Ok(());
+        return Ok(None);
     };
     let metadata = PartialObjectMeta {
         metadata: ObjectMeta {
@@ -76,7 +81,7 @@ pub(crate) async fn next(cx: &StepContext<'_>, one: &Move, old: &[Pod]) -> Resul
     };
     match deletion_cost::mark(cx, &metadata, Turn::First).await? {
         Marked::Yes => {}
-        Marked::Gone => return Ok(()),
+        Marked::Gone => return Ok(None),
         Marked::Refused(reason) => {
             if cx.data.connections.give_up_on_management() {
                 cx.reporter().warn(format!(
@@ -85,7 +90,7 @@ pub(crate) async fn next(cx: &StepContext<'_>, one: &Move, old: &[Pod]) -> Resul
                     pod.name_any()
                 ));
             }
-            return Ok(());
+            return Ok(None);
         }
     }
     let suspended = SuspendedNode {
@@ -128,7 +133,7 @@ pub(crate) async fn next(cx: &StepContext<'_>, one: &Move, old: &[Pod]) -> Resul
             resume(cx, management, &suspended).await?;
         }
     }
-    Ok(())
+    Ok(Some(pod))
 }
 
 /// Uses nodes again that an attempt before has suspended.
@@ -238,11 +243,11 @@ async fn proxies(cx: &StepContext<'_>) -> Result<Vec<(std::net::IpAddr, u16)>, S
 }
 
 /// The next pod with its node: one that was begun with, else the first that Milvus knows.
-fn choose<'a>(
+fn choose<'p, 'n>(
     begun: &[SuspendedNode],
-    nodes: &'a [QueryNode],
-    old: &'a [Pod],
-) -> Option<(&'a Pod, &'a QueryNode)> {
+    nodes: &'n [QueryNode],
+    old: &'p [Pod],
+) -> Option<(&'p Pod, &'n QueryNode)> {
     let mut known: Vec<(&Pod, &QueryNode)> = old
         .iter()
         .filter_map(|pod| {

@@ -18,12 +18,14 @@ use crate::{
         serving::{self, Gone, Question},
     },
 };
-use milvus_guard_core::api::LoadedBefore;
+use milvus_guard_core::api::{LoadedBefore, RunStatus};
 use milvus_guard_sources::milvus::{self, ApiError, Loaded, Proxy};
 
 /// For Milvus to be whole before something moves: coordinators that were replaced just before need
 /// a moment.
 const SETTLING: Duration = Duration::from_secs(10);
+/// For Milvus to put new nodes into replicas. Its coordinator looks every few seconds.
+const SPREADING: Duration = Duration::from_secs(60);
 /// Between two questions, at least; large answers get as long a pause as they took.
 const PAUSE: Duration = Duration::from_millis(300);
 /// ... at most.
@@ -176,6 +178,55 @@ pub(crate) async fn can_ask_between(
         // Another process may have noted it, and a later step may have noted it again.
         Direction::Back => alone && cx.data.connections.proxy.is_reached(cx).await?,
     })
+}
+
+/// Copies in memory of the collection that has most of them; 1 where that is not known.
+pub(crate) fn copies(status: &RunStatus) -> usize {
+    let collections = status.loaded.iter().flat_map(|loaded| &loaded.collections);
+    let most = collections.map(|collection| collection.replicas).max();
+    most.unwrap_or(1).max(1)
+}
+
+/// Waits for a while until Milvus has put a new node into each replica, where there are several.
+/// Nothing is waited for where the nodes before the step are not known.
+pub(crate) async fn spread(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
+    let status = cx.run().status;
+    let has_several = copies(&status) > 1;
+    let known = |loaded: &LoadedBefore| has_several && !loaded.replaced_nodes.is_empty();
+    let Some(before) = status.loaded.filter(known) else {
+        return Ok(());
+    };
+    let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? else {
+        return Ok(());
+    };
+    let began = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let lacking = match milvus::loaded(proxy).await {
+            Ok(loaded) => serving::shown(&serving::without_new_node(
+                &loaded,
+                &before.replaced_nodes,
+            )),
+            Err(error) => error.to_string(),
+        };
+        if lacking.is_empty() {
+            cx.going_on();
+            return Ok(());
+        }
+        if began.elapsed() >= SPREADING {
+            cx.going_on();
+            cx.reporter().note(format!(
+                "Milvus gave no new {} to {lacking}; the step continues",
+                one.component
+            ));
+            return Ok(());
+        }
+        cx.waiting(format!(
+            "Milvus to give a new {} to each replica: {lacking}",
+            one.component
+        ));
+        pause(asked).await;
+    }
 }
 
 /// Waits between two pods until all that was loaded before is served, during a rollback for a while

@@ -21,6 +21,7 @@ pub(crate) mod proxies;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;
+pub(crate) mod replica_set;
 pub(crate) mod searched;
 pub(crate) mod temporary;
 pub(crate) mod update;

@@ -1,34 +1,50 @@
 //! Query nodes one by one: the next old pod ends only when Milvus serves all that it had loaded.
 //!
-//! A Deployment replaces its pods as soon as new ones are available, and Kubernetes calls a query
-//! node available before it has its segments. So a long `minReadySeconds` keeps every old pod, and
-//! a short one lets exactly one go: the new pod before it has been ready for that time, the one
-//! after it has not. Where this process ends in between, the Deployment continues without it after
-//! that time.
+//! Kubernetes calls a query node available before it has its segments, and a Deployment then ends
+//! old pods. A `minReadySeconds` that is longer than the step keeps every old pod; the run ends one
+//! after the other by scaling its `ReplicaSet`. The controller of a Deployment does not scale an old
+//! `ReplicaSet` up again. Where this process ends in between, the old pods that are left stay.
+//!
+//! A collection in several replicas needs as many new pods at first: Milvus gives each new node to
+//! one replica, and a replica whose only node ends answers nothing until it has another. Measured
+//! with 2 replicas on 2 query nodes, Milvus 2.3: 2.7 s of wrong answers for each old pod instead of 9.
 //!
 //! During a rollback the same happens, but nothing is held up for long: as soon as Milvus is not whole
 //! again in time, the remaining pods go back at Kubernetes' own pace.
 
 use std::time::Duration;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Pod},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::{Api, api::ListParams};
+use tokio::time::timeout;
 
 use crate::{
     engine::{StepError, originals},
     rolling_upgrade::{
         context::{Direction, StepContext},
         plan::Move,
-        steps::{emptied, loaded, searched, temporary},
+        steps::{
+            emptied, loaded,
+            replica_set::{self, Ended},
+            searched, temporary,
+        },
     },
 };
-use milvus_guard_core::{api::Original, text::count};
+use milvus_guard_core::{
+    api::{Original, RunStatus},
+    text::count,
+};
 use milvus_guard_sources::kubernetes::{
     pods::is_pod_of,
-    rollout::{self, STEADY, Wanted, Watched},
+    rollout::{self, Wanted, Watched},
     workloads::{Change, progress_deadline},
 };
 
+/// For the other new pods once the first of them are ready: a node may not have room for them.
+const OTHERS: Duration = Duration::from_secs(60);
 /// How much longer than a step old pods are kept where nothing is let go.
 const MARGIN: Duration = Duration::from_secs(600);
 /// ... at most, because Kubernetes counts 32 bits of seconds.
@@ -64,9 +80,7 @@ pub(crate) async fn through(
     direction: Direction,
 ) -> Result<(), StepError> {
     let status = cx.run().status;
-    let recorded = status.originals.iter().find(|known| {
-        known.kind == original.kind && known.name == original.name && known.uid == original.uid
-    });
+    let recorded = recorded(&status, original);
     if recorded.is_none_or(|known| temporary::remembered(known, temporary::DEADLINE).is_none()) {
         return Ok(());
     }
@@ -79,20 +93,26 @@ pub(crate) async fn through(
         Direction::Forward => cx.data.settings.hopeless,
         Direction::Back => Duration::MAX,
     };
+    let mut is_spread = false;
     loop {
-        let Seen {
-            replicas,
-            old,
-            watched,
-        } = seen(cx, original).await?;
-        if old.is_empty() {
+        let seen = seen(cx, original).await?;
+        if seen.old.is_empty() {
             emptied::forget_gone(cx, &[]).await?;
             break;
         }
         originals::set(cx, original, &keep(cx)).await?;
-        let new = Wanted::Surged(replicas.saturating_sub(old.len()) + 1);
-        originals::wait_for(cx, &watched, new, hopeless).await?;
-        emptied::next(cx, one, &old).await?;
+        let first = Wanted::Surged(seen.new_with(1));
+        originals::wait_for(cx, &seen.watched, first, hopeless).await?;
+        let all = originals::wait_for(cx, &seen.watched, seen.all_new(), hopeless);
+        let is_there = match timeout(OTHERS, all).await {
+            Ok(there) => there.map(|_| true)?,
+            Err(_) => false,
+        };
+        if is_there && !is_spread {
+            loaded::spread(cx, one).await?;
+            is_spread = true;
+        }
+        let pod = emptied::next(cx, one, &seen.old).await?;
         // Asked last, right before the old pod ends.
         if !is_whole(cx, direction).await? {
             cx.reporter().warn(format!(
@@ -101,9 +121,16 @@ pub(crate) async fn through(
             ));
             break;
         }
-        originals::set(cx, original, &let_one_go(&recorded)).await?;
-        let rest = old.len() - 1;
-        originals::wait_for(cx, &watched, Wanted::Old(rest), hopeless).await?;
+        if let Ended::Refused(reason) = replica_set::end(cx, pod, &seen.old).await? {
+            cx.reporter().warn(format!(
+                "may not scale the ReplicaSet of {}: {reason}. Its old pods end at Kubernetes' own \
+                 pace, and searches may miss data until their data is loaded again",
+                one.component
+            ));
+            break;
+        }
+        let rest = seen.old.len() - 1;
+        originals::wait_for(cx, &seen.watched, Wanted::Old(rest), hopeless).await?;
         let left = count(rest, "old pod");
         cx.reporter()
             .note(format!("an old pod of {} ends: {left} left", one.component));
@@ -122,9 +149,23 @@ async fn is_whole(cx: &StepContext<'_>, direction: Direction) -> Result<bool, St
 struct Seen {
     /// Wanted replicas.
     replicas: usize,
+    /// Pods that it may have in addition.
+    surge: usize,
     /// Living pods of another template.
     old: Vec<Pod>,
     watched: [Watched; 1],
+}
+
+impl Seen {
+    /// New pods that there are with this surge.
+    fn new_with(&self, surge: usize) -> usize {
+        let all = self.replicas + surge.min(self.surge);
+        all.saturating_sub(self.old.len()).min(self.replicas)
+    }
+
+    fn all_new(&self) -> Wanted {
+        Wanted::Surged(self.new_with(self.surge))
+    }
 }
 
 /// What there is, once the controller knows of the last change.
@@ -144,7 +185,8 @@ async fn seen(cx: &StepContext<'_>, original: &Original) -> Result<Seen, StepErr
         .into_iter()
         .filter(|pod| is_pod_of(pod, &original.name));
     Ok(Seen {
-        replicas: usize::try_from(deployment.spec.replicas.unwrap_or(1)).unwrap_or(0),
+        replicas: replicas(&deployment),
+        surge: max_surge(&deployment),
         old: rollout::old_pods(&deployment, own),
         watched,
     })
@@ -160,12 +202,36 @@ fn keep(cx: &StepContext<'_>) -> Change {
     }
 }
 
-/// One old pod goes, because the new one has been ready for long enough.
-fn let_one_go(recorded: &Original) -> Change {
-    let own = temporary::remembered(recorded, temporary::MIN_READY).unwrap_or_default();
-    Change {
-        min_ready_seconds: Some(own.max(seconds(STEADY))),
-        ..Change::default()
+/// Pods in addition to the wanted ones while a Deployment is replaced: one for each replica in
+/// memory where pods are replaced one by one.
+pub(crate) fn surge(cx: &StepContext<'_>, original: &Original, deployment: &Deployment) -> usize {
+    let status = cx.run().status;
+    let is_paced = recorded(&status, original)
+        .is_some_and(|known| temporary::remembered(known, temporary::DEADLINE).is_some());
+    if is_paced {
+        loaded::copies(&status).clamp(1, replicas(deployment).max(1))
+    } else {
+        1
+    }
+}
+
+fn recorded<'s>(status: &'s RunStatus, original: &Original) -> Option<&'s Original> {
+    status.originals.iter().find(|known| {
+        known.kind == original.kind && known.name == original.name && known.uid == original.uid
+    })
+}
+
+fn replicas(deployment: &Deployment) -> usize {
+    usize::try_from(deployment.spec.replicas.unwrap_or(1)).unwrap_or(0)
+}
+
+/// `maxSurge` as a number; 1 where it is not one.
+fn max_surge(deployment: &Deployment) -> usize {
+    let strategy = deployment.spec.strategy.as_ref();
+    let surge = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_surge.as_ref());
+    match surge {
+        Some(IntOrString::Int(count)) => usize::try_from(*count).unwrap_or(1).max(1),
+        _ => 1,
     }
 }
 

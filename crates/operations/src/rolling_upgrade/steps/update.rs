@@ -146,12 +146,14 @@ async fn replace(
         temporary::remember(cx, original, temporary::MIN_READY, now).await?;
     }
     if one.component == Component::QueryNode {
-        let pace = match direction {
-            Direction::Forward if images.is_made(&deployment) => Change::default(),
-            direction => paced::begin(cx, one, original, &deployment, direction).await?,
-        };
-        change.min_ready_seconds = pace.min_ready_seconds;
-        change.progress_deadline_seconds = pace.progress_deadline_seconds;
+        if direction == Direction::Back || !images.is_made(&deployment) {
+            let pace = paced::begin(cx, one, original, &deployment, direction).await?;
+            change.min_ready_seconds = pace.min_ready_seconds;
+            change.progress_deadline_seconds = pace.progress_deadline_seconds;
+        }
+        if let Some(strategy) = &mut change.strategy {
+            strategy["rollingUpdate"]["maxSurge"] = paced::surge(cx, original, &deployment).into();
+        }
     }
     originals::set(cx, original, &change).await
 }
