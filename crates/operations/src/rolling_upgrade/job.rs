@@ -19,6 +19,7 @@ const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
 pub fn rules_in_release() -> Value {
     json!([
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch", "patch", "create", "delete"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets/scale"], "verbs": ["patch"]},
         {"apiGroups": ["apps"], "resources": ["statefulsets"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "patch"]},
         {"apiGroups": [""], "resources": ["services", "persistentvolumeclaims"], "verbs": ["list"]},

@@ -27,9 +27,7 @@ use crate::{
         context::{Direction, StepContext},
         plan::Move,
         steps::{
-            emptied, loaded,
-            replica_set::{self, Ended},
-            searched, temporary,
+            emptied, loaded, pod_deletion::Ended, replica_set, searched, temporary,
         },
     },
 };

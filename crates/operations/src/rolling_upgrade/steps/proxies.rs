@@ -11,14 +11,11 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, Preconditions},
-};
+use kube::ResourceExt;
 use tokio::time::sleep;
 
 use crate::{
-    engine::{ApiError, StepError, originals},
+    engine::{StepError, originals},
     rolling_upgrade::{
         active,
         context::StepContext,
@@ -31,6 +28,7 @@ use milvus_guard_sources::kubernetes::{pods::is_ready, rollout::Watched};
 
 use super::{
     alive::{self, Answer},
+    pod_deletion::{self, Ended},
     pod_http, release,
 };
 
@@ -264,28 +262,14 @@ async fn metrics(pod: &Pod) -> Option<String> {
 
 /// Ends this very pod soon; whether we may.
 async fn end(cx: &StepContext<'_>, pod: &Pod) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let name = pod.name_any();
-    let params = DeleteParams {
-        grace_period_seconds: Some(GRACE),
-        preconditions: Some(Preconditions {
-            uid: pod.metadata.uid.clone(),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    let what = format!("pod {name}");
-    let deletion = cx.write(&what, async || api.delete(&name, &params).await.map(drop));
-    match deletion.await {
-        Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(true),
-        Err(ApiError::Refused { reason, .. }) => {
-            cx.reporter().warn(format!(
-                "may not end pod {name}, which fails for its clients: {reason}"
-            ));
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
+    let ended = pod_deletion::end(cx, &name, pod.metadata.uid.clone(), GRACE).await?;
+    if let Ended::Refused(reason) = &ended {
+        cx.reporter().warn(format!(
+            "may not end pod {name}, which fails for its clients: {reason}"
+        ));
     }
+    Ok(ended == Ended::Yes)
 }
 
 fn uid(pod: &Pod) -> String {

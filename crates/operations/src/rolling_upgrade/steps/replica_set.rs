@@ -16,14 +16,7 @@ use crate::{
 };
 use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
 
-/// What became of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// The `ReplicaSet` ends a pod, or is gone with all of them.
-    Yes,
-    /// We may not, and why.
-    Refused(String),
-}
+use super::pod_deletion::Ended;
 
 /// Ends one of these pods: `chosen`, which is marked to end first, or any.
 pub(crate) async fn end(
