@@ -26,7 +26,7 @@ use kube::{
     },
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Value of the chart that lets coordinators work in active-standby.
 pub const STANDBY: &str = "extraConfigFiles.user\\.yaml=rootCoord:\n  enableActiveStandby: true\n\
@@ -46,7 +46,7 @@ const COORDINATORS: [(&str, &[&str]); 4] = [
     ),
 ];
 /// For which a standby ignores the signal to end; 30 s in truth.
-const STUBBORN: Duration = Duration::from_secs(4);
+const STUBBORN: Duration = Duration::from_secs(8);
 /// For which a query node moves its segments away.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -70,6 +70,29 @@ pub struct Story {
     pub robbed: Vec<String>,
 }
 
+impl Story {
+    /// The run ended a standby of each coordinator that was terminating, and no pod that was active.
+    pub fn assert_ended_standbys(&self, run: &Value) {
+        let history = run["status"]["history"].as_array().unwrap();
+        let ended: Vec<&str> = history
+            .iter()
+            .filter_map(|event| event["message"].as_str())
+            .filter_map(|text| {
+                text.strip_suffix(" was a standby and is terminating: its pod is ended")
+            })
+            .collect();
+        for role in ["rootcoord", "datacoord", "querycoord"] {
+            let part = format!("-{role}-");
+            assert!(
+                ended.iter().any(|pod| pod.contains(&part)),
+                "{role}: {ended:?}"
+            );
+        }
+        let was_active = |pod: &&&str| self.takeovers.iter().any(|one| one.host == **pod);
+        assert_eq!(ended.iter().find(was_active), None, "{ended:?}");
+    }
+}
+
 /// Plays until it is dropped.
 pub struct Sessions {
     story: Arc<Mutex<Story>>,
@@ -83,6 +106,7 @@ struct Process {
     namespace: String,
     lease: i64,
     ending: Option<Instant>,
+    was_active: bool,
 }
 
 impl Sessions {
@@ -216,6 +240,7 @@ impl Milvus {
             namespace,
             lease,
             ending: None,
+            was_active: false,
         };
         // From 2.3 on an index coordinator is a part of the data coordinator.
         if process.role != "indexcoord" {
@@ -249,7 +274,9 @@ impl Milvus {
         }
         let hosts: Vec<String> = self.processes.keys().cloned().collect();
         for host in hosts {
-            let process = &self.processes[&host];
+            let Some(process) = self.processes.get_mut(&host) else {
+                continue;
+            };
             let is_robbed = process.role != "indexcoord" && !leases.contains(&process.lease);
             if renew {
                 let _ = self.etcd.lease_keep_alive(process.lease).await;
@@ -258,12 +285,13 @@ impl Milvus {
                 .iter()
                 .any(|(key, lease)| !key.contains('-') && *lease == process.lease);
             let is_coordinator = process.role.ends_with("coord");
+            process.was_active |= is_active;
+            let was_active = process.was_active;
             let ended = match process.ending {
                 None => false,
                 Some(since) if process.role == "querynode" => since.elapsed() > GRACE,
-                Some(since) if is_coordinator && !is_active => {
-                    since.elapsed() > STUBBORN || is_robbed
-                }
+                // Whether it has its session or not.
+                Some(since) if is_coordinator && !was_active => since.elapsed() > STUBBORN,
                 Some(_) => true,
             };
             // The guard may have listed the pod before our watch told of its end.

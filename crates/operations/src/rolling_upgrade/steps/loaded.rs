@@ -203,10 +203,9 @@ pub(crate) async fn spread(cx: &StepContext<'_>, one: &Move) -> Result<(), StepE
     loop {
         let asked = Instant::now();
         let lacking = match milvus::loaded(proxy).await {
-            Ok(loaded) => serving::shown(&serving::without_new_node(
-                &loaded,
-                &before.replaced_nodes,
-            )),
+            Ok(loaded) => {
+                serving::shown(&serving::without_new_node(&loaded, &before.replaced_nodes))
+            }
             Err(error) => error.to_string(),
         };
         if lacking.is_empty() {

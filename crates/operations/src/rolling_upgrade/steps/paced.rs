@@ -26,9 +26,7 @@ use crate::{
     rolling_upgrade::{
         context::{Direction, StepContext},
         plan::Move,
-        steps::{
-            emptied, loaded, pod_deletion::Ended, replica_set, searched, temporary,
-        },
+        steps::{emptied, loaded, pod_deletion::Ended, replica_set, searched, temporary},
     },
 };
 use milvus_guard_core::{

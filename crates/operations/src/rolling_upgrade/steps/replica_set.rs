@@ -85,6 +85,10 @@ mod tests {
         assert_eq!(next(Some(&old[2]), &old), Some(("q-2", 0)));
         assert_eq!(next(None, &old), Some(("q-2", 0)), "the smallest first");
         assert_eq!(next(None, &old[..2]), Some(("q-1", 1)));
-        assert_eq!(next(None, &[Pod::default()]), None, "no ReplicaSet is known");
+        assert_eq!(
+            next(None, &[Pod::default()]),
+            None,
+            "no ReplicaSet is known"
+        );
     }
 }
