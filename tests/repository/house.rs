@@ -230,32 +230,38 @@ fn phrases_that_are_hard_to_understand_do_not_spread() {
     assert!(spread.is_empty(), "{}", spread.join("\n"));
 }
 
-/// The modules of a test target with their sources; `None` if there is no such target.
+/// The modules of a test target by their paths, with their sources; `None` if there is no such
+/// target.
 fn modules(target: &str) -> Option<Vec<(String, String)>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(target);
     folder.join("main.rs").is_file().then(|| {
-        let files = fs::read_dir(folder).unwrap();
+        let mut files = Vec::new();
+        sources(&folder, &mut files);
         files
-            .map(|file| file.unwrap().path())
-            .filter(|file| file.extension().is_some_and(|extension| extension == "rs"))
+            .into_iter()
             .map(|file| {
-                (
-                    file.file_stem().unwrap().to_str().unwrap().to_owned(),
-                    fs::read_to_string(&file).unwrap(),
-                )
+                let path = file.strip_prefix(&folder).unwrap().with_extension("");
+                let parts: Vec<&str> = path
+                    .iter()
+                    .map(|part| part.to_str().unwrap())
+                    .filter(|part| *part != "mod")
+                    .collect();
+                (parts.join("::"), fs::read_to_string(&file).unwrap())
             })
             .collect()
     })
 }
 
-/// Whether a filter as cargo takes it, `module::` or `module::test`, finds a test.
+/// Whether a filter as cargo takes it, a part of the path of a test, finds one.
 fn finds(modules: &[(String, String)], filter: &str) -> bool {
-    let (module, test) = filter.split_once("::").unwrap();
-    modules
-        .iter()
-        .any(|(name, source)| name.ends_with(module) && source.contains(&format!("fn {test}")))
+    modules.iter().any(|(module, source)| {
+        let tests = source.split("\nfn ").skip(1);
+        tests
+            .filter_map(|rest| rest.split_once('('))
+            .any(|(test, _)| format!("{module}::{test}").contains(filter))
+    })
 }
 
 #[test]

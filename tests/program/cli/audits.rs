@@ -1,0 +1,114 @@
+//! What `audit` says about releases that run.
+
+use crate::{
+    common,
+    common::{file, guard, run},
+};
+use serde_json::Value;
+
+#[test]
+fn the_running_state_is_audited() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = std::fs::read_to_string("examples/demo/2-good-upgrade/before.yaml").unwrap();
+    let good = common::file(folder.path(), "good.yaml", &running);
+    let (code, stdout, stderr) =
+        common::run(common::guard().args(["audit", "--before", &good, "--format", "json"]));
+    let report: serde_json::Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+    assert_eq!(
+        (code, report["verdict"].as_str().unwrap() == "deny"),
+        (0, false),
+        "{report:#}"
+    );
+    let tag = running
+        .lines()
+        .find_map(|line| line.split("milvusdb/milvus:").nth(1))
+        .unwrap()
+        .trim_matches(['"', '\'', '}', ' ', ',']);
+    let unknown = common::file(
+        folder.path(),
+        "unknown.yaml",
+        &running.replace(&format!("milvusdb/milvus:{tag}"), "milvusdb/milvus:latest"),
+    );
+    let (code, stdout, _) =
+        common::run(common::guard().args(["audit", "--before", &unknown, "--fail-on", "warn"]));
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stdout.contains("MG105"), "{stdout}");
+    let (code, _, stderr) =
+        common::run(common::guard().args(["audit", "--before", "version:2.5.12"]));
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn several_releases_are_a_table_and_their_findings_come_when_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = std::fs::read_to_string("examples/demo/3-queue-swap/before.yaml").unwrap();
+    let other = std::fs::read_to_string("examples/demo/1-skipped-migration/before.yaml").unwrap();
+    let both = format!("{one}\n---\n{}", other.replace("my-release", "second"));
+    let both = file(folder.path(), "both.yaml", &both);
+    let audit = |args: &[&str]| run(guard().args(["audit", "--before", &both]).args(args));
+    let (code, table, stderr) = audit(&[]);
+    assert_eq!(code, 0, "{table}{stderr}");
+    let title = table.lines().next().unwrap();
+    for column in ["RELEASE", "VERSION", "NEWEST", "TARGET", "DENY", "LAST RUN"] {
+        assert!(title.contains(column), "{column}: {table}");
+    }
+    for release in ["my-release", "second"] {
+        let row = table.lines().find(|line| line.contains(release));
+        assert!(row.is_some_and(|row| row.contains(" 3.0.")), "{table}");
+    }
+    assert!(
+        !table.contains("MG"),
+        "findings were not asked for: {table}"
+    );
+    assert!(table.contains("--show warn"), "{table}");
+    let (_, shown, _) = audit(&["--show", "all"]);
+    assert!(shown.starts_with(title) && shown.contains("MG"), "{shown}");
+    let (_, json, _) = audit(&["--format", "json"]);
+    let report: Value = serde_json::from_str(&json).unwrap();
+    for release in report["releases"].as_array().unwrap() {
+        for field in ["target", "newestOfLine", "newestOfLinePublished"] {
+            assert!(
+                release["standing"][field].is_string(),
+                "{field}: {release:#}"
+            );
+        }
+        assert!(release["findings"]["deny"].is_u64(), "{release:#}");
+    }
+}
+
+#[test]
+fn an_audit_of_nothing_says_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = ["Deployment", "Deployment", "StatefulSet"];
+    let text: Vec<String> = kinds
+        .iter()
+        .enumerate()
+        .map(|(number, kind)| {
+            format!(
+                "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: web-{number}}}\nspec: {{}}\n"
+            )
+        })
+        .collect();
+    let other = file(folder.path(), "other.yaml", &text.join("---\n"));
+    let (code, stdout, stderr) = common::run(common::guard().args(["audit", "--before", &other]));
+    assert_eq!((code, &*stdout), (2, ""), "{stderr}");
+    for word in [
+        "Milvus",
+        "Deployment",
+        "web-0",
+        "web-1",
+        "StatefulSet",
+        "web-2",
+    ] {
+        assert!(stderr.contains(word), "{word} is not named: {stderr}");
+    }
+    let good = "examples/demo/2-good-upgrade/before.yaml";
+    let (code, _, stderr) =
+        common::run(common::guard().args(["audit", "--before", good, "-i", "nobody"]));
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("no Milvus release 'nobody'; found: "),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,142 @@
+//! What `check` reads: standard input, lists, reviews, folders, versions.
+
+use std::{io::Write, process::Stdio};
+
+use super::{WARNED, demo};
+use crate::common::{Judged, file, guard};
+use serde_json::Value;
+
+fn piped(args: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = guard()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn standard_input_lists_and_json_are_read() {
+    let before = demo(WARNED, "before");
+    let after = std::fs::read_to_string(demo(WARNED, "after")).unwrap();
+    let (code, stdout, stderr) = piped(
+        &[
+            "check", "--before", &before, "--after", "-", "-n", "milvus", "--format", "json",
+        ],
+        &after,
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let from_stdin: Value = serde_json::from_str(&stdout).unwrap();
+
+    let items: Vec<Value> = milvus_guard_core::manifest::documents(&after)
+        .map(|document| document.unwrap().root.to_json())
+        .collect();
+    let list = serde_json::to_string_pretty(
+        &serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}),
+    )
+    .unwrap();
+    let (code, stdout, stderr) = piped(
+        &[
+            "check", "--before", &before, "--after", "-", "-n", "milvus", "--format", "json",
+        ],
+        &list,
+    );
+    assert_eq!(code, 0, "{stderr}");
+    let from_list: Value = serde_json::from_str(&stdout).unwrap();
+    let rules = |report: &Value| {
+        report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| finding["rule"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&from_stdin), rules(&from_list));
+
+    let (code, _, stderr) = piped(&["check", "--before", "-", "--after", "-"], &after);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("only one input"), "{stderr}");
+}
+
+#[test]
+fn an_admission_review_is_read_on_both_sides() {
+    let deployment = |tag: &str| {
+        serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "my-release-milvus-standalone", "namespace": "milvus"},
+            "spec": {"selector": {"matchLabels": {"app.kubernetes.io/instance": "my-release", "component": "standalone"}},
+                "template": {"spec": {"containers": [{"name": "standalone", "image": format!("milvusdb/milvus:{tag}"), "args": ["milvus", "run", "standalone"]}]}}}})
+    };
+    let review = serde_json::json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {"uid": "1", "namespace": "milvus", "operation": "UPDATE", "object": deployment("v2.6.22"), "oldObject": deployment("v2.4.24")}});
+    let folder = tempfile::tempdir().unwrap();
+    let review = file(folder.path(), "review.json", &review.to_string());
+    let judged = Judged::of(&["--before", &review, "--after", &review]);
+    assert_eq!(
+        (judged.report["from"].as_str(), judged.report["to"].as_str()),
+        (Some("2.4.24"), Some("2.6.22"))
+    );
+    assert!(judged.rules("deny").contains(&"MG102".to_owned()));
+}
+
+#[test]
+fn a_folder_and_a_version_are_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("inner")).unwrap();
+    file(
+        folder.path(),
+        "inner/milvus.yaml",
+        &std::fs::read_to_string(demo(WARNED, "before")).unwrap(),
+    );
+    file(folder.path(), "notes.txt", "not for us");
+    let judged = Judged::of(&[
+        "--before",
+        folder.path().to_str().unwrap(),
+        "--after",
+        "version:2.6.22",
+        "-n",
+        "milvus",
+    ]);
+    assert_eq!(judged.report["to"], "2.6.22");
+    assert!(judged.rules("deny").contains(&"MG102".to_owned()));
+    assert!(
+        judged.report["inputs"][0]["notRead"]
+            .to_string()
+            .contains("notes.txt")
+    );
+}
+
+#[test]
+fn several_releases_and_strangers_in_one_input_are_kept_apart() {
+    let text = std::fs::read_to_string(demo(WARNED, "before")).unwrap();
+    let other = text
+        .replace("my-release", "other")
+        .replace("v2.4.24", "v2.5.27");
+    let stranger = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  template:\n    spec:\n      containers: [{name: web, image: \"nginx:latest\"}]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let both = file(
+        folder.path(),
+        "both.yaml",
+        &format!("{text}{other}{stranger}"),
+    );
+    let judged = Judged::of(&["--before", &both, "--after", &both, "-n", "milvus"]);
+    assert_eq!(judged.verdict(), "allow", "{:#}", judged.report["findings"]);
+    assert_eq!(judged.report["releases"].as_array().unwrap().len(), 2);
+    assert_eq!(judged.report["from"], Value::Null, "releases differ");
+    let only = Judged::of(&[
+        "--before", &both, "--after", &both, "-n", "milvus", "-i", "other",
+    ]);
+    assert_eq!(only.report["from"], "2.5.27");
+}

@@ -1,0 +1,113 @@
+//! The dashboard and the alerts.
+
+use super::{EVERYTHING, of_kind, one, rendered, text};
+use serde_json::Value;
+
+#[test]
+fn dashboard_and_alerts_are_whole() {
+    let documents = rendered(&EVERYTHING);
+    let maps = of_kind(&documents, "ConfigMap");
+    let map = maps
+        .iter()
+        .find(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1")
+        .unwrap();
+    let dashboard: Value = serde_json::from_str(text(map, "/data/milvus-guard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut ids: Vec<u64> = panels
+        .iter()
+        .map(|panel| panel["id"].as_u64().unwrap())
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), panels.len());
+    let rule = one(&documents, "PrometheusRule");
+    let alerts = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let mut expressions: Vec<&str> = alerts.iter().map(|alert| text(alert, "/expr")).collect();
+    for alert in alerts {
+        for field in [
+            "/alert",
+            "/expr",
+            "/labels/severity",
+            "/annotations/summary",
+            "/annotations/runbook_url",
+        ] {
+            assert!(!text(alert, field).is_empty(), "{alert:#}");
+        }
+    }
+    for expression in &expressions {
+        assert!(!expression.contains("__"), "{expression}");
+        assert!(
+            expression.contains(r#"job="milvus-guard-metrics""#)
+                || expression.contains("apiserver_"),
+            "{expression}"
+        );
+    }
+    expressions.extend(
+        panels
+            .iter()
+            .filter(|panel| panel["type"] != "row")
+            .flat_map(|panel| panel["targets"].as_array().unwrap())
+            .map(|target| text(target, "/expr")),
+    );
+    for expression in &expressions {
+        if let Err(error) = promql_parser::parser::parse(&with_values(expression)) {
+            panic!("{expression}: {error}");
+        }
+        for metric in expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+            assert!(
+                !metric.starts_with("milvus_guard_") || METRICS.contains(&metric),
+                "{metric} is none of the guard's metrics"
+            );
+        }
+    }
+    let all = expressions.concat();
+    for metric in METRICS {
+        assert!(all.contains(metric), "{metric} is shown nowhere");
+    }
+}
+
+/// A query as Grafana sends it: with values for the variables that are not inside a text.
+fn with_values(expression: &str) -> String {
+    let with_values = expression
+        .replace("$__rate_interval", "5m")
+        .replace("$__range", "1h")
+        .replace("$__interval", "1m");
+    let outside_of_texts = with_values.split('"').step_by(2);
+    for part in outside_of_texts {
+        assert!(
+            !part.contains('$'),
+            "{expression}: a variable without a value"
+        );
+    }
+    with_values
+}
+
+/// The guard's metrics, as `serve` names them.
+pub(super) const METRICS: [&str; 27] = [
+    "milvus_guard_reviews_total",
+    "milvus_guard_review_duration_seconds_bucket",
+    "milvus_guard_reviews_in_flight",
+    "milvus_guard_reviews_shed_total",
+    "milvus_guard_rule_failures_total",
+    "milvus_guard_cache_age_seconds",
+    "milvus_guard_cache_objects",
+    "milvus_guard_certificate_expiry_timestamp_seconds",
+    "milvus_guard_certificate_reload_failures_total",
+    "milvus_guard_policies_loaded",
+    "milvus_guard_policy_age_seconds",
+    "milvus_guard_exceptions_active",
+    "milvus_guard_exceptions_expiring_7d",
+    "milvus_guard_leader",
+    "milvus_guard_stuck_holds",
+    "milvus_guard_audit_findings",
+    "milvus_guard_audit_last_run_timestamp_seconds",
+    "milvus_guard_releases",
+    "milvus_guard_release_info",
+    "milvus_guard_release_findings",
+    "milvus_guard_release_last_run",
+    "milvus_guard_runs",
+    "milvus_guard_acceptances_total",
+    "milvus_guard_live_reads_total",
+    "milvus_guard_build_info",
+    "milvus_guard_data_timestamp_seconds",
+    "milvus_guard_data_load_failures_total",
+];

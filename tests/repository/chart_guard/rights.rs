@@ -1,0 +1,494 @@
+//! What the guard may do: by RBAC, and by the policy that confines Hold.
+
+use std::{process::Output, time::Duration};
+
+use super::{
+    ACCOUNT, EVERYTHING, FILES, NAMESPACE, foreign_kinds, namespace, of_kind, one, registered,
+    render, rendered, text,
+};
+use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_for};
+use serde_json::{Value, json};
+
+const KINDS_OF_OTHERS: &str = "workloadGate.extraKinds[0].group=apps.kruise.io,workloadGate.\
+                               extraKinds[0].version=v1beta1,workloadGate.extraKinds[0].\
+                               resource=statefulsets";
+
+#[test]
+fn no_right_to_read_secrets() {
+    for values in [&[][..], &FILES, &EVERYTHING, &["hold.enabled=false"]] {
+        let documents = rendered(values);
+        let managed = values.is_empty() || values == ["hold.enabled=false"];
+        let named = if managed {
+            json!(["milvus-guard-tls", "milvus-guard-path"])
+        } else {
+            json!(["milvus-guard-path"])
+        };
+        let mut secrets = Vec::new();
+        for role in of_kind(&documents, "ClusterRole")
+            .into_iter()
+            .chain(of_kind(&documents, "Role"))
+        {
+            for rule in role["rules"].as_array().unwrap() {
+                let has = |field: &str, wanted: &str| {
+                    rule[field]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .any(|found| found.as_str().unwrap().starts_with(wanted))
+                };
+                assert!(
+                    !has("apiGroups", "*") && !has("resources", "*") && !has("verbs", "*"),
+                    "{rule}"
+                );
+                for verb in ["impersonate", "bind", "escalate"] {
+                    assert!(!has("verbs", verb), "{rule}");
+                }
+                assert!(!has("resources", "serviceaccounts"), "{rule}");
+                // Hold reads pods: a component is complete when no pod of its old template is left.
+                if has("resources", "pods") {
+                    assert_eq!(role["metadata"]["name"], "milvus-guard-hold");
+                    assert_eq!(
+                        (&rule["resources"], &rule["verbs"]),
+                        (&json!(["pods"]), &json!(["get", "list", "watch"]))
+                    );
+                }
+                // Its own role, to read: the registration's owner.
+                if has("apiGroups", "rbac") {
+                    // And the owner of the Reports.
+                    let own = role["metadata"]["name"].clone();
+                    assert_eq!(
+                        (&rule["verbs"], &rule["resourceNames"]),
+                        (&json!(["get"]), &json!([own]))
+                    );
+                }
+                if has("resources", "secrets") {
+                    assert_eq!(role["kind"], "Role", "{rule}");
+                    secrets.push((rule["verbs"].clone(), rule["resourceNames"].clone()));
+                }
+            }
+        }
+        let own = [
+            (json!(["get", "update", "patch"]), named),
+            (json!(["create"]), Value::Null),
+        ];
+        assert_eq!(secrets, own, "{values:?}");
+        assert!(
+            of_kind(&documents, "ClusterRoleBinding")
+                .iter()
+                .chain(&of_kind(&documents, "RoleBinding"))
+                // The pod of `helm test` may create runs, which the guard refuses.
+                .filter(|binding| text(binding, "/metadata/name") != "milvus-guard-test")
+                .all(|binding| {
+                    binding["subjects"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .all(|subject| text(subject, "/name") == "milvus-guard")
+                })
+        );
+        // Hold's right never comes without what confines it.
+        let holds = documents
+            .iter()
+            .any(|document| document.to_string().contains(r#""verbs":["patch"]"#));
+        assert_eq!(holds, !values.contains(&"hold.enabled=false"));
+        assert_eq!(of_kind(&documents, "ValidatingAdmissionPolicy").len(), 2);
+        for binding in of_kind(&documents, "ValidatingAdmissionPolicyBinding") {
+            assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]));
+        }
+    }
+}
+
+#[test]
+fn real_api_servers_take_all_of_it() {
+    let cluster = ControlPlane::builder().controller_manager(true).start();
+    for name in [NAMESPACE, "milvus-a", "milvus-b", "restricted"] {
+        namespace(&cluster, name);
+    }
+    foreign_kinds(&cluster);
+    for values in [&FILES[..], &EVERYTHING, &[]] {
+        // As Helm does before it makes the pod of its test again.
+        let test = [
+            "delete",
+            "pod/milvus-guard-test",
+            "-n",
+            NAMESPACE,
+            "--force",
+        ];
+        expect_success(cluster.kubectl(test.into_iter().chain(["--ignore-not-found"])));
+        expect_success(cluster.kubectl_with_input(
+            [
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--validate=strict",
+                "-f",
+                "-",
+            ],
+            &render(Helm::V4, values),
+        ));
+    }
+
+    // The API server's own check of the policy's expressions.
+    for name in ["hold", "uninstall"] {
+        let policy = format!(
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/milvus-guard-{name}"
+        );
+        wait_for(
+            "the check of the policy's expressions",
+            Duration::from_secs(60),
+            || {
+                cluster
+                    .get_json(&policy)
+                    .pointer("/status/typeChecking")
+                    .is_some()
+            },
+        );
+        let checked = cluster.get_json(&policy);
+        assert_eq!(
+            checked.pointer("/status/typeChecking/expressionWarnings"),
+            None,
+            "{checked:#}"
+        );
+    }
+    // The registration, whole, for its expressions and selectors.
+    for values in [
+        &FILES[..],
+        &EVERYTHING,
+        &["workloadGate.secrets=true", KINDS_OF_OTHERS],
+    ] {
+        for configuration in registered(&rendered(values), &["milvus-a"]) {
+            let apply = [
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--validate=strict",
+                "--dry-run=server",
+                "-f",
+                "-",
+            ];
+            expect_success(cluster.kubectl_with_input(apply, &configuration.to_string()));
+        }
+    }
+
+    // Pods like ours are allowed where only restricted ones are.
+    expect_success(cluster.kubectl([
+        "label",
+        "namespace",
+        "restricted",
+        "pod-security.kubernetes.io/enforce=restricted",
+    ]));
+    for values in [&[][..], &EVERYTHING] {
+        let documents = rendered(values);
+        let template = &one(&documents, "Deployment")["spec"]["template"];
+        let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+        pod["metadata"]["name"] = json!("pod");
+        let create = [
+            "create",
+            "-n",
+            "restricted",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+        ];
+        expect_success(cluster.kubectl_with_input(create, &pod.to_string()));
+        pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+        assert!(
+            !cluster
+                .kubectl_with_input(create, &pod.to_string())
+                .status
+                .success(),
+            "the namespace is not restricted"
+        );
+    }
+
+    // What the guard may do, asked of the API server. First without Hold.
+    let without_hold = render(Helm::V4, &["hold.enabled=false"]);
+    expect_success(cluster.kubectl([
+        "delete",
+        "clusterrolebinding",
+        "milvus-guard-hold",
+        "--ignore-not-found",
+    ]));
+    expect_success(
+        cluster.kubectl_with_input(["apply", "--server-side", "-f", "-"], &without_hold),
+    );
+    let can = |account: &str, words: &[&str]| {
+        let account = format!("--as=system:serviceaccount:milvus-guard:{account}");
+        cluster
+            .kubectl(["auth", "can-i", &account].iter().chain(words))
+            .status
+            .success()
+    };
+    for (verb, what, inside, expected) in [
+        ("get", "secrets/milvus-guard-tls", NAMESPACE, true),
+        ("get", "secrets/milvus-guard-path", NAMESPACE, true),
+        ("get", "secrets/other", NAMESPACE, false),
+        ("list", "secrets", NAMESPACE, false),
+        ("watch", "secrets", NAMESPACE, false),
+        ("get", "secrets/milvus-guard-tls", "default", false),
+        ("create", "secrets", "default", false),
+        ("list", "deployments.apps", "default", true),
+        ("patch", "deployments.apps", "default", false),
+        ("update", "deployments.apps", "default", false),
+        ("delete", "persistentvolumeclaims", "default", false),
+        (
+            "patch",
+            "configmaps/milvus-guard-memory.milvus",
+            NAMESPACE,
+            true,
+        ),
+        (
+            "delete",
+            "configmaps/milvus-guard-memory.milvus",
+            NAMESPACE,
+            true,
+        ),
+        ("patch", "configmaps/other", "default", false),
+        ("update", "leases.coordination.k8s.io", NAMESPACE, true),
+        ("update", "leases.coordination.k8s.io", "kube-system", false),
+        ("create", "upgraderuns.guard.milvus.io", NAMESPACE, true),
+        ("create", "upgraderuns.guard.milvus.io", "default", false),
+        ("list", "upgraderuns.guard.milvus.io", "default", true),
+        (
+            "patch",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io/milvus-guard",
+            "default",
+            true,
+        ),
+        (
+            "patch",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io/other",
+            "default",
+            false,
+        ),
+        (
+            "delete",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io/milvus-guard",
+            "default",
+            true,
+        ),
+        (
+            "delete",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io/other",
+            "default",
+            false,
+        ),
+        // RBAC cannot name what does not exist yet.
+        (
+            "create",
+            "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+            "default",
+            true,
+        ),
+        (
+            "list",
+            "validatingwebhookconfigurations.admissionregistration.k8s.io",
+            "default",
+            false,
+        ),
+        (
+            "get",
+            "clusterroles.rbac.authorization.k8s.io/milvus-guard",
+            "default",
+            true,
+        ),
+        (
+            "get",
+            "clusterroles.rbac.authorization.k8s.io/cluster-admin",
+            "default",
+            false,
+        ),
+    ] {
+        assert_eq!(
+            can("milvus-guard", &[verb, what, "-n", inside]),
+            expected,
+            "{verb} {what} in {inside}"
+        );
+        assert!(
+            !can("milvus-guard-job", &[verb, what, "-n", inside]),
+            "the job's account: {verb} {what} in {inside}"
+        );
+    }
+
+    // Hold, everywhere and in some namespaces.
+    for (value, expected) in [
+        ("hold.enabled=true", [true, true, true]),
+        ("hold.namespaces={milvus-a,milvus-b}", [true, true, false]),
+    ] {
+        let rendered = render(Helm::V4, &["hold.enabled=true", value]);
+        expect_success(
+            cluster.kubectl_with_input(["apply", "--server-side", "-f", "-"], &rendered),
+        );
+        for (inside, expected) in ["milvus-a", "milvus-b", "default"]
+            .into_iter()
+            .zip(expected)
+        {
+            assert_eq!(
+                can("milvus-guard", &["patch", "deployments.apps", "-n", inside]),
+                expected,
+                "{value} in {inside}"
+            );
+        }
+        expect_success(cluster.kubectl([
+            "delete",
+            "clusterrolebinding",
+            "milvus-guard-hold",
+            "--ignore-not-found",
+        ]));
+    }
+}
+
+const STRANGER: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {team: web}, annotations: {owner: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "nginx:1"}]}
+"#;
+
+#[test]
+fn the_guard_may_pause_deployments_and_nothing_else() {
+    let cluster = ControlPlane::start();
+    for name in [NAMESPACE, "milvus"] {
+        namespace(&cluster, name);
+    }
+    // Without the gates: this is about the policy.
+    let documents = rendered(&["hold.enabled=true"]);
+    for document in documents
+        .iter()
+        .filter(|document| !text(document, "/kind").ends_with("WebhookConfiguration"))
+    {
+        expect_success(
+            cluster
+                .kubectl_with_input(["apply", "--server-side", "-f", "-"], &document.to_string()),
+        );
+    }
+    let create = ["create", "-n", "milvus", "-f", "-"];
+    expect_success(cluster.kubectl_with_input(create, STRANGER));
+    let stateful = STRANGER
+        .replace("Deployment", "StatefulSet")
+        .replace("spec:\n  replicas", "spec:\n  serviceName: web\n  replicas");
+    expect_success(cluster.kubectl_with_input(create, &stateful));
+
+    let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, "milvus-guard");
+    let guard = |args: &[&str]| {
+        cluster
+            .kubectl_command()
+            .env("KUBECONFIG", &kubeconfig)
+            .args(["-n", "milvus"])
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    // By its own rights, it can only patch.
+    let denied = guard(&["delete", "deployment", "web"]);
+    assert!(
+        String::from_utf8_lossy(&denied.stderr).contains("cannot delete resource"),
+        "{denied:?}"
+    );
+    // Somebody means it too well.
+    expect_success(cluster.kubectl([
+        "create",
+        "clusterrolebinding",
+        "too-well",
+        "--clusterrole=cluster-admin",
+        &format!("--user={ACCOUNT}"),
+    ]));
+
+    let patch =
+        |kind: &str, patch: &str| guard(&["patch", kind, "web", "--type=merge", "-p", patch]);
+    let is_denied = |output: &Output| {
+        String::from_utf8_lossy(&output.stderr)
+            .contains("ValidatingAdmissionPolicy 'milvus-guard-hold'")
+    };
+    let image = r#"{"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "nginx:2"}]}}}}"#;
+    wait_for("the policy to be in force", Duration::from_secs(30), || {
+        let output = guard(&[
+            "patch",
+            "deployment",
+            "web",
+            "--type=merge",
+            "--dry-run=server",
+            "-p",
+            image,
+        ]);
+        is_denied(&output)
+    });
+
+    for allowed in [
+        r#"{"spec": {"paused": true}}"#,
+        r#"{"spec": {"paused": false}}"#,
+        r#"{"spec": {"paused": null}}"#,
+        r#"{"spec": {"paused": true}, "metadata": {"annotations": {"guard.milvus.io/held": "1"}, "labels": {"guard.milvus.io/version": "2.5.5"}}}"#,
+        r#"{"metadata": {"labels": {"app.kubernetes.io/version": "2.5.5"}}}"#,
+        r#"{"spec": {"paused": null}, "metadata": {"annotations": {"guard.milvus.io/held": null}, "labels": {"guard.milvus.io/version": null}}}"#,
+        r#"{"metadata": {"annotations": {"guard.milvus.io/held": "2"}}}"#,
+    ] {
+        let output = patch("deployment", allowed);
+        assert!(output.status.success(), "{allowed}: {output:?}");
+    }
+    for denied in [
+        image,
+        r#"{"spec": {"paused": true, "replicas": 0}}"#,
+        r#"{"spec": {"replicas": 0}}"#,
+        r#"{"spec": {"minReadySeconds": 5}}"#,
+        r#"{"spec": {"revisionHistoryLimit": 1}}"#,
+        r#"{"spec": {"progressDeadlineSeconds": 9}}"#,
+        r#"{"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}"#,
+        r#"{"spec": {"template": {"metadata": {"annotations": {"guard.milvus.io/x": "1"}}}}}"#,
+        r#"{"spec": {"template": {"spec": {"serviceAccountName": "milvus-guard-job"}}}}"#,
+        r#"{"metadata": {"annotations": {"owner": "me"}}}"#,
+        r#"{"metadata": {"annotations": {"owner": null}}}"#,
+        r#"{"metadata": {"annotations": {"meta.helm.sh/release-name": "x"}}}"#,
+        r#"{"metadata": {"labels": {"team": "me"}}}"#,
+        r#"{"metadata": {"labels": null}}"#,
+        r#"{"metadata": {"labels": {"guard.milvus.iox/version": "1"}}}"#,
+        r#"{"metadata": {"finalizers": ["guard.milvus.io/x"]}}"#,
+    ] {
+        let output = patch("deployment", denied);
+        assert!(is_denied(&output), "{denied}: {output:?}");
+    }
+    for denied in [
+        &["scale", "deployment/web", "--replicas=0"][..],
+        &["delete", "deployment", "web"],
+        &["delete", "statefulset", "web"],
+        &[
+            "patch",
+            "statefulset",
+            "web",
+            "--type=merge",
+            "-p",
+            r#"{"metadata": {"annotations": {"guard.milvus.io/x": "1"}}}"#,
+        ],
+        &[
+            "patch",
+            "deployment",
+            "web",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            r#"{"status": {"replicas": 9}}"#,
+        ],
+        &["create", "deployment", "other", "--image=nginx"],
+    ] {
+        let output = guard(denied);
+        assert!(is_denied(&output), "{denied:?}: {output:?}");
+    }
+    // Others are not concerned.
+    expect_success(cluster.kubectl([
+        "patch",
+        "deployment",
+        "web",
+        "-n",
+        "milvus",
+        "--type=merge",
+        "-p",
+        image,
+    ]));
+    expect_success(cluster.kubectl(["scale", "deployment/web", "-n", "milvus", "--replicas=0"]));
+}
