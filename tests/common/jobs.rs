@@ -5,29 +5,38 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
-use super::{guard, migration_cluster::MigrationCluster};
+use super::{
+    background::{Background, connect},
+    guard,
+    migration_cluster::MigrationCluster,
+};
+
+/// Between two looks at the pods of our Jobs.
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// Plays until it is dropped; then its processes end too.
 pub struct Kubelet {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    background: Option<Background>,
 }
 
 #[derive(Default)]
 struct Shared {
-    stop: AtomicBool,
     processes: Mutex<BTreeMap<String, Child>>,
     log: Mutex<Vec<String>>,
     order: Mutex<Vec<String>>,
@@ -41,21 +50,22 @@ impl Kubelet {
     /// In this cluster, with this folder.
     pub fn on(cluster: &ControlPlane, folder: &Path) -> Self {
         let shared = Arc::new(Shared::default());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let world = JobEnvironment {
+            client: runtime.block_on(connect(cluster.kubeconfig().to_owned())),
+            runtime,
             kubectl: command_line(&cluster.kubectl_command()),
             folder: folder.to_owned(),
             kubeconfig: std::fs::read_to_string(cluster.kubeconfig()).unwrap(),
         };
         let played = Arc::clone(&shared);
-        let thread = thread::spawn(move || {
-            while !played.stop.load(Ordering::Relaxed) {
-                world.look(&played);
-                thread::sleep(Duration::from_millis(200));
-            }
-        });
+        let background = Background::repeat(PERIOD, move || world.look(&played));
         Self {
             shared,
-            thread: Some(thread),
+            background: Some(background),
         }
     }
 
@@ -85,10 +95,7 @@ impl Kubelet {
 
 impl Drop for Kubelet {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        drop(self.background.take());
         for child in self.shared.processes.lock().unwrap().values_mut() {
             let _ = child.kill();
             let _ = child.wait();
@@ -113,6 +120,8 @@ fn command_line(command: &Command) -> CommandLine {
 }
 
 struct JobEnvironment {
+    runtime: Runtime,
+    client: Client,
     kubectl: CommandLine,
     folder: PathBuf,
     kubeconfig: String,
@@ -128,17 +137,19 @@ impl JobEnvironment {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    fn set_status(&self, namespace: &str, name: &str, status: &Value) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let (params, patch) = (PatchParams::default(), Patch::Merge(status));
+        let _ = self
+            .runtime
+            .block_on(api.patch_status(name, &params, &patch));
+    }
+
     fn look(&self, shared: &Shared) {
-        let list: Value = serde_json::from_str(&self.kubectl(&[
-            "get",
-            "pods",
-            "-A",
-            "-l",
-            "guard.milvus.io/run",
-            "-o",
-            "json",
-        ]))
-        .unwrap_or_default();
+        let api = Api::<Pod>::all(self.client.clone());
+        let ours = ListParams::default().labels("guard.milvus.io/run");
+        let list = self.runtime.block_on(api.list(&ours));
+        let list = list.map_or(Value::Null, |list| json!({"items": list.items}));
         let mut processes = shared.processes.lock().unwrap();
         for pod in list["items"].as_array().into_iter().flatten() {
             let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
@@ -180,17 +191,7 @@ impl JobEnvironment {
                 "containerStatuses": [{"name": container, "image": "x", "imageID": "x", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": code, "message": message}}}],
             }});
-            self.kubectl(&[
-                "-n",
-                namespace,
-                "patch",
-                "pod",
-                name,
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                &status.to_string(),
-            ]);
+            self.set_status(namespace, name, &status);
             false
         });
     }
@@ -278,18 +279,7 @@ impl JobEnvironment {
             .unwrap()
             .push(format!("{name}: {}", args.join(" ")));
         let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).unwrap();
-        let running = json!({"status": {"phase": "Running"}}).to_string();
-        self.kubectl(&[
-            "-n",
-            namespace,
-            "patch",
-            "pod",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &running,
-        ]);
+        self.set_status(namespace, name, &json!({"status": {"phase": "Running"}}));
         let mut command = guard();
         command
             .args(args)

@@ -1,22 +1,35 @@
 //! The smallest thing that plays a node honestly: the real controllers make pods, and this says of
 //! each that it is ready, unless its image is one that never gets so.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 
+use super::background::Background;
+
+/// Between two looks at all pods.
+const PERIOD: Duration = Duration::from_millis(100);
+
 /// Says that pods are ready until it is dropped.
 pub struct Nodes {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _background: Background,
+}
+
+/// How the nodes differ from those that start everything at once.
+#[derive(Default)]
+struct Manner {
+    /// A pod whose image contains this text gets never ready.
+    never_ready: String,
+    /// How long a pod takes.
+    seconds: i64,
+    /// Whether a pod waits for each `ConfigMap` that it mounts.
+    waits_for_mounts: bool,
 }
 
 impl Nodes {
@@ -27,138 +40,118 @@ impl Nodes {
 
     /// The same, with pods that take this many seconds.
     pub fn slow(cluster: &ControlPlane, never_ready: &str, seconds: i64) -> Self {
-        Self::play(cluster, never_ready, seconds, false)
+        let never_ready = never_ready.to_owned();
+        Self::play(
+            cluster,
+            Manner {
+                never_ready,
+                seconds,
+                ..Manner::default()
+            },
+        )
     }
 
     /// The same, with pods that do not start before each ConfigMap that they mount exists, as on a
     /// real node.
     pub fn with_mounts(cluster: &ControlPlane, never_ready: &str) -> Self {
-        Self::play(cluster, never_ready, 0, true)
+        let never_ready = never_ready.to_owned();
+        Self::play(
+            cluster,
+            Manner {
+                never_ready,
+                waits_for_mounts: true,
+                ..Manner::default()
+            },
+        )
     }
 
-    fn play(
-        cluster: &ControlPlane,
-        never_ready: &str,
-        seconds: i64,
-        waits_for_mounts: bool,
-    ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let kubectl = {
-            let command = cluster.kubectl_command();
-            (
-                command.get_program().to_owned(),
-                command
-                    .get_args()
-                    .map(ToOwned::to_owned)
-                    .collect::<Vec<_>>(),
-                envs(&command),
-            )
-        };
-        let (flag, never_ready) = (Arc::clone(&stop), never_ready.to_owned());
-        let thread = thread::spawn(move || {
-            let run = |args: &[&str]| {
-                let mut command = std::process::Command::new(&kubectl.0);
-                command
-                    .args(&kubectl.1)
-                    .envs(kubectl.2.clone())
-                    .args(args)
-                    .output()
-                    .expect("kubectl runs")
-            };
-            while !flag.load(Ordering::Relaxed) {
-                let listed = run(&["get", "pods", "-A", "-o", "json"]);
-                let list: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
-                let configs = if waits_for_mounts {
-                    let args = [
-                        "get",
-                        "configmaps",
-                        "-A",
-                        "-o",
-                        "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}",
-                    ];
-                    String::from_utf8_lossy(&run(&args).stdout).into_owned()
-                } else {
-                    String::new()
-                };
-                for pod in list["items"].as_array().into_iter().flatten() {
-                    let image = pod["spec"]["containers"][0]["image"]
-                        .as_str()
-                        .unwrap_or_default();
-                    let ready = pod["status"]["conditions"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .any(|condition| condition["type"] == "Ready");
-                    let created: Option<jiff::Timestamp> = pod["metadata"]["creationTimestamp"]
-                        .as_str()
-                        .and_then(|text| text.parse().ok());
-                    let young = created.is_none_or(|created| {
-                        jiff::Timestamp::now().as_second() - created.as_second() < seconds
-                    });
-                    let has_mounts = !waits_for_mounts
-                        || pod["spec"]["volumes"]
-                            .as_array()
-                            .into_iter()
-                            .flatten()
-                            .all(|volume| {
-                                let namespace =
-                                    pod["metadata"]["namespace"].as_str().unwrap_or_default();
-                                let name = volume["configMap"]["name"]
-                                    .as_str()
-                                    .map(|name| format!("{namespace}/{name}"));
-                                name.is_none_or(|name| configs.split(' ').any(|one| one == name))
-                            });
-                    if ready
-                        || young
-                        || !has_mounts
-                        || (!never_ready.is_empty() && image.contains(&never_ready))
-                    {
-                        continue;
-                    }
-                    // Without this time, a Deployment with minReadySeconds never calls the pod available.
-                    let since = jiff::Timestamp::now()
-                        .strftime("%Y-%m-%dT%H:%M:%SZ")
-                        .to_string();
-                    let status = json!({"status": {"phase": "Running", "conditions": [
-                        {"type": "Ready", "status": "True", "lastTransitionTime": since}, {"type": "ContainersReady", "status": "True"}]}});
-                    let (namespace, name) = (
-                        pod["metadata"]["namespace"].as_str().unwrap_or_default(),
-                        pod["metadata"]["name"].as_str().unwrap_or_default(),
-                    );
-                    run(&[
-                        "-n",
-                        namespace,
-                        "patch",
-                        "pod",
-                        name,
-                        "--subresource=status",
-                        "--type=merge",
-                        "-p",
-                        &status.to_string(),
-                    ]);
-                }
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
+    fn play(cluster: &ControlPlane, manner: Manner) -> Self {
         Self {
-            stop,
-            thread: Some(thread),
+            _background: Background::start(cluster.kubeconfig(), async move |client| {
+                loop {
+                    manner.look(&client).await;
+                    tokio::time::sleep(PERIOD).await;
+                }
+            }),
         }
     }
 }
 
-fn envs(command: &std::process::Command) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    command
-        .get_envs()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
-        .collect()
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+impl Manner {
+    /// While the API server is away, nothing gets ready.
+    async fn look(&self, client: &Client) {
+        let everything = ListParams::default();
+        let Ok(pods) = Api::<Pod>::all(client.clone()).list(&everything).await else {
+            return;
+        };
+        let mut configs = BTreeSet::new();
+        if self.waits_for_mounts {
+            let api = Api::<ConfigMap>::all(client.clone());
+            let Ok(list) = api.list_metadata(&everything).await else {
+                return;
+            };
+            configs.extend(list.iter().map(|one| (one.namespace(), one.name_any())));
+        }
+        for pod in pods.iter().filter(|pod| !has_ready_condition(pod)) {
+            let image = pod.spec.as_ref().unwrap().containers[0].image.as_deref();
+            let is_stuck = !self.never_ready.is_empty()
+                && image.is_some_and(|image| image.contains(&self.never_ready));
+            let created = pod.creation_timestamp().map_or(0, |at| at.0.as_second());
+            let is_young = jiff::Timestamp::now().as_second() - created < self.seconds;
+            let misses = |name: String| !configs.contains(&(pod.namespace(), name));
+            let waits = self.waits_for_mounts && mounts(pod).any(misses);
+            if !is_stuck && !is_young && !waits {
+                set_status(client, pod, ready()).await;
+            }
         }
     }
+}
+
+/// Names of the `ConfigMap`s that a pod mounts.
+fn mounts(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone()))
+}
+
+fn has_ready_condition(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter());
+    conditions.flatten().any(|one| one.type_ == "Ready")
+}
+
+/// Whether a pod is called ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter());
+    conditions
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// The status of a pod that runs.
+pub fn ready() -> Value {
+    // Without this time, a Deployment with minReadySeconds never calls the pod available.
+    let since = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    json!({"phase": "Running", "conditions": [
+        {"type": "Ready", "status": "True", "lastTransitionTime": since},
+        {"type": "ContainersReady", "status": "True"},
+    ]})
+}
+
+/// Says this of a pod, unless it is gone.
+pub async fn set_status(client: &Client, pod: &Pod, status: Value) {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
+    let status = Patch::Merge(json!({"status": status}));
+    let _ = api
+        .patch_status(&pod.name_any(), &PatchParams::default(), &status)
+        .await;
 }

@@ -23,7 +23,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::roll::{Background, Roll};
+use super::{background::Background, roll::Roll};
 
 /// The port that the chart's pods name.
 const PORT: u16 = 9091;
@@ -79,19 +79,18 @@ impl Management {
         let (net, listener) = listen();
         listener.set_nonblocking(true).unwrap();
         let (state, namespace) = (Arc::clone(&played), namespace.to_owned());
-        let background =
-            Background::start(roll.cluster.kubeconfig(), move |client, ()| async move {
-                let app = Router::new()
-                    .route("/healthz", get(async || "OK"))
-                    .route("/management/querycoord/{what}/{verb}", post(answer))
-                    .with_state(Arc::clone(&state));
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let serve = axum::serve(listener, app);
-                tokio::select! {
-                    ended = serve => ended.unwrap(),
-                    () = register(client, namespace, net, state) => {}
-                }
-            });
+        let background = Background::start(roll.cluster.kubeconfig(), move |client| async move {
+            let app = Router::new()
+                .route("/healthz", get(async || "OK"))
+                .route("/management/querycoord/{what}/{verb}", post(answer))
+                .with_state(Arc::clone(&state));
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let serve = axum::serve(listener, app);
+            tokio::select! {
+                ended = serve => ended.unwrap(),
+                () = register(client, namespace, net, state) => {}
+            }
+        });
         Self {
             played,
             _background: background,

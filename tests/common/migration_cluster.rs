@@ -6,11 +6,6 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -21,7 +16,6 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
     runtime::{
         WatchStreamExt,
         watcher::{Config, Event, watcher},
@@ -29,11 +23,16 @@ use kube::{
 };
 use milvus_guard_metadata::model::sample::{Sample, Size};
 use milvus_guard_operations::engine::ReleaseName;
-use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, Etcd, EtcdOptions, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard, webhook::Webhook};
+use super::{
+    Chart,
+    background::{Background, block_on},
+    guard,
+    kubelet::{is_ready, ready, set_status},
+    webhook::Webhook,
+};
 
 /// Release and namespace under test.
 pub const RELEASE: &str = "my-release";
@@ -473,8 +472,7 @@ impl Drop for Running {
 
 /// Plays nodes and Milvus until it is dropped.
 pub struct Player {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _background: Background,
 }
 
 impl Player {
@@ -483,37 +481,12 @@ impl Player {
     }
 
     fn start_with(kubeconfig: &Path, etcd: &str, connect: ConnectOptions) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (flag, kubeconfig, etcd) = (Arc::clone(&stop), kubeconfig.to_owned(), etcd.to_owned());
-        let thread = thread::spawn(move || {
-            block_on(async move {
-                let access = Access {
-                    kubeconfig: Some(kubeconfig),
-                    context: None,
-                };
-                let client = Cluster::connect(&access).await.unwrap().client().clone();
-                let etcd = EtcdClient::connect([etcd], Some(connect)).await.unwrap();
-                let play = play(client, etcd);
-                let stopped = async {
-                    while !flag.load(Ordering::Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                };
-                tokio::select! { () = play => {}, () = stopped => {} }
-            });
-        });
+        let etcd = etcd.to_owned();
         Self {
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Player {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            _background: Background::start(kubeconfig, async move |client| {
+                let etcd = EtcdClient::connect([etcd], Some(connect)).await.unwrap();
+                play(client, etcd).await;
+            }),
         }
     }
 }
@@ -567,22 +540,8 @@ async fn seen(
     if image.contains("never-ready") {
         return;
     }
-    let ready = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .any(|one| one.type_ == "Ready");
-    if !ready {
-        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-        let conditions = json!([{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}]);
-        let status = json!({"status": {"phase": "Running", "conditions": conditions}});
-        let _ = api
-            .patch_status(
-                &pod.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(status),
-            )
-            .await;
+    if !is_ready(&pod) {
+        set_status(client, &pod, ready()).await;
     }
     if image.contains("milvusdb/milvus:") && !leases.contains_key(&pod.name_any()) {
         let lease = etcd.lease_grant(600, None).await.unwrap().id();
@@ -599,12 +558,4 @@ async fn seen(
             .await
             .unwrap();
     }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
 }

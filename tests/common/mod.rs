@@ -8,6 +8,7 @@
 )]
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod background;
 pub mod bombs;
 pub mod faults;
 pub mod https;

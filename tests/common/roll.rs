@@ -5,13 +5,11 @@
 use std::{
     collections::BTreeMap,
     ops::Deref,
-    path::Path,
     process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -19,18 +17,24 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
     runtime::{
         WatchStreamExt,
         watcher::{Config, Event, watcher},
     },
 };
 use milvus_guard_core::milvus::Component;
-use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-use super::{Chart, guard, oldest_first, ticks::Ticks, webhook::Webhook};
+use super::{
+    Chart,
+    background::Background,
+    guard,
+    kubelet::{is_ready, ready, set_status},
+    oldest_first,
+    ticks::Ticks,
+    webhook::Webhook,
+};
 
 /// Release under test.
 pub const RELEASE: &str = "my-release";
@@ -85,7 +89,7 @@ impl Roll {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         super::install_definitions(&cluster);
         let cluster = NamespaceState::Bare(Box::new(cluster));
-        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client, Some(ticks)));
+        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, Some(ticks)));
         Self {
             cluster,
             _nodes: nodes,
@@ -107,7 +111,7 @@ impl Roll {
     }
 
     fn on(cluster: NamespaceState) -> Self {
-        let nodes = Background::start(cluster.kubeconfig(), |client, ()| play(client, None));
+        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, None));
         Self {
             cluster,
             _nodes: nodes,
@@ -317,7 +321,7 @@ impl Roll {
         let ready = Arc::new(AtomicBool::new(false));
         let (into, listed, namespace) =
             (Arc::clone(&seen), Arc::clone(&ready), namespace.to_owned());
-        let background = Background::start(self.cluster.kubeconfig(), move |client, ()| {
+        let background = Background::start(self.cluster.kubeconfig(), move |client| {
             record(client, namespace, into, listed)
         });
         assert!(
@@ -481,13 +485,6 @@ async fn record(
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    pod.status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .any(|one| one.type_ == "Ready" && one.status == "True")
-}
-
 /// Says of every pod what a node would.
 async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
     let mut events = std::pin::pin!(
@@ -510,22 +507,13 @@ async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
             if told || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
-            let (api, mut status): (Api<Pod>, _) = (
-                Api::namespaced(client.clone(), &pod.namespace().unwrap()),
-                status(&pod),
-            );
+            let mut status = status(&pod);
             if let Some(ticks) = &ticks {
                 let address = ticks.answer_as(&pod).await;
                 status["podIP"] = json!(address);
                 status["podIPs"] = json!([{"ip": address}]);
             }
-            let _ = api
-                .patch_status(
-                    &pod.name_any(),
-                    &PatchParams::default(),
-                    &Patch::Merge(json!({"status": status})),
-                )
-                .await;
+            set_status(&client, &pod, status).await;
         }
     }
 }
@@ -549,59 +537,6 @@ fn status(pod: &Pod) -> Value {
             3,
         )
     } else {
-        // Without this time, a Deployment with minReadySeconds never calls the pod available.
-        let since = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
-        let conditions = json!([{"type": "Ready", "status": "True", "lastTransitionTime": since}, {"type": "ContainersReady", "status": "True"}]);
-        json!({"phase": "Running", "conditions": conditions})
-    }
-}
-
-/// Something that runs until it is dropped.
-pub(super) struct Background {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Background {
-    pub(super) fn start<F: Future<Output = ()>>(
-        kubeconfig: &Path,
-        work: impl FnOnce(Client, ()) -> F + Send + 'static,
-    ) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (flag, kubeconfig) = (Arc::clone(&stop), kubeconfig.to_owned());
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let access = Access {
-                    kubeconfig: Some(kubeconfig),
-                    context: None,
-                };
-                let client = Cluster::connect(&access).await.unwrap().client().clone();
-                let stopped = async {
-                    while !flag.load(Ordering::Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                };
-                tokio::select! { () = work(client, ()) => {}, () = stopped => {} }
-            });
-        });
-        Self {
-            stop,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        ready()
     }
 }
