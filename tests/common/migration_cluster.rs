@@ -290,6 +290,33 @@ impl MigrationCluster {
         command
     }
 
+    /// `migrate` as a person runs it: the command makes a Job and follows it.
+    pub fn migrate_in_job(&self, more: &[&str]) -> Command {
+        let mut command = guard();
+        command
+            .args(["migrate", "--yes"])
+            .arg("--kubeconfig")
+            .arg(self.cluster().kubeconfig())
+            .args(["-i", RELEASE, "-n", NAMESPACE])
+            .args(["-s", "2.1.4", "-t", "2.2.16", "-e", &self.etcd.endpoint()])
+            .args(["--lock-holds", "2s", "--job-image", "milvus-guard:test"])
+            .args(more);
+        command
+    }
+
+    /// Migrates the metadata as somebody does who knows of no run, with a backup of this name.
+    pub fn migrate_by_hand(&self, more: &[&str], backup: &str) {
+        let mut command = guard();
+        command
+            .args(["meta", "migrate", "-s", "2.1.4", "-t", "2.2.16", "--yes"])
+            .args(["--etcd", &self.etcd.endpoint()])
+            .args(more)
+            .arg("--backup")
+            .arg(self.folder.path().join(backup));
+        let (code, _, stderr) = super::run(&mut command);
+        assert_eq!(code, 0, "{stderr}");
+    }
+
     /// The same, with another etcd (each `-e` adds one).
     pub fn migrate_on(&self, etcd: &str) -> Command {
         let mut command = self.migrate_with(etcd);
@@ -461,6 +488,22 @@ impl Running {
                 .unwrap(),
         )
     }
+
+    /// Sends a process SIGTERM.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(status.unwrap().success(), "it has ended before");
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it ends; whether it succeeded.
+    pub fn succeeds(&mut self) -> bool {
+        assert!(wait_until(DEADLINE, || self.has_ended()), "it does not end");
+        self.0.wait().unwrap().success()
+    }
 }
 
 impl Drop for Running {
@@ -485,7 +528,7 @@ impl Player {
         Self {
             _background: Background::start(kubeconfig, async move |client| {
                 let etcd = EtcdClient::connect([etcd], Some(connect)).await.unwrap();
-                play(client, etcd).await;
+                Box::pin(play(client, etcd)).await;
             }),
         }
     }

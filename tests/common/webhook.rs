@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use super::{
-    guard,
+    Chart, guard,
     https::{Https, trusting},
 };
 
@@ -121,6 +121,20 @@ impl Webhook {
             String::from_utf8_lossy(&output.stderr)
         );
         (output.status.success(), text)
+    }
+
+    /// Installs Milvus as `my-release` in the namespace `milvus`, which the guard allows.
+    pub fn install(&self, with: Helm, chart: &Chart, more: &[&str]) {
+        let args = ["install", "my-release", chart.path(), "-n", "milvus"];
+        let args = [&args[..], &["--create-namespace"], more].concat();
+        let (done, text) = self.helm(with, &args);
+        assert!(done, "{text}");
+    }
+
+    /// Upgrades that release; whether it succeeded, and what was said.
+    pub fn upgrade(&self, with: Helm, chart: &Chart, more: &[&str]) -> (bool, String) {
+        let args = ["upgrade", "my-release", chart.path(), "-n", "milvus"];
+        self.helm(with, &[&args[..], more].concat())
     }
 
     /// Runs kubectl; whether it succeeded, and what it said.

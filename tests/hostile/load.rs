@@ -472,18 +472,7 @@ fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its
     let cgroup = Cgroup::with_limit(&limit);
     let mut webhook = Webhook::start();
     let release = Chart::compact("4.1.34");
-    let args = [
-        "install",
-        "my-release",
-        release.path(),
-        "-n",
-        "milvus",
-        "--create-namespace",
-        "--set",
-        "image.all.tag=v2.3.22",
-    ];
-    let (done, text) = webhook.helm(Helm::V4, &args);
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &release, &["--set", "image.all.tag=v2.3.22"]);
     webhook.roll_out("milvus");
     webhook.server.kill();
     let kubeconfig = webhook

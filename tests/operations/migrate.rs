@@ -1,7 +1,7 @@
 //! `migrate` on a real control plane with a real etcd, in this process's place (`--local`).
 
 use crate::common::{
-    Chart, await_definitions, guard,
+    Chart, await_definitions,
     migration_cluster::{
         DEADLINE, MigrationCluster, NAMESPACE, RELEASE, Running, sample_for_the_official_tool,
     },
@@ -302,22 +302,7 @@ fn evidence_of_a_migration_by_hand_is_recorded() {
         code == 1 && stderr.contains("is not that of 2.2"),
         "{stderr}"
     );
-    let mut by_hand = guard();
-    by_hand.args([
-        "meta",
-        "migrate",
-        "-s",
-        "2.1.4",
-        "-t",
-        "2.2.16",
-        "--yes",
-        "--etcd",
-        &setup.etcd.endpoint(),
-    ]);
-    let (code, _, stderr) = run(by_hand
-        .arg("--backup")
-        .arg(setup.folder.path().join("by-hand")));
-    assert_eq!(code, 0, "{stderr}");
+    setup.migrate_by_hand(&[], "by-hand");
     let metadata = setup.metadata();
     let (code, stdout, stderr) = run(setup.migrate().arg("--record-only"));
     assert_eq!(code, 0, "{stderr}");
@@ -544,11 +529,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
         (&json!("2.1.4"), &json!("by-dev"))
     );
     end("Failed");
-    assert!(wait_until(DEADLINE, || first
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    assert!(wait_until(DEADLINE, || first.has_ended()));
     assert_eq!(first.0.wait().unwrap().code(), Some(3));
     assert!(
         setup.run()["status"]["message"]
@@ -566,29 +547,9 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
             .is_some_and(|new| new["metadata"]["uid"] != pod["metadata"]["uid"])
     };
     assert!(wait_until(DEADLINE, is_back));
-    let mut tool = guard();
-    tool.args([
-        "meta",
-        "migrate",
-        "-s",
-        "2.1.4",
-        "-t",
-        "2.2.16",
-        "--strict-upstream",
-        "--yes",
-        "--etcd",
-        &setup.etcd.endpoint(),
-    ]);
-    let (code, _, stderr) = run(tool
-        .arg("--backup")
-        .arg(setup.folder.path().join("of-the-tool")));
-    assert_eq!(code, 0, "{stderr}");
+    setup.migrate_by_hand(&["--strict-upstream"], "of-the-tool");
     end("Succeeded");
-    assert!(wait_until(DEADLINE, || second
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    assert!(wait_until(DEADLINE, || second.has_ended()));
     assert_eq!(
         second.0.wait().unwrap().code(),
         Some(0),

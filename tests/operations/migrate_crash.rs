@@ -205,11 +205,7 @@ fn the_api_server_may_be_away_for_a_while() {
         crash.setup.cluster().api_server().kill();
         let away = Instant::now();
         assert!(
-            !wait_until(Duration::from_secs(10), || running
-                .0
-                .try_wait()
-                .unwrap()
-                .is_some()),
+            !wait_until(Duration::from_secs(10), || running.has_ended()),
             "it gave up after {:?}",
             away.elapsed()
         );

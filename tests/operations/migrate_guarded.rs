@@ -114,8 +114,7 @@ fn the_run_passes_and_nobody_else_does() {
             .last()
             .is_some_and(|run| run["status"]["step"]["id"] == "start-coordinators")
     };
-    assert!(wait_until(DEADLINE, || starts()
-        || running.0.try_wait().unwrap().is_some()));
+    assert!(wait_until(DEADLINE, || starts() || running.has_ended()));
     assert!(starts(), "{:#}", setup.runs(GUARD).last().unwrap());
     let (done, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(!done && text.contains("MG208"), "{text}");
@@ -128,14 +127,8 @@ fn the_run_passes_and_nobody_else_does() {
         ],
     );
     assert!(!done && text.contains("MG208"), "{text}");
-    let _ = Command::new("kill")
-        .arg(running.0.id().to_string())
-        .status();
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    running.terminate();
+    assert!(wait_until(DEADLINE, || running.has_ended()));
     // Back, although the version goes down.
     let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
@@ -192,30 +185,6 @@ fn the_one_upgrade_by_helm_passes_the_lock() {
     }
 }
 
-/// What a person runs: the command makes the Job and follows it.
-fn command(setup: &MigrationCluster, more: &[&str]) -> Command {
-    let mut command = guard();
-    command
-        .args(["migrate", "--yes"])
-        .arg("--kubeconfig")
-        .arg(setup.cluster().kubeconfig())
-        .args(["-i", RELEASE, "-n", NAMESPACE]);
-    command.args([
-        "-s",
-        "2.1.4",
-        "-t",
-        "2.2.16",
-        "-e",
-        &setup.etcd.endpoint(),
-        "--lock-holds",
-        "2s",
-        "--job-image",
-        "milvus-guard:test",
-    ]);
-    command.args(more);
-    command
-}
-
 fn names(setup: &MigrationCluster, namespace: &str, path: &str) -> Vec<String> {
     let list = setup
         .cluster()
@@ -239,7 +208,7 @@ fn a_job_does_it_where_the_guard_lives() {
     let setup = MigrationCluster::guarded(Helm::V4);
     let kubelet = Kubelet::start(&setup);
     let (before, shape) = (setup.metadata(), setup.shape());
-    let (code, stdout, stderr) = run(&mut command(&setup, &["-d", "true"]));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&["-d", "true"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(
         stdout.contains("my-release runs 2.2.16") && stdout.contains("pvc/migrate-my-release-"),
@@ -268,7 +237,7 @@ fn a_job_does_it_where_the_guard_lives() {
     }
     assert_eq!(names(&setup, GUARD, "/api/v1").len(), 1);
 
-    let (code, stdout, stderr) = run(&mut command(&setup, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("Milvus is restored"), "{stdout}");
     assert_eq!((setup.metadata(), setup.shape()), (before, shape));
@@ -280,18 +249,17 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     let setup = MigrationCluster::start(Helm::V4);
     let kubelet = Kubelet::start(&setup);
     let never = ["-w", "milvusdb/milvus:never-ready"];
-    let mut first = Running::spawn(command(&setup, &never));
+    let mut first = Running::spawn(setup.migrate_in_job(&never));
     let starts = || {
         setup
             .runs(NAMESPACE)
             .last()
             .is_some_and(|run| run["status"]["step"]["id"] == "start-coordinators")
     };
-    assert!(wait_until(DEADLINE, || starts()
-        || first.0.try_wait().unwrap().is_some()));
+    assert!(wait_until(DEADLINE, || starts() || first.has_ended()));
     assert!(starts(), "{:?}", kubelet.log());
     // The command that follows may end; the Job continues, and the next command follows it.
-    let _ = Command::new("kill").arg(first.0.id().to_string()).status();
+    first.terminate();
     let mut code = None;
     assert!(wait_until(DEADLINE, || {
         code = first.0.try_wait().unwrap();
@@ -299,7 +267,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     }));
     assert_eq!(code.unwrap().code(), Some(3));
     assert_eq!(setup.run()["status"]["phase"], "Running");
-    let second = Running::spawn(command(&setup, &never));
+    let second = Running::spawn(setup.migrate_in_job(&never));
     // Its process is killed, as by a lost node: the Job makes another pod, which resumes.
     let pods = kubelet.pods();
     kubelet.kill_last();
@@ -312,7 +280,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     assert!(wait_until(DEADLINE, again), "{:#}", setup.run()["status"]);
     drop(second);
     // A rollback ends the Job that is at work, and takes its place.
-    let (code, stdout, stderr) = run(&mut command(&setup, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}{:?}", kubelet.log());
     assert!(
         setup

@@ -1,12 +1,9 @@
 //! What a Job of `migrate` gets besides its arguments: the credentials of etcd, and what its user
 //! wants of it.
 
-use std::process::Command;
-
 use crate::common::{
-    guard,
     jobs::Kubelet,
-    migration_cluster::{MigrationCluster, NAMESPACE, RELEASE},
+    migration_cluster::{MigrationCluster, NAMESPACE},
     run,
 };
 use milvus_guard_testbed::{Helm, expect_success};
@@ -37,29 +34,6 @@ spec:
               value: warn
 ";
 
-fn command(setup: &MigrationCluster, more: &[&str]) -> Command {
-    let mut command = guard();
-    command
-        .args(["migrate", "--yes"])
-        .arg("--kubeconfig")
-        .arg(setup.cluster().kubeconfig())
-        .args(["-i", RELEASE, "-n", NAMESPACE]);
-    command.args([
-        "-s",
-        "2.1.4",
-        "-t",
-        "2.2.16",
-        "-e",
-        &setup.etcd.endpoint(),
-        "--lock-holds",
-        "2s",
-    ]);
-    command
-        .args(["--job-image", "milvus-guard:test"])
-        .args(more);
-    command
-}
-
 fn make_secret(setup: &MigrationCluster, name: &str, password: &str) {
     let file = |key: &str, path: &std::path::Path| format!("--from-file={key}={}", path.display());
     expect_success(setup.cluster().kubectl([
@@ -86,13 +60,13 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
     std::fs::write(&overrides, OVERRIDES).unwrap();
 
     // Without the secret, and with a wrong password in it, nothing is touched.
-    let (code, stdout, stderr) = run(&mut command(&setup, &[]));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&[]));
     assert!(
         code != 0 && stderr.contains("etcd cannot be used"),
         "{code} {stdout}{stderr}"
     );
     make_secret(&setup, "wrong", "not-the-password");
-    let (code, stdout, stderr) = run(&mut command(&setup, &["--etcd-secret", "wrong"]));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&["--etcd-secret", "wrong"]));
     assert!(
         code != 0 && stderr.contains("etcd refused the user or its password"),
         "{code} {stdout}{stderr}"
@@ -106,7 +80,7 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
         "--job-overrides",
         overrides.to_str().unwrap(),
     ];
-    let (code, stdout, stderr) = run(&mut command(&setup, &flags));
+    let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&flags));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert!(stdout.contains("my-release runs 2.2.16"), "{stdout}");
     assert_ne!(setup.metadata(), before);

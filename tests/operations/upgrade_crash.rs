@@ -158,8 +158,7 @@ impl Crash {
     fn stop_at(&self, component: &str) {
         let mut running = Running::spawn(self.command(&[]));
         let there = wait_until(DEADLINE, || {
-            self.roll.tag(NAMESPACE, component) == "v2.4.24"
-                || running.0.try_wait().unwrap().is_some()
+            self.roll.tag(NAMESPACE, component) == "v2.4.24" || running.has_ended()
         });
         assert!(there && self.roll.run(NAMESPACE)["status"]["phase"] == "Running");
         drop(running);
@@ -256,18 +255,11 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
             == "v2.4.24"));
         crash.roll.cluster.api_server().kill();
         let since = Instant::now();
-        let gave_up = wait_until(Duration::from_secs(away), || {
-            running.0.try_wait().unwrap().is_some()
-        });
+        let gave_up = wait_until(Duration::from_secs(away), || running.has_ended());
         assert!(!gave_up, "it gave up after {:?}", since.elapsed());
         crash.roll.cluster.api_server().restart();
-        assert!(wait_until(DEADLINE, || running
-            .0
-            .try_wait()
-            .unwrap()
-            .is_some()));
         assert!(
-            running.0.wait().unwrap().success(),
+            running.succeeds(),
             "{:#}",
             crash.roll.run(NAMESPACE)["status"]
         );
@@ -298,11 +290,7 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
         "-p",
         patch,
     ]));
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    assert!(wait_until(DEADLINE, || running.has_ended()));
     let code = running.0.wait().unwrap().code();
     // A run that was done before it noticed is not a failure.
     assert!(

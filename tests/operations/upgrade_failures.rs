@@ -274,12 +274,7 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     );
     assert!(lines.contains("\nmeasured   none in "), "{lines}");
     removes_what_it_drew(&live.screen());
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
-    assert!(running.0.wait().unwrap().success());
+    assert!(running.succeeds());
     assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
 }
 
@@ -357,12 +352,7 @@ fn a_paused_deployment_is_refused_before_and_named_within() {
         "resume",
         "deployment/my-release-milvus-querynode",
     ]);
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
-    assert!(running.0.wait().unwrap().success());
+    assert!(running.succeeds());
 }
 
 #[test]
@@ -406,12 +396,7 @@ fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_config
         "deployment/my-release-milvus-querynode",
         "--replicas=3",
     ]);
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
-    assert!(running.0.wait().unwrap().success());
+    assert!(running.succeeds());
     let config = roll().config(namespace);
     assert_eq!(
         config["user.yaml"], "log: {level: debug}\n",
@@ -497,11 +482,7 @@ fn a_signal_stops_it_and_helm_agrees_after_the_way_back() {
             .output()
             .unwrap(),
     );
-    assert!(wait_until(Duration::from_secs(20), || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    assert!(wait_until(Duration::from_secs(20), || running.has_ended()));
     assert_eq!(running.0.wait().unwrap().code(), Some(3));
     let (code, stdout, stderr) = run(&mut upgrade(namespace, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");

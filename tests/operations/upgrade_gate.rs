@@ -41,8 +41,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
     let mut command = roll.upgrade(namespace, "2.4.24");
     command.args(["--etcd", &etcd.endpoint()]);
     let mut running = Running::spawn(command);
-    let moved =
-        || roll.tag(namespace, "mixcoord") == "v2.4.24" || running.0.try_wait().unwrap().is_some();
+    let moved = || roll.tag(namespace, "mixcoord") == "v2.4.24" || running.has_ended();
     assert!(wait_until(DEADLINE, moved), "the coordinator moves");
     let waiting = || {
         let step = roll.run(namespace)["status"]["step"].clone();
@@ -52,9 +51,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
                     && on.contains("is still the-pod-before")
             })
     };
-    let there = wait_until(DEADLINE, || {
-        waiting() || running.0.try_wait().unwrap().is_some()
-    });
+    let there = wait_until(DEADLINE, || waiting() || running.has_ended());
     assert!(there && waiting(), "{:#}", roll.run(namespace)["status"]);
     assert_eq!(
         roll.tag(namespace, "querynode"),
@@ -69,7 +66,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
         activate(&etcd, role, name);
     }
     assert!(
-        wait_until(DEADLINE, || running.0.try_wait().unwrap().is_some()),
+        wait_until(DEADLINE, || running.has_ended()),
         "{:#}",
         roll.run(namespace)["status"]
     );
@@ -202,8 +199,7 @@ fn a_controller_that_lags_holds_the_next_component() {
                 .contains("its controller has not seen the last change yet")
         })
     };
-    assert!(wait_until(DEADLINE, || waits()
-        || running.0.try_wait().unwrap().is_some()));
+    assert!(wait_until(DEADLINE, || waits() || running.has_ended()));
     assert_eq!(
         roll.tag(namespace, "indexnode"),
         "v2.4.24",
@@ -216,16 +212,7 @@ fn a_controller_that_lags_holds_the_next_component() {
         roll.run(namespace)["status"]
     );
     controllers.resume();
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
-    assert!(
-        running.0.wait().unwrap().success(),
-        "{:#}",
-        roll.run(namespace)["status"]
-    );
+    assert!(running.succeeds(), "{:#}", roll.run(namespace)["status"]);
     assert!(
         roll.shape(namespace)
             .iter()

@@ -92,7 +92,7 @@ fn the_run_passes_and_nobody_else_does() {
     ));
     assert!(wait_until(DEADLINE, || roll.tag(NAMESPACE, "indexnode")
         == "never-ready"
-        || running.0.try_wait().unwrap().is_some()));
+        || running.has_ended()));
     let (done, text) = image("proxy", "v2.4.24");
     assert!(!done && text.contains("MG208"), "{text}");
     let (done, text) = webhook.helm(
@@ -123,14 +123,8 @@ fn the_run_passes_and_nobody_else_does() {
         "--replicas=2",
     ]);
     assert!(done, "{text}");
-    let _ = Command::new("kill")
-        .arg(running.0.id().to_string())
-        .status();
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    running.terminate();
+    assert!(wait_until(DEADLINE, || running.has_ended()));
     let (code, stdout, stderr) = run(&mut upgrade(&account, "2.4.24", &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(roll.shape(NAMESPACE), shape);
@@ -221,18 +215,12 @@ fn nothing_moves_before_every_replica_knows_of_the_run() {
             .as_str()
             .is_some_and(|on| on.ends_with(" of milvus-guard to know of this run"))
     };
-    assert!(wait_until(DEADLINE, || waits()
-        || running.0.try_wait().unwrap().is_some()));
-    assert!(waits() && running.0.try_wait().unwrap().is_none());
+    assert!(wait_until(DEADLINE, || waits() || running.has_ended()));
+    assert!(waits() && !running.has_ended());
     assert_eq!(roll.shape(NAMESPACE), shape, "nothing has moved");
     faults.blind(None);
-    assert!(wait_until(DEADLINE, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
     assert!(
-        running.0.wait().unwrap().success(),
+        running.succeeds(),
         "{:#}",
         roll.runs(GUARD).pop().unwrap()["status"]
     );

@@ -155,11 +155,7 @@ impl ReleaseWithSessions {
 }
 
 fn ends(running: &mut Running) -> (bool, String) {
-    assert!(wait_until(DEADLINE * 2, || running
-        .0
-        .try_wait()
-        .unwrap()
-        .is_some()));
+    assert!(wait_until(DEADLINE * 2, || running.has_ended()));
     let mut stderr = String::new();
     running
         .0
@@ -183,7 +179,7 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
             .runs(namespace)
             .last()
             .map(|run| run["status"]["step"]["id"].clone());
-        step.is_some_and(|id| id == "update-querynode") || running.0.try_wait().unwrap().is_some()
+        step.is_some_and(|id| id == "update-querynode") || running.has_ended()
     };
     assert!(
         wait_until(DEADLINE, halfway),
@@ -310,10 +306,8 @@ fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
     let setup = ReleaseWithSessions::start("alone", FOREVER, &["replicas=2", STANDBY]);
     let (roll, namespace, settings) = (&setup.roll, setup.namespace, setup.settings());
     let mut running = Running::spawn(setup.upgrade(&[]));
-    let alone = || {
-        roll.deployment(namespace, "rootcoord")["spec"]["replicas"] == 1
-            || running.0.try_wait().unwrap().is_some()
-    };
+    let alone =
+        || roll.deployment(namespace, "rootcoord")["spec"]["replicas"] == 1 || running.has_ended();
     assert!(wait_until(DEADLINE, alone));
     running.0.kill().unwrap();
     running.0.wait().unwrap();

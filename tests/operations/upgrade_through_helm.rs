@@ -88,6 +88,23 @@ impl Site {
         run(self.roll.upgrade(NAMESPACE, target).args(["-o", operation]))
     }
 
+    /// Only Helm can bring the old templates, and the run says so.
+    fn assert_rollback_waits_for_helm(&self, target: &str) {
+        let (code, _, stderr) = self.end("rollback", target);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(
+            stderr.contains("First run: helm rollback my-release 1 -n milvus"),
+            "{stderr}"
+        );
+    }
+
+    /// What it says, and the end of the run.
+    fn roll_back_by_helm(&self, target: &str) {
+        self.helm(&["rollback", RELEASE, "1"]);
+        let (code, stdout, stderr) = self.end("rollback", target);
+        assert_eq!(code, 0, "{stdout}\n{stderr}");
+    }
+
     /// A plain command of Helm.
     fn helm(&self, args: &[&str]) -> String {
         let args = [args, &["-n", NAMESPACE]].concat();
@@ -112,20 +129,31 @@ impl Site {
         self.names(&format!("/api/v1/namespaces/{NAMESPACE}/services"))
     }
 
-    /// Images of all pods, each once.
-    fn pod_images(&self) -> Vec<String> {
+    /// Pods whose image is one of Milvus: what this tells of each, each once.
+    fn of_pods(&self, tells: &str) -> Vec<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let pods = self.roll.cluster.get_json(&path);
+        let of_milvus = |pod: &&Value| {
+            let image = pod["spec"]["containers"][0]["image"].as_str();
+            image.is_some_and(|image| image.contains("milvusdb/milvus:"))
+        };
         let items = pods["items"].as_array().unwrap().iter();
-        let of_milvus = |image: &&str| image.contains("milvusdb/milvus:");
-        let mut images: Vec<String> = items
-            .filter_map(|pod| pod["spec"]["containers"][0]["image"].as_str())
+        let mut told: Vec<String> = items
             .filter(of_milvus)
-            .map(str::to_owned)
+            .map(|pod| pod.pointer(tells).unwrap().as_str().unwrap().to_owned())
             .collect();
-        images.sort();
-        images.dedup();
-        images
+        told.sort();
+        told.dedup();
+        told
+    }
+
+    fn pod_images(&self) -> Vec<String> {
+        self.of_pods("/spec/containers/0/image")
+    }
+
+    /// Identities of the pods of Milvus.
+    fn pods(&self) -> Vec<String> {
+        self.of_pods("/metadata/uid")
     }
 
     /// Nothing of ours is left on any object of the release.
@@ -153,23 +181,6 @@ impl Site {
             is_change && !line.starts_with("---") && !is_bookkeeping(line)
         });
         assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "{text}");
-    }
-
-    /// Identities of the pods of Milvus.
-    fn pods(&self) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        let pods = self.roll.cluster.get_json(&path);
-        let items = pods["items"].as_array().unwrap().iter();
-        let of_milvus = |pod: &&Value| {
-            let image = pod["spec"]["containers"][0]["image"].as_str().unwrap();
-            image.contains("milvusdb/milvus:")
-        };
-        let mut uids: Vec<String> = items
-            .filter(of_milvus)
-            .map(|pod| pod["metadata"]["uid"].as_str().unwrap().to_owned())
-            .collect();
-        uids.sort();
-        uids
     }
 
     fn await_step(&self, id: &str) {
@@ -500,15 +511,8 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
     assert_eq!(site.pods(), pods, "nothing has rolled");
 
     // Back: only Helm can bring the old templates, and says so.
-    let (code, _, stderr) = site.end("rollback", "2.6.22");
-    assert_eq!(code, 3, "{stderr}");
-    assert!(
-        stderr.contains("First run: helm rollback my-release 1 -n milvus"),
-        "{stderr}"
-    );
-    site.helm(&["rollback", RELEASE, "1"]);
-    let (code, stdout, stderr) = site.end("rollback", "2.6.22");
-    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    site.assert_rollback_waits_for_helm("2.6.22");
+    site.roll_back_by_helm("2.6.22");
     assert_eq!(site.pods(), pods, "nothing has rolled");
     site.assert_clean();
 
@@ -566,17 +570,10 @@ fn a_half_done_upgrade_goes_back_when_helm_has_gone_back(#[case] with: Helm) {
     drop(client);
     site.roll.await_paused(NAMESPACE, "proxy");
 
-    let (code, _, stderr) = site.end("rollback", "2.4.24");
-    assert_eq!(code, 3, "{stderr}");
-    assert!(
-        stderr.contains("First run: helm rollback my-release 1 -n milvus"),
-        "{stderr}"
-    );
+    site.assert_rollback_waits_for_helm("2.4.24");
     assert_eq!(site.roll.tag(NAMESPACE, "proxy"), "v2.4.24", "still paused");
     site.roll.await_paused(NAMESPACE, "proxy");
-    site.helm(&["rollback", RELEASE, "1"]);
-    let (code, stdout, stderr) = site.end("rollback", "2.4.24");
-    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    site.roll_back_by_helm("2.4.24");
     assert_eq!(site.roll.shape(NAMESPACE), shape);
     assert_eq!(site.pod_images(), [image("v2.4.5")]);
     site.assert_clean();

@@ -87,7 +87,7 @@ impl ServedRelease {
     fn begin_with(&self, more: &[&str]) -> Running {
         let mut running = Running::spawn(self.upgrade(PASSWORD, more));
         let there = wait_until(DEADLINE, || {
-            self.has_moved("querynode") || running.0.try_wait().unwrap().is_some()
+            self.has_moved("querynode") || running.has_ended()
         });
         assert!(there, "the query nodes move");
         running
@@ -100,9 +100,7 @@ impl ServedRelease {
                 .as_str()
                 .is_some_and(|on| on.contains(part))
         };
-        let there = wait_until(DEADLINE, || {
-            says() || running.0.try_wait().unwrap().is_some()
-        });
+        let there = wait_until(DEADLINE, || says() || running.has_ended());
         assert!(there && says(), "{part}: {:#}", self.status());
         assert_eq!(self.status()["step"]["id"], "update-querynode");
     }
@@ -127,10 +125,7 @@ impl ServedRelease {
 
 /// Its end: code, and what it said on both.
 fn ended(mut running: Running) -> (Option<i32>, String) {
-    assert!(
-        wait_until(2 * DEADLINE, || running.0.try_wait().unwrap().is_some()),
-        "it ends"
-    );
+    assert!(wait_until(2 * DEADLINE, || running.has_ended()), "it ends");
     let mut text = String::new();
     running
         .0

@@ -156,9 +156,7 @@ fn an_interrupted_probe_leaves_no_collection() {
         .args(["-INT", &running.0.id().to_string()])
         .status();
     assert!(interrupt.unwrap().success());
-    let ended = wait_until(Duration::from_secs(60), || {
-        running.0.try_wait().unwrap().is_some()
-    });
+    let ended = wait_until(Duration::from_secs(60), || running.has_ended());
     assert!(ended, "it ends");
     assert!(!setup.probes_left(), "its collection is dropped");
 }

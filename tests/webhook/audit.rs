@@ -48,20 +48,7 @@ fn await_audit(webhook: &Webhook) {
 fn a_problem_of_a_running_release_becomes_one_event() {
     let webhook = Webhook::with(ControlPlane::start(), &["--audit-interval", "1s"]);
     let milvus = Chart::compact("4.1.34");
-    let (done, text) = webhook.helm(
-        Helm::V4,
-        &[
-            "install",
-            "my-release",
-            milvus.path(),
-            "-n",
-            "milvus",
-            "--create-namespace",
-            "--set",
-            "image.all.tag=v2.4.15",
-        ],
-    );
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &milvus, &["--set", "image.all.tag=v2.4.15"]);
     let proxy = "deployment/my-release-milvus-proxy";
     let (done, text) = webhook.kubectl(&[
         "-n",

@@ -91,19 +91,7 @@ fn record(webhook: &Webhook) -> Value {
 fn only_who_knows_the_path_is_answered() {
     let webhook = Webhook::start();
     let chart = common::Chart::compact("3.2.18");
-    let (done, text) = webhook.helm(
-        Helm::V4,
-        &[
-            "install",
-            "my-release",
-            chart.path(),
-            "-n",
-            "milvus",
-            "--create-namespace",
-            "--no-hooks",
-        ],
-    );
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &chart, &["--no-hooks"]);
     let traces = || {
         let count = |path: &str| {
             webhook.cluster.get_json(path)["items"]

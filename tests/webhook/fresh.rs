@@ -18,18 +18,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 fn install(webhook: &Webhook) {
     let chart = Chart::compact("4.1.34");
-    let args = [
-        "install",
-        "my-release",
-        chart.path(),
-        "-n",
-        "milvus",
-        "--create-namespace",
-        "--set",
-        "image.all.tag=v2.3.22",
-    ];
-    let (done, text) = webhook.helm(Helm::V4, &args);
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &chart, &["--set", "image.all.tag=v2.3.22"]);
 }
 
 fn run() -> Value {

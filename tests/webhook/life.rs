@@ -95,18 +95,7 @@ fn without_any_replica_the_cluster_goes_on() {
         Webhook::with_authority(cluster, &flags, &fs::read(out.join("ca.crt")).unwrap());
     let _nodes = Nodes::start(&webhook.cluster, "");
     let milvus = Chart::compact("4.1.34");
-    let (done, text) = webhook.helm(
-        Helm::V4,
-        &[
-            "install",
-            "my-release",
-            milvus.path(),
-            "-n",
-            "milvus",
-            "--create-namespace",
-        ],
-    );
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &milvus, &[]);
     let address = webhook
         .server
         .url
@@ -190,35 +179,12 @@ fn policy(name: &str, action: &str) -> String {
 fn policies_take_effect_at_once_and_bad_ones_never() {
     let webhook = Webhook::start();
     let milvus = Chart::compact("4.1.34");
-    let install = |more: &[&str]| {
-        let mut args = vec![
-            "install",
-            "my-release",
-            milvus.path(),
-            "-n",
-            "milvus",
-            "--create-namespace",
-        ];
-        args.extend(more);
-        webhook.helm(Helm::V4, &args)
-    };
-    let (done, text) = install(&[]);
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &milvus, &[]);
     let denied = |wanted: bool| {
         let begun = Instant::now();
         wait_until("the policy is in force", Duration::from_secs(2), || {
-            let (done, text) = webhook.helm(
-                Helm::V4,
-                &[
-                    "upgrade",
-                    "my-release",
-                    milvus.path(),
-                    "-n",
-                    "milvus",
-                    "--set",
-                    "image.all.tag=v2.4.13",
-                ],
-            );
+            let (done, text) =
+                webhook.upgrade(Helm::V4, &milvus, &["--set", "image.all.tag=v2.4.13"]);
             if done {
                 expect_success(
                     webhook
@@ -311,20 +277,7 @@ fn the_label_is_true_and_nobody_fights_over_it() {
     let webhook = Webhook::start();
     for with in [Helm::V4, Helm::V3] {
         let milvus = Chart::compact("4.1.34");
-        let (done, text) = webhook.helm(
-            with,
-            &[
-                "install",
-                "my-release",
-                milvus.path(),
-                "-n",
-                "milvus",
-                "--create-namespace",
-                "--set",
-                "image.all.tag=v2.4.15",
-            ],
-        );
-        assert!(done, "{text}");
+        webhook.install(with, &milvus, &["--set", "image.all.tag=v2.4.15"]);
         let proxy = || {
             webhook
                 .cluster
@@ -345,18 +298,7 @@ fn the_label_is_true_and_nobody_fights_over_it() {
         );
         // The same release again changes nothing and has no conflict.
         for _ in 0..2 {
-            let (done, text) = webhook.helm(
-                with,
-                &[
-                    "upgrade",
-                    "my-release",
-                    milvus.path(),
-                    "-n",
-                    "milvus",
-                    "--set",
-                    "image.all.tag=v2.4.15",
-                ],
-            );
+            let (done, text) = webhook.upgrade(with, &milvus, &["--set", "image.all.tag=v2.4.15"]);
             assert!(done, "{text}");
         }
         assert_eq!(

@@ -65,18 +65,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
         .start();
     let webhook = Webhook::with(cluster, &[]);
     let old = Chart::compact("3.2.18");
-    let (done, text) = webhook.helm(
-        Helm::V4,
-        &[
-            "install",
-            "my-release",
-            old.path(),
-            "-n",
-            NAMESPACE,
-            "--create-namespace",
-        ],
-    );
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &old, &[]);
     let own = json!({"stringData": {"static": SECRET}}).to_string();
     expect_success(webhook.cluster.kubectl([
         "-n",
@@ -124,10 +113,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
         Duration::from_secs(60),
         || {
             unregister();
-            let (done, text) = webhook.helm(
-                Helm::V4,
-                &["upgrade", "my-release", next.path(), "-n", NAMESPACE],
-            );
+            let (done, text) = webhook.upgrade(Helm::V4, &next, &[]);
             assert!(!done && text.contains("MG101"), "{text}");
             text.contains("release.static.guard.milvus.io")
         },

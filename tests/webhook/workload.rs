@@ -241,18 +241,7 @@ fn what_is_accepted_at_the_release_gate_goes_through_to_its_end() {
             );
         }
         // Labels of a release are inherited; the acceptance is not.
-        let (done, text) = webhook.helm(
-            with,
-            &[
-                "upgrade",
-                "my-release",
-                chart.path(),
-                "-n",
-                NAMESPACE,
-                "--set",
-                "image.all.tag=v2.5.12",
-            ],
-        );
+        let (done, text) = webhook.upgrade(with, &chart, &["--set", "image.all.tag=v2.5.12"]);
         assert!(!done && text.contains("MG201"), "{text}");
         let (done, text) = webhook.helm(
             with,
@@ -308,19 +297,10 @@ fn a_failed_upgrade_can_be_rolled_back() {
             .as_i64()
             .unwrap();
         let label = format!("guard.milvus.io/accept=MG201-r{}", revision + 1);
-        let (done, text) = webhook.helm(
+        let (done, text) = webhook.upgrade(
             Helm::V4,
-            &[
-                "upgrade",
-                "my-release",
-                chart.path(),
-                "-n",
-                NAMESPACE,
-                "--set",
-                "image.all.tag=v2.4.5",
-                "--labels",
-                &label,
-            ],
+            &chart,
+            &["--set", "image.all.tag=v2.4.5", "--labels", &label],
         );
         assert!(done, "{way}: {text}");
         wait_until(
@@ -560,11 +540,7 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
             Duration::from_secs(20),
             || !memory().contains("my-release"),
         );
-        let (done, text) = webhook.helm(
-            with,
-            &["install", "my-release", new.path(), "-n", NAMESPACE],
-        );
-        assert!(done, "{text}");
+        webhook.install(with, &new, &[]);
         webhook.kubectl(&["delete", "namespace", NAMESPACE]);
     }
 }
@@ -591,18 +567,7 @@ fn a_running_migration_locks_the_release() {
     assert!(!done && text.contains("MG208"), "{text}");
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", proxy]);
     assert!(!done && text.contains("MG208"), "{text}");
-    let (done, text) = webhook.helm(
-        Helm::V4,
-        &[
-            "upgrade",
-            "my-release",
-            chart.path(),
-            "-n",
-            NAMESPACE,
-            "--set",
-            "image.all.tag=v2.3.21",
-        ],
-    );
+    let (done, text) = webhook.upgrade(Helm::V4, &chart, &["--set", "image.all.tag=v2.3.21"]);
     assert!(!done && text.contains("MG208"), "{text}");
     // Going down is what a migration wants.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "scale", proxy, "--replicas=0"]);

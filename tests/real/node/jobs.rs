@@ -292,10 +292,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
 
     // The Job's pod is evicted during the run: the next one resumes.
     let mut running = Running::spawn(command(&[]));
-    let first = || {
-        images()["my-release-milvus-indexnode"] == "v2.4.24"
-            || running.0.try_wait().unwrap().is_some()
-    };
+    let first = || images()["my-release-milvus-indexnode"] == "v2.4.24" || running.has_ended();
     wait_for("the first component to move", DEADLINE, first);
     let selector = [
         "get",
@@ -317,9 +314,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     expect_success(
         node.kubectl_with_input(["create", "--raw", &path, "-f", "-"], &eviction.to_string()),
     );
-    wait_for("the end of the run", DEADLINE * 3, || {
-        running.0.try_wait().unwrap().is_some()
-    });
+    wait_for("the end of the run", DEADLINE * 3, || running.has_ended());
     let status = running.0.wait().unwrap();
     assert!(status.success(), "{status} {}", node.describe(GUARD));
     let runs = node.get_json(&format!(

@@ -1,4 +1,5 @@
 //! What continues while no replica of the guard answers.
+#![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::{fs, path::Path, time::Duration};
 

@@ -23,6 +23,26 @@ struct Try<'a> {
     noticed_by: Option<&'a str>,
 }
 
+/// Creates an object in the namespace of Milvus.
+fn make<'a>(what: &'a str, object: String, noticed_by: Option<&'a str>) -> Try<'a> {
+    Try {
+        what,
+        args: CREATE,
+        input: object,
+        noticed_by,
+    }
+}
+
+/// Runs kubectl.
+fn run<'a>(what: &'a str, args: &'a [&'a str], noticed_by: Option<&'a str>) -> Try<'a> {
+    Try {
+        what,
+        args,
+        input: String::new(),
+        noticed_by,
+    }
+}
+
 /// Brings the webhooks, or some of them, into a cluster where nobody answers, and all of them
 /// failing closed.
 fn deaf(cluster: &ControlPlane, documents: &[Value], kinds: &[&str]) {
@@ -167,18 +187,6 @@ fn the_gates_see_milvus_and_nothing_else() {
     }
     deaf(&cluster, &documents, &["ValidatingWebhookConfiguration"]);
 
-    let make = |what, object: String, noticed_by| Try {
-        what,
-        args: CREATE,
-        input: object,
-        noticed_by,
-    };
-    let run = |what, args, noticed_by| Try {
-        what,
-        args,
-        input: String::new(),
-        noticed_by,
-    };
     let gate = Some("workload");
     let below = Some("dependencies");
     let release = Some("release");
@@ -434,18 +442,6 @@ fn the_label_webhook_sees_milvus_only() {
     expect_success(cluster.kubectl_with_input(["create", "-n", "milvus", "-f", "-"], &old));
     deaf(&cluster, &rendered(&[]), &["MutatingWebhookConfiguration"]);
     let label = Some("label");
-    let make = |what, object: String, noticed_by| Try {
-        what,
-        args: CREATE,
-        input: object,
-        noticed_by,
-    };
-    let run = |what, args, noticed_by| Try {
-        what,
-        args,
-        input: String::new(),
-        noticed_by,
-    };
     tried(
         &cluster,
         &[

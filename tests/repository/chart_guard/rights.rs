@@ -1,4 +1,5 @@
 //! What the guard may do: by RBAC, and by the policy that confines Hold.
+#![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::{process::Output, time::Duration};
 

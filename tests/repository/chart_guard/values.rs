@@ -1,6 +1,6 @@
 //! Which values the chart takes, and what they decide.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use super::{HELMS, IMAGE, documents, of_kind, path, template, text, webhooks};
 use milvus_guard_testbed::{Helm, expect_success, helm};
@@ -46,6 +46,14 @@ fn the_schema_refuses_what_is_wrong() {
     }
 }
 
+fn template_for(kubernetes: &str, values: &[&str]) -> Output {
+    let chart = path();
+    let mut args = vec!["template", "x", chart.to_str().unwrap(), "--set", IMAGE];
+    args.extend(["--kube-version", kubernetes]);
+    args.extend(values.iter().flat_map(|value| ["--set", *value]));
+    Command::new(helm(Helm::V3)).args(args).output().unwrap()
+}
+
 #[rstest]
 #[case::this_kubernetes("1.36.3", &[], Ok(true))]
 #[case::without_admission_policies("1.29.0", &[], Ok(false))]
@@ -62,11 +70,7 @@ fn hold_is_on_where_it_is_confined_and_can_pause(
     #[case] values: &[&str],
     #[case] expected: Result<bool, &str>,
 ) {
-    let chart = path();
-    let mut args = vec!["template", "x", chart.to_str().unwrap(), "--set", IMAGE];
-    args.extend(["--kube-version", kubernetes]);
-    args.extend(values.iter().flat_map(|value| ["--set", *value]));
-    let output = Command::new(helm(Helm::V3)).args(args).output().unwrap();
+    let output = template_for(kubernetes, values);
     match expected {
         Ok(expected) => {
             let documents = documents(&expect_success(output));
@@ -101,11 +105,7 @@ fn the_label_is_set_by_one_of_both(
     #[case] values: &[&str],
     #[case] expected: Result<&str, &str>,
 ) {
-    let chart = path();
-    let mut args = vec!["template", "x", chart.to_str().unwrap(), "--set", IMAGE];
-    args.extend(["--kube-version", kubernetes]);
-    args.extend(values.iter().flat_map(|value| ["--set", *value]));
-    let output = Command::new(helm(Helm::V3)).args(args).output().unwrap();
+    let output = template_for(kubernetes, values);
     match expected {
         Ok(expected) => {
             let documents = documents(&expect_success(output));

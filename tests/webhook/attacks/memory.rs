@@ -31,18 +31,7 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
 
     let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
     let values = etcd_values(&webhook, "etcd.example.com:2379");
-    let args = [
-        "install",
-        "my-release",
-        old.path(),
-        "-n",
-        NAMESPACE,
-        "--create-namespace",
-        "-f",
-        &values,
-    ];
-    let (done, text) = webhook.helm(Helm::V4, &args);
-    assert!(done, "{text}");
+    webhook.install(Helm::V4, &old, &["-f", &values]);
     let is_seen = |metrics: &str| metrics.contains("milvus_guard_memory_unsaved 1");
     wait_until("both replicas say so", Duration::from_secs(30), || {
         is_seen(&webhook.server.get_metrics()) && is_seen(&other.get_metrics())

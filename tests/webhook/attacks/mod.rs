@@ -23,17 +23,7 @@ use serde_json::{Value, json};
 const NAMESPACE: &str = "milvus";
 
 fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
-    let mut args = vec![
-        "install",
-        "my-release",
-        chart.path(),
-        "-n",
-        NAMESPACE,
-        "--create-namespace",
-    ];
-    args.extend(more);
-    let (done, text) = webhook.helm(with, &args);
-    assert!(done, "{text}");
+    webhook.install(with, chart, more);
     remembered(webhook);
 }
 
