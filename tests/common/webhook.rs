@@ -103,12 +103,13 @@ impl Webhook {
         // The API server takes a moment to call a new webhook: a run that nobody may write tells
         // when it does.
         wait_until("the webhook is called", Duration::from_secs(60), || {
-            let run = r#"{"apiVersion":"guard.milvus.io/v1alpha1","kind":"UpgradeRun","metadata":{"name":"probe","namespace":"default"},
-                "spec":{"kind":"Rolling","release":"a","namespace":"b","from":"2.4.5","to":"2.5.12","plan":[],"planHash":"sha256:00"}}"#;
-            let output = self
-                .cluster
-                .kubectl_with_input(["create", "--dry-run=server", "-f", "-"], run);
-            String::from_utf8_lossy(&output.stderr).contains("are written by milvus-guard itself")
+            let run = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
+                "metadata": {"name": "probe", "namespace": "default"},
+                "spec": {"kind": "Rolling", "release": "a", "namespace": "b", "from": "2.4.5", "to": "2.5.12",
+                    "plan": [], "planHash": "sha256:00"}});
+            let path = "/apis/guard.milvus.io/v1alpha1/namespaces/default/upgraderuns?dryRun=All";
+            let said = self.cluster.post(path, &run).message();
+            said.contains("are written by milvus-guard itself")
         });
     }
 
@@ -192,17 +193,8 @@ impl Webhook {
                 {"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable"}],
         }});
         let name = deployment["metadata"]["name"].as_str().unwrap();
-        expect_success(self.cluster.kubectl([
-            "-n",
-            namespace,
-            "patch",
-            "deployment",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &status.to_string(),
-        ]));
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/status");
+        self.cluster.merge(&path, &status);
     }
 
     /// A value of the metrics, 0 where it is not there.

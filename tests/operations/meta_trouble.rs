@@ -59,6 +59,7 @@ fn a_stall_is_waited_out() {
     let child = start(&mut bed.migration());
     wait_for_writes(&bed);
     bed.etcd.pause();
+    // The length of the stall is what is tested: nothing tells of it.
     thread::sleep(Duration::from_secs(5));
     bed.etcd.resume();
     ends_as_planned(&bed, &dump, child);

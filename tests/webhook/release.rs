@@ -6,6 +6,7 @@ use crate::common::{
     Chart, Judged, charts, file, guard,
     webhook::{GUARD, Webhook, wait_until, write_as_guard},
 };
+use jiff::{SignedDuration, Timestamp};
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 
@@ -236,12 +237,16 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
     }
 }
 
-fn exception(name: &str, namespace: &str, rules: &[&str], seconds: i64) -> String {
-    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+/// The whole second that is so many seconds from now.
+fn in_seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap()
+}
+
+fn exception(name: &str, namespace: &str, rules: &[&str], expires: Timestamp) -> String {
     json!({
         "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeException", "metadata": {"name": name},
         "spec": {"rules": rules, "namespace": namespace, "release": "my-release", "reason": "a test of the tests", "owner": "the tests",
-            "expires": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()},
+            "expires": expires.to_string()},
     })
     .to_string()
 }
@@ -254,18 +259,19 @@ fn an_exception_counts_to_the_second() {
         let namespace = namespace(with);
         install(&webhook, with, &Chart::compact("3.2.18"));
         let name = format!("once-{namespace}");
-        let begun = std::time::Instant::now();
+        let expires = in_seconds(6);
         webhook
             .cluster
-            .apply(&exception(&name, namespace, &["MG101"], 6));
+            .apply(&exception(&name, namespace, &["MG101"], expires));
         wait_until("the exception is in force", Duration::from_secs(2), || {
             let (done, text) = upgrade(&webhook, with, &next, &["--dry-run=server"]);
             assert!(done, "{text}");
             webhook.metric("milvus_guard_exceptions_active") > 0.0
         });
-        while begun.elapsed() < Duration::from_millis(7100) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let second_after = expires + SignedDuration::from_secs(1);
+        wait_until("the exception has expired", Duration::from_secs(10), || {
+            Timestamp::now() >= second_after
+        });
         let (done, text) = upgrade(&webhook, with, &next, &[]);
         assert!(
             !done && text.contains("MG101"),
@@ -274,7 +280,7 @@ fn an_exception_counts_to_the_second() {
 
         webhook
             .cluster
-            .apply(&exception(&name, namespace, &["MG101"], 3600));
+            .apply(&exception(&name, namespace, &["MG101"], in_seconds(3600)));
         wait_until(
             "the new exception lets it pass",
             Duration::from_secs(10),

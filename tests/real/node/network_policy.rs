@@ -1,4 +1,4 @@
-//! The NetworkPolicy of the chart, with a firewall that enforces it.
+//! The `NetworkPolicy` of the chart, with a firewall that enforces it.
 #![allow(clippy::too_many_lines)]
 
 use std::{

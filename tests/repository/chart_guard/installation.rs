@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use super::{
-    HELMS, IMAGE, MUTATING, NAMESPACE, POLICY, VALIDATING,
+    HELMS, IMAGE, MUTATING, NAMESPACE, POLICY, VALIDATING, apply_all,
     monitoring::METRICS,
     namespace,
     objects::{MILVUS, deployment},
@@ -330,10 +330,7 @@ fn the_server_runs_as_the_chart_starts_it() {
     install_definitions(&cluster);
     cluster.apply("apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: mine}\nspec:\n  rules: [{id: MG201, action: Warn}]\n");
     let documents = rendered(&["auditInterval=1s"]);
-    for document in &documents {
-        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        expect_success(cluster.kubectl_with_input(apply, &document.to_string()));
-    }
+    apply_all(&cluster, &documents);
 
     let server = start_as_charted(&cluster, folder.path(), &documents, &[]);
     wait_for("the registration", Duration::from_secs(60), || {

@@ -18,16 +18,58 @@ use serde_json::{Value, json};
 /// webhook, and who is not.
 struct Try<'a> {
     what: &'a str,
-    args: &'a [&'a str],
+    by: By<'a>,
     input: String,
     noticed_by: Option<&'a str>,
+}
+
+/// How something is tried.
+enum By<'a> {
+    /// The object is sent to this namespace, and not kept.
+    Creation(&'a str),
+    /// kubectl does this, with the object on standard input.
+    Kubectl(&'a [&'a str]),
+}
+
+impl By<'_> {
+    /// What the API server says against it.
+    fn objection(&self, cluster: &ControlPlane, object: &str) -> Option<String> {
+        match self {
+            Self::Creation(namespace) => {
+                let object: Value = serde_json::from_str(object).unwrap();
+                let path = format!(
+                    "{}?dryRun=All&fieldValidation=Strict",
+                    path_of(&object, namespace)
+                );
+                let answer = cluster.post(&path, &object);
+                (answer.status != 201).then(|| answer.message())
+            }
+            Self::Kubectl(args) => {
+                let output = cluster.kubectl_with_input(args.iter(), object);
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                (!output.status.success()).then_some(said)
+            }
+        }
+    }
+}
+
+/// Where objects of this kind are created. The built-in kinds of these tests have regular plurals.
+fn path_of(object: &Value, namespace: &str) -> String {
+    let version = text(object, "/apiVersion");
+    let root = if version.contains('/') {
+        "/apis"
+    } else {
+        "/api"
+    };
+    let plural = text(object, "/kind").to_lowercase();
+    format!("{root}/{version}/namespaces/{namespace}/{plural}s")
 }
 
 /// Creates an object in the namespace of Milvus.
 fn make<'a>(what: &'a str, object: String, noticed_by: Option<&'a str>) -> Try<'a> {
     Try {
         what,
-        args: CREATE,
+        by: By::Creation("milvus"),
         input: object,
         noticed_by,
     }
@@ -37,7 +79,7 @@ fn make<'a>(what: &'a str, object: String, noticed_by: Option<&'a str>) -> Try<'
 fn run<'a>(what: &'a str, args: &'a [&'a str], noticed_by: Option<&'a str>) -> Try<'a> {
     Try {
         what,
-        args,
+        by: By::Kubectl(args),
         input: String::new(),
         noticed_by,
     }
@@ -65,15 +107,7 @@ fn deaf(cluster: &ControlPlane, documents: &[Value], kinds: &[&str]) {
     wait_for(
         "the webhooks to be in force",
         Duration::from_secs(60),
-        || {
-            !cluster
-                .kubectl_with_input(
-                    ["create", "--dry-run=server", "-n", "default", "-f", "-"],
-                    &probe,
-                )
-                .status
-                .success()
-        },
+        || By::Creation("default").objection(cluster, &probe).is_some(),
     );
 }
 
@@ -81,16 +115,16 @@ fn tried(cluster: &ControlPlane, tries: &[Try<'_>]) {
     let mut wrong = Vec::new();
     for Try {
         what,
-        args,
+        by,
         input,
         noticed_by,
     } in tries
     {
-        let output = cluster.kubectl_with_input(args.iter(), input);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let seen = stderr
-            .split_once("failed calling webhook \"")
-            .map(|(_, rest)| rest.split('"').next().unwrap_or_default());
+        let objection = by.objection(cluster, input);
+        let seen = objection
+            .as_ref()
+            .and_then(|said| said.split_once("failed calling webhook \""))
+            .and_then(|(_, rest)| rest.split('"').next());
         let seen = seen.map(|name| name.trim_end_matches(".guard.milvus.io"));
         // Milvus or its dependencies: with some charts that depends on the values.
         let seen =
@@ -99,9 +133,9 @@ fn tried(cluster: &ControlPlane, tries: &[Try<'_>]) {
             } else {
                 seen
             };
-        if seen != *noticed_by || output.status.success() != noticed_by.is_none() {
+        if seen != *noticed_by || objection.is_none() != noticed_by.is_none() {
             wrong.push(format!(
-                "{what}: wanted {noticed_by:?}, got {seen:?}: {stderr}"
+                "{what}: wanted {noticed_by:?}, got {seen:?}: {objection:?}"
             ));
         }
     }
@@ -122,10 +156,6 @@ const AS_CONTROLLER: &[&str] = &[
     "-f",
     "-",
 ];
-
-const ELSEWHERE: &[&str] = &["create", "-n", "elsewhere", "--dry-run=server", "-f", "-"];
-
-const CREATE: &[&str] = &["create", "-n", "milvus", "--dry-run=server", "-f", "-"];
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -166,9 +196,8 @@ fn the_gates_see_milvus_and_nothing_else() {
         claim(r#""name": "bound""#, r#"{"release": "r"}"#).replace(r#""accessModes""#, r#""storageClassName": "grows", "volumeName": "pv", "accessModes""#),
         r#"{"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "grows"}, "provisioner": "x", "allowVolumeExpansion": true}"#.into(),
     ];
-    for object in &existing {
-        expect_success(cluster.kubectl_with_input(["create", "-n", "milvus", "-f", "-"], object));
-    }
+    let create = ["create", "-n", "milvus", "-f", "-"];
+    expect_success(cluster.kubectl_with_input(create, &existing.join("\n---\n")));
     let bound = r#"{"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}"#;
     expect_success(cluster.kubectl([
         "patch",
@@ -278,8 +307,8 @@ fn the_gates_see_milvus_and_nothing_else() {
         make("a Pod of another", pod("milvus-like", NGINX, ""), None),
         make("a Pod with a wrapper image that mounts Milvus' configuration", pod("n", WRAPPER, ""), gate),
         make("a person's Pod that names a controller", pod("n", RUNS_MILVUS, CONTROLLED), gate),
-        Try { what: "a controller's Pod", args: AS_CONTROLLER, input: pod("n", RUNS_MILVUS, CONTROLLED), noticed_by: None },
-        Try { what: "an account's Pod without a controller", args: AS_CONTROLLER, input: pod("n", RUNS_MILVUS, ""), noticed_by: gate },
+        Try { what: "a controller's Pod", by: By::Kubectl(AS_CONTROLLER), input: pod("n", RUNS_MILVUS, CONTROLLED), noticed_by: None },
+        Try { what: "an account's Pod without a controller", by: By::Kubectl(AS_CONTROLLER), input: pod("n", RUNS_MILVUS, ""), noticed_by: gate },
         run("the image of a running Pod", &["set", "image", "-n", "milvus", "pod/bare", "c=milvusdb/milvus:v2.6.2"], gate),
         run("the image of a running Pod away", &["set", "image", "-n", "milvus", "pod/bare", "c=acme/v:1"], gate),
         run("a running Pod's label", &["label", "-n", "milvus", "pod/bare", "a=b"], None),
@@ -302,11 +331,11 @@ fn the_gates_see_milvus_and_nothing_else() {
         make("a configuration as bytes", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "binaryData": {"milvus.yaml": "YQ=="}}"#.into(), below),
         make("a Secret with a configuration", r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n"}, "stringData": {"milvus.yaml": "a: 1"}}"#.into(), None),
         // Where no Milvus is, only what is Milvus'.
-        Try { what: "elsewhere: Milvus", args: ELSEWHERE, input: existing[1].clone(), noticed_by: gate },
-        Try { what: "elsewhere: etcd", args: ELSEWHERE, input: existing[4].clone(), noticed_by: Some("elsewhere") },
-        Try { what: "elsewhere: a configuration that says whose it is", args: ELSEWHERE, input: existing[7].replace(r#""vectors""#, r#""r-milvus""#), noticed_by: gate },
-        Try { what: "elsewhere: a configuration that does not", args: ELSEWHERE, input: existing[7].clone(), noticed_by: None },
-        Try { what: "elsewhere: Milvus' claim", args: ELSEWHERE, input: claim(r#""name": "r-milvus""#, "{}"), noticed_by: gate },
+        Try { what: "elsewhere: Milvus", by: By::Creation("elsewhere"), input: existing[1].clone(), noticed_by: gate },
+        Try { what: "elsewhere: etcd", by: By::Creation("elsewhere"), input: existing[4].clone(), noticed_by: Some("elsewhere") },
+        Try { what: "elsewhere: a configuration that says whose it is", by: By::Creation("elsewhere"), input: existing[7].replace(r#""vectors""#, r#""r-milvus""#), noticed_by: gate },
+        Try { what: "elsewhere: a configuration that does not", by: By::Creation("elsewhere"), input: existing[7].clone(), noticed_by: None },
+        Try { what: "elsewhere: Milvus' claim", by: By::Creation("elsewhere"), input: claim(r#""name": "r-milvus""#, "{}"), noticed_by: gate },
         // Helm's records.
         make("an upgrade begins", record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-upgrade"), release),
         make("an installation begins", record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-install"), release),
@@ -318,14 +347,14 @@ fn the_gates_see_milvus_and_nothing_else() {
         make("a ConfigMap that is none of Helm's", record("ConfigMap", "n", "", "pending-upgrade"), None),
         make("a Secret", r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n"}}"#.into(), None),
         // Namespaces that are left alone.
-        Try { what: "the guard's namespace", args: &["create", "-n", NAMESPACE, "-f", "-"], input: existing[1].clone(), noticed_by: None },
-        Try { what: "kube-system", args: &["create", "-n", "kube-system", "-f", "-"], input: existing[1].clone(), noticed_by: None },
-        Try { what: "an excluded one", args: &["create", "-n", "sandbox", "-f", "-"], input: existing[1].clone(), noticed_by: None },
-        Try { what: "a record in the guard's namespace", args: &["create", "-n", NAMESPACE, "-f", "-"], input: record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-upgrade"), noticed_by: None },
+        Try { what: "the guard's namespace", by: By::Kubectl(&["create", "-n", NAMESPACE, "-f", "-"]), input: existing[1].clone(), noticed_by: None },
+        Try { what: "kube-system", by: By::Kubectl(&["create", "-n", "kube-system", "-f", "-"]), input: existing[1].clone(), noticed_by: None },
+        Try { what: "an excluded one", by: By::Kubectl(&["create", "-n", "sandbox", "-f", "-"]), input: existing[1].clone(), noticed_by: None },
+        Try { what: "a record in the guard's namespace", by: By::Kubectl(&["create", "-n", NAMESPACE, "-f", "-"]), input: record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-upgrade"), noticed_by: None },
         // Last, because it takes others' with it.
         run("a whole collection deleted", &["delete", "--raw=/apis/apps/v1/namespaces/milvus/deployments"], gate),
         // The guard's own documents, everywhere.
-        Try { what: "a policy", args: &["create", "-f", "-"], input: r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "n"}, "spec": {"rules": [{"id": "MG201", "action": "Warn"}]}}"#.into(), noticed_by: Some("documents") },
+        Try { what: "a policy", by: By::Kubectl(&["create", "-f", "-"]), input: r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "n"}, "spec": {"rules": [{"id": "MG201", "action": "Warn"}]}}"#.into(), noticed_by: Some("documents") },
     ];
     tried(&cluster, &tries);
 }
@@ -391,7 +420,7 @@ fn every_object_of_charts_that_counts_is_seen() {
             .iter()
             .map(|(what, input, noticed_by)| Try {
                 what,
-                args: CREATE,
+                by: By::Creation("milvus"),
                 input: input.clone(),
                 noticed_by: *noticed_by,
             })
@@ -487,7 +516,7 @@ fn the_label_webhook_sees_milvus_only() {
             ),
             Try {
                 what: "the guard's namespace",
-                args: &["create", "-n", NAMESPACE, "-f", "-"],
+                by: By::Kubectl(&["create", "-n", NAMESPACE, "-f", "-"]),
                 input: deployment("n", "x", OTHER, MILVUS),
                 noticed_by: None,
             },

@@ -171,29 +171,28 @@ pub(crate) fn namespace(cluster: &ControlPlane, name: &str) {
 
 /// Kinds of others that the chart uses.
 pub(crate) fn foreign_kinds(cluster: &ControlPlane) {
-    for (group, version, kind, plural) in [
-        ("cert-manager.io", "v1", "Issuer", "issuers"),
-        ("cert-manager.io", "v1", "Certificate", "certificates"),
-        (
-            "monitoring.coreos.com",
-            "v1",
-            "ServiceMonitor",
-            "servicemonitors",
-        ),
-        ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
-        (
-            "monitoring.coreos.com",
-            "v1",
-            "PrometheusRule",
-            "prometheusrules",
-        ),
-    ] {
-        cluster.apply(&format!(
-            "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {plural}.{group}}}\nspec:\n  group: {group}\n  scope: Namespaced\n  names: {{plural: {plural}, singular: {}, kind: {kind}}}\n  versions:\n  - {{name: {version}, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}}}\n",
-            kind.to_lowercase()
-        ));
-        await_definitions(cluster, &[&format!("{plural}.{group}")]);
-    }
+    const KINDS: [(&str, &str, &str); 5] = [
+        ("cert-manager.io", "Issuer", "issuers"),
+        ("cert-manager.io", "Certificate", "certificates"),
+        ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+        ("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+        ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+    ];
+    let definitions = KINDS.map(|(group, kind, plural)| {
+        let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {
+                "group": group, "scope": "Namespaced",
+                "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": anything}}],
+            },
+        })
+    });
+    apply_all(cluster, &definitions);
+    let names = KINDS.map(|(group, _, plural)| format!("{plural}.{group}"));
+    await_definitions(cluster, &names.each_ref().map(String::as_str));
 }
 
 /// The registration as the guard completes it where these namespaces hold Milvus; at an address
@@ -219,4 +218,11 @@ fn registered(documents: &[Value], namespaces: &[&str]) -> Vec<Value> {
         }
     }
     configurations
+}
+
+/// Brings the objects of a rendering into a cluster.
+fn apply_all(cluster: &ControlPlane, documents: &[Value]) {
+    let documents: Vec<String> = documents.iter().map(Value::to_string).collect();
+    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    expect_success(cluster.kubectl_with_input(apply, &documents.join("\n---\n")));
 }

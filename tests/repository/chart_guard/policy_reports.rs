@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{NAMESPACE, namespace, rendered, serving::start_as_charted, text};
+use super::{NAMESPACE, apply_all, namespace, rendered, serving::start_as_charted, text};
 use crate::common::{Chart, install_definitions, webhook::Server};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_for};
 use serde_json::Value;
@@ -22,10 +22,7 @@ fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     ));
     install_definitions(cluster);
     let documents = rendered(&["auditInterval=1s", "openReports.enabled=true"]);
-    for document in &documents {
-        let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        expect_success(cluster.kubectl_with_input(apply, &document.to_string()));
-    }
+    apply_all(cluster, &documents);
     // The certificate is for the Service, which nothing serves here: no gate looks at Milvus.
     let without_gate = ["workloadGate.enabled=false"];
     start_as_charted(cluster, folder, &documents, &without_gate)

@@ -2,13 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{MUTATING, NAMESPACE, POLICY, VALIDATING, one};
+use super::{MUTATING, NAMESPACE, VALIDATING, one};
 use crate::common::{
     guard,
     webhook::{Server, TEMPLATE, write_template},
 };
 use milvus_guard_testbed::{ControlPlane, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Runs the server as the Deployment of a rendering does, with files in place of mounts, and
 /// registers it by its address.
@@ -64,8 +64,9 @@ pub(super) fn is_registered(cluster: &ControlPlane) -> bool {
 
 /// Whoever is refused at the documents gate was asked about: the gates are in force.
 pub(super) fn is_asked(cluster: &ControlPlane) -> bool {
-    let wrong = POLICY.replace("MG201", "MG000");
-    let output = cluster.kubectl_with_input(["create", "--dry-run=server", "-f", "-"], &wrong);
-    String::from_utf8_lossy(&output.stderr)
-        .contains("\"documents.guard.milvus.io\" denied the request")
+    let wrong = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy",
+        "metadata": {"name": "mine"}, "spec": {"rules": [{"id": "MG000", "action": "Warn"}]}});
+    let path = "/apis/guard.milvus.io/v1alpha1/upgradepolicies?dryRun=All";
+    let said = cluster.post(path, &wrong).message();
+    said.contains("\"documents.guard.milvus.io\" denied the request")
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::certs::{Authority, Identity};
 use crate::command::{only_neutral_environment, run};
@@ -108,9 +108,13 @@ impl Access {
     #[must_use]
     #[track_caller]
     pub fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> PathBuf {
-        let token =
-            expect_success(self.kubectl(["--namespace", namespace, "create", "token", name]));
-        or_panic(self.write_kubeconfig(&with_token(token.trim())))
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"});
+        let answer = self.post(&path, &request);
+        assert_eq!(answer.status, 201, "POST {path} answers {}", answer.body);
+        let issued: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let token = issued["status"]["token"].as_str().unwrap_or_default();
+        or_panic(self.write_kubeconfig(&with_token(token)))
     }
 
     fn write_kubeconfig(&self, user: &Value) -> Result<PathBuf, Error> {
@@ -176,6 +180,36 @@ impl Access {
                 .get(path)
                 .map_err(|e| Error::doing(format_args!("GET {path}"), e)),
         )
+    }
+
+    /// Sends an object to the API server, as administrator. It takes a fiftieth of the time of
+    /// kubectl: for many objects, and for a condition that is asked for again and again.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[must_use]
+    #[track_caller]
+    pub fn post(&self, path: &str, object: &Value) -> Answer {
+        self.send("POST", path, "application/json", object)
+    }
+
+    /// Merges a patch into an object or a subresource, as [`Self::post`] sends one.
+    ///
+    /// # Panics
+    /// When the API server does not take it.
+    #[track_caller]
+    pub fn merge(&self, path: &str, patch: &Value) {
+        let Answer { status, body } =
+            self.send("PATCH", path, "application/merge-patch+json", patch);
+        assert!(status == 200, "PATCH {path} answers {status}: {body}");
+    }
+
+    #[track_caller]
+    fn send(&self, method: &str, path: &str, content_type: &str, document: &Value) -> Answer {
+        let answer = self
+            .client
+            .send(method, path, content_type, &document.to_string());
+        or_panic(answer.map_err(|e| Error::doing(format_args!("{method} {path}"), e)))
     }
 
     /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again

@@ -1,5 +1,5 @@
-//! Just enough HTTP to ask the parts of the test bed whether they are ready and to read JSON from
-//! the API server.
+//! Just enough HTTP to ask the parts of the test bed whether they are ready and to exchange
+//! JSON with the API server.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,6 +17,9 @@ use crate::certs::{Authority, Identity};
 /// on few cores.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Of every request.
+const HEADERS: &str = "Host: localhost\r\nAccept: application/json, */*\r\n";
+
 /// What a server answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -24,6 +27,17 @@ pub struct Answer {
     pub status: u16,
     /// Body, as text.
     pub body: String,
+}
+
+impl Answer {
+    /// The message of the `Status` that an API server answers where it refuses; empty otherwise.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let status: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let is_status = status["kind"] == "Status";
+        let message = status["message"].as_str().filter(|_| is_status);
+        message.unwrap_or_default().to_owned()
+    }
 }
 
 /// A client for one port, plain or with TLS, on loopback unless said otherwise.
@@ -86,16 +100,35 @@ impl Client {
     }
 
     pub(crate) fn get(&self, path: &str) -> io::Result<Answer> {
+        self.ask(&format!("GET {path} HTTP/1.0\r\n{HEADERS}\r\n"))
+    }
+
+    /// Sends a document of this type.
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> io::Result<Answer> {
+        self.ask(&format!(
+            "{method} {path} HTTP/1.0\r\n{HEADERS}Content-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    fn ask(&self, request: &str) -> io::Result<Answer> {
         let stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         match &self.tls {
-            None => exchange(stream, path),
+            None => exchange(stream, request),
             Some(config) => {
                 let name = ServerName::from(self.address.ip());
                 let connection =
                     ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-                exchange(StreamOwned::new(connection, stream), path)
+                exchange(StreamOwned::new(connection, stream), request)
             }
         }
     }
@@ -112,11 +145,8 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to
 /// the end is all there is to do.
-fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<Answer> {
-    write!(
-        stream,
-        "GET {path} HTTP/1.0\r\nHost: localhost\r\nAccept: application/json, */*\r\n\r\n"
-    )?;
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Answer> {
+    stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw)?;

@@ -51,6 +51,23 @@ fn two_run_side_by_side() {
         assert_eq!(cluster.get_json(&format!("{path}{own}"))["data"]["of"], own);
         assert_eq!(cluster.get(&format!("{path}{other}")).status, 404);
     }
+    objects_need_no_kubectl(&clusters[0]);
+}
+
+fn objects_need_no_kubectl(cluster: &ControlPlane) {
+    let path = "/api/v1/namespaces/default/configmaps";
+    let object = json!({"metadata": {"name": "sent"}, "data": {"of": "sent", "text": "ä\r\n\r\n"}});
+    let answer = cluster.post(path, &object);
+    assert_eq!((answer.status, answer.message()), (201, String::new()));
+    let again = cluster.post(path, &object);
+    assert_eq!(again.status, 409);
+    assert_eq!(again.message(), "configmaps \"sent\" already exists");
+    let path = format!("{path}/sent");
+    cluster.merge(&path, &json!({"data": {"of": "merged"}}));
+    assert_eq!(
+        cluster.get_json(&path)["data"],
+        json!({"of": "merged", "text": "ä\r\n\r\n"})
+    );
 }
 
 #[test]

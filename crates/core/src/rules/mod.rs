@@ -19,6 +19,9 @@ mod guarded_settings;
 #[cfg(test)]
 mod messages;
 mod need;
+// What `cargo xtask new-rule` writes, as a rule that compiles.
+#[cfg(test)]
+mod new_rule;
 mod overdue;
 #[cfg(test)]
 mod rows;
