@@ -79,8 +79,14 @@ fn write_table(page: &str, table: &str) -> Result<String, String> {
 
 fn next_steps(file: &Path) -> String {
     format!(
-        "Wrote {}, registered it in crates/core/src/rules/mod.rs, and added a case to the table in crates/core/src/rules/ticks.rs.\nNext:\n  1. fill in the \
-         texts, the check and its tests\n  2. make generate  (page, index, snapshots)\n  3. cargo test -p milvus-guard-core --lib rules::",
+        "Wrote {0}, registered it in crates/core/src/rules/mod.rs, and added a line to \
+         crates/core/src/rules/ticks.rs.\nNext:\n  \
+         1. fill in the texts, the check and its tests\n  \
+         2. adapt its line in ticks.rs: one change that passes, one to which it does not apply\n  \
+         3. add a change that it warns of to changes() in crates/core/src/rules/advice_tests.rs\n  \
+         4. rustfmt --edition 2024 {0}\n  \
+         5. INSTA_UPDATE=always cargo test -p milvus-guard-core --lib rules::\n  \
+         6. make generate  (page, index, snapshots)",
         file.display()
     )
 }
