@@ -198,9 +198,9 @@ impl Access {
     /// # Panics
     /// When the API server does not take it.
     #[track_caller]
-    pub fn merge(&self, path: &str, patch: &Value) {
+    pub fn merge(&self, path: &str, change: &Value) {
         let Answer { status, body } =
-            self.send("PATCH", path, "application/merge-patch+json", patch);
+            self.send("PATCH", path, "application/merge-patch+json", change);
         assert!(status == 200, "PATCH {path} answers {status}: {body}");
     }
 
