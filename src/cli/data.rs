@@ -3,7 +3,7 @@
 
 use std::{fmt::Write, path::PathBuf, sync::LazyLock};
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +25,7 @@ use super::{
     exit::{Done, Exit, Failure},
     gather,
     output::{Screen, print},
+    structured::FormatArg,
 };
 
 /// Version of the program and day of its data, for `--version`.
@@ -49,8 +50,8 @@ enum Action {
         data: Vec<PathBuf>,
 
         /// How to print the list
-        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-        format: DataFormat,
+        #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+        format: FormatArg,
     },
     /// Show a table, a row, or all data about a release or a chart
     Show {
@@ -69,8 +70,8 @@ enum Action {
         data: Vec<PathBuf>,
 
         /// How to print it
-        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-        format: DataFormat,
+        #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+        format: FormatArg,
     },
     /// Check files with your own rows
     Validate {
@@ -79,19 +80,9 @@ enum Action {
         files: Vec<PathBuf>,
 
         /// How to print the result
-        #[arg(long, value_enum, default_value_t = DataFormat::Text)]
-        format: DataFormat,
+        #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+        format: FormatArg,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DataFormat {
-    /// For a person
-    Text,
-    /// For programs
-    Json,
-    /// For programs, and for your own files
-    Yaml,
 }
 
 pub(super) fn run(args: Args, screen: &Screen) -> Done {
@@ -101,13 +92,6 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
         Action::Show { what, data, format } => show(&what, &data, format, width),
         Action::Validate { files, format } => check(&files, format),
     }
-}
-
-fn structured(value: &impl Serialize, format: DataFormat) -> String {
-    if format == DataFormat::Yaml {
-        return serde_saphyr::to_string(value).unwrap_or_default();
-    }
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 #[derive(Serialize)]
@@ -125,7 +109,7 @@ struct TableEntry {
     holds: &'static str,
 }
 
-fn list(data: &[PathBuf], format: DataFormat, width: usize) -> Done {
+fn list(data: &[PathBuf], format: FormatArg, width: usize) -> Done {
     let own = gather::catalogue(data)?;
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let tables = TABLES
@@ -141,9 +125,9 @@ fn list(data: &[PathBuf], format: DataFormat, width: usize) -> Done {
         tables,
         sources: &catalogue.layers,
     };
-    print(&match format {
-        DataFormat::Text => list_text(&listing, width),
-        _ => structured(&listing, format),
+    print(&match format.structured() {
+        None => list_text(&listing, width),
+        Some(structured) => structured.render(&listing)?,
     })?;
     Ok(Exit::Clean)
 }
@@ -192,7 +176,7 @@ const fn rows_word(rows: usize) -> &'static str {
     if rows == 1 { "row" } else { "rows" }
 }
 
-fn show(what: &[String], data: &[PathBuf], format: DataFormat, width: usize) -> Done {
+fn show(what: &[String], data: &[PathBuf], format: FormatArg, width: usize) -> Done {
     let own = gather::catalogue(data)?;
     let catalogue = own.as_ref().unwrap_or_else(|| Catalogue::embedded());
     let rows = wanted(what, catalogue)?;
@@ -202,13 +186,13 @@ fn show(what: &[String], data: &[PathBuf], format: DataFormat, width: usize) -> 
             exit: Exit::Found,
         });
     }
-    print(&match format {
-        DataFormat::Text => rows
+    print(&match format.structured() {
+        None => rows
             .iter()
             .map(|row| row_text(row, width))
             .collect::<Vec<_>>()
             .join("\n"),
-        _ => structured(&rows, format),
+        Some(structured) => structured.render(&rows)?,
     })?;
     Ok(Exit::Clean)
 }
@@ -389,7 +373,7 @@ struct FlawEntry {
     message: String,
 }
 
-fn check(files: &[PathBuf], format: DataFormat) -> Done {
+fn check(files: &[PathBuf], format: FormatArg) -> Done {
     let ids: Vec<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
     let mut base = Catalogue::embedded().clone();
     let mut entries: Vec<FlawEntry> = Vec::new();
@@ -414,9 +398,9 @@ fn check(files: &[PathBuf], format: DataFormat) -> Done {
             },
         ));
     }
-    print(&match format {
-        DataFormat::Text => flaws_text(&entries, files.len()),
-        _ => structured(&entries, format),
+    print(&match format.structured() {
+        None => flaws_text(&entries, files.len()),
+        Some(structured) => structured.render(&entries)?,
     })?;
     Ok(match (entries.is_empty(), unreadable) {
         (true, _) => Exit::Clean,

@@ -17,6 +17,7 @@ mod hold;
 mod judging;
 mod meta;
 mod migrate;
+mod named_release;
 mod names;
 mod output;
 mod ping;
@@ -29,6 +30,7 @@ mod runtime;
 mod serve;
 mod shell;
 mod status;
+mod structured;
 mod upgrade;
 mod verify;
 

@@ -9,10 +9,10 @@ use milvus_guard_core::project::DOCUMENTATION;
 use milvus_guard_sources::kubernetes::{Cluster, ClusterError, ping::Pong};
 
 use super::{
+    duration::duration,
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     output::{Screen, print},
-    running::duration,
     runtime,
 };
 

@@ -22,6 +22,7 @@ use super::{
     gather::{self, ClusterArgs, Gatherer, Source},
     output::{Screen, print},
     runtime,
+    structured::Structured,
 };
 
 /// Arguments of `plan`.
@@ -101,8 +102,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let plan = upgrade_path::plan(&journey, catalogue);
     print(&match args.format {
         PlanFormat::Text => upgrade_path::text(&plan, &screen.style(Show::All)),
-        PlanFormat::Json => plan.json(),
-        PlanFormat::Yaml => yaml(&plan.json())?,
+        PlanFormat::Json => Structured::Json.render(&plan.to_json())?,
+        PlanFormat::Yaml => Structured::Yaml.render(&plan.to_json())?,
         PlanFormat::Markdown => Document::of(&plan).markdown(),
         PlanFormat::Html => Document::of(&plan).html(),
     })?;
@@ -111,12 +112,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     } else {
         Exit::Clean
     })
-}
-
-/// What programs get, as YAML.
-fn yaml(json: &str) -> Result<String, Failure> {
-    let value: serde_json::Value = serde_json::from_str(json).map_err(Failure::usage)?;
-    serde_saphyr::to_string(&value).map_err(Failure::usage)
 }
 
 fn journey(args: &Args, catalogue: &Catalogue, screen: &Screen) -> Result<PathRequest, Failure> {

@@ -26,7 +26,7 @@ use super::{
     gather::{self, Source},
     output::{Screen, print},
     policies,
-    running::{FormatArg, structured},
+    structured::Structured,
 };
 
 /// Arguments of `policy`.
@@ -183,8 +183,8 @@ fn run_lint(
     };
     let (errors, warnings) = (count("error"), count("warning"));
     print(&match format {
-        LintFormat::Json => structured(&entries, FormatArg::Json)?,
-        LintFormat::Yaml => structured(&entries, FormatArg::Yaml)?,
+        LintFormat::Json => Structured::Json.render(&entries)?,
+        LintFormat::Yaml => Structured::Yaml.render(&entries)?,
         LintFormat::Github => entries
             .iter()
             .map(|entry| {
@@ -325,8 +325,8 @@ fn run_test(
     }
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     print(&match format {
-        TestFormat::Json => structured(&outcomes, FormatArg::Json)?,
-        TestFormat::Yaml => structured(&outcomes, FormatArg::Yaml)?,
+        TestFormat::Json => Structured::Json.render(&outcomes)?,
+        TestFormat::Yaml => Structured::Yaml.render(&outcomes)?,
         TestFormat::Junit => junit(&outcomes),
         TestFormat::Text => {
             let mut out = String::new();

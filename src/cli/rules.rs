@@ -14,7 +14,7 @@ use super::{
     completion,
     exit::{Done, Exit, Failure},
     output::{Screen, print},
-    running::{FormatArg, structured},
+    structured::Structured,
 };
 
 /// Arguments of `rules`.
@@ -61,8 +61,8 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
             let entries = || ALL.iter().map(|rule| docs::entry(rule)).collect::<Vec<_>>();
             match format {
                 ListFormat::Text => list(&screen.style(Show::All)),
-                ListFormat::Json => structured(&entries(), FormatArg::Json)?,
-                ListFormat::Yaml => structured(&entries(), FormatArg::Yaml)?,
+                ListFormat::Json => Structured::Json.render(&entries())?,
+                ListFormat::Yaml => Structured::Yaml.render(&entries())?,
                 ListFormat::Markdown => docs::table("docs/rules/"),
             }
         }
@@ -70,8 +70,8 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
             let found = rules::find(&rule).ok_or_else(|| Failure::usage(unknown(&rule)))?;
             match format {
                 ListFormat::Text => explain(found, &screen.style(Show::All)),
-                ListFormat::Json => structured(&docs::entry(found), FormatArg::Json)?,
-                ListFormat::Yaml => structured(&docs::entry(found), FormatArg::Yaml)?,
+                ListFormat::Json => Structured::Json.render(&docs::entry(found))?,
+                ListFormat::Yaml => Structured::Yaml.render(&docs::entry(found))?,
                 ListFormat::Markdown => docs::page(found),
             }
         }

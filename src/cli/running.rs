@@ -9,13 +9,11 @@ use std::{
 
 use anstyle::{AnsiColor, Style as Ansi};
 use clap::{Args as ClapArgs, ValueEnum};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use milvus_guard_core::{
     layout,
     manifest::documents,
-    milvus::Version,
     report::{Show, Style},
     text::plain,
     upgrade_path::Document,
@@ -29,9 +27,11 @@ use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
 
 use super::{
+    duration::duration,
     exit::{Done, Exit, Failure},
     gather::ClusterArgs,
     output::{Screen, print},
+    structured::FormatArg,
 };
 
 /// `--on-failure`.
@@ -43,32 +43,11 @@ pub(super) enum OnFailure {
     Rollback,
 }
 
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum FormatArg {
-    /// For a person at a terminal
-    Text,
-    /// For programs
-    Json,
-    /// The same as YAML
-    Yaml,
-}
-
 /// A plan as a document with a diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DocumentFormat {
     Markdown,
     Html,
-}
-
-/// What programs get.
-pub(super) fn structured(value: &impl Serialize, format: FormatArg) -> Result<String, Failure> {
-    match format {
-        FormatArg::Yaml => serde_saphyr::to_string(value).map_err(Failure::no_verdict),
-        FormatArg::Text | FormatArg::Json => serde_json::to_string_pretty(value)
-            .map(|text| text + "\n")
-            .map_err(Failure::no_verdict),
-    }
 }
 
 /// `--progress`.
@@ -84,25 +63,6 @@ pub(super) enum ProgressArg {
     Json,
     /// Nothing
     None,
-}
-
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a valid duration; write 90s, 2m or 1h");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    span.try_into().map_err(|_| wrong())
-}
-
-/// A version as it is typed.
-pub(super) fn version(text: &str) -> Result<Version, Failure> {
-    let text = text.trim().trim_start_matches('v');
-    text.parse().map_err(|_| {
-        Failure::usage(format!(
-            "'{text}' is not a release of Milvus, such as 2.5.27"
-        ))
-    })
 }
 
 /// How the Job is to be, and what the command tells the one in it.
@@ -294,17 +254,16 @@ fn painted(at: usize, line: &str, style: &Style) -> String {
 
 /// The plan as the report.
 pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Done {
-    match format {
-        FormatArg::Json | FormatArg::Yaml => {
+    let text = match format.structured() {
+        Some(structured) => {
             let mut json = planned.json.clone();
             json["refusals"] = json!(planned.refusals);
             json["warnings"] = json!(planned.warnings);
-            print(&structured(&json, format)?)?;
+            structured.render(&json)?
         }
-        FormatArg::Text => {
-            print(&plan_text(planned, &screen.style(Show::All)))?;
-        }
-    }
+        None => plan_text(planned, &screen.style(Show::All)),
+    };
+    print(&text)?;
     Ok(refused(planned, format == FormatArg::Text, screen))
 }
 
@@ -382,10 +341,10 @@ pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Sc
         let _ = std::fs::write(file, last_word(end).to_string());
     }
     let reached = matches!(end, End::Reached(_) | End::Waits(_));
-    match format {
-        FormatArg::Text if reached => print(&screen.lines(&format!("{}\n", end.text())))?,
-        FormatArg::Text => screen.error(end.text()),
-        FormatArg::Json | FormatArg::Yaml => print(&structured(&last_word(end), format)?)?,
+    match format.structured() {
+        Some(structured) => print(&structured.render(&last_word(end))?)?,
+        None if reached => print(&screen.lines(&format!("{}\n", end.text())))?,
+        None => screen.error(end.text()),
     }
     Ok(exit(end))
 }

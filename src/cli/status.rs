@@ -32,7 +32,7 @@ use super::{
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     output::{Screen, print, tell},
-    running::{FormatArg, structured},
+    structured::{FormatArg, Structured},
 };
 
 /// Between two looks with `--wait`.
@@ -170,8 +170,8 @@ async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
         Err(error) => return Err(Failure::no_verdict(error)),
     };
     let under_way = runs.iter().filter(|listed| listed.is_under_way()).count();
-    match args.format {
-        FormatArg::Json | FormatArg::Yaml => {
+    match args.format.structured() {
+        Some(structured) => {
             let entries = |wanted: fn(&Listed) -> bool| {
                 runs.iter()
                     .filter(|listed| wanted(listed))
@@ -184,9 +184,9 @@ async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
                 "underWay": entries(Listed::is_under_way),
                 "runs": entries(|_| true),
             });
-            print(&structured(&json, args.format)?)?;
+            print(&structured.render(&json)?)?;
         }
-        FormatArg::Text => {
+        None => {
             let place = only.as_ref().map_or_else(
                 || "in any namespace".to_owned(),
                 |namespace| format!("in namespace {namespace}; this account may not list others"),
@@ -270,14 +270,14 @@ const fn exit(phase: RunPhase) -> Exit {
 }
 
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
-    match args.format {
-        FormatArg::Text => print(&format!(
+    match args.format.structured() {
+        None => print(&format!(
             "no run of {} in namespace {}\n",
             of.name, of.namespace
         ))?,
-        FormatArg::Json | FormatArg::Yaml => {
+        Some(structured) => {
             let none = json!({"schemaVersion": SCHEMA_VERSION, "run": null, "release": of.name, "namespace": of.namespace});
-            print(&structured(&none, args.format)?)?;
+            print(&structured.render(&none)?)?;
         }
     }
     Ok(Exit::Reached)
@@ -413,16 +413,16 @@ impl<'a> Page<'a> {
             return Ok(());
         }
         self.said = said;
-        match self.args.format {
-            FormatArg::Text => print(&live_view::line(view, now)),
-            FormatArg::Json | FormatArg::Yaml => self.structured(view),
+        match self.args.format.structured() {
+            None => print(&live_view::line(view, now)),
+            Some(structured) => document(view, structured),
         }
     }
 
     /// The state in which the run is left.
     fn last(&mut self, view: &View) -> Result<(), Failure> {
-        if self.args.format != FormatArg::Text {
-            return self.structured(view);
+        if let Some(structured) = self.args.format.structured() {
+            return document(view, structured);
         }
         let now = Timestamp::now();
         self.watch.see(view, now);
@@ -434,17 +434,6 @@ impl<'a> Page<'a> {
         print(&(wiped + &self.screen.lines(&text)))
     }
 
-    /// One line each, or one document each: `--wait` prints several.
-    fn structured(&self, view: &View) -> Result<(), Failure> {
-        match self.args.format {
-            FormatArg::Yaml => print(&format!("---\n{}", structured(view, FormatArg::Yaml)?)),
-            FormatArg::Json | FormatArg::Text => print(&format!(
-                "{}\n",
-                serde_json::to_string(view).map_err(Failure::no_verdict)?
-            )),
-        }
-    }
-
     /// What removes the lines that were drawn, with those that the terminal broke.
     fn wiped(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
@@ -452,4 +441,12 @@ impl<'a> Page<'a> {
             drawn => format!("\u{1b}[{drawn}A\u{1b}[J"),
         }
     }
+}
+
+/// One line each, or one document each: `--wait` prints several.
+fn document(view: &View, format: Structured) -> Result<(), Failure> {
+    print(&match format {
+        Structured::Yaml => format!("---\n{}", format.render(view)?),
+        Structured::Json => serde_json::to_string(view).map_err(Failure::no_verdict)? + "\n",
+    })
 }

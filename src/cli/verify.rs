@@ -4,7 +4,10 @@ use std::{fmt, fs, path::PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use milvus_guard_core::verification::{Outcome, Record, Verification};
+use milvus_guard_core::{
+    milvus::catalogue::Wanted,
+    verification::{Outcome, Record, Verification},
+};
 use milvus_guard_operations::{
     engine::{EtcdAccess, ReleaseName, RetryingClient},
     rolling_upgrade::{AskMilvus, MilvusAccess, SearchedCollections},
@@ -16,8 +19,15 @@ use super::{
     credentials::{EtcdLogin, MilvusLogin},
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
+    named_release::Ask,
     output::{print, tell},
-    running::{self, FormatArg, version},
+    running,
+    structured::FormatArg,
+};
+
+const ONE_RELEASE: Ask = Ask {
+    why: "every component must run the same one",
+    with_build: "",
 };
 
 /// Arguments of `verify`.
@@ -33,7 +43,7 @@ pub(super) struct Args {
 
     /// Version that every component must run [default: any, but all the same]
     #[arg(short, long, value_name = "VERSION")]
-    target_version: Option<String>,
+    target_version: Option<Wanted>,
 
     /// State before the upgrade, as --record-to wrote it [default: what a run has recorded, if any]
     #[arg(long, value_name = "FILE|configmap/NAME")]
@@ -227,16 +237,17 @@ async fn keep(
 
 impl Args {
     fn show(&self, verification: &Verification) -> Result<(), Failure> {
-        match self.format {
-            FormatArg::Text => print(&verification.text()),
-            FormatArg::Json | FormatArg::Yaml => {
-                print(&running::structured(verification, self.format)?)
-            }
+        match self.format.structured() {
+            None => print(&verification.text()),
+            Some(structured) => print(&structured.render(verification)?),
         }
     }
 
     fn settings(&self) -> Result<Settings, Failure> {
-        let target = self.target_version.as_deref().map(version).transpose()?;
+        let target = self.target_version.as_ref();
+        let target = target
+            .map(|wanted| ONE_RELEASE.release(wanted))
+            .transpose()?;
         let (login, tls) = self.login.read()?;
         let (etcd_user, etcd_tls) = self.access.read()?;
         if let Some(RecordPlace::File(path)) = &self.record {

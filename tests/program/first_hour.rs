@@ -501,11 +501,20 @@ fn a_line_is_resolved_or_the_error_names_its_release() {
     );
     let (code, _, stderr) = run(guard().args(["plan", "--from", "2.5.5", "--to", "latest"]));
     assert!(code == 0 && stderr.contains("latest means "), "{stderr}");
-    for wanted in ["2.5", "latest"] {
-        let (code, _, stderr) = run(guard().args(["upgrade", "-i", "a", "-n", "b", "-t", wanted]));
+    for verb in ["upgrade", "verify"] {
+        for wanted in ["2.5", "v2.5", "latest"] {
+            let (code, _, stderr) = run(guard().args([verb, "-i", "a", "-n", "b", "-t", wanted]));
+            assert!(
+                code == 2
+                    && stderr.contains("is not a release: ")
+                    && stderr.contains("The recommended one is 2."),
+                "{verb} {wanted}: {stderr}"
+            );
+        }
+        let (code, _, stderr) = run(guard().args([verb, "-i", "a", "-t", "2.6.0-rc1"]));
         assert!(
-            code == 2 && stderr.contains("The recommended one is "),
-            "{wanted}: {stderr}"
+            code == 2 && stderr.contains("'2.6.0-rc1' is not a release; give -t 2.6.0"),
+            "{verb}: {stderr}"
         );
     }
     for (verb, wanted) in [("plan", "2.4.2"), ("plan", "2.7.0"), ("plan", "2.9")] {

@@ -14,32 +14,33 @@ use super::{
     super::{
         exit::{Done, Exit, Failure},
         output::{Screen, print},
+        structured::{FormatArg, Structured},
     },
-    Access, Common, ReportFormat,
+    Access, Common,
 };
 
 /// Prints the changes; for programs the list stays open for [`end`].
 pub(super) fn show<C: Display + Serialize>(
     changes: impl Iterator<Item = C>,
-    format: ReportFormat,
+    format: FormatArg,
 ) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut changes = changes.peekable();
     match format {
-        ReportFormat::Text => {}
-        ReportFormat::Json => write!(out, "{{\n\"changes\": [")?,
-        ReportFormat::Yaml if changes.peek().is_none() => writeln!(out, "changes: []")?,
-        ReportFormat::Yaml => writeln!(out, "changes:")?,
+        FormatArg::Text => {}
+        FormatArg::Json => write!(out, "{{\n\"changes\": [")?,
+        FormatArg::Yaml if changes.peek().is_none() => writeln!(out, "changes: []")?,
+        FormatArg::Yaml => writeln!(out, "changes:")?,
     }
     for (position, change) in changes.enumerate() {
         match format {
-            ReportFormat::Text => writeln!(out, "{change}")?,
-            ReportFormat::Json => {
+            FormatArg::Text => writeln!(out, "{change}")?,
+            FormatArg::Json => {
                 writeln!(out, "{}", if position == 0 { "" } else { "," })?;
                 serde_json::to_writer(&mut out, &change)?;
             }
             // JSON is YAML: a change is a line also here.
-            ReportFormat::Yaml => {
+            FormatArg::Yaml => {
                 write!(out, "- ")?;
                 serde_json::to_writer(&mut out, &change)?;
                 writeln!(out)?;
@@ -57,19 +58,17 @@ pub(super) fn end<T: Serialize>(
     done: Result<T, MetaError>,
     text: impl FnOnce(&T) -> String,
 ) -> Done {
-    match (shown, &done) {
-        (Some(Err(error)), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Reached),
-        (Some(Err(error)), _) => Err(Failure::usage(format!(
+    match (shown, &done, common.format.structured()) {
+        (Some(Err(error)), ..) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Reached),
+        (Some(Err(error)), ..) => Err(Failure::usage(format!(
             "cannot write to standard output: {error}"
         ))),
         // The list of changes is open; the rest of the report closes it.
-        (Some(Ok(())), Ok(report)) if common.is_for_programs() => {
-            let rest = common.structured(report)?;
-            print(&match common.format {
-                ReportFormat::Yaml => rest,
-                ReportFormat::Text | ReportFormat::Json => {
-                    format!("\n],\n{}", rest.trim_start_matches("{\n"))
-                }
+        (Some(Ok(())), Ok(report), Some(structured)) => {
+            let rest = structured.render(report)?;
+            print(&match structured {
+                Structured::Yaml => rest,
+                Structured::Json => format!("\n],\n{}", rest.trim_start_matches("{\n")),
             })?;
             Ok(Exit::Reached)
         }

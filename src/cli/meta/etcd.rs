@@ -7,7 +7,7 @@ use clap::Args;
 use milvus_guard_metadata::executor::Target;
 use milvus_guard_sources::etcd::{Endpoint, connection::PATIENCE};
 
-use super::super::{credentials::EtcdLogin, exit::Failure};
+use super::super::{credentials::EtcdLogin, duration::duration, exit::Failure};
 
 /// Which etcd, and how to get in.
 #[derive(Clone, Debug, Args)]
@@ -46,7 +46,7 @@ pub(super) struct EtcdArgs {
     login: EtcdLogin,
 
     /// How long to wait for a response of etcd before the command stops
-    #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Time(PATIENCE), help_heading = "etcd")]
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| duration(text).map(Time), default_value_t = Time(PATIENCE), help_heading = "etcd")]
     etcd_timeout: Time,
 }
 
@@ -84,42 +84,12 @@ impl EtcdArgs {
     }
 }
 
-/// A span of time as it is written: `120s`, `2m`.
+/// A duration that clap can print as a default value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Time(pub(super) Duration);
+struct Time(Duration);
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}s", self.0.as_secs())
-    }
-}
-
-pub(super) fn time(text: &str) -> Result<Time, String> {
-    let wrong = || format!("'{text}' is not a valid duration; write 90s, 2m or 1h");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Time(Duration::from_secs(seconds)));
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(span).map(Time).map_err(|_| wrong())
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("120s", Some(120))]
-    #[case("2m", Some(120))]
-    #[case("90", Some(90))]
-    #[case("1h", Some(3600))]
-    #[case("-5s", None)]
-    #[case("soon", None)]
-    fn times(#[case] text: &str, #[case] seconds: Option<u64>) {
-        assert_eq!(
-            time(text).ok(),
-            seconds.map(|seconds| Time(Duration::from_secs(seconds)))
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! `meta migrate`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args as ClapArgs;
 
@@ -11,12 +11,11 @@ use milvus_guard_metadata::{
 
 use super::{
     super::{
+        duration::duration,
         exit::{Done, Exit},
         output::Screen,
     },
-    Access, Common, ask, block_on, can_ask, changes,
-    etcd::{Time, time},
-    not_asked, text,
+    Access, Common, ask, block_on, can_ask, changes, not_asked, text,
 };
 
 /// Arguments of `meta migrate`.
@@ -47,8 +46,8 @@ pub(super) struct Args {
     yes: bool,
 
     /// How long to wait for Milvus' sessions to end
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    wait_sessions: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    wait_sessions: Option<Duration>,
 
     /// Produce exactly the result of the official tool, including its defects
     #[arg(long)]
@@ -63,7 +62,7 @@ impl Args {
             backup: self.backup.clone(),
             strict_upstream: self.strict_upstream,
             dry_run: self.dry_run,
-            wait_sessions: self.wait_sessions.map(|time| time.0),
+            wait_sessions: self.wait_sessions,
             approved_plan: None,
         }
     }

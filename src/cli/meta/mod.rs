@@ -15,7 +15,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
 };
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
 use milvus_guard_metadata::executor::{Event, Events, MetaError, Stop};
@@ -24,6 +24,7 @@ use super::{
     consent::{QUESTION, is_yes},
     exit::{Done, Exit, Failure},
     output::{Screen, print},
+    structured::FormatArg,
 };
 use etcd::EtcdArgs;
 use progress::Progress;
@@ -56,23 +57,13 @@ struct Common {
     etcd: EtcdArgs,
 
     /// How to print the report
-    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
-    format: ReportFormat,
+    #[arg(long, value_enum, default_value_t = FormatArg::Text)]
+    format: FormatArg,
 
     /// How to show progress, on stderr [auto: a bar on a terminal, JSON lines with --format json,
     /// else lines]
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     progress: Progress,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ReportFormat {
-    /// For a person at a terminal
-    Text,
-    /// For programs
-    Json,
-    /// The same as YAML
-    Yaml,
 }
 
 /// What a verb does to the metadata, which decides what it means that etcd cannot be read.
@@ -95,20 +86,8 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
 }
 
 impl Common {
-    fn is_for_programs(&self) -> bool {
-        self.format != ReportFormat::Text
-    }
-
     fn events(&self) -> Box<dyn Events> {
-        progress::display(self.progress, self.is_for_programs())
-    }
-
-    /// A report for programs.
-    fn structured(&self, report: &impl Serialize) -> Result<String, Failure> {
-        match self.format {
-            ReportFormat::Yaml => serde_saphyr::to_string(report).map_err(Failure::usage),
-            ReportFormat::Text | ReportFormat::Json => json(report),
-        }
+        progress::display(self.progress, self.format.structured().is_some())
     }
 
     /// Prints how it ended: a report, or why there is none.
@@ -121,16 +100,15 @@ impl Common {
     ) -> Done {
         match done {
             Ok(report) => {
-                print(&if self.is_for_programs() {
-                    self.structured(&report)?
-                } else {
-                    screen.lines(&text(&report))
+                print(&match self.format.structured() {
+                    Some(structured) => structured.render(&report)?,
+                    None => screen.lines(&text(&report)),
                 })?;
                 Ok(Exit::Reached)
             }
             Err(error) => {
-                if self.is_for_programs() {
-                    print(&self.structured(&Ended::of(&error))?)?;
+                if let Some(structured) = self.format.structured() {
+                    print(&structured.render(&Ended::of(&error))?)?;
                 }
                 screen.error(&error.to_string());
                 Ok(exit(&error, access))
@@ -168,12 +146,6 @@ fn exit(error: &MetaError, access: Access) -> Exit {
         MetaError::Stopped { .. } => Exit::Stopped,
         MetaError::Locked(_) => Exit::Locked,
     }
-}
-
-fn json(report: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(report)
-        .map(|text| text + "\n")
-        .map_err(Failure::usage)
 }
 
 /// Runs to the end. The first interrupt asks to stop at the next safe point, the second ends the

@@ -1,6 +1,6 @@
 //! `meta restore`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args as ClapArgs;
 
@@ -11,12 +11,11 @@ use milvus_guard_metadata::{
 
 use super::{
     super::{
+        duration::duration,
         exit::{Done, Exit},
         output::Screen,
     },
-    Access, Common, ask, block_on, can_ask, changes,
-    etcd::{Time, time},
-    not_asked, text,
+    Access, Common, ask, block_on, can_ask, changes, not_asked, text,
 };
 
 /// Arguments of `meta restore`.
@@ -47,8 +46,8 @@ pub(super) struct Args {
     yes: bool,
 
     /// How long to wait for Milvus' sessions to end
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    wait_sessions: Option<Time>,
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    wait_sessions: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
@@ -62,7 +61,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         accept_data_loss: args.accept_data_loss,
         other_root: args.other_root,
         dry_run: false,
-        wait_sessions: args.wait_sessions.map(|time| time.0),
+        wait_sessions: args.wait_sessions,
     };
     if args.dry_run || is_asked {
         let mut shown = None;

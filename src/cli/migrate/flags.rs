@@ -14,9 +14,11 @@ use milvus_guard_operations::{
 use super::super::{
     completion,
     credentials::EtcdLogin,
+    duration::duration,
     exit::Failure,
     gather::{ClusterArgs, namespace},
-    running::{FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+    running::{JobArgs, OnFailure, ProgressArg},
+    structured::FormatArg,
 };
 
 /// Arguments of `migrate`.

@@ -22,9 +22,17 @@ use milvus_guard_operations::{
 use super::super::{
     completion,
     credentials::{self, EtcdLogin, MilvusLogin},
+    duration::duration,
     exit::Failure,
     gather::{ClusterArgs, namespace},
-    running::{DocumentFormat, FormatArg, JobArgs, OnFailure, ProgressArg, duration},
+    named_release::Ask,
+    running::{DocumentFormat, JobArgs, OnFailure, ProgressArg},
+    structured::FormatArg,
+};
+
+const ONE_RELEASE: Ask = Ask {
+    why: "a run names one, so that the same command resumes it",
+    with_build: ", and the image with -w",
 };
 
 /// Arguments of `upgrade`.
@@ -42,7 +50,7 @@ pub(in crate::cli) struct Args {
 
     /// Version that is wanted, such as 2.5.27
     #[arg(short, long, value_name = "VERSION", required_unless_present_any = ["helm", "helm_change"], add = ArgValueCompleter::new(completion::versions))]
-    pub(super) target_version: Option<String>,
+    pub(super) target_version: Option<Wanted>,
 
     /// Image of the new version [default: the running repository with tag v<target version>]
     #[arg(short = 'w', long, value_name = "IMAGE")]
@@ -294,27 +302,18 @@ impl Args {
         Ok(Some(HelmTurn { change, progress }))
     }
 
-    /// The release that is wanted. A line or `latest` is not taken: what resumes and rolls back must
-    /// name the same release.
+    /// The release that is wanted. What resumes and rolls back must name the same one.
     fn target(&self) -> Result<Version, Failure> {
-        let text = self.target_version.as_deref().unwrap_or_default().trim();
-        let wanted: Wanted = text.parse().map_err(Failure::usage)?;
-        if let (Wanted::Build(build), true) = (&wanted, self.operation != OperationArg::Update) {
-            return Ok(build.version);
-        }
-        let chosen = Catalogue::embedded()
-            .choose(&wanted, None, &Situation::default())
-            .map_err(Failure::usage)?;
+        let wanted = self.target_version.as_ref();
+        let wanted = wanted.ok_or_else(|| Failure::usage("give the target version with -t"))?;
         match wanted {
-            Wanted::Build(build) if build.suffixes.is_empty() => Ok(build.version),
-            Wanted::Build(build) => Err(Failure::usage(format!(
-                "'{build}' is not a release; give -t {}, and the image with -w",
-                build.version
-            ))),
-            Wanted::Line(_) | Wanted::Latest => Err(Failure::usage(format!(
-                "'{text}' is not a release: a run names one, so that the same command resumes it. \
-                 The recommended one is {chosen}: -t {chosen}"
-            ))),
+            Wanted::Build(build) if self.operation != OperationArg::Update => Ok(build.version),
+            _ => {
+                Catalogue::embedded()
+                    .choose(wanted, None, &Situation::default())
+                    .map_err(Failure::usage)?;
+                ONE_RELEASE.release(wanted)
+            }
         }
     }
 

@@ -27,7 +27,8 @@ use super::{
         exit::{Done, Exit, Failure},
         helm::PlannedUpgrade,
         output::Screen,
-        running::{self, FormatArg},
+        running,
+        structured::FormatArg,
     },
     Args, Printed, show_planned,
 };

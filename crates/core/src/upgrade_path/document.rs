@@ -1,6 +1,6 @@
 //! A plan for those who read it away from the terminal: an issue, a pull request, a change ticket.
 
-use super::{Plan, html, markdown};
+use super::Plan;
 
 /// Digits of an id that are shown.
 const ID_DIGITS: usize = 12;
@@ -28,18 +28,6 @@ impl<'a> Document<'a> {
             warnings: &[],
             refusals: &[],
         }
-    }
-
-    /// A checklist in Markdown that begins with the diagram.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        markdown::render(self)
-    }
-
-    /// One file for a browser and for paper, with a lane for each component.
-    #[must_use]
-    pub fn html(&self) -> String {
-        html::render(self)
     }
 
     /// The beginning of the digest.

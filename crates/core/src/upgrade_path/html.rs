@@ -15,7 +15,15 @@ use crate::{
 
 use super::{Document, Hop, Move, NoReturn, Plan, StopKind};
 
-pub(super) fn render(document: &Document<'_>) -> String {
+impl Document<'_> {
+    /// One file for a browser and for paper, with a lane for each component.
+    #[must_use]
+    pub fn html(&self) -> String {
+        render(self)
+    }
+}
+
+fn render(document: &Document<'_>) -> String {
     let plan = document.plan;
     let title = format!(
         "milvus-guard plan: {} {} to {}",

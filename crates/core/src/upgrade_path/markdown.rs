@@ -8,8 +8,15 @@ use crate::report::escaped_markdown as escaped;
 
 use super::{Document, mermaid};
 
-/// A plan as Markdown.
-pub(super) fn render(document: &Document<'_>) -> String {
+impl Document<'_> {
+    /// A checklist in Markdown that begins with the diagram.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        render(self)
+    }
+}
+
+fn render(document: &Document<'_>) -> String {
     let plan = document.plan;
     let mut out = String::new();
     let _ = writeln!(

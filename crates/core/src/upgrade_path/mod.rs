@@ -193,14 +193,14 @@ pub struct Move {
 }
 
 impl Plan {
-    /// The plan as JSON.
+    /// The plan with its hash, for programs.
     #[must_use]
-    pub fn json(&self) -> String {
+    pub fn to_json(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             fields.insert("hash".into(), self.hash().into());
         }
-        serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+        value
     }
 
     /// Identity of the plan: the same for the same steps, sha256 in hex.

@@ -260,7 +260,7 @@ pub(super) mod tests {
     #[test]
     fn json_has_the_hash() {
         let plan = sample();
-        let value: serde_json::Value = serde_json::from_str(&plan.json()).unwrap();
+        let value = plan.to_json();
         assert_eq!(value["hash"], plan.hash());
         assert_eq!(value["stops"].as_array().unwrap().len(), 4);
     }

@@ -1,0 +1,41 @@
+//! `-t` of the verbs that need one release: what a line or `latest` means changes with the data.
+
+use milvus_guard_core::milvus::{
+    Version,
+    catalogue::{Catalogue, Situation, Wanted},
+};
+
+use super::exit::Failure;
+
+/// How a verb asks for one release.
+pub(super) struct Ask {
+    /// Why it needs one, after a colon.
+    pub(super) why: &'static str,
+    /// What it takes for a build besides the release, after the release.
+    pub(super) with_build: &'static str,
+}
+
+impl Ask {
+    /// The release that is named.
+    ///
+    /// # Errors
+    /// A build of a release; a line or `latest`, with the release that the data recommends.
+    pub(super) fn release(&self, wanted: &Wanted) -> Result<Version, Failure> {
+        match wanted {
+            Wanted::Build(build) if build.suffixes.is_empty() => Ok(build.version),
+            Wanted::Build(build) => Err(Failure::usage(format!(
+                "'{build}' is not a release; give -t {}{}",
+                build.version, self.with_build
+            ))),
+            Wanted::Line(_) | Wanted::Latest => {
+                let chosen = Catalogue::embedded()
+                    .choose(wanted, None, &Situation::default())
+                    .map_err(Failure::usage)?;
+                Err(Failure::usage(format!(
+                    "'{wanted}' is not a release: {}. The recommended one is {chosen}: -t {chosen}",
+                    self.why
+                )))
+            }
+        }
+    }
+}
