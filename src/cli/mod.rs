@@ -3,6 +3,7 @@
 mod audit;
 mod certs;
 mod check;
+mod command_line;
 mod completion;
 mod consent;
 mod crds;
@@ -12,6 +13,7 @@ mod duration;
 mod exit;
 mod gather;
 mod helm;
+mod helm_upgrade;
 mod help;
 mod hold;
 mod judging;
@@ -145,17 +147,17 @@ pub fn run() -> Exit {
 fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
     if let Name::Completes(_) = name {
-        let text = completion::for_cobra(name.command(), args);
+        let text = completion::for_cobra(command_line::command(name), args);
         // A shell that went away needs no values.
         let _ = output::print(&text);
         std::process::exit(0);
     }
     // Where a shell asks for values, this answers and ends the process.
-    CompleteEnv::with_factory(|| name.command())
+    CompleteEnv::with_factory(|| command_line::command(name))
         .var(completion::VARIABLE)
         .complete();
-    let mut command = name.command();
-    let args = name.arguments(args, &command);
+    let mut command = command_line::command(name);
+    let args = command_line::arguments(name, args, &command);
     let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);
     let matches = command
         .try_get_matches_from_mut(args)

@@ -4,11 +4,7 @@
 //! | module | job |
 //! |---|---|
 //! | `arguments` | tells our flags from those that are for Helm |
-//! | `target` | the cluster and the namespace that Helm's flags and variables name |
-//! | `process` | runs Helm |
 //! | `caller` | the Helm that runs the post-renderer: its command line, and where it shows text |
-//! | `release` | judges what Helm rendered against the release in the cluster |
-//! | `planned` | a `helm upgrade` that `milvus-guard upgrade` carries out in order |
 //! | `check`, `plan`, `upgrade` | the verbs of the plugin |
 //! | `post_render` | judges the manifests on their way through Helm |
 
@@ -16,16 +12,11 @@ mod arguments;
 mod caller;
 mod check;
 mod plan;
-mod planned;
 mod post_render;
-mod process;
-mod release;
-mod target;
 mod upgrade;
 
 pub(super) use arguments::arrange;
 pub(super) use caller::{Then, tell};
-pub(super) use planned::PlannedUpgrade;
 
 /// With this flag Helm 4 runs the post-renderer as a plugin: it shows nothing of standard error.
 pub(super) const AS_PLUGIN: &str = "--as-plugin";

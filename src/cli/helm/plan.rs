@@ -10,12 +10,12 @@ use clap::{Args as ClapArgs, Command, FromArgMatches};
 use milvus_guard_core::milvus::Build;
 use milvus_guard_sources::files::{Reading, Role, load_text};
 
-use super::{
-    process::{RENDERED, Upgrade},
-    target::{HelmTarget, environment},
-};
 use crate::cli::{
     exit::{Done, Failure},
+    helm_upgrade::{
+        process::{RENDERED, Upgrade},
+        target::{HelmTarget, environment},
+    },
     output::Screen,
     plan,
 };

@@ -16,14 +16,14 @@ use clap::Args as ClapArgs;
 use milvus_guard_core::{admission::acceptance::from_label, evaluate::Verdict, report::Report};
 use milvus_guard_sources::files::{InputError, Reading, Role, load_text, part::Choice};
 
-use super::{
-    caller::{self, Then},
-    release::{self, Question},
-    target::{HelmTarget, environment},
-};
+use super::caller::{self, Then};
 use crate::cli::{
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, Source},
+    helm_upgrade::{
+        release::{self, Question},
+        target::{HelmTarget, environment},
+    },
     judging::JudgingArgs,
     output::{Screen, clean},
 };

@@ -4,13 +4,12 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
-use super::{
-    check::judge,
-    process::{self, Upgrade},
-    release,
-};
 use crate::cli::{
     exit::{Done, Exit},
+    helm_upgrade::{
+        process::{self, Upgrade},
+        release::{self, judge},
+    },
     judging::JudgingArgs,
     output::Screen,
     upgrade,

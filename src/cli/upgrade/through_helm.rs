@@ -25,7 +25,7 @@ use super::{
     super::{
         consent::{self, Consent},
         exit::{Done, Exit, Failure},
-        helm::PlannedUpgrade,
+        helm_upgrade::PlannedUpgrade,
         output::Screen,
         running,
         structured::FormatArg,

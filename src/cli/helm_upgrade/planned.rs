@@ -20,9 +20,8 @@ use milvus_guard_operations::{
 use milvus_guard_sources::files::{Reading, Role, load_text};
 
 use super::{
-    check::judge_rendered,
     process::{RENDERED, Upgrade},
-    release,
+    release::{self, judge_rendered},
     target::{HelmTarget, environment, long_value, short_value},
 };
 use crate::cli::{exit::Failure, gather::ClusterArgs, judging::JudgingArgs, output::Screen};

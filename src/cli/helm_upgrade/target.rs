@@ -14,20 +14,20 @@ const SHORT_SWITCHES: &str = "igh";
 
 /// Where Helm works, as far as it is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct HelmTarget {
+pub(in crate::cli) struct HelmTarget {
     /// `-n`, else `HELM_NAMESPACE`.
-    pub(super) namespace: Option<String>,
+    pub(in crate::cli) namespace: Option<String>,
     /// `--kubeconfig`; `KUBECONFIG` is read when a connection is made.
-    pub(super) kubeconfig: Option<PathBuf>,
+    pub(in crate::cli) kubeconfig: Option<PathBuf>,
     /// `--kube-context`, else `HELM_KUBECONTEXT`.
-    pub(super) context: Option<String>,
+    pub(in crate::cli) context: Option<String>,
     /// A server and a user that are named in addition to the kubeconfig.
-    pub(super) overrides: Overrides,
+    pub(in crate::cli) overrides: Overrides,
 }
 
 impl HelmTarget {
     /// Reads arguments of Helm, and the variables where `variable` finds them.
-    pub(super) fn of(args: &[String], variable: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub(in crate::cli) fn of(args: &[String], variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let long = |name: &str| long_value(args, name);
         let either = |flag: &str, name: &str| long(flag).or_else(|| variable(name));
@@ -52,7 +52,7 @@ impl HelmTarget {
     }
 
     /// Whether a cluster is named, and not only the default of the kubeconfig.
-    pub(super) fn names_cluster(&self) -> bool {
+    pub(in crate::cli) fn names_cluster(&self) -> bool {
         self.overrides.server.is_some()
             || self.kubeconfig.is_some()
             || self.context.is_some()
@@ -60,7 +60,7 @@ impl HelmTarget {
     }
 
     /// The cluster, as our own client finds it.
-    pub(super) fn cluster(&self) -> ClusterArgs {
+    pub(in crate::cli) fn cluster(&self) -> ClusterArgs {
         ClusterArgs {
             kubeconfig: self.kubeconfig.clone(),
             context: self.context.clone(),
@@ -69,7 +69,7 @@ impl HelmTarget {
     }
 
     /// The namespace, else that of the kubeconfig's context, as Helm chooses it.
-    pub(super) fn namespace(&self) -> Result<String, Failure> {
+    pub(in crate::cli) fn namespace(&self) -> Result<String, Failure> {
         let found = gather::namespace(&self.cluster(), self.namespace.as_deref());
         // Helm needs no kubeconfig where it is told the server.
         found.or_else(|failure| match &self.overrides.server {
@@ -82,7 +82,7 @@ impl HelmTarget {
 impl HelmTarget {
     /// The variables by which Helm finds the same place (`pkg/cli/environment.go`). Its own flags
     /// win over them.
-    pub(super) fn variables(&self) -> Result<Vec<(&'static str, OsString)>, Failure> {
+    pub(in crate::cli) fn variables(&self) -> Result<Vec<(&'static str, OsString)>, Failure> {
         let Overrides {
             server,
             authority,
@@ -159,12 +159,12 @@ fn groups(args: &[String], variable: Option<String>) -> Vec<String> {
 }
 
 /// The variables of this process.
-pub(super) fn environment(name: &str) -> Option<String> {
+pub(in crate::cli) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 /// The last value of a flag: `--flag VALUE` or `--flag=VALUE`.
-pub(super) fn long_value(args: &[String], flag: &str) -> Option<String> {
+pub(in crate::cli) fn long_value(args: &[String], flag: &str) -> Option<String> {
     args.iter().enumerate().rev().find_map(|(at, arg)| {
         if arg == flag {
             return args.get(at + 1).cloned();
@@ -175,7 +175,7 @@ pub(super) fn long_value(args: &[String], flag: &str) -> Option<String> {
 
 /// The last value of a short flag: `-n VALUE`, `-nVALUE`, `-n=VALUE`, also behind switches
 /// (`-in VALUE`).
-pub(super) fn short_value(args: &[String], flag: char) -> Option<String> {
+pub(in crate::cli) fn short_value(args: &[String], flag: char) -> Option<String> {
     let mut found = None;
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {

@@ -2,6 +2,7 @@
 
 use std::env;
 
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use milvus_guard_core::{
@@ -13,33 +14,37 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::files::part::Choice;
 
-use super::target::{long_value, short_value};
+use super::{
+    process::{RENDERED, Upgrade},
+    target::{HelmTarget, environment, long_value, short_value},
+};
 use crate::cli::{
     exit::Failure,
     gather::{ClusterArgs, Gatherer, Source},
     judging::{Change, Judged, JudgingArgs},
     output::{self, Screen},
+    runtime,
 };
 
 /// What is judged, and where.
 #[derive(Debug)]
-pub(super) struct Question<'a> {
-    pub(super) judging: &'a JudgingArgs,
-    pub(super) cluster: &'a ClusterArgs,
-    pub(super) namespace: &'a str,
+pub(in crate::cli) struct Question<'a> {
+    pub(in crate::cli) judging: &'a JudgingArgs,
+    pub(in crate::cli) cluster: &'a ClusterArgs,
+    pub(in crate::cli) namespace: &'a str,
     /// What Helm rendered.
-    pub(super) after: &'a Source,
-    pub(super) choice: Choice,
+    pub(in crate::cli) after: &'a Source,
+    pub(in crate::cli) choice: Choice,
     /// Rules that the deployer accepts.
-    pub(super) accepted: &'a [String],
+    pub(in crate::cli) accepted: &'a [String],
     /// Version of the Helm that makes the change, where it is known.
-    pub(super) helm: Option<Version>,
+    pub(in crate::cli) helm: Option<Version>,
 }
 
 impl Question<'_> {
     /// The revision that Helm would make next of a release.
-    pub(super) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
-        let runtime = super::super::runtime::runtime()?;
+    pub(in crate::cli) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
+        let runtime = runtime::runtime()?;
         self.gatherer(&runtime).next_revision(name)
     }
 
@@ -53,12 +58,12 @@ impl Question<'_> {
     }
 
     /// Judges against this state; `None` for a new installation.
-    pub(super) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
+    pub(in crate::cli) fn against(&self, before: Option<&Source>) -> Result<Report, Failure> {
         Ok(self.judge(before)?.report)
     }
 
     fn judge(&self, before: Option<&Source>) -> Result<Judged, Failure> {
-        let runtime = super::super::runtime::runtime()?;
+        let runtime = runtime::runtime()?;
         let change = Change {
             before,
             after: self.after,
@@ -72,7 +77,10 @@ impl Question<'_> {
 
     /// Judges against the running state. If nothing of the release runs, the revision that Helm deployed
     /// last is what was before: its data may still be there.
-    pub(super) fn against_cluster(&self, instance: Option<&str>) -> Result<Report, Failure> {
+    pub(in crate::cli) fn against_cluster(
+        &self,
+        instance: Option<&str>,
+    ) -> Result<Report, Failure> {
         let Judged {
             mut report,
             running,
@@ -98,7 +106,7 @@ impl Question<'_> {
             });
             return Ok(report);
         }
-        let runtime = super::super::runtime::runtime()?;
+        let runtime = runtime::runtime()?;
         for name in names {
             if self.gatherer(&runtime).is_deployed(&name)? {
                 let revision = None;
@@ -109,8 +117,45 @@ impl Question<'_> {
     }
 }
 
+/// Renders an upgrade and judges it against the release in the cluster.
+pub(in crate::cli) fn judge(upgrade: &Upgrade, judging: &JudgingArgs) -> Result<Report, Failure> {
+    let target = HelmTarget::of(&upgrade.words(), &environment);
+    // A target that cannot be found is reported before Helm runs.
+    target.namespace()?;
+    let printed = upgrade.render()?;
+    judge_rendered(upgrade, &target, judging, &printed)
+}
+
+/// Judges what Helm printed against the release in the cluster.
+pub(in crate::cli) fn judge_rendered(
+    upgrade: &Upgrade,
+    target: &HelmTarget,
+    judging: &JudgingArgs,
+    printed: &str,
+) -> Result<Report, Failure> {
+    let (cluster, namespace) = (target.cluster(), target.namespace()?);
+    let release: Value = serde_json::from_str(printed).map_err(|error| {
+        Failure::no_verdict(format!("what Helm printed is not a release: {error}"))
+    })?;
+    let revision = release["version"].as_u64().unwrap_or_default();
+    let after = Source::Text {
+        name: RENDERED,
+        text: printed.into(),
+    };
+    let question = Question {
+        judging,
+        cluster: &cluster,
+        namespace: &namespace,
+        after: &after,
+        choice: Choice::Seen,
+        accepted: &accepted(&upgrade.words(), revision),
+        helm: upgrade.version(),
+    };
+    question.against_cluster(release["name"].as_str())
+}
+
 /// The first release of a report, if all of them are new.
-pub(super) fn newcomer(report: &Report) -> Option<&str> {
+pub(in crate::cli) fn newcomer(report: &Report) -> Option<&str> {
     let is_new = |release: &ReleaseEntry| release.topology.before.is_none();
     let first = report.releases.first()?;
     report.releases.iter().all(is_new).then_some(&first.name)
@@ -125,7 +170,7 @@ fn unreadable_driver() -> Option<String> {
 }
 
 /// What `--labels guard.milvus.io/accept=MG201-r8` says, as the webhook reads it from Helm's record.
-pub(super) fn acceptance(args: &[String]) -> Option<String> {
+pub(in crate::cli) fn acceptance(args: &[String]) -> Option<String> {
     let pairs = long_value(args, "--labels").or_else(|| short_value(args, 'l'))?;
     let mut pairs = pairs.split(',').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(key, _)| *key == ACCEPT)?;
@@ -133,12 +178,12 @@ pub(super) fn acceptance(args: &[String]) -> Option<String> {
 }
 
 /// The rules that the deployer accepts for a revision.
-pub(super) fn accepted(args: &[String], revision: u64) -> Vec<String> {
+pub(in crate::cli) fn accepted(args: &[String], revision: u64) -> Vec<String> {
     acceptance(args).map_or_else(Vec::new, |value| from_label(&value, revision))
 }
 
 /// Refuses a report on standard output, which belongs to Helm.
-pub(super) fn only_files(judging: &JudgingArgs, whose: &str) -> Result<(), Failure> {
+pub(in crate::cli) fn only_files(judging: &JudgingArgs, whose: &str) -> Result<(), Failure> {
     match judging.format.iter().find(|output| output.path.is_none()) {
         None => Ok(()),
         Some(output) => Err(Failure::usage(format!(
@@ -149,7 +194,7 @@ pub(super) fn only_files(judging: &JudgingArgs, whose: &str) -> Result<(), Failu
 }
 
 /// Writes the reports that go to files.
-pub(super) fn write(
+pub(in crate::cli) fn write(
     report: &Report,
     judging: &JudgingArgs,
     screen: &Screen,
@@ -161,7 +206,7 @@ pub(super) fn write(
 }
 
 /// The report for a person, on standard error: without notes, if not asked for.
-pub(super) fn text(report: &Report, show: Show, screen: &Screen) -> String {
+pub(in crate::cli) fn text(report: &Report, show: Show, screen: &Screen) -> String {
     let show = if show == Show::Audit {
         Show::Warn
     } else {
@@ -171,7 +216,7 @@ pub(super) fn text(report: &Report, show: Show, screen: &Screen) -> String {
 }
 
 /// One line for each warning; `None` if there is nothing to warn of.
-pub(super) fn warnings(report: &Report) -> Option<String> {
+pub(in crate::cli) fn warnings(report: &Report) -> Option<String> {
     if report.verdict == Verdict::Allow {
         return None;
     }

@@ -14,14 +14,14 @@ use milvus_guard_core::{milvus::Version, text::plain};
 use crate::cli::exit::{Exit, Failure};
 
 /// What the manifests of a dry run are called in reports.
-pub(super) const RENDERED: &str = "helm upgrade --dry-run=server";
+pub(in crate::cli) const RENDERED: &str = "helm upgrade --dry-run=server";
 
 /// Exit code where Helm was ended by a signal, as shells have it for SIGKILL and most others.
 const BY_SIGNAL: u8 = 128;
 
 /// One upgrade as it was asked for.
 #[derive(Debug)]
-pub(super) struct Upgrade {
+pub(in crate::cli) struct Upgrade {
     program: OsString,
     /// Release, chart and flags, as they were written.
     args: Vec<OsString>,
@@ -33,12 +33,12 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     /// Takes arguments of `helm upgrade`. `HELM_BIN` names Helm where a plugin is run by Helm.
-    pub(super) fn new(args: &[OsString]) -> Result<Self, Failure> {
+    pub(in crate::cli) fn new(args: &[OsString]) -> Result<Self, Failure> {
         Self::by(program(), args)
     }
 
     /// The same by this Helm.
-    pub(super) fn by(program: OsString, args: &[OsString]) -> Result<Self, Failure> {
+    pub(in crate::cli) fn by(program: OsString, args: &[OsString]) -> Result<Self, Failure> {
         if args.is_empty() {
             return Err(Failure::usage(
                 "give RELEASE and CHART, with the flags of helm upgrade",
@@ -60,7 +60,7 @@ impl Upgrade {
     }
 
     /// Variables that Helm gets in addition, such as its namespace.
-    pub(super) fn set_variables(&mut self, variables: Vec<(&'static str, OsString)>) {
+    pub(in crate::cli) fn set_variables(&mut self, variables: Vec<(&'static str, OsString)>) {
         self.variables = variables;
     }
 
@@ -73,7 +73,7 @@ impl Upgrade {
     }
 
     /// The arguments as text, for those who look for flags in them.
-    pub(super) fn words(&self) -> Vec<String> {
+    pub(in crate::cli) fn words(&self) -> Vec<String> {
         let words = self.args.iter();
         words
             .map(|arg| arg.to_string_lossy().into_owned())
@@ -85,7 +85,7 @@ impl Upgrade {
     ///
     /// # Errors
     /// Where Helm cannot be run, or refuses; the message holds what it said.
-    pub(super) fn render(&self) -> Result<String, Failure> {
+    pub(in crate::cli) fn render(&self) -> Result<String, Failure> {
         let mut command = self.command();
         // The last one of a flag wins, so these replace the user's.
         command
@@ -122,7 +122,7 @@ impl Upgrade {
 
     /// The revision of a release that is deployed, and its manifest. Helm compares with it, even
     /// if later revisions failed.
-    pub(super) fn deployed(&self, release: &str) -> Result<(u64, String), Failure> {
+    pub(in crate::cli) fn deployed(&self, release: &str) -> Result<(u64, String), Failure> {
         let history = self.ask(&["history", release, "--max=256", "--output=json"])?;
         let revisions: Vec<Revision> = serde_json::from_str(&history).map_err(|error| {
             Failure::no_verdict(format!(
@@ -155,12 +155,12 @@ impl Upgrade {
     }
 
     /// Runs the upgrade. Its output is Helm's own.
-    pub(super) fn run(&self) -> Result<Exit, Failure> {
+    pub(in crate::cli) fn run(&self) -> Result<Exit, Failure> {
         self.run_with(self.command()).map(Exit::OfProgram)
     }
 
     /// Runs the upgrade with all of its output on standard error; the exit code.
-    pub(super) fn run_to_stderr(&self) -> Result<u8, Failure> {
+    pub(in crate::cli) fn run_to_stderr(&self) -> Result<u8, Failure> {
         let mut command = self.command();
         command.stdout(io::stderr());
         self.run_with(command)
@@ -181,7 +181,7 @@ impl Upgrade {
     }
 
     /// The version of Helm; `None` if it does not tell.
-    pub(super) fn version(&self) -> Option<Version> {
+    pub(in crate::cli) fn version(&self) -> Option<Version> {
         let mut command = self.command();
         command.args(["version", "--template={{.Version}}"]);
         let output = command.stdin(Stdio::null()).output().ok()?;
@@ -222,7 +222,7 @@ impl Upgrade {
 }
 
 /// The Helm that runs this plugin, else the one in the search path.
-pub(super) fn program() -> OsString {
+pub(in crate::cli) fn program() -> OsString {
     env::var_os("HELM_BIN")
         .filter(|program| !program.is_empty())
         .unwrap_or_else(|| "helm".into())

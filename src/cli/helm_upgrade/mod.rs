@@ -1,0 +1,16 @@
+//! A `helm upgrade`: its command line, what it renders, and whether the rules allow it. The verbs
+//! of the Helm plugin and `milvus-guard upgrade` share it.
+//!
+//! | module | job |
+//! |---|---|
+//! | `target` | the cluster and the namespace that Helm's flags and variables name |
+//! | `process` | runs Helm |
+//! | `release` | judges what Helm rendered against the release in the cluster |
+//! | `planned` | a `helm upgrade` that `milvus-guard upgrade` carries out in order |
+
+mod planned;
+pub(super) mod process;
+pub(super) mod release;
+pub(super) mod target;
+
+pub(super) use planned::PlannedUpgrade;
