@@ -73,15 +73,6 @@ struct Data<'a> {
 }
 
 impl ReleaseTask {
-    /// Whether this may be one of Helm's records: every Secret (the API server asks about no
-    /// others), and `ConfigMaps` that say so.
-    pub(super) fn is_record(review: &Review<'_>) -> bool {
-        review.resource.resource == "secrets"
-            || review
-                .object
-                .is_some_and(|object| object.get().contains(r#""owner":"helm""#))
-    }
-
     /// Unpacks a pending revision; `None` if it is not one, or holds no Milvus.
     ///
     /// # Errors

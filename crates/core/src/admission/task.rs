@@ -4,7 +4,7 @@ use super::gate::Gate;
 use super::{
     documents_gate::DocumentTask,
     release_gate::{RecordError, ReleaseTask},
-    review::{Operation, Response, Review},
+    review::{Response, Review},
     review_state::ReviewState,
     ruling::Ruling,
     workload_gate::WorkloadTask,
@@ -38,53 +38,35 @@ impl<'a> Task<'a> {
     /// The same, where no more is built than the budget allows.
     #[must_use]
     pub fn within(review: &Review<'a>, budget: &Budget<'_>) -> Self {
-        let nothing = |gate| Self::Done(gate, Box::new(Ruling::pass()));
-        let resource = (&*review.resource.group, &*review.resource.resource);
-        match resource {
-            ("guard.milvus.io", _) => match DocumentTask::of(review) {
+        let gate = Gate::of(review);
+        let nothing = || Self::Done(gate, Box::new(Ruling::pass()));
+        match gate {
+            Gate::Documents => match DocumentTask::of(review) {
                 Ok(Some(task)) => Self::Documents(Box::new(task)),
-                Ok(None) => nothing(Gate::Documents),
-                Err(error) => Self::Unjudged(Gate::Documents, error.to_string()),
+                Ok(None) => nothing(),
+                Err(error) => Self::Unjudged(gate, error.to_string()),
             },
-            ("", "secrets" | "configmaps")
-                if review.operation == Operation::Create && ReleaseTask::is_record(review) =>
-            {
-                match ReleaseTask::of(review, budget) {
-                    Ok(Some(task)) => Self::Release(Box::new(task)),
-                    Ok(None) => nothing(Gate::Release),
-                    Err(RecordError::NeedsRoom) => Self::NeedsRoom(Gate::Release),
-                    Err(error @ RecordError::Disagrees { .. }) => Self::Done(
-                        Gate::Release,
-                        Box::new(Ruling::of(Response::deny(format!(
-                            "milvus-guard: {error}."
-                        )))),
-                    ),
-                    Err(RecordError::Unreadable(reason)) => Self::Unjudged(
-                        Gate::Release,
-                        format!("milvus-guard could not read this Helm release: {reason}"),
-                    ),
-                }
-            }
-            (
-                "",
-                "secrets"
-                | "configmaps"
-                | "persistentvolumeclaims"
-                | "pods"
-                | "replicationcontrollers",
-            )
-            | ("apps" | "batch", _) => match WorkloadTask::of(review) {
+            Gate::Release => match ReleaseTask::of(review, budget) {
+                Ok(Some(task)) => Self::Release(Box::new(task)),
+                Ok(None) => nothing(),
+                Err(RecordError::NeedsRoom) => Self::NeedsRoom(gate),
+                Err(error @ RecordError::Disagrees { .. }) => Self::Done(
+                    gate,
+                    Box::new(Ruling::of(Response::deny(format!(
+                        "milvus-guard: {error}."
+                    )))),
+                ),
+                Err(RecordError::Unreadable(reason)) => Self::Unjudged(
+                    gate,
+                    format!("milvus-guard could not read this Helm release: {reason}"),
+                ),
+            },
+            Gate::Workload if may_hold_workload(review) => match WorkloadTask::of(review) {
                 Ok(Some(task)) => Self::Workload(Box::new(task)),
-                Ok(None) => nothing(Gate::Workload),
-                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
+                Ok(None) => nothing(),
+                Err(error) => Self::Unjudged(gate, error.to_string()),
             },
-            // Custom kinds with a pod template, such as InstanceSet or Rollout.
-            (group, _) if group.contains('.') => match WorkloadTask::of(review) {
-                Ok(Some(task)) => Self::Workload(Box::new(task)),
-                Ok(None) => nothing(Gate::Workload),
-                Err(error) => Self::Unjudged(Gate::Workload, error.to_string()),
-            },
-            _ => nothing(Gate::Workload),
+            Gate::Workload | Gate::Mutate => nothing(),
         }
     }
 
@@ -123,5 +105,18 @@ impl<'a> Task<'a> {
             Self::Workload(task) => task.judge(state),
             Self::Documents(task) => task.judge(state),
         }
+    }
+}
+
+/// Whether an object of this kind can be judged by the workload gate.
+fn may_hold_workload(review: &Review<'_>) -> bool {
+    match (&*review.resource.group, &*review.resource.resource) {
+        (
+            "",
+            "secrets" | "configmaps" | "persistentvolumeclaims" | "pods" | "replicationcontrollers",
+        )
+        | ("apps" | "batch", _) => true,
+        // Custom kinds with a pod template, such as InstanceSet or Rollout.
+        (group, _) => group.contains('.'),
     }
 }

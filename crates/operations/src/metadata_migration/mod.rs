@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`settings`] | what the command line asks for, and what it must not ask for |
 //! | [`survey`] | the running state: the release, its etcd, the target image |
-//! | [`preconditions`] | pure: why a release cannot be migrated as it is |
+//! | [`migratable`] | pure: why a release cannot be migrated as it is |
 //! | [`order`] | pure: who starts after whom |
 //! | [`plan`] | the steps as a list, and its hash |
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
@@ -20,9 +20,9 @@
 pub mod context;
 pub mod job;
 pub mod messages;
+pub mod migratable;
 pub mod order;
 pub mod plan;
-pub mod preconditions;
 pub mod preview;
 pub mod procedure;
 pub mod settings;

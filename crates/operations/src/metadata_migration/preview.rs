@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::engine::{End, Preview, Procedure, RetryingClient, preview::known_runs};
 
 use super::{
+    migratable,
     plan::{self, Step},
-    preconditions,
     procedure::Migration,
     settings::{Operation, Settings},
     survey::{Survey, survey},
@@ -31,7 +31,7 @@ impl Migration {
             .and_then(|run| plan::recorded(&run.spec.plan))
             .unwrap_or_else(|| plan::steps(settings, operation));
         let refusal = (operation == Operation::Migrate && recorded.is_none())
-            .then(|| preconditions::blocked(&survey.release, &survey.facts, settings.source, false))
+            .then(|| migratable::blocked(&survey.release, &survey.facts, settings.source, false))
             .flatten();
         let listed: Vec<Value> = steps
             .iter()

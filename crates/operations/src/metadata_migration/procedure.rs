@@ -14,9 +14,8 @@ use milvus_guard_core::api::{
 
 use super::{
     context::MigrationData,
-    job, messages,
+    job, messages, migratable,
     plan::{self, Step},
-    preconditions,
     settings::{self, Operation, Settings},
     survey::survey,
 };
@@ -164,7 +163,7 @@ impl InJob for Migration {
         let why = (operation == Operation::Migrate && run.is_none())
             .then(|| {
                 let (release, facts) = (&survey.release, &survey.facts);
-                preconditions::blocked(release, facts, settings.source, was_stopped)
+                migratable::blocked(release, facts, settings.source, was_stopped)
             })
             .flatten();
         why.map_or(Ok(()), |why| Err(self.refused(&why)))

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{RetryingClient, etcd, release},
-    metadata_migration::preconditions,
+    metadata_migration::migratable,
 };
 use milvus_guard_core::{evidence::Facts, milvus::Release};
 use milvus_guard_sources::etcd::Endpoint;
@@ -36,7 +36,7 @@ pub async fn survey(
     operation: Operation,
 ) -> Result<Survey, SurveyError> {
     let (release, facts) = read(client, settings).await?;
-    if let Some(why) = preconditions::unsupported(&release) {
+    if let Some(why) = migratable::unsupported(&release) {
         return Err(SurveyError::Unsupported(why));
     }
     let configured = etcd::configured(&release);

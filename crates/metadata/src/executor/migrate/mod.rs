@@ -1,17 +1,17 @@
 //! `meta migrate`: plan from one revision, back up, write, check, delete, verify. The same call
 //! continues after any interruption.
 
+mod etcd_readiness;
 mod outcome;
-mod preconditions;
 mod preview;
 mod work;
 
 use std::{path::PathBuf, time::Instant};
 
+use etcd_readiness::has_room;
 use jiff::Timestamp;
 use milvus_guard_sources::etcd::connection::{EtcdConnection, Health};
 use outcome::{nothing_to_do, without_plan};
-use preconditions::{has_room, judge_versions};
 use work::{Work, Written};
 
 use crate::{
@@ -39,8 +39,8 @@ use crate::{
     },
 };
 
+pub(super) use etcd_readiness::takes_writes;
 pub use outcome::{MigrateOptions, Migrated, Outcome};
-pub(super) use preconditions::takes_writes;
 pub(super) use preview::planned;
 pub use preview::preview;
 
@@ -54,7 +54,7 @@ pub async fn migrate(
     events: &dyn Events,
 ) -> Result<Migrated, MetaError> {
     let root = target.root()?;
-    if judge_versions(options)? == Transition::Compatible {
+    if options.transition()? == Transition::Compatible {
         return Ok(without_plan(Outcome::Compatible, &root, 0));
     }
     if options.dry_run {

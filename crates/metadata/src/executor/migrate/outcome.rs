@@ -6,8 +6,12 @@ use milvus_guard_core::evidence::MetadataState;
 use serde::Serialize;
 
 use crate::{
-    executor::{backup::BackupFile, summary::Summary},
-    model::{Options, Plan, Root, journal::Journal},
+    executor::{backup::BackupFile, error::MetaError, summary::Summary},
+    model::{
+        Options, Plan, Root,
+        journal::Journal,
+        versions::{Transition, transition},
+    },
 };
 
 /// How to migrate.
@@ -28,6 +32,13 @@ pub struct MigrateOptions {
     pub wait_sessions: Option<Duration>,
     /// Refuse any other plan than the one with this digest, which someone has seen and approved.
     pub approved_plan: Option<String>,
+}
+
+impl MigrateOptions {
+    /// What is to be done between the two versions.
+    pub(super) fn transition(&self) -> Result<Transition, MetaError> {
+        transition(&self.source, &self.target).map_err(|error| MetaError::Usage(error.to_string()))
+    }
 }
 
 impl MigrateOptions {

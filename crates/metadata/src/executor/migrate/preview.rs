@@ -2,10 +2,7 @@
 
 use milvus_guard_core::evidence::MetadataState;
 
-use super::{
-    outcome::{MigrateOptions, Migrated, Outcome, nothing_to_do, without_plan},
-    preconditions::judge_versions,
-};
+use super::outcome::{MigrateOptions, Migrated, Outcome, nothing_to_do, without_plan};
 use crate::{
     executor::{
         error::MetaError,
@@ -28,7 +25,7 @@ pub async fn preview(
     show: &mut (dyn FnMut(&Plan<'_>) + Send),
 ) -> Result<Migrated, MetaError> {
     let root = target.root()?;
-    if judge_versions(options)? == Transition::Compatible {
+    if options.transition()? == Transition::Compatible {
         return Ok(without_plan(Outcome::Compatible, &root, 0));
     }
     let tell = |what: &str| {

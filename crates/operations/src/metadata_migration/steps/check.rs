@@ -4,7 +4,7 @@ use crate::{
     engine::StepError,
     metadata_migration::{
         context::{EventForwarder, StepContext, failed},
-        preconditions,
+        migratable,
         survey::{self, SurveyError},
     },
 };
@@ -17,8 +17,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (release, facts) = survey::read(cx.client, &data.settings)
         .await
         .map_err(surveyed)?;
-    if let Some(why) = preconditions::unsupported(&release)
-        .or_else(|| preconditions::blocked(&release, &facts, data.settings.source, data.again))
+    if let Some(why) = migratable::unsupported(&release)
+        .or_else(|| migratable::blocked(&release, &facts, data.settings.source, data.again))
     {
         return Err(StepError::Refused(why));
     }

@@ -4,7 +4,7 @@ use crate::{
     engine::StepError,
     metadata_migration::{
         context::{EventForwarder, StepContext, failed},
-        preconditions, survey,
+        migratable, survey,
     },
 };
 use milvus_guard_core::evidence::MetadataState;
@@ -18,7 +18,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (release, _) = survey::read(cx.client, &data.settings)
         .await
         .map_err(surveyed)?;
-    if let Some(why) = preconditions::unsupported(&release) {
+    if let Some(why) = migratable::unsupported(&release) {
         return Err(StepError::Refused(why));
     }
     let old = release.components.iter().find(|component| {

@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{Home, RunRecord, StepError, originals},
-    metadata_migration::{context::StepContext, preconditions::KEDA, survey},
+    metadata_migration::{context::StepContext, migratable::KEDA, survey},
 };
 use milvus_guard_core::{
     api::{Original, OriginalField},

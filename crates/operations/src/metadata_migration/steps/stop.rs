@@ -12,7 +12,7 @@ use crate::{
         ApiError, StepError,
         originals::{recorded, set, wait},
     },
-    metadata_migration::{context::StepContext, order::Tier, preconditions::KEDA},
+    metadata_migration::{context::StepContext, migratable::KEDA, order::Tier},
 };
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::{

@@ -14,10 +14,8 @@ use std::{
 use jiff::Timestamp;
 use milvus_guard_core::{
     admission::{
-        Gate, Response, Review, ReviewState, Ruling, Task,
-        hold::Candidate,
-        mutate::mutate,
-        review::{Operation, Patch},
+        Gate, Response, Review, ReviewState, Ruling, Task, hold::Candidate, mutate::mutate,
+        review::Patch,
     },
     api::DecisionSpec,
     manifest::Budget,
@@ -149,7 +147,7 @@ impl Answerer {
         if path == Path::Mutate {
             return (Gate::Mutate, self.change(review, size, end).await);
         }
-        let gate = likely_gate(review);
+        let gate = Gate::of(review);
         let waiting = self.metrics.in_flight.get();
         if usize::try_from(waiting).unwrap_or(0) > MAX_WAITING {
             self.metrics.shed.inc();
@@ -258,7 +256,7 @@ impl Answerer {
         budget: &Budget<'_>,
     ) -> Result<Task<'a>, Box<(Gate, Ruling)>> {
         catch_unwind(AssertUnwindSafe(|| Task::within(review, budget))).map_err(|_| {
-            let gate = likely_gate(review);
+            let gate = Gate::of(review);
             Box::new((
                 gate,
                 self.unjudged(
@@ -437,21 +435,6 @@ fn is_heavy(review: &Review<'_>, size: usize) -> bool {
     let may_hold_files = review.resource.group.is_empty()
         && matches!(&*review.resource.resource, "secrets" | "configmaps");
     size >= LARGE || may_hold_files
-}
-
-/// The gate of a review that no one has read yet.
-fn likely_gate(review: &Review<'_>) -> Gate {
-    match (&*review.resource.group, &*review.resource.resource) {
-        ("guard.milvus.io", _) => Gate::Documents,
-        ("", "secrets") => Gate::Release,
-        ("", "configmaps")
-            if review.operation == Operation::Create
-                && review.name.starts_with("sh.helm.release.") =>
-        {
-            Gate::Release
-        }
-        _ => Gate::Workload,
-    }
 }
 
 #[cfg(test)]

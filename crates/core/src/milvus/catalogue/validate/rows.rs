@@ -6,13 +6,90 @@ use crate::{
     milvus::{
         build::Build,
         catalogue::{
-            BadRelease, Catalogue, Chart, Downgrade, Hazard, HazardKind, Landing, Path, Released,
-            SettingFact, Verdict,
+            BadRelease, Catalogue, Chart, Circumstances, Condition, Downgrade, Hazard, HazardKind,
+            HotfixRule, Landing, Path, Released, SettingFact, Verdict,
         },
+        version::Range,
     },
 };
 
+/// A row that judges what it covers: no two rows may judge the same differently.
+trait Judgement {
+    /// What a row covers, as a message says it.
+    const COVERED: &'static str;
+    /// What tells two rows that cover the same.
+    type Scope<'a>: PartialEq
+    where
+        Self: 'a;
+
+    fn id(&self) -> &str;
+    fn verdict(&self) -> Verdict;
+    fn scope(&self) -> Self::Scope<'_>;
+}
+
+impl Judgement for Path {
+    const COVERED: &'static str = "steps";
+    type Scope<'a> = (&'a Range, &'a Range, &'a Condition);
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    fn scope(&self) -> Self::Scope<'_> {
+        (&self.from, &self.to, &self.when)
+    }
+}
+
+impl Judgement for BadRelease {
+    const COVERED: &'static str = "releases";
+    type Scope<'a> = (
+        (&'a Range, Option<&'a Range>, &'a Circumstances),
+        (bool, HotfixRule, Option<&'a str>),
+    );
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    fn scope(&self) -> Self::Scope<'_> {
+        (
+            (&self.versions, self.from.as_ref(), &self.when),
+            (self.rolling, self.hotfix, self.variant.as_deref()),
+        )
+    }
+}
+
 impl Check<'_> {
+    /// Reports a row that another one of the same table contradicts.
+    fn contradictions<'r, T: Judgement + 'r>(
+        &mut self,
+        row: &At<T>,
+        table: impl IntoIterator<Item = &'r T>,
+    ) {
+        let judged = &row.value;
+        let contradicts = |other: &&T| {
+            other.id() != judged.id()
+                && other.scope() == judged.scope()
+                && other.verdict() != judged.verdict()
+        };
+        if let Some(other) = table.into_iter().find(contradicts) {
+            let message = format!(
+                "contradicts the row {}, which covers the same {}",
+                other.id(),
+                T::COVERED
+            );
+            self.add(row.line, &row.row, message);
+        }
+    }
+
     pub(super) fn released(&mut self, node: &Tree<'_>) -> Vec<Released> {
         self.rows("released", node)
             .into_iter()
@@ -52,26 +129,10 @@ impl Check<'_> {
                     "a row that warns or denies needs a reason and a fix",
                 );
             }
-            let contradicts = |other: &&Path| {
-                other.id != path.id
-                    && (&other.from, &other.to, &other.when) == (&path.from, &path.to, &path.when)
-                    && other.verdict != path.verdict
-            };
-            if let Some(other) = base
-                .paths
-                .iter()
-                .chain(rows.iter().map(|row| &row.value))
-                .find(contradicts)
-            {
-                self.add(
-                    row.line,
-                    &row.row,
-                    format!(
-                        "contradicts the row {}, which covers the same steps",
-                        other.id
-                    ),
-                );
-            }
+            self.contradictions(
+                row,
+                base.paths.iter().chain(rows.iter().map(|row| &row.value)),
+            );
         }
         rows.into_iter().map(|row| row.value).collect()
     }
@@ -102,40 +163,12 @@ impl Check<'_> {
                 }
                 _ => {}
             }
-            let contradicts = |other: &&BadRelease| {
-                other.id != bad.id
-                    && (
-                        &other.versions,
-                        &other.from,
-                        &other.when,
-                        other.rolling,
-                        other.hotfix,
-                        &other.variant,
-                    ) == (
-                        &bad.versions,
-                        &bad.from,
-                        &bad.when,
-                        bad.rolling,
-                        bad.hotfix,
-                        &bad.variant,
-                    )
-                    && other.verdict != bad.verdict
-            };
-            if let Some(other) = base
-                .bad_releases
-                .iter()
-                .chain(rows.iter().map(|row| &row.value))
-                .find(contradicts)
-            {
-                self.add(
-                    row.line,
-                    &row.row,
-                    format!(
-                        "contradicts the row {}, which covers the same releases",
-                        other.id
-                    ),
-                );
-            }
+            self.contradictions(
+                row,
+                base.bad_releases
+                    .iter()
+                    .chain(rows.iter().map(|row| &row.value)),
+            );
         }
         rows.into_iter().map(|row| row.value).collect()
     }
@@ -224,7 +257,7 @@ impl Check<'_> {
                 .bad_releases(&build, None, &known, false)
                 .find(|row| {
                     row.verdict >= Verdict::Warn
-                        && row.when == crate::milvus::catalogue::Circumstances::default()
+                        && row.when == Circumstances::default()
                         && row.variant.is_none()
                 });
             if let Some(bad) = bad {

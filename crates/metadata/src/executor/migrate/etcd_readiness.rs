@@ -1,20 +1,11 @@
-//! What refuses a migration before it writes: versions, alarms of etcd, room.
+//! Whether an etcd takes what a migration writes: its alarms, its open journal, its room.
 
 use milvus_guard_sources::etcd::connection::{EtcdConnection, Health};
 
-use super::outcome::MigrateOptions;
 use crate::{
     executor::{error::MetaError, interruption, target::journal},
-    model::{
-        Plan, Root,
-        versions::{Transition, transition},
-    },
+    model::{Plan, Root},
 };
-
-pub(super) fn judge_versions(options: &MigrateOptions) -> Result<Transition, MetaError> {
-    transition(&options.source, &options.target)
-        .map_err(|error| MetaError::Usage(error.to_string()))
-}
 
 /// Refuses to write to an etcd that would not take it.
 pub(in crate::executor) async fn takes_writes(
