@@ -153,10 +153,10 @@ impl RecordPlace {
 
     /// The record of a release.
     async fn record(&self, client: &RetryingClient, of: &ReleaseName) -> Result<Record, Failure> {
-        let wrong = |why: String| Failure::usage(format!("--record {self}: {why}"));
+        let wrong = |why: &dyn fmt::Display| Failure::usage(format!("--record {self}: {why}"));
         let text = self.read(client, of).await?;
-        let text = text.ok_or_else(|| wrong("there is no record".into()))?;
-        Record::read(&text, &of.name, &of.namespace).map_err(wrong)
+        let text = text.ok_or_else(|| wrong(&"there is no record"))?;
+        Record::read(&text, &of.name, &of.namespace).map_err(|error| wrong(&error))
     }
 }
 

@@ -241,26 +241,44 @@ pub struct Record {
     pub roles: Option<BTreeSet<String>>,
 }
 
+/// Why a text is not the record that is needed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Something else, or damaged.
+    #[error("it is not a record of verify: {0}")]
+    NotARecord(String),
+    /// A form that this version does not read.
+    #[error("its schemaVersion is {0}, not {RECORD_VERSION}")]
+    Form(String),
+    /// The record of another release: name and namespace of each.
+    #[error(
+        "it is of release {} in namespace {}, not of {} in {}",
+        .found[0], .found[1], .wanted[0], .wanted[1]
+    )]
+    OtherRelease {
+        /// Of what it is.
+        found: [String; 2],
+        /// Of what it should be.
+        wanted: [String; 2],
+    },
+}
+
 impl Record {
     /// Reads a record.
     ///
     /// # Errors
     /// Why it cannot be read, or is of another release or form.
-    pub fn read(text: &str, release: &str, namespace: &str) -> Result<Self, String> {
+    pub fn read(text: &str, release: &str, namespace: &str) -> Result<Self, RecordError> {
         let record: Self = serde_json::from_str(text)
-            .map_err(|error| format!("it is not a record of verify: {error}"))?;
+            .map_err(|error| RecordError::NotARecord(error.to_string()))?;
         if record.schema_version != RECORD_VERSION {
-            return Err(format!(
-                "its schemaVersion is {}, not {RECORD_VERSION}",
-                plain(&record.schema_version)
-            ));
+            return Err(RecordError::Form(plain(&record.schema_version)));
         }
         if (&*record.release, &*record.namespace) != (release, namespace) {
-            return Err(format!(
-                "it is of release {} in namespace {}, not of {release} in {namespace}",
-                plain(&record.release),
-                plain(&record.namespace)
-            ));
+            return Err(RecordError::OtherRelease {
+                found: [plain(&record.release), plain(&record.namespace)],
+                wanted: [release.to_owned(), namespace.to_owned()],
+            });
         }
         Ok(record)
     }
@@ -348,6 +366,7 @@ mod tests {
         assert!(
             read(&record.text(), "other")
                 .unwrap_err()
+                .to_string()
                 .contains("not of other")
         );
         let later = Record {
@@ -357,11 +376,13 @@ mod tests {
         assert!(
             read(&later.text(), "my-release")
                 .unwrap_err()
+                .to_string()
                 .contains("v2")
         );
         assert!(
             read("{}", "my-release")
                 .unwrap_err()
+                .to_string()
                 .contains("not a record")
         );
     }

@@ -43,7 +43,7 @@ pub async fn detect(endpoint: &Endpoint) -> MetadataFact {
 async fn read(endpoint: &Endpoint) -> Result<MetadataState, String> {
     let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path)
         .map_err(|error| error.to_string())?;
-    let tls = endpoint.prepare()?;
+    let tls = endpoint.prepare().map_err(|error| error.to_string())?;
     let deadline = Instant::now() + TOTAL_DEADLINE;
     let mut failures = Vec::new();
     for address in &endpoint.addresses {

@@ -69,7 +69,8 @@ impl Target {
         &self,
         tell: Option<Tell<'e>>,
     ) -> Result<EtcdConnection<'e>, MetaError> {
-        let prepared = self.endpoint.prepare().map_err(MetaError::Usage);
+        let prepared = self.endpoint.prepare();
+        let prepared = prepared.map_err(|error| MetaError::Usage(error.to_string()));
         prepared?;
         EtcdConnection::connect(&self.endpoint, self.patience, tell)
             .await

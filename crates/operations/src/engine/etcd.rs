@@ -48,6 +48,19 @@ pub fn configured(release: &Release) -> Vec<String> {
         .collect()
 }
 
+/// Nothing tells where the etcd of a release is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the etcd of {release} is unknown: its configuration could not be read and Service {service} \
+     does not exist; name it with -e"
+)]
+pub struct UnknownEtcd {
+    /// The release.
+    pub release: String,
+    /// The Service that the chart would make.
+    pub service: String,
+}
+
 /// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration
 /// says, else the etcd of the release.
 ///
@@ -57,7 +70,7 @@ pub fn addresses(
     given: &[String],
     release: &Release,
     namespace: &str,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, UnknownEtcd> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
@@ -76,11 +89,10 @@ pub fn addresses(
     {
         return Ok(vec![in_cluster(&service, namespace)]);
     }
-    Err(format!(
-        "the etcd of {} is unknown: its configuration could not be read and Service {service} does \
-         not exist; name it with -e",
-        release.name
-    ))
+    Err(UnknownEtcd {
+        release: release.name.clone(),
+        service,
+    })
 }
 
 /// An address that means the same from every namespace: a bare Service name gets the release's.

@@ -56,8 +56,8 @@ pub trait Procedure {
         match error {
             SurveyError::Refused(why) => self.refused(&why),
             SurveyError::Unsupported(why) => self.impossible(&why),
-            SurveyError::NotFound(why) => End::Refused(format!(
-                "Refused: {why}. Nothing was changed.\nNext: milvus-guard audit --all-namespaces"
+            SurveyError::NotFound(error) => End::Refused(format!(
+                "Refused: {error}. Nothing was changed.\nNext: milvus-guard audit --all-namespaces"
             )),
             SurveyError::Api(error) => error.into(),
         }

@@ -14,14 +14,75 @@ pub enum SurveyError {
     #[error("{0}")]
     Refused(String),
     /// There is no such release, or more than one.
-    #[error("{0}")]
-    NotFound(String),
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
     /// This verb can never do it for this release; the reason names what can.
     #[error("{0}")]
     Unsupported(String),
     /// The cluster could not be asked.
     #[error(transparent)]
     Api(#[from] ApiError),
+}
+
+/// Why a name does not lead to one release.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    /// Several installations have the name.
+    #[error(
+        "several Milvus installations in namespace {} have the name {}",
+        .0.namespace, .0.name
+    )]
+    Several(ReleaseName),
+    /// No installation has it.
+    #[error(
+        "Milvus {} does not exist in namespace {}; found: {}",
+        .wanted.name, .wanted.namespace, listed(.found)
+    )]
+    Missing {
+        /// The name that was looked for.
+        wanted: ReleaseName,
+        /// Names of the releases that are there.
+        found: Vec<String>,
+    },
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "no Milvus".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Why there is no image for a version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The running images do not have one repository.
+    #[error(
+        "the components of {release} come from several repositories ({}); choose the image with -w",
+        .images.join(", ")
+    )]
+    SeveralRepositories {
+        /// The release.
+        release: String,
+        /// What its images would be at the version.
+        images: Vec<String>,
+    },
+    /// The tag of the image that was given names another version.
+    #[error(
+        "-w {image} is {found}, but {flag} is {wanted}: use an image and a version that agree, or \
+         remove -w"
+    )]
+    OtherVersion {
+        /// The image that was given.
+        image: String,
+        /// The version of its tag.
+        found: Version,
+        /// The flag that names the version.
+        flag: &'static str,
+        /// The version that it names.
+        wanted: Version,
+    },
 }
 
 /// Reads a release as it runs, and what else is known about its namespace.
@@ -37,7 +98,7 @@ pub async fn read(
     let reading = client
         .call(&what, async || client.cluster.read(namespace, false).await)
         .await?;
-    let found = find(&reading.snapshot.releases, of).map_err(SurveyError::NotFound)?;
+    let found = find(&reading.snapshot.releases, of)?;
     Ok((found.clone(), reading.facts))
 }
 
@@ -45,7 +106,7 @@ pub async fn read(
 ///
 /// # Errors
 /// Where there is none, or several.
-pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Release, String> {
+pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Release, NotFound> {
     let is = |release: &&Release| {
         let marks: Vec<&str> = release
             .components
@@ -66,22 +127,14 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
     let mut found = releases.iter().filter(is);
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => Err(format!(
-            "several Milvus installations in namespace {} have the name {}",
-            wanted.namespace, wanted.name
-        )),
-        (None, _) => {
-            let known: Vec<&str> = releases.iter().map(|release| &*release.name).collect();
-            let known = if known.is_empty() {
-                "no Milvus".to_owned()
-            } else {
-                known.join(", ")
-            };
-            Err(format!(
-                "Milvus {} does not exist in namespace {}; found: {known}",
-                wanted.name, wanted.namespace
-            ))
-        }
+        (Some(_), Some(_)) => Err(NotFound::Several(wanted.clone())),
+        (None, _) => Err(NotFound::Missing {
+            wanted: wanted.clone(),
+            found: releases
+                .iter()
+                .map(|release| release.name.clone())
+                .collect(),
+        }),
     }
 }
 
@@ -89,7 +142,7 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
 ///
 /// # Errors
 /// Where the components come from several repositories.
-pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
+pub fn image_at(release: &Release, version: Version) -> Result<String, ImageError> {
     let build = Build::of(version);
     let mut images: Vec<String> = release
         .components
@@ -100,26 +153,25 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, String> {
     images.dedup();
     match images.as_slice() {
         [only] => Ok(only.clone()),
-        _ => Err(format!(
-            "the components of {} come from several repositories ({}); choose the image with -w",
-            release.name,
-            images.join(", ")
-        )),
+        _ => Err(ImageError::SeveralRepositories {
+            release: release.name.clone(),
+            images,
+        }),
     }
 }
 
 /// Refuses an image whose tag names another version than the requested one.
 ///
 /// # Errors
-/// What is wrong, as a message for the person who typed it.
-pub fn image_fits(image: &str, flag: &str, version: Version) -> Result<(), String> {
-    let said = ImageRef::parse(image).build();
-    match said {
-        Some(build) if build.version != version => Err(format!(
-            "-w {image} is {}, but {flag} is {version}: use an image and a version that \
-             agree, or remove -w",
-            build.version
-        )),
+/// An image of another version.
+pub fn image_fits(image: &str, flag: &'static str, version: Version) -> Result<(), ImageError> {
+    match ImageRef::parse(image).build() {
+        Some(build) if build.version != version => Err(ImageError::OtherVersion {
+            image: image.to_owned(),
+            found: build.version,
+            flag,
+            wanted: version,
+        }),
         _ => Ok(()),
     }
 }
@@ -160,6 +212,7 @@ mod tests {
         assert!(
             image_fits("milvusdb/milvus:v2.2.0", "-t", target)
                 .unwrap_err()
+                .to_string()
                 .contains("is 2.2.0, but -t is 2.2.16")
         );
     }

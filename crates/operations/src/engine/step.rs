@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use milvus_guard_core::api::RunStep;
 
-use super::{ApiError, CancelReason, RunRecordError, StepContext};
+use super::{ApiError, CancelReason, RunRecordError, StepContext, release::SurveyError};
 
 /// One step of a plan, as a value.
 ///
@@ -110,6 +110,15 @@ impl From<ApiError> for StepError {
         match error {
             ApiError::Cancelled(cause) => Self::Cancelled(cause),
             other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<SurveyError> for StepError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Api(error) => error.into(),
+            other => Self::Refused(other.to_string()),
         }
     }
 }

@@ -275,7 +275,11 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
         tell,
     );
     let complete = async {
-        let complete = async { complete.await.map_err(StepError::Failed) };
+        let complete = async {
+            complete
+                .await
+                .map_err(|error| StepError::Failed(error.to_string()))
+        };
         let complete = session_help::during(cx, &watched, complete);
         let standbys = cx.data.standbys.borrow().clone();
         standbys::ended_during(cx, &watched, &standbys, complete).await?;

@@ -5,6 +5,7 @@ use crate::{
         End, Home, Intent, RetryingClient, RunSettings, Step as _,
         life_cycle::deployment_uids,
         procedure::{Preparation, Prepared, Procedure, RunToPrepare},
+        release::ImageError,
     },
     kubernetes_job::{InJob, JobOptions, JobRequirements},
 };
@@ -33,8 +34,8 @@ impl Migration {
     /// A migration whose flags do not contradict each other.
     ///
     /// # Errors
-    /// What is wrong, as a message for the person who typed it.
-    pub fn new(settings: Settings, operation: Operation) -> Result<Self, String> {
+    /// An image of another version than the flags name.
+    pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
         if let Some(image) = &settings.image {
             match operation {
                 // As in the official example, the image of a rollback is the old one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::engine::{EtcdAccess, Intent, RunSettings};
 use milvus_guard_core::milvus::Version;
-use milvus_guard_metadata::model::versions::{Transition, transition};
+use milvus_guard_metadata::model::versions::{Transition, VersionsError, transition};
 
 pub use crate::engine::release::image_fits as image;
 
@@ -80,27 +80,43 @@ pub struct Settings {
     pub backup_claim: Option<String>,
 }
 
+/// Why no migration leads from one version to the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PairError {
+    /// No migration leads there, or one is not a version.
+    #[error(transparent)]
+    Transition(#[from] VersionsError),
+    /// The metadata need not change.
+    #[error(
+        "{from} and {to} have the same metadata format: a migration is not needed, upgrade Milvus \
+         directly"
+    )]
+    SameFormat {
+        /// Version before, as it was typed.
+        from: String,
+        /// Version after.
+        to: String,
+    },
+    /// A version that is not the name of a release.
+    #[error("'{0}' is not a release of Milvus, such as 2.1.4")]
+    NotARelease(String),
+}
+
 /// Reads the pair of versions, and refuses what no migration leads between.
 ///
 /// # Errors
-/// What is wrong, as a message for the person who typed it.
-pub fn versions(source: &str, target: &str) -> Result<(Version, Version), String> {
+/// What is wrong with the pair.
+pub fn versions(source: &str, target: &str) -> Result<(Version, Version), PairError> {
     let plain = |text: &str| text.trim().trim_start_matches('v').to_owned();
-    let (source, target) = (plain(source), plain(target));
-    match transition(&source, &target).map_err(|error| error.to_string())? {
-        Transition::Migrate => {}
-        Transition::Compatible => {
-            return Err(format!(
-                "{source} and {target} have the same metadata format: a migration is not needed, \
-                 upgrade Milvus directly"
-            ));
-        }
+    let (from, to) = (plain(source), plain(target));
+    if transition(&from, &to)? == Transition::Compatible {
+        return Err(PairError::SameFormat { from, to });
     }
     let read = |text: &str| {
         text.parse::<Version>()
-            .map_err(|_| format!("'{text}' is not a release of Milvus, such as 2.1.4"))
+            .map_err(|_| PairError::NotARelease(text.to_owned()))
     };
-    Ok((read(&source)?, read(&target)?))
+    Ok((read(&from)?, read(&to)?))
 }
 
 #[cfg(test)]
@@ -125,7 +141,10 @@ mod tests {
     ) {
         match (versions(source, target), expected) {
             (Ok(_), Ok(())) => {}
-            (Err(text), Err(part)) => assert!(text.contains(part), "{text}"),
+            (Err(error), Err(part)) => {
+                let text = error.to_string();
+                assert!(text.contains(part), "{text}");
+            }
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
         }
     }

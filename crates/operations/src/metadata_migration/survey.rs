@@ -9,6 +9,8 @@ use milvus_guard_sources::etcd::Endpoint;
 
 pub use crate::engine::release::SurveyError;
 
+use crate::engine::release::ImageError;
+
 use super::settings::{Operation, Settings};
 
 /// What is known before anything is decided.
@@ -40,8 +42,9 @@ pub async fn survey(
         return Err(SurveyError::Unsupported(why));
     }
     let configured = etcd::configured(&release);
-    let endpoint = endpoint(settings, &release).map_err(SurveyError::Refused)?;
-    let image = new_image(settings, &release, operation).map_err(SurveyError::Refused)?;
+    let endpoint = endpoint(settings, &release)?;
+    let image = new_image(settings, &release, operation)
+        .map_err(|error| SurveyError::Refused(error.to_string()))?;
     Ok(Survey {
         release,
         facts,
@@ -64,14 +67,15 @@ pub async fn read(
 
 /// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the
 /// release.
-fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> {
+fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, SurveyError> {
     let metadata = release.metadata();
     let root_path = root_path(settings, release)?;
     let addresses = etcd::addresses(
         &settings.etcd.addresses,
         release,
         &settings.run.release.namespace,
-    )?;
+    )
+    .map_err(|error| SurveyError::Refused(error.to_string()))?;
     Ok(Endpoint {
         addresses,
         root_path,
@@ -84,7 +88,7 @@ fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, String> 
 
 /// The root path, as it is configured. A wrong one would find nothing, migrate nothing and start
 /// 2.2 on it.
-fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
+fn root_path(settings: &Settings, release: &Release) -> Result<String, SurveyError> {
     let metadata = release.metadata();
     let configured = &metadata.root_path.value;
     match &settings.root_path {
@@ -92,11 +96,11 @@ fn root_path(settings: &Settings, release: &Release) -> Result<String, String> {
         Some(given) if !release.has_config() || given.trim_matches('/') == configured => {
             Ok(given.clone())
         }
-        Some(given) => Err(format!(
+        Some(given) => Err(SurveyError::Refused(format!(
             "-r is {given}, but {} is configured with etcd.rootPath {configured}; remove -r, or \
              correct it",
             release.name
-        )),
+        ))),
     }
 }
 
@@ -105,7 +109,7 @@ fn new_image(
     settings: &Settings,
     release: &Release,
     operation: Operation,
-) -> Result<String, String> {
+) -> Result<String, ImageError> {
     match (&settings.image, operation) {
         (Some(image), Operation::Migrate) => {
             release::image_fits(image, "-t", settings.target)?;

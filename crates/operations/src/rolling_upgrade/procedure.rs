@@ -7,7 +7,7 @@ use crate::{
         End, Home, Intent, RetryingClient, RunSettings,
         life_cycle::deployment_uids,
         procedure::{Preparation, Prepared, Procedure, RunToPrepare},
-        release,
+        release::{self, ImageError},
     },
     kubernetes_job::{InJob, JobOptions, JobRequirements},
 };
@@ -41,8 +41,8 @@ impl RollingUpgrade {
     /// An upgrade whose flags do not contradict each other.
     ///
     /// # Errors
-    /// What is wrong, as a message for the person who typed it.
-    pub fn new(settings: Settings, operation: Operation) -> Result<Self, String> {
+    /// An image of another version than -t names.
+    pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
         if let (Some(image), Operation::Update) = (&settings.image, operation) {
             release::image_fits(image, "-t", settings.target)?;
         }
@@ -218,7 +218,9 @@ pub(super) fn planned(
     let image = match (&settings.image, run.and_then(|run| run.spec.image.clone())) {
         (Some(image), _) => image.clone(),
         (None, Some(image)) => image,
-        (None, None) => release::image_at(release, settings.target)?,
+        (None, None) => {
+            release::image_at(release, settings.target).map_err(|error| error.to_string())?
+        }
     };
     let standby = match run {
         Some(run) => resumed(run, release),

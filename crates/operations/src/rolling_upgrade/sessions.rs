@@ -165,7 +165,8 @@ async fn by_ip(client: &RetryingClient, addresses: &[String]) -> Vec<String> {
 fn endpoint(release: &Release, namespace: &str, access: &EtcdAccess) -> Result<Endpoint, String> {
     let metadata = release.metadata();
     Ok(Endpoint {
-        addresses: etcd::addresses(&access.addresses, release, namespace)?,
+        addresses: etcd::addresses(&access.addresses, release, namespace)
+            .map_err(|error| error.to_string())?,
         root_path: metadata.root_path.value.into_owned(),
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),
         tls: access.tls.clone(),

@@ -43,6 +43,38 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
+/// Why an etcd cannot be asked at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// No address.
+    #[error("no etcd endpoint was given")]
+    NoAddress,
+    /// An address with user and password, which would be printed with it.
+    #[error("an etcd address must not hold user and password; give them on their own")]
+    Credentials,
+    /// A PEM file.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+}
+
+/// Why the files for TLS cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFileError {
+    /// A certificate without its key, or a key without its certificate.
+    #[error("a client certificate and its key belong together; only one was given")]
+    Alone,
+    /// A file that cannot be read, or does not hold what it must.
+    #[error("{what} in {path}: {reason}")]
+    File {
+        /// What the file is for.
+        what: &'static str,
+        /// Where it is.
+        path: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
@@ -96,20 +128,18 @@ impl Endpoint {
     ///
     /// # Errors
     /// No address, credentials inside an address, a PEM file that cannot be used.
-    pub fn prepare(&self) -> Result<Option<TlsOptions>, String> {
+    pub fn prepare(&self) -> Result<Option<TlsOptions>, EndpointError> {
         if self.addresses.is_empty() {
-            return Err("no etcd endpoint was given".into());
+            return Err(EndpointError::NoAddress);
         }
         if self
             .addresses
             .iter()
             .any(|address| *address != public(address))
         {
-            return Err(
-                "an etcd address must not hold user and password; give them on their own".into(),
-            );
+            return Err(EndpointError::Credentials);
         }
-        self.tls.as_ref().map(load_tls).transpose()
+        Ok(self.tls.as_ref().map(load_tls).transpose()?)
     }
 
     /// Connects to one of the addresses. Nothing is sent yet except, with a user, its
@@ -160,7 +190,7 @@ pub fn public(address: &str) -> String {
 ///
 /// # Errors
 /// A file that cannot be read or is not PEM, or a certificate without its key.
-pub fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
+pub fn load_tls(tls: &Tls) -> Result<TlsOptions, TlsFileError> {
     let mut options = TlsOptions::new();
     options = match &tls.ca {
         Some(path) => options.ca_certificate(Certificate::from_pem(pem(
@@ -179,12 +209,16 @@ pub fn load_tls(tls: &Tls) -> Result<TlsOptions, String> {
             )))
         }
         (None, None) => Ok(options),
-        _ => Err("a client certificate and its key belong together; only one was given".into()),
+        _ => Err(TlsFileError::Alone),
     }
 }
 
-fn pem(path: &Path, what: &str, label: &str) -> Result<Vec<u8>, String> {
-    let failed = |why: String| format!("{what} in {}: {why}", path.display());
+fn pem(path: &Path, what: &'static str, label: &str) -> Result<Vec<u8>, TlsFileError> {
+    let failed = |reason: String| TlsFileError::File {
+        what,
+        path: path.display().to_string(),
+        reason,
+    };
     let size = std::fs::metadata(path)
         .map_err(|error| failed(error.to_string()))?
         .len();
@@ -225,7 +259,7 @@ mod tests {
             addresses: vec!["http://root:hunter2@etcd:2379".into()],
             ..Endpoint::default()
         };
-        let refused = endpoint.prepare().unwrap_err();
+        let refused = endpoint.prepare().unwrap_err().to_string();
         assert!(
             refused.contains("on their own") && !refused.contains("hunter2"),
             "{refused}"

@@ -109,7 +109,9 @@ impl<'e> EtcdConnection<'e> {
         tell: Option<Tell<'e>>,
     ) -> Result<Self, Failure> {
         let refused = |reason| Failure::new(Kind::Refused, reason);
-        let tls = endpoint.prepare().map_err(refused)?;
+        let tls = endpoint
+            .prepare()
+            .map_err(|error| refused(error.to_string()))?;
         let root = Root::new(&endpoint.root_path, &endpoint.meta_sub_path)
             .map_err(|error| refused(error.to_string()))?;
         let shared = Shared {

@@ -3,17 +3,28 @@
 use etcd_client::{GetOptions, TlsOptions};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Endpoint, TOTAL_DEADLINE, failure::Failure};
+use super::{Endpoint, TOTAL_DEADLINE, connect::EndpointError, failure::Failure};
 
 /// Keys of Milvus' own configuration in etcd that are read at most; Milvus keeps a handful.
 const MAX_SETTINGS: i64 = 1000;
+
+/// Why the configuration in etcd is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// What was given cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// No address answered; each with its reason.
+    #[error("{0}")]
+    Unanswered(String),
+}
 
 /// Reads the configuration that Milvus itself keeps in etcd, under `<root path>/config/`: it beats
 /// files and variables. Keys are as Milvus writes them, such as `mq/type` or `mqtype`.
 ///
 /// # Errors
 /// Why it cannot be read.
-pub async fn settings(endpoint: &Endpoint) -> Result<Vec<(String, String)>, String> {
+pub async fn settings(endpoint: &Endpoint) -> Result<Vec<(String, String)>, SettingsError> {
     let tls = endpoint.prepare()?;
     let prefix = format!("{}/config/", endpoint.root_path.trim_matches('/'));
     let deadline = Instant::now() + TOTAL_DEADLINE;
@@ -33,7 +44,9 @@ pub async fn settings(endpoint: &Endpoint) -> Result<Vec<(String, String)>, Stri
             )),
         }
     }
-    Err(endpoint.told(failures.join("; ")))
+    Err(SettingsError::Unanswered(
+        endpoint.told(failures.join("; ")),
+    ))
 }
 
 async fn settings_at(

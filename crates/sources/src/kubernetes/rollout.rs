@@ -99,6 +99,11 @@ enum News {
     Trouble(String),
 }
 
+/// A Deployment of which a pod did not come up for too long, with what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoHope(String);
+
 /// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell`
 /// hears what is missing, whenever it may have changed.
 ///
@@ -112,7 +117,7 @@ pub async fn until(
     wanted: Wanted,
     hopeless: Duration,
     mut tell: impl FnMut(String),
-) -> Result<Instant, String> {
+) -> Result<Instant, NoHope> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut news = SelectAll::new();
@@ -188,7 +193,7 @@ pub async fn until(
                     .values()
                     .any(|since| since.elapsed() >= hopeless)
             {
-                return Err(text);
+                return Err(NoHope(text));
             }
             missing.push(text);
         }

@@ -196,7 +196,7 @@ impl Proxy {
             return Ok(endpoint);
         }
         let mut tls = match &self.tls {
-            Some(tls) => load_tls(tls).map_err(ApiError::Settings)?,
+            Some(tls) => load_tls(tls).map_err(|error| ApiError::Settings(error.to_string()))?,
             None => TlsOptions::new().with_enabled_roots(),
         };
         if let Some(name) = &self.server_name {

@@ -238,6 +238,11 @@ pub struct LastRead {
     limit: Duration,
 }
 
+/// So long ago the secrets of the path were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret path was not read for {} s", .0.as_secs())]
+pub struct Stale(pub Duration);
+
 impl LastRead {
     fn now(limit: Duration) -> Self {
         Self {
@@ -254,8 +259,8 @@ impl LastRead {
     /// either has less time: it can only judge by what was.
     ///
     /// # Errors
-    /// Text for people if the last reading is so old that another secret may be registered soon.
-    pub fn check(&self, is_unwatched: bool) -> Result<(), String> {
+    /// If the last reading is so old that another secret may be registered soon.
+    pub fn check(&self, is_unwatched: bool) -> Result<(), Stale> {
         let age = self
             .at
             .lock()
@@ -266,14 +271,7 @@ impl LastRead {
         } else {
             self.limit
         };
-        if age < limit {
-            Ok(())
-        } else {
-            Err(format!(
-                "the secret path was not read for {} s",
-                age.as_secs()
-            ))
-        }
+        if age < limit { Ok(()) } else { Err(Stale(age)) }
     }
 }
 

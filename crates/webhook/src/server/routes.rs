@@ -172,7 +172,7 @@ async fn review(path: Path, app: App, granted: Granted, request: Request) -> Res
         .await
     {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
-        Err(reason) => refuse(StatusCode::BAD_REQUEST, &reason),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

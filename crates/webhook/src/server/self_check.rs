@@ -67,7 +67,8 @@ pub async fn follow(
             life.set(
                 Condition::Cluster,
                 last.as_ref()
-                    .map_or(Ok(()), |last| last.check(is_unwatched)),
+                    .map_or(Ok(()), |last| last.check(is_unwatched))
+                    .map_err(|stale| stale.to_string()),
             );
         }
         if !life.is_ready() || dialled.is_none_or(|at| at.elapsed() >= DIAL_EVERY) {

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use milvus_guard_sources::kubernetes::ClusterError;
+
 /// Keys of [`Readings`] that are remembered. Those in use come on top.
 const MAX_KEYS: usize = 256;
 
@@ -19,8 +21,28 @@ pub enum Age {
     Within(Duration),
 }
 
+/// Why the cluster did not answer. Everybody who shares a reading gets it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// The time for the review was over first.
+    #[error("the API server did not respond in time")]
+    Late,
+    /// This server ends.
+    #[error("going down")]
+    GoingDown,
+    /// The request failed, with the reason.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ClusterError> for Unanswered {
+    fn from(error: ClusterError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// A reading, or why there is none.
-type Outcome<T> = Result<Arc<T>, String>;
+type Outcome<T> = Result<Arc<T>, Unanswered>;
 
 /// One thing that is read: one reading at a time, and a pause between the begins of two.
 pub struct Reading<T> {
@@ -43,8 +65,12 @@ impl<T> Reading<T> {
     /// What is read now, or what was read recently enough.
     ///
     /// # Errors
-    /// The reason as text if it cannot be read.
-    pub async fn get(&self, age: Age, read: impl Future<Output = Result<T, String>>) -> Outcome<T> {
+    /// If it cannot be read.
+    pub async fn get(
+        &self,
+        age: Age,
+        read: impl Future<Output = Result<T, Unanswered>>,
+    ) -> Outcome<T> {
         let mut oldest = Some(Instant::now());
         if let Age::Within(age) = age {
             oldest = oldest.and_then(|now| now.checked_sub(age));
@@ -98,11 +124,11 @@ impl<T> Readings<T> {
     /// What is read now about a key, shared by all who asked before it began.
     ///
     /// # Errors
-    /// The reason as text if it cannot be read.
+    /// If it cannot be read.
     pub async fn get(
         &self,
         key: &str,
-        read: impl Future<Output = Result<T, String>>,
+        read: impl Future<Output = Result<T, Unanswered>>,
     ) -> Outcome<T> {
         let reading = self.reading(key);
         let outcome = reading
@@ -111,7 +137,7 @@ impl<T> Readings<T> {
                     .turns
                     .acquire()
                     .await
-                    .map_err(|_| "going down".to_owned())?;
+                    .map_err(|_| Unanswered::GoingDown)?;
                 read.await
             })
             .await;
@@ -146,7 +172,7 @@ mod tests {
     const LONG: Duration = Duration::from_millis(30);
 
     /// Counts begins, takes a while, and says the how-manieth it was.
-    async fn slow(count: &AtomicUsize) -> Result<usize, String> {
+    async fn slow(count: &AtomicUsize) -> Result<usize, Unanswered> {
         let number = count.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::time::sleep(LONG).await;
         Ok(number)
@@ -197,12 +223,12 @@ mod tests {
             reading.get(Age::None, async {
                 count.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(LONG).await;
-                Err("no".to_owned())
+                Err(Unanswered::Failed("no".to_owned()))
             })
         };
         let both = tokio::join!(failing(), failing());
-        assert_eq!(both.0.unwrap_err(), "no");
-        assert_eq!(both.1.unwrap_err(), "no");
+        let failed = Unanswered::Failed("no".to_owned());
+        assert_eq!(both, (Err(failed.clone()), Err(failed)));
     }
 
     #[tokio::test]

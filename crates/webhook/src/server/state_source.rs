@@ -31,7 +31,7 @@ use milvus_guard_sources::kubernetes::{Cluster, View, guard};
 
 use super::{
     data::Data,
-    shared_readings::{Age, Reading, Readings},
+    shared_readings::{Age, Reading, Readings, Unanswered},
     watch_cache::{WatchCache, Watched, is_kept, labels},
 };
 
@@ -171,15 +171,14 @@ impl StateSource {
         overdue: Option<Overdue<'a>>,
         doubt: Doubt,
         end: Instant,
-    ) -> Option<Result<ReviewState<'a>, String>> {
+    ) -> Option<Result<ReviewState<'a>, Unanswered>> {
         match self {
             Self::Files(_) => None,
             Self::Cluster(watching) => {
                 let end = end.checked_sub(MARGIN).unwrap_or(end);
                 let live = Box::pin(watching.live(namespace, now, doubt));
                 let live = tokio::time::timeout_at(end.into(), live).await;
-                let live =
-                    live.unwrap_or_else(|_| Err("the API server did not respond in time".into()));
+                let live = live.unwrap_or(Err(Unanswered::Late));
                 Some(live.map(|known| watching.state(namespace, known, now, overdue)))
             }
         }
@@ -219,8 +218,8 @@ impl StateSource {
     /// Writes down what was allowed, before it happens.
     ///
     /// # Errors
-    /// The reason as text if the cluster refuses it.
-    pub async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+    /// If the cluster refuses it.
+    pub async fn record(&self, decision: &DecisionSpec) -> Result<(), Unanswered> {
         match self {
             Self::Files(files) => {
                 files.record(decision, Timestamp::now());
@@ -351,7 +350,7 @@ impl Watching {
         namespace: &str,
         now: Timestamp,
         doubt: Doubt,
-    ) -> Result<NamespaceReading, String> {
+    ) -> Result<NamespaceReading, Unanswered> {
         let is_unwatched = |kinds: &[Watched]| self.store.unwatched(kinds).is_some();
         let picture = self.store.picture(namespace);
         let denies = doubt == Doubt::Denial;
@@ -379,11 +378,7 @@ impl Watching {
         };
         let of_namespace = async {
             if is_unwatched(&[Watched::Namespaces]) {
-                self.cluster
-                    .namespace(namespace)
-                    .await
-                    .map(Some)
-                    .map_err(words)
+                Ok(Some(self.cluster.namespace(namespace).await?))
             } else {
                 Ok(None)
             }
@@ -417,8 +412,8 @@ impl Watching {
         })
     }
 
-    async fn view(&self, namespace: &str, remembered: &View) -> Result<Arc<View>, String> {
-        let read = async { self.cluster.view(namespace, is_kept).await.map_err(words) };
+    async fn view(&self, namespace: &str, remembered: &View) -> Result<Arc<View>, Unanswered> {
+        let read = async { Ok(self.cluster.view(namespace, is_kept).await?) };
         let mut view = self.live.views.get(namespace, read).await?;
         let proven: Vec<bool> = view
             .rollouts
@@ -442,20 +437,19 @@ impl Watching {
         Ok(view)
     }
 
-    async fn records(&self) -> Result<(Arc<Facts>, Vec<DecisionSpec>), String> {
+    async fn records(&self) -> Result<(Arc<Facts>, Vec<DecisionSpec>), Unanswered> {
         let (runs, decisions) =
-            tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace))
-                .map_err(words)?;
+            tokio::try_join!(self.cluster.runs(), self.cluster.decisions(&self.namespace))?;
         Ok((Arc::new(runs), decisions))
     }
 
-    async fn policies(&self, now: Timestamp) -> Result<PolicySet, String> {
+    async fn policies(&self, now: Timestamp) -> Result<PolicySet, Unanswered> {
         Ok(self
             .store
-            .policies_of(self.cluster.policy_objects().await.map_err(words)?, now))
+            .policies_of(self.cluster.policy_objects().await?, now))
     }
 
-    async fn record(&self, decision: &DecisionSpec) -> Result<(), String> {
+    async fn record(&self, decision: &DecisionSpec) -> Result<(), Unanswered> {
         let name = decision.object_name();
         let object = json!({
             "apiVersion": api::API_VERSION,
@@ -471,7 +465,7 @@ impl Watching {
             .await;
         written
             .map(|_| ())
-            .map_err(|error| error_text::chain(&error))
+            .map_err(|error| Unanswered::Failed(error_text::chain(&error)))
     }
 }
 
@@ -486,10 +480,6 @@ pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
-fn words(error: milvus_guard_sources::kubernetes::ClusterError) -> String {
-    error.to_string()
-}
-
 fn same_images(view: &View, place: &NamespaceState, workload: &str) -> bool {
     let image = |place: &NamespaceState| {
         ["Deployment", "StatefulSet"]

@@ -4,8 +4,7 @@ use crate::{
     engine::StepError,
     metadata_migration::{
         context::{EventForwarder, StepContext, failed},
-        migratable,
-        survey::{self, SurveyError},
+        migratable, survey,
     },
 };
 use milvus_guard_core::evidence::MetadataState;
@@ -14,9 +13,7 @@ use milvus_guard_metadata::{executor, model::keys::ROLES};
 /// Checks the release, then its metadata.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, facts) = survey::read(cx.client, &data.settings)
-        .await
-        .map_err(surveyed)?;
+    let (release, facts) = survey::read(cx.client, &data.settings).await?;
     if let Some(why) = migratable::unsupported(&release)
         .or_else(|| migratable::blocked(&release, &facts, data.settings.source, data.again))
     {
@@ -89,14 +86,4 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         ));
     }
     Ok(())
-}
-
-/// Why the release could not be read, as a step says it.
-pub(crate) fn surveyed(error: SurveyError) -> StepError {
-    match error {
-        SurveyError::Refused(why) | SurveyError::NotFound(why) | SurveyError::Unsupported(why) => {
-            StepError::Refused(why)
-        }
-        SurveyError::Api(error) => error.into(),
-    }
 }

@@ -10,14 +10,12 @@ use crate::{
 use milvus_guard_core::evidence::MetadataState;
 use milvus_guard_metadata::executor;
 
-use super::{check::surveyed, record_evidence};
+use super::record_evidence;
 
 /// The metadata is that of 2.2, and nothing of 2.1 can write to it.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, _) = survey::read(cx.client, &data.settings)
-        .await
-        .map_err(surveyed)?;
+    let (release, _) = survey::read(cx.client, &data.settings).await?;
     if let Some(why) = migratable::unsupported(&release) {
         return Err(StepError::Refused(why));
     }

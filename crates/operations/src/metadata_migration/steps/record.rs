@@ -9,8 +9,6 @@ use milvus_guard_core::{
     milvus::release::ComponentWorkload,
 };
 
-use super::check::surveyed;
-
 /// Annotation by which KEDA keeps a workload at this number of pods.
 pub(super) const KEDA_PAUSED: &str = "autoscaling.keda.sh/paused-replicas";
 
@@ -20,9 +18,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         // Recorded by an earlier attempt: what is there now may be our own doing.
         return Ok(());
     }
-    let (release, _) = survey::read(cx.client, &cx.data.settings)
-        .await
-        .map_err(surveyed)?;
+    let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
     let earlier = if release.is_stopped() {
         earlier(cx).await?
     } else {

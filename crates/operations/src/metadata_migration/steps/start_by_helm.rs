@@ -16,13 +16,11 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::rollout::{Wanted, Watched};
 
-use super::{check::surveyed, start};
+use super::start;
 
 /// Says whose turn it is, unless Helm was there already.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.client, &cx.data.settings)
-        .await
-        .map_err(surveyed)?;
+    let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
     if is_started(&release, cx) {
         return Ok(());
     }
@@ -33,9 +31,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Waits until everything that Helm started is there.
 pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let (release, _) = survey::read(cx.client, &cx.data.settings)
-        .await
-        .map_err(surveyed)?;
+    let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
     let watched: Vec<Watched> = release
         .components
         .iter()

@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    engine::{
-        ApiError, Home, RetryingClient, RunRecord, StepError,
-        release::{self, SurveyError},
-    },
+    engine::{ApiError, Home, RetryingClient, RunRecord, StepError, release},
     rolling_upgrade::{
         context::StepContext,
         plan::{Rollout, Templates},
@@ -22,9 +19,7 @@ use super::{capacity, configure};
 /// Checks the release, the path, and that the configuration can be changed where it must be.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
-    let (release, facts) = release::read(cx.client, &data.settings.run.release)
-        .await
-        .map_err(surveyed)?;
+    let (release, facts) = release::read(cx.client, &data.settings.run.release).await?;
     let home = Home {
         namespace: data.home.clone(),
         guarded_by: None,
@@ -124,15 +119,5 @@ async fn policies(client: &RetryingClient) -> Result<PolicySet, ApiError> {
             Ok(set)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// Why the release could not be read, as a step says it.
-fn surveyed(error: SurveyError) -> StepError {
-    match error {
-        SurveyError::Refused(why) | SurveyError::NotFound(why) | SurveyError::Unsupported(why) => {
-            StepError::Refused(why)
-        }
-        SurveyError::Api(error) => error.into(),
     }
 }

@@ -14,8 +14,10 @@ use std::{
 use jiff::Timestamp;
 use milvus_guard_core::{
     admission::{
-        Gate, Response, Review, ReviewState, Ruling, Task, hold::Candidate, mutate::mutate,
-        review::Patch,
+        Gate, Response, Review, ReviewState, Ruling, Task,
+        hold::Candidate,
+        mutate::mutate,
+        review::{Patch, ReviewError},
     },
     api::DecisionSpec,
     manifest::Budget,
@@ -28,6 +30,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::server::{
     events::EventSink,
     metrics::{Metrics, ResultLabels},
+    shared_readings::Unanswered,
     state_source::{Doubt, MARGIN, StateSource},
 };
 
@@ -94,14 +97,14 @@ impl Answerer {
         path: Path,
         body: &[u8],
         timeout: Option<&str>,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, ReviewError> {
         let started = Instant::now();
         let review = if body.len() < LARGE {
             Review::parse(body)
         } else {
             tokio::task::block_in_place(|| Review::parse(body))
         };
-        let review = review.map_err(|error| error.to_string())?;
+        let review = review?;
         self.metrics.in_flight.inc();
         let (gate, ruling) = self
             .rule(path, &review, body.len(), started + deadline(timeout))
@@ -323,7 +326,7 @@ impl Answerer {
             tracing::error!(
                 release = decision.release,
                 namespace = decision.namespace,
-                reason,
+                %reason,
                 "a decision could not be recorded"
             );
             let warning = "milvus-guard could not record its decision; the objects of this \
@@ -335,10 +338,10 @@ impl Answerer {
 
     /// Writes a decision down. A verdict that is known is worth more than its record, so this ends
     /// before the time for the answer.
-    async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), String> {
+    async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), Unanswered> {
         let end = end.checked_sub(MARGIN).unwrap_or(end);
         let written = tokio::time::timeout_at(end.into(), self.state_source.record(decision)).await;
-        written.unwrap_or_else(|_| Err("the API server did not respond in time".into()))
+        written.unwrap_or(Err(Unanswered::Late))
     }
 
     fn confirm(
@@ -346,7 +349,7 @@ impl Answerer {
         task: &Task<'_>,
         by_memory: Ruling,
         doubt: Doubt,
-        live: Result<ReviewState<'_>, String>,
+        live: Result<ReviewState<'_>, Unanswered>,
     ) -> Ruling {
         let denied = by_memory.response.denied.is_some();
         let (result, ruling) = match (live, doubt) {
@@ -380,7 +383,7 @@ impl Answerer {
                 let kind = kind.kind();
                 tracing::warn!(
                     kind,
-                    reason,
+                    %reason,
                     "a kind is not watched and could not be read, so no change is allowed by \
                      the cached state"
                 );
@@ -397,7 +400,7 @@ impl Answerer {
             }
             (Err(reason), _) => {
                 tracing::warn!(
-                    reason,
+                    %reason,
                     "could not re-check the denial against the live cluster; the cached state \
                      decides"
                 );
