@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use milvus_guard_core::manifest::{
-    Object, Origin, Tree, View,
+    Object, Origin, Tree, DocumentValue,
     node::Kind,
     tape::{At, Tape},
 };
@@ -13,7 +13,7 @@ fn same(at: At<'_, '_>, tree: &Tree<'_>) -> bool {
         Kind::Scalar { text, plain } => at.as_text().as_ref() == Some(text) && (at.is_null() || at.plain().is_some()) == *plain,
         Kind::Sequence(items) => at.items().count() == items.len() && at.items().zip(items).all(|(at, item)| same(at, item)),
         Kind::Mapping(entries) => {
-            View::is_mapping(at)
+            DocumentValue::is_mapping(at)
                 && at.entries().all(|(key, _)| entries.iter().any(|(name, _)| *name == key))
                 && entries.iter().all(|(key, value)| at.get(key).map_or_else(|| value.is_null(), |at| same(at, value)))
         }

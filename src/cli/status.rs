@@ -23,7 +23,7 @@ use milvus_guard_operations::engine::{
     live_view::{self, Watch},
     release::{self, SurveyError},
     retrying_client::PATIENCE,
-    view::{ComponentView, HolderView, SCHEMA_VERSION, View},
+    view::{ComponentView, HolderView, RunView, SCHEMA_VERSION},
 };
 use milvus_guard_sources::kubernetes::Cluster;
 
@@ -129,7 +129,7 @@ async fn show(args: &Args, client: &RetryingClient, of: &ReleaseName, screen: &S
         let holder = holder(client, &home, of).await?;
         let phase = run.status.phase;
         let over = phase.is_ended() || needs_operator(run);
-        let view = View::of(run, holder, components(client, run).await);
+        let view = RunView::of(run, holder, components(client, run).await);
         if !args.wait || over {
             page.last(&view)?;
             return Ok(exit(phase));
@@ -393,7 +393,7 @@ impl<'a> Page<'a> {
     }
 
     /// A look at a run that is in progress.
-    fn redraw(&mut self, view: &View) -> Result<(), Failure> {
+    fn redraw(&mut self, view: &RunView) -> Result<(), Failure> {
         let now = Timestamp::now();
         self.watch.see(view, now);
         if self.live {
@@ -420,7 +420,7 @@ impl<'a> Page<'a> {
     }
 
     /// The state in which the run is left.
-    fn last(&mut self, view: &View) -> Result<(), Failure> {
+    fn last(&mut self, view: &RunView) -> Result<(), Failure> {
         if let Some(structured) = self.args.format.structured() {
             return document(view, structured);
         }
@@ -444,7 +444,7 @@ impl<'a> Page<'a> {
 }
 
 /// One line each, or one document each: `--wait` prints several.
-fn document(view: &View, format: Structured) -> Result<(), Failure> {
+fn document(view: &RunView, format: Structured) -> Result<(), Failure> {
     print(&match format {
         Structured::Yaml => format!("---\n{}", format.render(view)?),
         Structured::Json => serde_json::to_string(view).map_err(Failure::no_verdict)? + "\n",

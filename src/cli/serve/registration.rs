@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use milvus_guard_sources::kubernetes::Cluster;
 use milvus_guard_webhook::server::{
-    callers::{Known, LastRead, PathSecret, Times},
+    callers::{AcceptedSecrets, LastRead, PathSecret, Times},
     leader::Leader,
     lifecycle::Lifecycle,
     listen::Port,
@@ -35,8 +35,8 @@ pub(super) fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, 
 }
 
 /// Who may ask in a cluster, kept up to date.
-pub(super) async fn callers(secret: &PathSecret) -> Result<(Known, LastRead), Failure> {
-    let known = Known::default();
+pub(super) async fn callers(secret: &PathSecret) -> Result<(AcceptedSecrets, LastRead), Failure> {
+    let known = AcceptedSecrets::default();
     let (now, last) = (Timestamp::now(), secret.times.read_now());
     let tokens = secret.ensure(now).await.map_err(Failure::no_verdict)?;
     known.accept(&tokens, now, secret.times.keep());

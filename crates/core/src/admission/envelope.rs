@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::manifest::{
-    View,
+    DocumentValue,
     tape::{Tape, ValueRef},
 };
 
@@ -16,7 +16,7 @@ pub(super) fn members<'t, 'a, const N: usize>(
     names: [&str; N],
 ) -> Option<[Option<ValueRef<'t, 'a>>; N]> {
     let mut found = [None; N];
-    if !View::is_mapping(at) {
+    if !DocumentValue::is_mapping(at) {
         return None;
     }
     for (key, value) in at.pairs() {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    manifest::{Object, View, object::ObjectRef},
+    manifest::{DocumentValue, Object, object::ObjectRef},
     milvus::{
         Component, Coordinators, Release, Topology, Version,
         catalogue::{Order, OrderTopology},
@@ -64,7 +64,7 @@ impl Candidate {
             user: review.user_info.username.to_string(),
             has_annotations: node
                 .at(&["metadata", "annotations"])
-                .is_some_and(View::is_mapping),
+                .is_some_and(DocumentValue::is_mapping),
             old,
             new,
             from,

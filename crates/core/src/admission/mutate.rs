@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::{
-    manifest::{Object, View},
+    manifest::{DocumentValue, Object},
     milvus::{identify, release::ComponentWorkload},
 };
 
@@ -47,7 +47,7 @@ pub fn mutate(review: &Review<'_>) -> Response {
     }
 }
 
-fn labelled<'t>(written: impl View<'t>, object: &Object) -> Response {
+fn labelled<'t>(written: impl DocumentValue<'t>, object: &Object) -> Response {
     let Object::Workload(workload) = object else {
         return Response::allow();
     };
@@ -68,7 +68,7 @@ fn labelled<'t>(written: impl View<'t>, object: &Object) -> Response {
     }
 }
 
-fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
+fn patch<'t>(object: impl DocumentValue<'t>, version: Option<&str>) -> Vec<Patch> {
     let labels = object
         .at(&["metadata", "labels"])
         .filter(|labels| labels.is_mapping());
@@ -115,7 +115,7 @@ fn patch<'t>(object: impl View<'t>, version: Option<&str>) -> Vec<Patch> {
 }
 
 /// Whether some manager owns a label. What a webhook adds has no owner.
-fn is_owned<'t>(object: impl View<'t>, label: &str) -> bool {
+fn is_owned<'t>(object: impl DocumentValue<'t>, label: &str) -> bool {
     let field = format!("f:{label}");
     object
         .items_at(&["metadata", "managedFields"])

@@ -1,7 +1,9 @@
 //! The object of a review, read from its text or from its tape. Whether anything of it matters is
 //! not known here.
 
-use crate::manifest::{Exceeded, Object, Origin, Tree, View, budget::MAX_VALUES, tape::ValueRef};
+use crate::manifest::{
+    DocumentValue, Exceeded, Object, Origin, Tree, budget::MAX_VALUES, tape::ValueRef,
+};
 
 /// Where everything of a review was read, as evidence names it.
 pub(super) const SOURCE: &str = "admission";
@@ -59,7 +61,7 @@ pub(super) fn object_at(at: ValueRef<'_, '_>, namespace: &str) -> Option<Object>
     read(at, namespace)
 }
 
-pub(super) fn read<'t>(object: impl View<'t>, namespace: &str) -> Option<Object> {
+pub(super) fn read<'t>(object: impl DocumentValue<'t>, namespace: &str) -> Option<Object> {
     let origin = Origin {
         source: SOURCE.into(),
         document: 0,

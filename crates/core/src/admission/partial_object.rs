@@ -9,7 +9,7 @@ use serde::{
 
 use crate::{
     manifest::{
-        View,
+        DocumentValue,
         object::{Labels, Workload, is_kept_annotation},
         tape::ValueRef,
     },
@@ -161,7 +161,7 @@ struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 impl<'a> Pairs<'a> {
     fn at(pairs: Option<ValueRef<'_, 'a>>) -> Option<Self> {
         match pairs {
-            Some(pairs) if !pairs.is_null() => View::is_mapping(pairs).then(|| {
+            Some(pairs) if !pairs.is_null() => DocumentValue::is_mapping(pairs).then(|| {
                 pairs
                     .pairs()
                     .map(|(key, value)| Some((key.string()?, value.string()?)))

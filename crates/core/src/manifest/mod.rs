@@ -16,5 +16,5 @@ pub mod yaml;
 pub use budget::{Budget, Exceeded};
 pub use node::{Node, Tree};
 pub use object::{Object, ObjectRef, Origin};
-pub use view::View;
+pub use view::DocumentValue;
 pub use yaml::{Document, ParseError, documents, documents_within};

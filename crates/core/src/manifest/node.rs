@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     budget::{Exceeded, MAX_VALUES},
-    view::View,
+    view::DocumentValue,
 };
 
 /// From this many keys on, duplicates are found with a hash map instead of a scan.
@@ -215,7 +215,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-impl<'t> View<'t> for &'t Tree<'_> {
+impl<'t> DocumentValue<'t> for &'t Tree<'_> {
     fn line(self) -> u32 {
         self.line
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// One value of a document that lives for `'t`.
-pub trait View<'t>: Copy {
+pub trait DocumentValue<'t>: Copy {
     /// The line on which it begins, from 1; 0 where the document has no lines.
     fn line(self) -> u32;
 
@@ -24,7 +24,7 @@ pub trait View<'t>: Copy {
     /// Whether this is a mapping.
     fn is_mapping(self) -> bool;
 
-    /// The values under these keys, as [`View::get`] finds them.
+    /// The values under these keys, as [`DocumentValue::get`] finds them.
     fn fields<const N: usize>(self, keys: [&str; N]) -> [Option<Self>; N] {
         keys.map(|key| self.get(key))
     }

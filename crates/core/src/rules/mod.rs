@@ -48,7 +48,7 @@ use crate::{
     milvus::{Release, catalogue::Catalogue},
 };
 
-use need::{Look, Met};
+use need::{ChangeAnswers, Met};
 
 /// Declares a rule's module and its place in the table: one line a rule, ordered by id.
 macro_rules! registry {
@@ -350,8 +350,8 @@ fn run_all(
 ) -> Ran {
     let settles = running.unwrap_or(upgrade);
     let (look, running) = (
-        Look::new(upgrade),
-        running.map(|running| (running, Look::new(running))),
+        ChangeAnswers::new(upgrade),
+        running.map(|running| (running, ChangeAnswers::new(running))),
     );
     let mut findings = Findings::default();
     let mut states = Vec::with_capacity(rules.len());
@@ -376,9 +376,13 @@ fn run_all(
 }
 
 /// One rule over one change, with what it lacks.
-fn run_one(rule: &'static Rule, upgrade: &Upgrade<'_>, look: &Look<'_, '_>) -> Findings {
+fn run_one(
+    rule: &'static Rule,
+    upgrade: &Upgrade<'_>,
+    answers: &ChangeAnswers<'_, '_>,
+) -> Findings {
     let mut found = Findings::of(rule);
-    let met = look.of(rule);
+    let met = answers.of(rule);
     if matches!(met, Met::Yes | Met::Partly(_)) {
         // A rule only reads, so nothing is left half-done by one that panics.
         if catch_unwind(AssertUnwindSafe(|| (rule.check)(upgrade, &mut found))).is_err() {
@@ -397,7 +401,7 @@ fn run_one(rule: &'static Rule, upgrade: &Upgrade<'_>, look: &Look<'_, '_>) -> F
         Met::NotApplicable(reason) => found.not_applicable(reason),
         Met::Yes | Met::Partly(_) => {}
     }
-    if rule.data_loss && found.lacks_lasting() && look.changes() {
+    if rule.data_loss && found.lacks_lasting() && answers.changes() {
         found.warn_of_missing();
     }
     found

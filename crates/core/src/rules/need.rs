@@ -145,13 +145,13 @@ const WHOLE: &str = "Give all manifests with their ConfigMaps (helm template, he
 
 /// One change, with what several rules ask of it answered once.
 #[derive(Debug)]
-pub(super) struct Look<'u, 'a> {
+pub(super) struct ChangeAnswers<'u, 'a> {
     upgrade: &'u Upgrade<'a>,
     version_change: OnceCell<Met>,
     changes: OnceCell<bool>,
 }
 
-impl<'u, 'a> Look<'u, 'a> {
+impl<'u, 'a> ChangeAnswers<'u, 'a> {
     pub(super) const fn new(upgrade: &'u Upgrade<'a>) -> Self {
         Self {
             upgrade,

@@ -549,7 +549,7 @@ pub fn judge_change(
     let after = after.release();
     let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
     upgrade.is_rollback = is_rollback;
-    let mut found = super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).into_vec();
+    let mut found = super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).into_vec();
     super::settle::settle(&upgrade, &mut found);
     // The gates know the registered rules: all but the one of `rules::new_rule`.
     let is_registered = super::ALL.iter().any(|one| one.id == rule.id);
@@ -601,5 +601,5 @@ pub fn state(
     let before = before.map(Fixture::release);
     let after = after.release();
     let upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
-    super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).state()
+    super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).state()
 }

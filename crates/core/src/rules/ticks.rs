@@ -302,7 +302,7 @@ fn hollow() -> Release {
 fn hollow_state(rule: &'static Rule) -> State {
     let (release, facts) = (hollow(), Facts::default());
     let upgrade = Upgrade::new(None, &release, &facts, Catalogue::embedded());
-    super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).state()
+    super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).state()
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_rule_that_says_nothing_has_not_passed() {
     let release = cluster("2.5.27").release();
     let facts = Facts::default();
     let upgrade = Upgrade::new(Some(&release), &release, &facts, Catalogue::embedded());
-    let state = |rule| super::run_one(rule, &upgrade, &super::Look::new(&upgrade)).state();
+    let state = |rule| super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).state();
     assert!(matches!(state(&SILENT), State::NotApplicable(_)));
     assert_eq!(state(&LOOKING), State::Passed);
 }

@@ -38,7 +38,7 @@ async fn try_run<P: Procedure>(
     let is_new = !known.iter().any(|run| run.metadata.name == name);
     if is_new && procedure.intent() != Intent::End {
         // What is not there needs no lock, and its namespace may not be there either.
-        procedure.look(client).await?;
+        procedure.preflight(client).await?;
     }
     let lock = Lock::for_run(
         client,

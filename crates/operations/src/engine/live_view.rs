@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use milvus_guard_core::{layout, report::Style, text::plain};
 
-use super::view::{ComponentView, View, lasted};
+use super::view::{ComponentView, RunView, lasted};
 
 /// Columns from which a row has the version of its image.
 const WITH_VERSION: usize = 80;
@@ -33,7 +33,7 @@ pub struct Watch {
 impl Watch {
     /// Adds a look. The time since the one before counts for the state that is seen now, so the
     /// error of each interruption is below the time between two looks.
-    pub fn see(&mut self, view: &View, now: Timestamp) {
+    pub fn see(&mut self, view: &RunView, now: Timestamp) {
         let since = self
             .last
             .map_or(SignedDuration::ZERO, |last| now.duration_since(last));
@@ -96,7 +96,7 @@ impl Watch {
 
 /// The whole screen.
 #[must_use]
-pub fn screen(view: &View, watch: &Watch, style: &Style, now: Timestamp) -> String {
+pub fn screen(view: &RunView, watch: &Watch, style: &Style, now: Timestamp) -> String {
     let mut lines = view.heading(now);
     if let Some(interruption) = watch.interruption() {
         lines.push(format!("measured   {interruption}"));
@@ -111,7 +111,7 @@ pub fn screen(view: &View, watch: &Watch, style: &Style, now: Timestamp) -> Stri
 
 /// One line of a log: what is new at this moment.
 #[must_use]
-pub fn line(view: &View, now: Timestamp) -> String {
+pub fn line(view: &RunView, now: Timestamp) -> String {
     let step = view.step.as_ref().map_or_else(String::new, |step| {
         let waits = step
             .waiting_for
@@ -127,7 +127,7 @@ pub fn line(view: &View, now: Timestamp) -> String {
     format!("{now:.0}  {}{step}\n", view.phase)
 }
 
-fn table(view: &View, watch: &Watch, style: &Style) -> String {
+fn table(view: &RunView, watch: &Watch, style: &Style) -> String {
     let names = names(&view.components);
     let width = |texts: &[String], title: &str| {
         let longest = texts.iter().map(|text| layout::columns(text)).max();
@@ -301,8 +301,8 @@ mod tests {
         }
     }
 
-    fn view(querynodes: [i64; 4]) -> View {
-        View {
+    fn view(querynodes: [i64; 4]) -> RunView {
+        RunView {
             schema_version: crate::engine::view::SCHEMA_VERSION,
             run: "milvus/run-1".into(),
             release: "my-release".into(),

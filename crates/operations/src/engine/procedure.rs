@@ -67,7 +67,7 @@ pub trait Procedure {
     ///
     /// # Errors
     /// [`End::Refused`] if the run could not begin.
-    async fn look(&self, _link: &RetryingClient) -> Result<(), End> {
+    async fn preflight(&self, _link: &RetryingClient) -> Result<(), End> {
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub const SCHEMA_VERSION: &str = "guard.milvus.io/run-status/v1";
 /// Where a run stands.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct View {
+pub struct RunView {
     /// [`SCHEMA_VERSION`].
     pub schema_version: &'static str,
     /// `namespace/name` of the run.
@@ -132,7 +132,7 @@ pub struct ComponentView {
     pub leaves: bool,
 }
 
-impl View {
+impl RunView {
     /// From a run and who holds its lock.
     #[must_use]
     pub fn of(
@@ -360,10 +360,10 @@ runs       proxy   milvus:v2.1.4  0 with this image, 1 with another, 1 of 0 avai
             available: 1,
         };
         assert_eq!(
-            View::of(&run, Some(holder), vec![proxy, worker]).text(now),
+            RunView::of(&run, Some(holder), vec![proxy, worker]).text(now),
             expected
         );
-        let mut said = View::of(&run, None, Vec::new());
+        let mut said = RunView::of(&run, None, Vec::new());
         said.message = Some("It is done.\n\nNext:\n  helm upgrade".into());
         let text = said.text(now);
         assert!(text.contains("lock       free"), "{text}");

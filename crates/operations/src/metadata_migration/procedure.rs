@@ -68,7 +68,7 @@ impl Procedure for Migration {
         messages::command(&self.settings, flags)
     }
 
-    async fn look(&self, client: &RetryingClient) -> Result<(), End> {
+    async fn preflight(&self, client: &RetryingClient) -> Result<(), End> {
         survey(client, &self.settings, self.operation)
             .await
             .map(drop)

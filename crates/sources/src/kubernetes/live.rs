@@ -28,7 +28,7 @@ use super::{
     drift,
     error::ClusterError,
     evidence::{self, Mark, Proven},
-    view::{Gathered, View},
+    view::{Gathered, NamespaceView},
 };
 
 /// Where everything of a live cluster was read, as reports name it.
@@ -338,7 +338,7 @@ impl Cluster {
         &self,
         namespace: &str,
         keep: impl Fn(&Object) -> bool,
-    ) -> Result<View, ClusterError> {
+    ) -> Result<NamespaceView, ClusterError> {
         let (keep, gathered) = (&keep, &Mutex::new(Gathered::default()));
         let kinds = WORKLOADS
             .into_iter()

@@ -41,4 +41,4 @@ pub use client::{Access, Cluster};
 pub use error::ClusterError;
 pub use live::{NotRead, Reading};
 pub use overrides::Overrides;
-pub use view::View;
+pub use view::NamespaceView;

@@ -15,7 +15,7 @@ use super::evidence::{self, Proven};
 
 /// A namespace at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct NamespaceView {
     /// What is in it.
     pub place: Arc<NamespaceState>,
     /// Names of its Services.
@@ -67,8 +67,8 @@ impl Gathered {
     }
 
     /// What the namespace is.
-    pub(super) fn view(self) -> View {
-        View::of(
+    pub(super) fn view(self) -> NamespaceView {
+        NamespaceView::of(
             self.objects
                 .into_iter()
                 .map(|(object, proven, _)| (object, proven)),
@@ -76,7 +76,7 @@ impl Gathered {
     }
 }
 
-impl View {
+impl NamespaceView {
     /// Groups objects, each with whether its current template has been completely available once.
     #[must_use]
     pub fn of(objects: impl IntoIterator<Item = (Object, bool)>) -> Self {

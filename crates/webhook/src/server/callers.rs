@@ -224,12 +224,12 @@ pub enum Callers {
     /// Anybody, on the plain paths: without a cluster.
     Anybody,
     /// Anyone who knows the secret in the path.
-    Known(Known),
+    Known(AcceptedSecrets),
 }
 
 /// Secrets that are accepted.
 #[derive(Clone, Default)]
-pub struct Known(Arc<Accepted>);
+pub struct AcceptedSecrets(Arc<Accepted>);
 
 /// When the Secret was last read; clones share it.
 #[derive(Clone)]
@@ -238,10 +238,13 @@ pub struct LastRead {
     limit: Duration,
 }
 
-/// So long ago the secrets of the path were read.
+/// The secrets of the path were read too long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the secret path was not read for {} s", .0.as_secs())]
-pub struct Stale(pub Duration);
+#[error("the secret path was not read for {seconds} s")]
+pub struct Stale {
+    /// How long ago.
+    pub seconds: u64,
+}
 
 impl LastRead {
     fn now(limit: Duration) -> Self {
@@ -271,7 +274,12 @@ impl LastRead {
         } else {
             self.limit
         };
-        if age < limit { Ok(()) } else { Err(Stale(age)) }
+        let seconds = age.as_secs();
+        if age < limit {
+            Ok(())
+        } else {
+            Err(Stale { seconds })
+        }
     }
 }
 
@@ -293,7 +301,7 @@ impl Callers {
     }
 }
 
-impl Known {
+impl AcceptedSecrets {
     fn accepts(&self, shown: &str) -> bool {
         // The length is not a secret.
         if shown.len() != BYTES * 2 {
@@ -400,7 +408,7 @@ impl PathSecret {
 
     /// Accepts what the Secret holds, until the process ends. What fails is tried again; what was
     /// accepted before stays.
-    pub async fn follow(self, known: Known, last: LastRead) {
+    pub async fn follow(self, known: AcceptedSecrets, last: LastRead) {
         let settle = Duration::try_from(self.times.settle).unwrap_or(POLL);
         let every = POLL.min(settle / 6).max(Duration::from_millis(50));
         let mut complaint = None;
@@ -537,8 +545,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn known(tokens: &Tokens, now: Timestamp) -> Known {
-        let known = Known::default();
+    fn known(tokens: &Tokens, now: Timestamp) -> AcceptedSecrets {
+        let known = AcceptedSecrets::default();
         known.accept(tokens, now, TIMES.keep());
         known
     }
@@ -595,15 +603,9 @@ mod tests {
         assert_eq!(last.check(true), Ok(()));
         last.note(Instant::now().checked_sub(TIMES.stale() / 2).unwrap());
         assert_eq!(last.check(false), Ok(()));
-        assert_eq!(
-            last.check(true),
-            Err("the secret path was not read for 15 s".into())
-        );
+        assert_eq!(last.check(true), Err(Stale { seconds: 15 }));
         last.note(Instant::now().checked_sub(TIMES.stale()).unwrap());
-        assert_eq!(
-            last.check(false),
-            Err("the secret path was not read for 30 s".into())
-        );
+        assert_eq!(last.check(false), Err(Stale { seconds: 30 }));
         assert!(
             Times {
                 settle: SignedDuration::ZERO,
@@ -689,7 +691,7 @@ mod tests {
             assert!(!callers.may_ask(&path), "{path}");
         }
         assert!(
-            !Callers::Known(Known::default()).may_ask("/validate"),
+            !Callers::Known(AcceptedSecrets::default()).may_ask("/validate"),
             "no secret yet: no one is answered"
         );
         assert!(

@@ -20,7 +20,7 @@ use milvus_guard_core::{
         data_location::DataLocation, manager::Manager, release::ComponentWorkload,
     },
 };
-use milvus_guard_sources::kubernetes::View;
+use milvus_guard_sources::kubernetes::NamespaceView;
 
 /// Releases of one namespace.
 const MAX_RELEASES: usize = 64;
@@ -76,7 +76,7 @@ impl ReleaseHistory {
     pub fn see(
         &mut self,
         namespace: &str,
-        view: &View,
+        view: &NamespaceView,
         catalogue: &Catalogue,
         now: Timestamp,
     ) -> bool {
@@ -166,7 +166,7 @@ impl ReleaseHistory {
     /// Releases that do not run while their data exists, as they were: stopped, with the settings
     /// that are known.
     #[must_use]
-    pub fn absent(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
+    pub fn absent(&self, view: &NamespaceView, catalogue: &Catalogue) -> Vec<Release> {
         let is_left = |release: &&Remembered| {
             !release.is_in(view) && (release.has_volumes(&view.claims) || release.outside)
         };
@@ -179,7 +179,7 @@ impl ReleaseHistory {
 
     /// Releases that run and whose settings are not all known any more, with those of before.
     #[must_use]
-    pub fn last_known(&self, view: &View, catalogue: &Catalogue) -> Vec<Release> {
+    pub fn last_known(&self, view: &NamespaceView, catalogue: &Catalogue) -> Vec<Release> {
         let lacks = |remembered: &&Remembered| {
             view.place
                 .snapshot
@@ -327,7 +327,7 @@ impl Remembered {
         release.name == self.name && release.app_name == self.app_name
     }
 
-    fn is_in(&self, view: &View) -> bool {
+    fn is_in(&self, view: &NamespaceView) -> bool {
         view.place
             .snapshot
             .releases
@@ -469,19 +469,19 @@ mod tests {
         rules::testing::{Fixture, objects},
     };
 
-    fn view(fixture: &Fixture) -> View {
-        View::of(objects(fixture).into_iter().map(|object| (object, false)))
+    fn view(fixture: &Fixture) -> NamespaceView {
+        NamespaceView::of(objects(fixture).into_iter().map(|object| (object, false)))
     }
 
     const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data-my-release-etcd-0}\nspec: {resources: {requests: {storage: 1Gi}}}\n";
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn see(memory: &mut ReleaseHistory, view: &View, now: Timestamp) -> bool {
+    fn see(memory: &mut ReleaseHistory, view: &NamespaceView, now: Timestamp) -> bool {
         memory.see("milvus", view, Catalogue::embedded(), now)
     }
 
-    fn absent(memory: &ReleaseHistory, view: &View) -> Vec<Release> {
+    fn absent(memory: &ReleaseHistory, view: &NamespaceView) -> Vec<Release> {
         memory.absent(view, Catalogue::embedded())
     }
 
@@ -496,7 +496,7 @@ mod tests {
             .into_iter()
             .filter(|object| matches!(object, Object::Claim(_)))
             .map(|object| (object, false));
-        let uninstalled = View::of(claims);
+        let uninstalled = NamespaceView::of(claims);
         assert!(see(&mut memory, &uninstalled, NOW));
         let left = absent(&memory, &uninstalled);
         assert_eq!(
@@ -513,7 +513,7 @@ mod tests {
             memory
         );
         assert!(
-            see(&mut memory, &View::default(), NOW),
+            see(&mut memory, &NamespaceView::default(), NOW),
             "the volumes were deleted"
         );
         assert_eq!(memory, ReleaseHistory::default());
@@ -529,13 +529,13 @@ mod tests {
     fn a_release_whose_data_lies_outside_the_cluster_is_remembered_without_a_volume() {
         let mut memory = ReleaseHistory::default();
         see(&mut memory, &view(&outside("2.1.4", "by-dev")), NOW);
-        see(&mut memory, &View::default(), NOW);
-        let left = absent(&memory, &View::default());
+        see(&mut memory, &NamespaceView::default(), NOW);
+        let left = absent(&memory, &NamespaceView::default());
         assert_eq!(
             left[0].data_location(),
             outside("2.1.4", "by-dev").release().data_location()
         );
-        see(&mut memory, &View::default(), NOW + OUTSIDE);
+        see(&mut memory, &NamespaceView::default(), NOW + OUTSIDE);
         assert!(memory.is_empty(), "after 90 days no one knows");
     }
 
@@ -546,7 +546,7 @@ mod tests {
         let without = objects(&outside("2.4.5", "prod"))
             .into_iter()
             .filter(|object| !matches!(object, Object::Config(_)));
-        let deleted = View::of(without.map(|object| (object, false)));
+        let deleted = NamespaceView::of(without.map(|object| (object, false)));
         assert!(!see(&mut memory, &deleted, NOW));
         let known = memory.last_known(&deleted, Catalogue::embedded());
         assert_eq!(known[0].metadata().root_path.value, "prod");
@@ -610,7 +610,7 @@ mod tests {
             let release = |number: usize| {
                 objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")))
             };
-            let all = View::of((0..count).flat_map(release).map(|object| (object, false)));
+            let all = NamespaceView::of((0..count).flat_map(release).map(|object| (object, false)));
             let mut memory = ReleaseHistory::default();
             see(&mut memory, &all, NOW);
             assert_eq!(memory.releases.len(), count);

@@ -27,7 +27,7 @@ use milvus_guard_core::{
     },
     rules::Overdue,
 };
-use milvus_guard_sources::kubernetes::{Cluster, View, guard};
+use milvus_guard_sources::kubernetes::{Cluster, NamespaceView, guard};
 
 use super::{
     data::Data,
@@ -101,7 +101,7 @@ pub struct Watching {
 
 /// Readings that reviews share.
 pub struct Live {
-    views: Readings<View>,
+    views: Readings<NamespaceView>,
     records: Reading<(Arc<Facts>, Vec<DecisionSpec>)>,
     policies: Reading<PolicySet>,
 }
@@ -270,7 +270,7 @@ impl Files {
 
 /// What was read of a cluster, from memory or at this moment.
 struct NamespaceReading {
-    view: Arc<View>,
+    view: Arc<NamespaceView>,
     runs: Arc<Facts>,
     decisions: Vec<DecisionSpec>,
     policies: Arc<PolicySet>,
@@ -412,7 +412,11 @@ impl Watching {
         })
     }
 
-    async fn view(&self, namespace: &str, remembered: &View) -> Result<Arc<View>, Unanswered> {
+    async fn view(
+        &self,
+        namespace: &str,
+        remembered: &NamespaceView,
+    ) -> Result<Arc<NamespaceView>, Unanswered> {
         let read = async { Ok(self.cluster.view(namespace, is_kept).await?) };
         let mut view = self.live.views.get(namespace, read).await?;
         let proven: Vec<bool> = view
@@ -480,7 +484,7 @@ pub fn decisions(client: Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "as map_err wants it")]
-fn same_images(view: &View, place: &NamespaceState, workload: &str) -> bool {
+fn same_images(view: &NamespaceView, place: &NamespaceState, workload: &str) -> bool {
     let image = |place: &NamespaceState| {
         ["Deployment", "StatefulSet"]
             .iter()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::meta::Meta;
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// One volume claim template, as far as the API compares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub struct ClaimTemplate {
 }
 
 impl ClaimTemplate {
-    pub(super) fn read<'t>(node: impl View<'t>) -> Self {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>) -> Self {
         let mut access_modes: Vec<_> = node
             .items_at(&["spec", "accessModes"])
-            .filter_map(View::as_text)
+            .filter_map(DocumentValue::as_text)
             .map(Cow::into_owned)
             .collect();
         access_modes.sort();
@@ -58,7 +58,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(super) fn read<'t>(node: impl View<'t>, meta: Meta) -> Self {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Self {
         let template = ClaimTemplate::read(node);
         Self {
             meta,

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt};
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::meta::{Meta, ObjectRef};
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// A `ConfigMap` or a `Secret`, by name, in the namespace of the pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,7 +137,7 @@ impl ConfigMap {
 impl ConfigMap {
     /// Reads the keys of a `ConfigMap` or a `Secret`. An object without keys has no use here: its
     /// metadata is given back.
-    pub(super) fn read<'t>(node: impl View<'t>, meta: Meta) -> Result<Self, Box<Meta>> {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Result<Self, Box<Meta>> {
         let kind = if meta.object.kind == SourceKind::Secret.name() {
             SourceKind::Secret
         } else {
@@ -151,7 +151,11 @@ impl ConfigMap {
             ("binaryData", true),
             ("stringData", false),
         ] {
-            for (key, value) in node.get(section).into_iter().flat_map(View::entries) {
+            for (key, value) in node
+                .get(section)
+                .into_iter()
+                .flat_map(DocumentValue::entries)
+            {
                 let Some(written) = value.as_text() else {
                     continue;
                 };
@@ -179,7 +183,7 @@ impl ConfigMap {
         }
         let is_immutable = node
             .get("immutable")
-            .and_then(View::as_bool)
+            .and_then(DocumentValue::as_bool)
             .unwrap_or(false);
         Ok(Self {
             meta,

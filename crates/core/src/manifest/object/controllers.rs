@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::meta::Meta;
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// An autoscaler and its target.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct Autoscaler {
 }
 
 impl Autoscaler {
-    pub(super) fn read<'t>(node: impl View<'t>, meta: Meta) -> Self {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Self {
         Self {
             meta,
             target_kind: node
@@ -65,8 +65,12 @@ pub enum DeployerTool {
 }
 
 impl Deployer {
-    pub(super) fn argo<'t>(node: impl View<'t>, meta: Meta) -> Self {
-        let flag = |path: &[&str]| node.at(path).and_then(View::as_bool).unwrap_or(false);
+    pub(super) fn argo<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Self {
+        let flag = |path: &[&str]| {
+            node.at(path)
+                .and_then(DocumentValue::as_bool)
+                .unwrap_or(false)
+        };
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         Self {
             tool: DeployerTool::ArgoCd,
@@ -79,7 +83,7 @@ impl Deployer {
         }
     }
 
-    pub(super) fn flux<'t>(node: impl View<'t>, meta: Meta) -> Self {
+    pub(super) fn flux<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         Self {
             tool: DeployerTool::Flux,

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, mem, sync::Arc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// Where something was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -77,7 +77,7 @@ pub struct Meta {
 
 impl Meta {
     pub(super) fn read<'t>(
-        node: impl View<'t>,
+        node: impl DocumentValue<'t>,
         kind: &str,
         origin: &Origin,
         default_namespace: Option<&str>,
@@ -87,7 +87,7 @@ impl Meta {
         let owner = metadata.items_at(&["ownerReferences"]).find(|owner| {
             owner
                 .get("controller")
-                .and_then(View::as_bool)
+                .and_then(DocumentValue::as_bool)
                 .unwrap_or(false)
         });
         Some(Self {
@@ -182,9 +182,9 @@ const ANNOTATIONS: [&str; 6] = [
     "checksum/",
 ];
 
-pub(super) fn labels<'t>(node: Option<impl View<'t>>) -> Labels {
+pub(super) fn labels<'t>(node: Option<impl DocumentValue<'t>>) -> Labels {
     node.into_iter()
-        .flat_map(View::entries)
+        .flat_map(DocumentValue::entries)
         .filter_map(|(key, value)| Some((key, value.as_text()?)))
         .collect()
 }
@@ -195,9 +195,9 @@ pub fn is_kept_annotation(key: &str) -> bool {
     ANNOTATIONS.iter().any(|prefix| key.starts_with(prefix))
 }
 
-pub(super) fn annotations<'t>(node: Option<impl View<'t>>) -> Labels {
+pub(super) fn annotations<'t>(node: Option<impl DocumentValue<'t>>) -> Labels {
     node.into_iter()
-        .flat_map(View::entries)
+        .flat_map(DocumentValue::entries)
         .filter(|(key, _)| is_kept_annotation(key))
         .filter_map(|(key, value)| Some((key, value.as_text()?)))
         .collect()

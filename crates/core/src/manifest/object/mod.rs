@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use workload::{has_containers, template};
 
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 pub use claim::{Claim, ClaimTemplate};
 pub use config_map::{CONFIG_KEYS, ConfigFile, ConfigMap, NoText, SourceKind, SourceRef};
@@ -57,7 +57,7 @@ impl Object {
     /// Reads one object; `None` if the document is not a Kubernetes object.
     #[must_use]
     pub fn read<'t>(
-        node: impl View<'t>,
+        node: impl DocumentValue<'t>,
         origin: &Origin,
         default_namespace: Option<&str>,
     ) -> Option<Self> {

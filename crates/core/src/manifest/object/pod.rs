@@ -8,7 +8,7 @@ use super::{
     variables::Variables,
     volume::Volume,
 };
-use crate::manifest::{quantity, view::View};
+use crate::manifest::{quantity, view::DocumentValue};
 
 /// The pod template of a workload.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,7 +110,7 @@ pub struct Probes {
 }
 
 impl PodTemplate {
-    pub(super) fn read<'t>(node: impl View<'t>) -> Self {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>) -> Self {
         Self {
             labels: labels(node.at(&["metadata", "labels"])),
             annotations: annotations(node.at(&["metadata", "annotations"])),
@@ -134,7 +134,7 @@ impl PodTemplate {
 }
 
 impl Container {
-    fn read<'t>(node: impl View<'t>) -> Self {
+    fn read<'t>(node: impl DocumentValue<'t>) -> Self {
         let text = |key: &str| node.text_at(&[key]).unwrap_or_default().into_owned();
         let mut command = words(node, "command");
         command.extend(words(node, "args"));
@@ -171,7 +171,7 @@ impl Container {
 }
 
 impl EnvFrom {
-    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+    fn read<'t>(node: impl DocumentValue<'t>) -> Option<Self> {
         let source = |field: &str, kind| {
             Some(SourceRef {
                 kind,
@@ -188,7 +188,7 @@ impl EnvFrom {
 }
 
 impl Mount {
-    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+    fn read<'t>(node: impl DocumentValue<'t>) -> Option<Self> {
         let text = |key: &str| node.text_at(&[key]).map(Cow::into_owned);
         Some(Self {
             volume: text("name")?,
@@ -202,7 +202,7 @@ impl Mount {
 }
 
 impl Amounts {
-    fn read<'t>(node: Option<impl View<'t>>) -> Self {
+    fn read<'t>(node: Option<impl DocumentValue<'t>>) -> Self {
         let amount = |key: &str| {
             node.and_then(|node| node.text_at(&[key]))
                 .and_then(|text| quantity::thousandths(&text))
@@ -214,9 +214,9 @@ impl Amounts {
     }
 }
 
-fn words<'t>(node: impl View<'t>, key: &str) -> Vec<String> {
+fn words<'t>(node: impl DocumentValue<'t>, key: &str) -> Vec<String> {
     node.items_at(&[key])
-        .filter_map(View::as_text)
+        .filter_map(DocumentValue::as_text)
         .map(Cow::into_owned)
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::config_map::{SourceKind, SourceRef};
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// `valueFrom` of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +98,13 @@ impl Variables {
         self.references.get(found).map(|(_, reference)| reference)
     }
 
-    pub(super) fn read<'t>(list: Option<impl View<'t>>) -> Self {
+    pub(super) fn read<'t>(list: Option<impl DocumentValue<'t>>) -> Self {
         let count = list.map_or(0, |list| list.items().count());
         let mut references = Vec::new();
         let mut position = 0;
         let variables = list
             .into_iter()
-            .flat_map(View::items)
+            .flat_map(DocumentValue::items)
             .filter_map(|variable| {
                 let [name, value, from] = variable.fields(["name", "value", "valueFrom"]);
                 let name = name?.as_text()?;
@@ -113,7 +113,7 @@ impl Variables {
                 // then it is empty.
                 let value = match &reference {
                     Some(_) => None,
-                    None => Some(value.and_then(View::as_text).unwrap_or_default()),
+                    None => Some(value.and_then(DocumentValue::as_text).unwrap_or_default()),
                 };
                 references.extend(reference.map(|reference| (position, reference)));
                 position += 1;
@@ -155,7 +155,7 @@ impl Variables {
 }
 
 impl ValueFrom {
-    fn read<'t>(node: impl View<'t>) -> Option<Self> {
+    fn read<'t>(node: impl DocumentValue<'t>) -> Option<Self> {
         let key = |field: &str, kind| {
             let reference = node.get(field)?;
             let name = reference.text_at(&["name"])?.into_owned();

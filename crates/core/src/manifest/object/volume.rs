@@ -1,7 +1,7 @@
 //! Volumes of a pod: claims, files, paths of the node.
 
 use super::config_map::{SourceKind, SourceRef};
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// A volume and what holds its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Files {
             .map(|(key, _)| key.as_str())
     }
 
-    fn read<'t>(node: impl View<'t>, kind: SourceKind) -> Option<Self> {
+    fn read<'t>(node: impl DocumentValue<'t>, kind: SourceKind) -> Option<Self> {
         // A Secret volume says `secretName`, a projected one `name`.
         let name = node
             .text_at(&["secretName"])
@@ -86,7 +86,7 @@ impl Files {
 }
 
 impl Volume {
-    pub(super) fn read<'t>(node: impl View<'t>) -> Self {
+    pub(super) fn read<'t>(node: impl DocumentValue<'t>) -> Self {
         let files = |node: Option<_>, kind| node.and_then(|node| Files::read(node, kind));
         let source = if let Some(claim) = node.text_at(&["persistentVolumeClaim", "claimName"]) {
             VolumeSource::Claim(claim.into_owned())
@@ -96,8 +96,11 @@ impl Volume {
             VolumeSource::Files(vec![files])
         } else if let Some(projected) = node.get("projected") {
             let of = |source| {
-                files(View::get(source, "configMap"), SourceKind::ConfigMap)
-                    .or_else(|| files(View::get(source, "secret"), SourceKind::Secret))
+                files(
+                    DocumentValue::get(source, "configMap"),
+                    SourceKind::ConfigMap,
+                )
+                .or_else(|| files(DocumentValue::get(source, "secret"), SourceKind::Secret))
             };
             VolumeSource::Files(projected.items_at(&["sources"]).filter_map(of).collect())
         } else if node.get("emptyDir").is_some() || node.get("ephemeral").is_some() {
@@ -133,7 +136,7 @@ pub fn normal_path(path: &str) -> String {
 
 /// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`),
 /// bounded.
-fn described<'t>(kind: &str, value: impl View<'t>) -> String {
+fn described<'t>(kind: &str, value: impl DocumentValue<'t>) -> String {
     let mut text = kind.to_owned();
     for (key, value) in value.entries().take(8) {
         if let Some(value) = value.as_text().filter(|value| value.len() <= 256) {

@@ -8,7 +8,7 @@ use super::{
     meta::{Labels, Meta, labels},
     pod::PodTemplate,
 };
-use crate::manifest::view::View;
+use crate::manifest::view::DocumentValue;
 
 /// An object with a pod template: a built-in kind, a bare Pod, or a custom kind such as
 /// `InstanceSet` or `Rollout`.
@@ -73,7 +73,7 @@ pub struct Status {
 }
 
 impl Workload {
-    pub(super) fn read<'t, V: View<'t>>(node: V, meta: Meta, pod: Option<V>) -> Self {
+    pub(super) fn read<'t, V: DocumentValue<'t>>(node: V, meta: Meta, pod: Option<V>) -> Self {
         let text = |path: &[&str]| node.text_at(path).map(Cow::into_owned);
         let deletes = |when: &str| {
             node.text_at(&["spec", "persistentVolumeClaimRetentionPolicy", when])
@@ -111,7 +111,7 @@ impl Workload {
             replicas: node.i64_at(&["spec", "replicas"]),
             paused: node
                 .at(&["spec", "paused"])
-                .and_then(View::as_bool)
+                .and_then(DocumentValue::as_bool)
                 .unwrap_or(false),
             strategy: text(&["spec", "strategy", "type"])
                 .or_else(|| text(&["spec", "updateStrategy", "type"])),
@@ -175,7 +175,7 @@ impl Workload {
 }
 
 /// Where an object keeps the template of its pods: the mapping with `metadata` and `spec`.
-pub(super) fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
+pub(super) fn template<'t, V: DocumentValue<'t>>(node: V, kind: &str) -> Option<V> {
     match kind {
         "Pod" => Some(node),
         "PodTemplate" => node.get("template"),
@@ -199,7 +199,7 @@ pub(super) fn template<'t, V: View<'t>>(node: V, kind: &str) -> Option<V> {
 const MAX_TEMPLATE_DEPTH: u8 = 4;
 
 /// The first mapping below a custom kind's specification whose `spec` lists containers with images.
-fn find_template<'t, V: View<'t>>(node: V, depth: u8) -> Option<V> {
+fn find_template<'t, V: DocumentValue<'t>>(node: V, depth: u8) -> Option<V> {
     if has_containers(node) {
         return Some(node);
     }
@@ -211,7 +211,7 @@ fn find_template<'t, V: View<'t>>(node: V, depth: u8) -> Option<V> {
         .find_map(|(_, value)| find_template(value, depth - 1))
 }
 
-pub(super) fn has_containers<'t>(pod: impl View<'t>) -> bool {
+pub(super) fn has_containers<'t>(pod: impl DocumentValue<'t>) -> bool {
     ["containers", "initContainers"].iter().any(|list| {
         pod.items_at(&["spec", list])
             .any(|container| container.text_at(&["image"]).is_some())

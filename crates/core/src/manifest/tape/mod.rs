@@ -11,7 +11,7 @@ mod scalar;
 
 use std::{borrow::Cow, cell::Cell, mem};
 
-use super::view::View;
+use super::view::DocumentValue;
 
 /// Containers inside each other, less than `serde_json` reads: what is deeper is read by
 /// `serde_json`, and is refused there sooner or later.
@@ -225,7 +225,7 @@ fn unescaped(text: &str) -> Option<String> {
     serde_json::from_str(&format!("\"{text}\"")).ok()
 }
 
-impl<'t> View<'t> for ValueRef<'t, '_> {
+impl<'t> DocumentValue<'t> for ValueRef<'t, '_> {
     fn line(self) -> u32 {
         0
     }
@@ -295,13 +295,15 @@ mod tests {
                     && at.items().zip(items).all(|(at, item)| same(at, item))
             }
             Kind::Mapping(entries) => {
-                View::is_mapping(at)
-                    && View::entries(at)
+                DocumentValue::is_mapping(at)
+                    && DocumentValue::entries(at)
                         .all(|(key, _)| entries.iter().any(|(name, _)| *name == key))
-                    && entries.iter().all(|(key, value)| match View::get(at, key) {
-                        Some(at) => same(at, value),
-                        None => value.is_null(),
-                    })
+                    && entries
+                        .iter()
+                        .all(|(key, value)| match DocumentValue::get(at, key) {
+                            Some(at) => same(at, value),
+                            None => value.is_null(),
+                        })
             }
         }
     }
@@ -384,7 +386,7 @@ mod tests {
         assert_eq!(
             tape.at(spec.position())
                 .items_at(&["a"])
-                .filter_map(View::as_i64)
+                .filter_map(DocumentValue::as_i64)
                 .sum::<i64>(),
             3
         );

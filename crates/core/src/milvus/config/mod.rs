@@ -145,12 +145,12 @@ pub const HIDDEN: &str = "a value of a Secret";
 
 /// The settings of one component.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct ComponentSettings<'a> {
     part: &'a Part,
     dynamic: Option<&'a FileSettings>,
 }
 
-impl<'a> View<'a> {
+impl<'a> ComponentSettings<'a> {
     /// Position of the component in its release.
     #[must_use]
     pub fn component(&self) -> usize {
@@ -285,8 +285,8 @@ impl EffectiveConfig {
     }
 
     /// The settings of each container that runs Milvus, in the order of the components.
-    pub fn views(&self) -> impl Iterator<Item = View<'_>> {
-        self.parts.iter().map(|part| View {
+    pub fn views(&self) -> impl Iterator<Item = ComponentSettings<'_>> {
+        self.parts.iter().map(|part| ComponentSettings {
             part,
             dynamic: self.dynamic.as_deref(),
         })
@@ -934,7 +934,7 @@ mod tests {
         let config = of_objects(&objects);
         let unknown: Vec<_> = config
             .views()
-            .filter(View::has_unknown)
+            .filter(ComponentSettings::has_unknown)
             .map(|view| view.component())
             .collect();
         assert_eq!(unknown, [2, 3]);

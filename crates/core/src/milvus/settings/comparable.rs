@@ -11,7 +11,7 @@ use crate::milvus::{
 
 /// A value in comparable form and the setting it came from (`None` if a default applies).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known<'a, T> {
+pub struct ComparableValue<'a, T> {
     /// The comparable value; the default if the value is unknown.
     pub value: T,
     /// Where it stood.

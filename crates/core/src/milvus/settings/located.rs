@@ -1,7 +1,7 @@
 //! The configuration of one component: single settings, as text.
 
 use crate::milvus::{
-    config::{Lookup, Setting, Unknown, View},
+    config::{ComponentSettings, Lookup, Setting, Unknown},
     release::Release,
 };
 
@@ -9,7 +9,7 @@ use crate::milvus::{
 #[derive(Clone, Copy, Debug)]
 pub struct Located<'a> {
     pub(super) release: &'a Release,
-    pub(super) view: View<'a>,
+    pub(super) view: ComponentSettings<'a>,
 }
 
 /// A setting that is known and is not a secret.

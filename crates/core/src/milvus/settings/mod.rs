@@ -23,7 +23,7 @@ mod stores;
 
 pub use super::queue_kind::QueueKind;
 pub(super) use comparable::cleaned;
-pub use comparable::{Comparable, Difference, Effective, Known};
+pub use comparable::{Comparable, ComparableValue, Difference, Effective};
 pub use located::Located;
 pub use queue::Queue;
 pub use release::Metadata;

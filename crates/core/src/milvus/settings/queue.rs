@@ -1,6 +1,6 @@
 //! The message queue that a component uses.
 
-use super::{comparable::Known, located::Located};
+use super::{comparable::ComparableValue, located::Located};
 use crate::milvus::{component::Topology, config::Unknown, endpoint::Host, queue_kind::QueueKind};
 use std::collections::BTreeSet;
 
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue<'a> {
     /// Which system.
-    pub kind: Known<'a, QueueKind>,
+    pub kind: ComparableValue<'a, QueueKind>,
     /// Its brokers; empty for embedded queues.
-    pub endpoints: Known<'a, BTreeSet<Host>>,
+    pub endpoints: ComparableValue<'a, BTreeSet<Host>>,
 }
 
 pub(super) fn default_queue(topology: Topology, has_kafka: bool) -> QueueKind {
@@ -28,12 +28,12 @@ impl<'a> Located<'a> {
     ///
     /// # Errors
     /// Why it is not known.
-    pub fn queue(&self) -> Result<Known<'a, QueueKind>, &'a Unknown> {
+    pub fn queue(&self) -> Result<ComparableValue<'a, QueueKind>, &'a Unknown> {
         for key in ["mq.type", "messageQueue"] {
             if let Some(setting) = self.value(key)?
                 && let Some(value) = QueueKind::named(setting.value)
             {
-                return Ok(Known {
+                return Ok(ComparableValue {
                     value,
                     setting: Some(setting),
                 });
@@ -45,7 +45,7 @@ impl<'a> Located<'a> {
                 self.value("pulsar.address")?.is_none() && self.value("kafka.brokerList")?.is_some()
             }
         };
-        Ok(Known {
+        Ok(ComparableValue {
             value: default_queue(self.release.topology(), has_kafka),
             setting: None,
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    comparable::{Comparable, Difference, Effective, Known, cleaned, is_same, is_true},
+    comparable::{Comparable, ComparableValue, Difference, Effective, cleaned, is_same, is_true},
     located::Located,
 };
 use crate::milvus::{
@@ -107,12 +107,12 @@ impl<'a> Located<'a> {
         &self,
         key: &'static str,
         port: Option<&'static str>,
-    ) -> Known<'a, BTreeSet<Host>> {
+    ) -> ComparableValue<'a, BTreeSet<Host>> {
         let setting = self.value(key).ok().flatten();
         let port = port
             .and_then(|port| self.value(port).ok().flatten())
             .map(|setting| setting.value);
-        Known {
+        ComparableValue {
             value: self.hosts(setting.map_or("", |setting| setting.value), port),
             setting,
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    comparable::{Known, trimmed},
+    comparable::{ComparableValue, trimmed},
     located::{Located, Plain},
     queue::{Queue, default_queue},
 };
@@ -18,13 +18,13 @@ use crate::milvus::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata<'a> {
     /// `etcd`, `tikv` or `mysql`.
-    pub metastore: Known<'a, Cow<'a, str>>,
+    pub metastore: ComparableValue<'a, Cow<'a, str>>,
     /// etcd's endpoints.
-    pub endpoints: Known<'a, BTreeSet<Host>>,
+    pub endpoints: ComparableValue<'a, BTreeSet<Host>>,
     /// `etcd.rootPath`.
-    pub root_path: Known<'a, Cow<'a, str>>,
+    pub root_path: ComparableValue<'a, Cow<'a, str>>,
     /// `etcd.metaSubPath`.
-    pub meta_sub_path: Known<'a, Cow<'a, str>>,
+    pub meta_sub_path: ComparableValue<'a, Cow<'a, str>>,
 }
 
 impl Release {
@@ -62,7 +62,7 @@ impl Release {
                 _ => {
                     return Some(Queue {
                         kind,
-                        endpoints: Known {
+                        endpoints: ComparableValue {
                             value: BTreeSet::new(),
                             setting: None,
                         },
@@ -76,11 +76,11 @@ impl Release {
             })
         });
         known.unwrap_or_else(|| Queue {
-            kind: Known {
+            kind: ComparableValue {
                 value: default_queue(self.topology(), false),
                 setting: None,
             },
-            endpoints: Known {
+            endpoints: ComparableValue {
                 value: BTreeSet::new(),
                 setting: None,
             },
@@ -114,7 +114,7 @@ impl Release {
     pub fn metadata(&self) -> Metadata<'_> {
         let text = |key: &str, default: &'static str| {
             let setting = self.config.get(key);
-            Known {
+            ComparableValue {
                 value: Cow::Borrowed(setting.map_or(default, |setting| trimmed(setting.value))),
                 setting,
             }
@@ -127,7 +127,7 @@ impl Release {
             endpoints: hosts
                 .into_iter()
                 .find(|hosts| !hosts.value.is_empty())
-                .unwrap_or(Known {
+                .unwrap_or(ComparableValue {
                     value: BTreeSet::new(),
                     setting: None,
                 }),

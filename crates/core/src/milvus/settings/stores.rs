@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
-    comparable::{Known, trimmed},
+    comparable::{ComparableValue, trimmed},
     located::Located,
 };
 use crate::milvus::{
@@ -14,19 +14,19 @@ use crate::milvus::{
 
 impl<'a> Located<'a> {
     /// `etcd`, `embedded` (etcd in Milvus' own process), `tikv` or `mysql`.
-    pub(super) fn metastore(&self) -> Result<Known<'a, Cow<'a, str>>, &'a Unknown> {
+    pub(super) fn metastore(&self) -> Result<ComparableValue<'a, Cow<'a, str>>, &'a Unknown> {
         let setting = self.value("metastore.type")?;
         let named = setting.map_or("etcd", |setting| setting.value.trim());
         if named.eq_ignore_ascii_case("etcd")
             && let Some(embed) = self.value("etcd.use.embed")?.filter(Setting::is_true)
             && self.release.topology() == Topology::Standalone
         {
-            return Ok(Known {
+            return Ok(ComparableValue {
                 value: "embedded".into(),
                 setting: Some(embed),
             });
         }
-        Ok(Known {
+        Ok(ComparableValue {
             value: named.to_ascii_lowercase().into(),
             setting,
         })
@@ -53,7 +53,7 @@ impl<'a> Located<'a> {
     }
 
     /// `remote` (`minio` is its old name), `local` or `opendal`.
-    pub(super) fn storage(&self) -> Result<Known<'a, Cow<'a, str>>, &'a Unknown> {
+    pub(super) fn storage(&self) -> Result<ComparableValue<'a, Cow<'a, str>>, &'a Unknown> {
         let setting = self.value("common.storageType")?;
         let named = setting
             .map_or("remote", |setting| setting.value.trim())
@@ -63,7 +63,7 @@ impl<'a> Located<'a> {
         } else {
             named
         };
-        Ok(Known {
+        Ok(ComparableValue {
             value: value.into(),
             setting,
         })

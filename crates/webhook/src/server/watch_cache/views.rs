@@ -11,7 +11,7 @@ use milvus_guard_core::{
     milvus::{Release, service_names::ServiceNames},
     policy::PolicySet,
 };
-use milvus_guard_sources::kubernetes::View;
+use milvus_guard_sources::kubernetes::NamespaceView;
 
 use super::{State, WatchCache};
 
@@ -26,7 +26,7 @@ const MAX_VIEW_BYTES: usize = 16 * 1024 * 1024;
 /// Views that are kept ready, and what is known of all namespaces.
 #[derive(Default)]
 pub(super) struct Views {
-    pub(super) kept: HashMap<String, Arc<View>>,
+    pub(super) kept: HashMap<String, Arc<NamespaceView>>,
     /// Whether a namespace holds Milvus; missing if it changed since.
     pub(super) holds_milvus: HashMap<String, bool>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Views {
 /// Everything about one namespace, at one moment.
 pub struct NamespaceSnapshot {
     /// The running state.
-    pub view: Arc<View>,
+    pub view: Arc<NamespaceView>,
     /// Under which names Services of all namespaces are known.
     pub service_names: Arc<ServiceNames>,
     /// Whether the namespace is being deleted.
@@ -68,7 +68,7 @@ impl WatchCache {
         }
     }
 
-    fn view_of(&self, state: &State, namespace: &str) -> Arc<View> {
+    fn view_of(&self, state: &State, namespace: &str) -> Arc<NamespaceView> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = views.kept.get(namespace) {
             return Arc::clone(view);
@@ -78,7 +78,7 @@ impl WatchCache {
             .get(namespace)
             .into_iter()
             .flat_map(BTreeMap::values);
-        let view = Arc::new(View::of(
+        let view = Arc::new(NamespaceView::of(
             objects.map(|kept| (kept.object.clone(), kept.proven)),
         ));
         let holds_milvus = !view.place.snapshot.releases.is_empty();
