@@ -21,7 +21,7 @@ use milvus_guard_core::{
 use milvus_guard_operations::engine::{
     Cancellation, End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunSettings,
     display::{Json, Lines, Terminal},
-    run_record::History,
+    history::History,
 };
 use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};

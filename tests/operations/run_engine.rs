@@ -17,7 +17,7 @@ use milvus_guard_core::api::{
 use milvus_guard_operations::engine::{
     CancelReason, Cancellation, End, Engine, Event, Home, Listener, Lock, LockError, Options,
     ReleaseName, Reporter, RetryingClient, RunRecord, RunRecordError, Step, StepContext, StepError,
-    StopMessage, home::HomeError, run_record::History,
+    StopMessage, history::History, home::HomeError,
 };
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::{ControlPlane, expect_success};

@@ -11,8 +11,8 @@ use milvus_guard_core::{
 };
 use milvus_guard_operations::{
     engine::{
-        End, ReleaseName, RetryingClient, preview::known_runs, release, run_locally,
-        run_record::History,
+        End, ReleaseName, RetryingClient, history::History, preview::known_runs, release,
+        run_locally,
     },
     kubernetes_job::{JobOptions, run_in_job},
     rolling_upgrade::{

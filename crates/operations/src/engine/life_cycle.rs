@@ -9,9 +9,9 @@ use milvus_guard_core::{
 use super::{
     End, Engine, Home, Intent, Lock, LockError, Options, RetryingClient, RunRecord,
     choice::{self, Request},
+    history::History,
     procedure::{Prepared, Procedure, RunToPrepare},
     recorder::recording,
-    run_record::History,
 };
 
 /// Starts, resumes, rolls back or ends the run in this process. `history` must be one of the

@@ -8,6 +8,7 @@
 //! | [`context`] | what a step is given: patience with the API server, progress, what it waits for, the record |
 //! | [`run_record`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
 //! | [`lock`] | the Lease that keeps a second run out |
+//! | [`history`] | events that the record has yet to hold |
 //! | [`home`] | where a run lives: the guard's namespace, else the release's |
 //! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
 //! | [`cancellation`] | why a run must stop now: a signal, or the lost lock |
@@ -42,6 +43,7 @@ pub mod end;
 pub mod etcd;
 pub mod event;
 pub mod executor;
+pub mod history;
 pub mod home;
 pub mod life_cycle;
 pub mod live_view;

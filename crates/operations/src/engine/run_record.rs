@@ -5,7 +5,7 @@
 //! lock's holder (`fence`): anyone who finds a higher number than his own has lost the lock and
 //! never writes again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use kube::{
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use milvus_guard_core::api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun};
 use milvus_guard_sources::kubernetes::{guard::api_resource, workloads::FIELD_MANAGER};
 
-use super::{ApiError, Event, Home, Listener, Lock, ReleaseName, RetryingClient};
+use super::{ApiError, Event, Home, Lock, ReleaseName, RetryingClient, history::History};
 
 /// Labels of a run: the release that it works on. A label's value is shorter than a release's name
 /// may be, so these only narrow the search.
@@ -44,67 +44,6 @@ pub enum RunRecordError {
     /// The API server does not let us.
     #[error(transparent)]
     Api(#[from] ApiError),
-}
-
-/// What a run's history is to say with the next write.
-#[derive(Clone, Default)]
-pub struct History(Arc<Mutex<Vec<RunEvent>>>);
-
-impl Listener for History {
-    fn on_event(&self, at: Timestamp, event: &Event) {
-        let (step, message) = match event {
-            Event::RunBegan { title, resumed, .. } => (
-                None,
-                format!("{title}{}", if *resumed { " (resumed)" } else { "" }),
-            ),
-            Event::StepBegan {
-                step,
-                title,
-                attempt,
-                back,
-                ..
-            } => {
-                let verb = if *back { "undoing: " } else { "" };
-                let again = if *attempt > 1 {
-                    format!(" (attempt {attempt})")
-                } else {
-                    String::new()
-                };
-                (Some(step), format!("{verb}{title}{again}"))
-            }
-            Event::StepDone { step, took_ms, .. } => (Some(step), format!("after {took_ms} ms")),
-            Event::StepFailed { step, reason } => (Some(step), reason.clone()),
-            Event::Note { text } | Event::Warning { text } => (None, text.clone()),
-            Event::SessionReleased { session, pod, why } => {
-                (None, format!("{session} of pod {pod}: {why}"))
-            }
-            Event::RunEnded { message, .. } => (None, message.clone()),
-            // They come by the hundred, and the cursor says what is waited for.
-            Event::Progress { .. } | Event::Waiting { .. } | Event::StillWaiting { .. } => return,
-        };
-        let event = RunEvent {
-            time: at,
-            reason: event.name().into(),
-            step: step.cloned(),
-            message,
-        };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(event);
-    }
-}
-
-impl History {
-    fn take(&self) -> Vec<RunEvent> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn give_back(&self, mut events: Vec<RunEvent>) {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.append(&mut pending);
-        *pending = events;
-    }
 }
 
 /// The record of one run.

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::engine::{
     CancelReason, Cancellation, End, Event, Home, Listener, ReleaseName, Reporter, RetryingClient,
-    RunRecord, RunRecordError, release, run_locally, run_record::History,
+    RunRecord, RunRecordError, history::History, release, run_locally,
 };
 use milvus_guard_core::api::{RunKind, UpgradeRun};
 use milvus_guard_sources::kubernetes::Cluster;

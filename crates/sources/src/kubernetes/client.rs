@@ -1,11 +1,10 @@
 //! The connection to an API server, found as kubectl finds it.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use kube::{
     Client, Config,
     api::{GetParams, ListParams},
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::Request,
 };
 use serde_json::Value;
@@ -13,7 +12,11 @@ use tokio::time::timeout;
 
 use milvus_guard_core::{error_text, milvus::Version};
 
-use super::{error::ClusterError, overrides::Overrides};
+use super::{
+    error::ClusterError,
+    kubeconfig::{Access, config, config_with},
+    overrides::Overrides,
+};
 
 /// For a connection to stand.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,15 +31,6 @@ pub const MAX_PAGES: usize = 500;
 
 /// Length of a name that the API accepts.
 const MAX_NAME: usize = 253;
-
-/// How to find the cluster; nothing set means as kubectl does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
-    /// `--kubeconfig`.
-    pub kubeconfig: Option<PathBuf>,
-    /// `--context`.
-    pub context: Option<String>,
-}
 
 /// A connection.
 #[derive(Clone)]
@@ -393,117 +387,6 @@ fn client(mut config: Config) -> Result<Client, ClusterError> {
     })
 }
 
-async fn config(access: &Access) -> Result<Config, ClusterError> {
-    config_with(access, &Overrides::default()).await
-}
-
-async fn config_with(access: &Access, overrides: &Overrides) -> Result<Config, ClusterError> {
-    let options = KubeConfigOptions {
-        context: access.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let asked = access.kubeconfig.is_some() || access.context.is_some();
-    let read = match &access.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path).map(Some),
-        None => found(),
-    };
-    let mut kubeconfig = match read {
-        Ok(Some(kubeconfig)) if asked || !is_empty(&kubeconfig) => kubeconfig,
-        Ok(None) if access.context.is_some() => Kubeconfig::default(),
-        Ok(found) if overrides.server.is_some() => found.unwrap_or_default(),
-        // The account of a pod is not in a kubeconfig, so nothing can be laid over it.
-        Ok(_) if !overrides.is_empty() => return Err(ClusterError::NoCluster),
-        Ok(_) => return Config::incluster().map_err(|_| ClusterError::NoCluster),
-        Err(error) => return Err(worded(&error, "")),
-    };
-    if !overrides.is_empty() {
-        overrides.lay_over(&mut kubeconfig, access.context.as_deref());
-    }
-    let known: Vec<&str> = kubeconfig
-        .contexts
-        .iter()
-        .map(|context| context.name.as_str())
-        .collect();
-    let known = if known.is_empty() {
-        "none".to_owned()
-    } else {
-        known.join(", ")
-    };
-    Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| worded(&error, &known))
-}
-
-/// The kubeconfig that kubectl would take; files of `KUBECONFIG` that do not exist are skipped, as
-/// there.
-fn found() -> Result<Option<Kubeconfig>, KubeconfigError> {
-    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
-        .map(|value| {
-            std::env::split_paths(&value)
-                .filter(|path| !path.as_os_str().is_empty())
-                .collect()
-        })
-        .unwrap_or_default();
-    let paths = if listed.is_empty() {
-        std::env::home_dir()
-            .map(|home| home.join(".kube/config"))
-            .into_iter()
-            .collect()
-    } else {
-        listed
-    };
-    merged(&paths)
-}
-
-fn merged(paths: &[PathBuf]) -> Result<Option<Kubeconfig>, KubeconfigError> {
-    let mut all: Option<Kubeconfig> = None;
-    for path in paths {
-        let one = match Kubeconfig::read_from(path) {
-            Err(KubeconfigError::ReadConfig(error, _))
-                if error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                continue;
-            }
-            other => other?,
-        };
-        all = Some(match all {
-            Some(all) => all.merge(one)?,
-            None => one,
-        });
-    }
-    Ok(all)
-}
-
-fn is_empty(kubeconfig: &Kubeconfig) -> bool {
-    kubeconfig.contexts.is_empty()
-        && kubeconfig.clusters.is_empty()
-        && kubeconfig.current_context.is_none()
-}
-
-fn worded(error: &KubeconfigError, known: &str) -> ClusterError {
-    match error {
-        KubeconfigError::CurrentContextNotSet => ClusterError::NoContext(known.to_owned()),
-        KubeconfigError::LoadContext(name) if name.is_empty() => {
-            ClusterError::NoContext(known.to_owned())
-        }
-        KubeconfigError::LoadContext(name) => ClusterError::UnknownContext {
-            name: name.clone(),
-            known: known.to_owned(),
-        },
-        KubeconfigError::LoadClusterOfContext(name) => ClusterError::Kubeconfig(format!(
-            "the context names cluster {name:?}, which it does not describe"
-        )),
-        // The parser's words quote the file, which holds tokens and keys.
-        KubeconfigError::Parse(_) => {
-            ClusterError::Kubeconfig("it is not YAML of the right shape".into())
-        }
-        KubeconfigError::ReadConfig(error, path) => {
-            ClusterError::Kubeconfig(format!("{}: {error}", path.display()))
-        }
-        other => ClusterError::Kubeconfig(error_text::chain(other)),
-    }
-}
-
 fn without_user(url: &str) -> String {
     match url.split_once("://") {
         Some((scheme, rest)) => format!(
@@ -598,14 +481,6 @@ mod tests {
                 && !error.to_string().contains("hunter2"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn missing_files_of_the_list_are_skipped() {
-        let file = file(KUBECONFIG);
-        let paths = [PathBuf::from("/does/not/exist"), file.path().into()];
-        assert_eq!(merged(&paths).unwrap().unwrap().contexts.len(), 2);
-        assert!(merged(&paths[..1]).unwrap().is_none());
     }
 
     #[rstest]

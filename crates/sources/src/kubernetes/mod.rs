@@ -2,7 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`client`] | the connection, found as kubectl finds it; raw JSON in bounded pages |
+//! | [`client`] | the connection; raw JSON in bounded pages |
+//! | [`kubeconfig`] | the kubeconfig, found and merged as kubectl does |
 //! | [`overrides`] | a server and a user that are named in addition to the kubeconfig |
 //! | [`error`] | why something could not be read, as messages for people |
 //! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
@@ -26,6 +27,7 @@ pub mod drift;
 pub mod error;
 pub mod evidence;
 pub mod guard;
+pub mod kubeconfig;
 pub mod lease;
 pub mod live;
 pub mod overrides;
@@ -37,8 +39,9 @@ pub mod storage;
 pub mod view;
 pub mod workloads;
 
-pub use client::{Access, Cluster};
+pub use client::Cluster;
 pub use error::ClusterError;
+pub use kubeconfig::Access;
 pub use live::{NotRead, Reading};
 pub use overrides::Overrides;
 pub use view::NamespaceView;

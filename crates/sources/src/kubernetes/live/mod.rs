@@ -1,9 +1,14 @@
 //! The workloads in a namespace: objects to a snapshot, and the facts that come with them.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `kinds` | the kinds of objects that are read |
+//! | `intake` | objects on their way into a snapshot |
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+mod intake;
+mod kinds;
+
+use std::sync::{Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,7 +17,7 @@ use serde_json::Value;
 use milvus_guard_core::{
     evidence::{DriftFact, Facts},
     manifest::{
-        Node, Object, Origin, Tree,
+        Object,
         object::{Deployer, SourceKind},
     },
     milvus::{
@@ -27,73 +32,19 @@ use super::{
     client::{Cluster, Resource},
     drift,
     error::ClusterError,
-    evidence::{self, Mark, Proven},
+    evidence,
     view::{Gathered, NamespaceView},
 };
+use intake::Intake;
+use kinds::{
+    ARGO_CD, ARGO_CD_NAMESPACE, AROUND, AUTOSCALERS, FLUX, KEDA, NAMESPACES, OTHER_WORKLOADS,
+    SECRETS, WORKLOADS,
+};
+
+pub use intake::seen;
 
 /// Where everything of a live cluster was read, as reports name it.
 pub const SOURCE: &str = "cluster";
-
-/// Without these there is nothing to judge.
-const WORKLOADS: [Resource; 2] = [
-    Resource::new("apps/v1", "deployments", "Deployment"),
-    Resource::new("apps/v1", "statefulsets", "StatefulSet"),
-];
-/// Other kinds that can run Milvus. What a controller of another kind makes shows as its Pods.
-const OTHER_WORKLOADS: [Resource; 6] = [
-    Resource::new("apps/v1", "daemonsets", "DaemonSet"),
-    Resource::new("apps/v1", "replicasets", "ReplicaSet"),
-    Resource::new("batch/v1", "cronjobs", "CronJob"),
-    Resource::new("batch/v1", "jobs", "Job"),
-    Resource::new("v1", "replicationcontrollers", "ReplicationController"),
-    Resource::new("v1", "pods", "Pod"),
-];
-const NAMESPACES: Resource = Resource::new("v1", "namespaces", "Namespace");
-const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
-/// These add to a verdict.
-const AROUND: [Resource; 3] = [
-    Resource::new("v1", "configmaps", "ConfigMap"),
-    Resource::new("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
-    Resource::new("v1", "services", "Service"),
-];
-/// Newest first; Kubernetes below 1.23 has only the second.
-const AUTOSCALERS: [Resource; 2] = [
-    Resource::new(
-        "autoscaling/v2",
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-    ),
-    Resource::new(
-        "autoscaling/v1",
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-    ),
-];
-const KEDA: [Resource; 1] = [Resource::new(
-    "keda.sh/v1alpha1",
-    "scaledobjects",
-    "ScaledObject",
-)];
-const ARGO_CD: [Resource; 1] = [Resource::new(
-    "argoproj.io/v1alpha1",
-    "applications",
-    "Application",
-)];
-const FLUX: [Resource; 3] = [
-    Resource::new("helm.toolkit.fluxcd.io/v2", "helmreleases", "HelmRelease"),
-    Resource::new(
-        "helm.toolkit.fluxcd.io/v2beta2",
-        "helmreleases",
-        "HelmRelease",
-    ),
-    Resource::new(
-        "helm.toolkit.fluxcd.io/v2beta1",
-        "helmreleases",
-        "HelmRelease",
-    ),
-];
-/// Where Argo CD's objects live unless its administrator chose otherwise.
-const ARGO_CD_NAMESPACE: &str = "argocd";
 
 /// Something that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -125,94 +76,6 @@ impl Reading {
             what: what.into(),
             reason: error.to_string(),
         });
-    }
-}
-
-/// An object of a live cluster, and whether its current template has been completely available
-/// once.
-#[must_use]
-pub fn seen(object: &Value) -> Option<(Object, bool)> {
-    let node = Tree::from_json(object);
-    let origin = Origin {
-        source: SOURCE.into(),
-        document: 0,
-        line: 0,
-    };
-    let object = Object::read(&node, &origin, None)?;
-    let proven = matches!(object, Object::Workload(_)) && evidence::is_proven(&node);
-    Some((object, proven))
-}
-
-/// Objects on their way into a snapshot.
-struct Intake {
-    builder: Builder,
-    objects: Vec<Object>,
-    source: Arc<str>,
-    proven: Proven,
-    marks: BTreeMap<String, Mark>,
-}
-
-impl Intake {
-    fn new() -> Self {
-        Self {
-            builder: Builder::default(),
-            objects: Vec::new(),
-            source: SOURCE.into(),
-            proven: Proven::new(),
-            marks: BTreeMap::new(),
-        }
-    }
-
-    fn read(&self, object: &Value) -> Option<(Node, Object)> {
-        let node = Tree::from_json(object);
-        let origin = Origin {
-            source: Arc::clone(&self.source),
-            document: 0,
-            line: 0,
-        };
-        Object::read(&node, &origin, None).map(|object| (node, object))
-    }
-
-    fn add(&mut self, value: &Value) {
-        let Some((node, object)) = self.read(value) else {
-            return;
-        };
-        let name = object.meta().object.to_string();
-        if let Object::Workload(_) = object {
-            if evidence::is_proven(&node) {
-                self.proven.insert(name.clone());
-            }
-            if let Some(mark) = evidence::mark(&node) {
-                self.marks.insert(name, mark);
-            }
-        }
-        self.objects.push(object.clone());
-        self.builder.add(object);
-    }
-
-    fn add_all(&mut self, values: &[Value]) {
-        for value in values {
-            self.add(value);
-        }
-    }
-
-    /// Takes in what deploys into the namespace, or does not say where.
-    fn deployers(&mut self, objects: &[Value], namespace: &str) -> Vec<Deployer> {
-        let mut deployers = Vec::new();
-        for (_, object) in objects.iter().filter_map(|object| self.read(object)) {
-            if let Object::Deployer(deployer) = object
-                && deployer
-                    .target_namespace
-                    .as_deref()
-                    .is_none_or(|target| target == namespace)
-            {
-                deployers.push(deployer);
-            }
-        }
-        for deployer in &deployers {
-            self.builder.add(Object::Deployer(deployer.clone()));
-        }
-        deployers
     }
 }
 
