@@ -169,52 +169,55 @@ async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
         Err(HomeError::NoDefinitions) => (Vec::new(), None),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
-    let under_way = runs.iter().filter(|listed| listed.is_under_way()).count();
-    match args.format.structured() {
-        Some(structured) => {
-            let entries = |wanted: fn(&Listed) -> bool| {
-                runs.iter()
-                    .filter(|listed| wanted(listed))
-                    .map(entry)
-                    .collect::<Vec<_>>()
-            };
-            let json = json!({
-                "schemaVersion": SCHEMA_VERSION,
-                "namespace": only,
-                "underWay": entries(Listed::is_under_way),
-                "runs": entries(|_| true),
-            });
-            print(&structured.render(&json)?)?;
-        }
-        None => {
-            let place = only.as_ref().map_or_else(
-                || "in any namespace".to_owned(),
-                |namespace| format!("in namespace {namespace}; this account may not list others"),
-            );
-            let mut text = String::new();
-            if runs.is_empty() {
-                text.push_str(&format!("no run {place}\n"));
-            } else {
-                for listed in &runs {
-                    text.push_str(&line(listed));
-                }
-                if let Some(namespace) = &only {
-                    text.push_str(&format!(
-                        "Only namespace {namespace} was read: this account may not list others.\n"
-                    ));
-                }
-            }
-            if under_way > 0 {
-                text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n");
-            }
-            print(&screen.lines(&text))?;
-        }
-    }
+    let under_way = count_under_way(&runs);
+    print(&match args.format.structured() {
+        Some(structured) => structured.render(&listing(&runs, only.as_deref()))?,
+        None => screen.lines(&listing_text(&runs, only.as_deref())),
+    })?;
     Ok(if under_way == 0 {
         Exit::Reached
     } else {
         Exit::Stopped
     })
+}
+
+fn count_under_way(runs: &[Listed]) -> usize {
+    runs.iter().filter(|listed| listed.is_under_way()).count()
+}
+
+/// The runs for programs; `only` is the one namespace that could be listed.
+fn listing(runs: &[Listed], only: Option<&str>) -> serde_json::Value {
+    let entries = |wanted: fn(&Listed) -> bool| {
+        runs.iter()
+            .filter(|listed| wanted(listed))
+            .map(entry)
+            .collect::<Vec<_>>()
+    };
+    json!({
+        "schemaVersion": SCHEMA_VERSION,
+        "namespace": only,
+        "underWay": entries(Listed::is_under_way),
+        "runs": entries(|_| true),
+    })
+}
+
+/// The same for a person.
+fn listing_text(runs: &[Listed], only: Option<&str>) -> String {
+    let mut text: String = runs.iter().map(line).collect();
+    match only {
+        None if runs.is_empty() => text.push_str("no run in any namespace\n"),
+        Some(namespace) if runs.is_empty() => text.push_str(&format!(
+            "no run in namespace {namespace}; this account may not list others\n"
+        )),
+        Some(namespace) => text.push_str(&format!(
+            "Only namespace {namespace} was read: this account may not list others.\n"
+        )),
+        None => {}
+    }
+    if count_under_way(runs) > 0 {
+        text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n");
+    }
+    text
 }
 
 /// The namespace that the command names, else that of the context.
