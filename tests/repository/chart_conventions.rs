@@ -425,7 +425,7 @@ fn ping_tells_whether_api_servers_reach_the_guard() {
     let cluster = ControlPlane::start();
     let without = |namespace: &str| {
         run(guard()
-            .args(["ping", "--timeout=1s", "--namespace", namespace])
+            .args(["ping", "--timeout=6s", "--namespace", namespace])
             .arg("--kubeconfig")
             .arg(cluster.kubeconfig()))
     };
