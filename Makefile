@@ -53,10 +53,10 @@ test-hostile: testbed ## The released program in a cgroup, under every attack at
 	$(CARGO) build --release --quiet
 	MILVUS_GUARD_BINARY=$(CURDIR)/target/release/milvus-guard $(CARGO) test --workspace --quiet --test hostile -- load:: --ignored --nocapture
 
-test-node: ## Pods of our image and chart on a real node (root; make node-packages once)
+test-node: ## Pods of our image and chart on a real node; Helm's SQL driver (root; make node-packages once)
 	$(TESTBED) --node
 	$(CARGO) test --quiet -p milvus-guard-testbed --test node -- --ignored --test-threads=1
-	$(CARGO) test --workspace --quiet --test real -- node:: --ignored --test-threads=1
+	$(CARGO) test --workspace --quiet --test real -- helm_sql:: node:: --ignored --test-threads=1
 
 test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it; verify and its probe (x86-64; Python 3.10 to 3.12 with pip)
 	$(TESTBED) --milvus

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the program for release, static, for this machine or for the target that is named. No path of the machine gets into it.
+# Builds the program for release, for this machine or for the target that is named; on Linux a static binary. No path of the machine
+# gets into it. A binary that is not static is an error.
 #   release/compile.sh [TARGET]
 set -eu
 target=${1:-$(uname -m)-unknown-linux-musl}
@@ -15,4 +16,12 @@ case $target in
     *-linux-*) RUSTFLAGS="$RUSTFLAGS -C link-arg=-Wl,--build-id=none" ;;
 esac
 export RUSTFLAGS CARGO_INCREMENTAL=0
-exec cargo build --locked --release --bin milvus-guard --target "$target"
+cargo build --locked --release --bin milvus-guard --target "$target"
+binary=${CARGO_TARGET_DIR:-target}/$target/release/milvus-guard
+case $target in
+    *-musl)
+        headers=$(readelf --program-headers "$binary")
+        case $headers in *INTERP*) echo "$binary is not static: it needs a loader" >&2; exit 1 ;; esac
+        ;;
+esac
+echo "$binary: $(wc -c <"$binary") bytes"

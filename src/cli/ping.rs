@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 fn may_change(last: &Result<Pong, ClusterError>) -> bool {
     match last {
         Ok(Pong::Answers) => false,
-        Ok(Pong::NotAsked | Pong::NotReached(_)) => true,
+        Ok(Pong::NotInstalled | Pong::NotAsked | Pong::NotReached(_)) => true,
         Err(error) => matches!(
             error,
             ClusterError::Unreachable { .. } | ClusterError::NotFound(_)
@@ -75,6 +75,13 @@ fn told(last: Result<Pong, ClusterError>, screen: &Screen) -> Done {
         Pong::Answers => {
             print("milvus-guard answers the API server.\n")?;
             Ok(Exit::Clean)
+        }
+        Pong::NotInstalled => {
+            screen.error(
+                "milvus-guard is not installed in this cluster: the API server does not know the \
+                 kind UpgradeRun",
+            );
+            Ok(Exit::NoVerdict)
         }
         Pong::NotAsked => {
             screen.error(

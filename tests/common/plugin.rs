@@ -24,6 +24,8 @@ pub struct PluginCluster<'a> {
     pub namespace: &'static str,
     /// Copy of `plugins/helm`, where the plugins are installed from.
     pub folder: tempfile::TempDir,
+    /// Further variables of each run of Helm.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl<'a> PluginCluster<'a> {
@@ -60,6 +62,7 @@ impl<'a> PluginCluster<'a> {
             with,
             namespace,
             folder,
+            variables: Vec::new(),
         }
     }
 
@@ -76,7 +79,8 @@ impl<'a> PluginCluster<'a> {
         command
             .env("MILVUS_GUARD_PROGRAM", env!("CARGO_BIN_EXE_milvus-guard"))
             .env("NO_COLOR", "1")
-            .env("LC_ALL", "C.UTF-8");
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

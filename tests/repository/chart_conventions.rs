@@ -422,9 +422,24 @@ fn ping_tells_whether_api_servers_reach_the_guard() {
         })
         .collect();
     assert_eq!(rights.len(), 3);
-    // Before the guard is registered.
     let cluster = ControlPlane::start();
+    let without = |namespace: &str| {
+        run(guard()
+            .args(["ping", "--timeout=6s", "--namespace", namespace])
+            .arg("--kubeconfig")
+            .arg(cluster.kubeconfig()))
+    };
+    let (code, _, stderr) = without("default");
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("milvus-guard is not installed"), "{stderr}");
+    // Before the guard is registered.
     install_definitions(&cluster);
+    let (code, _, stderr) = without("typo");
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("in namespace typo does not exist"),
+        "{stderr}"
+    );
     namespace(&cluster, GUARD);
     for object in &rights {
         cluster.apply(&object.to_string());

@@ -1,5 +1,7 @@
 //! The dashboard and the alerts.
 
+use std::collections::BTreeSet;
+
 use super::{EVERYTHING, of_kind, one, rendered, text};
 use serde_json::Value;
 
@@ -13,12 +15,7 @@ fn dashboard_and_alerts_are_whole() {
         .unwrap();
     let dashboard: Value = serde_json::from_str(text(map, "/data/milvus-guard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    let mut ids: Vec<u64> = panels
-        .iter()
-        .map(|panel| panel["id"].as_u64().unwrap())
-        .collect();
-    ids.dedup();
-    assert_eq!(ids.len(), panels.len());
+    each_panel_explains_itself(panels);
     let rule = one(&documents, "PrometheusRule");
     let alerts = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
     let mut expressions: Vec<&str> = alerts.iter().map(|alert| text(alert, "/expr")).collect();
@@ -65,6 +62,27 @@ fn dashboard_and_alerts_are_whole() {
     }
 }
 
+/// Each panel has an id and a space of its own, and says what it shows and in which unit.
+fn each_panel_explains_itself(panels: &[Value]) {
+    const COLUMNS: u64 = 24;
+    let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel:#}");
+        let space = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+        for x in space("x")..space("x") + space("w") {
+            for y in space("y")..space("y") + space("h") {
+                assert!(x < COLUMNS && taken.insert((x, y)), "{panel:#}");
+            }
+        }
+        assert!(!text(panel, "/title").is_empty(), "{panel:#}");
+        if panel["type"] != "row" {
+            for field in ["/description", "/fieldConfig/defaults/unit"] {
+                assert!(!text(panel, field).is_empty(), "{panel:#}");
+            }
+        }
+    }
+}
+
 /// A query as Grafana sends it: with values for the variables that are not inside a text.
 fn with_values(expression: &str) -> String {
     let with_values = expression
@@ -82,7 +100,7 @@ fn with_values(expression: &str) -> String {
 }
 
 /// The guard's metrics, as `serve` names them.
-pub(super) const METRICS: [&str; 27] = [
+pub(super) const METRICS: [&str; 28] = [
     "milvus_guard_reviews_total",
     "milvus_guard_review_duration_seconds_bucket",
     "milvus_guard_reviews_in_flight",
@@ -97,6 +115,7 @@ pub(super) const METRICS: [&str; 27] = [
     "milvus_guard_exceptions_active",
     "milvus_guard_exceptions_expiring_7d",
     "milvus_guard_leader",
+    "milvus_guard_held_deployments",
     "milvus_guard_stuck_holds",
     "milvus_guard_audit_findings",
     "milvus_guard_audit_last_run_timestamp_seconds",

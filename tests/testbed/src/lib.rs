@@ -35,6 +35,7 @@ mod milvus;
 mod milvus_cluster;
 mod node;
 mod ports;
+mod postgres;
 mod programs;
 mod recipes;
 mod scratch;
@@ -52,6 +53,7 @@ pub use http::Answer;
 pub use milvus::{Milvus, MilvusStore, MilvusVersion};
 pub use milvus_cluster::MilvusCluster;
 pub use node::{BuildImage, Node, NodeOptions};
+pub use postgres::Postgres;
 pub use programs::{
     Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBERNETES_VERSION, Program, cache_dir,
 };

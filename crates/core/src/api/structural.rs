@@ -7,13 +7,15 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::transfor
 use serde_json::{Map, Value};
 
 /// Widths of integers that Kubernetes does not know, and those that it has in their place.
-const FORMATS: [(&str, &str); 6] = [
+const FORMATS: [(&str, &str); 8] = [
     ("uint8", "int32"),
     ("uint16", "int32"),
     ("uint32", "int64"),
     ("uint64", "int64"),
+    ("uint", "int64"),
     ("int8", "int32"),
     ("int16", "int32"),
+    ("int", "int64"),
 ];
 
 /// The structural schema of what may be written as a `T`.

@@ -26,6 +26,8 @@ pub enum Pong {
     Answers,
     /// It was accepted: the guard was not asked, or its failure policy let the request pass.
     NotAsked,
+    /// The API server does not know the kinds of the guard.
+    NotInstalled,
     /// The API server called the guard in vain, and says why.
     NotReached(String),
 }
@@ -34,7 +36,7 @@ impl Cluster {
     /// Asks for a dry run of an `UpgradeRun` in this namespace. Nothing is stored.
     ///
     /// # Errors
-    /// Where the account may not create runs there, or the definitions are not installed.
+    /// Where the account may not create runs there, or the namespace does not exist.
     pub async fn ping_guard(&self, namespace: &str) -> Result<Pong, ClusterError> {
         named(namespace)?;
         let kind = api_resource(api::UPGRADE_RUN);
@@ -67,7 +69,7 @@ impl Cluster {
     }
 }
 
-/// What the API server says of the webhook; `None` if the refusal is not about it.
+/// What the API server says of the guard; `None` if the refusal is not about it.
 fn refused(error: &kube::Error) -> Option<Pong> {
     let kube::Error::Api(status) = error else {
         return None;
@@ -79,6 +81,9 @@ fn refused(error: &kube::Error) -> Option<Pong> {
         Some(Pong::Answers)
     } else if message.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) {
         Some(Pong::NotReached(error_text::line(message)))
+    } else if status.code == 404 && !message.contains("namespaces \"") {
+        // A namespace that does not exist is another 404, which names it.
+        Some(Pong::NotInstalled)
     } else {
         None
     }
@@ -91,8 +96,13 @@ mod tests {
     use super::*;
 
     fn answer(message: &str) -> Option<Pong> {
+        answer_with(403, message)
+    }
+
+    fn answer_with(code: u16, message: &str) -> Option<Pong> {
         refused(&kube::Error::Api(Box::new(Status {
             message: message.into(),
+            code,
             ..Status::default()
         })))
     }
@@ -109,5 +119,9 @@ mod tests {
         ] {
             assert_eq!(answer(other), None, "{other}");
         }
+        let unknown = "404 page not found";
+        assert_eq!(answer_with(404, unknown), Some(Pong::NotInstalled));
+        let nowhere = r#"namespaces "typo" not found"#;
+        assert_eq!(answer_with(404, nowhere), None);
     }
 }

@@ -55,6 +55,9 @@ pub enum ApiError {
 /// `ErrorCode.PermissionDenied` of common.proto, in the status of an answer.
 const STATUS_PERMISSION_DENIED: i32 = 3;
 
+/// How tonic says that an answer came over HTTP without the status of gRPC: 404 is `Unimplemented`.
+const WITHOUT_GRPC: &str = "grpc-status header missing";
+
 impl ApiError {
     /// Whether the same question has the same end until a person changes something. All else may
     /// pass, as it does while proxies and coordinators are replaced.
@@ -89,6 +92,13 @@ impl ApiError {
                 given,
             },
             Code::PermissionDenied => Self::PermissionDenied { method, reason },
+            // Not the word of a gRPC server: something between, or another server at this address.
+            Code::Unimplemented if status.message().starts_with(WITHOUT_GRPC) => {
+                Self::Unreachable {
+                    address: address(),
+                    reason: format!("what answers there is not Milvus: {reason}"),
+                }
+            }
             Code::Unimplemented => Self::Unimplemented { method },
             // The last one is tonic's own for a connection that broke.
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unreachable {
@@ -209,6 +219,13 @@ mod tests {
         Status::unimplemented("unknown method ListDatabases"),
         "unimplemented",
         true
+    )]
+    #[case(
+        Status::unimplemented(
+            "grpc-status header missing, mapped from HTTP status code 404 Not Found"
+        ),
+        "unreachable",
+        false
     )]
     #[case(Status::unavailable("the proxy stops"), "unreachable", false)]
     #[case(Status::deadline_exceeded("too late"), "unreachable", false)]

@@ -1,20 +1,20 @@
 //! Builds the programs of the test bed into the cache, so that no test has to wait for it.
 //!
 //! With `--node`, also those that only a node needs, if this machine can run one. With
-//! `--node-packages` it builds nothing and prints the Debian packages that a node needs and this
-//! machine lacks. With `--milvus`, etcd and Milvus alone. With `--roll`, all that a distributed
+//! `--node-packages` it builds nothing and prints the Debian packages that `make test-node` needs
+//! and this machine lacks. With `--milvus`, etcd and Milvus alone. With `--roll`, all that a distributed
 //! Milvus on a node needs.
 
 use std::process::ExitCode;
 
-use milvus_guard_testbed::{Bundle, MilvusCluster, Node};
+use milvus_guard_testbed::{Bundle, MilvusCluster, Node, Postgres};
 
 fn main() -> ExitCode {
     let bundles = match std::env::args().nth(1).as_deref() {
         None => Bundle::ALL.to_vec(),
         Some("--node") => {
             // Before the minutes that the build takes.
-            if let Err(error) = Node::check() {
+            if let Err(error) = Node::check().and_then(|()| Postgres::check()) {
                 eprintln!("test bed: {error}");
                 return ExitCode::FAILURE;
             }
@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         }
         Some("--milvus") => vec![Bundle::Etcd, Bundle::Milvus],
         Some("--node-packages") => {
-            println!("{}", Node::missing_packages().join(" "));
+            let mut missing = Node::missing_packages();
+            missing.extend(Postgres::missing_package());
+            println!("{}", missing.join(" "));
             return ExitCode::SUCCESS;
         }
         Some(other) => {
