@@ -187,8 +187,8 @@ pub(crate) fn copies(status: &RunStatus) -> usize {
     most.unwrap_or(1).max(1)
 }
 
-/// Waits for a while until Milvus has put a new node into each replica, where there are several.
-/// Nothing is waited for where the nodes before the step are not known.
+/// Waits for a while until Milvus has put a new node into each replica, where there are several and
+/// the nodes before the step are known.
 pub(crate) async fn spread(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let status = cx.run().status;
     let has_several = copies(&status) > 1;

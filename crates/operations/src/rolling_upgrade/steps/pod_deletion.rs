@@ -14,7 +14,7 @@ use crate::{
 /// What became of a request to end a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It ends, or is gone.
+    /// It ends, or no longer exists.
     Yes,
     /// We may not, and why.
     Refused(String),

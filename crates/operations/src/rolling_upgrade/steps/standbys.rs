@@ -26,7 +26,7 @@ use super::{
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How long a standby may take to end by itself.
+/// How long a standby may take to end.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Seconds that it gets then.
 const GRACE: u32 = 1;
