@@ -1,4 +1,4 @@
-//! Files beside the two sides: `--facts` and `--data`.
+//! Files in addition to the two sides: `--facts` and `--data`.
 
 use std::path::PathBuf;
 

@@ -55,8 +55,8 @@ pub(super) struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// Reads both sides of a change. `choice` says whether what is wanted is a whole release, where
-    /// the user says so.
+    /// Reads both sides of a change. `choice` is the user's word whether what is wanted is a whole
+    /// release; `None` if it was not given.
     pub(super) fn gather(
         &self,
         before: Option<&Source>,

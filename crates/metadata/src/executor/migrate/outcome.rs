@@ -35,7 +35,7 @@ pub struct MigrateOptions {
 }
 
 impl MigrateOptions {
-    /// What is to be done between the two versions.
+    /// The work between the two versions.
     pub(super) fn transition(&self) -> Result<Transition, MetaError> {
         transition(&self.source, &self.target).map_err(|error| MetaError::Usage(error.to_string()))
     }
