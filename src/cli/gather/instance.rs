@@ -1,4 +1,4 @@
-//! The releases that `-i` names, and the message if it names none.
+//! The releases that `-i` names, and the message if it finds none.
 
 use milvus_guard_core::milvus::{Release, Snapshot};
 use milvus_guard_sources::files::{Loaded, error::list};
