@@ -46,7 +46,7 @@ const COORDINATORS: [(&str, &[&str]); 4] = [
     ),
 ];
 /// For which a standby ignores the signal to end; 30 s in truth.
-const STUBBORN: Duration = Duration::from_secs(8);
+const STUBBORN: Duration = Duration::from_secs(6);
 /// For which a query node moves its segments away.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -286,7 +286,7 @@ impl Milvus {
                 .any(|(key, lease)| !key.contains('-') && *lease == process.lease);
             let is_coordinator = process.role.ends_with("coord");
             process.was_active |= is_active;
-            let was_active = process.was_active;
+            let (was_active, is_ending) = (process.was_active, process.ending.is_some());
             let ended = match process.ending {
                 None => false,
                 Some(since) if process.role == "querynode" => since.elapsed() > GRACE,
@@ -295,14 +295,14 @@ impl Milvus {
                 Some(_) => true,
             };
             // The guard may have listed the pod before our watch told of its end.
-            let may_be_robbed = is_coordinator
-                && (process.ending.is_some() || is_robbed && self.is_terminating(&host).await);
+            let may_be_robbed =
+                is_coordinator && (is_ending || is_robbed && self.is_terminating(&host).await);
             if is_robbed && !may_be_robbed {
                 self.story.lock().unwrap().robbed.push(host.clone());
             }
             if ended {
                 self.end(&host).await;
-            } else if is_robbed {
+            } else if is_robbed && !is_ending {
                 // A process without its session ends, and Kubernetes starts it again.
                 let Process {
                     namespace,
