@@ -1,9 +1,9 @@
 # The images of milvus-guard: one static binary, on a base without anything else, or with a shell and Helm for pipelines.
 #
 #   docker build -t milvus-guard .                                       builds everything in the container
-#   docker build -t milvus-guard:ci --build-arg VARIANT=ci .             the same binary with a shell and Helm, for pipelines
+#   docker build -t milvus-guard:ci --target ci .                        the same binary with a shell and Helm, for pipelines
 #   docker build -t milvus-guard --target runtime-prebuilt .             takes target/release/milvus-guard as it is
-#   docker build -t milvus-guard --target runtime-released .             takes bin/amd64 and bin/arm64 of a release
+#   ... --target runtime-released, ci-released                           take bin/amd64 and bin/arm64 of a release
 #   ... --build-arg BUILD_IMAGE=... --build-arg RUNTIME_IMAGE=...        other bases, for example from a mirror
 #
 # Bases are pinned by version; .github/dependabot.yml proposes newer ones. The same sources and bases give the same binary; for the
@@ -14,8 +14,6 @@ ARG BUILD_IMAGE=rust:1.95.0-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/static-debian12:nonroot
 ARG CI_IMAGE=alpine/helm:3.19.0
 ARG BINARY=target/release/milvus-guard
-# bare or ci.
-ARG VARIANT=bare
 
 FROM ${BUILD_IMAGE} AS tools
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends musl-tools && rm -rf /var/lib/apt/lists/* \
@@ -40,18 +38,7 @@ RUN find src crates -name '*.rs' -exec touch {} + && release/compile.sh \
     && install -D -m 0755 "target/$(uname -m)-unknown-linux-musl/release/milvus-guard" /out/milvus-guard \
     && touch -d "@${SOURCE_DATE_EPOCH}" /out/milvus-guard
 
-FROM ${RUNTIME_IMAGE} AS bare-base
-USER 65532:65532
-EXPOSE 8443 9090
-ENTRYPOINT ["/usr/local/bin/milvus-guard"]
-CMD ["--help"]
-
-# GitLab's runner and others need a shell, and no entrypoint.
-FROM ${CI_IMAGE} AS ci-base
-ENTRYPOINT []
-CMD ["/bin/sh"]
-
-FROM ${VARIANT}-base AS base
+FROM ${RUNTIME_IMAGE} AS base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -61,6 +48,31 @@ LABEL org.opencontainers.image.title="milvus-guard" \
       org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+USER 65532:65532
+EXPOSE 8443 9090
+ENTRYPOINT ["/usr/local/bin/milvus-guard"]
+CMD ["--help"]
+
+# GitLab's runner and others need a shell, and no entrypoint.
+FROM ${CI_IMAGE} AS ci-base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="milvus-guard for pipelines" \
+      org.opencontainers.image.description="milvus-guard with a shell and Helm" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+ENTRYPOINT []
+CMD ["/bin/sh"]
+
+FROM ci-base AS ci-released
+ARG TARGETARCH
+COPY --chown=0:0 --chmod=0755 bin/${TARGETARCH}/milvus-guard /usr/local/bin/milvus-guard
+
+FROM ci-base AS ci
+COPY --from=build --chown=0:0 --chmod=0755 /out/milvus-guard /usr/local/bin/milvus-guard
 
 FROM base AS runtime-released
 ARG TARGETARCH

@@ -189,9 +189,7 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
     running.0.kill().unwrap();
     running.0.wait().unwrap();
     eprintln!("five components in {:?}", began.elapsed());
-    let story = setup.sessions.story();
-    story.assert_ended_standbys(&roll.run(namespace));
-    let takeovers = story.takeovers;
+    let takeovers = setup.sessions.story().takeovers;
     for one in &takeovers[before..] {
         assert_eq!(
             (one.version.as_str(), one.is_ending),
@@ -280,7 +278,6 @@ fn a_single_coordinator_is_followed_at_once_too() {
     let (code, stdout, stderr) = run(&mut setup.upgrade(&[]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     let takeovers = setup.sessions.story().takeovers;
-    assert!(!stderr.contains("was a standby"), "{stderr}");
     assert_eq!(takeovers.len(), before + 4, "{takeovers:?}");
     assert!(!stderr.contains("the run continues"), "{stderr}");
     setup.assert_clean();

@@ -1,9 +1,6 @@
 //! A held change as a procedure of the engine.
 
-use std::{
-    cell::{Cell, RefCell},
-    time::Duration,
-};
+use std::{cell::Cell, time::Duration};
 
 use crate::engine::{
     End, EtcdAccess, Intent, ReleaseName, RetryingClient, RunSettings, Step as _,
@@ -134,7 +131,6 @@ impl Procedure for HeldUpgrade {
             sessions: Sessions::default(),
             session_help: self.settings.session_help,
             is_release_refused: Cell::new(false),
-            standbys: RefCell::default(),
             image: plan.image,
             workloads,
             stuck_after: self.settings.stuck_after,

@@ -1,7 +1,7 @@
 //! One Deployment: released in its turn, and waited for.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -18,10 +18,7 @@ use crate::{
     rolling_upgrade::{
         SessionHelp,
         context::{SessionRun, Sessions},
-        steps::{
-            release as session_help,
-            standbys::{self, StandbyPod},
-        },
+        steps::release as session_help,
     },
 };
 use milvus_guard_core::{
@@ -59,8 +56,6 @@ pub struct HeldData {
     pub session_help: SessionHelp,
     /// Whether etcd does not let us remove them.
     pub is_release_refused: Cell<bool>,
-    /// Pods that were standbys of a coordinator when its Deployment was released.
-    pub(super) standbys: RefCell<Vec<StandbyPod>>,
     /// The version before.
     pub from: Version,
     /// The version after.
@@ -214,25 +209,12 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
             ));
         }
         session_help::see(cx, &[Watched::of(&deployment)]).await?;
-        note_standbys(cx, &deployment).await?;
         match release(cx, &deployment).await {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Notes which pods of a coordinator wait in standby, before they end.
-async fn note_standbys(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
-    let status = cx.run().status;
-    let Some(component) = cx.data.component(&status, &deployment.name_any()) else {
-        return Ok(());
-    };
-    let watched = Watched::of(deployment);
-    let found = standbys::of(cx, &watched, component, cx.data.from).await?;
-    cx.data.standbys.borrow_mut().extend(found);
-    Ok(())
 }
 
 /// Fails if a later change replaced this one: something of the plan is held with another image, or
@@ -280,9 +262,7 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
                 .await
                 .map_err(|error| StepError::Failed(error.to_string()))
         };
-        let complete = session_help::during(cx, &watched, complete);
-        let standbys = cx.data.standbys.borrow().clone();
-        standbys::ended_during(cx, &watched, &standbys, complete).await?;
+        session_help::during(cx, &watched, complete).await?;
         settle(cx, &watched).await
     };
     let result = tokio::select! {

@@ -15,7 +15,7 @@ use crate::{
         standby::Standby,
         steps::{
             deletion_cost::{self, Marked, Turn},
-            release, standbys, temporary,
+            release, temporary,
         },
     },
 };
@@ -65,7 +65,6 @@ pub(crate) async fn leave(
         replicas: Some(1),
         ..Change::default()
     };
-    let standbys = standbys::of(cx, &watched[0], one.component, now).await?;
     originals::set(cx, original, &alone).await?;
     let hopeless = cx.data.settings.hopeless;
     let wait = async {
@@ -76,10 +75,7 @@ pub(crate) async fn leave(
         originals::wait_for(cx, &watched, Wanted::Old(1), hopeless).await?;
         originals::wait_for(cx, &watched, Wanted::Surged(0), hopeless).await
     };
-    let wait = release::during(cx, &watched, wait);
-    Box::pin(standbys::ended_during(cx, &watched, &standbys, wait))
-        .await
-        .map(|_| ())
+    release::during(cx, &watched, wait).await.map(|_| ())
 }
 
 /// The pod of the active coordinator among several, if the others can go: all are up, and the

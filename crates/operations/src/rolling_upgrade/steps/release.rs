@@ -196,7 +196,7 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
 }
 
 /// Lists pods as they are now: without a resource version, the API server asks etcd.
-pub(crate) async fn list<D: SessionRun>(
+async fn list<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     params: &ListParams,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
