@@ -459,7 +459,7 @@ fn tls_with_client_certificates() {
     .says("not signed by a known authority");
     bed.migrate(&["--etcd-cacert", &ca])
         .expect(1)
-        .says("it may ask for a client certificate, and none was given");
+        .says("for a client certificate, and none was given");
     bed.migrate(&["--etcd-cacert", "/not/there"])
         .expect(2)
         .says("/not/there");

@@ -138,15 +138,22 @@ fn kind(code: i32, message: &str) -> Kind {
 const MAY_WANT_TLS: &str = "; it may want TLS: use https://";
 const MAY_WANT_TLS_OR_CERTIFICATE: &str =
     "; it may want TLS (use https://), or ask for a client certificate";
+/// What the alert of the server says.
+const ASKS_FOR_CERTIFICATE: &str = "; it asks for a client certificate that it knows";
+/// What that means where none was given.
+const LACKS_CERTIFICATE: &str =
+    "; it asks for a client certificate, and none was given: give a certificate and its key";
 /// What it means where TLS is spoken and no client certificate was given.
 const WANTS_CERTIFICATE: &str =
     "; it may ask for a client certificate, and none was given: give a certificate and its key";
 
-/// A reason about an address with TLS, for which no client certificate was given.
+/// A reason about an address with TLS, for which no client certificate was given. With TLS 1.3 a
+/// server refuses it after the handshake: the alert or the end of the connection comes first.
 pub(super) fn without_certificate(reason: &str) -> String {
     reason
         .replace(MAY_WANT_TLS_OR_CERTIFICATE, WANTS_CERTIFICATE)
         .replace(MAY_WANT_TLS, WANTS_CERTIFICATE)
+        .replace(ASKS_FOR_CERTIFICATE, LACKS_CERTIFICATE)
 }
 
 /// Adds what to do to reasons that libraries word for themselves only.
@@ -157,7 +164,7 @@ pub fn hinted(reason: String) -> String {
     } else if reason.contains("NotValidForName") {
         "; its certificate is for another host name"
     } else if reason.contains("CertificateRequired") || reason.contains("BadCertificate") {
-        "; it asks for a client certificate that it knows"
+        ASKS_FOR_CERTIFICATE
     } else if reason.contains("InvalidContentType") || reason.contains("tls handshake eof") {
         "; it does not speak TLS: use http://"
     } else if reason.contains("frame with invalid size")
@@ -194,6 +201,15 @@ mod tests {
     #[case("dns error: failed to lookup address information", "information")]
     fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
         assert!(hinted(reason.to_owned()).ends_with(end));
+    }
+
+    #[rstest]
+    #[case("received fatal alert: CertificateRequired")]
+    #[case("connection error: stream closed because of a broken pipe")]
+    #[case("operation was canceled: connection closed")]
+    fn a_missing_certificate_is_named_however_the_server_ends_the_connection(#[case] reason: &str) {
+        let told = without_certificate(&hinted(reason.to_owned()));
+        assert!(told.contains("for a client certificate, and none was given: give a certificate"));
     }
 
     #[rstest]
