@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo demo-cluster record-demo test test-operations test-others test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz
+.PHONY: help demo demo-cluster record-demo test test-operations test-others test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz fuzz-check
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -95,6 +95,9 @@ bench-load: ## The webhook under load, against a bare server of the same crates
 
 bench: ## Figures of docs/performance.md
 	$(CARGO) bench
+
+fuzz-check: ## Compile the fuzz targets, which are outside of the workspace
+	$(CARGO) check --quiet --manifest-path fuzz/Cargo.toml
 
 fuzz: ## Fuzz the readers of untrusted input for a minute each
 	fuzz/run.sh

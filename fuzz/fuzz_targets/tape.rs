@@ -3,12 +3,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use milvus_guard_core::manifest::{
-    Object, Origin, Tree, DocumentValue,
+    DocumentValue, Object, Origin, Tree,
     node::Kind,
-    tape::{At, Tape},
+    tape::{Tape, ValueRef},
 };
 
-fn same(at: At<'_, '_>, tree: &Tree<'_>) -> bool {
+fn same(at: ValueRef<'_, '_>, tree: &Tree<'_>) -> bool {
     match &tree.kind {
         Kind::Scalar { text, plain } => at.as_text().as_ref() == Some(text) && (at.is_null() || at.plain().is_some()) == *plain,
         Kind::Sequence(items) => at.items().count() == items.len() && at.items().zip(items).all(|(at, item)| same(at, item)),
