@@ -583,7 +583,9 @@ async fn seen(
     if image.contains("never-ready") {
         return;
     }
-    if !is_ready(&pod) {
+    // What a Job runs has a kubelet of its own, which also tells when it has ended.
+    let of_job = pod.owner_references().iter().any(|one| one.kind == "Job");
+    if !is_ready(&pod) && !of_job {
         set_status(client, &pod, ready()).await;
     }
     if image.contains("milvusdb/milvus:") && !leases.contains_key(&pod.name_any()) {
