@@ -1,4 +1,4 @@
-//! What runs beside a test until it is dropped: whoever plays nodes, Milvus, or a kubelet.
+//! Threads that run during a test, until they are dropped: they play nodes, Milvus or a kubelet.
 
 use std::{
     any::Any,

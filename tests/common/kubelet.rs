@@ -147,7 +147,7 @@ pub fn ready() -> Value {
     ]})
 }
 
-/// Says this of a pod, unless it is gone.
+/// Sets the status of a pod, if it still exists.
 pub async fn set_status(client: &Client, pod: &Pod, status: Value) {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
     let status = Patch::Merge(json!({"status": status}));

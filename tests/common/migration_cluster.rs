@@ -304,7 +304,7 @@ impl MigrationCluster {
         command
     }
 
-    /// Migrates the metadata as somebody does who knows of no run, with a backup of this name.
+    /// Migrates the metadata by hand, without a run, with a backup of this name.
     pub fn migrate_by_hand(&self, more: &[&str], backup: &str) {
         let mut command = guard();
         command

@@ -652,7 +652,7 @@ fn the_api_server_may_be_away(bed: &EngineCluster) {
             );
             bed.cluster.api_server().kill();
             *world.fault.lock().unwrap() = None;
-            // Away for longer than the lock holds: this is no wait for anything.
+            // The outage must last longer than the lock: its length is what is tested.
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });

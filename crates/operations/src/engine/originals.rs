@@ -231,5 +231,5 @@ pub async fn wait_for<D>(
     })
     .await;
     cx.going_on();
-    result.map_err(|error| StepError::Failed(error.to_string()))
+    Ok(result?)
 }

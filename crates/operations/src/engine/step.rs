@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use milvus_guard_core::api::RunStep;
+use milvus_guard_sources::kubernetes::rollout::NoHope;
 
 use super::{ApiError, CancelReason, RunRecordError, StepContext, release::SurveyError};
 
@@ -120,6 +121,12 @@ impl From<SurveyError> for StepError {
             SurveyError::Api(error) => error.into(),
             other => Self::Refused(other.to_string()),
         }
+    }
+}
+
+impl From<NoHope> for StepError {
+    fn from(error: NoHope) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

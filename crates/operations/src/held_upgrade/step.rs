@@ -257,11 +257,7 @@ async fn gate(cx: &StepContext<'_>, awaits: &[String]) -> Result<(), StepError> 
         tell,
     );
     let complete = async {
-        let complete = async {
-            complete
-                .await
-                .map_err(|error| StepError::Failed(error.to_string()))
-        };
+        let complete = async { Ok(complete.await?) };
         session_help::during(cx, &watched, complete).await?;
         settle(cx, &watched).await
     };

@@ -33,19 +33,22 @@ pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
 pub fn is_owned_by(pod: &ObjectMeta, deployment: &str) -> bool {
     let labels = pod.labels.as_ref();
     let hash = labels.and_then(|labels| labels.get("pod-template-hash"));
-    let owner = pod
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
-    let (Some(hash), Some(owner)) = (hash, owner) else {
+    let (Some(hash), Some(owner)) = (hash, replica_set(pod)) else {
         return true;
     };
     owner
-        .name
         .strip_prefix(deployment)
         .and_then(|rest| rest.strip_prefix('-'))
         == Some(hash)
+}
+
+/// Name of the `ReplicaSet` that controls a pod; `None` if none does.
+#[must_use]
+pub fn replica_set(pod: &ObjectMeta) -> Option<&str> {
+    let owners = pod.owner_references.iter().flatten();
+    let mut sets =
+        owners.filter(|owner| owner.controller == Some(true) && owner.kind == "ReplicaSet");
+    sets.next().map(|owner| owner.name.as_str())
 }
 
 pub(super) fn phase(pod: &Pod) -> Option<&str> {

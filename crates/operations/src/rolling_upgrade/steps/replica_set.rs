@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::{
     engine::{ApiError, StepError},
     rolling_upgrade::context::StepContext,
 };
-use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
+use milvus_guard_sources::kubernetes::{pods::replica_set, workloads::FIELD_MANAGER};
 
 use super::pod_deletion::Ended;
 
@@ -50,10 +50,10 @@ pub(crate) async fn end(
 /// pod, else the one with the fewest pods.
 fn next<'p>(chosen: Option<&'p Pod>, old: &'p [Pod]) -> Option<(&'p str, usize)> {
     let mut sets: BTreeMap<&str, usize> = BTreeMap::new();
-    for name in old.iter().filter_map(owner) {
+    for name in old.iter().filter_map(|pod| replica_set(&pod.metadata)) {
         *sets.entry(name).or_default() += 1;
     }
-    let of_chosen = chosen.and_then(owner);
+    let of_chosen = chosen.and_then(|pod| replica_set(&pod.metadata));
     let name = match of_chosen {
         Some(name) => name,
         None => sets.iter().min_by_key(|(_, pods)| **pods)?.0,
@@ -62,18 +62,12 @@ fn next<'p>(chosen: Option<&'p Pod>, old: &'p [Pod]) -> Option<(&'p str, usize)>
     Some((name, pods.saturating_sub(1)))
 }
 
-fn owner(pod: &Pod) -> Option<&str> {
-    let owners = pod.owner_references().iter();
-    let mut sets = owners.filter(|owner| owner.kind == "ReplicaSet");
-    sets.next().map(|owner| owner.name.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn pod(name: &str, set: &str) -> Pod {
-        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": "u"});
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": "u", "controller": true});
         serde_json::from_value(json!({"metadata": {"name": name, "ownerReferences": [owner]}}))
             .unwrap()
     }
