@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit},
-    time::timeout_at,
+    time::{Instant, timeout_at},
 };
 
 use milvus_guard_core::admission::review::MAX_REVIEW_BYTES;
@@ -116,16 +116,19 @@ impl Arrivals {
             .map(|(number, _)| number)
     }
 
-    /// The largest body if all wait for room, and if it is larger than the one that asks.
+    /// The largest body if all wait for room, and if it is larger than the one that asks. Of
+    /// bodies of one size the newest counts as the largest: otherwise all of them would wait until
+    /// their deadlines, which end together.
     fn largest_waiting(&self, asking: u64) -> Option<u64> {
         let mine = self.bodies.get(&asking).map_or(0, |body| body.holds);
         let all_wait = self
             .others(asking)
             .all(|(_, body)| body.waiting_since.is_none());
         self.others(asking)
-            .max_by_key(|(_, body)| body.holds)
-            .filter(|(_, body)| all_wait && body.holds > mine)
-            .map(|(number, _)| number)
+            .map(|(number, body)| (body.holds, number))
+            .max()
+            .filter(|largest| all_wait && *largest > (mine, asking))
+            .map(|(_, number)| number)
     }
 }
 
@@ -156,7 +159,7 @@ impl BodyBudget {
     /// Where it is too large or too slow, or where there is no room.
     pub async fn take(&self, mut body: Body) -> Result<Taken<'_>, Refusal> {
         let place = self.arrive();
-        let end = tokio::time::Instant::now() + BODY_DEADLINE;
+        let end = Instant::now() + BODY_DEADLINE;
         let mut parts = Parts::default();
         let mut held: Option<SemaphorePermit<'_>> = None;
         loop {
@@ -196,7 +199,7 @@ impl BodyBudget {
             return Ok(room);
         }
         place.waits_for_room(bytes);
-        let end = tokio::time::Instant::now() + ROOM_DEADLINE;
+        let end = Instant::now() + ROOM_DEADLINE;
         let mut room = std::pin::pin!(self.room.acquire_many(permits));
         let mut again = tokio::time::interval(ASK_AGAIN);
         loop {
@@ -325,6 +328,7 @@ mod tests {
 
     use super::*;
 
+    // Time is paused in these tests: it moves on when every body waits, however slow the machine is.
     const CHUNK: usize = 1000;
 
     /// So many chunks, and then nothing more, without an end.
@@ -335,7 +339,7 @@ mod tests {
         Body::from_stream(sent.chain(stream::pending()))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_only_announced_holds_nothing_and_what_is_slow_gives_way() {
         let intake = BodyBudget::with_room(10 * CHUNK);
         let silent =
@@ -381,7 +385,7 @@ mod tests {
         Body::from_stream(frame.chain(stream::pending()))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_body_whose_sender_is_in_time_is_not_asked_to_give_way() {
         let intake = BodyBudget::with_room(10 * CHUNK);
         // It is the oldest. It waits for room, and many others ask for room after it.
@@ -395,7 +399,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn of_many_large_bodies_that_wait_for_room_some_arrive() {
         let intake = BodyBudget::with_room(10 * CHUNK);
         let bodies = (0..6).map(|_| intake.take(in_two_parts(6)));
@@ -403,10 +407,13 @@ mod tests {
             let taken = body.await.map(|taken| taken.bytes.len());
             taken == Ok(6 * CHUNK)
         }));
-        assert!(arrived.await.into_iter().any(|arrived| arrived));
+        let begun = Instant::now();
+        let arrived = arrived.await;
+        assert!(arrived.iter().any(|arrived| *arrived), "{arrived:?}");
+        assert!(begun.elapsed() < ROOM_DEADLINE, "{:?}", begun.elapsed());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_waits_for_room_is_told_in_time() {
         let intake = BodyBudget::with_room(CHUNK);
         let first = intake.take(Body::from(vec![b'x'; CHUNK])).await.unwrap();
