@@ -46,7 +46,11 @@ const COORDINATORS: [(&str, &[&str]); 4] = [
     ),
 ];
 /// For which a standby ignores the signal to end; 30 s in truth.
-const STUBBORN: Duration = Duration::from_secs(4);
+const STUBBORN: Duration = Duration::from_secs(8);
+/// For a process to begin. A pod that is deleted before has no session.
+const START: Duration = Duration::from_millis(500);
+/// For which the API server lists a pod whose containers have ended, as a kubelet leaves it.
+const LISTED: Duration = Duration::from_millis(1500);
 /// For which a query node moves its segments away.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -77,12 +81,29 @@ pub struct Sessions {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The end of a pod. A later deletion does not shorten the grace period of the first one.
+#[derive(Clone, Copy)]
+struct Ending {
+    since: Instant,
+    grace: Duration,
+}
+
+/// A pod that is ready for the first time.
+struct Starting {
+    since: Instant,
+    namespace: String,
+    role: String,
+    version: String,
+}
+
 struct Process {
     role: String,
     version: String,
     namespace: String,
     lease: i64,
-    ending: Option<Instant>,
+    ending: Option<Ending>,
+    /// When its containers ended.
+    over: Option<Instant>,
     was_active: bool,
 }
 
@@ -109,6 +130,7 @@ impl Sessions {
                     client,
                     etcd,
                     seconds,
+                    starting: BTreeMap::new(),
                     processes: BTreeMap::new(),
                     vacant: BTreeMap::new(),
                     renewed: Instant::now(),
@@ -143,6 +165,8 @@ struct Milvus {
     client: Client,
     etcd: EtcdClient,
     seconds: i64,
+    /// Pods whose process has no session yet.
+    starting: BTreeMap<String, Starting>,
     processes: BTreeMap<String, Process>,
     /// Since when no one is active in a role.
     vacant: BTreeMap<String, Instant>,
@@ -163,12 +187,14 @@ impl Milvus {
                     Some(Ok(Event::Delete(pod))) => drop(self.processes.remove(&pod.name_any())),
                     _ => {}
                 },
-                _ = tick.tick() => self.live().await,
+                _ = tick.tick() => {
+                    self.start().await;
+                    self.live().await;
+                }
             }
         }
-        let left: Vec<String> = self.processes.keys().cloned().collect();
-        for host in left {
-            self.let_go(&host).await;
+        for (host, process) in &self.processes {
+            self.let_go(&process.namespace, host).await;
         }
     }
 
@@ -181,7 +207,14 @@ impl Milvus {
         }
         if pod.metadata.deletion_timestamp.is_some() {
             if let Some(process) = self.processes.get_mut(&name) {
-                process.ending.get_or_insert_with(Instant::now);
+                let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+                process.ending.get_or_insert_with(|| Ending {
+                    since: Instant::now(),
+                    grace: Duration::from_secs(grace.try_into().unwrap()),
+                });
+            } else {
+                self.starting.remove(&name);
+                self.let_go(&namespace, &name).await;
             }
             return;
         }
@@ -198,8 +231,24 @@ impl Milvus {
             .into_iter()
             .any(|one| one.type_ == "Ready" && one.status == "True");
         if is_ready && !self.processes.contains_key(&name) {
-            let version = image.rsplit(":v").next().unwrap().to_owned();
-            self.begin(&name, namespace, container.name.clone(), version)
+            self.starting.entry(name).or_insert_with(|| Starting {
+                since: Instant::now(),
+                namespace,
+                role: container.name.clone(),
+                version: image.rsplit(":v").next().unwrap().to_owned(),
+            });
+        }
+    }
+
+    /// Begins the processes that have started.
+    async fn start(&mut self) {
+        let started = |one: &Starting| one.since.elapsed() > START;
+        let waiting = std::mem::take(&mut self.starting);
+        let (started, waiting) = waiting.into_iter().partition(|(_, one)| started(one));
+        self.starting = waiting;
+        let started: BTreeMap<String, Starting> = started;
+        for (host, one) in started {
+            self.begin(&host, one.namespace, one.role, one.version)
                 .await;
         }
     }
@@ -217,6 +266,7 @@ impl Milvus {
             namespace,
             lease,
             ending: None,
+            over: None,
             was_active: false,
         };
         // From 2.3 on an index coordinator is a part of the data coordinator.
@@ -254,6 +304,14 @@ impl Milvus {
             let Some(process) = self.processes.get_mut(&host) else {
                 continue;
             };
+            if let Some(over) = process.over {
+                if over.elapsed() > LISTED {
+                    let namespace = process.namespace.clone();
+                    self.processes.remove(&host);
+                    self.let_go(&namespace, &host).await;
+                }
+                continue;
+            }
             let is_robbed = process.role != "indexcoord" && !leases.contains(&process.lease);
             if renew {
                 let _ = self.etcd.lease_keep_alive(process.lease).await;
@@ -266,9 +324,11 @@ impl Milvus {
             let (was_active, is_ending) = (process.was_active, process.ending.is_some());
             let ended = match process.ending {
                 None => false,
-                Some(since) if process.role == "querynode" => since.elapsed() > GRACE,
+                Some(ending) if process.role == "querynode" => ending.since.elapsed() > GRACE,
                 // Whether it has its session or not.
-                Some(since) if is_coordinator && !was_active => since.elapsed() > STUBBORN,
+                Some(Ending { since, grace }) if is_coordinator && !was_active => {
+                    since.elapsed() > grace.min(STUBBORN)
+                }
                 Some(_) => true,
             };
             // The guard may have listed the pod before our watch told of its end.
@@ -311,9 +371,10 @@ impl Milvus {
             .entry(role.to_owned())
             .or_insert_with(Instant::now);
         let may = |process: &Process| {
-            COORDINATORS
-                .iter()
-                .any(|(component, roles)| process.role == *component && roles.contains(&role))
+            process.over.is_none()
+                && COORDINATORS
+                    .iter()
+                    .any(|(component, roles)| process.role == *component && roles.contains(&role))
         };
         let mut candidates: Vec<(&String, &Process)> = self
             .processes
@@ -350,16 +411,20 @@ impl Milvus {
     }
 
     async fn end(&mut self, host: &str) {
-        let process = &self.processes[host];
+        let process = self.processes.get_mut(host).unwrap();
+        process.over = Some(Instant::now());
         if process.role == "querynode" {
             let _ = self.etcd.lease_revoke(process.lease).await;
         }
-        self.let_go(host).await;
-        self.processes.remove(host);
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &process.namespace);
+        let ended = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
+        let _ = api
+            .patch_status(host, &PatchParams::default(), &ended)
+            .await;
     }
 
-    async fn let_go(&mut self, host: &str) {
-        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.processes[host].namespace);
+    async fn let_go(&self, namespace: &str, host: &str) {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         let _ = api.patch(host, &PatchParams::default(), &free).await;
     }

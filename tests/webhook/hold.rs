@@ -426,6 +426,12 @@ fn sessions_of_ended_pods_are_removed_during_a_held_change() {
         .filter(|event| event["reason"] == "SessionReleased")
         .filter_map(|event| event["message"].as_str())
         .collect();
+    let history = run["status"]["history"].as_array().unwrap().iter();
+    let mut texts = history.filter_map(|event| event["message"].as_str());
+    assert!(
+        texts.any(|text| text.contains("is a standby of rootcoord: its pod is ended")),
+        "{run:#}"
+    );
     for what in ["session/proxy-", "session/rootcoord of pod"] {
         assert!(
             released.iter().any(|text| text.contains(what)),
@@ -433,6 +439,11 @@ fn sessions_of_ended_pods_are_removed_during_a_held_change() {
         );
     }
     assert_eq!(run["status"]["pods"], Value::Null);
+    let left = expect_success(etcd.etcdctl(["get", "--prefix", "by-dev/meta/session/"]));
+    assert!(
+        !left.contains("\"2.3.2\""),
+        "a session of an old pod is left when the run is done: {left}"
+    );
 }
 
 fn status(roll: &Roll) -> Command {

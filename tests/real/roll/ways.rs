@@ -210,7 +210,10 @@ fn hold(stand: &Stand<'_>) -> Result<(), String> {
     show(&warnings.join("\n"));
     let mut wait = command(stand, "status");
     wait.arg("--wait");
-    follow(wait)
+    let result = follow(wait);
+    let log = ["logs", "-n", GUARD, "deployment/milvus-guard", "--all-pods"];
+    show(&String::from_utf8_lossy(&stand.node().kubectl(log).stdout));
+    result
 }
 
 /// The steps of a run from its history.

@@ -46,11 +46,12 @@ fn no_right_to_read_secrets() {
                 }
                 assert!(!has("resources", "serviceaccounts"), "{rule}");
                 // Hold reads pods: a component is complete when no pod of its old template is left.
+                // It ends standbys of coordinators (see the policy's test).
                 if has("resources", "pods") {
                     assert_eq!(role["metadata"]["name"], "milvus-guard-hold");
                     assert_eq!(
                         (&rule["resources"], &rule["verbs"]),
-                        (&json!(["pods"]), &json!(["get", "list", "watch"]))
+                        (&json!(["pods"]), &json!(["get", "list", "watch", "delete"]))
                     );
                 }
                 // Its own role, to read: the registration's owner.
@@ -492,6 +493,7 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
         let output = guard(denied);
         assert!(is_denied(&output), "{denied:?}: {output:?}");
     }
+    may_delete_pods_of_coordinators(&cluster, &guard, &is_denied);
     // Others are not concerned.
     expect_success(cluster.kubectl([
         "patch",
@@ -504,4 +506,45 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
         image,
     ]));
     expect_success(cluster.kubectl(["scale", "deployment/web", "-n", "milvus", "--replicas=0"]));
+}
+
+/// Standbys of coordinators are ended; no other pod is, and nothing else is done to pods.
+fn may_delete_pods_of_coordinators(
+    cluster: &ControlPlane,
+    guard: &impl Fn(&[&str]) -> Output,
+    is_denied: &impl Fn(&Output) -> bool,
+) {
+    let pod = |name: &str, labels: Value| {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": labels, "namespace": "milvus"},
+            "spec": {"containers": [{"name": "web", "image": "nginx:1"}]}});
+        expect_success(cluster.kubectl_with_input(["create", "-f", "-"], &pod.to_string()));
+    };
+    pod("rootcoord", json!({"component": "rootcoord"}));
+    pod(
+        "mixcoord",
+        json!({"app.kubernetes.io/component": "mixcoord"}),
+    );
+    pod("proxy", json!({"component": "proxy"}));
+    pod("other", json!({"app": "rootcoord"}));
+    pod("bare", Value::Null);
+    for denied in [
+        &["delete", "pod", "proxy", "--grace-period=1", "--wait=false"][..],
+        &["delete", "pod", "other", "--wait=false"],
+        &["delete", "pod", "bare", "--wait=false"],
+        &["annotate", "pod", "rootcoord", "guard.milvus.io/x=1"],
+        &["run", "more", "--image=nginx:1"],
+    ] {
+        let output = guard(denied);
+        assert!(is_denied(&output), "{denied:?}: {output:?}");
+    }
+    for name in ["rootcoord", "mixcoord"] {
+        expect_success(guard(&[
+            "delete",
+            "pod",
+            name,
+            "--grace-period=1",
+            "--wait=false",
+        ]));
+    }
 }

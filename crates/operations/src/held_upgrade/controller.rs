@@ -223,6 +223,15 @@ impl Listener for Log {
         let Self(ReleaseName { name, namespace }) = self;
         match event {
             Event::Warning { text } => tracing::warn!(release = name, namespace, "{text}"),
+            Event::Note { text } => tracing::info!(release = name, namespace, "{text}"),
+            Event::SessionReleased { session, pod, why } => tracing::info!(
+                release = name,
+                namespace,
+                session,
+                pod,
+                why,
+                "a session is removed from etcd"
+            ),
             Event::RunBegan { title, .. } => tracing::info!(release = name, namespace, "{title}"),
             Event::StepDone { step, .. } => {
                 tracing::info!(release = name, namespace, step, "a step is done");

@@ -18,7 +18,10 @@ use crate::{
     rolling_upgrade::{
         SessionHelp,
         context::{SessionRun, Sessions},
-        steps::release as session_help,
+        steps::{
+            release::{self as session_help, Leftover},
+            standbys,
+        },
     },
 };
 use milvus_guard_core::{
@@ -190,6 +193,7 @@ impl engine::Step for Step {
 
 /// Releases a Deployment, if that was not done before.
 async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
+    let mut is_alone = false;
     loop {
         let deployment = live(cx, workload).await?;
         if !is_marked(&deployment) && has_target(cx, &deployment) {
@@ -209,12 +213,27 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
             ));
         }
         session_help::see(cx, &[Watched::of(&deployment)]).await?;
+        // Once: the change of its status that follows makes the first release conflict.
+        if !is_alone {
+            end_standbys(cx, &deployment).await?;
+            is_alone = true;
+        }
         match release(cx, &deployment).await {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Ends the standbys of a coordinator that is about to be released.
+async fn end_standbys(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
+    let component = cx.data.component(&cx.run().status, &deployment.name_any());
+    let several = deployment.spec.replicas.unwrap_or(1) > 1;
+    let Some(component) = component.filter(|_| several) else {
+        return Ok(());
+    };
+    standbys::end(cx, &Watched::of(deployment), component, cx.data.from).await
 }
 
 /// Fails if a later change replaced this one: something of the plan is held with another image, or
@@ -284,19 +303,27 @@ async fn watched(cx: &StepContext<'_>, workloads: &[String]) -> Result<Vec<Watch
 async fn settle(cx: &StepContext<'_>, watched: &[Watched]) -> Result<(), StepError> {
     let began = Instant::now();
     loop {
-        let left = session_help::round(cx, watched).await?;
-        let Some(first) = left.first() else {
-            cx.going_on();
-            return Ok(());
+        let (awaited, warning) = match session_help::round(cx, watched).await? {
+            Leftover::Sessions(left) => {
+                let Some(first) = left.first() else {
+                    cx.going_on();
+                    return Ok(());
+                };
+                (
+                    format!("{first}, whose pod has ended, to be removed from etcd"),
+                    format!("{first} is left in etcd, whose pod has ended"),
+                )
+            }
+            Leftover::Unread => (
+                "etcd to answer which sessions it holds".to_owned(),
+                "etcd did not answer which sessions of ended pods it holds".to_owned(),
+            ),
         };
         if began.elapsed() >= SESSIONS {
-            cx.reporter()
-                .warn(format!("{first} is left in etcd, whose pod has ended"));
+            cx.reporter().warn(warning);
             return Ok(());
         }
-        cx.waiting(format!(
-            "{first}, whose pod has ended, to be removed from etcd"
-        ));
+        cx.waiting(awaited);
         tokio::time::sleep(SESSIONS_LOOK).await;
     }
 }

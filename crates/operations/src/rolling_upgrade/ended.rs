@@ -121,6 +121,23 @@ pub fn releasable<'s>(
     groups
 }
 
+/// Sessions of pods that are terminating which may be released only when the pod no longer exists.
+#[must_use]
+pub fn waiting<'s>(
+    sessions: &'s [Registered],
+    seen: &[SeenPod],
+    state: impl Fn(&SeenPod) -> PodState,
+    release: impl Fn(&SeenPod) -> Release,
+) -> Vec<&'s Registered> {
+    let waits = |one: &&Registered| {
+        holder(one, seen).is_some_and(|pod| {
+            let state = state(pod);
+            state == PodState::Terminating && !state.allows(release(pod))
+        })
+    };
+    sessions.iter().filter(waits).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use milvus_guard_metadata::model::sessions::Session;
@@ -217,5 +234,18 @@ mod tests {
             |_| Release::AtTermination,
         );
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn a_session_of_a_pod_that_is_terminating_is_waited_for() {
+        let sessions = [registered(7, r#"{"HostName":"proxy-a"}"#)];
+        let count = |state, release| {
+            let waiting = waiting(&sessions, &seen(), |_| state, |_| release);
+            waiting.len()
+        };
+        assert_eq!(count(PodState::Terminating, Release::AtTheEnd), 1);
+        assert_eq!(count(PodState::Terminating, Release::AtTermination), 0);
+        assert_eq!(count(PodState::Gone, Release::AtTheEnd), 0, "released");
+        assert_eq!(count(PodState::Lives, Release::AtTheEnd), 0);
     }
 }

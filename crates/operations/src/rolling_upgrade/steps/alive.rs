@@ -34,7 +34,7 @@ use milvus_guard_sources::{
 
 use super::{
     pod_http::{self, NoAnswer},
-    release,
+    release::{self, Leftover},
 };
 
 /// Pods that are asked at once.
@@ -186,6 +186,14 @@ async fn missing(
     clocks: &Clocks,
 ) -> Result<Option<(Question, String)>, StepError> {
     let left = release::round(cx, watched).await?;
+    let left = match left {
+        Leftover::Sessions(left) => left,
+        Leftover::Unread if clocks.is_over(Question::Sessions) => Vec::new(),
+        Leftover::Unread => {
+            let why = "etcd does not answer which sessions it holds";
+            return Ok(Some((Question::Sessions, why.into())));
+        }
+    };
     let of_component = moved.component.is_some();
     let pods = if of_component {
         pods(cx, watched).await?
@@ -264,10 +272,7 @@ pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Ve
 }
 
 /// Pods of these Deployments.
-pub(super) async fn all_pods(
-    cx: &StepContext<'_>,
-    watched: &[Watched],
-) -> Result<Vec<Pod>, StepError> {
+async fn all_pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
     let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
@@ -328,7 +333,7 @@ async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
 
 /// What a pod says of itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+enum Answer {
     /// It serves, or is a standby.
     Well,
     /// It does not serve: why.
@@ -339,7 +344,7 @@ pub(super) enum Answer {
 
 /// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which
 /// is not.
-pub(super) async fn healthz(place: (IpAddr, u16)) -> Answer {
+async fn healthz(place: (IpAddr, u16)) -> Answer {
     match pod_http::get(place, "/healthz", MAX_ANSWER).await {
         Ok((StatusCode::OK, _)) => Answer::Well,
         Ok((status, text)) if text.is_empty() => Answer::Unwell(status.to_string()),

@@ -1,5 +1,5 @@
 //! The active coordinator alone, before its Deployment gets another image. A standby that is
-//! terminating may become active, and then holds the key until its lease ends. So the standby goes
+//! terminating may become active, and then holds the key until its lease ends. So the standby ends
 //! first, while the active pod serves; the new pod is then the only one that can take over.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -15,7 +15,7 @@ use crate::{
         standby::Standby,
         steps::{
             deletion_cost::{self, Marked, Turn},
-            release, temporary,
+            release, standbys, temporary,
         },
     },
 };
@@ -65,6 +65,7 @@ pub(crate) async fn leave(
         replicas: Some(1),
         ..Change::default()
     };
+    standbys::end(cx, &watched[0], one.component, now).await?;
     originals::set(cx, original, &alone).await?;
     let hopeless = cx.data.settings.hopeless;
     let wait = async {

@@ -24,6 +24,7 @@ pub(crate) mod release;
 pub(crate) mod remove;
 pub(crate) mod replica_set;
 pub(crate) mod searched;
+pub(crate) mod standbys;
 pub(crate) mod temporary;
 pub(crate) mod update;
 pub(crate) mod way_back;

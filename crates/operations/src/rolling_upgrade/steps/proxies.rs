@@ -1,7 +1,5 @@
-//! Proxies that fail for their clients while others would serve them: one that reports no time tick
-//! to a new root coordinator (see [`ticks`](crate::rolling_upgrade::ticks)), and one that is
-//! terminating, refuses every request and does not end. Such a pod is ended soon; its Deployment
-//! has replaced it or does so.
+//! Proxies that report no time tick to a new root coordinator, which all searches wait for (see
+//! [`ticks`](crate::rolling_upgrade::ticks)). Such a pod is ended; its Deployment replaces it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +25,7 @@ use milvus_guard_core::{api::Original, milvus::Component};
 use milvus_guard_sources::kubernetes::{pods::is_ready, rollout::Watched};
 
 use super::{
-    alive::{self, Answer},
+    alive,
     pod_deletion::{self, Ended},
     pod_http, release,
 };
@@ -40,13 +38,10 @@ const AT_ONCE: usize = 16;
 const MAX_METRICS: usize = 16 * 1024 * 1024;
 /// How long a step waits for ticks: longer than a client of Milvus repeats a request (52.8 s).
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a terminating proxy may refuse requests. Three that had no stuck request ended within 2
-/// s on a busy machine; one that had needed 13 s.
-const REFUSES: Duration = Duration::from_secs(3);
 /// Seconds that a pod gets to end.
 const GRACE: u32 = 2;
 
-/// Does the work of a gate, and meanwhile ends proxies that fail for their clients because of it.
+/// Does the work of a gate, and meanwhile ends proxies that hold up the searches of all clients.
 pub(crate) async fn during<T>(
     cx: &StepContext<'_>,
     one: &Move,
@@ -63,11 +58,6 @@ pub(crate) async fn during<T>(
     match one.component {
         Component::RootCoord | Component::MixCoord => {
             let help = Box::pin(follow_ticks(cx, one.component, watched, &done));
-            let (result, _) = tokio::join!(work, help);
-            result
-        }
-        Component::Proxy => {
-            let help = Box::pin(follow_ends(cx, watched, &done));
             let (result, _) = tokio::join!(work, help);
             result
         }
@@ -209,49 +199,6 @@ async fn help_ticks(
         known.refused = true;
     }
     Ok(())
-}
-
-/// Ends proxies that are terminating and refuse requests, until the work is done.
-async fn follow_ends(
-    cx: &StepContext<'_>,
-    watched: &[Watched],
-    done: &AtomicBool,
-) -> Result<(), StepError> {
-    let mut refusing: BTreeMap<String, Instant> = BTreeMap::new();
-    let mut ended = BTreeSet::new();
-    while !done.load(Ordering::Relaxed) && cx.data.connections.reach_pods() {
-        let mut terminating = alive::all_pods(cx, watched).await?;
-        terminating.retain(|pod| pod.metadata.deletion_timestamp.is_some());
-        for pod in terminating {
-            if ended.contains(&uid(&pod)) || !refuses(&pod).await {
-                continue;
-            }
-            let since = *refusing.entry(uid(&pod)).or_insert_with(Instant::now);
-            if since.elapsed() < REFUSES {
-                continue;
-            }
-            if !end(cx, &pod).await? {
-                return Ok(());
-            }
-            cx.reporter().note(format!(
-                "proxy {} refused every request of its clients for {} s while it was terminating: \
-                 its pod is ended",
-                pod.name_any(),
-                REFUSES.as_secs()
-            ));
-            ended.insert(uid(&pod));
-        }
-        sleep(PAUSE).await;
-    }
-    Ok(())
-}
-
-/// Whether a pod says that it does not serve. One that is not reached counts as serving.
-async fn refuses(pod: &Pod) -> bool {
-    match pod_http::place(pod) {
-        Some(place) => matches!(alive::healthz(place).await, Answer::Unwell(_)),
-        None => false,
-    }
 }
 
 async fn metrics(pod: &Pod) -> Option<String> {

@@ -91,14 +91,26 @@ pub(crate) async fn see<D: SessionRun>(
     Ok(listed)
 }
 
+/// Sessions in etcd whose pods have ended or are terminating.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Leftover {
+    /// These, each in words with its pod. Empty as well where etcd is not reached at all.
+    Sessions(Vec<String>),
+    /// etcd is reached, but did not answer this time.
+    Unread,
+}
+
 /// One look: sessions first, then pods, so that a pod that lived when its session was read is among
-/// them. Returns which sessions of ended pods are left, for people.
+/// them. Returns what is left.
 pub(crate) async fn round<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
-) -> Result<Vec<String>, StepError> {
+) -> Result<Leftover, StepError> {
+    if !cx.data.sessions().is_reached(cx).await {
+        return Ok(Leftover::Sessions(Vec::new()));
+    }
     let Some(sessions) = cx.data.sessions().registered(cx).await else {
-        return Ok(Vec::new());
+        return Ok(Leftover::Unread);
     };
     let listed = see(cx, watched).await?;
     let status = cx.run().status;
@@ -122,13 +134,14 @@ pub(crate) async fn round<D: SessionRun>(
     }
     let state_of = |pod: &SeenPod| by_pod.get(&*pod.name).copied().unwrap_or(PodState::Lives);
     let release_of = |pod: &SeenPod| release_of(cx.data, &status, pod);
-    let mut left = Vec::new();
+    let waiting = ended::waiting(&sessions, &seen, state_of, release_of);
+    let mut left: Vec<String> = waiting.into_iter().map(shown).collect();
     for (group, state) in ended::releasable(&sessions, &seen, state_of, release_of) {
         if !release(cx, &group, state).await? {
             left.extend(group.iter().map(|one| shown(one)));
         }
     }
-    Ok(left)
+    Ok(Leftover::Sessions(left))
 }
 
 /// Releases the sessions of one process; whether they were removed.
@@ -196,7 +209,7 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
 }
 
 /// Lists pods as they are now: without a resource version, the API server asks etcd.
-async fn list<D: SessionRun>(
+pub(super) async fn list<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     params: &ListParams,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
