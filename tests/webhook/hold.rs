@@ -429,7 +429,9 @@ fn sessions_of_ended_pods_are_removed_during_a_held_change() {
     let history = run["status"]["history"].as_array().unwrap().iter();
     let mut texts = history.filter_map(|event| event["message"].as_str());
     assert!(
-        texts.any(|text| text.contains("is a standby of rootcoord: its pod is ended")),
+        texts
+            .any(|text| text.contains("-rootcoord-")
+                && text.contains("is a standby: its pod is ended")),
         "{run:#}"
     );
     for what in ["session/proxy-", "session/rootcoord of pod"] {

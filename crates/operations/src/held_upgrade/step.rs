@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
+    core::PartialObjectMeta,
 };
 use serde_json::json;
 
@@ -193,7 +194,7 @@ impl engine::Step for Step {
 
 /// Releases a Deployment, if that was not done before.
 async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
-    let mut is_alone = false;
+    let mut is_first = true;
     loop {
         let deployment = live(cx, workload).await?;
         if !is_marked(&deployment) && has_target(cx, &deployment) {
@@ -212,13 +213,17 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
                 "{workload} was resumed by another client before its turn"
             ));
         }
-        session_help::see(cx, &[Watched::of(&deployment)]).await?;
-        // Once: the change of its status that follows makes the first release conflict.
-        if !is_alone {
-            end_standbys(cx, &deployment).await?;
-            is_alone = true;
+        // Once: where the release conflicts, what follows must not take long.
+        let mut standbys = Vec::new();
+        if std::mem::take(&mut is_first) {
+            session_help::see(cx, &[Watched::of(&deployment)]).await?;
+            standbys = standbys_of(cx, &deployment).await?;
         }
-        match release(cx, &deployment).await {
+        // Together, so that the pods that replace the standbys do not start.
+        let end = Box::pin(standbys::end(cx, &standbys));
+        let (ended, released) = tokio::join!(end, release(cx, &deployment));
+        ended?;
+        match released {
             Ok(()) => return Ok(()),
             Err(ApiError::Conflict { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -226,14 +231,17 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
     }
 }
 
-/// Ends the standbys of a coordinator that is about to be released.
-async fn end_standbys(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
+/// The standbys of a coordinator that is about to be released.
+async fn standbys_of(
+    cx: &StepContext<'_>,
+    deployment: &Deployment,
+) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
     let component = cx.data.component(&cx.run().status, &deployment.name_any());
     let several = deployment.spec.replicas.unwrap_or(1) > 1;
     let Some(component) = component.filter(|_| several) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    standbys::end(cx, &Watched::of(deployment), component, cx.data.from).await
+    standbys::of(cx, &Watched::of(deployment), component, cx.data.from).await
 }
 
 /// Fails if a later change replaced this one: something of the plan is held with another image, or

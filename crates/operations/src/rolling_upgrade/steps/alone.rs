@@ -65,7 +65,8 @@ pub(crate) async fn leave(
         replicas: Some(1),
         ..Change::default()
     };
-    standbys::end(cx, &watched[0], one.component, now).await?;
+    let standbys = standbys::of(cx, &watched[0], one.component, now).await?;
+    standbys::end(cx, &standbys).await?;
     originals::set(cx, original, &alone).await?;
     let hopeless = cx.data.settings.hopeless;
     let wait = async {

@@ -26,24 +26,22 @@ use super::{
 /// Seconds that a standby gets to end. It serves nothing and has nothing to write.
 const GRACE: u32 = 1;
 
-/// Deletes the standbys of a coordinator whose pods run `version`. Does nothing if the sessions in
-/// etcd do not name one of these pods as active, or if session help is off.
+/// Deletes these standbys. The change of their Deployment must follow within milliseconds, or come
+/// at the same time.
 pub(crate) async fn end<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
-    watched: &Watched,
-    component: Component,
-    version: Version,
+    standbys: &[PartialObjectMeta<Pod>],
 ) -> Result<(), StepError> {
-    for pod in standbys(cx, watched, component, version).await? {
-        let (name, uid) = (pod.name_any(), pod.metadata.uid);
+    for pod in standbys {
+        let (name, uid) = (pod.name_any(), pod.metadata.uid.clone());
         match pod_deletion::end(cx, &name, uid, GRACE).await? {
             Ended::Yes => cx.reporter().note(format!(
-                "{name} is a standby of {component}: its pod is ended before the new one starts"
+                "{name} is a standby: its pod is ended before the new one starts"
             )),
             Ended::Refused(reason) => {
                 cx.reporter().note(format!(
-                    "may not end {name}, a standby of {component}, which can take its whole grace \
-                     period to end: {reason}"
+                    "may not end standby {name}, which can take its whole grace period to end: \
+                     {reason}"
                 ));
                 return Ok(());
             }
@@ -52,8 +50,10 @@ pub(crate) async fn end<D: SessionRun>(
     Ok(())
 }
 
-/// The living pods of a Deployment that hold no role of the component, if another one of them does.
-async fn standbys<D: SessionRun>(
+/// The standbys of a coordinator whose pods run `version`: living pods of its Deployment that hold
+/// no role, if another one of them does. None if the sessions in etcd do not tell, or if session
+/// help is off.
+pub(crate) async fn of<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     watched: &Watched,
     component: Component,
