@@ -94,7 +94,7 @@ pub(crate) async fn see<D: SessionRun>(
 /// Sessions in etcd whose pods have ended or are terminating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leftover {
-    /// These, each in words with its pod. Empty as well where etcd is not reached at all.
+    /// These, each with its pod, as text. Also empty if etcd is not reached at all.
     Sessions(Vec<String>),
     /// etcd is reached, but did not answer this time.
     Unread,

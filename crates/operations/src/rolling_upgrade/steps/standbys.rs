@@ -2,7 +2,7 @@
 //! SIGTERM for its whole grace period (30 s). As long as it lives, a Deployment with the strategy
 //! `Recreate` starts no new pod, and the standby may become active although it is terminating.
 //!
-//! So each standby is deleted with a short grace period of its own. That must be its first deletion:
+//! So each standby is deleted with a short grace period. That must be its first deletion:
 //! a kubelet (seen with 1.36) keeps the period with which it began to end a pod, whatever a later
 //! deletion says. The pod that the `ReplicaSet` starts in its place is ended by the change before it
 //! runs.
