@@ -256,10 +256,7 @@ mod tests {
     fn no_modules_of_a_folder_use_each_other_in_a_circle() {
         let graph = real();
         assert!(folders(&graph).len() > 40);
-        // This list may only get shorter.
-        let known = ["operations::rolling_upgrade"];
         let found = circles_within(&graph);
-        let found: Vec<&str> = found.keys().map(String::as_str).collect();
-        assert_eq!(found, known, "\n{}", render_circles(&graph));
+        assert!(found.is_empty(), "\n{}", render_circles(&graph));
     }
 }

@@ -5,6 +5,7 @@
 //! | [`settings`] | what the command line asks for |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
 //! | [`through_helm`] | an upgrade whose new templates Helm brings, with components that come and go |
+//! | [`recorded`] | pure: the plan of a run in progress, from its record |
 //! | `path` | pure: the same as a path, for documents with a diagram |
 //! | [`preconditions`] | pure: why a release cannot be rolled as it is |
 //! | [`verdict`] | pure: what the rules say of it, asked as `check` asks |
@@ -40,6 +41,7 @@ pub mod plan;
 pub mod preconditions;
 pub mod preview;
 pub mod procedure;
+pub mod recorded;
 pub mod serving;
 pub mod sessions;
 pub mod settings;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{ReleaseName, procedure::plan_hash};
 use milvus_guard_core::{
-    api::{RunStep, StepAction, UpgradeRun},
+    api::RunStep,
     milvus::{
         Build, Component, Release, Topology,
         catalogue::{
@@ -18,7 +18,7 @@ use milvus_guard_core::{
 };
 
 pub use super::step::{Move, MoveKind};
-use super::{standby::Standby, step::Step, through_helm};
+use super::{standby::Standby, step::Step};
 
 /// Version of the JSON form.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
@@ -96,7 +96,7 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
         to,
         ..
     } = *wish;
-    let route = catalogue.route(from, to, &situation(release));
+    let route = catalogue.route(from, to, &Situation::of(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
         return Err(format!(
@@ -160,17 +160,13 @@ pub(super) fn along(
 }
 
 /// Marks the first component after which there is no way back.
-fn mark(moves: &mut [Move], point: PointOfNoReturn) {
+pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     if let Some(last) = moves
         .iter_mut()
         .find(|moved| moved.kind != MoveKind::Remove && point.is_passed_by(moved.component))
     {
         last.point_of_no_return = true;
     }
-}
-
-fn situation(release: &Release) -> Situation {
-    Situation::of(release)
 }
 
 fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, String> {
@@ -270,77 +266,6 @@ impl Rollout {
         steps.extend([Step::HandOver, Step::CleanUp]);
         steps.extend(by_helm.then_some(Step::DeleteLeaving));
         steps
-    }
-
-    /// The plan that a run began with, as its record has it; `None` if a later version wrote it.
-    #[must_use]
-    pub fn recorded(run: &UpgradeRun, release: &Release, catalogue: &Catalogue) -> Option<Self> {
-        let spec = &run.spec;
-        let (from, to) = (Build::of(spec.from), Build::of(spec.to));
-        let route = catalogue.route(&from, &to, &situation(release));
-        let point = route.point_of_no_return();
-        let mut moves = Vec::new();
-        let mut configure = false;
-        let mut templates = Templates::FromRun;
-        for step in &spec.plan {
-            let kind = match step.action {
-                StepAction::Configure => {
-                    configure = true;
-                    continue;
-                }
-                StepAction::Hold => {
-                    templates = Templates::FromHelm;
-                    continue;
-                }
-                StepAction::Check
-                | StepAction::Record
-                | StepAction::HandOver
-                | StepAction::CleanUp => continue,
-                StepAction::Update => MoveKind::Update,
-                StepAction::Start => MoveKind::Create,
-                StepAction::Stop => MoveKind::Remove,
-                _ => return None,
-            };
-            let (component, workload) = (step.component?, step.workload.clone());
-            let (gate, note) = (Gate::Ready, None);
-            moves.push(Move {
-                component,
-                workload,
-                kind,
-                gate,
-                note,
-                at_once_with_next: false,
-                point_of_no_return: false,
-            });
-        }
-        mark(&mut moves, point);
-        let mut plan = Self {
-            release: ReleaseName {
-                name: spec.release.clone(),
-                namespace: spec.namespace.clone(),
-            },
-            from,
-            to,
-            image: spec.image.clone()?,
-            order: String::new(),
-            moves,
-            templates,
-            configure,
-            point_of_no_return: point,
-            lost: route.text(|row| &row.lost).to_owned(),
-            interruption: String::new(),
-            notes: Vec::new(),
-        };
-        if templates == Templates::FromHelm {
-            through_helm::plan::recall(&mut plan, catalogue);
-        }
-        let ids = |steps: &[RunStep]| steps.iter().map(|step| step.id.clone()).collect::<Vec<_>>();
-        let own: Vec<RunStep> = plan
-            .steps(&release.fullname)
-            .iter()
-            .map(Step::describe)
-            .collect();
-        (ids(&own) == ids(&spec.plan)).then_some(plan)
     }
 
     /// The release as it would be afterwards, for the rules.

@@ -20,7 +20,7 @@ use super::{
     context::{Connections, Pace, UpgradeData},
     job, messages,
     plan::{MoveKind, Rollout, Templates, Wish, plan},
-    preconditions,
+    preconditions, recorded,
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
@@ -83,12 +83,12 @@ impl Procedure for RollingUpgrade {
         let (rollout, standby) = match (to_prepare.run, self.operation) {
             (Some(run), Operation::Rollback) => {
                 settings.target = run.spec.to;
-                let rollout = Rollout::recorded(run, &release, Catalogue::embedded())
+                let rollout = recorded::rollout(run, &release, Catalogue::embedded())
                     .ok_or_else(|| foreign(run))?;
                 (rollout, resumed(run, &release))
             }
             (Some(run), _) if is_by_helm(run) => {
-                let rollout = Rollout::recorded(run, &release, Catalogue::embedded())
+                let rollout = recorded::rollout(run, &release, Catalogue::embedded())
                     .ok_or_else(|| foreign(run))?;
                 if let Some(turn) = &settings.helm {
                     check_same(turn, &rollout).map_err(|why| self.refused(&why))?;
