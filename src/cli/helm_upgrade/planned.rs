@@ -15,7 +15,10 @@ use milvus_guard_core::{
 };
 use milvus_guard_operations::{
     engine::ReleaseName,
-    rolling_upgrade::through_helm::{HelmChange, change::Sides},
+    rolling_upgrade::through_helm::{
+        HelmChange,
+        change::{ChangeError, Sides},
+    },
 };
 use milvus_guard_sources::files::{Reading, Role, load_text};
 
@@ -158,7 +161,7 @@ impl PlannedUpgrade {
         rendered: &Rendered,
         name: &ReleaseName,
         live: &Release,
-    ) -> Result<Result<HelmChange, String>, Failure> {
+    ) -> Result<Result<HelmChange, ChangeError>, Failure> {
         let manifest = rendered.release["manifest"].as_str().unwrap_or_default();
         // A whole release, grouped at once: nothing is laid over the running state.
         let loaded = load_text(Role::Before, RENDERED, manifest, &Reading::default())

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
     };
     let change = match helm.change(&rendered, &name, &live)? {
         Ok(change) => change,
-        Err(why) => return refuse(format, &why, screen),
+        Err(why) => return refuse(format, &why.to_string(), screen),
     };
     let procedure = procedure(args, &name, change)?;
     if procedure.operation != Operation::Update {

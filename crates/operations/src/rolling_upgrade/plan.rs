@@ -84,11 +84,68 @@ pub struct Wish<'a> {
     pub candidate_order: Option<&'a str>,
 }
 
+/// Why a release cannot be rolled to a version, and what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The two versions do not work together, so everything must stop first.
+    #[error(
+        "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard plan \
+         -i {} -n {} --to {to} names it",
+        .release.name, .release.namespace
+    )]
+    NeedsRestart {
+        /// The release.
+        release: ReleaseName,
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// The data has no such row among the orders that are to be measured.
+    #[error("the data has no candidate order '{id}' from {from} to {to}")]
+    UnknownCandidate {
+        /// Id of the row.
+        id: String,
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// The data has no order for these versions and this layout.
+    #[error(
+        "no order is known in which {} could roll from {from} to {to}; milvus-guard plan -i {} \
+         -n {} --to {to} names the way",
+        .release.name, .release.name, .release.namespace
+    )]
+    NoOrder {
+        /// The release.
+        release: ReleaseName,
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// A component runs that the order does not name.
+    #[error(
+        "{workload} ({component}) has no place in the order {order}: it must not run at the \
+         target, or not together with the others; scale it to zero, or change the layout with \
+         Helm first"
+    )]
+    NoPlace {
+        /// Its workload.
+        workload: String,
+        /// The component.
+        component: Component,
+        /// Id of the order.
+        order: String,
+    },
+}
+
 /// Plans the way.
 ///
 /// # Errors
 /// Why there is none, and what to do instead.
-pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
+pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError> {
     let Wish {
         name,
         release,
@@ -99,11 +156,11 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
     let route = catalogue.route(from, to, &Situation::of(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
-        return Err(format!(
-            "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard \
-             plan -i {} -n {} --to {to} names it",
-            name.name, name.namespace
-        ));
+        return Err(PlanError::NeedsRestart {
+            release: name.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        });
     }
     let topology = layout(release, from.version, to.version);
     let order = match wish.candidate_order {
@@ -111,14 +168,19 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, String> {
         Some(id) => catalogue.candidate_order(id, from.version, to.version, topology),
     };
     let order = order.ok_or_else(|| {
-        if let Some(id) = wish.candidate_order {
-            return format!("the data has no candidate order '{id}' from {from} to {to}");
+        let (from, to) = (from.clone(), to.clone());
+        match wish.candidate_order {
+            Some(id) => PlanError::UnknownCandidate {
+                id: id.to_owned(),
+                from,
+                to,
+            },
+            None => PlanError::NoOrder {
+                release: name.clone(),
+                from,
+                to,
+            },
         }
-        format!(
-            "no order is known in which {} could roll from {from} to {to}; milvus-guard plan \
-                 -i {} -n {} --to {to} names the way",
-            name.name, name.name, name.namespace
-        )
     })?;
     let moves = moves(release, order, topology)?;
     Ok(along(wish, &route, order, moves, Templates::FromRun))
@@ -169,7 +231,11 @@ pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     }
 }
 
-fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, String> {
+fn moves(
+    release: &Release,
+    order: &Order,
+    topology: OrderTopology,
+) -> Result<Vec<Move>, PlanError> {
     let mut moves = Vec::new();
     for step in &order.steps {
         for component in step.components.iter().copied() {
@@ -235,11 +301,11 @@ fn moves(release: &Release, order: &Order, topology: OrderTopology) -> Result<Ve
         .iter()
         .find(|one| one.is_running() && !placed(one.component))
     {
-        Some(one) => Err(format!(
-            "{} ({}) has no place in the order {}: it must not run at the target, or not together \
-             with the others; scale it to zero, or change the layout with Helm first",
-            one.workload.meta.object.name, one.component, order.id
-        )),
+        Some(one) => Err(PlanError::NoPlace {
+            workload: one.workload.meta.object.name.clone(),
+            component: one.component,
+            order: order.id.clone(),
+        }),
         None => Ok(moves),
     }
 }
@@ -378,7 +444,7 @@ mod tests {
         rules::testing::Fixture,
     };
 
-    fn planned(fixture: &Fixture, from: &str, to: &str) -> Result<Rollout, String> {
+    fn planned(fixture: &Fixture, from: &str, to: &str) -> Result<Rollout, PlanError> {
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
         let name = ReleaseName {
             name: "my-release".into(),
@@ -492,19 +558,19 @@ mod tests {
 
     #[test]
     fn there_is_no_order_for_what_cannot_roll() {
-        let of =
-            |from: &str, to: &str| planned(&Fixture::of(from, &SEPARATE), from, to).unwrap_err();
-        assert!(
-            of("2.2.1", "2.2.16").contains("2.2.1 cannot roll to 2.2.16"),
-            "{}",
-            of("2.2.1", "2.2.16")
+        let restart = planned(&Fixture::of("2.2.1", &SEPARATE), "2.2.1", "2.2.16").unwrap_err();
+        assert_eq!(
+            restart.to_string(),
+            "2.2.1 cannot roll to 2.2.16: a plain upgrade with downtime is the way; milvus-guard \
+             plan -i my-release -n milvus --to 2.2.16 names it"
         );
         let both = planned(
             &Fixture::of("2.3.22", &SEPARATE).with(Component::MixCoord),
             "2.3.22",
             "2.4.24",
         )
-        .unwrap_err();
+        .unwrap_err()
+        .to_string();
         assert!(
             both.contains("mixcoord) has no place in the order"),
             "{both}"

@@ -40,25 +40,43 @@ pub fn unsupported(release: &Release) -> Option<String> {
     })
 }
 
+/// Why the version that runs is unknown, and what says it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownSource {
+    /// The tag of a running component does not tell its version.
+    #[error(
+        "the version of Deployment {name} cannot be read from its image {image}; say it with the \
+         annotation {DECLARED_VERSION}: \"VERSION for {image}\""
+    )]
+    Image {
+        /// The Deployment.
+        name: String,
+        /// Its image.
+        image: String,
+    },
+    /// No component tells its version.
+    #[error("no component of {0} says its version")]
+    Release(String),
+}
+
 /// The version that runs: the lowest, because that is the oldest that wrote data.
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn source(release: &Release) -> Result<Build, String> {
+pub fn source(release: &Release) -> Result<Build, UnknownSource> {
     if let Some(unknown) = release
         .components
         .iter()
         .find(|one| one.is_running() && one.version() == VersionRead::Unknown)
     {
-        let (name, image) = (&unknown.workload.meta.object.name, unknown.image());
-        return Err(format!(
-            "the version of Deployment {name} cannot be read from its image {image}; say it with \
-             the annotation {DECLARED_VERSION}: \"VERSION for {image}\""
-        ));
+        return Err(UnknownSource::Image {
+            name: unknown.workload.meta.object.name.clone(),
+            image: unknown.image().to_string(),
+        });
     }
     release
         .lowest()
-        .ok_or_else(|| format!("no component of {} says its version", release.name))
+        .ok_or_else(|| UnknownSource::Release(release.name.clone()))
 }
 
 /// Why this release cannot be rolled now, although it could be; `None` if it can.
@@ -156,7 +174,9 @@ mod tests {
             "flux suspend helmrelease milvus",
         );
         said(
-            source(&Fixture::cluster("2.4.5").tag("latest").release()).err(),
+            source(&Fixture::cluster("2.4.5").tag("latest").release())
+                .err()
+                .map(|why| why.to_string()),
             "cannot be read from its image milvusdb/milvus:latest",
         );
     }

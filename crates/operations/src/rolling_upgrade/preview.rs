@@ -21,7 +21,7 @@ impl RollingUpgrade {
             .await
             .map_err(|error| self.unsurveyed(error))?;
         let (rollout, _) =
-            planned(&release, settings, None).map_err(|why| self.impossible(&why))?;
+            planned(&release, settings, None).map_err(|why| self.impossible(&why.to_string()))?;
         let runs = known_runs(client, self).await?;
         let said = check::ask(client, &release, facts, &runs, &rollout, "").await?;
         let uids = deployment_uids(&release, None);

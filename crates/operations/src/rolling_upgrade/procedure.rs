@@ -19,13 +19,14 @@ use milvus_guard_core::{
 use super::{
     context::{Connections, Pace, UpgradeData},
     job, messages,
-    plan::{MoveKind, Rollout, Templates, Wish, plan},
-    preconditions, recorded,
+    plan::{MoveKind, PlanError, Rollout, Templates, Wish, plan},
+    preconditions::{self, UnknownSource},
+    recorded,
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
     steps::{emptied, temporary},
-    through_helm::{self, HelmTurn},
+    through_helm::{self, HelmTurn, plan::HelmPlanError},
 };
 
 /// `upgrade`, as it was asked for.
@@ -91,12 +92,13 @@ impl Procedure for RollingUpgrade {
                 let rollout = recorded::rollout(run, &release, Catalogue::embedded())
                     .ok_or_else(|| foreign(run))?;
                 if let Some(turn) = &settings.helm {
-                    check_same(turn, &rollout).map_err(|why| self.refused(&why))?;
+                    check_same(turn, &rollout).map_err(|why| self.refused(&why.to_string()))?;
                 }
                 let standby = helm_standby(settings.helm.as_ref());
                 (rollout, standby)
             }
-            (run, _) => planned(&release, &settings, run).map_err(|why| self.impossible(&why))?,
+            (run, _) => planned(&release, &settings, run)
+                .map_err(|why| self.impossible(&why.to_string()))?,
         };
         let by_image = rollout.templates == Templates::FromRun;
         if to_prepare.run.is_none() && by_image && is_there(&release, &rollout) {
@@ -200,16 +202,36 @@ impl InJob for RollingUpgrade {
     }
 }
 
+/// Why a release cannot be upgraded as it was asked for, and what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Impossible {
+    /// Not by this verb.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Its version is unknown.
+    #[error(transparent)]
+    Source(#[from] UnknownSource),
+    /// Its image has no place for the version.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// There is no order for it.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// There is no order for the change of Helm.
+    #[error(transparent)]
+    HelmPlan(#[from] HelmPlanError),
+}
+
 /// The plan from what runs; for a run in progress, from what it recorded at its beginning.
 pub(super) fn planned(
     release: &Release,
     settings: &Settings,
     run: Option<&UpgradeRun>,
-) -> Result<(Rollout, Standby), String> {
+) -> Result<(Rollout, Standby), Impossible> {
     let originals = run.map_or(&[][..], |run| &run.status.originals);
     let release = &as_recorded(release, originals);
     if let Some(why) = preconditions::unsupported(release) {
-        return Err(why);
+        return Err(Impossible::Unsupported(why));
     }
     let from = match run {
         Some(run) => Build::of(run.spec.from),
@@ -218,9 +240,7 @@ pub(super) fn planned(
     let image = match (&settings.image, run.and_then(|run| run.spec.image.clone())) {
         (Some(image), _) => image.clone(),
         (None, Some(image)) => image,
-        (None, None) => {
-            release::image_at(release, settings.target).map_err(|error| error.to_string())?
-        }
+        (None, None) => release::image_at(release, settings.target)?,
     };
     let standby = match run {
         Some(run) => resumed(run, release),
@@ -258,8 +278,29 @@ fn helm_standby(turn: Option<&HelmTurn>) -> Standby {
     }
 }
 
+/// Another change of Helm than the one that the run in progress began with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a run is in progress that brings {} with image {} and {} Deployments; this change brings {} \
+     with image {} and {} Deployments. Finish that run, or end it with -o rollback or -o abort",
+    .begun.to, .begun.image, .begun.deployments, .asked.to, .asked.image, .asked.deployments
+)]
+struct AnotherChange {
+    begun: Brought,
+    asked: Brought,
+}
+
+/// What a change of Helm brings, as far as changes are compared in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Brought {
+    to: Build,
+    image: String,
+    /// How many Deployments of Milvus there are afterwards.
+    deployments: usize,
+}
+
 /// Refuses another change of Helm than the one that the run began with.
-fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), String> {
+fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), AnotherChange> {
     let after = |name: &str| {
         let mut moves = rollout.moves.iter();
         moves.any(|one| one.kind != MoveKind::Remove && one.workload.as_deref() == Some(name))
@@ -277,16 +318,18 @@ fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), String> {
     if same {
         return Ok(());
     }
-    Err(format!(
-        "a run is in progress that brings {} with image {} and {stays} Deployments; this change \
-         brings {} with image {} and {} Deployments. Finish that run, or end it with -o rollback or \
-         -o abort",
-        rollout.to,
-        rollout.image,
-        change.to,
-        change.image,
-        change.workloads.len()
-    ))
+    Err(AnotherChange {
+        begun: Brought {
+            to: rollout.to.clone(),
+            image: rollout.image.clone(),
+            deployments: stays,
+        },
+        asked: Brought {
+            to: Build::of(change.to),
+            image: change.image.clone(),
+            deployments: change.workloads.len(),
+        },
+    })
 }
 
 /// The build that an image has, if its tag names one.

@@ -72,13 +72,24 @@ pub struct Gone<'a> {
     pub replaced: &'a [i64],
 }
 
+/// What was loaded before and is not served again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotServed {
+    /// By no node; a line for each collection.
+    #[error("{}", shown(.0))]
+    ByAny(Vec<String>),
+    /// By no node that lives; a line for each collection.
+    #[error("{} (without nodes that are gone, which Milvus still lists)", shown(.0))]
+    ByLiveNodes(Vec<String>),
+}
+
 /// Whether all that was loaded before is served again, by nodes that are not gone.
 ///
 /// # Errors
-/// What is missing, as text.
-pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), String> {
+/// What is missing.
+pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), NotServed> {
     let baseline = before.baseline();
-    now.regained(&baseline).map_err(|missing| shown(&missing))?;
+    now.regained(&baseline).map_err(NotServed::ByAny)?;
     let listed = now.nodes();
     let is_there = |node: &i64| {
         gone.live.is_none_or(|live| live.contains(node)) && !gone.replaced.contains(node)
@@ -88,12 +99,7 @@ pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), 
         return Ok(());
     }
     let on_live = now.on_nodes(&there).regained(&baseline);
-    on_live.map_err(|missing| {
-        format!(
-            "{} (without nodes that are gone, which Milvus still lists)",
-            shown(&missing)
-        )
-    })
+    on_live.map_err(NotServed::ByLiveNodes)
 }
 
 /// Replicas of which no node is new, as text; `old` are the nodes before the step. A replica with a
@@ -252,7 +258,7 @@ mod tests {
                 replaced: &[],
             },
         ] {
-            let why = judge(books(1), &before, &gone).unwrap_err();
+            let why = judge(books(1), &before, &gone).unwrap_err().to_string();
             assert!(
                 why.starts_with(
                     "collection books: 0 of 1 segments are served, 0 of 1 shard leaders (without"

@@ -7,18 +7,41 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
 use tokio::time::timeout;
 
-use crate::engine::{self, EtcdAccess, RetryingClient, etcd};
+use crate::engine::{
+    self, EtcdAccess, RetryingClient,
+    etcd::{self, UnknownEtcd},
+};
 use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::{
-    executor::{Registered, Registry, Target},
+    executor::{MetaError, Registered, Registry, Target},
     model::sessions::Session,
 };
-use milvus_guard_sources::{etcd::Endpoint, kubernetes::pods::is_ready};
+use milvus_guard_sources::{
+    etcd::{Endpoint, failure::Failure},
+    kubernetes::pods::is_ready,
+};
 
 use super::context::{SessionRun, Sessions};
 
 /// For one answer. No one else waits for it, and nothing depends on it alone.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// Why the sessions of Milvus in etcd cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionsError {
+    /// Nothing tells where etcd is.
+    #[error(transparent)]
+    Address(#[from] UnknownEtcd),
+    /// It did not answer in time.
+    #[error("no answer within {} s", ANSWER.as_secs())]
+    Silent,
+    /// It cannot be used, or does not hold sessions of Milvus.
+    #[error("{}", .0.why())]
+    Connection(MetaError),
+    /// It did not do what was asked.
+    #[error("{}", .0.reason)]
+    Request(Failure),
+}
 
 impl Sessions {
     /// The sessions of Milvus' components; `None` if etcd cannot be read. Where it never can, a
@@ -48,14 +71,12 @@ impl Sessions {
         &self,
         cx: &engine::StepContext<'_, D>,
         ended: &[&Registered],
-    ) -> Result<bool, String> {
+    ) -> Result<bool, SessionsError> {
         let Some(registry) = self.registry(cx).await else {
             return Ok(false);
         };
-        registry
-            .release(ended)
-            .await
-            .map_err(|failure| failure.reason)
+        let released = registry.release(ended).await;
+        released.map_err(SessionsError::Request)
     }
 
     /// Whether etcd is reached.
@@ -94,7 +115,7 @@ pub async fn reach(
     release: &Release,
     namespace: &str,
     access: &EtcdAccess,
-) -> Result<Registry, String> {
+) -> Result<Registry, SessionsError> {
     let by_name = endpoint(release, namespace, access)?;
     let why = match connect(&by_name).await {
         Ok(registry) => return Ok(registry),
@@ -113,13 +134,13 @@ pub async fn reach(
     connect(&by_ip).await.map_err(|_| why)
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<Registry, String> {
+async fn connect(endpoint: &Endpoint) -> Result<Registry, SessionsError> {
     let mut target = Target::new(endpoint.clone());
     target.patience = ANSWER;
     timeout(ANSWER, Registry::connect(&target))
         .await
-        .map_err(|_| format!("no answer within {} s", ANSWER.as_secs()))?
-        .map_err(|error| error.why())
+        .map_err(|_| SessionsError::Silent)?
+        .map_err(SessionsError::Connection)
 }
 
 /// The same addresses without names of Services: by the Services' own addresses, or by those of a
@@ -162,11 +183,14 @@ async fn by_ip(client: &RetryingClient, addresses: &[String]) -> Vec<String> {
     found
 }
 
-fn endpoint(release: &Release, namespace: &str, access: &EtcdAccess) -> Result<Endpoint, String> {
+fn endpoint(
+    release: &Release,
+    namespace: &str,
+    access: &EtcdAccess,
+) -> Result<Endpoint, UnknownEtcd> {
     let metadata = release.metadata();
     Ok(Endpoint {
-        addresses: etcd::addresses(&access.addresses, release, namespace)
-            .map_err(|error| error.to_string())?,
+        addresses: etcd::addresses(&access.addresses, release, namespace)?,
         root_path: metadata.root_path.value.into_owned(),
         meta_sub_path: metadata.meta_sub_path.value.into_owned(),
         tls: access.tls.clone(),

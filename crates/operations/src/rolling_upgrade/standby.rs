@@ -71,24 +71,49 @@ pub fn forbidden(release: &Release) -> Option<String> {
         .map(|set| set.key.to_owned())
 }
 
+/// Why active-standby cannot be turned on in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// It is not valid YAML.
+    #[error("line {line}: {message}")]
+    Unreadable {
+        /// The line, from 1.
+        line: u32,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It holds something else than settings.
+    #[error("it is not a mapping")]
+    NotAMapping,
+    /// A section in it holds something else than settings.
+    #[error("{0} is not a mapping")]
+    SectionNotAMapping(&'static str),
+    /// A change of these settings would change others.
+    #[error("it could not be written again without changing something else")]
+    ChangesOthers,
+}
+
 /// A configuration file with active-standby on, and nothing else changed but comments, which are
 /// lost. The same for the same text, always.
 ///
 /// # Errors
 /// Where the file cannot be read, or cannot be written again without changing something else.
-pub fn merge(text: &str) -> Result<String, String> {
+pub fn merge(text: &str) -> Result<String, MergeError> {
     let root = match documents(text).next() {
         None => None,
         Some(document) => Some(
             document
-                .map_err(|error| format!("line {}: {}", error.line, error.message))?
+                .map_err(|error| MergeError::Unreadable {
+                    line: error.line,
+                    message: error.message,
+                })?
                 .root,
         ),
     };
     let mut sections = match root.filter(|root| !root.is_null()).map(|root| root.kind) {
         None => Vec::new(),
         Some(Kind::Mapping(sections)) => sections,
-        Some(_) => return Err("it is not a mapping".into()),
+        Some(_) => return Err(MergeError::NotAMapping),
     };
     for name in SECTIONS {
         let at = sections
@@ -103,7 +128,7 @@ pub fn merge(text: &str) -> Result<String, String> {
             section.kind = Kind::Mapping(Vec::new());
         }
         let Kind::Mapping(settings) = &mut section.kind else {
-            return Err(format!("{name} is not a mapping"));
+            return Err(MergeError::SectionNotAMapping(name));
         };
         settings.retain(|(known, _)| &**known != SETTING);
         settings.push((
@@ -129,7 +154,7 @@ pub fn merge(text: &str) -> Result<String, String> {
     if settings(&merged) == expected(text) {
         Ok(merged)
     } else {
-        Err("it could not be written again without changing something else".into())
+        Err(MergeError::ChangesOthers)
     }
 }
 
@@ -263,7 +288,7 @@ mod tests {
     #[case("rootCoord: 1\n", "rootCoord is not a mapping")]
     #[case("rootCoord: {\n", "line ")]
     fn what_cannot_be_merged_is_refused(#[case] text: &str, #[case] why: &str) {
-        let said = merge(text).unwrap_err();
+        let said = merge(text).unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }
 

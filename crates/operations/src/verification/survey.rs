@@ -19,7 +19,7 @@ use crate::{
     rolling_upgrade::{
         AskMilvus,
         milvus::{knock, locate},
-        sessions::reach,
+        sessions::{SessionsError, reach},
     },
 };
 use milvus_guard_core::{
@@ -187,11 +187,12 @@ async fn sessions(
     let read = async {
         let namespace = &settings.release.namespace;
         let registry = reach(client, release, namespace, &settings.etcd).await?;
-        registry.read().await.map_err(|failure| failure.reason)
+        let read = registry.read().await;
+        read.map_err(SessionsError::Request)
     };
     let why = match timeout(ANSWER, read).await {
         Ok(Ok(all)) => return Ok(all.into_iter().map(|one| one.session).collect()),
-        Ok(Err(why)) => why,
+        Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {} s", ANSWER.as_secs()),
     };
     if settings.etcd.addresses.is_empty() {

@@ -12,7 +12,10 @@ use serde_json::json;
 
 use crate::{
     engine::{ApiError, StepError},
-    rolling_upgrade::{context::StepContext, standby},
+    rolling_upgrade::{
+        context::StepContext,
+        standby::{self, MergeError},
+    },
 };
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::workloads::{self, FIELD_MANAGER};
@@ -173,7 +176,7 @@ pub(crate) async fn find(cx: &StepContext<'_>) -> Result<(ConfigMap, String), St
     Ok((map.clone(), key.to_owned()))
 }
 
-fn unmergeable(name: &str, key: &str, why: &str) -> StepError {
+fn unmergeable(name: &str, key: &str, why: &MergeError) -> StepError {
     StepError::Refused(format!(
         "active-standby cannot be turned on in {key} of ConfigMap {name}: {why}; turn it on with \
          Helm first (rootCoordinator.activeStandby.enabled and so on)"

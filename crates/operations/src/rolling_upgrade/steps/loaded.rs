@@ -305,6 +305,7 @@ async fn whole(
                     },
                 )
                 .err()
+                .map(|missing| missing.to_string())
             }
             Err(error)
                 if error.is_lasting()

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{engine::ReleaseName, rolling_upgrade::standby};
 use milvus_guard_core::{
     api::LeavingObject,
-    manifest::documents,
+    manifest::{ParseError, documents},
     milvus::{
         Component, Release, Version,
         release::{ComponentWorkload, VersionRead},
@@ -77,18 +77,67 @@ pub struct Sides<'a> {
     pub rendered: &'a str,
 }
 
+/// Why a run cannot carry out a change of Helm in order, and what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// A component is not a Deployment, so it cannot be paused.
+    #[error("the chart renders {component} as {kind} {name}; only a Deployment can be paused")]
+    NotADeployment {
+        /// The component.
+        component: Component,
+        /// Kind of its workload.
+        kind: String,
+        /// Name of its workload.
+        name: String,
+    },
+    /// A Deployment without replicas gets some.
+    #[error(
+        "the change starts {component}: Deployment {name} is scaled to zero, and a paused \
+         Deployment would start its old image. Start it on its present version first, or leave \
+         it at zero and scale it up afterwards"
+    )]
+    Starts {
+        /// The component.
+        component: Component,
+        /// The Deployment.
+        name: String,
+    },
+    /// A Deployment loses all its replicas.
+    #[error(
+        "the change scales {component} to zero at once, out of order: leave the replicas of \
+         {name} as they are, and change them afterwards; a component that the new version does \
+         not have is turned off in the values (such as indexNode.enabled=false)"
+    )]
+    Stops {
+        /// The component.
+        component: Component,
+        /// The Deployment.
+        name: String,
+    },
+    /// The components would not run one image.
+    #[error("the components would not all get the same image: {}", .0.join(", "))]
+    SeveralImages(Vec<String>),
+    /// The tag of the image does not tell its version.
+    #[error("the version of image {0}, which the change brings, cannot be read from its tag")]
+    UnknownVersion(String),
+    /// A manifest is not valid YAML.
+    #[error("a manifest of Helm cannot be read: {0}")]
+    Unreadable(#[from] ParseError),
+}
+
 impl HelmChange {
     /// Reads what a change does.
     ///
     /// # Errors
     /// Why a run cannot carry it out in order, and what to do instead.
-    pub fn of(sides: &Sides<'_>) -> Result<Self, String> {
+    pub fn of(sides: &Sides<'_>) -> Result<Self, ChangeError> {
         let Sides { live, after, .. } = *sides;
         if let Some(other) = after.components.iter().find(|one| !is_deployment(one)) {
-            return Err(format!(
-                "the chart renders {} as {} {}; only a Deployment can be paused",
-                other.component, other.workload.meta.object.kind, other.workload.meta.object.name
-            ));
+            return Err(ChangeError::NotADeployment {
+                component: other.component,
+                kind: other.workload.meta.object.kind.clone(),
+                name: name(other).to_owned(),
+            });
         }
         check_replicas(live, after)?;
         let (to, image) = target(after)?;
@@ -145,33 +194,24 @@ fn name(one: &ComponentWorkload) -> &str {
 }
 
 /// Refuses replicas that Kubernetes would change at once, although the Deployment is paused.
-fn check_replicas(live: &Release, after: &Release) -> Result<(), String> {
+fn check_replicas(live: &Release, after: &Release) -> Result<(), ChangeError> {
     for new in &after.components {
         let Some(old) = live.components.iter().find(|old| name(old) == name(new)) else {
             continue;
         };
-        let (component, name) = (new.component, name(new));
+        let (component, name) = (new.component, name(new).to_owned());
         if !old.is_running() && new.is_running() {
-            return Err(format!(
-                "the change starts {component}: Deployment {name} is scaled to zero, and a paused \
-                 Deployment would start its old image. Start it on its present version first, or \
-                 leave it at zero and scale it up afterwards"
-            ));
+            return Err(ChangeError::Starts { component, name });
         }
         if old.is_running() && !new.is_running() {
-            return Err(format!(
-                "the change scales {component} to zero at once, out of order: leave the replicas \
-                 of {name} as they are, and change them afterwards; a component that the new \
-                 version does not have is turned off in the values (such as \
-                 indexNode.enabled=false)"
-            ));
+            return Err(ChangeError::Stops { component, name });
         }
     }
     Ok(())
 }
 
 /// The one version and the one image of all components.
-fn target(after: &Release) -> Result<(Version, String), String> {
+fn target(after: &Release) -> Result<(Version, String), ChangeError> {
     let mut images: Vec<String> = after
         .components
         .iter()
@@ -180,29 +220,18 @@ fn target(after: &Release) -> Result<(Version, String), String> {
     images.sort();
     images.dedup();
     let [image] = images.as_slice() else {
-        return Err(format!(
-            "the components would not all get the same image: {}",
-            images.join(", ")
-        ));
+        return Err(ChangeError::SeveralImages(images));
     };
     let read = after.components.first().map(ComponentWorkload::version);
     let build = read.as_ref().and_then(VersionRead::build);
-    let build = build.ok_or_else(|| {
-        format!(
-            "the version of image {image}, which the change brings, cannot be read from its tag"
-        )
-    })?;
+    let build = build.ok_or_else(|| ChangeError::UnknownVersion(image.clone()))?;
     Ok((build.version, image.clone()))
 }
 
 /// The objects of a manifest.
-fn objects(manifest: &str) -> Result<Vec<Value>, String> {
+fn objects(manifest: &str) -> Result<Vec<Value>, ChangeError> {
     documents(manifest)
-        .map(|document| {
-            document
-                .map(|document| document.root.to_json())
-                .map_err(|error| format!("a manifest of Helm cannot be read: {error}"))
-        })
+        .map(|document| Ok(document?.root.to_json()))
         .collect()
 }
 
@@ -276,7 +305,7 @@ mod tests {
     }
 
     /// From 2.5.27 to 2.6.22, with this manifest before and this one after.
-    fn change(deployed: &[String], rendered: &[String]) -> Result<HelmChange, String> {
+    fn change(deployed: &[String], rendered: &[String]) -> Result<HelmChange, ChangeError> {
         change_to(&Fixture::cluster("2.6.22").release(), deployed, rendered)
     }
 
@@ -284,7 +313,7 @@ mod tests {
         after: &Release,
         deployed: &[String],
         rendered: &[String],
-    ) -> Result<HelmChange, String> {
+    ) -> Result<HelmChange, ChangeError> {
         let name = ReleaseName {
             name: "my-release".into(),
             namespace: "milvus".into(),
@@ -362,7 +391,7 @@ mod tests {
     #[test]
     fn replicas_that_would_change_at_once_are_refused() {
         let to_zero = Fixture::cluster("2.6.22").replicas(Proxy, 0).release();
-        let why = change_to(&to_zero, &[], &[]).unwrap_err();
+        let why = change_to(&to_zero, &[], &[]).unwrap_err().to_string();
         assert!(why.contains("scales proxy to zero at once"), "{why}");
         let name = ReleaseName {
             name: "my-release".into(),
@@ -376,7 +405,7 @@ mod tests {
             revision: 1,
             rendered: "",
         });
-        let why = starts.unwrap_err();
+        let why = starts.unwrap_err().to_string();
         assert!(why.contains("the change starts proxy"), "{why}");
     }
 
@@ -385,7 +414,7 @@ mod tests {
         let mixed = Fixture::cluster("2.6.22")
             .tag_of(Proxy, "v2.6.20")
             .release();
-        let why = change_to(&mixed, &[], &[]).unwrap_err();
+        let why = change_to(&mixed, &[], &[]).unwrap_err().to_string();
         assert!(why.contains("not all get the same image"), "{why}");
         let mut set = Fixture::cluster("2.6.22").release();
         for one in &mut set.components {
@@ -393,7 +422,7 @@ mod tests {
                 Arc::make_mut(&mut one.workload).meta.object.kind = "StatefulSet".into();
             }
         }
-        let why = change_to(&set, &[], &[]).unwrap_err();
+        let why = change_to(&set, &[], &[]).unwrap_err().to_string();
         assert!(why.contains("streamingnode as StatefulSet"), "{why}");
         assert!(!Fixture::cluster("2.6.22").release().has(IndexNode));
     }

@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 
 use milvus_guard_core::milvus::{
-    Component, Release, Topology, Version,
+    Build, Component, Release, Topology, Version,
     catalogue::{Catalogue, Gate, Order, OrderStep, OrderTopology, Rolling, Situation},
 };
 
-use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Wish, along};
+use crate::{
+    engine::ReleaseName,
+    rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Wish, along},
+};
 
 use super::HelmChange;
 
@@ -24,6 +27,56 @@ const ALONE: [Component; 6] = [
     Component::Standalone,
 ];
 
+/// Why a change of Helm cannot be rolled out in order, and what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelmPlanError {
+    /// The change brings a lower version.
+    #[error(
+        "the change goes back from {from} to {to}; an earlier revision is restored by helm \
+         rollback {} REVISION -n {}",
+        .release.name, .release.namespace
+    )]
+    GoesBack {
+        /// The release.
+        release: ReleaseName,
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// The two versions do not work together, so everything must stop first.
+    #[error("{from} cannot roll to {to}: a plain helm upgrade with downtime is the way")]
+    NeedsRestart {
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// The data has no order for these versions and components.
+    #[error("no order is known for {release} from {from} to {to} with these components")]
+    NoOrder {
+        /// Name of the release.
+        release: String,
+        /// Version before.
+        from: Build,
+        /// Version after.
+        to: Build,
+    },
+    /// The change has a component that the order does not name.
+    #[error(
+        "{workload} ({component}) has no place in the order {order}: it must not run at the \
+         target, or not together with the others; turn it off in the values"
+    )]
+    NoPlace {
+        /// Its Deployment.
+        workload: String,
+        /// The component.
+        component: Component,
+        /// Id of the order.
+        order: String,
+    },
+}
+
 /// Plans the way.
 ///
 /// # Errors
@@ -32,7 +85,7 @@ pub fn plan(
     wish: &Wish<'_>,
     change: &HelmChange,
     catalogue: &Catalogue,
-) -> Result<Rollout, String> {
+) -> Result<Rollout, HelmPlanError> {
     let Wish {
         name,
         release,
@@ -41,18 +94,19 @@ pub fn plan(
         ..
     } = *wish;
     if to.version < from.version {
-        return Err(format!(
-            "the change goes back from {from} to {to}; an earlier revision is restored by helm \
-             rollback {} REVISION -n {}",
-            name.name, name.namespace
-        ));
+        return Err(HelmPlanError::GoesBack {
+            release: name.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        });
     }
     let route = catalogue.route(from, to, &Situation::of(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
-        return Err(format!(
-            "{from} cannot roll to {to}: a plain helm upgrade with downtime is the way"
-        ));
+        return Err(HelmPlanError::NeedsRestart {
+            from: from.clone(),
+            to: to.clone(),
+        });
     }
     let before = workloads(release);
     let after: Vec<(Component, &str)> = change
@@ -68,11 +122,10 @@ pub fn plan(
     );
     let order = catalogue
         .order(from.version, to.version, topology)
-        .ok_or_else(|| {
-            format!(
-                "no order is known for {} from {from} to {to} with these components",
-                name.name
-            )
+        .ok_or_else(|| HelmPlanError::NoOrder {
+            release: name.name.clone(),
+            from: from.clone(),
+            to: to.clone(),
         })?;
     let moves = moves(&before, &after, order)?;
     Ok(along(wish, &route, order, moves, Templates::FromHelm))
@@ -143,7 +196,7 @@ fn moves(
     before: &[(Component, &str)],
     after: &[(Component, &str)],
     order: &Order,
-) -> Result<Vec<Move>, String> {
+) -> Result<Vec<Move>, HelmPlanError> {
     let mut moves = Vec::new();
     for step in &order.steps {
         for component in &step.components {
@@ -161,11 +214,11 @@ fn moves(
     };
     let lost = after.iter().find(|(_, name)| !placed(name));
     if let Some((component, name)) = lost {
-        return Err(format!(
-            "{name} ({component}) has no place in the order {}: it must not run at the target, or \
-             not together with the others; turn it off in the values",
-            order.id
-        ));
+        return Err(HelmPlanError::NoPlace {
+            workload: (*name).to_owned(),
+            component: *component,
+            order: order.id.clone(),
+        });
     }
     // What the order does not know and the chart does not have either.
     let rest: Vec<(Component, &str)> = before
@@ -236,7 +289,6 @@ mod tests {
     use rstest::rstest;
 
     use milvus_guard_core::{
-        milvus::Build,
         milvus::Component::{
             DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
             RootCoord, StreamingNode,
@@ -245,10 +297,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        engine::ReleaseName,
-        rolling_upgrade::{standby::Standby, through_helm::change::PlannedWorkload},
-    };
+    use crate::rolling_upgrade::{standby::Standby, through_helm::change::PlannedWorkload};
 
     const SEPARATE: [Component; 8] = [
         RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy,
@@ -256,7 +305,11 @@ mod tests {
     const MIXED: [Component; 5] = [MixCoord, IndexNode, DataNode, QueryNode, Proxy];
     const STREAMS: [Component; 5] = [MixCoord, StreamingNode, DataNode, QueryNode, Proxy];
 
-    fn planned(before: &Fixture, to: &str, after: &[(Component, &str)]) -> Result<Rollout, String> {
+    fn planned(
+        before: &Fixture,
+        to: &str,
+        after: &[(Component, &str)],
+    ) -> Result<Rollout, HelmPlanError> {
         let release = before.release();
         let from = release.lowest().unwrap();
         let to: Version = to.parse().unwrap();
@@ -366,9 +419,13 @@ mod tests {
     fn what_has_no_place_is_named() {
         let mut both = named(&STREAMS);
         both.push((IndexNode, "indexnode"));
-        let why = planned(&Fixture::of("2.5.27", &MIXED), "2.6.22", &both).unwrap_err();
+        let why = planned(&Fixture::of("2.5.27", &MIXED), "2.6.22", &both)
+            .unwrap_err()
+            .to_string();
         assert!(why.contains("indexnode (indexnode) has no place"), "{why}");
-        let back = planned(&Fixture::of("2.5.27", &MIXED), "2.4.24", &named(&MIXED)).unwrap_err();
+        let back = planned(&Fixture::of("2.5.27", &MIXED), "2.4.24", &named(&MIXED))
+            .unwrap_err()
+            .to_string();
         assert!(back.contains("helm rollback my-release"), "{back}");
     }
 }
