@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn each_release_has_a_result_for_each_rule() {
-        let report = sample::audit();
+        let report = sample::audit_by_every_rule();
         let [only] = &reports(&report)[..] else {
             panic!("one namespace has one report");
         };

@@ -291,13 +291,22 @@ fn uri(path: &str) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::Show;
+    use super::{
+        super::{Report, sample},
+        Show,
+    };
+
+    fn rendered(report: &Report) -> Value {
+        serde_json::from_str(&super::render(report, Show::Audit)).unwrap()
+    }
 
     #[test]
     fn snapshot_of_the_results() {
-        let sarif: Value =
-            serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit))
-                .unwrap();
+        let mut sarif = rendered(&sample::report());
+        for result in sarif["runs"][0]["results"].as_array_mut().unwrap() {
+            // It moves when a rule is added; another test follows it.
+            result.as_object_mut().unwrap().remove("ruleIndex");
+        }
         insta::assert_json_snapshot!(sarif["runs"][0]["results"]);
         assert_eq!(sarif["version"], "2.1.0");
         assert_eq!(
@@ -312,10 +321,10 @@ mod tests {
     #[test]
     fn each_state_has_its_kind_and_every_result_a_place() {
         for report in [
-            super::super::sample::report(),
-            super::super::sample::audit(),
+            sample::report_by_every_rule(),
+            sample::audit_by_every_rule(),
         ] {
-            let sarif: Value = serde_json::from_str(&super::render(&report, Show::Audit)).unwrap();
+            let sarif = rendered(&report);
             let results = sarif["runs"][0]["results"].as_array().unwrap();
             let mut kinds = std::collections::BTreeSet::new();
             for result in results {
@@ -379,9 +388,9 @@ mod tests {
             ),
             ("/", "milvus"),
         ] {
-            let report = crate::report::Report {
+            let report = Report {
                 root: Some("/work/repository".into()),
-                ..super::super::sample::audit()
+                ..sample::audit()
             };
             let place = super::physical(&report, source, 1);
             assert_eq!(place["artifactLocation"]["uri"], uri, "{source}");
@@ -390,9 +399,7 @@ mod tests {
 
     #[test]
     fn every_result_points_to_its_rule() {
-        let sarif: Value =
-            serde_json::from_str(&super::render(&super::super::sample::report(), Show::Audit))
-                .unwrap();
+        let sarif = rendered(&sample::report_by_every_rule());
         let run = &sarif["runs"][0];
         for result in run["results"]
             .as_array()

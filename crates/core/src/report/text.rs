@@ -416,8 +416,8 @@ mod tests {
     #[test]
     fn no_width_cuts_a_word() {
         for report in [
-            super::super::sample::report(),
-            super::super::sample::audit(),
+            super::super::sample::report_by_every_rule(),
+            super::super::sample::audit_by_every_rule(),
         ] {
             for width in [40, 60, 80, 100, 120] {
                 let page = render(
@@ -501,7 +501,7 @@ mod tests {
     fn input_never_steers_the_terminal() {
         for color in [false, true] {
             let page = render(
-                &super::super::sample::report(),
+                &super::super::sample::report_by_every_rule(),
                 &Style {
                     color,
                     ..Style::default()
