@@ -86,9 +86,15 @@ lint: $(DENY) ## Format, clippy, licences and sources
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache
 	$(TESTBED)
 
+# Crates with snapshots.
+SNAPSHOTS := $(patsubst crates/%/Cargo.toml,-p milvus-guard-%,$(shell grep -l '^insta' crates/*/Cargo.toml))
+
+# Everything is written, also where a test fails: that of a new rule does, until it is finished.
 generate: ## Write generated documentation, schemas, definitions and snapshots again
-	UPDATE_GENERATED=1 INSTA_UPDATE=always $(CARGO) test --workspace --lib --quiet
-	UPDATE_GENERATED=1 $(CARGO) test --workspace --test repository --quiet -- docs:: schemas:: chart_conventions::the_tables
+	@failed=; export UPDATE_GENERATED=1 INSTA_UPDATE=always; \
+	$(CARGO) test $(SNAPSHOTS) --lib --quiet --no-fail-fast || failed=yes; \
+	$(CARGO) test --workspace --test repository --quiet -- docs:: schemas:: chart_conventions::the_tables || failed=yes; \
+	if [ -n "$$failed" ]; then echo "Everything was written, but a test failed: see above." >&2; exit 1; fi
 
 bench-load: ## The webhook under load, against a bare server of the same crates
 	$(CARGO) bench --bench load

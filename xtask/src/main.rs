@@ -85,9 +85,12 @@ fn next_steps(file: &Path) -> String {
          2. adapt its line in ticks.rs: one change that passes, one to which it does not apply\n  \
          3. add a change that it warns of to changes() in crates/core/src/rules/advice_tests.rs\n  \
          4. rustfmt --edition 2024 {0}\n  \
-         5. INSTA_UPDATE=always cargo test -p milvus-guard-core --lib rules::\n  \
-         6. make generate  (page, index, snapshots)",
-        file.display()
+         5. cargo test -p milvus-guard-core --lib {1}\n  \
+         6. make generate  (messages, page, index)",
+        file.display(),
+        file.file_name()
+            .and_then(|name| name.to_str()?.split('_').next())
+            .unwrap_or_default()
     )
 }
 

@@ -1,8 +1,11 @@
-//! What every rule says, as its user reads it: a snapshot with up to two findings of each rule.
+//! What every rule says, as its user reads it: a snapshot for each rule, with up to two of its
+//! findings.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
+    fs,
+    path::Path,
 };
 
 use crate::{
@@ -15,6 +18,9 @@ use super::{
     advice_tests::{changes, facts, found, managers},
     testing::Fixture,
 };
+
+/// Folder of the snapshots, beside this file.
+const SNAPSHOTS: &str = "messages";
 
 /// Changes for the rules that [`changes`] leaves silent, each with its facts.
 fn more() -> Vec<(Fixture, Fixture, Facts)> {
@@ -221,7 +227,6 @@ fn block((manager, finding): &Said) -> String {
 #[test]
 fn every_rule_says_what_it_found_why_it_matters_and_what_to_do() {
     let said = said();
-    let mut page = String::new();
     for rule in ALL {
         let findings = said.get(rule.id).map(Vec::as_slice).unwrap_or_default();
         assert!(
@@ -229,12 +234,24 @@ fn every_rule_says_what_it_found_why_it_matters_and_what_to_do() {
             "{} has no message: add a change for it",
             rule.id
         );
-        for said in two(findings) {
-            page += &block(said);
-            page.push('\n');
-        }
+        let page: Vec<String> = two(findings).into_iter().map(block).collect();
+        insta::with_settings!(
+            {
+                snapshot_path => SNAPSHOTS,
+                prepend_module_to_snapshot => false,
+                omit_expression => true,
+            },
+            { insta::assert_snapshot!(rule.id, page.join("\n")) }
+        );
     }
-    insta::assert_snapshot!(page);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/rules")
+        .join(SNAPSHOTS);
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_of_a_rule = ALL.iter().any(|rule| name.starts_with(rule.id));
+        assert!(is_of_a_rule, "{name} is left over");
+    }
 }
 
 /// Faults of form that no reader should see.
