@@ -83,7 +83,7 @@ fn next_steps(file: &Path) -> String {
          crates/core/src/rules/ticks.rs.\nNext:\n  \
          1. fill in the texts, the check and its tests\n  \
          2. adapt its line in ticks.rs: one change that passes, one to which it does not apply\n  \
-         3. add a change that it warns of to changes() in crates/core/src/rules/advice_tests.rs\n  \
+         3. add a change that it warns of to changes() in crates/core/src/rules/changes.rs\n  \
          4. rustfmt --edition 2024 {0}\n  \
          5. cargo test -p milvus-guard-core --lib {1}\n  \
          6. make generate  (messages, page, index)",

@@ -8,6 +8,10 @@ pub mod advice;
 #[cfg(test)]
 mod advice_tests;
 #[cfg(test)]
+mod changes;
+#[cfg(test)]
+mod command_tests;
+#[cfg(test)]
 mod data_rows;
 pub mod docs;
 #[cfg(test)]
@@ -16,6 +20,8 @@ mod finding;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
+#[cfg(test)]
+mod managers;
 #[cfg(test)]
 mod messages;
 mod need;
