@@ -188,6 +188,47 @@ const PHRASES: [(&str, usize); 50] = [
     ("says so", 22),
 ];
 
+/// Names of the public functions in a source that return text as their error.
+fn with_text_as_error(source: &str) -> Vec<&str> {
+    let code = source.split("#[cfg(test)]\nmod tests").next();
+    let functions = ["pub fn ", "pub async fn ", "pub const fn "]
+        .iter()
+        .flat_map(|begin| code.unwrap_or_default().split(begin).skip(1));
+    let is_text = |function: &&str| {
+        let signature = function.split(['{', ';']).next().unwrap_or_default();
+        signature
+            .split_once("-> Result<")
+            .is_some_and(|(_, result)| {
+                let result = result.split(" where ").next().unwrap_or_default();
+                result.trim_end().ends_with(", String>")
+            })
+    };
+    functions
+        .filter(is_text)
+        .filter_map(|function| function.split(['(', '<']).next())
+        .collect()
+}
+
+#[test]
+fn errors_of_public_functions_are_types() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "crates"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let mut texts = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let names = with_text_as_error(&source).into_iter();
+        texts.extend(names.map(|name| format!("{}: {name}", file.display())));
+    }
+    assert!(texts.is_empty(), "{}", texts.join("\n"));
+    let source = "pub fn a() -> Result<u8, String> {}\npub async fn b(\n    c: u8,\n) -> Result<\n    \
+                  Vec<u8>, String> {}\npub fn d() -> Result<Vec<String>, E> {}\nfn e() -> Result<(), \
+                  String> {}";
+    assert_eq!(with_text_as_error(source), ["a", "b"]);
+}
+
 #[test]
 fn phrases_that_are_hard_to_understand_do_not_spread() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -19,6 +19,7 @@ pub(super) use text::of_text;
 
 /// Texts that are quoted from a document (names, versions) are cut here.
 const MAX_WORD: usize = 100;
+
 /// A document of another kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {

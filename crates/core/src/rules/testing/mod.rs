@@ -14,13 +14,13 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use crate::{
-    change::Upgrade,
-    evidence::Facts,
     manifest::{Node, Object, Origin, documents},
-    milvus::{Component, Release, Snapshot, Version, catalogue::Catalogue, snapshot::Builder},
+    milvus::{Component, Release, Snapshot, Version, snapshot::Builder},
 };
 
-use super::{Finding, Rule, State};
+mod judging;
+
+pub use judging::{judge, judge_change, judge_with, objects, objects_of, state};
 
 /// A release under test: `my-release` in namespace `milvus`.
 #[derive(Clone, Debug)]
@@ -458,148 +458,4 @@ fn with_items(lines: &[String], key: &str, items: &[String]) -> String {
     });
     all.splice(at + 1..=at, items.iter().cloned());
     all.join("\n")
-}
-
-/// The objects of a fixture.
-pub fn objects(fixture: &Fixture) -> Vec<Object> {
-    fixture.objects()
-}
-
-/// What a rule finds between two fixtures, without facts.
-pub fn judge(rule: &'static Rule, before: Option<&Fixture>, after: &Fixture) -> Vec<Finding> {
-    judge_with(rule, before, after, &Facts::default())
-}
-
-/// What a rule finds between two fixtures.
-pub fn judge_with(
-    rule: &'static Rule,
-    before: Option<&Fixture>,
-    after: &Fixture,
-    facts: &Facts,
-) -> Vec<Finding> {
-    judge_change(rule, before, after, facts, false)
-}
-
-/// Rules of data loss that see a change only as a whole, each with the reason.
-const WHOLE: [(&str, &str); 2] = [
-    (
-        "MG502",
-        "the chart's version and the queue are in different objects; the change of the queue alone is MG301",
-    ),
-    ("MG503", "only Helm's record holds values"),
-];
-
-/// Rules for which the order of the objects matters, each with the reason.
-const ORDERED: [(&str, &str); 1] = [(
-    "MG407",
-    "etcd may stop after Milvus did, and change while Milvus is stopped",
-)];
-
-/// A denial for the sake of data holds for every order in which a tool sends the objects one by
-/// one; what is harmless as a whole is never denied on the way.
-fn object_by_object(
-    rule: &'static Rule,
-    before: &Fixture,
-    after: &Fixture,
-    facts: &Facts,
-    found: &[Finding],
-) {
-    use crate::{
-        admission::parity::{Sent, found_object_by_object},
-        policy::Action,
-    };
-    if !rule.data_loss
-        || before.release_name() != after.release_name()
-        || WHOLE.iter().any(|(id, _)| *id == rule.id)
-    {
-        return;
-    }
-    let by_check = found
-        .iter()
-        .any(|finding| finding.severity == super::Severity::Deny && !finding.not_evaluated);
-    for sent in [Sent::InOrder, Sent::Reversed] {
-        let seen = found_object_by_object(before, after, facts, sent);
-        let by_gate = seen
-            .iter()
-            .any(|(id, action)| *id == rule.id && *action == Action::Deny);
-        // In another order the same objects may be wrong, or right, on the way.
-        let stops = before.release().is_stopped() || after.release().is_stopped();
-        if stops && ORDERED.iter().any(|(id, _)| *id == rule.id) {
-            continue;
-        }
-        assert_eq!(
-            by_gate, by_check,
-            "{} {sent:?}: the workload gate finds {seen:?}, check {found:?}",
-            rule.id
-        );
-    }
-}
-
-/// The same, with the choice of a rollback.
-pub fn judge_change(
-    rule: &'static Rule,
-    before: Option<&Fixture>,
-    after: &Fixture,
-    facts: &Facts,
-    is_rollback: bool,
-) -> Vec<Finding> {
-    let through_the_gate = crate::admission::parity::found(before, after, facts, is_rollback);
-    let fixtures = before.map(|before| (before.clone(), after.clone()));
-    let before = before.map(Fixture::release);
-    let after = after.release();
-    let mut upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
-    upgrade.is_rollback = is_rollback;
-    let mut found = super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).into_vec();
-    super::settle::settle(&upgrade, &mut found);
-    // The gates know the registered rules: all but the one of `rules::new_rule`.
-    let is_registered = super::ALL.iter().any(|one| one.id == rule.id);
-    if let Some(through_the_gate) = through_the_gate.filter(|_| is_registered) {
-        // For a rollback only rules that guard data deny; nothing else may differ.
-        let by_door: Vec<_> = through_the_gate
-            .iter()
-            .filter(|(id, _)| *id == rule.id)
-            .collect();
-        let by_check: Vec<_> = found
-            .iter()
-            .filter(|finding| !finding.not_evaluated)
-            .collect();
-        assert_eq!(
-            by_door.len(),
-            by_check.len(),
-            "{}: the webhook finds {by_door:?}, check {by_check:?}",
-            rule.id
-        );
-        if let (Some((before, after)), false) = (fixtures, is_rollback) {
-            object_by_object(rule, &before, &after, facts, &found);
-        }
-    }
-    found
-}
-
-/// The objects of a manifest in the namespace of fixtures.
-pub fn objects_of(text: &str) -> Vec<Object> {
-    let read = |document: crate::manifest::Document<'_>| {
-        let origin = Origin {
-            source: "manifest.yaml".into(),
-            document: document.index,
-            line: document.root.line,
-        };
-        Object::read(&document.root, &origin, Some("milvus")).expect("an object")
-    };
-    documents(text)
-        .map(|document| read(document.expect("valid YAML")))
-        .collect()
-}
-
-/// How a rule comes out between two fixtures.
-pub fn state(
-    rule: &'static Rule,
-    before: Option<&Fixture>,
-    after: &Fixture,
-    facts: &Facts,
-) -> State {
-    let before = before.map(Fixture::release);
-    let after = after.release();
-    let upgrade = Upgrade::new(before.as_ref(), &after, facts, Catalogue::embedded());
-    super::run_one(rule, &upgrade, &super::ChangeAnswers::new(&upgrade)).state()
 }

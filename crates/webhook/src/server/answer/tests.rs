@@ -1,0 +1,117 @@
+//! Answers in every case, and in time.
+
+use super::*;
+
+/// A state source in which this runs.
+fn state_source(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
+    StateSource::Files(Box::new(crate::server::state_source::Files {
+        place: Arc::new(milvus_guard_core::milvus::NamespaceState::new(objects)),
+        facts: milvus_guard_core::evidence::Facts::default(),
+        policies: milvus_guard_core::policy::PolicySet::default(),
+        accounts: milvus_guard_core::admission::review_state::Accounts::default(),
+        catalogue: crate::server::data::Data::default(),
+        decisions: std::sync::Mutex::default(),
+    }))
+}
+
+#[test]
+fn a_denial_stands_where_there_was_no_time_to_check_it() {
+    let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+    let failure = FailurePolicies {
+        release: FailurePolicy::Ignore,
+        workload: FailurePolicy::Fail,
+    };
+    let answerer = Answerer::new(
+        state_source(milvus_guard_core::rules::testing::objects(&fixture)),
+        Arc::new(Metrics::new()),
+        None,
+        failure,
+    );
+    let yaml = fixture.yaml();
+    let mut documents = milvus_guard_core::manifest::documents(&yaml)
+        .map(|document| document.unwrap().root.to_json());
+    let old = documents
+        .find(|object| {
+            object["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .ends_with("-proxy")
+        })
+        .unwrap();
+    let new = old.to_string().replace("2.4.5", "2.5.12");
+    let text = format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
+        old["metadata"]["name"]
+    );
+    let review = Review::parse(text.as_bytes()).unwrap();
+    let task = Task::within(&review, &Budget::small());
+    let namespace = task.namespace().unwrap();
+    let now = Timestamp::now();
+    let mut cut_short = 0;
+    // The time is over after so many rules.
+    for rules in 0..200 {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
+        let by_memory = answerer.ruling(&task, &answerer.state_source.state(namespace, now, None));
+        assert!(
+            by_memory
+                .response
+                .denied
+                .as_ref()
+                .unwrap()
+                .contains("MG201")
+        );
+        let live = answerer
+            .state_source
+            .state(namespace, now, Some(Overdue(&late)));
+        cut_short += usize::from(ran_out_of_time(&answerer.ruling(&task, &live)));
+        asked.store(0, std::sync::atomic::Ordering::Relaxed);
+        let ruling = answerer.confirm(&task, by_memory, Doubt::Denial, Ok(live));
+        let said = ruling
+            .response
+            .denied
+            .unwrap_or_else(|| panic!("allowed after {rules} rules"));
+        assert!(
+            said.contains("MG201 component-order: proxy would change"),
+            "{said}"
+        );
+    }
+    assert!(cut_short > 10 && cut_short < 200, "{cut_short}");
+}
+
+#[test]
+fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
+    let state_source = |milvus: bool| {
+        let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+        state_source(if milvus {
+            milvus_guard_core::rules::testing::objects(&fixture)
+        } else {
+            Vec::new()
+        })
+    };
+    let failure = FailurePolicies {
+        release: FailurePolicy::Ignore,
+        workload: FailurePolicy::Fail,
+    };
+    let is_denied = |milvus: bool, image: &str| {
+        let answerer = Answerer::new(
+            state_source(milvus),
+            Arc::new(Metrics::new()),
+            None,
+            failure,
+        );
+        let text = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"CREATE","namespace":"n","object":{{"image":"{image}"}}}}}}"#
+        );
+        let review = Review::parse(text.as_bytes()).unwrap();
+        let ruling = answerer.unjudged(Gate::Workload, "it is busy");
+        let ruling = answerer.spare_others(Gate::Workload, &review, ruling);
+        assert!(
+            ruling.response.denied.is_some() || ruling.response.warnings[0].contains("it is busy")
+        );
+        ruling.response.denied.is_some()
+    };
+    assert!(!is_denied(false, "bitnami/kafka:3.1.0"));
+    assert!(is_denied(true, "bitnami/kafka:3.1.0"));
+    assert!(is_denied(false, "milvusdb/milvus:v2.4.5"));
+}
