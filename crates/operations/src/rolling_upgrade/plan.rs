@@ -84,47 +84,53 @@ pub struct Wish<'a> {
     pub candidate_order: Option<&'a str>,
 }
 
+/// From where to where a release was to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The release.
+    pub release: ReleaseName,
+    /// Version before.
+    pub from: Build,
+    /// Version after.
+    pub to: Build,
+}
+
+impl Way {
+    /// The way that was wished for.
+    pub(super) fn of(wish: &Wish<'_>) -> Box<Self> {
+        Box::new(Self {
+            release: wish.name.clone(),
+            from: wish.from.clone(),
+            to: wish.to.clone(),
+        })
+    }
+}
+
 /// Why a release cannot be rolled to a version, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The two versions do not work together, so everything must stop first.
     #[error(
         "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard plan \
-         -i {} -n {} --to {to} names it",
-        .release.name, .release.namespace
+         -i {name} -n {namespace} --to {to} names it",
+        from = .0.from, to = .0.to, name = .0.release.name, namespace = .0.release.namespace
     )]
-    NeedsRestart {
-        /// The release.
-        release: ReleaseName,
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
-    },
+    NeedsRestart(Box<Way>),
     /// The data has no such row among the orders that are to be measured.
-    #[error("the data has no candidate order '{id}' from {from} to {to}")]
+    #[error("the data has no candidate order '{id}' from {} to {}", .way.from, .way.to)]
     UnknownCandidate {
         /// Id of the row.
         id: String,
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
+        /// The way for which it was asked.
+        way: Box<Way>,
     },
     /// The data has no order for these versions and this layout.
     #[error(
-        "no order is known in which {} could roll from {from} to {to}; milvus-guard plan -i {} \
-         -n {} --to {to} names the way",
-        .release.name, .release.name, .release.namespace
+        "no order is known in which {name} could roll from {from} to {to}; milvus-guard plan -i \
+         {name} -n {namespace} --to {to} names the way",
+        from = .0.from, to = .0.to, name = .0.release.name, namespace = .0.release.namespace
     )]
-    NoOrder {
-        /// The release.
-        release: ReleaseName,
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
-    },
+    NoOrder(Box<Way>),
     /// A component runs that the order does not name.
     #[error(
         "{workload} ({component}) has no place in the order {order}: it must not run at the \
@@ -147,40 +153,24 @@ pub enum PlanError {
 /// Why there is none, and what to do instead.
 pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError> {
     let Wish {
-        name,
-        release,
-        from,
-        to,
-        ..
+        release, from, to, ..
     } = *wish;
     let route = catalogue.route(from, to, &Situation::of(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
-        return Err(PlanError::NeedsRestart {
-            release: name.clone(),
-            from: from.clone(),
-            to: to.clone(),
-        });
+        return Err(PlanError::NeedsRestart(Way::of(wish)));
     }
     let topology = layout(release, from.version, to.version);
     let order = match wish.candidate_order {
         None => catalogue.order(from.version, to.version, topology),
         Some(id) => catalogue.candidate_order(id, from.version, to.version, topology),
     };
-    let order = order.ok_or_else(|| {
-        let (from, to) = (from.clone(), to.clone());
-        match wish.candidate_order {
-            Some(id) => PlanError::UnknownCandidate {
-                id: id.to_owned(),
-                from,
-                to,
-            },
-            None => PlanError::NoOrder {
-                release: name.clone(),
-                from,
-                to,
-            },
-        }
+    let order = order.ok_or_else(|| match wish.candidate_order {
+        Some(id) => PlanError::UnknownCandidate {
+            id: id.to_owned(),
+            way: Way::of(wish),
+        },
+        None => PlanError::NoOrder(Way::of(wish)),
     })?;
     let moves = moves(release, order, topology)?;
     Ok(along(wish, &route, order, moves, Templates::FromRun))

@@ -300,7 +300,7 @@ struct Brought {
 }
 
 /// Refuses another change of Helm than the one that the run began with.
-fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), AnotherChange> {
+fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), Box<AnotherChange>> {
     let after = |name: &str| {
         let mut moves = rollout.moves.iter();
         moves.any(|one| one.kind != MoveKind::Remove && one.workload.as_deref() == Some(name))
@@ -318,7 +318,7 @@ fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), AnotherChange> {
     if same {
         return Ok(());
     }
-    Err(AnotherChange {
+    Err(Box::new(AnotherChange {
         begun: Brought {
             to: rollout.to.clone(),
             image: rollout.image.clone(),
@@ -329,7 +329,7 @@ fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), AnotherChange> {
             image: change.image.clone(),
             deployments: change.workloads.len(),
         },
-    })
+    }))
 }
 
 /// The build that an image has, if its tag names one.

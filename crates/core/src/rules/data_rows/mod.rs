@@ -23,6 +23,7 @@ use crate::{
     change::Upgrade,
     evidence::Facts,
     milvus::{
+        Build,
         Component::{
             DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
             RootCoord,

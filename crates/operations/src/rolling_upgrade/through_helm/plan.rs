@@ -4,14 +4,11 @@
 use std::collections::BTreeSet;
 
 use milvus_guard_core::milvus::{
-    Build, Component, Release, Topology, Version,
+    Component, Release, Topology, Version,
     catalogue::{Catalogue, Gate, Order, OrderStep, OrderTopology, Rolling, Situation},
 };
 
-use crate::{
-    engine::ReleaseName,
-    rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Wish, along},
-};
+use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Way, Wish, along};
 
 use super::HelmChange;
 
@@ -32,36 +29,20 @@ const ALONE: [Component; 6] = [
 pub enum HelmPlanError {
     /// The change brings a lower version.
     #[error(
-        "the change goes back from {from} to {to}; an earlier revision is restored by helm \
-         rollback {} REVISION -n {}",
-        .release.name, .release.namespace
+        "the change goes back from {} to {}; an earlier revision is restored by helm rollback {} \
+         REVISION -n {}",
+        .0.from, .0.to, .0.release.name, .0.release.namespace
     )]
-    GoesBack {
-        /// The release.
-        release: ReleaseName,
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
-    },
+    GoesBack(Box<Way>),
     /// The two versions do not work together, so everything must stop first.
-    #[error("{from} cannot roll to {to}: a plain helm upgrade with downtime is the way")]
-    NeedsRestart {
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
-    },
+    #[error("{} cannot roll to {}: a plain helm upgrade with downtime is the way", .0.from, .0.to)]
+    NeedsRestart(Box<Way>),
     /// The data has no order for these versions and components.
-    #[error("no order is known for {release} from {from} to {to} with these components")]
-    NoOrder {
-        /// Name of the release.
-        release: String,
-        /// Version before.
-        from: Build,
-        /// Version after.
-        to: Build,
-    },
+    #[error(
+        "no order is known for {} from {} to {} with these components",
+        .0.release.name, .0.from, .0.to
+    )]
+    NoOrder(Box<Way>),
     /// The change has a component that the order does not name.
     #[error(
         "{workload} ({component}) has no place in the order {order}: it must not run at the \
@@ -87,26 +68,15 @@ pub fn plan(
     catalogue: &Catalogue,
 ) -> Result<Rollout, HelmPlanError> {
     let Wish {
-        name,
-        release,
-        from,
-        to,
-        ..
+        release, from, to, ..
     } = *wish;
     if to.version < from.version {
-        return Err(HelmPlanError::GoesBack {
-            release: name.clone(),
-            from: from.clone(),
-            to: to.clone(),
-        });
+        return Err(HelmPlanError::GoesBack(Way::of(wish)));
     }
     let route = catalogue.route(from, to, &Situation::of(release));
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
-        return Err(HelmPlanError::NeedsRestart {
-            from: from.clone(),
-            to: to.clone(),
-        });
+        return Err(HelmPlanError::NeedsRestart(Way::of(wish)));
     }
     let before = workloads(release);
     let after: Vec<(Component, &str)> = change
@@ -122,11 +92,7 @@ pub fn plan(
     );
     let order = catalogue
         .order(from.version, to.version, topology)
-        .ok_or_else(|| HelmPlanError::NoOrder {
-            release: name.name.clone(),
-            from: from.clone(),
-            to: to.clone(),
-        })?;
+        .ok_or_else(|| HelmPlanError::NoOrder(Way::of(wish)))?;
     let moves = moves(&before, &after, order)?;
     Ok(along(wish, &route, order, moves, Templates::FromHelm))
 }
@@ -289,6 +255,7 @@ mod tests {
     use rstest::rstest;
 
     use milvus_guard_core::{
+        milvus::Build,
         milvus::Component::{
             DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
             RootCoord, StreamingNode,
@@ -297,7 +264,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::rolling_upgrade::{standby::Standby, through_helm::change::PlannedWorkload};
+    use crate::{
+        engine::ReleaseName,
+        rolling_upgrade::{standby::Standby, through_helm::change::PlannedWorkload},
+    };
 
     const SEPARATE: [Component; 8] = [
         RootCoord, DataCoord, IndexCoord, QueryCoord, IndexNode, DataNode, QueryNode, Proxy,
