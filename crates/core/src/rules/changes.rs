@@ -16,7 +16,7 @@ fn queue(fixture: Fixture, kind: &str) -> Fixture {
     fixture.default_yaml(&format!("mq: {{type: {kind}}}\nmessageQueue: {kind}\n"))
 }
 
-/// A change of the message queue that a chart makes by itself.
+/// A new chart that changes the default message queue.
 pub(super) fn rocksmq() -> (Fixture, Fixture) {
     (
         queue(Fixture::standalone("2.5.27").chart("4.2.58"), "rocksmq"),

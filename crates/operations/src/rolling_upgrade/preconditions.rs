@@ -43,7 +43,7 @@ pub fn unsupported(release: &Release) -> Option<String> {
 /// Why the version that runs is unknown, and what says it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownSource {
-    /// The tag of a running component does not tell its version.
+    /// The version cannot be read from the tag of a running component.
     #[error(
         "the version of Deployment {name} cannot be read from its image {image}; say it with the \
          annotation {DECLARED_VERSION}: \"VERSION for {image}\""

@@ -117,7 +117,7 @@ pub enum ChangeError {
     /// The components would not run one image.
     #[error("the components would not all get the same image: {}", .0.join(", "))]
     SeveralImages(Vec<String>),
-    /// The tag of the image does not tell its version.
+    /// The version cannot be read from the tag of the image.
     #[error("the version of image {0}, which the change brings, cannot be read from its tag")]
     UnknownVersion(String),
     /// A manifest is not valid YAML.

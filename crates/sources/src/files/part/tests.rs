@@ -1,4 +1,4 @@
-//! Parts of releases, laid over what runs.
+//! Parts of releases, laid over the running state.
 
 use proptest::prelude::*;
 use rstest::rstest;
