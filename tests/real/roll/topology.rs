@@ -25,8 +25,16 @@ pub const WITHIN: Topology = Topology {
     to: MilvusVersion::V2_3_5,
     chart: "4.1.34",
     replicas: "2",
-    values: two_of_each,
+    values: || two_of_each(&recreated(with_standby())),
     after: 30.0,
+};
+
+/// The same with the strategy that charts from 4.1.22 on have by default: a new coordinator comes
+/// before an old one ends.
+pub const ROLLING: Topology = Topology {
+    name: "rolling",
+    values: || two_of_each(&with_standby()),
+    ..WITHIN
 };
 
 /// To the next minor version, with one pod of each component.
@@ -40,6 +48,9 @@ pub const ACROSS: Topology = Topology {
     after: 30.0,
 };
 
+/// Those that are compared.
+pub const COMPARED: [&Topology; 3] = [&WITHIN, &ROLLING, &ACROSS];
+
 /// Like `WITHIN`, with one standby and with sessions that end sooner, so that less has to be waited
 /// for.
 pub const SHORT: Topology = Topology {
@@ -47,7 +58,7 @@ pub const SHORT: Topology = Topology {
     values: || {
         json!({
             "extraConfigFiles": {"user.yaml": "common: {session: {ttl: 10}}\n"},
-            "rootCoordinator": with_standby(),
+            "rootCoordinator": recreated(with_standby()),
             "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
         })
     },
@@ -55,15 +66,20 @@ pub const SHORT: Topology = Topology {
     ..WITHIN
 };
 
-fn two_of_each() -> Value {
+fn two_of_each(coordinator: &Value) -> Value {
     json!({
-        "rootCoordinator": with_standby(), "dataCoordinator": with_standby(),
-        "indexCoordinator": with_standby(), "queryCoordinator": with_standby(),
+        "rootCoordinator": coordinator, "dataCoordinator": coordinator,
+        "indexCoordinator": coordinator, "queryCoordinator": coordinator,
         "queryNode": {"replicas": 2}, "proxy": {"replicas": 2},
     })
 }
 
 fn with_standby() -> Value {
-    // The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
-    json!({"replicas": 2, "activeStandby": {"enabled": true}, "strategy": {"type": "Recreate"}})
+    json!({"replicas": 2, "activeStandby": {"enabled": true}})
+}
+
+/// The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
+fn recreated(mut coordinator: Value) -> Value {
+    coordinator["strategy"] = json!({"type": "Recreate"});
+    coordinator
 }
