@@ -231,14 +231,17 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
     }
 }
 
-/// The standbys of a coordinator that is about to be released.
+/// The standbys of a coordinator that is about to be released for the first time.
 async fn standbys_of(
     cx: &StepContext<'_>,
     deployment: &Deployment,
 ) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let component = cx.data.component(&cx.run().status, &deployment.name_any());
+    let status = cx.run().status;
+    let component = cx.data.component(&status, &deployment.name_any());
     let several = deployment.spec.replicas.unwrap_or(1) > 1;
-    let Some(component) = component.filter(|_| several) else {
+    // A release that is refused again and again must not end a standby each time.
+    let is_tried_again = status.step.is_some_and(|cursor| cursor.attempts > 1);
+    let Some(component) = component.filter(|_| several && !is_tried_again) else {
         return Ok(Vec::new());
     };
     standbys::of(cx, &Watched::of(deployment), component, cx.data.from).await
