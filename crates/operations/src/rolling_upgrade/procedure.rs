@@ -214,10 +214,10 @@ pub(super) enum Impossible {
     /// Its image has no place for the version.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// There is no order for it.
+    /// The data has no order for these versions and components.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// There is no order for the change of Helm.
+    /// The data has no order for the change that Helm makes.
     #[error(transparent)]
     HelmPlan(#[from] HelmPlanError),
 }

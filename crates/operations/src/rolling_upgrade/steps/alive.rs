@@ -266,24 +266,15 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
 
 /// Pods of these Deployments that are not terminating.
 pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let mut pods = all_pods(cx, watched).await?;
-    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-    Ok(pods)
-}
-
-/// Pods of these Deployments.
-async fn all_pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
     let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let mut pods = Vec::new();
     for one in watched {
         let params = ListParams::default().labels(&one.selector);
-        let listed = cx
-            .client
-            .call("pods", async || api.list(&params).await)
-            .await?
-            .items;
+        let request = async || api.list(&params).await;
+        let listed = cx.client.call("pods", request).await?.items;
         pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));
     }
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }
 

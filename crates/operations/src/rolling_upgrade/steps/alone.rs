@@ -3,7 +3,7 @@
 //! first, while the active pod serves; the new pod is then the only one that can take over.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
-use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
+use kube::{ResourceExt, api::ListParams, core::PartialObjectMeta};
 
 use crate::{
     engine::{StepError, originals},
@@ -99,7 +99,8 @@ async fn active_pod(
     let Some(sessions) = cx.data.connections.sessions.read(cx).await else {
         return Ok(None);
     };
-    let pods = pods(cx, &Watched::of(deployment).selector).await?;
+    let selector = Watched::of(deployment).selector;
+    let pods = release::list(cx, &ListParams::default().labels(&selector)).await?;
     let own = pods.into_iter().filter(|pod| {
         pod.metadata.deletion_timestamp.is_none()
             && is_owned_by(&pod.metadata, &deployment.name_any())
@@ -110,17 +111,4 @@ async fn active_pod(
         hosts.iter().filter(|host| **host == name).count()
     };
     Ok(own.filter(|pod| held(pod) > 0).max_by_key(held))
-}
-
-async fn pods(
-    cx: &StepContext<'_>,
-    selector: &str,
-) -> Result<Vec<PartialObjectMeta<Pod>>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
-    let params = ListParams::default().labels(selector);
-    let listed = cx
-        .client
-        .call("pods", async || api.list_metadata(&params).await)
-        .await?;
-    Ok(listed.items)
 }

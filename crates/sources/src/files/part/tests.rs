@@ -110,19 +110,8 @@ fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot
     (note.starts_with("after is a part"), note, after.snapshot)
 }
 
-fn raw_stack() -> String {
-    [
-        milvus("standalone", "v2.6.1", None),
-        config(None, "r-etcd"),
-        other("Service", "r-milvus", None, ""),
-        etcd("r-etcd", None),
-        minio(None),
-    ]
-    .concat()
-}
-
-fn helm_stack() -> String {
-    let helm = Some("r");
+/// A Milvus with its services, of this release of Helm or of none.
+fn stack(helm: Option<&str>) -> String {
     [
         milvus("standalone", "v2.6.1", helm),
         config(helm, "r-etcd"),
@@ -144,7 +133,7 @@ fn helm_stack() -> String {
 #[case::etcd_elsewhere_and_minio([milvus("standalone", "v2.6.22", None), config(None, "etcd.infra.svc"), minio(None)].concat(), false)]
 #[case::another_topology([cluster("v2.6.22", "", None), config(None, "r-etcd")].concat(), false)]
 fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool) {
-    let (is_part, note, snapshot) = settled(&raw_stack(), &after, Choice::Seen);
+    let (is_part, note, snapshot) = settled(&stack(None), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     if expected {
         let release = &snapshot.releases[0];
@@ -169,7 +158,7 @@ fn the_configuration_says_whether_dependencies_stay(
 ) {
     let config = config(None, etcd).replace("address: r-minio", &format!("address: {minio}"));
     let after = [milvus("standalone", "v2.6.22", None), config].concat();
-    let (is_part, note, _) = settled(&raw_stack(), &after, Choice::Seen);
+    let (is_part, note, _) = settled(&stack(None), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     assert!(
         note.contains(if expected { "--whole" } else { "--part" }),
@@ -178,7 +167,7 @@ fn the_configuration_says_whether_dependencies_stay(
 }
 
 #[rstest]
-#[case::whole(source(&helm_stack().replace("v2.6.1", "v2.6.22")), false)]
+#[case::whole(source(&stack(Some("r")).replace("v2.6.1", "v2.6.22")), false)]
 #[case::etcd_dropped(source(&[milvus("standalone", "v2.6.22", Some("r")), config(Some("r"), "r-etcd"), other("Service", "r-milvus", Some("r"), ""), minio(Some("r"))].concat()), false)]
 #[case::all_dependencies_dropped(source(&[milvus("standalone", "v2.6.22", Some("r")), config(Some("r"), "r-etcd"), other("Service", "r-milvus", Some("r"), "")].concat()), false)]
 #[case::labels_tell_a_render([milvus("standalone", "v2.6.22", Some("r")), config(Some("r"), "r-etcd"), other("Service", "r-milvus", Some("r"), "")].concat(), false)]
@@ -187,7 +176,7 @@ fn the_configuration_says_whether_dependencies_stay(
 #[case::show_only_etcd(source(&etcd("r-etcd", Some("r"))), true)]
 #[case::copied_from_the_cluster(milvus("standalone", "v2.6.22", Some("r")).replace("metadata: {name: r", "metadata: {uid: a-b, name: r"), true)]
 fn renders_against_a_chart(#[case] after: String, #[case] expected: bool) {
-    let (is_part, note, snapshot) = settled(&helm_stack(), &after, Choice::Seen);
+    let (is_part, note, snapshot) = settled(&stack(Some("r")), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     assert_eq!(snapshot.releases.len(), 1);
     assert!(
@@ -265,7 +254,7 @@ fn files_with_some_components(#[case] without: &str, #[case] expected: bool) {
 #[test]
 fn the_user_has_the_last_word() {
     let one = milvus("standalone", "v2.6.22", None);
-    let (is_part, note, snapshot) = settled(&raw_stack(), &one, Choice::Whole);
+    let (is_part, note, snapshot) = settled(&stack(None), &one, Choice::Whole);
     assert!(
         !is_part && snapshot.releases[0].dependencies.is_empty(),
         "{note}"
@@ -278,7 +267,7 @@ fn the_user_has_the_last_word() {
         ]
         .concat(),
     );
-    let (is_part, note, snapshot) = settled(&helm_stack(), &render, Choice::Part);
+    let (is_part, note, snapshot) = settled(&stack(Some("r")), &render, Choice::Part);
     assert!(
         is_part && snapshot.releases[0].dependencies.len() == 2,
         "{note}"
@@ -292,7 +281,7 @@ fn the_user_has_the_last_word() {
 #[test]
 fn what_stays_is_counted() {
     let (_, note, _) = settled(
-        &raw_stack(),
+        &stack(None),
         &milvus("standalone", "v2.6.22", None),
         Choice::Seen,
     );
@@ -307,10 +296,10 @@ fn what_stays_is_counted() {
 
 #[test]
 fn releases_that_the_part_does_not_touch_are_not_judged() {
-    let second = helm_stack()
+    let second = stack(Some("r"))
         .replace("r-", "s-")
         .replace("instance: r", "instance: s");
-    let before = format!("{}{second}", helm_stack());
+    let before = format!("{}{second}", stack(Some("r")));
     let copy = milvus("standalone", "v2.6.22", Some("r"))
         .replace("metadata: {name: r", "metadata: {uid: a-b, name: r");
     let (is_part, note, snapshot) = settled(&before, &copy, Choice::Seen);
@@ -331,7 +320,7 @@ fn a_patch_without_its_object_is_an_error() {
     let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: r-milvus-standalone}\nspec: {replicas: 0}\n";
     let mut after = loaded(Role::After, patch);
     let error = settle(
-        &loaded(Role::Before, &raw_stack()),
+        &loaded(Role::Before, &stack(None)),
         &mut after,
         Choice::Seen,
     )
@@ -350,8 +339,8 @@ fn a_namespace_may_be_named_on_one_side_only() {
         |text: &str| text.replace("metadata: {name", "metadata: {namespace: search, name");
     let one = milvus("standalone", "v2.6.22", None);
     for (before, after) in [
-        (in_namespace(&raw_stack()), one.clone()),
-        (raw_stack(), in_namespace(&one)),
+        (in_namespace(&stack(None)), one.clone()),
+        (stack(None), in_namespace(&one)),
     ] {
         let (is_part, note, snapshot) = settled(&before, &after, Choice::Seen);
         assert!(is_part, "{note}");
@@ -440,7 +429,7 @@ fn helms_and_terraforms_inputs_are_whole() {
         .to_json();
     let map = serde_json::json!({"deployment.apps/apps/v1/r": document}).to_string();
     for whole in [printed, map] {
-        let (is_part, note, snapshot) = settled(&helm_stack(), &whole, Choice::Seen);
+        let (is_part, note, snapshot) = settled(&stack(Some("r")), &whole, Choice::Seen);
         assert!(
             !is_part && snapshot.releases[0].dependencies.is_empty(),
             "{note}"

@@ -97,7 +97,7 @@ impl Script {
                 tokio::time::sleep(time).await;
                 (lines, FOREVER, "0\r\n\r\n".to_owned())
             }
-            // The rest of the chunk never comes, and what is there is no JSON.
+            // The chunk is cut off, so what was sent is not valid JSON.
             Turn::Break(lines, lasts) => (lines, lasts, chunk("nonsense\n")),
         };
         let mut text =
