@@ -1,13 +1,22 @@
 //! Text for people: counts, plurals, and text of others without what steers a terminal.
 
+use std::fmt::Display;
+
 /// A number with its noun, in the plural where the number is not one: "1 warning", "2 warnings".
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 {
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) {
         format!("1 {noun}")
     } else {
         format!("{number} {}", plural(noun))
     }
+}
+
+/// The same as the subject of a sentence: "1 pod is", "2 pods are".
+#[must_use]
+pub fn count_is<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let verb = if number == N::from(1) { "is" } else { "are" };
+    format!("{} {verb}", count(number, noun))
 }
 
 /// The regular plural of an English noun, or of a Kubernetes kind: `Ingress` becomes `Ingresses`,
@@ -73,7 +82,7 @@ pub fn shortened(text: &str, limit: usize) -> String {
 mod tests {
     use rstest::rstest;
 
-    use super::{count, hexadecimal};
+    use super::{count, count_is, hexadecimal};
 
     #[test]
     fn a_byte_has_two_digits() {
@@ -89,5 +98,7 @@ mod tests {
     #[case(2, "Gateway", "2 Gateways")]
     fn counts(#[case] number: usize, #[case] noun: &str, #[case] words: &str) {
         assert_eq!(count(number, noun), words);
+        let verb = if number == 1 { "is" } else { "are" };
+        assert_eq!(count_is(number, noun), format!("{words} {verb}"));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     manifest::{Budget, Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
     policy::{Action, PolicySet, resolve::Applied},
+    text::count,
 };
 
 use super::{
@@ -271,9 +272,9 @@ impl ReleaseTask {
             ));
             if left_out > 0 {
                 ruling.response.warnings.push(format!(
-                    "milvus-guard: the decision for this release covers {} objects; {left_out} \
-                     more will be checked one by one",
-                    objects.len()
+                    "milvus-guard: the decision for this release covers {}; {left_out} more will \
+                     be checked one by one",
+                    count(objects.len(), "object")
                 ));
             }
             ruling.decision = Some(DecisionSpec {

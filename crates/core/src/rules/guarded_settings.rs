@@ -12,6 +12,7 @@ use crate::{
         config::{Setting, Unknown},
         settings::{Comparable, Difference, Effective, Located},
     },
+    text::count,
 };
 
 use super::{Finding, Findings, Missing, advice::Remedy};
@@ -411,8 +412,7 @@ fn listed(keys: &[String]) -> String {
         .join(", ");
     match keys.len().saturating_sub(SHOWN) {
         0 => shown,
-        1 => format!("{shown} and 1 more setting"),
-        more => format!("{shown} and {more} more settings"),
+        more => format!("{shown} and {}", count(more, "more setting")),
     }
 }
 

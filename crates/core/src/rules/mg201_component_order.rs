@@ -395,6 +395,34 @@ mod tests {
         );
     }
 
+    /// The order of the Milvus project's script costs answers there, and no data.
+    #[rstest]
+    #[case::ours(&["querynode", "indexnode", "datanode", "proxy"], None)]
+    #[case::of_the_script(&["indexnode", "datanode", "querynode", "proxy"], None)]
+    #[case::query_node_between(&["indexnode", "querynode", "datanode", "proxy"], None)]
+    #[case::proxy_first(&["proxy"], Some(Severity::Deny))]
+    #[case::proxy_before_query_node(&["indexnode", "datanode", "proxy"], Some(Severity::Deny))]
+    #[case::proxy_before_data_node(&["querynode", "indexnode", "proxy"], Some(Severity::Deny))]
+    #[case::data_node_before_index_node(&["querynode", "datanode"], Some(Severity::Deny))]
+    fn data_nodes_may_come_before_query_nodes_from_2_2_to_2_3(
+        #[case] order: &[&str],
+        #[case] expected: Option<Severity>,
+    ) {
+        let mut now = Fixture::cluster("2.2.16");
+        for coordinator in now.clone().release().components {
+            if coordinator.component.is_coordinator() {
+                now = now.tag_of(coordinator.component, "v2.3.22");
+            }
+        }
+        let mut found = None;
+        for name in order {
+            let next = now.clone().tag_of(name.parse().unwrap(), "v2.3.22");
+            found = found.max(severity(&now, &next));
+            now = next;
+        }
+        assert_eq!(found, expected);
+    }
+
     #[rstest]
     #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.5.27"), true)]
     #[case(Fixture::cluster("2.4.17"), Fixture::cluster("2.4.24"), true)]

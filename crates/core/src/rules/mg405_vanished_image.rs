@@ -4,6 +4,7 @@ use crate::{
     change::Upgrade,
     manifest::object::{Meta, Workload},
     milvus::image::ImageRef,
+    text::count,
 };
 
 use super::{Category, DefaultAction, Findings, Need, Rule};
@@ -73,8 +74,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         let Some(first) = users.first() else { continue };
         let others = match users.len() - 1 {
             0 => String::new(),
-            1 => " and one more workload".to_owned(),
-            more => format!(" and {more} more workloads"),
+            more => format!(" and {}", count(more, "more workload")),
         };
         let message = format!(
             "the image {image} of {}{others} is no longer published",
@@ -234,7 +234,7 @@ mod tests {
             found.len() == 1
                 && found[0]
                     .message
-                    .contains("StatefulSet/a-minio and one more workload"),
+                    .contains("StatefulSet/a-minio and 1 more workload"),
             "{found:?}"
         );
     }

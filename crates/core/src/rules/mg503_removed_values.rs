@@ -8,6 +8,7 @@ use crate::{
         catalogue::{Danger, RemovedValue},
         release::{HelmRevision, UnreadValue},
     },
+    text::count,
 };
 
 use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
@@ -145,7 +146,13 @@ fn removed<'a>(upgrade: &Upgrade<'a>, findings: &mut Findings) -> Vec<&'a Remove
         .collect();
     if !tuning.is_empty() {
         findings
-            .warn(format!("chart {} ignores {} values, which are set: {}", to.version, tuning.len(), tuning.join(", ")))
+            .warn(format!(
+                "chart {} ignores {} that {} set: {}",
+                to.version,
+                count(tuning.len(), "value"),
+                if tuning.len() == 1 { "is" } else { "are" },
+                tuning.join(", ")
+            ))
             .because("Milvus then uses its defaults for them.")
             .fix("Move them into extraConfigFiles.user.yaml under the keys of Milvus' own configuration.");
     }

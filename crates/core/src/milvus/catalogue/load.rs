@@ -10,7 +10,7 @@ use crate::{
 
 use super::{
     BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard,
-    Landing, Management, Mirrors, Order, Path, Released, RemovedValue, SettingFact,
+    Landing, Management, Mirrors, Order, Path, Released, RemovedValue, SettingFact, TargetUpdate,
     tables::{Layer, LayerTable},
 };
 
@@ -42,6 +42,7 @@ pub struct DataFile {
     pub(super) orders: Vec<Order>,
     pub(super) candidate_orders: Vec<Order>,
     pub(super) management: Vec<Management>,
+    pub(super) target_updates: Vec<TargetUpdate>,
     pub(super) mirrors: Option<Mirrors>,
     pub(super) dependencies: Option<DependencyFacts>,
     pub(super) settings: Vec<SettingFact>,
@@ -203,6 +204,12 @@ impl Catalogue {
         note(
             "management",
             merge(&mut self.management, tables.management, |row| {
+                row.id.clone()
+            }),
+        );
+        note(
+            "targetUpdates",
+            merge(&mut self.target_updates, tables.target_updates, |row| {
                 row.id.clone()
             }),
         );

@@ -1,4 +1,4 @@
-//! What Milvus offers to empty a query node before it ends.
+//! What Milvus offers to empty a query node before it ends, and when it may end best.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,7 +67,36 @@ impl ManagementCall {
     }
 }
 
+/// How versions update the target of what query nodes serve, where a new leader of a shard answers
+/// with nothing until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetUpdate {
+    /// Unique name of the row.
+    pub id: String,
+    /// Versions of the query coordinator.
+    pub versions: Range,
+    /// The setting that says how many seconds there are between two updates.
+    pub setting: String,
+    /// Its default, in seconds.
+    pub seconds: u32,
+    /// What to know.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Where that is known from.
+    pub source: Vec<String>,
+}
+
 impl Catalogue {
+    /// How a query coordinator of this version updates its target; `None` if new leaders do not wait
+    /// for it, or if that is not known.
+    #[must_use]
+    pub fn target_update(&self, version: Version) -> Option<&TargetUpdate> {
+        self.target_updates
+            .iter()
+            .find(|row| row.versions.contains(version))
+    }
+
     /// The row of a version that has all calls to empty a query node.
     #[must_use]
     pub fn empties_query_nodes(&self, version: Version) -> Option<&Management> {
@@ -104,6 +133,23 @@ mod tests {
         let version = version.parse().unwrap();
         let found = Catalogue::embedded().empties_query_nodes(version);
         assert_eq!(found.map(|row| &*row.id), row);
+    }
+
+    #[rstest]
+    #[case("2.2.16", None)]
+    #[case("2.3.0", Some(10))]
+    #[case("2.3.22", Some(10))]
+    #[case("2.4.0", None)]
+    fn a_target_is_updated_as_its_row_says(#[case] version: &str, #[case] seconds: Option<u32>) {
+        let catalogue = Catalogue::embedded();
+        let row = catalogue.target_update(version.parse().unwrap());
+        assert_eq!(row.map(|row| row.seconds), seconds);
+        assert!(
+            catalogue
+                .target_updates
+                .iter()
+                .all(|row| !row.source.is_empty())
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use dates::Released;
 pub use hazard::{Hazard, HazardKind};
 pub use images::{DependencyFacts, Mirror, Mirrors, VanishedImage};
 pub use load::{DataError, DataFile, embedded_day};
-pub use management::{Management, ManagementCall};
+pub use management::{Management, ManagementCall, TargetUpdate};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
 pub use path::{
     Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind,
@@ -87,6 +87,8 @@ pub struct Catalogue {
     pub candidate_orders: Vec<Order>,
     /// What Milvus offers at its management port.
     pub management: Vec<Management>,
+    /// How query coordinators update the target of what is served.
+    pub target_updates: Vec<TargetUpdate>,
     /// Known forms of Milvus' repository.
     pub mirrors: Mirrors,
     /// Facts about dependency images.

@@ -61,6 +61,9 @@ pub struct OrderStep {
     /// What to wait for.
     #[serde(default)]
     pub gate: Gate,
+    /// Later components before which these may move as well: it costs answers, and no data.
+    #[serde(default)]
+    pub may_come_before: Vec<Component>,
     /// The next step must follow at once.
     #[serde(default)]
     pub at_once_with_next: bool,
@@ -115,9 +118,12 @@ impl Order {
     /// Components that must be completely on the target before `component` may move.
     pub fn before(&self, component: Component) -> impl Iterator<Item = Component> {
         let position = self.position(component).unwrap_or(0);
+        let step = self.steps.get(position);
+        let may_follow = step.map_or(&[][..], |step| &step.may_come_before);
         self.steps[..position]
             .iter()
             .flat_map(|step| step.components.iter().copied())
+            .filter(|other| !may_follow.contains(other))
     }
 }
 
@@ -154,6 +160,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_step_may_come_before_components_of_earlier_steps_only() {
+        let catalogue = Catalogue::embedded();
+        let orders = catalogue.orders.iter().chain(&catalogue.candidate_orders);
+        let mut seen = 0;
+        for order in orders {
+            for (place, step) in order.steps.iter().enumerate() {
+                for other in &step.may_come_before {
+                    seen += 1;
+                    let earlier = order.position(*other);
+                    assert!(earlier.is_some_and(|at| at < place), "{}", order.id);
+                    for component in &step.components {
+                        assert!(order.before(*component).all(|one| one != *other));
+                    }
+                }
+            }
+        }
+        assert!(seen > 0);
+    }
 
     #[test]
     fn a_candidate_moves_the_components_of_the_order_in_whose_place_it_is_measured() {

@@ -8,7 +8,7 @@ use crate::milvus::{day::Day, version::Version};
 use super::Catalogue;
 
 /// Tables in the order in which they are listed, and what each holds.
-pub const TABLES: [(&str, &str); 18] = [
+pub const TABLES: [(&str, &str); 19] = [
     ("released", "the day on which each release was published"),
     ("releases", "releases to avoid, and what to use instead"),
     ("landing", "the recommended release of each line"),
@@ -22,6 +22,10 @@ pub const TABLES: [(&str, &str); 18] = [
     (
         "management",
         "calls that empty a query node, and the versions that have them",
+    ),
+    (
+        "targetUpdates",
+        "versions in which a new leader of a shard waits for the query coordinator",
     ),
     ("charts", "what each chart version ships"),
     ("hazards", "chart versions with defects"),
@@ -103,6 +107,7 @@ impl Catalogue {
             "orders" => rows(table, &self.orders, |row| row.id.clone()),
             "candidateOrders" => rows(table, &self.candidate_orders, |row| row.id.clone()),
             "management" => rows(table, &self.management, |row| row.id.clone()),
+            "targetUpdates" => rows(table, &self.target_updates, |row| row.id.clone()),
             "charts" => rows(table, &self.charts, |row| row.version.to_string()),
             "hazards" => rows(table, &self.hazards, |row| row.id.clone()),
             "removedValues" => rows(table, &self.removed_values, |row| row.path.clone()),

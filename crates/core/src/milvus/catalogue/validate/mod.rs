@@ -11,7 +11,7 @@ use crate::{
     milvus::{
         catalogue::{
             Catalogue, ChartValue, DataFile, DefaultFlip, DependencyFacts, Management, Mirrors,
-            Order, RemovedValue,
+            Order, RemovedValue, TargetUpdate,
         },
         version::Range,
     },
@@ -31,7 +31,7 @@ pub struct Flaw {
 }
 
 /// Names of a data file's parts.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     "asOf",
     "released",
     "paths",
@@ -46,6 +46,7 @@ const PARTS: [&str; 17] = [
     "orders",
     "candidateOrders",
     "management",
+    "targetUpdates",
     "mirrors",
     "dependencies",
     "settings",
@@ -140,6 +141,10 @@ impl Check<'_> {
                 "management" => {
                     tables.management =
                         self.sourced("management", node, |row: &Management| &row.source);
+                }
+                "targetUpdates" => {
+                    tables.target_updates =
+                        self.sourced("targetUpdates", node, |row: &TargetUpdate| &row.source);
                 }
                 "mirrors" => tables.mirrors = self.one::<Mirrors>("mirrors", node),
                 "dependencies" => {
