@@ -1,4 +1,4 @@
-//! Consent to a change of the cluster: `--yes`, or a question at a terminal.
+//! Consent to a change: `--yes`, or a question at a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -16,11 +16,11 @@ pub(super) enum Consent {
 }
 
 impl Consent {
-    /// Consent for `verb`.
+    /// Consent for `verb`, which changes `object`.
     ///
     /// # Errors
     /// Wrong usage if nothing agrees and there is no terminal to ask at.
-    pub(super) fn of(verb: &str, is_given: bool) -> Result<Self, Failure> {
+    pub(super) fn of(verb: &str, object: &str, is_given: bool) -> Result<Self, Failure> {
         if is_given {
             return Ok(Self::Given);
         }
@@ -28,7 +28,7 @@ impl Consent {
             return Ok(Self::Ask);
         }
         Err(Failure::usage(format!(
-            "{verb} changes the cluster, and cannot ask for confirmation without a terminal. \
+            "{verb} changes {object}, and cannot ask for confirmation without a terminal. \
              Nothing was changed. Next: the same command with --dry-run shows the plan, with --yes \
              it carries it out"
         )))
@@ -36,10 +36,10 @@ impl Consent {
 }
 
 /// The question of every verb that changes something.
-pub(super) const QUESTION: &str = "Continue? [y/N] ";
+const QUESTION: &str = "Continue? [y/N] ";
 
 /// Whether an answer agrees.
-pub(super) fn is_yes(answer: &str) -> bool {
+fn is_yes(answer: &str) -> bool {
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
 

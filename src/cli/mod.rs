@@ -26,6 +26,7 @@ mod ping;
 mod plan;
 mod policies;
 mod policy;
+mod progress;
 mod rules;
 mod running;
 mod runtime;

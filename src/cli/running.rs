@@ -2,7 +2,6 @@
 //! both.
 
 use std::{
-    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,9 +18,7 @@ use milvus_guard_core::{
     upgrade_path::Document,
 };
 use milvus_guard_operations::engine::{
-    Cancellation, End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunSettings,
-    display::{Json, Lines, Terminal},
-    history::History,
+    End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunSettings, history::History,
 };
 use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
@@ -31,6 +28,8 @@ use super::{
     exit::{Done, Exit, Failure},
     gather::ClusterArgs,
     output::{Screen, print},
+    progress::{ProgressArg, display},
+    runtime,
     structured::FormatArg,
 };
 
@@ -48,21 +47,6 @@ pub(super) enum OnFailure {
 pub(super) enum DocumentFormat {
     Markdown,
     Html,
-}
-
-/// `--progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ProgressArg {
-    /// A live line on a terminal, lines elsewhere
-    Auto,
-    /// A live line
-    Bar,
-    /// Lines with their time
-    Plain,
-    /// One JSON object a line
-    Json,
-    /// Nothing
-    None,
 }
 
 /// How the Job is to be, and what the command tells the one in it.
@@ -170,17 +154,12 @@ pub(super) fn run<T>(
     screen: &Screen,
     work: impl AsyncFnOnce(RetryingClient, History) -> T,
 ) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::no_verdict(format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime::of_two_threads()?;
     let done = runtime.block_on(async {
         let cluster = Cluster::connect(&cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let cancellation = Cancellation::on_signals()
-            .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
+        let cancellation = runtime::on_signals()?;
         let history = History::default();
         let own: Box<dyn Listener> = Box::new(history.clone());
         let reporter = Reporter::new(display(progress, screen).into_iter().chain([own]).collect());
@@ -200,13 +179,12 @@ pub(super) fn look<T>(
     cluster: &ClusterArgs,
     work: impl AsyncFnOnce(RetryingClient) -> T,
 ) -> Result<T, Failure> {
-    let runtime = super::runtime::runtime()?;
+    let runtime = runtime::runtime()?;
     let done = runtime.block_on(async {
         let cluster = Cluster::connect(&cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let cancellation = Cancellation::on_signals()
-            .map_err(|error| Failure::no_verdict(format!("cannot listen for signals: {error}")))?;
+        let cancellation = runtime::on_signals()?;
         Ok(work(RetryingClient::for_reading(
             cluster,
             Reporter::default(),
@@ -302,25 +280,6 @@ fn last_word(end: &End) -> serde_json::Value {
         "schemaVersion": "guard.milvus.io/run-end/v1",
         "outcome": end.name(), "exitCode": exit(end).code(), "message": end.text(),
     })
-}
-
-/// Anyone who shows the run on stderr; no one where no one looks.
-fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> {
-    Some(match progress {
-        ProgressArg::None => return None,
-        ProgressArg::Json => Box::new(Json::new(io::stderr())),
-        ProgressArg::Auto if !io::stderr().is_terminal() => lines(screen),
-        ProgressArg::Auto | ProgressArg::Bar => Box::new(Terminal::new(
-            screen.unicode(),
-            screen.colors_stderr(),
-            screen.width_stderr(),
-        )),
-        ProgressArg::Plain => lines(screen),
-    })
-}
-
-fn lines(screen: &Screen) -> Box<dyn Listener> {
-    Box::new(Lines::new(io::stderr()).in_columns(screen.width_stderr()))
 }
 
 /// The exit code of the contract.

@@ -17,8 +17,7 @@ use milvus_guard_core::{
     report::Show,
 };
 use milvus_guard_operations::engine::{
-    ApiError, Cancellation, Home, Listed, ReleaseName, Reporter, RetryingClient, RunRecord,
-    RunRecordError,
+    ApiError, Home, Listed, ReleaseName, Reporter, RetryingClient, RunRecord, RunRecordError,
     home::HomeError,
     live_view::{self, Watch},
     release::{self, SurveyError},
@@ -88,7 +87,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         let cluster = Cluster::connect(&args.cluster.access())
             .await
             .map_err(Failure::no_verdict)?;
-        let cancellation = Cancellation::on_signals().map_err(Failure::no_verdict)?;
+        let cancellation = super::runtime::on_signals()?;
         let mut client = RetryingClient::for_reading(cluster, Reporter::default(), cancellation);
         match &of {
             None => all(args, &client, screen).await,
@@ -344,6 +343,7 @@ async fn components(client: &RetryingClient, run: &UpgradeRun) -> Vec<ComponentV
                 wanted: component.workload.wanted_replicas(),
                 updated: status.updated,
                 old: status.replicas - status.updated,
+                ready: status.ready,
                 available: status.available,
             }
         });

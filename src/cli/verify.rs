@@ -217,7 +217,8 @@ async fn keep(
     of: &ReleaseName,
     surveyed: &Surveyed,
 ) -> Result<(), Failure> {
-    let unkept = |why: &str| Failure::no_verdict(format!("the state was not recorded: {why}"));
+    let unkept =
+        |why: &dyn fmt::Display| Failure::no_verdict(format!("the state was not recorded: {why}"));
     if let Some(run) = surveyed.open_run() {
         let in_progress = format!("run {run} is in progress");
         let earlier = place.read(client, of).await?;

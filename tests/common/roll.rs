@@ -88,12 +88,7 @@ impl Roll {
     pub fn start_with(ticks: Arc<Ticks>) -> Self {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         super::install_definitions(&cluster);
-        let cluster = NamespaceState::Bare(Box::new(cluster));
-        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, Some(ticks)));
-        Self {
-            cluster,
-            _nodes: nodes,
-        }
+        Self::telling(NamespaceState::Bare(Box::new(cluster)), Some(ticks))
     }
 
     /// One with the guard.
@@ -103,15 +98,26 @@ impl Roll {
 
     /// One with a guard that holds changes.
     pub fn holding(flags: &[&str]) -> Self {
+        Self::on(Self::holder(flags))
+    }
+
+    /// The same, whose pods have addresses where they tell of their time ticks.
+    pub fn holding_with(ticks: Arc<Ticks>) -> Self {
+        Self::telling(Self::holder(&[]), Some(ticks))
+    }
+
+    fn holder(flags: &[&str]) -> NamespaceState {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         let flags = [&["--hold"], flags].concat();
-        Self::on(NamespaceState::Guarded(Box::new(Webhook::with(
-            cluster, &flags,
-        ))))
+        NamespaceState::Guarded(Box::new(Webhook::with(cluster, &flags)))
     }
 
     fn on(cluster: NamespaceState) -> Self {
-        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, None));
+        Self::telling(cluster, None)
+    }
+
+    fn telling(cluster: NamespaceState, ticks: Option<Arc<Ticks>>) -> Self {
+        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, ticks));
         Self {
             cluster,
             _nodes: nodes,
@@ -342,6 +348,7 @@ pub struct Seen {
     pub name: String,
     pub component: Component,
     pub image: String,
+    pub labels: BTreeMap<String, String>,
     pub is_ready: bool,
     /// Whether it no longer exists.
     pub is_gone: bool,
@@ -478,6 +485,7 @@ async fn record(
             name: pod.name_any(),
             component,
             image,
+            labels: pod.labels().clone(),
             is_ready: is_ready(&pod),
             is_gone,
         };

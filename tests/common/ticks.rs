@@ -1,6 +1,6 @@
 //! What pods of Milvus 2.3 say at their port for metrics: how many rounds of time ticks a root
 //! coordinator sent, and how old the last report of a proxy was. When a root coordinator of another
-//! version is asked for the first time, one proxy stops reporting, and the rounds with it.
+//! version is asked for the first time, one proxy reports no new tick, and the rounds stop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,6 +9,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
+    time::Instant,
 };
 
 use axum::{Router, routing::get};
@@ -19,12 +20,25 @@ use tokio::net::TcpListener;
 /// The port for metrics in the charts.
 const PORT: u16 = 9091;
 
+/// How a proxy reports no new tick. Both were seen on Milvus 2.3.2.
+#[derive(Clone, Copy, Default)]
+pub enum Stuck {
+    /// It reports nothing.
+    #[default]
+    Silent,
+    /// It reports its last tick again and again.
+    Repeating,
+    /// Every proxy that lives at that moment reports nothing.
+    AllSilent,
+}
+
 /// What is said, and what was seen.
 #[derive(Default)]
 pub struct Ticks {
     state: Mutex<State>,
     /// How many questions of a root coordinator the proxy is stuck for; `None` for ever.
     stuck_for: Option<u32>,
+    how: Stuck,
 }
 
 #[derive(Default)]
@@ -32,17 +46,28 @@ struct State {
     rounds: u32,
     reports: u32,
     living: BTreeSet<String>,
-    /// By its name, and how many questions it has been stuck for.
-    stuck: Option<(String, u32)>,
+    /// The proxies that are stuck.
+    stuck: Option<StuckProxies>,
     over: bool,
     addresses: BTreeMap<String, Ipv4Addr>,
 }
 
+struct StuckProxies {
+    /// Those that live.
+    names: BTreeSet<String>,
+    /// The first of them.
+    first: String,
+    /// How many questions of a root coordinator they have been stuck for.
+    asked: u32,
+    since: Instant,
+}
+
 impl Ticks {
     /// With a proxy that is stuck for so many questions of a root coordinator; `None` for ever.
-    pub fn with_stuck_proxy(stuck_for: Option<u32>) -> Self {
+    pub fn with_stuck_proxy(how: Stuck, stuck_for: Option<u32>) -> Self {
         Self {
             stuck_for,
+            how,
             ..Self::default()
         }
     }
@@ -53,7 +78,7 @@ impl Ticks {
 
     /// The proxy that stopped reporting.
     pub fn stuck(&self) -> Option<String> {
-        self.state().stuck.as_ref().map(|(name, _)| name.clone())
+        self.state().stuck.as_ref().map(|stuck| stuck.first.clone())
     }
 
     /// A pod no longer exists.
@@ -98,34 +123,53 @@ impl Ticks {
     fn metrics(&self, name: &str, role: &str, image: &str) -> String {
         let mut state = self.state();
         match role {
-            "rootcoord" => {
+            "rootcoord" | "mixcoord" => {
                 let is_new = image.ends_with(":v2.3.5");
                 if is_new && state.stuck.is_none() {
-                    let found = state.living.iter().find(|name| name.contains("-proxy-"));
-                    state.stuck = found.cloned().map(|name| (name, 0));
+                    let proxies = state.living.iter().filter(|name| name.contains("-proxy-"));
+                    let most = match self.how {
+                        Stuck::AllSilent => usize::MAX,
+                        Stuck::Silent | Stuck::Repeating => 1,
+                    };
+                    let names: BTreeSet<String> = proxies.take(most).cloned().collect();
+                    state.stuck = names.first().cloned().map(|first| StuckProxies {
+                        names,
+                        first,
+                        asked: 0,
+                        since: Instant::now(),
+                    });
                 }
                 let living = state.living.clone();
-                let (limit, mut over) = (self.stuck_for, state.over);
-                if let Some((stuck, asked)) = &mut state.stuck {
-                    *asked += 1;
-                    over |= !living.contains(stuck) || limit.is_some_and(|limit| *asked > limit);
+                let (mut over, mut is_fewer) = (state.over, false);
+                if let Some(stuck) = &mut state.stuck {
+                    stuck.asked += 1;
+                    let before = stuck.names.len();
+                    stuck.names.retain(|name| living.contains(name));
+                    // One round is sent without the proxy that left.
+                    is_fewer = stuck.names.len() < before;
+                    over |= stuck.names.is_empty()
+                        || self.stuck_for.is_some_and(|limit| stuck.asked > limit);
                 }
                 state.over = over;
-                if !is_new || over {
+                if !is_new || over || is_fewer {
                     state.rounds += 1;
                 }
                 let rounds = state.rounds;
                 format!("milvus_rootcoord_sync_timetick_latency_count {rounds}\n")
             }
             "proxy" => {
-                let is_stuck = state.stuck.as_ref().is_some_and(|(stuck, _)| stuck == name);
-                if !is_stuck || state.over {
-                    state.reports += 1;
-                }
-                let lag = if is_stuck && !state.over {
-                    127
-                } else {
-                    state.reports
+                let stuck = state
+                    .stuck
+                    .as_ref()
+                    .filter(|stuck| stuck.names.contains(name));
+                let since = stuck.filter(|_| !state.over).map(|stuck| stuck.since);
+                let lag = match (since, self.how) {
+                    (Some(_), Stuck::Silent | Stuck::AllSilent) => 127,
+                    (Some(since), Stuck::Repeating) => 127 + since.elapsed().as_millis(),
+                    (None, _) => {
+                        state.reports += 1;
+                        u128::from(state.reports)
+                    }
                 };
                 format!("milvus_proxy_tt_lag_ms{{channel_name=\"default\",node_id=\"7\"}} {lag}\n")
             }

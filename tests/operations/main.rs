@@ -32,6 +32,7 @@ mod upgrade_gate;
 mod upgrade_guarded;
 mod upgrade_many;
 mod upgrade_orders;
+mod upgrade_proxies;
 mod upgrade_sessions;
 mod upgrade_through_helm;
 mod upgrade_ticks;

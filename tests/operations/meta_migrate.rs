@@ -196,25 +196,34 @@ fn progress_and_report_are_apart() {
     let done = |stage: &str| {
         events
             .iter()
-            .find(|event| event["event"] == "stageDone" && event["stage"] == stage)
+            .find(|event| event["event"] == "PartDone" && event["what"] == stage)
     };
     for stage in [
-        "read",
-        "plan",
-        "backup",
-        "checkBackup",
-        "write",
-        "checkWritten",
-        "delete",
-        "verify",
+        "reading metadata",
+        "planning",
+        "writing backup",
+        "checking backup",
+        "writing records",
+        "checking what was written",
+        "deleting old records",
+        "verifying",
     ] {
         assert!(
-            done(stage).is_some_and(|event| event["seconds"].is_f64()),
+            done(stage).is_some_and(|event| event["tookMs"].is_u64()),
             "{stage}: {events:#?}"
         );
     }
+    assert!(
+        events
+            .iter()
+            .all(|event| event["schemaVersion"] == "guard.milvus.io/run-event/v1"),
+        "the events of meta are those of every run: {events:#?}"
+    );
     let plan = milvus_guard_metadata::model::plan(&dump, &Options::default()).unwrap();
-    assert_eq!(done("delete").unwrap()["done"], plan.deletes().len());
+    assert_eq!(
+        done("deleting old records").unwrap()["done"],
+        plan.deletes().len()
+    );
     let refused = bed
         .run(
             "restore",
@@ -543,11 +552,19 @@ fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
-    let ask = |answer: &str| {
+    let asked = || {
         let mut command = bed.command("migrate");
-        let mut terminal =
+        let terminal =
             Terminal::start(command.args(["-s", "2.1.4", "-t", "2.2.16", "--backup", "a.backup"]));
         terminal.expect("Continue? [y/N]");
+        terminal
+    };
+    let mut terminal = asked();
+    terminal.interrupt();
+    assert_eq!(terminal.wait().code(), Some(1));
+    terminal.expect("Nothing was changed");
+    let ask = |answer: &str| {
+        let mut terminal = asked();
         assert!(
             terminal.screen().contains("no_index"),
             "the plan comes first: {}",

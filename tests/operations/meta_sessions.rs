@@ -79,7 +79,7 @@ fn sessions_of_what_was_just_stopped_are_waited_for() {
     bed.put_leased("by-dev/meta/session/rootcoord", "{}", 2);
     bed.migrate(&["--wait-sessions", "60s"])
         .expect(0)
-        .says("waiting for 1 sessions to end (rootcoord");
+        .says("waiting for 1 session to end (rootcoord");
     bed.put_leased("by-dev/meta/session/rootcoord", "{}", 60);
     bed.restore(&["--wait-sessions", "1s"])
         .expect(1)

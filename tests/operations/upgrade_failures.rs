@@ -4,12 +4,13 @@
 use std::{process::Command, sync::OnceLock, time::Duration};
 
 use crate::common::{
-    Chart, guard,
+    Chart, guard, install_definitions,
     migration_cluster::Running,
     roll::{DEADLINE, RELEASE, Roll},
     run,
 };
 use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
+use serde_json::{Value, json};
 
 /// One cluster for all tests of this file; each has a namespace of its own.
 fn roll() -> &'static Roll {
@@ -554,4 +555,59 @@ fn a_node_without_room_is_told_before() {
         code == 0 && stdout.contains(words),
         "{code} {stdout}{stderr}"
     );
+}
+
+#[test]
+fn a_definition_that_drops_what_the_run_must_record_stops_it_before_anything_moves() {
+    let roll = Roll::start();
+    let chart = Chart::compact("4.1.34");
+    roll.install(Helm::V4, "older", &chart, "v2.4.5", &[]);
+    let shape = roll.shape("older");
+    // As a definition from before the run recorded the pods that it has seen; the second field tells
+    // when the API server uses it.
+    let (code, definitions, stderr) = run(guard().arg("crds"));
+    assert_eq!(code, 0, "{stderr}");
+    let as_json = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
+    let as_json = expect_success(roll.cluster.kubectl_with_input(as_json, &definitions));
+    let mut of_runs = serde_json::Deserializer::from_str(&as_json)
+        .into_iter::<Value>()
+        .map(Result::unwrap)
+        .find(|one| one["spec"]["names"]["kind"] == "UpgradeRun")
+        .unwrap();
+    let fields = &mut of_runs["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    for (part, field) in [("status", "originals"), ("spec", "requestedBy")] {
+        let all = fields[part]["properties"].as_object_mut().unwrap();
+        assert!(all.remove(field).is_some(), "{part}.{field}");
+    }
+    roll.cluster.apply(&of_runs.to_string());
+    let probe = json!({
+        "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
+        "metadata": {"name": "probe", "namespace": "older"},
+        "spec": {
+            "kind": "Rolling", "release": "other", "namespace": "older", "from": "2.4.5", "to": "2.4.24",
+            "plan": [], "planHash": "0", "requestedBy": "someone"
+        }
+    });
+    let runs = "/apis/guard.milvus.io/v1alpha1/namespaces/older/upgraderuns";
+    let is_used = wait_until(DEADLINE, || {
+        let answer = roll.cluster.post(&format!("{runs}?dryRun=All"), &probe);
+        assert_eq!(answer.status, 201, "{answer:?}");
+        !answer.body.contains("requestedBy")
+    });
+    assert!(is_used, "the definition is in use");
+    let (code, stdout, stderr) = run(&mut roll.upgrade("older", "2.4.24"));
+    let said = format!("{stdout}{stderr}");
+    assert_ne!(code, 0, "{said}");
+    assert!(
+        said.contains("does not keep status.originals")
+            && said.contains("milvus-guard crds | kubectl apply --server-side -f -"),
+        "{said}"
+    );
+    assert_eq!(roll.shape("older"), shape, "{said}");
+
+    // The command that it names is enough.
+    install_definitions(&roll.cluster);
+    let (code, stdout, stderr) = run(&mut roll.upgrade("older", "2.4.24"));
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert_eq!(roll.tag("older", "proxy"), "v2.4.24");
 }

@@ -1,4 +1,4 @@
-//! `upgrade` and proxies that do not report to a new root coordinator, so that it sends no time
+//! `upgrade` and proxies that report no new tick to a new root coordinator, so that it sends no time
 //! ticks and searches wait.
 
 use std::{process::Command, sync::Arc};
@@ -11,7 +11,7 @@ use crate::common::{
     roll::{DEADLINE, Roll},
     run,
     sessions::Sessions,
-    ticks::Ticks,
+    ticks::{Stuck, Ticks},
 };
 
 /// Longer than any test: what ends in time was released.
@@ -26,10 +26,10 @@ struct Milvus {
 }
 
 impl Milvus {
-    /// 2.3.2 in namespace `milvus`, whose first proxy stops reporting to a root coordinator of
+    /// 2.3.2 in namespace `milvus`, whose first proxy reports no new tick to a root coordinator of
     /// 2.3.5, for ever or for so many questions of it.
-    fn start(stuck_for: Option<u32>, values: &[&str]) -> Self {
-        let ticks = Arc::new(Ticks::with_stuck_proxy(stuck_for));
+    fn start(how: Stuck, stuck_for: Option<u32>, values: &[&str]) -> Self {
+        let ticks = Arc::new(Ticks::with_stuck_proxy(how, stuck_for));
         let etcd = Etcd::start();
         let roll = Roll::start_with(Arc::clone(&ticks));
         let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), FOREVER);
@@ -80,28 +80,51 @@ impl Milvus {
     }
 }
 
-#[test]
-fn a_proxy_that_holds_up_time_ticks_is_replaced_and_its_session_released() {
-    let milvus = Milvus::start(None, &["proxy.replicas=2"]);
+#[rstest]
+#[case::with_separate_coordinators(&["proxy.replicas=2"])]
+#[case::with_a_mixed_coordinator(&["proxy.replicas=2", "mixCoordinator.enabled=true"])]
+fn a_proxy_that_holds_up_time_ticks_is_replaced_and_its_session_released(#[case] values: &[&str]) {
+    let milvus = Milvus::start(Stuck::Silent, None, values);
     let (code, stdout, stderr) = run(&mut milvus.upgrade());
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     let stuck = milvus.ticks.stuck().unwrap();
-    let said = format!("proxy {stuck} did not report to the new root coordinator");
+    let said = format!("proxy {stuck} reports no time tick");
     assert!(stderr.contains(&said), "{stderr}");
-    assert_eq!(stderr.matches("did not report").count(), 1, "{stderr}");
+    assert_eq!(
+        stderr.matches("reports no time tick").count(),
+        1,
+        "{stderr}"
+    );
     let release = stderr.find("released session/proxy-").unwrap();
     let next = stderr.find("update-proxy").unwrap_or(usize::MAX);
     assert!(release < next, "before the proxies move: {stderr}");
     assert_eq!(milvus.sessions.story().robbed, [""; 0]);
 }
 
+// After the first proxy ends, the root coordinator sends one round of ticks. Then it waits for the
+// second proxy.
+#[test]
+fn two_proxies_that_hold_up_time_ticks_are_replaced_one_after_the_other() {
+    let milvus = Milvus::start(Stuck::AllSilent, None, &["proxy.replicas=2"]);
+    let before = milvus.proxies();
+    let (code, stdout, stderr) = run(&mut milvus.upgrade());
+    assert_eq!(code, 0, "{stdout}\n{stderr}");
+    assert_eq!(before.len(), 2);
+    for proxy in before {
+        let said = format!("proxy {proxy} reports no time tick");
+        assert!(stderr.contains(&said), "{proxy}: {stderr}");
+    }
+    assert_eq!(milvus.sessions.story().robbed, [""; 0]);
+}
+
 #[rstest]
-#[case::the_only_one("proxy.replicas=1", 15)]
-#[case::for_a_moment("proxy.replicas=2", 2)]
-fn a_proxy_is_not_ended(#[case] replicas: &str, #[case] questions: u32) {
-    let milvus = Milvus::start(Some(questions), &[replicas]);
+#[case::the_only_one(Stuck::Silent, "proxy.replicas=1", 15)]
+#[case::it_repeats_its_last_tick(Stuck::Repeating, "proxy.replicas=2", 30)]
+#[case::for_a_moment(Stuck::Silent, "proxy.replicas=2", 2)]
+fn a_proxy_is_not_ended(#[case] how: Stuck, #[case] replicas: &str, #[case] questions: u32) {
+    let milvus = Milvus::start(how, Some(questions), &[replicas]);
     let (code, stdout, stderr) = run(&mut milvus.upgrade());
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(milvus.ticks.stuck().is_some());
-    assert!(!stderr.contains("did not report"), "{stderr}");
+    assert!(!stderr.contains("reports no time tick"), "{stderr}");
 }

@@ -90,7 +90,10 @@ impl Gatherer<'_> {
         match self.runtime.block_on(cluster.policies()) {
             Ok((documents, unusable)) => {
                 if !documents.is_empty() {
-                    let read = format!("{} policies and exceptions", documents.len());
+                    let read = match documents.len() {
+                        1 => "1 policy or exception".to_owned(),
+                        more => format!("{more} policies and exceptions"),
+                    };
                     entry.read.push(read);
                 }
                 entry.not_read = unusable;

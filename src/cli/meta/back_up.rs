@@ -8,7 +8,7 @@ use milvus_guard_metadata::executor::{self, Form};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Access, Common, block_on, text,
+    Access, Common, text,
 };
 
 /// Arguments of `meta backup`.
@@ -36,15 +36,12 @@ enum FormArg {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    let events = args.common.events();
     let form = match args.form {
         FormArg::Own => Form::Own,
         FormArg::Official => Form::Official,
     };
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::backup(&target, &args.out, form, &*events),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::backup(&target, &args.out, form, events).await
+    })?;
     args.common.end(screen, Access::Changes, done, text::backup)
 }

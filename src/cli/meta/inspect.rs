@@ -6,7 +6,7 @@ use milvus_guard_metadata::{executor, model::Options};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Access, Common, block_on, text,
+    Access, Common, text,
 };
 
 /// Arguments of `meta inspect`.
@@ -22,17 +22,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    let events = args.common.events();
     let options = if args.strict_upstream {
         Options::strict_upstream()
     } else {
         Options::default()
     };
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::inspect(&target, &options, &*events),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::inspect(&target, &options, events).await
+    })?;
     args.common.end(screen, Access::Reads, done, |inspection| {
         text::inspection(inspection, &args.common.etcd.flags())
     })

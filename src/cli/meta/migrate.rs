@@ -11,11 +11,12 @@ use milvus_guard_metadata::{
 
 use super::{
     super::{
+        consent::Consent,
         duration::duration,
         exit::{Done, Exit},
         output::Screen,
     },
-    Access, Common, ask, block_on, can_ask, changes, not_asked, text,
+    Access, Common, changes, is_agreed, text,
 };
 
 /// Arguments of `meta migrate`.
@@ -73,26 +74,20 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         return dry_run(args, screen);
     }
     let target = args.common.etcd.target()?;
-    let events = args.common.events();
     let mut options = args.options();
-    if !args.yes {
-        if !can_ask() {
-            return Err(not_asked("migrate"));
-        }
-        let planned = block_on(
-            &target.stop,
-            &*events,
-            executor::preview(&target, &options, &*events, &mut |_| {}),
-        )?;
-        match &planned {
+    if Consent::of("meta migrate", "the metadata", args.yes)? == Consent::Ask {
+        let planned = args.common.run(screen, &target, async |events| {
+            executor::preview(&target, &options, events, &mut |_| {}).await
+        })?;
+        let question = match &planned {
             Ok(Migrated {
                 plan: Some(plan), ..
             }) => {
-                eprint!("{}", screen.lines_stderr(&text::plan(plan)));
                 options.approved_plan = Some(plan.digest.clone());
+                text::plan(plan)
             }
-            // Going on, what was approved is recorded.
-            Err(MetaError::Stopped { .. }) => {}
+            // The run that resumes has recorded what was agreed to.
+            Err(MetaError::Stopped { .. }) => String::new(),
             _ => {
                 return args
                     .common
@@ -100,17 +95,14 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                         text::migrated(migrated, &args.common.etcd.flags())
                     });
             }
-        }
-        if !ask("This changes the metadata in etcd.")? {
-            screen.error("not confirmed\nNothing was changed.");
+        };
+        if !is_agreed(&question, screen)? {
             return Ok(Exit::Refused);
         }
     }
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::migrate(&target, &options, &*events),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::migrate(&target, &options, events).await
+    })?;
     args.common.end(screen, Access::Changes, done, |migrated| {
         text::migrated(migrated, &args.common.etcd.flags())
     })
@@ -118,15 +110,12 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 
 fn dry_run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    let events = args.common.events();
     let options = args.options();
     let mut shown = None;
     let mut show = |plan: &Plan<'_>| shown = Some(changes::show(plan.diff(), args.common.format));
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::preview(&target, &options, &*events, &mut show),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::preview(&target, &options, events, &mut show).await
+    })?;
     changes::end(&args.common, screen, shown, done, |migrated| {
         text::migrated(migrated, &args.common.etcd.flags())
     })

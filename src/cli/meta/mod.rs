@@ -5,29 +5,27 @@ mod changes;
 mod etcd;
 mod inspect;
 mod migrate;
-mod progress;
 mod restore;
 mod text;
 mod verify;
 
-use std::{
-    future::Future,
-    io::{self, IsTerminal as _, Write as _},
-};
+use std::future::Future;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
 
-use milvus_guard_metadata::executor::{Event, Events, MetaError, Stop};
+use milvus_guard_metadata::executor::{Events, MetaError, Stop, Target};
+use milvus_guard_operations::{engine::Reporter, metadata_migration::events::MetadataEvents};
 
 use super::{
-    consent::{QUESTION, is_yes},
+    consent,
     exit::{Done, Exit, Failure},
     output::{Screen, print},
+    progress::{ProgressArg, display},
+    runtime,
     structured::FormatArg,
 };
 use etcd::EtcdArgs;
-use progress::Progress;
 
 /// Arguments of `meta`.
 #[derive(Debug, ClapArgs)]
@@ -60,10 +58,10 @@ struct Common {
     #[arg(long, value_enum, default_value_t = FormatArg::Text)]
     format: FormatArg,
 
-    /// How to show progress, on stderr [auto: a bar on a terminal, JSON lines with --format json,
-    /// else lines]
-    #[arg(long, value_enum, default_value_t = Progress::Auto)]
-    progress: Progress,
+    /// How to show progress, on stderr [auto: a live line on a terminal, JSON lines with --format
+    /// json, else lines]
+    #[arg(long, value_enum, default_value_t = ProgressArg::Auto)]
+    progress: ProgressArg,
 }
 
 /// What a verb does to the metadata, which decides what it means that etcd cannot be read.
@@ -86,8 +84,21 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
 }
 
 impl Common {
-    fn events(&self) -> Box<dyn Events> {
-        progress::display(self.progress, self.format.structured().is_some())
+    /// Does the work on a runtime, and shows what happens.
+    fn run<T>(
+        &self,
+        screen: &Screen,
+        target: &Target,
+        work: impl AsyncFnOnce(&dyn Events) -> T,
+    ) -> Result<T, Failure> {
+        let progress = match self.progress {
+            ProgressArg::Auto if self.format.structured().is_some() => ProgressArg::Json,
+            progress => progress,
+        };
+        let reporter = Reporter::new(display(progress, screen).into_iter().collect());
+        let events = MetadataEvents::new(&reporter);
+        let work = work(&events);
+        runtime::of_two_threads()?.block_on(attended(&target.stop, &reporter, work))
     }
 
     /// Prints how it ended: a report, or why there is none.
@@ -148,74 +159,40 @@ fn exit(error: &MetaError, access: Access) -> Exit {
     }
 }
 
-/// Runs to the end. The first interrupt asks to stop at the next safe point, the second ends the
+/// Does the work. The first signal asks it to stop at its next safe point, the second one ends the
 /// process.
-fn block_on<T>(
+async fn attended<T>(
     stop: &Stop,
-    events: &dyn Events,
+    reporter: &Reporter,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::usage(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async {
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            done = &mut work => return Ok(done),
-            () = interrupted() => {}
-        }
-        stop.ask();
-        events.event(Event::Note {
-            note: "stopping after the current transactions; interrupt again to end immediately"
-                .into(),
-        });
-        tokio::select! {
-            done = &mut work => Ok(done),
-            // As a shell reports the signal.
-            () = interrupted() => std::process::exit(130),
-        }
-    })
-}
-
-#[cfg(unix)]
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
+    let signals = runtime::on_signals()?;
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return Ok(done),
+        _ = signals.cancelled() => {}
+    }
+    stop.ask();
+    reporter.note("stopping after the current transactions; interrupt again to end immediately");
+    let again = runtime::on_signals()?;
+    tokio::select! {
+        done = &mut work => Ok(done),
+        // As a shell reports the signal.
+        _ = again.cancelled() => std::process::exit(130),
     }
 }
 
-#[cfg(not(unix))]
-async fn interrupted() {
-    let _ = tokio::signal::ctrl_c().await;
-}
-
-/// Whether a person can be asked.
-fn can_ask() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
-/// Asks a person, in the words of every other verb.
-fn ask(question: &str) -> Result<bool, Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("cannot ask: {error}"));
-    write!(io::stderr(), "{question}\n{QUESTION}").map_err(failed)?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(is_yes(&answer))
-}
-
-fn not_asked(verb: &str) -> Failure {
-    Failure::usage(format!(
-        "meta {verb} changes the metadata: without a terminal, give --yes (or try --dry-run first)"
-    ))
+/// Shows the plan and asks; whether the answer is yes.
+fn is_agreed(plan: &str, screen: &Screen) -> Result<bool, Failure> {
+    let question = screen.lines_stderr(&format!("{plan}This changes the metadata in etcd."));
+    let runtime = runtime::runtime()?;
+    let asked =
+        runtime.block_on(async { Ok(consent::ask(&question, &runtime::on_signals()?).await) });
+    // An answer that does not come must not keep the process.
+    runtime.shutdown_background();
+    if let Err(end) = &asked? {
+        screen.error(end.text());
+        return Ok(false);
+    }
+    Ok(true)
 }

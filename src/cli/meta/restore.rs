@@ -11,11 +11,12 @@ use milvus_guard_metadata::{
 
 use super::{
     super::{
+        consent::Consent,
         duration::duration,
         exit::{Done, Exit},
         output::Screen,
     },
-    Access, Common, ask, block_on, can_ask, changes, not_asked, text,
+    Access, Common, changes, is_agreed, text,
 };
 
 /// Arguments of `meta restore`.
@@ -52,11 +53,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    let is_asked = !args.yes && !args.dry_run;
-    if is_asked && !can_ask() {
-        return Err(not_asked("restore"));
-    }
-    let events = args.common.events();
+    let is_given = args.yes || args.dry_run;
+    let is_asked = Consent::of("meta restore", "the metadata", is_given)? == Consent::Ask;
     let options = RestoreOptions {
         accept_data_loss: args.accept_data_loss,
         other_root: args.other_root,
@@ -70,23 +68,21 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                 shown = Some(changes::show(plan.diff(), args.common.format));
             }
         };
-        let preview =
-            executor::preview_restore(&target, &args.backup, &options, &*events, &mut show);
-        let planned = block_on(&target.stop, &*events, preview)?;
+        let planned = args.common.run(screen, &target, async |events| {
+            executor::preview_restore(&target, &args.backup, &options, events, &mut show).await
+        })?;
         match &planned {
-            Ok(planned) if is_asked => eprint!("{}", screen.lines_stderr(&text::restored(planned))),
+            Ok(planned) if is_asked => {
+                if !is_agreed(&text::restored(planned), screen)? {
+                    return Ok(Exit::Refused);
+                }
+            }
             _ => return changes::end(&args.common, screen, shown, planned, text::restored),
         }
-        if !ask("This changes the metadata in etcd.")? {
-            screen.error("not confirmed\nNothing was changed.");
-            return Ok(Exit::Refused);
-        }
     }
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::restore(&target, &args.backup, &options, &*events),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::restore(&target, &args.backup, &options, events).await
+    })?;
     args.common
         .end(screen, Access::Changes, done, text::restored)
 }

@@ -8,7 +8,7 @@ use milvus_guard_metadata::executor::{self, VerifyOptions};
 
 use super::{
     super::{exit::Done, output::Screen},
-    Access, Common, block_on, text,
+    Access, Common, text,
 };
 
 /// Arguments of `meta verify`.
@@ -28,14 +28,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    let events = args.common.events();
     let options = VerifyOptions {
         strict_upstream: args.strict_upstream,
     };
-    let done = block_on(
-        &target.stop,
-        &*events,
-        executor::verify(&target, &args.backup, &options, &*events),
-    )?;
+    let done = args.common.run(screen, &target, async |events| {
+        executor::verify(&target, &args.backup, &options, events).await
+    })?;
     args.common.end(screen, Access::Reads, done, text::verified)
 }

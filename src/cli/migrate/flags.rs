@@ -17,7 +17,8 @@ use super::super::{
     duration::duration,
     exit::Failure,
     gather::{ClusterArgs, namespace},
-    running::{JobArgs, OnFailure, ProgressArg},
+    progress::ProgressArg,
+    running::{JobArgs, OnFailure},
     structured::FormatArg,
 };
 

@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         };
     }
     let is_given = args.yes || args.location.job.is_in_job();
-    if Consent::of("migrate", is_given)? == Consent::Ask
+    if Consent::of("migrate", "the cluster", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &procedure, screen)?
     {
         return running::say(&end, args.format, None, screen);

@@ -26,7 +26,8 @@ use super::super::{
     exit::Failure,
     gather::{ClusterArgs, namespace},
     named_release::Ask,
-    running::{DocumentFormat, JobArgs, OnFailure, ProgressArg},
+    progress::ProgressArg,
+    running::{DocumentFormat, JobArgs, OnFailure},
     structured::FormatArg,
 };
 

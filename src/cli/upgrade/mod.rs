@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         return show_planned(planned, printed, screen);
     }
     let is_given = args.yes || args.job.is_in_job();
-    if Consent::of("upgrade", is_given)? == Consent::Ask
+    if Consent::of("upgrade", "the cluster", is_given)? == Consent::Ask
         && let Err(end) = ask(args, &procedure, screen)?
     {
         return running::say(&end, format, None, screen);

@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
         let planned = running::look(&cluster, async |client| procedure.preview(&client).await)?;
         return show_planned(planned, printed, screen);
     }
-    if Consent::of("upgrade", args.yes)? == Consent::Ask
+    if Consent::of("upgrade", "the cluster", args.yes)? == Consent::Ask
         && let Err(end) = ask(&cluster, &procedure, screen)?
     {
         return running::say(&end, format, None, screen);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::error::or_panic;
@@ -109,6 +110,17 @@ impl Terminal {
     #[track_caller]
     pub fn type_line(&mut self, line: &str) {
         or_panic(writeln!(self.keyboard, "{line}").map_err(|e| Error::doing("typing", e)));
+    }
+
+    /// Sends SIGINT to the program, as Ctrl-C does.
+    ///
+    /// # Panics
+    /// When the program has ended.
+    #[track_caller]
+    pub fn interrupt(&self) {
+        let pid = Pid::from_child(&self.child);
+        let sent = kill_process(pid, Signal::INT);
+        or_panic(sent.map_err(|e| Error::doing("interrupting", e)));
     }
 
     /// Waits until the program ends.

@@ -8,6 +8,8 @@ use std::{
 
 use serde::Serialize;
 
+use milvus_guard_core::text::count_is;
+
 use crate::model::{
     Dump, Record,
     backup::{self as codec, Backup, Summary},
@@ -18,7 +20,7 @@ pub use codec::Form;
 use super::{
     error::MetaError,
     events::{Event, Events, Running, Stage},
-    file,
+    file::{self, FileError},
     target::{Target, components, dump, sessions},
 };
 
@@ -45,6 +47,50 @@ pub struct BackupFile {
     pub root: String,
 }
 
+/// Why a backup was not written, or not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BackupFileError {
+    /// The file was not written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It could not be encoded.
+    #[error(transparent)]
+    Encoding(#[from] codec::BackupError),
+    /// What was read back from the disk is not what was written.
+    #[error("the written data differs when read back")]
+    Differs,
+    /// A file of that name exists, and is not this backup.
+    #[error("{} exists already and is never replaced ({why})", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not this backup.
+        why: Unreadable,
+    },
+    /// A backup cannot be read.
+    #[error("{}: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: Unreadable,
+    },
+}
+
+/// Why a file is not the backup that is wanted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not a complete backup.
+    #[error(transparent)]
+    Content(#[from] codec::BackupError),
+    /// It is the backup of something else.
+    #[error("it has other content")]
+    Other,
+}
+
 /// Saves the metadata of one revision to a new file.
 ///
 /// # Errors
@@ -66,9 +112,8 @@ pub async fn backup(
     let running = components(sessions(&store, &root).await.map_err(MetaError::unread)?);
     if !running.is_empty() {
         let note = format!(
-            "{} components of Milvus are running; changes that they make from now on are not in \
-             the backup",
-            running.len()
+            "{} running; changes of Milvus from now on are not in the backup",
+            count_is(running.len(), "component")
         );
         events.event(Event::Warning { note });
     }
@@ -97,12 +142,9 @@ pub(super) fn save(
     form: Form,
     source_version: Option<&str>,
     events: &dyn Events,
-) -> Result<BackupFile, String> {
-    let path = absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    if path
-        .try_exists()
-        .map_err(|error| format!("{}: {error}", path.display()))?
-    {
+) -> Result<BackupFile, BackupFileError> {
+    let path = absolute(path).map_err(unreadable(path))?;
+    if path.try_exists().map_err(unreadable(&path))? {
         return reuse(dump, &path, form, events);
     }
     let total = Some(saved(dump).count() as u64);
@@ -110,35 +152,38 @@ pub(super) fn save(
         &path,
         |out| {
             let running = Running::begin(events, Stage::Backup, total);
-            let summary =
-                codec::write(dump, source_version, form, out).map_err(|error| error.to_string())?;
+            let summary = codec::write(dump, source_version, form, out)?;
             running.finish_at(summary.records);
             Ok(summary)
         },
         |again, summary| {
-            let (read, same) = compared(dump, again, events).map_err(|error| error.to_string())?;
+            let (read, same) = compared(dump, again, events)?;
             if same && read == *summary {
                 Ok(())
             } else {
-                Err("the written data differs when read back".into())
+                Err(BackupFileError::Differs)
             }
         },
     )?;
     Ok(described(path, summary))
 }
 
-fn reuse(dump: &Dump, path: &Path, form: Form, events: &dyn Events) -> Result<BackupFile, String> {
-    let occupied = |why: String| {
-        format!(
-            "{} exists already and is never replaced ({why})",
-            path.display()
-        )
+/// The file that exists, if it is this backup.
+fn reuse(
+    dump: &Dump,
+    path: &Path,
+    form: Form,
+    events: &dyn Events,
+) -> Result<BackupFile, BackupFileError> {
+    let exists = |why: Unreadable| BackupFileError::Exists {
+        path: path.to_owned(),
+        why,
     };
-    let file = File::open(path).map_err(|error| occupied(error.to_string()))?;
-    let (summary, same) = compared(dump, BufReader::new(file), events)
-        .map_err(|error| occupied(error.to_string()))?;
+    let file = File::open(path).map_err(|error| exists(error.into()))?;
+    let (summary, same) =
+        compared(dump, BufReader::new(file), events).map_err(|error| exists(error.into()))?;
     if !same || summary.form != form || summary.root.prefix() != dump.root.prefix() {
-        return Err(occupied("it has other content".into()));
+        return Err(exists(Unreadable::Other));
     }
     events.event(Event::Note {
         note: format!(
@@ -185,15 +230,26 @@ fn described(path: PathBuf, summary: Summary) -> BackupFile {
 }
 
 /// Reads a whole backup and checks every part of it.
-pub(super) fn load(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), String> {
-    let failed = |why: String| format!("{}: {why}", path.display());
-    let path = absolute(path).map_err(|error| failed(error.to_string()))?;
-    let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+pub(super) fn load(
+    path: &Path,
+    events: &dyn Events,
+) -> Result<(Dump, BackupFile), BackupFileError> {
+    let named = path;
+    let path = absolute(named).map_err(unreadable(named))?;
+    let file = File::open(&path).map_err(unreadable(named))?;
     let running = Running::begin(events, Stage::CheckBackup, None);
-    let Backup { summary, dump } = codec::read(BufReader::with_capacity(1 << 20, file))
-        .map_err(|error| failed(error.to_string()))?;
+    let Backup { summary, dump } =
+        codec::read(BufReader::with_capacity(1 << 20, file)).map_err(unreadable(named))?;
     running.finish_at(summary.records);
     Ok((dump, described(path, summary)))
+}
+
+fn unreadable<E: Into<Unreadable>>(path: &Path) -> impl FnOnce(E) -> BackupFileError {
+    let path = path.to_owned();
+    move |error| BackupFileError::Unreadable {
+        path,
+        why: error.into(),
+    }
 }
 
 /// [`load`], for a file that a person named.
@@ -204,5 +260,6 @@ pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile
             path.display()
         ))
     })?;
-    load(path, events).map_err(|why| MetaError::refused(why, "give a complete backup."))
+    load(path, events)
+        .map_err(|error| MetaError::refused(error.to_string(), "give a complete backup."))
 }

@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
-
 /// Takes events in. Called from one task at a time, but possibly from several threads.
 pub trait Events: Send + Sync {
     /// Something happened.
@@ -11,8 +9,7 @@ pub trait Events: Send + Sync {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "event", rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stage began.
     StageBegan {
@@ -37,13 +34,11 @@ pub enum Event {
         /// How many.
         done: u64,
         /// How long it took.
-        #[serde(rename = "seconds", serialize_with = "seconds")]
         took: Duration,
     },
     /// Nothing moves until this happens.
     Waiting {
         /// What is waited for: "waiting for ...".
-        #[serde(rename = "for")]
         what: String,
     },
     /// Something worth knowing that stops nothing.
@@ -59,8 +54,7 @@ pub enum Event {
 }
 
 /// A part of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Reading the metadata.
     Read,
@@ -110,10 +104,6 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.title())
     }
-}
-
-fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
 /// Events that no one looks at.

@@ -7,6 +7,37 @@ use std::{
     thread,
 };
 
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// The system refused.
+    #[error("cannot {action} {}: {error}", path.display())]
+    Io {
+        /// What was tried: "create".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The path ends in `..` or is a root.
+    #[error("{} does not name a file", .0.display())]
+    NoName(PathBuf),
+    /// A living process writes the same file.
+    #[error("another process is writing {}", .0.display())]
+    Busy(PathBuf),
+}
+
+/// An error of the system, with what was tried.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |error| FileError::Io {
+        action,
+        path,
+        error,
+    }
+}
+
 /// Writes a file under another name, checks it by reading it again from disk, and only then gives
 /// it its name.
 ///
@@ -14,22 +45,20 @@ use std::{
 /// living process writes is not touched.
 ///
 /// # Errors
-/// What failed, with the path. The file is not there then.
-pub(super) fn save<T>(
+/// [`FileError`] where the system refuses, else what `write` and `check` say. The file is not there
+/// then.
+pub(super) fn save<T, E: From<FileError>>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, String>,
-    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
-) -> Result<T, String> {
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), E>,
+) -> Result<T, E> {
     let partial = partial(path)?;
-    let failed = |what: &str, path: &Path, error: io::Error| {
-        format!("cannot {what} {}: {error}", path.display())
-    };
     remove_leftover(&partial)?;
-    let file = create(&partial).map_err(|error| failed("create", &partial, error))?;
+    let file = create(&partial).map_err(failed("create", &partial))?;
     let written = fill(file, &partial, write, check);
     let named = written.and_then(|written| {
-        give_name(&partial, path).map_err(|error| failed("create", path, error))?;
-        sync_folder(path).map_err(|error| failed("sync the folder of", path, error))?;
+        give_name(&partial, path).map_err(failed("create", path))?;
+        sync_folder(path).map_err(failed("sync the folder of", path))?;
         Ok(written)
     });
     if named.is_err() {
@@ -39,24 +68,22 @@ pub(super) fn save<T>(
     named
 }
 
-fn fill<T>(
+fn fill<T, E: From<FileError>>(
     file: File,
     partial: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, String>,
-    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), String>,
-) -> Result<T, String> {
-    let failed = |error: io::Error| format!("cannot write {}: {error}", partial.display());
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), E>,
+) -> Result<T, E> {
     // Where files cannot be locked (some network volumes) two processes still cannot create the
     // same file.
     let _ = file.try_lock();
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     let written = write(&mut writer)?;
-    writer.flush().map_err(failed)?;
+    writer.flush().map_err(failed("write", partial))?;
     let file = writer
         .into_inner()
-        .map_err(|error| failed(error.into_error()))?;
-    let again = File::open(partial)
-        .map_err(|error| format!("cannot read {}: {error}", partial.display()))?;
+        .map_err(|error| failed("write", partial)(error.into_error()))?;
+    let again = File::open(partial).map_err(failed("read", partial))?;
     // The disk takes its time; what is read back comes from the system's memory before and after.
     // Only when both are done well does the file get its name.
     let (synced, checked) = thread::scope(|scope| {
@@ -69,16 +96,16 @@ fn fill<T>(
             checked,
         )
     });
-    synced.map_err(failed)?;
+    synced.map_err(failed("write", partial))?;
     checked?;
     Ok(written)
 }
 
 /// `backup` is written as `.backup.partial` in the same folder.
-fn partial(path: &Path) -> Result<PathBuf, String> {
+fn partial(path: &Path) -> Result<PathBuf, FileError> {
     let name = path
         .file_name()
-        .ok_or_else(|| format!("{} does not name a file", path.display()))?;
+        .ok_or_else(|| FileError::NoName(path.to_owned()))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".partial");
@@ -93,15 +120,14 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-fn remove_leftover(partial: &Path) -> Result<(), String> {
+fn remove_leftover(partial: &Path) -> Result<(), FileError> {
     let Ok(file) = File::open(partial) else {
         return Ok(());
     };
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        return Err(format!("another process is writing {}", partial.display()));
+        return Err(FileError::Busy(partial.to_owned()));
     }
-    fs::remove_file(partial)
-        .map_err(|error| format!("cannot remove {}: {error}", partial.display()))
+    fs::remove_file(partial).map_err(failed("remove", partial))
 }
 
 /// A hard link fails where the name is taken; renaming would replace the other file.
@@ -130,24 +156,31 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &'static str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), String> {
+    #[derive(Debug, thiserror::Error)]
+    enum Failed {
+        #[error(transparent)]
+        File(#[from] FileError),
+        #[error("it reads otherwise")]
+        Differs,
+    }
+
+    fn text(text: &'static str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), Failed> {
         move |file| {
-            file.write_all(text.as_bytes())
-                .map_err(|error| error.to_string())
+            file.write_all(text.as_bytes()).unwrap();
+            Ok(())
         }
     }
 
     fn same(
         expected: &'static str,
-    ) -> impl FnOnce(&mut BufReader<File>, &()) -> Result<(), String> {
+    ) -> impl FnOnce(&mut BufReader<File>, &()) -> Result<(), Failed> {
         move |file, ()| {
             let mut seen = String::new();
-            file.read_to_string(&mut seen)
-                .map_err(|error| error.to_string())?;
+            file.read_to_string(&mut seen).unwrap();
             if seen == expected {
                 Ok(())
             } else {
-                Err("it reads otherwise".into())
+                Err(Failed::Differs)
             }
         }
     }
@@ -183,6 +216,7 @@ mod tests {
         assert!(
             save(&path, text("one"), same("one"))
                 .unwrap_err()
+                .to_string()
                 .contains("a.backup")
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
@@ -194,13 +228,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let refused = save(&folder.path().join("a.backup"), text("one"), same("two")).unwrap_err();
         assert_eq!(
-            (refused.as_str(), names(folder.path()).len()),
+            (refused.to_string().as_str(), names(folder.path()).len()),
             ("it reads otherwise", 0)
         );
         assert!(save(Path::new("/"), text(""), same("")).is_err());
         assert!(
             save(Path::new("/does/not/exist/a"), text(""), same(""))
                 .unwrap_err()
+                .to_string()
                 .contains("/does/not/exist")
         );
     }
@@ -214,11 +249,8 @@ mod tests {
         let other = folder.path().join("b.backup");
         let living = create(&partial(&other).unwrap()).unwrap();
         living.lock().unwrap();
-        assert!(
-            save(&other, text("one"), same("one"))
-                .unwrap_err()
-                .contains("another process")
-        );
+        let busy = save(&other, text("one"), same("one")).unwrap_err();
+        assert!(matches!(busy, Failed::File(FileError::Busy(_))), "{busy}");
         assert_eq!(names(folder.path()), [".b.backup.partial", "a.backup"]);
     }
 }

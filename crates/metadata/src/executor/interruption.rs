@@ -7,6 +7,7 @@ use crate::model::{
     journal::{Journal, JournalPhase},
     keys::shown,
 };
+use milvus_guard_core::text::count;
 use milvus_guard_sources::etcd::failure::Kind;
 
 use super::{apply::Interruption, error::MetaError, guard::Broken};
@@ -99,7 +100,10 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
 /// What was written is not there.
 pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
     MetaError::stopped(
-        format!("{missing} records differ from what was just written"),
+        format!(
+            "etcd differs in {} from what was just written",
+            count(missing, "record")
+        ),
         data(journal.phase),
         next(journal),
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::model::{Root, sessions::Session};
-use milvus_guard_core::error_text;
+use milvus_guard_core::{error_text, text::count};
 use milvus_guard_sources::etcd::connection::EtcdConnection;
 
 use super::{
@@ -107,8 +107,8 @@ pub(super) async fn clear_of_sessions(
                 .unwrap_or_default();
             events.event(Event::Waiting {
                 what: format!(
-                    "{} sessions to end ({names}{more}; the last within {left} s)",
-                    alive.len()
+                    "{} to end ({names}{more}; the last within {left} s)",
+                    count(alive.len(), "session")
                 ),
             });
             told = keys;

@@ -1,9 +1,9 @@
 //! How a run ended.
 
-use super::{ApiError, RunRecordError, home::HomeError};
-
-/// What to do where the definitions are missing.
-pub const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
+use super::{
+    ApiError, RunRecordError,
+    home::{HomeError, INSTALL_DEFINITIONS},
+};
 
 /// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the
 /// data, then the next command.

@@ -47,6 +47,17 @@ pub enum Event {
         /// Of how many, where that is known.
         total: Option<u64>,
     },
+    /// A part of a step is done: the metadata is read, the backup is written ...
+    PartDone {
+        /// Which.
+        what: String,
+        /// How many.
+        done: u64,
+        /// Of what.
+        unit: &'static str,
+        /// How long it took, in milliseconds.
+        took_ms: u64,
+    },
     /// A step waits for something else than a moment ago.
     Waiting {
         /// For what.
@@ -115,6 +126,7 @@ impl Event {
             Self::RunBegan { .. } => "RunBegan",
             Self::StepBegan { .. } => "StepBegan",
             Self::Progress { .. } => "Progress",
+            Self::PartDone { .. } => "PartDone",
             Self::Waiting { .. } => "Waiting",
             Self::StillWaiting { .. } => "StillWaiting",
             Self::StepDone { .. } => "StepDone",

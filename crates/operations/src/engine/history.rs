@@ -42,7 +42,10 @@ impl Listener for History {
             }
             Event::RunEnded { message, .. } => (None, message.clone()),
             // They come by the hundred, and the cursor says what is waited for.
-            Event::Progress { .. } | Event::Waiting { .. } | Event::StillWaiting { .. } => return,
+            Event::Progress { .. }
+            | Event::PartDone { .. }
+            | Event::Waiting { .. }
+            | Event::StillWaiting { .. } => return,
         };
         let event = RunEvent {
             time: at,

@@ -14,6 +14,8 @@ use milvus_guard_sources::kubernetes::guard::{GUARD_NAMESPACE, JOB_ACCOUNT};
 
 use super::{ApiError, RetryingClient};
 
+/// Installs or updates the definitions of our kinds.
+pub(super) const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
 /// Characters of a release's name that names of our objects repeat; the rest is in the digest.
 const READABLE: usize = 30;
 

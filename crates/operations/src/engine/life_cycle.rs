@@ -4,6 +4,7 @@
 use milvus_guard_core::{
     api::{ObjectMeta, RunPhase, RunSpec, UpgradeRun},
     milvus::Release,
+    text::count,
 };
 
 use super::{
@@ -193,14 +194,14 @@ fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
         Some(_) => String::new(),
     };
     End::Refused(format!(
-        "Run {} is in progress with another plan ({} to {}, image {}, {} steps), or the \
+        "Run {} is in progress with another plan ({} to {}, image {}, {}), or the \
          Deployments were deleted and created again since. Nothing was changed. Next: use the same \
          flags as the first time, or roll it back with {}{abort}",
         run.full_name(),
         spec.from,
         spec.to,
         spec.image.as_deref().unwrap_or("unknown"),
-        spec.plan.len(),
+        count(spec.plan.len(), "step"),
         procedure.command("-o rollback "),
     ))
 }

@@ -1,5 +1,5 @@
 //! What `status --wait` shows while a run is in progress: the step, the pods of each component, and
-//! how long a component had no available pod. Pure: looks at a release come in, text goes out.
+//! how long a component had no ready pod. Pure: looks at a release come in, text goes out.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const WIDE_BAR: usize = 2 * BAR;
 /// Columns of a name; the end of a longer one is what tells it from others.
 const NAME: usize = 18;
 
-/// How long components of a release had no available pod, as far as they were looked at.
+/// How long components of a release had no ready pod, as far as they were looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Option<Timestamp>,
@@ -50,7 +50,8 @@ impl Watch {
                 continue;
             }
             let without = self.without.entry(one.workload.clone()).or_default();
-            if one.available == 0 {
+            // While a run keeps old pods, new ones serve for a while before they are available.
+            if one.ready == 0 {
                 *without += since;
                 is_interrupted = true;
             }
@@ -73,7 +74,7 @@ impl Watch {
         }
         if self.interrupted.is_zero() {
             return Some(format!(
-                "none in {watched}: each component had an available pod at each look"
+                "none in {watched}: each component had a ready pod at each look"
             ));
         }
         let mut longest: Vec<_> = self
@@ -87,7 +88,7 @@ impl Watch {
             .map(|(workload, time)| format!("{} {}", plain(workload), lasted(**time)))
             .collect();
         Some(format!(
-            "{} of {watched} without an available pod of a component ({})",
+            "{} of {watched} without a ready pod of a component ({})",
             lasted(self.interrupted),
             each.join(", ")
         ))
@@ -296,6 +297,7 @@ mod tests {
             wanted,
             updated,
             old,
+            ready: available,
             available,
             leaves: component == Component::IndexNode,
         }
@@ -392,13 +394,17 @@ mod tests {
         watch.see(&view([3, 3, 0, 3]), at(90));
         assert_eq!(
             watch.interruption().unwrap(),
-            "none in 1 min 30 s: each component had an available pod at each look"
+            "none in 1 min 30 s: each component had a ready pod at each look"
         );
+        // Ready pods serve before they are available.
+        let mut young = view([3, 3, 0, 0]);
+        young.components[0].ready = 3;
+        watch.see(&young, at(90));
         // Scaled to zero by the run: what was wanted before is missed.
         watch.see(&view([0, 0, 0, 0]), at(100));
         assert_eq!(
             watch.interruption().unwrap(),
-            "10 s of 1 min 40 s without an available pod of a component \
+            "10 s of 1 min 40 s without a ready pod of a component \
              (my-release-milvus-querynode 10 s)"
         );
     }

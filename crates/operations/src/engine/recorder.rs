@@ -78,6 +78,7 @@ impl Listener for Recorder {
             Event::StepBegan { .. }
             | Event::Note { .. }
             | Event::Progress { .. }
+            | Event::PartDone { .. }
             | Event::Waiting { .. }
             | Event::StillWaiting { .. } => return,
         };

@@ -18,7 +18,10 @@ use serde_json::{Map, Value, json};
 use milvus_guard_core::api::{API_VERSION, RunEvent, RunPhase, RunStatus, UPGRADE_RUN, UpgradeRun};
 use milvus_guard_sources::kubernetes::{guard::api_resource, workloads::FIELD_MANAGER};
 
-use super::{ApiError, Event, Home, Lock, ReleaseName, RetryingClient, history::History};
+use super::{
+    ApiError, Event, Home, Lock, ReleaseName, RetryingClient, history::History,
+    home::INSTALL_DEFINITIONS,
+};
 
 /// Labels of a run: the release that it works on. A label's value is shorter than a release's name
 /// may be, so these only narrow the search.
@@ -41,6 +44,14 @@ pub enum RunRecordError {
     /// The object cannot be understood, so it must not be written.
     #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that version")]
     Foreign(String),
+    /// The API server dropped fields, because its definition does not have them. The run would not
+    /// know later what it has changed.
+    #[error(
+        "the definition of UpgradeRun in this cluster does not keep {}: it is of another version of \
+         milvus-guard. Apply the definitions of this one: {INSTALL_DEFINITIONS}",
+        .0.join(", ")
+    )]
+    Pruned(Vec<String>),
     /// The API server does not let us.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -386,8 +397,14 @@ impl RunRecord {
                 .await;
             let object = match written {
                 Ok(object) => {
-                    self.keep(read(object)?);
-                    return Ok(());
+                    let kept = read(object)?;
+                    let dropped = dropped(&new, &kept.status);
+                    self.keep(kept);
+                    return if dropped.is_empty() {
+                        Ok(())
+                    } else {
+                        Err(RunRecordError::Pruned(dropped))
+                    };
                 }
                 Err(ApiError::Conflict { .. }) => {
                     self.client
@@ -468,6 +485,40 @@ fn read(object: DynamicObject) -> Result<UpgradeRun, RunRecordError> {
     serde_json::from_value(value).map_err(|_| RunRecordError::Foreign(name))
 }
 
+/// Names of the fields of a status that the API server did not store, or of which it dropped a part.
+fn dropped(sent: &Value, kept: &RunStatus) -> Vec<String> {
+    let kept = serde_json::to_value(kept).unwrap_or_default();
+    let fields = sent.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, value)| {
+            let stored = kept.get(name).unwrap_or(&Value::Null);
+            !has_all(stored, value)
+        })
+        .map(|(name, _)| format!("status.{name}"))
+        .collect()
+}
+
+/// Whether a value has every field of another. Plain values are not compared: a fraction may be read
+/// with another last digit.
+fn has_all(stored: &Value, sent: &Value) -> bool {
+    match (stored, sent) {
+        (_, Value::Null) => true,
+        (Value::Object(stored), Value::Object(sent)) => sent.iter().all(|(name, value)| {
+            let stored = stored.get(name).unwrap_or(&Value::Null);
+            has_all(stored, value)
+        }),
+        (Value::Array(stored), Value::Array(sent)) => {
+            stored.len() == sent.len()
+                && stored
+                    .iter()
+                    .zip(sent)
+                    .all(|(stored, sent)| has_all(stored, sent))
+        }
+        (Value::Null, _) => false,
+        _ => true,
+    }
+}
+
 /// The merge patch that makes one value of the other, and touches nothing that neither knows.
 fn difference(old: &Value, new: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
@@ -511,6 +562,28 @@ mod tests {
         oldest_first(&mut runs);
         let names: Vec<&str> = runs.iter().map(|run| run.metadata.name.as_str()).collect();
         assert_eq!(names, ["c", "d", "b", "a"]);
+    }
+
+    #[test]
+    fn what_the_api_server_dropped_is_noticed_and_nothing_else() {
+        let sent = json!({"a": 0.1, "b": {"c": null, "d": [{"e": 1}]}, "f": []});
+        assert!(has_all(&sent, &sent));
+        for same in [
+            json!({"a": 0.2, "b": {"d": [{"e": 1}]}, "f": []}),
+            json!({"a": 1, "b": {"d": [{"e": 1, "more": 2}]}, "f": [], "more": 1}),
+        ] {
+            assert!(has_all(&same, &sent), "{same}");
+        }
+        for less in [
+            json!({"b": {"d": [{"e": 1}]}, "f": []}),
+            json!({"a": 0.1, "b": {"d": [{}]}, "f": []}),
+            json!({"a": 0.1, "b": {"d": []}, "f": []}),
+            json!({"a": 0.1, "b": {}, "f": []}),
+            json!({"a": 0.1, "b": {"d": [{"e": 1}]}}),
+            json!({}),
+        ] {
+            assert!(!has_all(&less, &sent), "{less}");
+        }
     }
 
     #[test]

@@ -126,7 +126,9 @@ pub struct ComponentView {
     pub updated: i64,
     /// Pods of an older one.
     pub old: i64,
-    /// Available pods.
+    /// Ready pods. A Service routes to them also before they have been ready for `minReadySeconds`.
+    pub ready: i64,
+    /// Pods that Kubernetes counts as available: ready for `minReadySeconds`.
     pub available: i64,
     /// Whether the plan of the run stops it for good.
     pub leaves: bool,
@@ -338,6 +340,7 @@ mod tests {
             wanted: 0,
             updated: 0,
             old: 1,
+            ready: 1,
             available: 1,
         };
         let expected = "\
@@ -357,6 +360,7 @@ runs       proxy   milvus:v2.1.4  0 with this image, 1 with another, 1 of 0 avai
             wanted: 1,
             updated: 1,
             old: 0,
+            ready: 1,
             available: 1,
         };
         assert_eq!(

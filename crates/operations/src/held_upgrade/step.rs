@@ -20,6 +20,7 @@ use crate::{
         SessionHelp,
         context::{SessionRun, Sessions},
         steps::{
+            proxies,
             release::{self as session_help, Leftover},
             standbys,
         },
@@ -29,6 +30,7 @@ use milvus_guard_core::{
     api::{RunStatus, RunStep, StepAction},
     milvus::{Component, Release, Version, release::HELD_FROM},
 };
+use milvus_guard_metadata::executor::Registered;
 use milvus_guard_sources::kubernetes::{
     rollout::{self, Wanted, Watched},
     workloads::FIELD_MANAGER,
@@ -108,6 +110,16 @@ impl SessionRun for HeldData {
         let of = all.find(|one| one.workload.meta.object.name == workload)?;
         Some(of.component)
     }
+
+    fn see(&self, _sessions: &[Registered]) {}
+
+    fn target(&self) -> Version {
+        self.to
+    }
+
+    fn reach_pods(&self) -> bool {
+        true
+    }
 }
 
 /// Whether a held change is stuck, as its run and the controller both see it.
@@ -186,7 +198,16 @@ impl engine::Step for Step {
 
     async fn gate(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
-            Self::Release(one) => gate(cx, &one.awaits).await,
+            Self::Release(one) => {
+                let gate = gate(cx, &one.awaits);
+                match root_coordinator(cx, &one.awaits) {
+                    Some(component) if cx.data.session_help == SessionHelp::On => {
+                        let of = of_takeover(cx, &one.awaits);
+                        Box::pin(proxies::during(cx, component, of, gate)).await
+                    }
+                    _ => gate.await,
+                }
+            }
             Self::CheckReleased => Ok(()),
         }
     }
@@ -268,6 +289,31 @@ async fn check_replaced(cx: &StepContext<'_>, released: &[String]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Whether one of these Deployments has the root coordinator, which sends time ticks.
+fn root_coordinator(cx: &StepContext<'_>, workloads: &[String]) -> Option<Component> {
+    let status = cx.run().status;
+    workloads
+        .iter()
+        .filter_map(|workload| cx.data.component(&status, workload))
+        .find(|component| proxies::sends_ticks(*component))
+}
+
+/// The Deployments that a takeover of the root coordinator is about.
+async fn of_takeover(
+    cx: &StepContext<'_>,
+    coordinators: &[String],
+) -> Result<proxies::Deployments, StepError> {
+    let components = cx.data.found.components.iter();
+    let names: Vec<String> = components
+        .filter(|one| one.component == Component::Proxy)
+        .map(|one| one.workload.meta.object.name.clone())
+        .collect();
+    Ok(proxies::Deployments {
+        coordinators: watched(cx, coordinators).await?,
+        proxies: watched(cx, &names).await?,
+    })
 }
 
 /// Waits until these Deployments are complete, or until a later change replaces this one.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{self, Reporter, RetryingClient, StepError};
+use crate::engine::{self, StepError};
 use milvus_guard_core::milvus::Release;
 use milvus_guard_metadata::executor;
 
@@ -78,62 +78,6 @@ impl MigrationData {
                 file.file_name().unwrap_or_default().to_string_lossy()
             ),
             None => format!("file:{}", file.display()),
-        }
-    }
-}
-
-/// Hands what happens in etcd on to those who watch the run.
-pub struct EventForwarder<'a> {
-    client: &'a RetryingClient,
-}
-
-impl<'a> EventForwarder<'a> {
-    /// For this run.
-    #[must_use]
-    pub const fn new(client: &'a RetryingClient) -> Self {
-        Self { client }
-    }
-
-    fn reporter(&self) -> &Reporter {
-        &self.client.reporter
-    }
-}
-
-impl executor::Events for EventForwarder<'_> {
-    fn event(&self, event: executor::Event) {
-        match event {
-            executor::Event::StageBegan { stage, total } => {
-                self.client.go_on();
-                let event = crate::engine::Event::Progress {
-                    what: stage.to_string(),
-                    done: 0,
-                    total,
-                };
-                self.reporter().emit(&event);
-            }
-            executor::Event::Progress { stage, done, total } => {
-                let event = crate::engine::Event::Progress {
-                    what: stage.to_string(),
-                    done,
-                    total,
-                };
-                self.reporter().emit(&event);
-            }
-            executor::Event::StageDone { stage, done, took } => {
-                let event = crate::engine::Event::Progress {
-                    what: stage.to_string(),
-                    done,
-                    total: Some(done),
-                };
-                self.reporter().emit(&event);
-                tracing::debug!(%stage, done, seconds = took.as_secs_f64(), "a stage is over");
-            }
-            executor::Event::Waiting { what } => {
-                self.client
-                    .wait_for(what.trim_start_matches("waiting for ").to_owned());
-            }
-            executor::Event::Warning { note } => self.reporter().warn(note),
-            executor::Event::Note { note } => self.reporter().note(note),
         }
     }
 }

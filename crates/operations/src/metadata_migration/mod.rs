@@ -10,6 +10,7 @@
 //! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
 //! | `step`, [`steps`] | how the engine carries a step out; one file for each step |
 //! | [`context`] | what the steps work with |
+//! | [`events`] | what happens in etcd, as events of a run |
 //! | [`messages`] | what is said when a run stops, and the Helm command that agrees with the running state |
 //! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
 //! | [`job`] | what the Job gets that does the same in the cluster, and what it may do |
@@ -18,6 +19,7 @@
 //! [`milvus_guard_metadata::executor`] alone, which holds its own lock in etcd.
 
 pub mod context;
+pub mod events;
 pub mod job;
 pub mod messages;
 pub mod migratable;

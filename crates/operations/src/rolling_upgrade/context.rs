@@ -1,6 +1,7 @@
 //! What the steps work with.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -9,20 +10,25 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{self, OnceCell};
 
 use crate::engine::{self, EtcdAccess, ReleaseName, StepError, originals};
 use milvus_guard_core::{
     api::{Original, RunStatus},
-    milvus::{Component, Release},
+    milvus::{Component, Release, Version},
 };
-use milvus_guard_metadata::executor::Registry;
-use milvus_guard_sources::{kubernetes::workloads::Change, milvus::Proxy};
+use milvus_guard_metadata::executor::{Registered, Registry};
+use milvus_guard_sources::{
+    kubernetes::workloads::Change,
+    milvus::{Proxy, Search},
+};
 
 use super::{
     plan::{Move, Rollout},
+    proxy_address::NoProxy,
     settings::{SessionHelp, Settings},
     standby::Standby,
+    target_updates::Takeover,
 };
 
 /// Label that the official script sets too.
@@ -53,8 +59,22 @@ pub struct UpgradeData {
     pub home: String,
     /// What this process measured.
     pub pace: Pace,
+    /// When the active query coordinator took over.
+    pub takeover: Takeover,
     /// The ways to Milvus itself.
     pub connections: Connections,
+}
+
+impl UpgradeData {
+    /// How long a pod may be unable to start before a wait for it ends; a rollback waits for the
+    /// time of its step.
+    #[must_use]
+    pub fn hopeless(&self, direction: Direction) -> Duration {
+        match direction {
+            Direction::Forward => self.settings.hopeless,
+            Direction::Back => Duration::MAX,
+        }
+    }
 }
 
 /// The ways to Milvus itself, each found when it is first needed.
@@ -78,9 +98,12 @@ pub struct Connections {
 #[derive(Default)]
 pub struct ProxyConnection {
     /// The proxy, or why there is none to be asked.
-    pub(super) proxy: OnceCell<Result<Proxy, String>>,
+    pub(super) proxy: OnceCell<Result<Proxy, NoProxy>>,
     /// Whether it answers here.
     pub(super) reached: OnceCell<bool>,
+    /// The searches that are repeated, by collection. How one is made is asked once: Milvus does
+    /// not describe indexes while its index coordinator is replaced.
+    pub(super) searches: sync::Mutex<BTreeMap<String, Search>>,
 }
 
 /// The way to the sessions in etcd, found when it is first needed ([`super::sessions`]); `None`
@@ -167,6 +190,19 @@ impl SessionRun for UpgradeData {
         let mut originals = status.originals.iter();
         originals.find(|one| one.name == workload)?.component
     }
+
+    fn see(&self, sessions: &[Registered]) {
+        let sessions = sessions.iter().map(|one| &one.session);
+        self.takeover.see(sessions, Instant::now());
+    }
+
+    fn target(&self) -> Version {
+        self.rollout.to.version
+    }
+
+    fn reach_pods(&self) -> bool {
+        self.connections.reach_pods()
+    }
 }
 
 /// What a run brings that reads the sessions, and removes those of pods that have ended.
@@ -187,6 +223,12 @@ pub trait SessionRun {
     fn refuse_release(&self) -> bool;
     /// The component of a Deployment whose pods were recorded.
     fn component(&self, status: &RunStatus, workload: &str) -> Option<Component>;
+    /// The sessions are these now.
+    fn see(&self, sessions: &[Registered]);
+    /// The version to which the components move.
+    fn target(&self) -> Version;
+    /// Whether pods may be reached from here.
+    fn reach_pods(&self) -> bool;
 }
 
 /// What a step is given here.

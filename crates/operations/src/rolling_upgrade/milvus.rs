@@ -1,40 +1,22 @@
-//! The way to Milvus itself: where its proxy is, and whether this run reaches it. Asked once.
+//! The way to Milvus itself, as a run uses it: whether its proxy is reached. Asked once.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
-
-use k8s_openapi::api::core::v1::Service;
-use kube::{Api, ResourceExt, api::ListParams};
-use tokio::time::{sleep, timeout};
-
-use crate::engine::{ApiError as ClusterError, CancelReason, RetryingClient, StepError};
-use milvus_guard_core::milvus::{Component, Release};
-use milvus_guard_sources::milvus::{ApiError, Proxy, version};
+use crate::engine::StepError;
+use milvus_guard_sources::milvus::{ApiError, Proxy};
 
 use super::{
     context::{ProxyConnection, StepContext},
-    settings::{AskMilvus, MilvusAccess},
+    proxy_address::{NoProxy, knock, locate},
+    settings::AskMilvus,
 };
-
-/// Time limit of the first connection. An unreachable Milvus must not hold up the run for longer.
-const CONNECT: Duration = Duration::from_secs(1);
-/// Before the one other attempt.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The port of Milvus's proxies.
-const PORT: i32 = 19530;
-/// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
-const TLS_MODE: &str = "common.security.tlsMode";
 
 impl ProxyConnection {
     /// The proxy, or why there is none to be asked.
     ///
     /// # Errors
     /// Where the run must stop.
-    pub async fn proxy(&self, cx: &StepContext<'_>) -> Result<Result<&Proxy, &str>, StepError> {
+    pub async fn proxy(&self, cx: &StepContext<'_>) -> Result<Result<&Proxy, &NoProxy>, StepError> {
         let found = self.proxy.get_or_try_init(|| find(cx)).await?;
-        Ok(found.as_ref().map_err(String::as_str))
+        Ok(found.as_ref())
     }
 
     /// Whether Milvus answers here. Where it does not, a person is told, once.
@@ -45,7 +27,7 @@ impl ProxyConnection {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {
             Err(why) => {
-                unasked(cx, why);
+                unasked(cx, &why.to_string());
                 false
             }
             Ok(proxy) => match knock(proxy).await {
@@ -86,245 +68,9 @@ fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
     }
 }
 
-async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, String>, StepError> {
+async fn find(cx: &StepContext<'_>) -> Result<Result<Proxy, NoProxy>, StepError> {
     let settings = &cx.data.settings;
     let namespace = &settings.run.release.namespace;
     let found = locate(cx.client, &cx.data.release, namespace, &settings.milvus).await;
     found.map_err(StepError::Cancelled)
-}
-
-/// The proxy of a release, or why there is none to be asked.
-///
-/// # Errors
-/// Where the process must stop.
-pub async fn locate(
-    client: &RetryingClient,
-    release: &Release,
-    namespace: &str,
-    access: &MilvusAccess,
-) -> Result<Result<Proxy, String>, CancelReason> {
-    let place = match &access.ask {
-        AskMilvus::Never => return Ok(Err(format!("--milvus {}", AskMilvus::NEVER))),
-        AskMilvus::At(address) => return Ok(Ok(proxy_at(access, address.clone()))),
-        AskMilvus::AtService => {
-            let api: Api<Service> = Api::namespaced(client.kube(), namespace);
-            let request = async || api.list(&ListParams::default()).await;
-            match client.call("Services", request).await {
-                Ok(list) => match service(&list.items, release) {
-                    Some(place) => place,
-                    None => {
-                        return Ok(Err("no Service selects its proxies; give their address \
-                                       with --milvus"
-                            .into()));
-                    }
-                },
-                Err(ClusterError::Cancelled(cause)) => return Err(cause),
-                Err(error) => return Ok(Err(error.to_string())),
-            }
-        }
-    };
-    let by_name = proxy_at(access, place.address());
-    // Names of Services mean something in the cluster only; their addresses do on some networks
-    // beside it.
-    if let Some(by_ip) = place.address_by_ip()
-        && matches!(knock(&by_name).await, Err(ApiError::Unreachable { .. }))
-    {
-        let mut by_ip = proxy_at(access, by_ip);
-        by_ip.server_name.get_or_insert(place.host);
-        if !matches!(knock(&by_ip).await, Err(ApiError::Unreachable { .. })) {
-            return Ok(Ok(by_ip));
-        }
-    }
-    Ok(Ok(by_name))
-}
-
-fn proxy_at(access: &MilvusAccess, address: String) -> Proxy {
-    Proxy {
-        address,
-        tls: access.tls.clone(),
-        server_name: access.server_name.clone(),
-        login: access.login.clone(),
-        databases: Vec::new(),
-    }
-}
-
-/// Where a Service is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ServiceAddress {
-    scheme: &'static str,
-    host: String,
-    /// The address of the Service, if it has one.
-    ip: Option<IpAddr>,
-    port: i32,
-}
-
-impl ServiceAddress {
-    fn address(&self) -> String {
-        format!("{}{}:{}", self.scheme, self.host, self.port)
-    }
-
-    fn address_by_ip(&self) -> Option<String> {
-        let port = u16::try_from(self.port).ok()?;
-        Some(format!(
-            "{}{}",
-            self.scheme,
-            SocketAddr::new(self.ip?, port)
-        ))
-    }
-}
-
-/// The address of the Service that leads to those who answer clients, as every pod of the cluster
-/// can use it. The chart's own has the release's full name; others are taken in the order of their
-/// names.
-fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
-    let entrance = |component| release.of(component).next();
-    let pods = &entrance(Component::Proxy)
-        .or_else(|| entrance(Component::Standalone))?
-        .workload
-        .pod
-        .labels;
-    let leads_there = |service: &&Service| {
-        let selector = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.selector.as_ref());
-        selector.is_some_and(|selector| {
-            !selector.is_empty()
-                && selector
-                    .iter()
-                    .all(|(key, value)| pods.get(key) == Some(value.as_str()))
-        })
-    };
-    let with_port = |service: &Service| {
-        let ports = service.spec.as_ref()?.ports.as_ref()?;
-        let named = ports
-            .iter()
-            .find(|port| port.name.as_deref() == Some("milvus"));
-        let port = named
-            .or_else(|| ports.iter().find(|port| port.port == PORT))?
-            .port;
-        let ip = service.spec.as_ref()?.cluster_ip.as_ref();
-        Some((service.name_any(), port, ip.and_then(|ip| ip.parse().ok())))
-    };
-    let mut found: Vec<(String, i32, Option<IpAddr>)> = services
-        .iter()
-        .filter(leads_there)
-        .filter_map(with_port)
-        .collect();
-    found.sort_by_key(|(name, ..)| (*name != release.fullname, name.clone()));
-    let (name, port, ip) = found.into_iter().next()?;
-    let scheme = if matches!(release.config.value(TLS_MODE), Some("1" | "2")) {
-        "https://"
-    } else {
-        ""
-    };
-    let namespace = release.namespace.as_deref().unwrap_or("default");
-    Some(ServiceAddress {
-        scheme,
-        host: format!("{name}.{namespace}.svc"),
-        ip,
-        port,
-    })
-}
-
-/// Asks for the version: an answer shows that the way and the login are right.
-///
-/// # Errors
-/// If Milvus does not answer.
-pub async fn knock(proxy: &Proxy) -> Result<String, ApiError> {
-    match first_answer(proxy).await {
-        Err(error) if !error.is_lasting() => {
-            sleep(PAUSE).await;
-            first_answer(proxy).await
-        }
-        answer => answer,
-    }
-}
-
-async fn first_answer(proxy: &Proxy) -> Result<String, ApiError> {
-    match timeout(CONNECT, proxy.connect()).await {
-        Ok(Ok(_)) => version(proxy).await,
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ApiError::Unreachable {
-            address: proxy.address.clone(),
-            reason: format!("no connection within {} s", CONNECT.as_secs()),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use milvus_guard_core::rules::testing::Fixture;
-
-    fn services(all: &[(&str, Value, Value)]) -> Vec<Service> {
-        let one = |(name, selector, ports): &(&str, Value, Value)| json!({"metadata": {"name": name}, "spec": {"selector": selector, "ports": ports}});
-        serde_json::from_value(Value::Array(all.iter().map(one).collect())).unwrap()
-    }
-
-    #[test]
-    fn the_service_of_the_proxies_is_found_whatever_it_is_called() {
-        let release = Fixture::cluster("2.4.5").release();
-        let pods = &release
-            .of(Component::Proxy)
-            .next()
-            .unwrap()
-            .workload
-            .pod
-            .labels;
-        let labels: serde_json::Map<String, Value> = pods
-            .iter()
-            .map(|(key, value)| (key.to_owned(), json!(value)))
-            .collect();
-        let namespace = release
-            .namespace
-            .clone()
-            .unwrap_or_else(|| "default".into());
-        let (ports, metrics) = (
-            json!([{"name": "metrics", "port": 9091}, {"name": "milvus", "port": 29530}]),
-            json!([{"port": 9091}]),
-        );
-        let of = |all: &[(&str, Value, Value)]| {
-            service(&services(all), &release).map(|place| place.address())
-        };
-        let selector = Value::Object(labels);
-        assert_eq!(
-            of(&[
-                ("other", selector.clone(), ports.clone()),
-                (&release.fullname, selector.clone(), ports.clone())
-            ]),
-            Some(format!("{}.{namespace}.svc:29530", release.fullname))
-        );
-        assert_eq!(
-            of(&[
-                ("b", selector.clone(), ports.clone()),
-                ("a", selector.clone(), json!([{"port": 19530}]))
-            ]),
-            Some(format!("a.{namespace}.svc:19530"))
-        );
-        assert_eq!(
-            of(&[
-                ("a", json!({"component": "no one"}), ports.clone()),
-                ("b", selector, metrics)
-            ]),
-            None
-        );
-        assert_eq!(of(&[("headless", json!({}), ports)]), None);
-    }
-
-    #[test]
-    fn a_service_has_an_address_beside_its_name() {
-        let place = |ip: Option<&str>| ServiceAddress {
-            scheme: "",
-            host: "a.milvus.svc".into(),
-            ip: ip.map(|ip| ip.parse().unwrap()),
-            port: 19530,
-        };
-        let by_ip = |ip| place(ip).address_by_ip();
-        assert_eq!(by_ip(Some("10.96.0.7")).as_deref(), Some("10.96.0.7:19530"));
-        assert_eq!(by_ip(Some("fd00::7")).as_deref(), Some("[fd00::7]:19530"));
-        assert_eq!(by_ip(None), None, "a headless one has none");
-    }
 }

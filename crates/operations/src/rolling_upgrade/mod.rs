@@ -15,6 +15,8 @@
 //! | [`active`] | pure: which coordinator is active, by the sessions in etcd |
 //! | [`ended`] | pure: which sessions in etcd are of pods that have ended |
 //! | [`ticks`] | pure: whether time ticks go on after a takeover, by the metrics of pods |
+//! | [`target_updates`] | pure: when an old query node ends best |
+//! | [`proxy_address`] | where the proxies of Milvus are |
 //! | [`milvus`], [`sessions`] | the ways to Milvus itself and to its sessions |
 //! | [`step`] | pure: a step, and a component that moves |
 //! | [`execution`], [`steps`] | how the steps are carried out, one file each |
@@ -41,6 +43,7 @@ pub mod plan;
 pub mod preconditions;
 pub mod preview;
 pub mod procedure;
+pub mod proxy_address;
 pub mod recorded;
 pub mod serving;
 pub mod sessions;
@@ -48,6 +51,7 @@ pub mod settings;
 pub mod standby;
 pub mod step;
 pub mod steps;
+pub mod target_updates;
 pub mod through_helm;
 pub mod ticks;
 pub mod verdict;

@@ -435,6 +435,15 @@ mod tests {
     };
 
     fn planned(fixture: &Fixture, from: &str, to: &str) -> Result<Rollout, PlanError> {
+        planned_by(fixture, from, to, None)
+    }
+
+    fn planned_by(
+        fixture: &Fixture,
+        from: &str,
+        to: &str,
+        candidate_order: Option<&str>,
+    ) -> Result<Rollout, PlanError> {
         let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
         let name = ReleaseName {
             name: "my-release".into(),
@@ -448,7 +457,7 @@ mod tests {
             to: &to,
             image: "milvusdb/milvus:x",
             standby: Standby::Unknown,
-            candidate_order: None,
+            candidate_order,
         };
         plan(&wish, Catalogue::embedded())
     }
@@ -473,7 +482,7 @@ mod tests {
 
     #[rstest]
     #[case(Fixture::of("2.2.9", &SEPARATE), "2.2.9", "2.2.16", "rootcoord datacoord indexcoord querycoord indexnode datanode querynode proxy")]
-    #[case(Fixture::of("2.2.16", &SEPARATE), "2.2.16", "2.3.22", "rootcoord indexcoord datacoord querycoord indexnode datanode querynode proxy")]
+    #[case(Fixture::of("2.2.16", &SEPARATE), "2.2.16", "2.3.22", "rootcoord indexcoord datacoord querycoord querynode indexnode datanode proxy")]
     #[case(Fixture::of("2.3.22", &SEPARATE), "2.3.22", "2.4.24", "indexnode rootcoord datacoord indexcoord querycoord querynode datanode proxy")]
     #[case(
         Fixture::cluster("2.4.24"),
@@ -502,20 +511,31 @@ mod tests {
         assert_eq!(ids(&plan), expected);
     }
 
-    #[test]
-    fn milvus_is_asked_after_the_proxies_where_nothing_may_stand_between() {
-        let after = |from: &str, to: &str| {
-            let moves = planned(&Fixture::of(from, &SEPARATE), from, to)
-                .unwrap()
-                .moves;
-            let at = moves
-                .iter()
-                .position(|one| one.component == QueryNode)
-                .unwrap();
-            moves[question(&moves, at).unwrap().after].component
-        };
-        assert_eq!(after("2.2.16", "2.3.22"), Component::Proxy);
-        assert_eq!(after("2.3.22", "2.4.24"), QueryNode);
+    #[rstest]
+    #[case("2.2.16", "2.3.22", None, QueryNode)]
+    #[case("2.3.22", "2.4.24", None, QueryNode)]
+    #[case::at_once(
+        "2.2.16",
+        "2.3.22",
+        Some("separate-2.2-to-2.3-nodes-last-at-once"),
+        Component::Proxy
+    )]
+    fn milvus_is_asked_after_the_query_nodes_and_what_follows_at_once(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] candidate_order: Option<&str>,
+        #[case] expected: Component,
+    ) {
+        let fixture = Fixture::of(from, &SEPARATE);
+        let moves = planned_by(&fixture, from, to, candidate_order)
+            .unwrap()
+            .moves;
+        let mut places = moves.iter();
+        let at = places.position(|one| one.component == QueryNode).unwrap();
+        assert_eq!(
+            moves[question(&moves, at).unwrap().after].component,
+            expected
+        );
     }
 
     #[test]

@@ -25,7 +25,8 @@ use super::{
     settings::{Operation, Settings},
     standby::{self, Standby},
     step::Step,
-    steps::{emptied, temporary},
+    steps::{emptied, proxy_drain, temporary},
+    target_updates::Takeover,
     through_helm::{self, HelmTurn, plan::HelmPlanError},
 };
 
@@ -139,6 +140,7 @@ impl Procedure for RollingUpgrade {
             run: format!("{}/{}", to_prepare.namespace, to_prepare.name),
             home: to_prepare.namespace.to_owned(),
             pace: Pace::default(),
+            takeover: Takeover::default(),
             connections: Connections::default(),
             settings,
         };
@@ -157,7 +159,8 @@ impl Procedure for RollingUpgrade {
         let (release, _) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        Ok(left_behind(run, &release, settings))
+        let pods = proxy_drain::of_run(client, run).await.map_err(End::from)?;
+        Ok(left_behind(run, &release, settings, &pods))
     }
 }
 
@@ -382,7 +385,12 @@ fn is_there(release: &Release, rollout: &Rollout) -> bool {
 }
 
 /// What runs after a run was ended where it is.
-fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> String {
+fn left_behind(
+    run: &UpgradeRun,
+    release: &Release,
+    settings: &Settings,
+    detached: &[String],
+) -> String {
     if run.status.originals.is_empty() {
         return "Nothing was changed.".into();
     }
@@ -411,6 +419,11 @@ fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> Stri
     let alone: String = alone.collect();
     let suspended = run.status.suspended.iter().map(emptied::still_suspended);
     let suspended: String = suspended.map(|text| format!(" Note: {text}.")).collect();
+    let namespace = &settings.run.release.namespace;
+    let detached = detached.iter();
+    let detached: String = detached
+        .map(|pod| format!(" {}.", proxy_drain::left_behind(pod, namespace)))
+        .collect();
     let paused: Vec<&str> = release
         .components
         .iter()
@@ -428,7 +441,7 @@ fn left_behind(run: &UpgradeRun, release: &Release, settings: &Settings) -> Stri
         )
     };
     format!(
-        "What runs: {}.{standby}{alone}{suspended}{paused} Next: {} starts a new run from here, {} rolls the aborted run \
+        "What runs: {}.{standby}{alone}{suspended}{detached}{paused} Next: {} starts a new run from here, {} rolls the aborted run \
          back.",
         shown.join(", "),
         messages::command(settings, ""),

@@ -5,15 +5,24 @@
 //! reported one, and searches with bounded consistency stop 5 s after the last tick. A client of
 //! Milvus 2.3 that was between two attempts when another one reset the connection keeps the closed
 //! connection for all 10 attempts ("the client connection is closing", 52.8 s by the comment in
-//! `internal/util/grpcclient/client.go`). A proxy whose report is in this state holds up the ticks
-//! for 48 to 50 s; seen in 3 of 7 takeovers on a real Milvus 2.3.2.
+//! `internal/util/grpcclient/client.go`), or until the request has no time left. Seen on a real
+//! Milvus 2.3.2:
+//!
+//! - The report of a proxy is in this state: it reports nothing, and holds up the ticks for 48 to
+//!   50 s (3 of the first 7 takeovers). Such a proxy is ended.
+//! - The request of a proxy for a timestamp is in this state, which gets 10 s: it reports its last
+//!   tick again, and holds up the ticks for 10 s. Searches do not answer for the last 5 s. To
+//!   end such a proxy costs its clients as much, so nothing is done.
 
 use std::time::Duration;
 
 /// How long ticks must have stopped before a proxy is blamed for it. They come every 200 ms.
 pub const STALL: Duration = Duration::from_millis(1_500);
 /// Looks at a proxy that must have found the same before it counts as stuck.
-const SAME: u32 = 4;
+const SAME: u32 = 3;
+/// Looks in a row that must have found a new round before ticks count as sent again. When a proxy
+/// leaves, one round is sent also where another proxy still reports nothing.
+const RESUMED: u32 = 3;
 
 /// Rounds of ticks that a root coordinator has sent (`rootcoord_sync_timetick_latency`).
 const ROUNDS: &str = "milvus_rootcoord_sync_timetick_latency_count";
@@ -58,8 +67,8 @@ pub struct Ticks {
     rounds: Option<f64>,
     /// For how long the number of rounds has been the same.
     stopped: Duration,
-    /// Whether a round was seen.
-    sent: bool,
+    /// Looks in a row that found a new round.
+    sent: u32,
 }
 
 impl Ticks {
@@ -70,7 +79,7 @@ impl Ticks {
             host: host.to_owned(),
             rounds: None,
             stopped: Duration::ZERO,
-            sent: false,
+            sent: 0,
         }
     }
 
@@ -84,17 +93,23 @@ impl Ticks {
     pub fn look(&mut self, rounds: Option<f64>, since: Duration) {
         let Some(now) = rounds else { return };
         match self.rounds {
-            Some(before) if now > before => (self.sent, self.stopped) = (true, Duration::ZERO),
-            Some(_) => self.stopped += since,
+            Some(before) if now > before => {
+                self.sent = self.sent.saturating_add(1);
+                self.stopped = Duration::ZERO;
+            }
+            Some(_) => {
+                self.sent = 0;
+                self.stopped += since;
+            }
             None => {}
         }
         self.rounds = Some(now);
     }
 
-    /// Whether the coordinator tells what it sends, and the last looks found nothing new.
+    /// Whether the coordinator tells what it sends, and not each of the last looks found a new round.
     #[must_use]
     pub fn are_missing(&self) -> bool {
-        self.rounds.is_some() && (!self.sent || !self.stopped.is_zero())
+        self.rounds.is_some() && self.sent < RESUMED
     }
 
     /// Whether it has sent none for [`STALL`].
@@ -190,6 +205,14 @@ mod tests {
         ticks.look(Some(3.0), STALL / 2);
         assert!(ticks.have_stopped() && ticks.are_missing());
         ticks.look(Some(4.0), STALL);
+        assert!(!ticks.have_stopped());
+        assert!(ticks.are_missing(), "one round may be the last one");
+        ticks.look(Some(4.0), STALL);
+        assert!(ticks.have_stopped() && ticks.are_missing());
+        for round in [5.0, 7.0, 8.0] {
+            assert!(ticks.are_missing());
+            ticks.look(Some(round), STALL);
+        }
         assert!(!ticks.are_missing() && !ticks.have_stopped());
         assert!(ticks.is_of("rootcoord-new") && !ticks.is_of("rootcoord-old"));
     }

@@ -16,4 +16,4 @@ pub mod settings;
 pub mod survey;
 
 pub use settings::{Probe, Settings};
-pub use survey::{Surveyed, VerifyError, survey};
+pub use survey::{NoRecord, Surveyed, survey};

@@ -18,7 +18,7 @@ use crate::{
     },
     rolling_upgrade::{
         AskMilvus,
-        milvus::{knock, locate},
+        proxy_address::{knock, locate},
         sessions::{SessionsError, reach},
     },
 };
@@ -45,17 +45,6 @@ const AUTHORIZATION: &str = "common.security.authorizationEnabled";
 /// not answer within 10 s.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// Why nothing could be verified.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VerifyError {
-    /// The release is not there, or the cluster cannot be asked.
-    #[error(transparent)]
-    Survey(#[from] SurveyError),
-    /// The state cannot be recorded.
-    #[error("the state cannot be recorded: {0}")]
-    NoRecord(String),
-}
-
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
@@ -64,7 +53,7 @@ pub struct Surveyed {
     /// Full name of the run that is in progress.
     open_run: Option<String>,
     /// What a later state can be held against; why there is nothing of the kind.
-    pub record: Result<Record, String>,
+    pub record: Result<Record, NoRecord>,
 }
 
 impl Surveyed {
@@ -89,7 +78,7 @@ struct Answers {
 /// # Errors
 /// Where the release is not there or the cluster does not answer. What else cannot be read is a
 /// check that is unknown.
-pub async fn survey(client: &RetryingClient, settings: &Settings) -> Result<Surveyed, VerifyError> {
+pub async fn survey(client: &RetryingClient, settings: &Settings) -> Result<Surveyed, SurveyError> {
     let of = &settings.release;
     let (release, facts) = release::read(client, of).await?;
     let pods = pods(client, &of.namespace)
@@ -220,9 +209,9 @@ async fn ask(
     let proxy = match found.map_err(|cause| SurveyError::Api(ClusterError::Cancelled(cause)))? {
         Ok(proxy) => proxy,
         Err(why) if settings.milvus.ask == AskMilvus::Never => {
-            return Ok((None, Err(Check::skipped(ID, why))));
+            return Ok((None, Err(Check::skipped(ID, why.to_string()))));
         }
-        Err(why) => return Ok((None, Err(Check::unknown(ID, why)))),
+        Err(why) => return Ok((None, Err(Check::unknown(ID, why.to_string())))),
     };
     let version = match timeout(ANSWER, knock(&proxy)).await {
         Ok(Ok(version)) => version,
@@ -365,18 +354,26 @@ async fn probed(
     Check::of(ID, &found, seen)
 }
 
+/// Why the state cannot be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRecord {
+    /// Milvus was not asked, or did not answer; the messages of that check.
+    #[error("{}", .0.join("; "))]
+    NotAsked(Vec<String>),
+    /// Milvus does not say what is loaded, or which users it has.
+    #[error(transparent)]
+    NoAnswer(#[from] ApiError),
+}
+
 fn record(
     settings: &Settings,
     at: Timestamp,
     version: Option<String>,
     asked: Result<Answers, Check>,
-) -> Result<Record, String> {
-    let answers = asked.map_err(|check| check.messages.join("; "))?;
-    let loaded = answers.loaded.map_err(|error| error.to_string())?;
-    let principals = answers
-        .principals
-        .transpose()
-        .map_err(|error| error.to_string())?;
+) -> Result<Record, NoRecord> {
+    let answers = asked.map_err(|check| NoRecord::NotAsked(check.messages))?;
+    let loaded = answers.loaded?;
+    let principals = answers.principals.transpose()?;
     let (users, roles) = principals.map(|both| (both.users, both.roles)).unzip();
     Ok(Record {
         schema_version: RECORD_VERSION.into(),

@@ -1,6 +1,6 @@
 //! What can be wrong with an input, as messages for the person who named it.
 
-use milvus_guard_core::manifest::ParseError;
+use milvus_guard_core::{manifest::ParseError, text::count};
 
 use super::foreign::Foreign;
 
@@ -145,7 +145,7 @@ pub fn list(found: &[Foreign]) -> String {
     let more = texts.len().saturating_sub(MAX_NAMED);
     texts.truncate(MAX_NAMED);
     if more > 0 {
-        texts.push(format!("{more} more documents of other kinds"));
+        texts.push(format!("{} of other kinds", count(more, "more document")));
     }
     texts.join(". ")
 }

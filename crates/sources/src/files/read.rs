@@ -10,6 +10,7 @@ use std::{
 use milvus_guard_core::{
     milvus::{NamespaceState, Snapshot},
     report::InputEntry,
+    text::count,
 };
 
 use super::{
@@ -104,11 +105,7 @@ fn loaded(
             String::new()
         };
         let wanted = how.namespace.unwrap_or_default();
-        let objects = if left_out == 1 {
-            "1 object"
-        } else {
-            &format!("{left_out} objects")
-        };
+        let objects = count(left_out, "object");
         not_read.push(format!(
             "{objects} of other namespaces ({}{more}) left out by -n {wanted}",
             names.join(", ")

@@ -9,6 +9,7 @@ use milvus_guard_core::{
         object::{Deployer, DeployerTool, Status, Workload},
     },
     milvus::Snapshot,
+    text::count,
 };
 
 /// Workloads whose current template has been rolled out completely at some time, as `Kind/name`.
@@ -87,14 +88,14 @@ fn missing(workload: &Workload, status: &Status, wanted: i64) -> Option<String> 
             status.updated
         ))
     } else if old > 0 {
-        Some(format!(
-            "{old} {} of the old template left",
-            if old == 1 { "pod" } else { "pods" }
-        ))
+        Some(format!("{} of the old template left", count(old, "pod")))
     } else if available < wanted {
         Some(format!("{available} of {wanted} pods available"))
     } else if status.replicas > wanted {
-        Some(format!("{} pods instead of {wanted}", status.replicas))
+        Some(format!(
+            "{} instead of {wanted}",
+            count(status.replicas, "pod")
+        ))
     } else {
         None
     }

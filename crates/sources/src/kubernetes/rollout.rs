@@ -19,7 +19,10 @@ use kube::{
     },
 };
 
-use milvus_guard_core::{error_text, text::count};
+use milvus_guard_core::{
+    error_text,
+    text::{count, count_is},
+};
 
 use super::pods::{
     has_ended, has_failed, is_hopeless, is_pod_of, is_ready, is_unprobed, last_end, phase,
@@ -347,7 +350,7 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
             (0, 0) => None,
             (0, replicas) => Some(format!("it was scaled to {replicas} by another client")),
             (1, _) => Some(format!("1 pod is left ({})", pods[0].name_any())),
-            (left, _) => Some(format!("{left} pods are left")),
+            (left, _) => Some(format!("{} left", count_is(left, "pod"))),
         };
     }
     let old: Vec<&&&Pod> = pods
@@ -379,22 +382,13 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
         let all = usize::try_from(replicas).unwrap_or(0);
         return (running < all).then(|| format!("{running} of {all} pods run{why}"));
     }
-    if let [first, ..] = &old[..] {
-        let ending = old
-            .iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_some())
-            .count();
-        let count = if old.len() == 1 {
-            "1 old pod is".to_owned()
-        } else {
-            format!("{} old pods are", old.len())
-        };
-        let ending = if ending > 0 {
-            format!(" ({} is ending)", first.name_any())
-        } else {
-            String::new()
-        };
-        Some(format!("{count} left{ending}{why}"))
+    if !old.is_empty() {
+        let ending = old.iter().find(|pod| is_ending(pod));
+        let ending = ending.map_or_else(String::new, |pod| {
+            format!(" ({} is ending)", pod.name_any())
+        });
+        let left = count_is(old.len(), "old pod");
+        Some(format!("{left} left{ending}{why}"))
     } else if ready < replicas || available < replicas {
         Some(format!("{available} of {replicas} pods available{why}"))
     } else if let Some(pod) = pods.iter().find(|pod| has_failed(pod)) {
@@ -420,7 +414,7 @@ fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> O
     let why = why(deployment, pods);
     match wanted {
         Wanted::Old(most) if old.len() > most => {
-            Some(format!("{} are left{why}", count(old.len(), "old pod")))
+            Some(format!("{} left{why}", count_is(old.len(), "old pod")))
         }
         Wanted::Surged(least) => {
             let ready = new.iter().filter(|pod| is_ready(pod)).count();
@@ -434,13 +428,23 @@ fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> O
     }
 }
 
-/// Those of these pods that live and are of another template.
+/// Living pods of a Deployment.
+#[derive(Clone, Debug, Default)]
+pub struct ByTemplate {
+    /// Those of its current template.
+    pub new: Vec<Pod>,
+    /// Those of another one.
+    pub old: Vec<Pod>,
+}
+
+/// Those of these pods that live, by template.
 #[must_use]
-pub fn old_pods(deployment: &Deployment, pods: impl IntoIterator<Item = Pod>) -> Vec<Pod> {
+pub fn by_template(deployment: &Deployment, pods: impl IntoIterator<Item = Pod>) -> ByTemplate {
     let living = pods
         .into_iter()
         .filter(|pod| !has_ended(pod) && !is_ending(pod));
-    living.filter(|pod| !is_new(deployment, pod)).collect()
+    let (new, old) = living.partition(|pod| is_new(deployment, pod));
+    ByTemplate { new, old }
 }
 
 fn is_ending(pod: &Pod) -> bool {
@@ -549,6 +553,7 @@ mod tests {
     #[case(&["1 ending", "1", "2 ready"], Wanted::Surged(1), Some("p is ending"))]
     #[case(&["1", "2 ready", "2"], Wanted::Surged(2), Some("1 of 2 new pods ready"))]
     #[case(&["1", "1", "2 ready"], Wanted::Old(1), Some("2 old pods are left"))]
+    #[case(&["1", "2 ready"], Wanted::Old(0), Some("1 old pod is left"))]
     #[case(&["1 ending", "1", "2 ready"], Wanted::Old(1), None)]
     #[case(&["2 ready"], Wanted::Old(0), None)]
     fn old_and_new_pods_stand_side_by_side(

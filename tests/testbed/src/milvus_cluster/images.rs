@@ -123,9 +123,11 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The configuration of the wheel with what an image for a cluster has in other places.
 fn config(version: MilvusVersion, template: &str) -> Result<String, Error> {
-    let storage = match version {
-        MilvusVersion::V2_1_0 | MilvusVersion::V2_2_16 => "minio",
-        MilvusVersion::V2_3_2 | MilvusVersion::V2_3_5 => "remote",
+    // The wheel names RocksMQ from 2.3 on. The public image leaves the choice to what is configured,
+    // and charts before 4.0.33 do not write `mq.type`.
+    let (storage, queue) = match version {
+        MilvusVersion::V2_1_0 | MilvusVersion::V2_2_16 => ("minio", None),
+        MilvusVersion::V2_3_2 | MilvusVersion::V2_3_5 => ("remote", Some("default")),
     };
     let mut config = Config::new(template);
     for (path, value) in [
@@ -137,6 +139,9 @@ fn config(version: MilvusVersion, template: &str) -> Result<String, Error> {
         ("log.file.rootPath", "\"\""),
     ] {
         config.set(path, value)?;
+    }
+    if let Some(queue) = queue {
+        config.set("mq.type", queue)?;
     }
     for (section, port) in PORTS {
         config.set(&format!("{section}.port"), port)?;

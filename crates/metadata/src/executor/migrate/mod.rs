@@ -231,7 +231,8 @@ impl Run<'_> {
                 ),
             )
         };
-        let (source, saved) = backup::load(&path, self.events).map_err(unusable)?;
+        let (source, saved) =
+            backup::load(&path, self.events).map_err(|error| unusable(error.to_string()))?;
         if saved.sha256 != journal.backup.sha256 {
             return Err(unusable(format!(
                 "{} is another file (sha256 {})",

@@ -9,7 +9,10 @@ use std::{
 use jiff::Timestamp;
 
 use crate::engine::{Event, Listener};
-use milvus_guard_core::{layout, text::plain};
+use milvus_guard_core::{
+    layout,
+    text::{count, plain},
+};
 
 use super::took;
 
@@ -77,7 +80,7 @@ pub(super) fn line(event: &Event) -> Option<String> {
                 (true, false) => "goes back",
                 (true, true) => "resumes rolling back",
             };
-            format!("run {run} {how}: {title} ({steps} steps)")
+            format!("run {run} {how}: {title} ({})", count(*steps, "step"))
         }
         Event::StepBegan {
             number,
@@ -105,6 +108,12 @@ pub(super) fn line(event: &Event) -> Option<String> {
             done,
             total: None,
         } => format!("       {what}: {done}"),
+        Event::PartDone {
+            what,
+            done,
+            unit,
+            took_ms,
+        } => format!("       {what}: done, {done} {unit} in {}", took(*took_ms)),
         Event::Waiting { on } => format!("       waiting for {}", plain(on)),
         Event::StillWaiting { on, seconds } => {
             format!("       still waiting for {} ({seconds} s)", plain(on))

@@ -1,7 +1,11 @@
 //! A run on a terminal: finished steps stay, the current one is alive in a separate line, with
 //! what it waits for in the next.
 
-use std::{sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    io::{self, Write as _},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -16,11 +20,19 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// Draws on stderr.
 pub struct Terminal {
-    bar: ProgressBar,
     marks: Marks,
-    step: Mutex<String>,
+    live: Mutex<Live>,
     /// Columns; `None` if the terminal does not say.
     columns: Option<usize>,
+}
+
+/// What moves.
+#[derive(Default)]
+struct Live {
+    /// The live line; `None` while nothing is in progress, so that others may write.
+    bar: Option<ProgressBar>,
+    /// The current step.
+    step: Option<String>,
 }
 
 /// How outcomes look.
@@ -57,24 +69,11 @@ impl Terminal {
                 ticks: "|/-\\ ",
             },
         };
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must be
-        // seen whole.
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}{msg}") {
-            bar.set_style(style.tick_chars(marks.ticks));
-        }
-        bar.enable_steady_tick(TICK);
         Self {
-            bar,
             marks,
-            step: Mutex::default(),
+            live: Mutex::default(),
             columns,
         }
-    }
-
-    /// Lines that stay, broken between words.
-    fn println(&self, text: &str) {
-        self.bar.println(self.lines(text));
     }
 
     fn lines(&self, text: &str) -> String {
@@ -82,64 +81,92 @@ impl Terminal {
             .map_or_else(|| text.to_owned(), |columns| layout::refill(columns, text))
     }
 
-    fn step(&self) -> String {
-        self.step
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    /// Lines that stay, broken between words.
+    fn println(&self, live: &Live, text: &str) {
+        let text = self.lines(text);
+        match &live.bar {
+            Some(bar) => bar.println(text),
+            // Progress that cannot be shown must not stop a run.
+            None => drop(writeln!(io::stderr().lock(), "{text}")),
+        }
     }
 
     /// Shows this in a separate line below the step, so that a long title leaves it room.
-    fn below(&self, text: &str) {
-        self.bar
-            .set_message(format!("\n{}", self.lines(&format!("  {text}"))));
+    fn below(&self, live: &mut Live, text: &str) {
+        let text = format!("\n{}", self.lines(&format!("  {text}")));
+        live.bar(self.marks).set_message(text);
+    }
+
+    fn ended(&self, live: &mut Live, mark: &str, how: &str) {
+        let step = live.step.take().unwrap_or_default();
+        self.println(live, &format!("{mark} {step}{how}"));
+        live.clear();
+    }
+}
+
+impl Live {
+    fn bar(&mut self, marks: Marks) -> &ProgressBar {
+        self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must
+            // be seen whole.
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}{msg}") {
+                bar.set_style(style.tick_chars(marks.ticks));
+            }
+            bar.enable_steady_tick(TICK);
+            bar
+        })
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
 impl Listener for Terminal {
     fn on_event(&self, _at: Timestamp, event: &Event) {
+        let live = &mut *self.live.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::StepBegan { .. } => {
                 let text = line(event).unwrap_or_default();
-                self.step
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone_from(&text);
-                self.bar.reset_elapsed();
-                self.bar.set_prefix(text);
-                self.bar.set_message("");
+                live.clear();
+                live.bar(self.marks).set_prefix(text.clone());
+                live.step = Some(text);
             }
             Event::StepDone { took_ms, .. } => {
-                self.println(&format!(
-                    "{} {} ({})",
-                    self.marks.done,
-                    self.step(),
-                    took(*took_ms)
-                ));
-                self.bar.set_prefix("");
-                self.bar.set_message("");
+                self.ended(live, self.marks.done, &format!(" ({})", took(*took_ms)));
             }
             Event::StepFailed { reason, .. } => {
-                self.println(&format!(
-                    "{} {}: {}",
-                    self.marks.failed,
-                    self.step(),
-                    plain(reason)
-                ));
+                self.ended(live, self.marks.failed, &format!(": {}", plain(reason)));
             }
-            Event::Progress { what, done, total } => self.below(&match total {
-                Some(total) => format!("{what}: {done} of {total}"),
-                None => format!("{what}: {done}"),
-            }),
+            Event::Progress { .. } => {
+                self.below(live, line(event).unwrap_or_default().trim_start());
+            }
+            Event::PartDone { .. } => {
+                let text = line(event).unwrap_or_default();
+                self.println(live, &format!("  {}", text.trim_start()));
+                match (&live.step, &live.bar) {
+                    (Some(_), Some(bar)) => bar.set_message(""),
+                    _ => live.clear(),
+                }
+            }
             Event::Waiting { on } | Event::StillWaiting { on, .. } => {
-                self.below(&format!("waiting for {}", plain(on)));
+                self.below(live, &format!("waiting for {}", plain(on)));
             }
-            Event::RunEnded { .. } => self.bar.finish_and_clear(),
+            Event::RunEnded { .. } => live.clear(),
             Event::RunBegan { .. }
             | Event::Note { .. }
             | Event::Warning { .. }
             | Event::SessionReleased { .. } => {
-                self.println(&line(event).unwrap_or_default());
+                self.println(live, &line(event).unwrap_or_default());
             }
         }
     }

@@ -2,9 +2,12 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{EventForwarder, StepContext, failed},
+    metadata_migration::{
+        context::{StepContext, failed},
+        events::MetadataEvents,
+    },
 };
-use milvus_guard_core::api::Backup;
+use milvus_guard_core::{api::Backup, text::count};
 use milvus_guard_metadata::executor::{self, Form};
 
 /// Saves the metadata, and records where.
@@ -15,7 +18,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         &data.target,
         &file,
         Form::Own,
-        &EventForwarder::new(cx.client),
+        &MetadataEvents::of_run(cx.client),
     )
     .await
     .map_err(|error| failed(&error))?;
@@ -28,9 +31,9 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     cx.record(|status| status.backup = Some(backup.clone()))
         .await?;
     cx.reporter().note(format!(
-        "the backup is {} ({} records, sha256 {})",
+        "the backup is {} ({}, sha256 {})",
         data.backup_location(),
-        saved.records,
+        count(saved.records, "record"),
         saved.sha256
     ));
     Ok(())

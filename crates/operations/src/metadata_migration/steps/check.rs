@@ -3,7 +3,8 @@
 use crate::{
     engine::StepError,
     metadata_migration::{
-        context::{EventForwarder, StepContext, failed},
+        context::{StepContext, failed},
+        events::MetadataEvents,
         migratable, survey,
     },
 };
@@ -22,7 +23,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let found = executor::inspect(
         &data.target,
         &milvus_guard_metadata::model::Options::default(),
-        &EventForwarder::new(cx.client),
+        &MetadataEvents::of_run(cx.client),
     )
     .await
     .map_err(|e| failed(&e))?;

@@ -2,8 +2,12 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{EventForwarder, StepContext, failed, until_safe},
+    metadata_migration::{
+        context::{StepContext, failed, until_safe},
+        events::MetadataEvents,
+    },
 };
+use milvus_guard_core::text::count;
 use milvus_guard_metadata::executor::{self, MigrateOptions, Outcome, RestoreOptions};
 
 /// Migrates, or resumes a migration.
@@ -19,7 +23,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         wait_sessions: Some(settings.run.step_timeout),
         approved_plan: None,
     };
-    let events = EventForwarder::new(cx.client);
+    let events = MetadataEvents::of_run(cx.client);
     let done = until_safe(
         cx,
         Box::pin(executor::migrate(&cx.data.target, &options, &events)),
@@ -58,7 +62,7 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
         dry_run: false,
         wait_sessions: Some(settings.run.step_timeout),
     };
-    let events = EventForwarder::new(cx.client);
+    let events = MetadataEvents::of_run(cx.client);
     let restored = until_safe(
         cx,
         Box::pin(executor::restore(&cx.data.target, &file, &options, &events)),
@@ -73,9 +77,9 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
         )));
     }
     cx.reporter().note(format!(
-        "{} records were restored, {} records of 2.2 were deleted",
-        restored.puts + restored.rewrites,
-        restored.deletes
+        "restored {}, deleted {} of 2.2",
+        count(restored.puts + restored.rewrites, "record"),
+        count(restored.deletes, "record")
     ));
     Ok(())
 }

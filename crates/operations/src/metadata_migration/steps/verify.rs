@@ -2,7 +2,10 @@
 
 use crate::{
     engine::StepError,
-    metadata_migration::context::{EventForwarder, StepContext, failed},
+    metadata_migration::{
+        context::{StepContext, failed},
+        events::MetadataEvents,
+    },
 };
 use milvus_guard_metadata::executor::{self, VerifyOptions};
 
@@ -18,7 +21,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         &cx.data.target,
         &file,
         &options,
-        &EventForwarder::new(cx.client),
+        &MetadataEvents::of_run(cx.client),
     )
     .await
     .map_err(|error| failed(&error))?;

@@ -15,10 +15,10 @@ use kube::{Api, ResourceExt, api::ListParams};
 use tokio::time::sleep;
 
 use crate::{
-    engine::StepError,
+    engine::{self, StepError},
     rolling_upgrade::{
         active::{self, PodName},
-        context::StepContext,
+        context::{SessionRun, StepContext},
         plan::Move,
         serving,
     },
@@ -196,7 +196,7 @@ async fn missing(
     };
     let of_component = moved.component.is_some();
     let pods = if of_component {
-        pods(cx, watched).await?
+        pods(cx, watched, &ListParams::default()).await?
     } else {
         Vec::new()
     };
@@ -264,12 +264,16 @@ async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     })
 }
 
-/// Pods of these Deployments that are not terminating.
-pub(super) async fn pods(cx: &StepContext<'_>, watched: &[Watched]) -> Result<Vec<Pod>, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
+/// Pods of these Deployments that are not terminating: all that `list` gives of each.
+pub(super) async fn pods<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
+    watched: &[Watched],
+    list: &ListParams,
+) -> Result<Vec<Pod>, StepError> {
+    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.name().namespace);
     let mut pods = Vec::new();
     for one in watched {
-        let params = ListParams::default().labels(&one.selector);
+        let params = list.clone().labels(&one.selector);
         let request = async || api.list(&params).await;
         let listed = cx.client.call("pods", request).await?.items;
         pods.extend(listed.into_iter().filter(|pod| is_pod_of(pod, &one.name)));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use crate::{
 };
 use milvus_guard_core::api::{Original, OriginalField};
 use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
+
+use super::release;
 
 /// Kind of the recorded object.
 const POD: &str = "Pod";
@@ -119,21 +121,13 @@ pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 /// Whether the recorded pod is there with our mark.
 async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepError> {
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
-    let params = ListParams::default().fields(&format!("metadata.name={}", original.name));
-    let found = cx
-        .client
-        .call("pods", async || api.list_metadata(&params).await)
-        .await?;
+    let found = release::named(cx, &original.name).await?;
     let marked = |annotations: &BTreeMap<String, String>| {
         annotations
             .get(COST)
             .is_some_and(|cost| Turn::is_ours(cost))
     };
-    Ok(found
-        .items
-        .iter()
-        .any(|pod| pod.metadata.uid == original.uid && marked(pod.annotations())))
+    Ok(found.is_some_and(|pod| pod.metadata.uid == original.uid && marked(pod.annotations())))
 }
 
 /// Sets the annotation of this very pod.

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt,
+    ResourceExt,
     api::ListParams,
     core::{ObjectMeta, PartialObjectMeta},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    engine::{StepError, display::took, originals},
+    engine::{StepError, display::took},
     rolling_upgrade::{
         context::StepContext,
         plan::Move,
         steps::{
+            alive,
             deletion_cost::{self, Marked, Turn},
             management::{Distribution, Management, ManagementError, QueryNode},
-            pod_http,
+            pod_http, proxies,
         },
     },
 };
@@ -31,11 +32,9 @@ use milvus_guard_core::{
         Component,
         catalogue::{Catalogue, ManagementCall},
     },
+    text::count,
 };
-use milvus_guard_sources::kubernetes::{
-    pods::{is_pod_of, is_ready},
-    rollout::Watched,
-};
+use milvus_guard_sources::kubernetes::pods::is_ready;
 
 /// Between two looks at what a node has.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -213,33 +212,9 @@ async fn reached(cx: &StepContext<'_>) -> Result<Option<(Management, Vec<QueryNo
 
 /// Where ready proxies answer.
 async fn proxies(cx: &StepContext<'_>) -> Result<Vec<(std::net::IpAddr, u16)>, StepError> {
-    let recorded = originals::recorded(cx)?;
-    let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
-    let mut places = Vec::new();
-    for original in recorded
-        .iter()
-        .filter(|original| original.component == Some(Component::Proxy))
-    {
-        let watched = Watched::of(&originals::live(cx, original).await?);
-        let params = ListParams::default().labels(&watched.selector);
-        let listed = cx
-            .client
-            .call("pods", async || api.list(&params).await)
-            .await?;
-        let serves = |pod: &&Pod| {
-            is_pod_of(pod, &original.name)
-                && is_ready(pod)
-                && pod.metadata.deletion_timestamp.is_none()
-        };
-        places.extend(
-            listed
-                .items
-                .iter()
-                .filter(serves)
-                .filter_map(pod_http::place),
-        );
-    }
-    Ok(places)
+    let pods = alive::pods(cx, &proxies::deployments(cx).await?, &ListParams::default()).await?;
+    let ready = pods.iter().filter(|pod| is_ready(pod));
+    Ok(ready.filter_map(pod_http::place).collect())
 }
 
 /// The next pod with its node: one that was begun with, else the first that Milvus knows.
@@ -267,19 +242,18 @@ async fn empty(
     cx: &StepContext<'_>,
     management: Management,
     of: &SuspendedNode,
-) -> Result<(), String> {
-    let failed = |error: ManagementError| error.to_string();
-    management.suspend(of.node).await.map_err(failed)?;
-    management.transfer_all(of.node).await.map_err(failed)?;
+) -> Result<(), NotEmptied> {
+    management.suspend(of.node).await?;
+    management.transfer_all(of.node).await?;
     let mut progress = Progress::new(Instant::now());
     loop {
         let why = match management.distribution(of.node).await {
             Ok(has) if has.len() == 0 => return Ok(()),
             Ok(has) => {
                 progress.see(has, Instant::now());
-                format!("it still has {}", shown(has))
+                NotEmptied::Has(has)
             }
-            Err(error) => error.to_string(),
+            Err(error) => error.into(),
         };
         match progress.next(Instant::now()) {
             Next::GiveUp => return Err(why),
@@ -294,8 +268,13 @@ async fn empty(
     }
 }
 
-fn shown(has: Distribution) -> String {
-    format!("{} channels and {} segments", has.channels, has.segments)
+/// Why a node still has something.
+#[derive(Debug, thiserror::Error)]
+enum NotEmptied {
+    #[error(transparent)]
+    NoAnswer(#[from] ManagementError),
+    #[error("it still has {} and {}", count(.0.channels, "channel"), count(.0.segments, "segment"))]
+    Has(Distribution),
 }
 
 /// How far a node is.

@@ -18,7 +18,10 @@ use crate::{
         serving::{self, Gone, Question},
     },
 };
-use milvus_guard_core::api::{LoadedBefore, RunStatus};
+use milvus_guard_core::{
+    api::{LoadedBefore, RunStatus},
+    text::count,
+};
 use milvus_guard_sources::milvus::{self, ApiError, Loaded, Proxy};
 
 /// For Milvus to be whole before something moves: coordinators that were replaced just before need
@@ -106,8 +109,8 @@ pub(crate) async fn before(
     let kept = LoadedBefore::new(&id, loaded.baseline(), replaced);
     if kept.left_out > 0 {
         cx.reporter().warn(format!(
-            "{} collections with the fewest rows are not waited for",
-            kept.left_out
+            "not waited for: {} with the fewest rows",
+            count(kept.left_out, "collection")
         ));
     }
     cx.record(|status| status.loaded = Some(kept.clone()))
@@ -152,7 +155,7 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
-            unasked(cx, why);
+            unasked(cx, &why.to_string());
             return Ok(None);
         }
     };

@@ -19,6 +19,7 @@ mod pod_deletion;
 mod pod_http;
 mod predecessors;
 pub(crate) mod proxies;
+pub(crate) mod proxy_drain;
 pub(crate) mod record;
 pub(crate) mod release;
 pub(crate) mod remove;

@@ -20,16 +20,17 @@ pub(crate) enum Ended {
     Refused(String),
 }
 
-/// Ends the pod of this name and UID, which gets `grace` seconds for it.
+/// Ends the pod of this name and UID, which gets `grace` seconds for it; `None` if as many as its
+/// own specification says.
 pub(crate) async fn end<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     name: &str,
     uid: Option<String>,
-    grace: u32,
+    grace: Option<u32>,
 ) -> Result<Ended, StepError> {
     let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.name().namespace);
     let params = DeleteParams {
-        grace_period_seconds: Some(grace),
+        grace_period_seconds: grace,
         preconditions: Some(Preconditions {
             uid,
             resource_version: None,

@@ -2,26 +2,25 @@
 //! [`ticks`](crate::rolling_upgrade::ticks)). Such a pod is ended; its Deployment replaces it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::{ResourceExt, api::ListParams};
 use tokio::time::sleep;
 
 use crate::{
-    engine::{StepError, originals},
+    engine::{self, StepError, originals},
     rolling_upgrade::{
         active,
-        context::StepContext,
-        plan::Move,
+        context::{SessionRun, StepContext},
         ticks::{self, Reports, Ticks},
     },
 };
-use milvus_guard_core::{api::Original, milvus::Component};
+use milvus_guard_core::milvus::Component;
 use milvus_guard_sources::kubernetes::{pods::is_ready, rollout::Watched};
 
 use super::{
@@ -32,83 +31,120 @@ use super::{
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
+/// Pods of a Deployment that are looked at; more are ignored.
+const MAX_PODS: u32 = 64;
 /// Pods that are asked at once.
-const AT_ONCE: usize = 16;
-/// Bytes of metrics that are read of one pod.
-const MAX_METRICS: usize = 16 * 1024 * 1024;
+const AT_ONCE: usize = 4;
+/// Bytes of metrics that are read of one pod: the leader of the guard reads them too, in little
+/// memory.
+const MAX_METRICS: usize = 4 * 1024 * 1024;
 /// How long a step waits for ticks: longer than a client of Milvus repeats a request (52.8 s).
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a coordinator is awaited that takes over: a standby needs less than 1 s (measured).
+const TAKEOVER: Duration = Duration::from_secs(5);
 /// Seconds that a pod gets to end.
 const GRACE: u32 = 2;
 
-/// Does the work of a gate, and meanwhile ends proxies that hold up the searches of all clients.
-pub(crate) async fn during<T>(
-    cx: &StepContext<'_>,
-    one: &Move,
-    watched: &[Watched],
+/// The Deployments that a takeover is about.
+pub(crate) struct Deployments {
+    /// Of the component with the root coordinator.
+    pub(crate) coordinators: Vec<Watched>,
+    /// Of the proxies.
+    pub(crate) proxies: Vec<Watched>,
+}
+
+/// The recorded Deployments of proxies.
+pub(crate) async fn deployments(cx: &StepContext<'_>) -> Result<Vec<Watched>, StepError> {
+    let mut proxies = originals::recorded(cx)?;
+    proxies.retain(|original| original.component == Some(Component::Proxy));
+    originals::watched(cx, &proxies).await
+}
+
+/// Whether pods of this component send time ticks.
+pub(crate) const fn sends_ticks(component: Component) -> bool {
+    matches!(component, Component::RootCoord | Component::MixCoord)
+}
+
+/// Does the work of a gate of this component, and meanwhile ends proxies that hold up the searches
+/// of all clients.
+pub(crate) async fn during<T, D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
+    component: Component,
+    deployments: impl Future<Output = Result<Deployments, StepError>>,
     work: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
+    if !sends_ticks(component) {
+        return work.await;
+    }
     let done = AtomicBool::new(false);
     let work = async {
         let result = Box::pin(work).await;
         done.store(true, Ordering::Relaxed);
         result
     };
+    let known = Known {
+        // A mixed coordinator of later versions has no session as a root coordinator.
+        has_active: component == Component::RootCoord,
+        ..Known::default()
+    };
     // The work meets the same trouble, and says it: this is help only.
-    match one.component {
-        Component::RootCoord | Component::MixCoord => {
-            let help = Box::pin(follow_ticks(cx, one.component, watched, &done));
-            let (result, _) = tokio::join!(work, help);
-            result
-        }
-        _ => work.await,
-    }
+    let help = Box::pin(async { follow_ticks(cx, &deployments.await?, &done, known).await });
+    let (result, _) = tokio::join!(work, help);
+    result
 }
 
 /// What is known of the ticks of a root coordinator that took over.
 #[derive(Default)]
 struct Known {
+    /// Whether sessions name an active root coordinator in general.
+    has_active: bool,
+    /// Whether they name none now.
+    lacks_active: bool,
     ticks: Option<Ticks>,
     looked: Option<Instant>,
     /// By the UIDs of pods.
     reports: BTreeMap<String, Reports>,
-    ended: BTreeSet<String>,
+    /// How many pods were ended.
+    ended: usize,
+    /// The most proxies that were ready in one look.
+    ready: usize,
     /// Whether a pod may not be ended.
     refused: bool,
 }
 
+impl Known {
+    /// Whether the ticks of the coordinator that took over are still awaited, so long after the work
+    /// is done. None is active for a moment between two of them.
+    fn lack_ticks(&self, since: Duration) -> bool {
+        let is_between = self.has_active && self.lacks_active && since < TAKEOVER;
+        is_between || self.ticks.as_ref().is_some_and(Ticks::are_missing)
+    }
+}
+
 /// Looks at the ticks until the work is done and they go on, and ends proxies that hold them up.
-async fn follow_ticks(
-    cx: &StepContext<'_>,
-    component: Component,
-    coordinators: &[Watched],
+async fn follow_ticks<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
+    deployments: &Deployments,
     done: &AtomicBool,
+    mut known: Known,
 ) -> Result<(), StepError> {
-    let of_proxies: Vec<Original> = originals::recorded(cx)?
-        .into_iter()
-        .filter(|original| original.component == Some(Component::Proxy))
-        .collect();
-    let proxies = originals::watched(cx, &of_proxies).await?;
-    let (mut known, mut over) = (Known::default(), None);
+    let proxies = &deployments.proxies;
+    let mut over = None;
     loop {
-        let is_known = look_at_ticks(cx, component, coordinators, &mut known).await?;
+        let is_known = look_at_ticks(cx, &deployments.coordinators, &mut known).await?;
         if !is_known {
             return Ok(());
         }
         let stopped = known.ticks.as_ref().is_some_and(Ticks::are_missing);
         if stopped && !known.refused {
-            help_ticks(cx, &proxies, &mut known).await?;
+            help_ticks(cx, proxies, &mut known).await?;
         }
-        if !known.ended.is_empty() {
-            release::round(cx, &proxies).await?;
+        if known.ended > 0 {
+            release::round(cx, proxies).await?;
         }
         if done.load(Ordering::Relaxed) {
             let waits = *over.get_or_insert_with(Instant::now);
-            if known
-                .ticks
-                .as_ref()
-                .is_none_or(|ticks| !ticks.are_missing())
-            {
+            if !known.lack_ticks(waits.elapsed()) {
                 cx.going_on();
                 return Ok(());
             }
@@ -127,28 +163,28 @@ async fn follow_ticks(
 }
 
 /// One look at the active root coordinator; whether there is a way to look.
-async fn look_at_ticks(
-    cx: &StepContext<'_>,
-    component: Component,
+async fn look_at_ticks<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
     coordinators: &[Watched],
     known: &mut Known,
 ) -> Result<bool, StepError> {
-    if !cx.data.connections.reach_pods() {
+    if !cx.data.reach_pods() {
         return Ok(false);
     }
-    let Some(sessions) = cx.data.connections.sessions.read(cx).await else {
+    let Some(sessions) = cx.data.sessions().read(cx).await else {
         return Ok(false);
     };
-    let to = cx.data.rollout.to.version;
-    let hosts = active::hosts(&sessions, Component::RootCoord, to);
+    let hosts = active::hosts(&sessions, Component::RootCoord, cx.data.target());
+    known.lacks_active = hosts.is_empty();
     let Some(host) = hosts.first() else {
-        return Ok(component == Component::RootCoord);
+        return Ok(true);
     };
+    known.has_active = true;
     if known.ticks.as_ref().is_none_or(|ticks| !ticks.is_of(host)) {
         (known.ticks, known.looked) = (Some(Ticks::of(host)), None);
         known.reports.clear();
     }
-    let pods = alive::pods(cx, coordinators).await?;
+    let pods = alive::pods(cx, coordinators, &some()).await?;
     let metrics = match pods.iter().find(|pod| pod.name_any() == *host) {
         Some(pod) => metrics(pod).await,
         None => None,
@@ -161,13 +197,13 @@ async fn look_at_ticks(
     Ok(true)
 }
 
-/// Looks at the proxies, and ends one that has reported nothing, if another one serves.
-async fn help_ticks(
-    cx: &StepContext<'_>,
+/// Looks at the proxies, and ends one that has reported nothing, if another one is ready.
+async fn help_ticks<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
     proxies: &[Watched],
     known: &mut Known,
 ) -> Result<(), StepError> {
-    let pods = alive::pods(cx, proxies).await?;
+    let pods = alive::pods(cx, proxies, &some()).await?;
     let looks = pods.iter().map(async |pod| (pod, metrics(pod).await));
     let looks: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     for (pod, metrics) in looks {
@@ -177,28 +213,40 @@ async fn help_ticks(
     if !known.ticks.as_ref().is_some_and(Ticks::have_stopped) {
         return Ok(());
     }
-    let is_stuck = |pod: &&Pod| {
-        known
-            .reports
-            .get(&uid(pod))
-            .is_some_and(Reports::have_stopped)
-    };
-    let serves = pods.iter().any(|pod| is_ready(pod) && !is_stuck(&pod));
-    let Some(stuck) = pods.iter().find(is_stuck).filter(|_| serves) else {
+    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    known.ready = known.ready.max(ready);
+    if ready < known.ready {
+        // The successor of the one before comes first.
+        return Ok(());
+    }
+    let Some(stuck) = ended_first(&pods, &known.reports) else {
         return Ok(());
     };
     release::see(cx, proxies).await?;
     let name = stuck.name_any();
     if end(cx, stuck).await? {
         cx.reporter().note(format!(
-            "proxy {name} did not report to the new root coordinator, which all searches wait \
+            "proxy {name} reports no time tick to the new root coordinator, which all searches wait \
              for: its pod is ended, and its Deployment starts another one"
         ));
-        known.ended.insert(uid(stuck));
+        known.ended += 1;
     } else {
         known.refused = true;
     }
     Ok(())
+}
+
+/// A proxy that reports nothing, if another one is ready: searches of all of them wait alike.
+fn ended_first<'p>(pods: &'p [Pod], reports: &BTreeMap<String, Reports>) -> Option<&'p Pod> {
+    let has_stopped = |pod: &&Pod| reports.get(&uid(pod)).is_some_and(Reports::have_stopped);
+    let stuck = pods.iter().find(has_stopped)?;
+    let is_another = |pod: &Pod| is_ready(pod) && uid(pod) != uid(stuck);
+    pods.iter().any(is_another).then_some(stuck)
+}
+
+/// Which pods of a Deployment are looked at.
+fn some() -> ListParams {
+    ListParams::default().limit(MAX_PODS)
 }
 
 async fn metrics(pod: &Pod) -> Option<String> {
@@ -208,9 +256,9 @@ async fn metrics(pod: &Pod) -> Option<String> {
 }
 
 /// Ends this very pod soon; whether we may.
-async fn end(cx: &StepContext<'_>, pod: &Pod) -> Result<bool, StepError> {
+async fn end<D: SessionRun>(cx: &engine::StepContext<'_, D>, pod: &Pod) -> Result<bool, StepError> {
     let name = pod.name_any();
-    let ended = pod_deletion::end(cx, &name, pod.metadata.uid.clone(), GRACE).await?;
+    let ended = pod_deletion::end(cx, &name, pod.metadata.uid.clone(), Some(GRACE)).await?;
     if let Ended::Refused(reason) = &ended {
         cx.reporter().warn(format!(
             "may not end pod {name}, which fails for its clients: {reason}"
@@ -221,4 +269,71 @@ async fn end(cx: &StepContext<'_>, pod: &Pod) -> Result<bool, StepError> {
 
 fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is known of a proxy.
+    #[derive(Clone, Copy)]
+    enum Proxy {
+        Reports,
+        Unready,
+        Silent,
+        Repeats,
+    }
+    use Proxy::{Repeats, Silent, Unready};
+
+    impl Proxy {
+        fn pod(self, uid: &str) -> Pod {
+            let is_ready = if matches!(self, Unready) {
+                "False"
+            } else {
+                "True"
+            };
+            serde_json::from_value(json!({
+                "metadata": {"uid": uid, "name": uid},
+                "status": {"conditions": [{"type": "Ready", "status": is_ready}]},
+            }))
+            .unwrap()
+        }
+
+        fn reports(self) -> Reports {
+            let mut reports = Reports::default();
+            for look in 0..6 {
+                reports.look(Some(match self {
+                    Self::Reports | Unready => f64::from(100 + look % 2),
+                    Silent => 127.0,
+                    Repeats => f64::from(127 + look * 300),
+                }));
+            }
+            reports
+        }
+    }
+
+    #[rstest]
+    #[case::a_silent_one(&[Proxy::Reports, Silent], Some(1))]
+    #[case::beside_one_that_recovers_soon(&[Repeats, Silent], Some(1))]
+    #[case::one_that_recovers_soon(&[Repeats, Proxy::Reports], None)]
+    #[case::all_are_silent(&[Silent, Silent], Some(0))]
+    #[case::the_only_one(&[Silent], None)]
+    #[case::no_other_one_is_ready(&[Silent, Unready], None)]
+    #[case::none_is_stuck(&[Proxy::Reports, Proxy::Reports], None)]
+    fn a_proxy_is_ended_only_if_another_one_is_ready(
+        #[case] proxies: &[Proxy],
+        #[case] ended: Option<usize>,
+    ) {
+        let uids: Vec<String> = (0..proxies.len()).map(|at| at.to_string()).collect();
+        let both = || uids.iter().zip(proxies);
+        let pods: Vec<Pod> = both().map(|(uid, proxy)| proxy.pod(uid)).collect();
+        let reports = both()
+            .map(|(uid, proxy)| (uid.clone(), proxy.reports()))
+            .collect();
+        let found = ended_first(&pods, &reports).map(uid);
+        assert_eq!(found, ended.map(|at| at.to_string()));
+    }
 }

@@ -112,6 +112,7 @@ pub(crate) async fn round<D: SessionRun>(
     let Some(sessions) = cx.data.sessions().registered(cx).await else {
         return Ok(Leftover::Unread);
     };
+    cx.data.see(&sessions);
     let listed = see(cx, watched).await?;
     let status = cx.run().status;
     let seen: Vec<SeenPod> = status
@@ -194,8 +195,7 @@ async fn state<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     pod: &SeenPod,
 ) -> Result<PodState, StepError> {
-    let params = ListParams::default().fields(&format!("metadata.name={}", pod.name));
-    let found = list(cx, &params).await?;
+    let found = named(cx, &pod.name).await?;
     let listed: Vec<ListedPod> = found.iter().map(listed_pod).collect();
     Ok(ended::pod_state(&pod.name, &listed))
 }
@@ -206,6 +206,15 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         is_ending: pod.metadata.deletion_timestamp.is_some(),
     }
+}
+
+/// The pod of this name as it is now, if there is one.
+pub(super) async fn named<D: SessionRun>(
+    cx: &engine::StepContext<'_, D>,
+    name: &str,
+) -> Result<Option<PartialObjectMeta<Pod>>, StepError> {
+    let params = ListParams::default().fields(&format!("metadata.name={name}"));
+    Ok(list(cx, &params).await?.into_iter().next())
 }
 
 /// Lists pods as they are now: without a resource version, the API server asks etcd.

@@ -36,13 +36,15 @@ pub(crate) async fn end(
     // A number, not a difference: the request may be repeated.
     let patch = Patch::Merge(json!({"spec": {"replicas": rest}}));
     let what = format!("scale of ReplicaSet {name}");
-    let scaled = cx
-        .write(&what, async || api.patch_scale(name, &params, &patch).await)
-        .await;
-    match scaled {
-        Ok(_) | Err(ApiError::NotFound { .. }) => Ok(Ended::Yes),
-        Err(ApiError::Refused { reason, .. }) => Ok(Ended::Refused(reason)),
-        Err(error) => Err(error.into()),
+    loop {
+        let scaled = cx.write(&what, async || api.patch_scale(name, &params, &patch).await);
+        match scaled.await {
+            Ok(_) | Err(ApiError::NotFound { .. }) => return Ok(Ended::Yes),
+            // Its controller writes it as well.
+            Err(ApiError::Conflict { .. }) => {}
+            Err(ApiError::Refused { reason, .. }) => return Ok(Ended::Refused(reason)),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn before(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
     let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
-        Err(why) => return refused(why),
+        Err(why) => return refused(&why.to_string()),
     };
     let all = match loaded::settled(cx, proxy).await {
         Ok(all) => all.collections,
@@ -103,7 +103,11 @@ pub(crate) async fn before(cx: &StepContext<'_>) -> Result<(), StepError> {
             break;
         }
         match observed(proxy, &candidate).await {
-            Ok(search) => kept.push(search),
+            Ok((search, found)) => {
+                let mut searches = cx.data.connections.proxy.searches.lock().await;
+                searches.insert(found.collection.clone(), search);
+                kept.push(found);
+            }
             Err(reason) if named => {
                 return Err(StepError::Refused(format!(
                     "collection {} cannot be searched to compare answers: {reason}",
@@ -180,27 +184,35 @@ fn rows(load: &CollectionLoad) -> i64 {
     load.expected.values().sum()
 }
 
-/// What a search finds each time, or why it cannot be compared.
-async fn observed(proxy: &Proxy, candidate: &Candidate) -> Result<SearchBefore, String> {
-    let search = milvus::prepare(proxy, &candidate.name)
-        .await
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())?;
+/// Why what a search finds cannot be compared.
+#[derive(Debug, thiserror::Error)]
+enum NotComparable {
+    #[error(transparent)]
+    NoAnswer(#[from] ApiError),
+    #[error(transparent)]
+    NotSearchable(#[from] NotSearchable),
+    #[error("a search finds no row in it")]
+    NoRow,
+}
+
+/// A search, and what it finds each time.
+async fn observed(
+    proxy: &Proxy,
+    candidate: &Candidate,
+) -> Result<(Search, SearchBefore), NotComparable> {
+    let search = milvus::prepare(proxy, &candidate.name).await??;
     let mut answers = Vec::new();
     while answers.len() < IN_A_ROW {
         if !answers.is_empty() {
             sleep(PAUSE).await;
         }
-        let answer = milvus::search(proxy, &search).await;
-        answers.push(answer.map_err(|error| error.to_string())?);
+        answers.push(milvus::search(proxy, &search).await?);
     }
     let name = candidate.name.to_string();
-    SearchBefore::from_answers(&name, candidate.chosen_by, candidate.rows, &answers)
-        .map(|search| SearchBefore {
-            id: candidate.id,
-            ..search
-        })
-        .ok_or_else(|| "a search finds no row in it".into())
+    let found = SearchBefore::from_answers(&name, candidate.chosen_by, candidate.rows, &answers)
+        .ok_or(NotComparable::NoRow)?;
+    let id = candidate.id;
+    Ok((search, SearchBefore { id, ..found }))
 }
 
 /// Waits after a move until searches find what they found before. When that was, where it was
@@ -273,12 +285,15 @@ async fn right(
         Direction::Back => ON_THE_WAY_BACK,
     };
     let began = Instant::now();
-    let (mut row, mut prepared, mut seen) = (0, BTreeMap::new(), None);
+    let (mut row, mut seen) = (0, None);
     while row < rounds {
         if row > 0 {
             sleep(BETWEEN).await;
         }
-        let problems = round(proxy, &searches, &mut prepared).await;
+        let problems = {
+            let mut prepared = cx.data.connections.proxy.searches.lock().await;
+            round(proxy, &searches, &mut prepared).await
+        };
         if problems.is_empty() {
             row += 1;
             continue;
@@ -331,10 +346,10 @@ async fn problem(
     before: &SearchBefore,
     prepared: &mut BTreeMap<String, Search>,
 ) -> Option<What> {
+    let Ok(name) = before.collection.parse() else {
+        return Some(What::Changed(NotSearchable::Name));
+    };
     if !prepared.contains_key(&before.collection) {
-        let Ok(name) = before.collection.parse() else {
-            return Some(What::Changed(NotSearchable::Name));
-        };
         match milvus::prepare(proxy, &name).await {
             Ok(Ok(search)) => drop(prepared.insert(before.collection.clone(), search)),
             Ok(Err(why)) => return Some(What::Changed(why)),
@@ -343,7 +358,17 @@ async fn problem(
     }
     let answer = match milvus::search(proxy, prepared.get(&before.collection)?).await {
         Ok(answer) => answer,
-        Err(error) => return Some(What::Failed(error)),
+        Err(error) => {
+            // Its index may have been made again since, with another metric.
+            return Some(match milvus::prepare(proxy, &name).await {
+                Ok(Ok(search)) => {
+                    prepared.insert(before.collection.clone(), search);
+                    What::Failed(error)
+                }
+                Ok(Err(why)) => What::Changed(why),
+                Err(_) => What::Failed(error),
+            });
+        }
     };
     let completeness = before.compare(&answer, MAX_HITS);
     let verdict = before.verdict(&completeness)?;

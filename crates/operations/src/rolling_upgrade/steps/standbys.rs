@@ -34,7 +34,7 @@ pub(crate) async fn end<D: SessionRun>(
 ) -> Result<(), StepError> {
     for pod in standbys {
         let (name, uid) = (pod.name_any(), pod.metadata.uid.clone());
-        match pod_deletion::end(cx, &name, uid, GRACE).await? {
+        match pod_deletion::end(cx, &name, uid, Some(GRACE)).await? {
             Ended::Yes => cx.reporter().note(format!(
                 "{name} is a standby: its pod is ended before the new one starts"
             )),

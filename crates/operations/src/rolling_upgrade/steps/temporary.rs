@@ -2,6 +2,7 @@
 //! `progressDeadlineSeconds`. Each is
 //! recorded before it is changed, and put back when the component is complete.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     rolling_upgrade::context::{StepContext, own_strategy},
 };
 use milvus_guard_core::api::{Original, OriginalField, RunStatus};
-use milvus_guard_sources::kubernetes::workloads::Change;
+use milvus_guard_sources::kubernetes::workloads::{Change, progress_deadline};
 
 /// Replicas of a coordinator that was scaled to its active pod.
 pub(crate) const REPLICAS: &str = "/spec/replicas";
@@ -47,6 +48,17 @@ pub(crate) async fn remember(
     })
     .await?;
     Ok(())
+}
+
+/// Records the pace that a Deployment has, unless that was done before.
+pub(crate) async fn remember_pace(
+    cx: &StepContext<'_>,
+    original: &Original,
+    deployment: &Deployment,
+) -> Result<(), StepError> {
+    let now = deployment.spec.min_ready_seconds.unwrap_or(0);
+    remember(cx, original, MIN_READY, now).await?;
+    remember(cx, original, DEADLINE, progress_deadline(deployment)).await
 }
 
 /// The pace that a Deployment had before, as far as it was recorded.

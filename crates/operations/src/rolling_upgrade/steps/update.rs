@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-
 use crate::{
     engine::{StepError, display::took, originals},
     rolling_upgrade::{
@@ -19,18 +17,13 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
-    workloads::{Change, is_paused, progress_deadline},
+    workloads::{Change, is_paused},
 };
 
 use super::{
-    alive, alone, deletion_cost, emptied, helm, loaded, paced, predecessors, proxies, release,
-    searched, temporary,
+    alive, alone, deletion_cost, emptied, helm, loaded, paced, predecessors, proxies, proxy_drain,
+    release, searched, temporary,
 };
-
-/// Time for which a new proxy must be ready before an old one goes: until then every node routes
-/// clients to the new one too. Measured with 2 proxies on a real Milvus: 0.3 s without an answer
-/// instead of 3.7 s. Must stay below `progressDeadlineSeconds`.
-const PROXY_READY: i32 = 8;
 
 /// Gives the component its image, once everything before it is completely on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
@@ -55,7 +48,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let watched = originals::watched(cx, &originals).await?;
     let rollout = async {
         for original in &originals {
-            Box::pin(paced::through(cx, one, original, Direction::Forward)).await?;
+            one_by_one(cx, one, original, Direction::Forward).await?;
         }
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
@@ -78,7 +71,8 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         };
         Ok(right.or(whole).or(alive).unwrap_or(ready))
     });
-    let whole = Box::pin(proxies::during(cx, one, &watched, work)).await?;
+    let takeover = of_takeover(cx, &watched);
+    let whole = Box::pin(proxies::during(cx, one.component, takeover, work)).await?;
     tell_pace(cx, one, whole);
     Ok(())
 }
@@ -98,7 +92,7 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     let watched = originals::watched(cx, &originals).await?;
     let rollout = async {
         for original in &originals {
-            Box::pin(paced::through(cx, one, original, Direction::Back)).await?;
+            one_by_one(cx, one, original, Direction::Back).await?;
         }
         originals::wait_for(cx, &watched, Wanted::Complete, Duration::MAX).await
     };
@@ -109,7 +103,32 @@ pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         loaded::back(cx, one).await?;
         searched::back(cx, one).await
     });
-    Box::pin(proxies::during(cx, one, &watched, work)).await
+    let takeover = of_takeover(cx, &watched);
+    Box::pin(proxies::during(cx, one.component, takeover, work)).await
+}
+
+/// The Deployments that a takeover of the root coordinator is about.
+async fn of_takeover(
+    cx: &StepContext<'_>,
+    coordinators: &[Watched],
+) -> Result<proxies::Deployments, StepError> {
+    Ok(proxies::Deployments {
+        coordinators: coordinators.to_vec(),
+        proxies: proxies::deployments(cx).await?,
+    })
+}
+
+/// Ends old pods one after the other, where Kubernetes does not.
+async fn one_by_one(
+    cx: &StepContext<'_>,
+    one: &Move,
+    original: &Original,
+    direction: Direction,
+) -> Result<(), StepError> {
+    match one.component {
+        Component::Proxy => Box::pin(proxy_drain::through(cx, original, direction)).await,
+        _ => Box::pin(paced::through(cx, one, original, direction)).await,
+    }
 }
 
 /// Gives one Deployment the image of this direction; whether anything had to be changed.
@@ -140,29 +159,29 @@ async fn replace(
             Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
         }
     }
-    if one.component == Component::Proxy && !images.is_made(&deployment) {
-        change.min_ready_seconds = Some(min_ready(&deployment));
-        let now = deployment.spec.min_ready_seconds.unwrap_or(0);
-        temporary::remember(cx, original, temporary::MIN_READY, now).await?;
-    }
-    if one.component == Component::QueryNode {
-        if direction == Direction::Back || !images.is_made(&deployment) {
-            let pace = paced::begin(cx, one, original, &deployment, direction).await?;
-            change.min_ready_seconds = pace.min_ready_seconds;
-            change.progress_deadline_seconds = pace.progress_deadline_seconds;
+    let turn = match (direction, images.is_made(&deployment)) {
+        (Direction::Forward, true) => None,
+        (Direction::Forward, false) => Some(paced::Turn::Comes),
+        (Direction::Back, true) => Some(paced::Turn::Returned),
+        (Direction::Back, false) => Some(paced::Turn::Returns),
+    };
+    let pace = match (one.component, turn) {
+        (Component::Proxy, Some(turn)) => {
+            proxy_drain::begin(cx, original, &deployment, turn).await?
         }
-        if let Some(strategy) = &mut change.strategy {
-            strategy["rollingUpdate"]["maxSurge"] = paced::surge(cx, original, &deployment).into();
+        (Component::QueryNode, Some(turn)) => {
+            paced::begin(cx, one, original, &deployment, turn).await?
         }
+        _ => Change::default(),
+    };
+    change.min_ready_seconds = pace.min_ready_seconds;
+    change.progress_deadline_seconds = pace.progress_deadline_seconds;
+    if one.component == Component::QueryNode
+        && let Some(strategy) = &mut change.strategy
+    {
+        strategy["rollingUpdate"]["maxSurge"] = paced::surge(cx, original, &deployment).into();
     }
     originals::set(cx, original, &change).await
-}
-
-/// How long a new proxy must be ready before an old one goes.
-fn min_ready(deployment: &Deployment) -> i32 {
-    let limit = progress_deadline(deployment) - 1;
-    let now = deployment.spec.min_ready_seconds.unwrap_or(0);
-    PROXY_READY.min(limit).max(now)
 }
 
 /// Whether any of them has the new image already.

@@ -331,7 +331,7 @@ mod tests {
          create-mixcoord update-querynode update-datanode update-proxy", "separate-to-mixed")]
     #[case::separate_to_mixed_from_2_2("2.2.16", &SEPARATE, "2.3.22", &MIXED,
         "remove-rootcoord remove-datacoord remove-indexcoord remove-querycoord create-mixcoord \
-         update-indexnode update-datanode update-querynode update-proxy",
+         update-querynode update-indexnode update-datanode update-proxy",
         "separate-to-mixed-from-2.2")]
     #[case::the_same_components("2.4.24", &MIXED, "2.5.27", &MIXED,
         "update-indexnode update-mixcoord update-querynode update-datanode update-proxy",

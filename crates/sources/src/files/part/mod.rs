@@ -36,6 +36,7 @@ use extent::Extent;
 use milvus_guard_core::{
     manifest::{Object, object::ObjectRef},
     milvus::Release,
+    text::count,
 };
 use sides::{Index, Sides, owned};
 
@@ -114,7 +115,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
     let (snapshot, stays) = sides.merged(&gone);
     let mut note = format!(
         "after is a part: {} merged into the state before; {stays} stay unchanged",
-        counted(laid)
+        count(laid, "object")
     );
     if let Some(because) = because.filter(|_| choice == Choice::Seen) {
         note.push_str(&format!(
@@ -124,14 +125,6 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
     after.entry.notes.push(note);
     after.snapshot = snapshot;
     Ok(())
-}
-
-fn counted(objects: usize) -> String {
-    if objects == 1 {
-        "1 object".into()
-    } else {
-        format!("{objects} objects")
-    }
 }
 
 #[cfg(test)]
