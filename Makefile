@@ -77,10 +77,11 @@ node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \
 	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$packages; fi
 
-lint: $(DENY) ## Format, clippy, licences and sources
+lint: $(DENY) ## Format, clippy, import circles, licences and sources
 	$(CARGO) fmt --all --check
 	rustfmt --edition 2024 --check crates/core/src/rules/mg*.rs
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) test --quiet -p xtask
 	$(DENY) --log-level error check bans licenses sources
 
 testbed: ## Build etcd, the Kubernetes control plane and both Helms into the cache

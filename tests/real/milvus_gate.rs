@@ -95,10 +95,15 @@ impl ServedRelease {
 
     /// Waits until the run's record says that it waits for this.
     fn await_reason(&self, running: &mut Running, part: &str) {
+        self.await_reason_of(running, "Running", part);
+    }
+
+    /// The same in this phase.
+    fn await_reason_of(&self, running: &mut Running, phase: &str, part: &str) {
         let says = || {
-            self.status()["step"]["waitingFor"]
-                .as_str()
-                .is_some_and(|on| on.contains(part))
+            let status = self.status();
+            let reason = status["step"]["waitingFor"].as_str();
+            status["phase"] == phase && reason.is_some_and(|on| on.contains(part))
         };
         let there = wait_until(DEADLINE, || says() || running.has_ended());
         assert!(there && says(), "{part}: {:#}", self.status());
@@ -513,20 +518,33 @@ fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long()
     setup.script("release");
     setup.await_reason(&mut running, "collection books: was loaded before");
     drop(running);
-    setup.script("load");
     let watch = setup.roll.watch(NAMESPACE);
-    let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &["-o", "rollback"])));
+    let mut running = Running::spawn(setup.upgrade(PASSWORD, &["-o", "rollback"]));
+    setup.await_reason_of(
+        &mut running,
+        "RollingBack",
+        "collection books: was loaded before",
+    );
+    let ended_new = || {
+        let events = watch.events();
+        let new = |event: &Seen| {
+            event.component == Component::QueryNode
+                && event.is_gone
+                && event.image.ends_with(":v2.4.24")
+        };
+        events.iter().any(new)
+    };
+    // Kubernetes would end it in this time.
+    let is_early = wait_until(Duration::from_secs(10), ended_new);
+    assert!(!is_early, "{:#?}", watch.events());
+    setup.script("load");
+    let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Milvus serves all 3 collections"), "{text}");
     let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
-    let back = |event: &Seen| {
-        event.component == Component::QueryNode
-            && event.is_gone
-            && event.image.ends_with(":v2.4.24")
-    };
-    assert!(watch.events().iter().any(back), "{:#?}", watch.events());
+    assert!(ended_new(), "{:#?}", watch.events());
     assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 
     // What never comes back is waited for once.

@@ -18,7 +18,7 @@ use super::{
     quiet,
     score::{self, Span},
     topology::Topology,
-    ways::{Done, Way, now},
+    ways::{Done, Way, now, show},
 };
 use crate::common::{Chart, roll::is_complete};
 
@@ -120,6 +120,12 @@ impl<'a> Stand<'a> {
         let failure = failure.or_else(|| self.check_workloads().err());
         let end = quiet::wait_after(self.cluster, &record, roll_end, self.topology.after);
         load.stop();
+        let failure = failure
+            .or_else(|| self.check().err())
+            .or_else(|| way.verify(self).err());
+        if failure.is_some() {
+            self.show_unwell_pods();
+        }
         let span = |name: &str, begin, end| Span {
             name: name.to_owned(),
             begin,
@@ -134,9 +140,7 @@ impl<'a> Stand<'a> {
             after: span("after", roll_end, end),
             steps,
             load: sampler.stop(),
-            failure: failure
-                .or_else(|| self.check().err())
-                .or_else(|| way.verify(self).err()),
+            failure,
         }
     }
 
@@ -161,6 +165,29 @@ impl<'a> Stand<'a> {
         Err(format!(
             "called done, but these have not all pods new and ready: {left:?}"
         ))
+    }
+
+    /// Shows the end of the log of each pod that is not ready or was restarted: the log ends with
+    /// the pod.
+    fn show_unwell_pods(&self) {
+        let list = self
+            .node()
+            .get_json(&format!("/api/v1/namespaces/{NAMESPACE}/pods"));
+        for pod in list["items"].as_array().into_iter().flatten() {
+            let status = &pod["status"]["containerStatuses"][0];
+            let has_crashed = status["restartCount"].as_u64() > Some(0);
+            if status["ready"] == true && !has_crashed {
+                continue;
+            }
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            let mut args = vec!["logs", "-n", NAMESPACE, name, "--tail=60"];
+            if has_crashed {
+                args.push("--previous");
+            }
+            eprintln!("    the end of the log of {name}:");
+            let log = self.node().kubectl(&args);
+            show(&String::from_utf8_lossy(&log.stdout));
+        }
     }
 
     /// An error unless everything is there that was written or acknowledged, and is found.

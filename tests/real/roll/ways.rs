@@ -197,7 +197,8 @@ fn said(output: &Output) -> Result<String, String> {
     }
 }
 
-fn show(text: &str) {
+/// Shows text below the line that names the roll.
+pub fn show(text: &str) {
     for line in text.lines() {
         eprintln!("    {line}");
     }

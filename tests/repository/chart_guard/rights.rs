@@ -493,7 +493,7 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
         let output = guard(denied);
         assert!(is_denied(&output), "{denied:?}: {output:?}");
     }
-    may_delete_pods_of_coordinators(&cluster, &guard, &is_denied);
+    may_delete_pods_of_coordinators_and_proxies(&cluster, &guard, &is_denied);
     // Others are not concerned.
     expect_success(cluster.kubectl([
         "patch",
@@ -508,8 +508,9 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
     expect_success(cluster.kubectl(["scale", "deployment/web", "-n", "milvus", "--replicas=0"]));
 }
 
-/// Standbys of coordinators are ended; no other pod is, and nothing else is done to pods.
-fn may_delete_pods_of_coordinators(
+/// Standbys of coordinators and stuck proxies are ended; no other pod is, and nothing else is done to
+/// pods.
+fn may_delete_pods_of_coordinators_and_proxies(
     cluster: &ControlPlane,
     guard: &impl Fn(&[&str]) -> Output,
     is_denied: &impl Fn(&Output) -> bool,
@@ -526,19 +527,27 @@ fn may_delete_pods_of_coordinators(
         json!({"app.kubernetes.io/component": "mixcoord"}),
     );
     pod("proxy", json!({"component": "proxy"}));
+    pod("querynode", json!({"component": "querynode"}));
     pod("other", json!({"app": "rootcoord"}));
     pod("bare", Value::Null);
     for denied in [
-        &["delete", "pod", "proxy", "--grace-period=1", "--wait=false"][..],
+        &[
+            "delete",
+            "pod",
+            "querynode",
+            "--grace-period=1",
+            "--wait=false",
+        ][..],
         &["delete", "pod", "other", "--wait=false"],
         &["delete", "pod", "bare", "--wait=false"],
         &["annotate", "pod", "rootcoord", "guard.milvus.io/x=1"],
+        &["annotate", "pod", "proxy", "guard.milvus.io/x=1"],
         &["run", "more", "--image=nginx:1"],
     ] {
         let output = guard(denied);
         assert!(is_denied(&output), "{denied:?}: {output:?}");
     }
-    for name in ["rootcoord", "mixcoord"] {
+    for name in ["rootcoord", "mixcoord", "proxy"] {
         expect_success(guard(&[
             "delete",
             "pod",
