@@ -1,9 +1,9 @@
 //! What happens in a run, as data, and those who are told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Something that happened. The JSON form (`--format json`) has the name in `event`; fields may be
 /// added, never renamed.
@@ -55,8 +55,9 @@ pub enum Event {
         done: u64,
         /// Of what.
         unit: &'static str,
-        /// How long it took, in milliseconds.
-        took_ms: u64,
+        /// How long it took.
+        #[serde(rename = "tookMs", serialize_with = "milliseconds")]
+        took: Duration,
     },
     /// A step waits for something else than a moment ago.
     Waiting {
@@ -78,8 +79,9 @@ pub enum Event {
         number: usize,
         /// Number of steps.
         of: usize,
-        /// How long it took, in milliseconds.
-        took_ms: u64,
+        /// How long it took.
+        #[serde(rename = "tookMs", serialize_with = "milliseconds")]
+        took: Duration,
         /// Whether it was undone.
         back: bool,
     },
@@ -116,6 +118,10 @@ pub enum Event {
         /// The state of the data and the next command.
         message: String,
     },
+}
+
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Event {

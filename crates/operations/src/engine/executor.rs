@@ -209,12 +209,11 @@ impl<S: Step> Engine<'_, S> {
         let result = self.attend(work, limit, step.winds_down()).await;
         self.client.go_on();
         result.map_err(|error| Stop::Step { index, error })?;
-        let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.client.reporter.emit(&Event::StepDone {
             step: described.id.clone(),
             number,
             of,
-            took_ms,
+            took: started.elapsed(),
             back,
         });
         let done = Timestamp::now();

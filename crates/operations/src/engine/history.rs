@@ -34,7 +34,9 @@ impl Listener for History {
                 };
                 (Some(step), format!("{verb}{title}{again}"))
             }
-            Event::StepDone { step, took_ms, .. } => (Some(step), format!("after {took_ms} ms")),
+            Event::StepDone { step, took, .. } => {
+                (Some(step), format!("after {} ms", took.as_millis()))
+            }
             Event::StepFailed { step, reason } => (Some(step), reason.clone()),
             Event::Note { text } | Event::Warning { text } => (None, text.clone()),
             Event::SessionReleased { session, pod, why } => {

@@ -173,7 +173,7 @@ fn table(view: &RunView, watch: &Watch, style: &Style) -> String {
         } else {
             lasted(without)
         };
-        let ready = format!("{}/{}", one.available, one.wanted);
+        let ready = format!("{}/{}", one.ready, one.wanted);
         lines.push(
             format!(
                 "{mark} {name:<name_width$}{}  {}  {:>3}  {:>3}  {}  {}",
@@ -193,12 +193,12 @@ fn table(view: &RunView, watch: &Watch, style: &Style) -> String {
     lines.join("\n")
 }
 
-/// How many pods are available, in a colour where that is fewer than wanted.
+/// How many pods are ready, in a colour where that is fewer than wanted.
 fn ready_cell(one: &ComponentView, ready: &str, style: &Style) -> String {
     let cell = format!("{ready:>5}");
-    match one.available {
+    match one.ready {
         0 if one.wanted > 0 => style.paint(AnsiColor::Red.on_default().bold(), &cell),
-        available if available < one.wanted => style.paint(AnsiColor::Yellow.on_default(), &cell),
+        some if some < one.wanted => style.paint(AnsiColor::Yellow.on_default(), &cell),
         _ => cell,
     }
 }

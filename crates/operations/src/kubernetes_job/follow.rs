@@ -150,7 +150,7 @@ impl ShownEvents {
                     }
                 }
                 "StepDone" => {
-                    let took_ms = event
+                    let ms = event
                         .message
                         .split(' ')
                         .nth(1)
@@ -160,7 +160,7 @@ impl ShownEvents {
                         step: id,
                         number,
                         of,
-                        took_ms,
+                        took: Duration::from_millis(ms),
                         back: run.status.phase == RunPhase::RollingBack,
                     }
                 }

@@ -1,7 +1,5 @@
 //! What happens in etcd, as events of a run.
 
-use std::time::Duration;
-
 use milvus_guard_metadata::executor;
 
 use crate::engine::{Event, Reporter, RetryingClient};
@@ -58,7 +56,7 @@ impl executor::Events for MetadataEvents<'_> {
                     what: stage.to_string(),
                     done,
                     unit: stage.unit(),
-                    took_ms: milliseconds(took),
+                    took,
                 });
             }
             executor::Event::Waiting { what } => {
@@ -72,8 +70,4 @@ impl executor::Events for MetadataEvents<'_> {
             executor::Event::Note { note } => self.reporter.note(note),
         }
     }
-}
-
-fn milliseconds(took: Duration) -> u64 {
-    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }

@@ -137,10 +137,9 @@ fn back_at_the_beginning(upgrade: &UpgradeData) -> String {
 fn reached(upgrade: &UpgradeData) -> String {
     let release = &upgrade.settings.run.release;
     let pace = upgrade.pace.worst().map_or_else(String::new, |worst| {
-        let ms = u64::try_from(worst.as_millis()).unwrap_or(u64::MAX);
         format!(
             " Longest time between a component that was ready and the next: {}.",
-            took(ms)
+            took(worst)
         )
     });
     let agree = match upgrade.rollout.templates {

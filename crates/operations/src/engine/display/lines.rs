@@ -112,8 +112,8 @@ pub(super) fn line(event: &Event) -> Option<String> {
             what,
             done,
             unit,
-            took_ms,
-        } => format!("       {what}: done, {done} {unit} in {}", took(*took_ms)),
+            took: time,
+        } => format!("       {what}: done, {done} {unit} in {}", took(*time)),
         Event::Waiting { on } => format!("       waiting for {}", plain(on)),
         Event::StillWaiting { on, seconds } => {
             format!("       still waiting for {} ({seconds} s)", plain(on))
@@ -121,14 +121,14 @@ pub(super) fn line(event: &Event) -> Option<String> {
         Event::StepDone {
             number,
             of,
-            took_ms,
+            took: time,
             back,
             ..
         } => {
             format!(
                 "[{number}/{of}] {} ({})",
                 if *back { "undone" } else { "done" },
-                took(*took_ms)
+                took(*time)
             )
         }
         Event::Note { text } => format!("note   {}", plain(text)),
@@ -178,7 +178,7 @@ mod tests {
                 step: "stop".into(),
                 number: 3,
                 of: 9,
-                took_ms: 61_500,
+                took: Duration::from_millis(61_500),
                 back: false,
             },
         );

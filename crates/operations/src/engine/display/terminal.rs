@@ -141,8 +141,8 @@ impl Listener for Terminal {
                 live.bar(self.marks).set_prefix(text.clone());
                 live.step = Some(text);
             }
-            Event::StepDone { took_ms, .. } => {
-                self.ended(live, self.marks.done, &format!(" ({})", took(*took_ms)));
+            Event::StepDone { took: time, .. } => {
+                self.ended(live, self.marks.done, &format!(" ({})", took(*time)));
             }
             Event::StepFailed { reason, .. } => {
                 self.ended(live, self.marks.failed, &format!(": {}", plain(reason)));

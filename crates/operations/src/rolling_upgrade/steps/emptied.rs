@@ -113,12 +113,11 @@ pub(crate) async fn next<'a>(
         Ok(()) => {
             suspension.lasts = true;
             cx.going_on();
-            let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             cx.reporter().note(format!(
                 "query node {} of {} was emptied in {}, and ends next",
                 node.id,
                 pod.name_any(),
-                took(ms)
+                took(began.elapsed())
             ));
         }
         Err(why) => {

@@ -322,10 +322,7 @@ async fn whole(
         };
         let Some(missing) = missing else {
             cx.going_on();
-            let (collections, ms) = (
-                before.collections.len(),
-                u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-            );
+            let collections = before.collections.len();
             let all = if collections == 1 {
                 "the collection".to_owned()
             } else {
@@ -333,7 +330,7 @@ async fn whole(
             };
             cx.reporter().note(format!(
                 "Milvus serves {all} that it had loaded, {} after its pods were ready",
-                took(ms)
+                took(began.elapsed())
             ));
             return Some(Instant::now());
         };

@@ -211,7 +211,7 @@ async fn before_an_update(cx: &StepContext<'_>, direction: Direction) -> Result<
     cx.waiting(format!(
         "the query coordinator to be about to update its target: until it does, a new leader of a \
          shard finds nothing ({})",
-        took(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+        took(wait)
     ));
     sleep(wait).await;
     cx.going_on();

@@ -314,10 +314,9 @@ async fn right(
     }
     cx.going_on();
     if let Some(seen) = seen {
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         cx.reporter().note(format!(
             "searches find again what they found before, {} after the first that did not ({seen})",
-            took(ms)
+            took(began.elapsed())
         ));
     }
     Ok(Outcome::Right(Instant::now()))

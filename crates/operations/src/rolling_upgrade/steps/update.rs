@@ -276,16 +276,15 @@ async fn settle(
 
 /// Says how long it took, and how long nothing had moved before.
 fn tell_pace(cx: &StepContext<'_>, one: &Move, ready: std::time::Instant) {
-    let Some((took_all, between)) = cx.data.pace.ready(ready) else {
+    let Some((all, between)) = cx.data.pace.ready(ready) else {
         return;
     };
-    let ms = |time: std::time::Duration| took(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     let between = between.map_or_else(String::new, |between| {
-        format!(", started {} after the one before was ready", ms(between))
+        format!(", started {} after the one before was ready", took(between))
     });
     cx.reporter().note(format!(
         "{} was replaced in {}{between}",
         one.component,
-        ms(took_all)
+        took(all)
     ));
 }
