@@ -10,7 +10,7 @@ use crate::{
         Version,
         catalogue::{Compare, SettingFact, Verdict},
         config::{Setting, Unknown},
-        settings::{Comparable, Difference, Effective, Located},
+        settings::{Comparable, Conditions, Difference, Effective, Located},
     },
     text::count,
 };
@@ -65,6 +65,9 @@ pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)
         .collect()
 }
 
+/// A component before and after.
+type Pair<'a> = (Conditions<'a>, Conditions<'a>);
+
 /// Says that nothing can be compared if one side has no configuration at all, such as a release
 /// that is only remembered.
 pub(super) fn is_missing(upgrade: &Upgrade<'_>, findings: &mut Findings) -> bool {
@@ -93,10 +96,10 @@ pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut 
     let all = pairs(upgrade);
     // A configuration that stays as it is, and is known, needs no comparison: most reviews change
     // one workload of many.
-    let pairs: Vec<(Located<'_>, Located<'_>)> = all
+    let pairs: Vec<Pair<'_>> = all
         .iter()
         .filter(|(before, after)| !before.is_same(after) || after.has_unknown())
-        .copied()
+        .map(|(before, after)| (Conditions::of(*before), Conditions::of(*after)))
         .collect();
     if pairs.len() < all.len() {
         findings.checked();
@@ -118,20 +121,21 @@ pub(super) fn compare(upgrade: &Upgrade<'_>, rule: &'static str, findings: &mut 
 fn compare_row<'a>(
     upgrade: &Upgrade<'a>,
     row: &'a SettingFact,
-    pairs: &[(Located<'a>, Located<'a>)],
+    pairs: &[Pair<'a>],
     unknown: &mut Unknowns,
     findings: &mut Findings,
 ) -> bool {
     let mut changes: BTreeMap<(String, String), Change<'a>> = BTreeMap::new();
     for (before, after) in pairs {
-        if !before.counts(row) || !after.counts(row) {
+        if !before.count(row) || !after.count(row) {
             continue;
         }
+        let (before, after) = (before.located(), after.located());
         let (old, new) = (before.effective(row), after.effective(row));
         if matches!((&old, &new), (Effective::Known(..), Effective::Known(..))) {
             findings.checked();
         }
-        if before.is_same(after) && !matches!(new, Effective::Unknown(_)) {
+        if before.is_same(&after) && !matches!(new, Effective::Unknown(_)) {
             continue;
         }
         match after.difference(row, &old, &new) {
@@ -267,15 +271,18 @@ fn said<'f>(findings: &'f mut Findings, row: &SettingFact, message: String) -> &
 fn disagreement<'a>(
     upgrade: &Upgrade<'a>,
     row: &'a SettingFact,
-    pairs: &[(Located<'a>, Located<'a>)],
+    pairs: &[Pair<'a>],
     findings: &mut Findings,
 ) {
-    if pairs.iter().all(|(before, after)| before.is_same(after)) {
+    let is_same = |(before, after): &Pair<'_>| before.located().is_same(&after.located());
+    if pairs.iter().all(is_same) {
         return;
     }
-    let after: Vec<Located<'a>> = pairs.iter().map(|(_, after)| *after).collect();
-    let before: Vec<Located<'a>> = pairs.iter().map(|(before, _)| *before).collect();
-    let Some((one, other)) = first_difference(row, &after) else {
+    let (before, after) = (
+        pairs.iter().map(|pair| &pair.0),
+        pairs.iter().map(|pair| &pair.1),
+    );
+    let Some((one, other)) = first_difference(row, after) else {
         return;
     };
     let name = |located: &Located<'_>| {
@@ -297,7 +304,7 @@ fn disagreement<'a>(
         _ => None,
     };
     // What was so before is not the fault of this change.
-    let finding = if first_difference(row, &before).is_some() {
+    let finding = if first_difference(row, before).is_some() {
         findings.warn(message)
     } else {
         findings.deny(message)
@@ -317,25 +324,21 @@ fn disagreement<'a>(
 }
 
 /// The first two configurations with different known values of a row.
-fn first_difference<'a>(
+fn first_difference<'a: 'c, 'c>(
     row: &'a SettingFact,
-    all: &[Located<'a>],
+    all: impl Iterator<Item = &'c Conditions<'a>>,
 ) -> Option<(Located<'a>, Located<'a>)> {
-    let counted: Vec<Located<'a>> = all
-        .iter()
-        .filter(|located| located.counts(row))
-        .copied()
-        .collect();
-    let first = counted.first().copied()?;
+    let mut counted = all.filter(|one| one.count(row)).map(Conditions::located);
+    let first = counted.next()?;
     let value = first.effective(row);
-    let other = counted.iter().skip(1).find(|other| {
+    let other = counted.find(|other| {
         let own = other.effective(row);
         let differs = |old: &Effective<'_>, new: &Effective<'_>| {
             other.difference(row, old, new) == Some(Difference::Changed)
         };
         differs(&value, &own) || differs(&own, &value)
     });
-    other.map(|other| (first, *other))
+    Some((first, other?))
 }
 
 /// Values that are not known, gathered so that one sentence says them.

@@ -33,7 +33,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if !upgrade.after.components.is_empty() {
         findings.checked();
     }
-    let example = example(upgrade);
     let mut images: Vec<String> = Vec::new();
     for component in upgrade
         .after
@@ -45,6 +44,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if images.contains(&image) {
             continue;
         }
+        let example = example(upgrade);
         let running = upgrade
             .before
             .and_then(|before| before.of(component.component).next())

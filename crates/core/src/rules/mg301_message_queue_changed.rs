@@ -62,11 +62,11 @@ fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     };
     let uses_service = |located: &Located<'_>| {
         located
-            .queue()
-            .is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
+            .woodpecker()
+            .is_ok_and(|storage| storage == "service")
             && located
-                .woodpecker()
-                .is_ok_and(|storage| storage == "service")
+                .queue()
+                .is_ok_and(|queue| queue.value == QueueKind::Woodpecker)
     };
     let is_new = upgrade
         .before

@@ -61,9 +61,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
     }
     let keeps = |component: &ComponentWorkload| !held_by(before, component).is_empty();
-    let has_volumes = before.components.iter().any(keeps)
-        || before.dependencies.iter().any(Dependency::holds_data);
-    if has_volumes || !before.claims.is_empty() {
+    // In the order of what they cost.
+    let has_volumes = !before.claims.is_empty()
+        || before.dependencies.iter().any(Dependency::holds_data)
+        || before.components.iter().any(keeps);
+    if has_volumes {
         findings.checked();
     } else {
         findings.not_applicable("no running workload of the release stores data on a volume");

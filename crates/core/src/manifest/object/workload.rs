@@ -127,6 +127,10 @@ impl Workload {
     /// A field that is added does not compile before it stands here.
     #[must_use]
     pub fn has_same_spec(&self, other: &Self) -> bool {
+        // Most reviews change one workload of many.
+        if std::ptr::eq(self, other) {
+            return true;
+        }
         let Self {
             meta: _,
             status: _,

@@ -25,9 +25,10 @@ pub const MAX_KEY_BYTES: usize = 2 * 1024 * 1024;
 /// The settings of one file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileSettings {
-    /// Ordered by the hash of the key and its normal form, each once: most lookups compare numbers
-    /// alone.
+    /// Ordered by the hash of the key and its normal form, each once.
     settings: Vec<Written>,
+    /// Their hashes, close together: most lookups see nothing else.
+    hashes: Vec<u64>,
     /// Bytes of all keys.
     key_bytes: usize,
     /// Top-level sections, as written.
@@ -184,12 +185,14 @@ impl FileSettings {
             }
             same
         });
+        self.hashes = self.settings.iter().map(|written| written.hash).collect();
     }
 
     pub(super) fn get(&self, key: &Key<'_>) -> Option<Setting<'_>> {
-        let start = self
-            .settings
-            .partition_point(|written| written.hash < key.hash);
+        let start = self.hashes.partition_point(|hash| *hash < key.hash);
+        if self.hashes.get(start) != Some(&key.hash) {
+            return None;
+        }
         let mut equal = self
             .settings
             .get(start..)?

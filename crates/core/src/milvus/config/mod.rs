@@ -333,7 +333,8 @@ impl EffectiveConfig {
     /// Why `key` is unknown for some component; `None` if it is known or absent everywhere.
     #[must_use]
     pub fn unknown(&self, key: &str) -> Option<&Unknown> {
-        self.views().find_map(|view| match view.lookup(key) {
+        let mut some = self.views().filter(ComponentSettings::has_unknown);
+        some.find_map(|view| match view.lookup(key) {
             Lookup::Unknown(unknown) => Some(unknown),
             Lookup::Absent | Lookup::Known(_) => None,
         })

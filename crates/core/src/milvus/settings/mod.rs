@@ -24,6 +24,7 @@ mod stores;
 pub use super::queue_kind::QueueKind;
 pub(super) use comparable::cleaned;
 pub use comparable::{Comparable, ComparableValue, Difference, Effective};
+pub use conditions::Conditions;
 pub use located::Located;
 pub use queue::Queue;
 pub use release::Metadata;
