@@ -21,14 +21,28 @@ use std::{
 
 use etcd_client::{Client, Txn, TxnOp};
 use futures::{StreamExt as _, stream};
-use milvus_guard_metadata::model::{
-    Dump, Options, Phase, Plan, Root, plan,
-    sample::{Sample, Size},
+use milvus_guard_metadata::{
+    executor::Stage,
+    model::{
+        Dump, Options, Phase, Plan, Root, plan,
+        sample::{Sample, Size},
+    },
 };
 use milvus_guard_testbed::{Etcd, EtcdOptions};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+/// The stages of a migration.
+const STAGES: [Stage; 8] = [
+    Stage::Read,
+    Stage::Plan,
+    Stage::Backup,
+    Stage::CheckBackup,
+    Stage::Write,
+    Stage::CheckWritten,
+    Stage::Delete,
+    Stage::Verify,
+];
 /// Records of each collection.
 const SEGMENTS: usize = 10_000;
 /// Transactions in progress at once, as the migration has.
@@ -236,38 +250,27 @@ fn migrate(etcd: &Etcd, root: &Root) -> Ours {
     let whole = began.elapsed().as_secs_f64();
     let events = fs::read_to_string(&progress).unwrap();
     assert!(status.success(), "{events}");
-    let seconds = |wanted: &str| -> f64 {
+    let seconds = |wanted: Stage| -> f64 {
         let events = events
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let done = events.filter(|event| event["event"] == "stageDone" && event["stage"] == wanted);
-        done.map(|event| event["seconds"].as_f64().unwrap()).sum()
+        let is_wanted =
+            |event: &Value| event["event"] == "PartDone" && event["what"] == wanted.title();
+        let took: Vec<f64> = events
+            .filter(is_wanted)
+            .map(|event| event["tookMs"].as_f64().unwrap() / 1000.0)
+            .collect();
+        assert!(!took.is_empty(), "{wanted} is missing");
+        took.iter().sum()
     };
-    let stages = [
-        "read",
-        "plan",
-        "backup",
-        "checkBackup",
-        "write",
-        "checkWritten",
-        "delete",
-        "verify",
-    ];
-    println!(
-        "{}",
-        stages
-            .map(|stage| format!("{stage} {:.2}", seconds(stage)))
-            .join("  ")
-    );
-    let thinking = ["read", "plan", "checkWritten", "verify"]
-        .iter()
-        .map(|stage| seconds(stage))
-        .sum();
+    let stages = STAGES.map(|stage| format!("{stage} {:.2}", seconds(stage)));
+    println!("{}", stages.join("  "));
+    let thinking = [Stage::Read, Stage::Plan, Stage::CheckWritten, Stage::Verify];
     Ours {
-        write: seconds("write"),
-        changes: seconds("write") + seconds("delete"),
+        write: seconds(Stage::Write),
+        changes: seconds(Stage::Write) + seconds(Stage::Delete),
         whole,
-        thinking,
+        thinking: thinking.map(seconds).iter().sum(),
         peak_mib: peak_kib / 1024.0,
     }
 }
