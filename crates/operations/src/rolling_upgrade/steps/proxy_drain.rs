@@ -154,7 +154,7 @@ fn at_kubernetes_pace(recorded: &Original) -> Change {
     }
 }
 
-/// Takes a pod out of its Services and its `ReplicaSet`. The pod itself says so: no record is needed.
+/// Takes a pod out of its Services and its `ReplicaSet`. Its labels and owner are the record of it.
 async fn detach(
     cx: &StepContext<'_>,
     original: &Original,
