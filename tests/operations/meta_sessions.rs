@@ -20,7 +20,7 @@ fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
     let dump = Sample::large(Size {
         collections: 2,
-        segments: 300,
+        segments: 900,
         has_oddities: false,
     })
     .dump()

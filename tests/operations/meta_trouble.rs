@@ -13,9 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::metadata::{
-    Bed, assert_same, collect, finish, metadata, planned, signal, small, start,
-};
+use crate::common::metadata::{Bed, assert_same, collect, finish, metadata, planned, small, start};
 use crate::common::proxy::{Proxy, When};
 use etcd_client::{Client, Txn, TxnOp};
 use milvus_guard_metadata::{
@@ -32,7 +30,7 @@ fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
     let dump = Sample::large(Size {
         collections: 2,
-        segments: 150,
+        segments: 600,
         has_oddities: false,
     })
     .dump()
@@ -382,12 +380,19 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
     assert_same(&bed.metadata(), &before);
     empty();
 
-    // It runs full in the middle.
-    let child = start(&mut bed.migration());
-    bed.wait_until("the record of the run", |bed| bed.phase() == "Writing");
-    signal(&child, "STOP");
+    // It runs full in the middle: after the lock, the record, and 20 writes.
+    let proxy = Proxy::start(
+        bed.etcd.port(),
+        bed.client.clone(),
+        bed.runtime.handle().clone(),
+        bed.revision() + 22,
+        When::AfterAcknowledgement,
+    );
+    let child = start(&mut bed.migration_at(&proxy.endpoint(), "a.backup"));
+    assert!(proxy.wait(Duration::from_secs(60)));
+    assert_eq!(bed.phase(), "Writing");
     fill_up();
-    signal(&child, "CONT");
+    proxy.open();
     collect(child)
         .expect(3)
         .says("NOSPACE")
@@ -414,7 +419,7 @@ fn requests_that_are_too_large_are_cut() {
     };
     let dump = Sample::large(Size {
         collections: 2,
-        segments: 150,
+        segments: 600,
         has_oddities: false,
     })
     .dump()

@@ -502,15 +502,26 @@ fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
     let file = folder.path().join("milvus.yaml");
     std::fs::write(&file, site.rendered("v2.5.27")).unwrap();
     let sync = [apply, &["-f", file.to_str().unwrap()]].concat();
-    let mut syncs_of_held = 0;
-    wait_until("the held change is complete", DEADLINE, || {
-        syncs_of_held += usize::from(!site.held().is_empty());
+    let syncs = || {
         let (done, text) = site.kubectl(&sync);
         assert!(done, "{text}");
+    };
+    // No pod starts before two syncs have met held components.
+    let quota = ["quota", "no-pods", "--hard=pods=0"];
+    let (done, text) = site.kubectl(&[&["create"], &quota[..]].concat());
+    assert!(done, "{text}");
+    syncs();
+    for _ in 0..2 {
+        assert_eq!(site.held(), ["datanode", "mixcoord", "proxy", "querynode"]);
+        syncs();
+    }
+    let (done, text) = site.kubectl(&[&["delete"], &quota[..2]].concat());
+    assert!(done, "{text}");
+    wait_until("the held change is complete", DEADLINE, || {
+        syncs();
         let ended = |run: &Value| run["status"]["phase"] == "Succeeded";
         site.roll.runs(GUARD).last().is_some_and(ended)
     });
-    assert!(syncs_of_held > 0, "no sync met a held component");
     assert_order(&watch, "v2.5.27");
     let runs = site.roll.runs(GUARD);
     assert_eq!(runs.len(), 1, "later syncs are the same change: {runs:#?}");

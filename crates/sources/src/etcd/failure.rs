@@ -134,6 +134,14 @@ fn kind(code: i32, message: &str) -> Kind {
     }
 }
 
+/// The words for a connection that the server ended. Which of them comes depends on who is faster.
+const ENDED: [&str; 5] = [
+    "connection closed",
+    "connection reset",
+    "Connection reset",
+    "unexpected end of file",
+    "close_notify",
+];
 /// What a closed connection may mean, where the address is not looked at.
 const MAY_WANT_TLS: &str = "; it may want TLS: use https://";
 const MAY_WANT_TLS_OR_CERTIFICATE: &str =
@@ -172,7 +180,7 @@ pub fn hinted(reason: String) -> String {
         || reason.contains("GoAway")
     {
         MAY_WANT_TLS
-    } else if reason.contains("connection closed") {
+    } else if ENDED.iter().any(|ended| reason.contains(ended)) {
         MAY_WANT_TLS_OR_CERTIFICATE
     } else {
         ""
@@ -198,6 +206,14 @@ mod tests {
         "use https://"
     )]
     #[case("operation was canceled: connection closed", "client certificate")]
+    #[case(
+        "transport error: connection error: connection reset",
+        "client certificate"
+    )]
+    #[case(
+        "transport error: Connection reset by peer (os error 104)",
+        "client certificate"
+    )]
     #[case("dns error: failed to lookup address information", "information")]
     fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
         assert!(hinted(reason.to_owned()).ends_with(end));
@@ -207,6 +223,9 @@ mod tests {
     #[case("received fatal alert: CertificateRequired")]
     #[case("connection error: stream closed because of a broken pipe")]
     #[case("operation was canceled: connection closed")]
+    #[case("transport error: connection error: connection reset")]
+    #[case("transport error: unexpected end of file")]
+    #[case("peer closed connection without sending TLS close_notify")]
     fn a_missing_certificate_is_named_however_the_server_ends_the_connection(#[case] reason: &str) {
         let told = without_certificate(&hinted(reason.to_owned()));
         assert!(told.contains("for a client certificate, and none was given: give a certificate"));
