@@ -419,7 +419,7 @@ fn requests_that_are_too_large_are_cut() {
     };
     let dump = Sample::large(Size {
         collections: 2,
-        segments: 600,
+        segments: 150,
         has_oddities: false,
     })
     .dump()
