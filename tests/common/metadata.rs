@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::proxy::{Proxy, When};
 use etcd_client::{
     Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions,
     TlsOptions, Txn, TxnOp,
@@ -195,6 +196,17 @@ impl Bed {
             .block_on(self.client.kv_client().get("x", None))
             .unwrap();
         answer.header().unwrap().revision()
+    }
+
+    /// A proxy before its etcd that stops the world when so many writes more are made.
+    pub fn proxy_after(&self, writes: i64, when: When) -> Proxy {
+        Proxy::start(
+            self.etcd.port(),
+            self.client.clone(),
+            self.runtime.handle().clone(),
+            self.revision() + writes,
+            when,
+        )
     }
 
     pub fn compact(&self) {

@@ -9,7 +9,7 @@ use std::{env, fs, process::Command, time::Duration};
 use crate::common::metadata::{
     Bed, Pairs, assert_same, collect, finish, metadata, planned, small, start,
 };
-use crate::common::proxy::{Proxy, When};
+use crate::common::proxy::When;
 use milvus_guard_metadata::model::{Dump, Options};
 
 /// Points of each kind in the sample.
@@ -85,15 +85,7 @@ impl Matrix {
     /// Kills a run at a write, of `all` that it makes, and lets the command end the work.
     fn kill(&self, course: Course, write: i64, all: i64, when: When) {
         self.prepare(course);
-        let upstream = self.bed.etcd.port();
-        let at = self.bed.revision() + write;
-        let proxy = Proxy::start(
-            upstream,
-            self.bed.client.clone(),
-            self.bed.runtime.handle().clone(),
-            at,
-            when,
-        );
+        let proxy = self.bed.proxy_after(write, when);
         let mut child = start(&mut self.command(&proxy.endpoint(), course));
         let reached = proxy.wait(REACHED);
         child.kill().unwrap();

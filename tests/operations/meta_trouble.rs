@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::common::metadata::{Bed, assert_same, collect, finish, metadata, planned, small, start};
-use crate::common::proxy::{Proxy, When};
+use crate::common::proxy::When;
 use etcd_client::{Client, Txn, TxnOp};
 use milvus_guard_metadata::{
     executor::{self, Event, Events, Form, Stage, Target},
@@ -101,14 +101,7 @@ fn a_lost_acknowledgement_is_read_back() {
     let dump = small().dump().unwrap();
     bed.fill(&dump);
     // The lock, the record, then 20 writes.
-    let at = bed.revision() + 22;
-    let proxy = Proxy::start(
-        bed.etcd.port(),
-        bed.client.clone(),
-        bed.runtime.handle().clone(),
-        at,
-        When::BeforeAcknowledgement,
-    );
+    let proxy = bed.proxy_after(22, When::BeforeAcknowledgement);
     let child = start(&mut bed.migration_at(&proxy.endpoint(), "a.backup"));
     assert!(proxy.wait(Duration::from_secs(60)));
     proxy.open();
@@ -381,13 +374,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
     empty();
 
     // It runs full in the middle: after the lock, the record, and 20 writes.
-    let proxy = Proxy::start(
-        bed.etcd.port(),
-        bed.client.clone(),
-        bed.runtime.handle().clone(),
-        bed.revision() + 22,
-        When::AfterAcknowledgement,
-    );
+    let proxy = bed.proxy_after(22, When::AfterAcknowledgement);
     let child = start(&mut bed.migration_at(&proxy.endpoint(), "a.backup"));
     assert!(proxy.wait(Duration::from_secs(60)));
     assert_eq!(bed.phase(), "Writing");
