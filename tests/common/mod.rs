@@ -199,7 +199,7 @@ pub struct Chart {
     pub version: &'static str,
     pub app_version: &'static str,
     path: PathBuf,
-    _scratch: Option<std::rc::Rc<tempfile::TempDir>>,
+    _scratch: Option<std::sync::Arc<tempfile::TempDir>>,
     pub is_real: bool,
 }
 
@@ -232,7 +232,7 @@ impl Chart {
             version,
             app_version,
             path,
-            _scratch: Some(std::rc::Rc::new(scratch)),
+            _scratch: Some(std::sync::Arc::new(scratch)),
             is_real: false,
         }
     }
@@ -323,7 +323,7 @@ pub fn charts() -> Vec<Vec<Chart>> {
     sets
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());

@@ -11,6 +11,7 @@
 mod common;
 
 mod etcd;
+mod helm_site;
 mod meta_crash;
 mod meta_migrate;
 mod meta_restore;
@@ -26,6 +27,7 @@ mod run_engine;
 mod session_release;
 mod story;
 mod upgrade;
+mod upgrade_by_hooks;
 mod upgrade_crash;
 mod upgrade_failures;
 mod upgrade_gate;

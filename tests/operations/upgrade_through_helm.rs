@@ -8,239 +8,25 @@ use std::{
     process::Command,
 };
 
-use crate::common::{
-    Chart, guard,
-    jobs::Kubelet,
-    migration_cluster::Running,
-    roll::{DEADLINE, RELEASE, Roll, Watch},
-    run,
-    webhook::GUARD,
+use crate::{
+    common::{
+        Chart,
+        jobs::Kubelet,
+        migration_cluster::Running,
+        roll::{DEADLINE, RELEASE, Roll},
+        run,
+        webhook::GUARD,
+    },
+    helm_site::{NAMESPACE, Site, VALUES, image, position, version, words},
 };
 use milvus_guard_core::milvus::{
     Component,
     Component::{DataNode, IndexNode, MixCoord, Proxy, QueryNode, StreamingNode},
-    Version,
     catalogue::{Catalogue, OrderTopology},
 };
-use milvus_guard_testbed::{Helm, expect_success, helm, wait_until};
+use milvus_guard_testbed::{Helm, helm, wait_until};
 use rstest::rstest;
 use serde_json::{Value, json};
-
-const NAMESPACE: &str = "milvus";
-const MARK: &str = "guard.milvus.io/upgrade-run";
-/// Values of a release like those of the real chart.
-const VALUES: [&str; 2] = ["mixCoordinator.enabled=true", "componentServices=true"];
-
-/// A release, and a Helm that upgrades it through the guard.
-struct Site {
-    roll: Roll,
-    with: Helm,
-    folder: tempfile::TempDir,
-}
-
-impl Site {
-    fn new(with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> Self {
-        Self::on(Roll::start(), with, chart, tag, values)
-    }
-
-    fn on(roll: Roll, with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> Self {
-        let site = Self {
-            roll,
-            with,
-            folder: tempfile::tempdir().unwrap(),
-        };
-        site.roll.install(with, NAMESPACE, chart, tag, values);
-        site
-    }
-
-    /// Our command with the variables that Helm needs, and the words of `helm upgrade` behind it.
-    fn upgrade_by(&self, program: &Path, more: &[&str], upgrade: &[String]) -> Command {
-        self.command(program, &[&["--local"], more].concat(), upgrade)
-    }
-
-    fn command(&self, program: &Path, more: &[&str], upgrade: &[String]) -> Command {
-        let mut command = guard();
-        let helm = self.roll.cluster.helm_command(self.with);
-        for (name, value) in helm.get_envs() {
-            if let Some(value) = value.filter(|_| name.to_str().unwrap().starts_with("HELM_")) {
-                command.env(name, value);
-            }
-        }
-        command
-            .args(["upgrade", "--yes", "--kubeconfig"])
-            .arg(self.roll.cluster.kubeconfig())
-            .args(["-i", RELEASE, "-n", NAMESPACE])
-            .args(["--lock-holds", "2s", "--progress", "plain"])
-            .args(more)
-            .arg("--")
-            .arg(program)
-            .args(["upgrade", RELEASE])
-            .args(upgrade);
-        command
-    }
-
-    fn upgrade(&self, chart: &Chart, tag: &str, values: &[&str]) -> Command {
-        self.upgrade_by(&helm(self.with), &[], &words(chart, tag, values))
-    }
-
-    /// What ends a run, by its flags.
-    fn end(&self, operation: &str, target: &str) -> (i32, String, String) {
-        run(self.roll.upgrade(NAMESPACE, target).args(["-o", operation]))
-    }
-
-    /// Only Helm can bring the old templates, and the run says so.
-    fn assert_rollback_waits_for_helm(&self, target: &str) {
-        let (code, _, stderr) = self.end("rollback", target);
-        assert_eq!(code, 3, "{stderr}");
-        assert!(
-            stderr.contains("First run: helm rollback my-release 1 -n milvus"),
-            "{stderr}"
-        );
-    }
-
-    /// What it says, and the end of the run.
-    fn roll_back_by_helm(&self, target: &str) {
-        self.helm(&["rollback", RELEASE, "1"]);
-        let (code, stdout, stderr) = self.end("rollback", target);
-        assert_eq!(code, 0, "{stdout}\n{stderr}");
-    }
-
-    /// A plain command of Helm.
-    fn helm(&self, args: &[&str]) -> String {
-        let args = [args, &["-n", NAMESPACE]].concat();
-        expect_success(self.roll.cluster.helm(self.with, args))
-    }
-
-    fn names(&self, path: &str) -> Vec<String> {
-        let list = self.roll.cluster.get_json(path);
-        let items = list["items"].as_array().unwrap().iter();
-        let mut names: Vec<String> = items
-            .map(|one| one["metadata"]["name"].as_str().unwrap().to_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn deployments(&self) -> Vec<String> {
-        self.names(&format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments"))
-    }
-
-    fn services(&self) -> Vec<String> {
-        self.names(&format!("/api/v1/namespaces/{NAMESPACE}/services"))
-    }
-
-    /// Pods whose image is one of Milvus: what this tells of each, each once.
-    fn of_pods(&self, tells: &str) -> Vec<String> {
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
-        let pods = self.roll.cluster.get_json(&path);
-        let of_milvus = |pod: &&Value| {
-            let image = pod["spec"]["containers"][0]["image"].as_str();
-            image.is_some_and(|image| image.contains("milvusdb/milvus:"))
-        };
-        let items = pods["items"].as_array().unwrap().iter();
-        let mut told: Vec<String> = items
-            .filter(of_milvus)
-            .map(|pod| pod.pointer(tells).unwrap().as_str().unwrap().to_owned())
-            .collect();
-        told.sort();
-        told.dedup();
-        told
-    }
-
-    fn pod_images(&self) -> Vec<String> {
-        self.of_pods("/spec/containers/0/image")
-    }
-
-    /// Identities of the pods of Milvus.
-    fn pods(&self) -> Vec<String> {
-        self.of_pods("/metadata/uid")
-    }
-
-    /// Nothing of ours is left on any object of the release.
-    fn assert_clean(&self) {
-        assert_eq!(self.roll.owned_by_runs(NAMESPACE), [""; 0]);
-        for one in self.roll.deployments(NAMESPACE) {
-            assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
-            assert_eq!(one["metadata"]["annotations"][MARK], Value::Null, "{one:#}");
-            let policy = &one["metadata"]["annotations"]["helm.sh/resource-policy"];
-            assert_eq!(*policy, Value::Null, "{one:#}");
-        }
-    }
-
-    /// Live Deployments are as Helm's manifest describes them.
-    fn assert_as_manifest(&self) {
-        let manifest = self.helm(&["get", "manifest", RELEASE]);
-        let file = self.folder.path().join("manifest.yaml");
-        fs::write(&file, manifest).unwrap();
-        let file = file.to_str().unwrap();
-        let diff = ["-n", NAMESPACE, "diff", "-f", file];
-        let output = self.roll.cluster.kubectl(diff);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let changed = text.lines().filter(|line| {
-            let is_change = line.starts_with(['+', '-']) && !line.starts_with("+++");
-            is_change && !line.starts_with("---") && !is_bookkeeping(line)
-        });
-        assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "{text}");
-    }
-
-    fn await_step(&self, id: &str) {
-        let reached = wait_until(DEADLINE, || {
-            let runs = self.roll.runs(NAMESPACE);
-            runs.last()
-                .is_some_and(|run| run["status"]["step"]["id"] == id)
-        });
-        assert!(reached, "{:#?}", self.roll.runs(NAMESPACE));
-    }
-}
-
-/// Lines of a diff that `kubectl apply` itself would bring.
-fn is_bookkeeping(line: &str) -> bool {
-    let line = line[1..].trim_start();
-    [
-        "generation:",
-        "resourceVersion:",
-        "kubectl.kubernetes.io/last-applied-configuration",
-    ]
-    .iter()
-    .any(|start| line.starts_with(start))
-}
-
-/// The words behind `helm upgrade RELEASE`.
-fn words(chart: &Chart, tag: &str, values: &[&str]) -> Vec<String> {
-    let mut words = vec![chart.path().to_owned()];
-    let tag = format!("image.all.tag={tag}");
-    for value in values.iter().chain([&&*tag]) {
-        words.extend(["--set".to_owned(), (*value).to_owned()]);
-    }
-    words
-}
-
-fn image(tag: &str) -> String {
-    format!("milvusdb/milvus:{tag}")
-}
-
-/// When something first or last happened, as a position in the recording.
-fn position(
-    watch: &Watch,
-    is: impl Fn(Component, &str, bool) -> bool,
-    last: bool,
-) -> Option<usize> {
-    let events = watch.events();
-    let mut events = events.iter().enumerate();
-    let fits = |(_, seen): &(usize, &crate::common::roll::Seen)| {
-        is(seen.component, &seen.image, seen.is_gone)
-    };
-    let found = if last {
-        events.rfind(fits)
-    } else {
-        events.find(fits)
-    };
-    found.map(|(at, _)| at)
-}
-
-fn version(text: &str) -> Version {
-    text.parse().unwrap()
-}
 
 #[rstest]
 #[case::helm_3(Helm::V3)]

@@ -31,6 +31,7 @@ const MIGRATE: [&str; 6] = [
     "targetVersion=2.2.16",
     "etcd.secretName=etcd",
 ];
+const HOOKS: [&str; 2] = ["verb=upgrade", "hooks.enabled=true"];
 const CHECK: [&str; 3] = [
     "instance=my-release",
     "namespace=milvus",
@@ -76,7 +77,7 @@ fn role(documents: &[Value], name: &str) -> Value {
 
 #[test]
 fn the_chart_is_clean_and_both_helms_agree() {
-    for values in [&UPGRADE[..], &MIGRATE, &CHECK] {
+    for values in [&UPGRADE[..], &MIGRATE, &CHECK, &HOOKS] {
         for with in [Helm::V3, Helm::V4] {
             let mut lint = Command::new(helm(with));
             lint.args(["lint", "--strict"]).arg(path());
@@ -155,6 +156,68 @@ fn rights_are_those_that_a_run_needs() {
         "check changes nothing: {verbs}"
     );
     assert_eq!(check.iter().filter(|one| one["kind"] == "Role").count(), 1);
+}
+
+#[test]
+fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone() {
+    let documents = rendered(&HOOKS);
+    let moments = |one: &Value| -> String {
+        let moments = one["metadata"]["annotations"]["helm.sh/hook"].as_str();
+        moments.unwrap_or_default().to_owned()
+    };
+    let test = |one: &&Value| moments(one) != "test";
+    let (jobs, others): (Vec<&Value>, Vec<&Value>) = documents
+        .iter()
+        .filter(test)
+        .partition(|one| one["kind"] == "Job");
+    let of_jobs: Vec<String> = jobs.iter().map(|job| moments(job)).collect();
+    assert_eq!(of_jobs, ["pre-upgrade", "post-upgrade", "post-rollback"]);
+    for job in jobs {
+        let args = &job["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args: Vec<&str> = args
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let hook = format!("--helm-hook={}", moments(job));
+        for wanted in [
+            "upgrade",
+            "--instance=milvus-upgrade",
+            &hook,
+            "--helm-revision=1",
+        ] {
+            assert!(args.contains(&wanted), "{wanted}: {args:?}");
+        }
+    }
+    for one in others {
+        let weight = &one["metadata"]["annotations"]["helm.sh/hook-weight"];
+        assert_eq!(*weight, "-10", "rights come before the Jobs: {one:#}");
+    }
+    let mut expected = rolling_upgrade::job::rules_in_release()
+        .as_array()
+        .unwrap()
+        .clone();
+    let records = json!(["sh.helm.release.v1.milvus-upgrade.v1"]);
+    expected.push(json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": records, "verbs": ["get"]}));
+    expected.extend(
+        rolling_upgrade::job::rules_through_helm()
+            .as_array()
+            .unwrap()
+            .iter()
+            .cloned(),
+    );
+    let granted = role(&documents, "milvus-upgrade-upgrade-milvus");
+    assert_eq!(granted, Value::Array(expected));
+}
+
+#[test]
+fn hooks_are_of_the_release_itself() {
+    for more in ["instance=other", "namespace=other", "verb=check"] {
+        let output = template(Helm::V3, &[&HOOKS[..], &[more]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("hooks.enabled"), "{more}: {said}");
+    }
 }
 
 #[test]

@@ -1,5 +1,40 @@
 {{- define "milvus-upgrade.fullname" -}}
-{{ .Values.fullnameOverride | default .Release.Name | trunc 45 | trimSuffix "-" }}
+{{- $default := .Release.Name }}
+{{- if .Values.hooks.enabled }}
+{{- $default = printf "%s-upgrade" (.Release.Name | trunc 37 | trimSuffix "-") }}
+{{- end }}
+{{- .Values.fullnameOverride | default $default | trunc 45 | trimSuffix "-" }}
+{{- end }}
+
+{{- /* The Milvus that is upgraded: with hooks that of this very release. */ -}}
+{{- define "milvus-upgrade.instance" -}}
+{{- if .Values.hooks.enabled }}
+{{- if ne .Values.verb "upgrade" }}
+{{- fail "hooks.enabled needs verb: upgrade" }}
+{{- end }}
+{{- if not (has .Values.instance (list "" .Release.Name)) }}
+{{- fail (printf "hooks.enabled upgrades the Milvus of this release, which is %s: leave instance empty" .Release.Name) }}
+{{- end }}
+{{- .Release.Name }}
+{{- else }}
+{{- required "instance is not set: the name of the Milvus release" .Values.instance }}
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.milvusNamespace" -}}
+{{- if .Values.hooks.enabled }}
+{{- if not (has .Values.namespace (list "" .Release.Namespace)) }}
+{{- fail (printf "hooks.enabled upgrades the Milvus of this release, which is in namespace %s: leave namespace empty" .Release.Namespace) }}
+{{- end }}
+{{- .Release.Namespace }}
+{{- else }}
+{{- required "namespace is not set: the namespace of the Milvus release" .Values.namespace }}
+{{- end }}
+{{- end }}
+
+{{- /* When Helm runs a Job: at the moments of hooks, or (empty) with the other objects. */ -}}
+{{- define "milvus-upgrade.moments" -}}
+{{- if .Values.hooks.enabled }}["pre-upgrade", "post-upgrade", "post-rollback"]{{ else }}[""]{{ end }}
 {{- end }}
 
 {{- define "milvus-upgrade.labels" -}}
@@ -19,10 +54,24 @@ app.kubernetes.io/part-of: milvus-guard
 {{ .Values.namespaceOverride | default .Release.Namespace }}
 {{- end }}
 
+{{- /* Labels and annotations; those of a hook where there are hooks. */ -}}
 {{- define "milvus-upgrade.meta" -}}
+{{- $moments := .Values.hooks.enabled | ternary "post-install,pre-upgrade,post-upgrade,post-rollback" "" }}
+{{- include "milvus-upgrade.metaOf" (list . $moments -10 "before-hook-creation") }}
+{{- end }}
+
+{{- /* The same, given: the context, the moments of the hook, its weight, and when it is deleted. */ -}}
+{{- define "milvus-upgrade.metaOf" -}}
+{{- $ := index . 0 }}
+{{- $weight := index . 2 | toString }}
+{{- $deleted := index . 3 }}
+{{- $hook := dict }}
+{{- with index . 1 }}
+{{- $hook = dict "helm.sh/hook" . "helm.sh/hook-weight" $weight "helm.sh/hook-delete-policy" $deleted }}
+{{- end -}}
 labels:
-  {{- include "milvus-upgrade.labels" . | nindent 2 }}
-{{- with .Values.annotations }}
+  {{- include "milvus-upgrade.labels" $ | nindent 2 }}
+{{- with merge $hook $.Values.annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -68,6 +117,18 @@ imagePullSecrets:
 {{- end }}
 - {apiGroups: [autoscaling], resources: [horizontalpodautoscalers], verbs: [list]}
 - {apiGroups: [keda.sh], resources: [scaledobjects], verbs: {{ if eq .Values.verb "migrate" }}[list, patch]{{ else }}[list]{{ end }}}
+{{- end }}
+
+{{- /* What hooks need in addition: the records of Helm from the last revisions on, and what the new chart does not have any more. */ -}}
+{{- define "milvus-upgrade.rulesOfHooks" -}}
+{{- if .Values.hooks.enabled }}
+{{- $records := list }}
+{{- range $revision := untilStep (max 1 (sub .Release.Revision 9) | int) (add1 .Release.Revision | int) 1 }}
+{{- $records = append $records (printf "sh.helm.release.v1.%s.v%d" $.Release.Name $revision) }}
+{{- end }}
+- {apiGroups: [""], resources: [secrets], resourceNames: {{ toJson $records }}, verbs: [get]}
+- {apiGroups: [""], resources: [configmaps, services, serviceaccounts], verbs: [get, patch, delete]}
+{{- end }}
 {{- end }}
 
 {{- /* What a run needs in its own namespace. */ -}}
@@ -140,8 +201,8 @@ capabilities: {drop: [ALL]}
 {{- /* What `verify` is asked for, with the rights that the verb has. */ -}}
 {{- define "milvus-upgrade.verifyArgs" -}}
 - verify
-- --instance={{ .Values.instance }}
-- --namespace={{ .Values.namespace }}
+- --instance={{ include "milvus-upgrade.instance" . }}
+- --namespace={{ include "milvus-upgrade.milvusNamespace" . }}
 - --run-namespace={{ include "milvus-upgrade.namespace" . }}
 {{- include "milvus-upgrade.etcdArgs" . }}
 {{- if eq .Values.verb "upgrade" }}

@@ -13,4 +13,4 @@ pub(super) mod process;
 pub(super) mod release;
 pub(super) mod target;
 
-pub(super) use planned::PlannedUpgrade;
+pub(super) use planned::{PlannedUpgrade, Rendered, default_judging, leave_out_order};

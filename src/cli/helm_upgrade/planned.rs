@@ -54,6 +54,62 @@ pub(in crate::cli) struct Rendered {
 }
 
 impl Rendered {
+    /// A release as Helm prints it in JSON.
+    ///
+    /// # Errors
+    /// Where it is not JSON.
+    pub(in crate::cli) fn of(printed: String) -> Result<Self, Failure> {
+        let release: Value = serde_json::from_str(&printed).map_err(|error| {
+            Failure::no_verdict(format!("what Helm rendered is not a release: {error}"))
+        })?;
+        Ok(Self { printed, release })
+    }
+
+    /// As Helm printed it.
+    pub(in crate::cli) fn printed(&self) -> &str {
+        &self.printed
+    }
+
+    /// The objects, hooks left out.
+    pub(in crate::cli) fn manifest(&self) -> &str {
+        self.release["manifest"].as_str().unwrap_or_default()
+    }
+
+    /// What it changes of a release that runs, and of which this revision is deployed.
+    ///
+    /// # Errors
+    /// Where it has no Milvus of this name.
+    pub(in crate::cli) fn change(
+        &self,
+        name: &ReleaseName,
+        live: &Release,
+        (revision, deployed): (u64, &str),
+    ) -> Result<Result<HelmChange, ChangeError>, Failure> {
+        // A whole release, grouped at once: nothing is laid over the running state.
+        let loaded = load_text(Role::Before, RENDERED, self.manifest(), &Reading::default())
+            .map_err(Failure::usage)?;
+        let releases = &loaded.snapshot.releases;
+        let of_name = || releases.iter().find(|one| one.name == name.name);
+        let after = match releases.as_slice() {
+            [only] => Some(only),
+            _ => of_name(),
+        };
+        let after = after.ok_or_else(|| {
+            Failure::usage(format!(
+                "the chart renders no Milvus with the name {}",
+                name.name
+            ))
+        })?;
+        Ok(HelmChange::of(&Sides {
+            name,
+            live,
+            after,
+            deployed,
+            revision,
+            rendered: self.manifest(),
+        }))
+    }
+
     /// The name of the release.
     pub(in crate::cli) fn name(&self) -> &str {
         self.release["name"].as_str().unwrap_or_default()
@@ -124,11 +180,7 @@ impl PlannedUpgrade {
     /// # Errors
     /// Where Helm cannot render it, or it is about another release than `wanted`.
     pub(in crate::cli) fn render(&self, wanted: Option<&str>) -> Result<Rendered, Failure> {
-        let printed = self.upgrade.render()?;
-        let release: Value = serde_json::from_str(&printed).map_err(|error| {
-            Failure::no_verdict(format!("what Helm printed is not a release: {error}"))
-        })?;
-        let rendered = Rendered { printed, release };
+        let rendered = Rendered::of(self.upgrade.render()?)?;
         match wanted.filter(|wanted| *wanted != rendered.name()) {
             None => Ok(rendered),
             Some(wanted) => Err(Failure::usage(format!(
@@ -162,31 +214,8 @@ impl PlannedUpgrade {
         name: &ReleaseName,
         live: &Release,
     ) -> Result<Result<HelmChange, ChangeError>, Failure> {
-        let manifest = rendered.release["manifest"].as_str().unwrap_or_default();
-        // A whole release, grouped at once: nothing is laid over the running state.
-        let loaded = load_text(Role::Before, RENDERED, manifest, &Reading::default())
-            .map_err(Failure::usage)?;
-        let releases = &loaded.snapshot.releases;
-        let of_name = || releases.iter().find(|one| one.name == name.name);
-        let after = match releases.as_slice() {
-            [only] => Some(only),
-            _ => of_name(),
-        };
-        let after = after.ok_or_else(|| {
-            Failure::usage(format!(
-                "the chart renders no Milvus with the name {}",
-                name.name
-            ))
-        })?;
         let (revision, deployed) = self.upgrade.deployed(&name.name)?;
-        Ok(HelmChange::of(&Sides {
-            name,
-            live,
-            after,
-            deployed: &deployed,
-            revision,
-            rendered: manifest,
-        }))
+        rendered.change(name, live, (revision, &deployed))
     }
 
     /// Makes the upgrade. What Helm prints goes to standard error. The exit code of Helm.
@@ -240,7 +269,7 @@ fn agreed<T: PartialEq + std::fmt::Debug>(
 }
 
 /// The policies of the cluster, and no facts but its own.
-fn default_judging() -> Result<JudgingArgs, Failure> {
+pub(in crate::cli) fn default_judging() -> Result<JudgingArgs, Failure> {
     #[derive(Parser)]
     struct Defaults {
         #[command(flatten)]
@@ -251,7 +280,7 @@ fn default_judging() -> Result<JudgingArgs, Failure> {
 }
 
 /// Takes out what the run itself sees to.
-fn leave_out_order(report: &mut Report) {
+pub(in crate::cli) fn leave_out_order(report: &mut Report) {
     let is_ours =
         |id: &str| rules::find(id).is_some_and(|rule| rule.has(Behavior::HandledByUpgrade));
     report.findings.retain(|finding| !is_ours(&finding.rule));

@@ -15,7 +15,7 @@ use milvus_guard_operations::{
     rolling_upgrade::{
         AskMilvus, MilvusAccess, Operation, RollingUpgrade, RunLocation, SearchedCollections,
         SessionHelp, Settings,
-        through_helm::{HelmProgress, HelmTurn},
+        through_helm::{HelmCaller, HelmProgress, HelmTurn},
     },
 };
 
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Args {
     pub(super) namespace: Option<String>,
 
     /// Version that is wanted, such as 2.5.27
-    #[arg(short, long, value_name = "VERSION", required_unless_present_any = ["helm", "helm_change"], add = ArgValueCompleter::new(completion::versions))]
+    #[arg(short, long, value_name = "VERSION", required_unless_present_any = ["helm", "helm_change", "helm_hook"], add = ArgValueCompleter::new(completion::versions))]
     pub(super) target_version: Option<Wanted>,
 
     /// Image of the new version [default: the running repository with tag v<target version>]
@@ -159,10 +159,29 @@ pub(in crate::cli) struct Args {
     #[arg(long, hide = true, requires = "helm_change")]
     pub(super) helm_made: bool,
 
+    /// The hook of Helm that this is, as the chart milvus-upgrade has it
+    #[arg(long, value_enum, value_name = "MOMENT", hide = true, requires_all = ["local", "helm_revision"], conflicts_with_all = ["helm", "target_version", "image", "dry_run"])]
+    pub(super) helm_hook: Option<HelmHookArg>,
+
+    /// The revision that Helm makes
+    #[arg(long, value_name = "NUMBER", hide = true, requires = "helm_hook")]
+    pub(super) helm_revision: Option<u64>,
+
     /// A whole helm upgrade that brings the new version, with its chart and values: Helm applies it
     /// while every component is paused, and they roll in order afterwards
     #[arg(last = true, value_name = "HELM UPGRADE", num_args = 1.., conflicts_with_all = ["target_version", "image"])]
     pub(super) helm: Vec<OsString>,
+}
+
+/// `--helm-hook`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum HelmHookArg {
+    /// Judge, and pause what Helm changes
+    PreUpgrade,
+    /// Release what is paused, in order
+    PostUpgrade,
+    /// Release what is paused, on the old version
+    PostRollback,
 }
 
 /// `-o`.
@@ -300,7 +319,11 @@ impl Args {
         } else {
             HelmProgress::Ahead
         };
-        Ok(Some(HelmTurn { change, progress }))
+        Ok(Some(HelmTurn {
+            change,
+            progress,
+            caller: HelmCaller::Command,
+        }))
     }
 
     /// The release that is wanted. What resumes and rolls back must name the same one.

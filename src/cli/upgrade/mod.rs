@@ -1,6 +1,7 @@
 //! `upgrade`: component by component, in order.
 
 mod flags;
+mod helm_hook;
 mod through_helm;
 
 use std::ffi::OsString;
@@ -26,6 +27,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let printed = args.printed()?;
     if !args.helm.is_empty() {
         return through_helm::run(args, printed, screen);
+    }
+    if let Some(hook) = args.helm_hook {
+        return helm_hook::run(args, hook, printed.plain(), screen);
     }
     let options = args.options()?;
     let procedure = args.procedure()?;

@@ -17,7 +17,7 @@ use milvus_guard_operations::{
     kubernetes_job::{JobOptions, run_in_job},
     rolling_upgrade::{
         Operation, RollingUpgrade,
-        through_helm::{HelmChange, HelmProgress, HelmTurn},
+        through_helm::{HelmCaller, HelmChange, HelmProgress, HelmTurn},
     },
 };
 
@@ -122,20 +122,24 @@ fn procedure(
     let turn = HelmTurn {
         change,
         progress: HelmProgress::Ahead,
+        caller: HelmCaller::Command,
     };
     let mut procedure = args.procedure_with(Some(turn))?;
     procedure.settings.run.release = name.clone();
     Ok(procedure)
 }
 
-fn refuse(format: FormatArg, why: &str, screen: &Screen) -> Done {
+pub(super) fn refuse(format: FormatArg, why: &str, screen: &Screen) -> Done {
     let why = why.trim_end_matches('.');
     let end = End::Refused(format!("Refused: {why}. Nothing was changed."));
     running::say(&end, format, None, screen)
 }
 
 /// Whether a run that waits for Helm, or has had its change, is in progress.
-async fn is_begun(client: &RetryingClient, procedure: &RollingUpgrade) -> Result<bool, End> {
+pub(super) async fn is_begun(
+    client: &RetryingClient,
+    procedure: &RollingUpgrade,
+) -> Result<bool, End> {
     let is_by_helm = |run: &UpgradeRun| {
         let mut plan = run.spec.plan.iter();
         run.is_under_way() && plan.any(|step| step.action == StepAction::Hold)

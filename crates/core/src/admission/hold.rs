@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
+    api::AcceptedBy,
     manifest::{DocumentValue, Object, object::ObjectRef},
     milvus::{
         Component, Coordinators, Release, Topology, Version,
@@ -144,7 +145,8 @@ impl Candidate {
     }
 
     /// Whether the deployer accepted what this rule finds: for this request, or for the revision
-    /// that Helm applies.
+    /// that Helm applies. Hooks that order the components may have been left out
+    /// (`helm upgrade --no-hooks`): where they did their work, a run is in progress.
     fn is_accepted(&self, rule: &str, state: &ReviewState<'_>) -> bool {
         let (old, new) = (&self.old.workload.meta, &self.new.workload.meta);
         let names = |accepted: &str| accepted.eq_ignore_ascii_case(rule);
@@ -160,7 +162,10 @@ impl Candidate {
             .iter()
             .filter(|decision| Some(&*decision.release) == release && decision.expires > state.now)
             .max_by_key(|decision| decision.revision)
-            .is_some_and(|decision| decision.accepted_rules.iter().any(|one| names(&one.rule)))
+            .is_some_and(|decision| {
+                let mut accepted = decision.accepted_rules.iter();
+                accepted.any(|one| one.by != AcceptedBy::Hook && names(&one.rule))
+            })
     }
 
     /// The order of this change; `None` if there is none, or if components come or go.

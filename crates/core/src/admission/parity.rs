@@ -37,6 +37,18 @@ pub fn review(
     status: &str,
     labels: &serde_json::Value,
 ) -> String {
+    review_with_hooks(before, after, status, labels, &[])
+}
+
+/// The same, with these hooks in the revision.
+fn review_with_hooks(
+    before: Option<&Fixture>,
+    after: &Fixture,
+    status: &str,
+    labels: &serde_json::Value,
+    hooks: &[String],
+) -> String {
+    let hooks: Vec<_> = hooks.iter().map(|hook| json!({"manifest": hook})).collect();
     // Without its own values a revision has those of the one before (`--reuse-values`).
     let values = after
         .user_values()
@@ -44,7 +56,7 @@ pub fn review(
         .map(|values| values.to_json());
     let release = json!({
         "name": after.release_name(), "namespace": "milvus", "version": 2, "info": {"status": status},
-        "manifest": after.yaml(), "config": values, "chart": after.stored_chart(),
+        "manifest": after.yaml(), "hooks": hooks, "config": values, "chart": after.stored_chart(),
     });
     let inner = BASE64_STANDARD.encode(release.to_string());
     let mut all =
@@ -228,7 +240,11 @@ pub(super) fn object_review(old: Option<&Value>, new: Option<&Value>) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::milvus::Component;
+    use crate::{
+        api::AcceptedBy,
+        milvus::Component,
+        policy::{PolicySet, read},
+    };
 
     #[test]
     fn an_acceptance_by_label_counts_for_its_revision() {
@@ -263,6 +279,60 @@ mod tests {
             (None, vec!["MG201"])
         );
         assert_eq!(accepted.decision.unwrap().accepted_rules[0].rule, "MG201");
+    }
+
+    /// Hooks as the chart `milvus-upgrade` has them, at these moments.
+    fn order_hooks(moments: &[&str]) -> Vec<String> {
+        let job = |moment: &&str| {
+            let args = [
+                "upgrade",
+                "--instance=my-release",
+                &format!("--helm-hook={moment}"),
+            ];
+            json!({
+                "apiVersion": "batch/v1", "kind": "Job",
+                "metadata": {"name": moment, "annotations": {"helm.sh/hook": moment}},
+                "spec": {"template": {"spec": {"containers": [{"name": "a", "image": "a", "args": args}]}}},
+            })
+            .to_string()
+        };
+        moments.iter().map(job).collect()
+    }
+
+    #[test]
+    fn hooks_that_order_the_components_count_as_an_acceptance_of_the_order_alone() {
+        let accounts = Accounts::default();
+        let facts = Facts {
+            rollouts: Some(Vec::new()),
+            ..Facts::default()
+        };
+        let both = ["pre-upgrade", "post-upgrade"];
+        let judged = |from: &str, to: &str, moments: &[&str], policy: &str| {
+            let (before, after) = (Fixture::cluster(from), Fixture::cluster(to));
+            let mut state = state(Some(&before), &facts, &accounts);
+            let mut policies = PolicySet::default();
+            let (documents, _) = read::read(policy, "policy");
+            for one in documents {
+                policies.add(one);
+            }
+            state.policies = Arc::new(policies);
+            let hooks = order_hooks(moments);
+            let text =
+                review_with_hooks(Some(&before), &after, "pending-upgrade", &json!({}), &hooks);
+            Task::of(&Review::parse(text.as_bytes()).unwrap()).judge(&state)
+        };
+        let accepted = judged("2.4.5", "2.5.12", &both, "");
+        assert_eq!(accepted.response.denied, None);
+        let rules = accepted.decision.unwrap().accepted_rules;
+        assert_eq!((&*rules[0].rule, rules[0].by), ("MG201", AcceptedBy::Hook));
+        let denied = judged("2.4.5", "2.5.12", &both[..1], "").response.denied;
+        assert!(denied.unwrap().contains("MG201 component-order"));
+        let none = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\n\
+                    spec: {selfAccept: []}\n";
+        let forbidden = judged("2.4.5", "2.5.12", &both, none).response.denied;
+        assert!(forbidden.unwrap().contains("MG201 component-order"));
+        let skipped = judged("2.1.4", "2.2.16", &both, "").response.denied;
+        assert!(skipped.unwrap().contains("MG101"));
     }
 
     #[test]

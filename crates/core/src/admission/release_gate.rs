@@ -15,6 +15,7 @@ use crate::{
     manifest::{Budget, Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
     policy::{Action, PolicySet, resolve::Applied},
+    rules::{self, Behavior, Rule},
     text::count,
 };
 
@@ -44,7 +45,10 @@ pub struct ReleaseTask {
     pub is_rollback: bool,
     after: Snapshot,
     configs: Vec<Arc<ConfigMap>>,
-    accepted: Vec<String>,
+    /// Rules that the deployer accepts by the label of the revision.
+    by_label: Vec<String>,
+    /// Rules that the hooks of the revision see to.
+    by_hooks: Vec<&'static str>,
     driver: HelmDriver,
 }
 
@@ -145,9 +149,19 @@ impl ReleaseTask {
         if after.releases.is_empty() {
             return Ok(None);
         }
-        let accepted = accept
+        let by_label = accept
             .map(|value| acceptance::from_label(value, stored.revision))
             .unwrap_or_default();
+        let by_hooks = if stored.has_order_hooks(budget) {
+            let handled = |rule: &&&Rule| rule.has(Behavior::HandledByUpgrade);
+            rules::ALL
+                .iter()
+                .filter(handled)
+                .map(|rule| rule.id)
+                .collect()
+        } else {
+            Vec::new()
+        };
         Ok(Some(Self {
             namespace,
             release: stored.name.clone(),
@@ -155,7 +169,8 @@ impl ReleaseTask {
             is_rollback,
             after,
             configs,
-            accepted,
+            by_label,
+            by_hooks,
             driver,
         }))
     }
@@ -192,9 +207,10 @@ impl ReleaseTask {
         // What the manifest refers to and does not hold stays in the cluster.
         let mut after = self.after.clone();
         after.resolve(&self.configs, &state.place.configs);
+        let accepted = self.accepted();
         let question = EvaluationInput {
             is_rollback: self.is_rollback,
-            accepted: &self.accepted,
+            accepted: &accepted,
             ..state.question(&after)
         };
         let mut judgement = judge(&EvaluationInput {
@@ -294,12 +310,21 @@ impl ReleaseTask {
         ruling
     }
 
+    /// Rules that the deployer accepts, if policy allows it.
+    fn accepted(&self) -> Vec<String> {
+        let by_hooks = self.by_hooks.iter().map(|&rule| rule.to_owned());
+        self.by_label.iter().cloned().chain(by_hooks).collect()
+    }
+
     /// By what a finding was allowed, where it was.
     fn accepted_rule(&self, judged: &JudgedFinding, policies: &PolicySet) -> Option<AcceptedRule> {
         let (by, reference) = match &judged.applied {
+            Applied::Accepted if !self.names_in_label(judged.finding.rule.id) => {
+                (AcceptedBy::Hook, "pre-upgrade, post-upgrade".to_owned())
+            }
             Applied::Accepted => (
                 AcceptedBy::Label,
-                format!("{}-r{}", self.accepted.join("_"), self.revision),
+                format!("{}-r{}", self.by_label.join("_"), self.revision),
             ),
             Applied::Excepted { exception } => (
                 AcceptedBy::Exception,
@@ -312,6 +337,10 @@ impl ReleaseTask {
             by,
             reference,
         })
+    }
+
+    fn names_in_label(&self, rule: &str) -> bool {
+        self.by_label.iter().any(|id| id.eq_ignore_ascii_case(rule))
     }
 
     /// Whether a Milvus belongs to this release: by Helm's own mark if there is one, else by its

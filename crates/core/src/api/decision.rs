@@ -143,6 +143,8 @@ pub enum AcceptedBy {
     Run,
     /// The rollback to the last state that worked.
     Rollback,
+    /// Hooks of the Helm release that roll its components in order.
+    Hook,
     /// Something that a later version knows.
     #[serde(other, skip_serializing)]
     #[schemars(skip)]

@@ -134,18 +134,28 @@ pub fn decode_record(
 /// # Errors
 /// Where the object is not Helm's, is damaged or would decode to more than [`MAX_BYTES`].
 pub fn decode(object: &Value) -> Result<StoredRelease, CodecError> {
+    parse(stored_json(object)?)
+}
+
+/// The JSON of a release in a Secret or `ConfigMap` of Helm's storage: the same fields that Helm
+/// prints.
+///
+/// # Errors
+/// As [`decode`].
+pub fn stored_json(object: &Value) -> Result<Vec<u8>, CodecError> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let payload = object
         .get("data")
         .and_then(|data| data.get("release"))
         .and_then(Value::as_str);
+    let budget = Budget::default();
     match text("kind") {
         "Secret" if text("type") != SECRET_TYPE => Err(CodecError::Type(shown(text("type")))),
         "Secret" => {
             let inner = base64(payload.ok_or(CodecError::Missing)?.as_bytes())?;
-            decode_payload(&inner)
+            unpacked(&inner, &budget)
         }
-        "ConfigMap" => decode_payload(payload.ok_or(CodecError::Missing)?.as_bytes()),
+        "ConfigMap" => unpacked(payload.ok_or(CodecError::Missing)?.as_bytes(), &budget),
         other => Err(CodecError::Kind(shown(other))),
     }
 }
@@ -159,13 +169,18 @@ pub fn decode_payload(payload: &[u8]) -> Result<StoredRelease, CodecError> {
 }
 
 fn decode_within(payload: &[u8], budget: &Budget<'_>) -> Result<StoredRelease, CodecError> {
+    parse(unpacked(payload, budget)?)
+}
+
+/// Takes base64 and gzip off.
+fn unpacked(payload: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
     let bytes = base64(payload)?;
     if !bytes.starts_with(&GZIP_MAGIC) {
-        return parse(bytes);
+        return Ok(bytes);
     }
     let unpacked = gunzip(&bytes, budget)?;
     budget.time()?;
-    parse(unpacked)
+    Ok(unpacked)
 }
 
 fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {

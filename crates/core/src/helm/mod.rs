@@ -10,6 +10,7 @@ use crate::{
 
 pub mod codec;
 mod few;
+pub mod order_hooks;
 mod prefilter;
 mod values;
 

@@ -13,6 +13,7 @@ use super::{
     plan::{MoveKind, Rollout, Templates},
     settings::{AskMilvus, RunLocation, SearchedCollections, SessionHelp, Settings},
     step::Step,
+    through_helm::HelmCaller,
 };
 
 /// The state of the data and the next command, for a run that stops in this step.
@@ -89,12 +90,23 @@ pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessa
 fn again(upgrade: &UpgradeData) -> String {
     match upgrade.rollout.templates {
         Templates::FromRun => command(&upgrade.settings, ""),
+        Templates::FromHelm if is_hook(&upgrade.settings) => {
+            format!(
+                "the same helm upgrade of {} again",
+                upgrade.settings.run.release.name
+            )
+        }
         // The values of the release, which may be secret, are not repeated.
         Templates::FromHelm => format!(
             "the same command again, with its helm upgrade of {}",
             upgrade.settings.run.release.name
         ),
     }
+}
+
+fn is_hook(settings: &Settings) -> bool {
+    let turn = settings.helm.as_ref();
+    turn.is_some_and(|turn| turn.caller == HelmCaller::User)
 }
 
 /// Whose turn it is when everything is paused.
@@ -237,6 +249,9 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
 /// This command again, with something more.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
+    if more.is_empty() && is_hook(settings) {
+        return "the same helm upgrade again".to_owned();
+    }
     if settings.helm.is_some() && more.is_empty() {
         return "the same command again".to_owned();
     }

@@ -27,7 +27,7 @@ use super::{
     step::Step,
     steps::{emptied, proxy_drain, temporary},
     target_updates::Takeover,
-    through_helm::{self, HelmTurn, plan::HelmPlanError},
+    through_helm::{self, HelmCaller, HelmTurn, plan::HelmPlanError},
 };
 
 /// `upgrade`, as it was asked for.
@@ -262,6 +262,9 @@ pub(super) fn planned(
     let catalogue = Catalogue::embedded();
     if let Some(turn) = &settings.helm {
         let rollout = through_helm::plan::plan(&wish, &turn.change, catalogue)?;
+        if turn.caller == HelmCaller::User {
+            through_helm::plan::check_arrivals(&rollout)?;
+        }
         return Ok((rollout, helm_standby(Some(turn))));
     }
     Ok((plan(&wish, catalogue)?, standby))

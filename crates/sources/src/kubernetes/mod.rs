@@ -44,4 +44,5 @@ pub use error::ClusterError;
 pub use kubeconfig::Access;
 pub use live::{NotRead, Reading};
 pub use overrides::Overrides;
+pub use storage::HelmRecord;
 pub use view::NamespaceView;

@@ -1,8 +1,11 @@
 //! Helm's storage in the cluster: one revision of a release, from Secrets or `ConfigMaps`.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::Value;
 
-use milvus_guard_core::helm::{self, StoredRelease};
+use milvus_guard_core::helm::{self, StoredRelease, codec};
 
 use super::{
     client::{Cluster, Resource, named},
@@ -11,6 +14,31 @@ use super::{
 
 const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
 const CONFIG_MAPS: Resource = Resource::new("v1", "configmaps", "ConfigMap");
+
+/// One revision as Helm stored it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HelmRecord {
+    /// The release as JSON, with the fields that Helm prints. Its values may be secret.
+    pub json: String,
+    /// Labels of the record: those of Helm, and those of `helm upgrade --labels`.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for HelmRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HelmRecord")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HelmRecord {
+    /// `deployed`, `pending-upgrade` ...
+    #[must_use]
+    pub fn status(&self) -> &str {
+        self.labels.get("status").map_or("", |status| status)
+    }
+}
 
 /// One stored revision, known by its labels only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +92,37 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// One revision of a release, read by the name of its record: no other record needs to be
+    /// readable. `None` if neither storage driver has it.
+    ///
+    /// # Errors
+    /// Where reading is not allowed, or the payload is damaged.
+    pub async fn helm_record(
+        &self,
+        namespace: &str,
+        release: &str,
+        revision: u64,
+    ) -> Result<Option<HelmRecord>, ClusterError> {
+        let name = format!("sh.helm.release.v1.{release}.v{revision}");
+        for driver in [SECRETS, CONFIG_MAPS] {
+            let object = match self.get(driver, namespace, &name).await {
+                Ok(object) => object,
+                Err(ClusterError::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let damaged = |source| ClusterError::Codec {
+                object: format!("{} {name}", driver.kind),
+                source,
+            };
+            let json = codec::stored_json(&object).map_err(damaged)?;
+            let json = String::from_utf8(json)
+                .map_err(|_| damaged(codec::CodecError::Json("not text".into())))?;
+            let labels = BTreeMap::deserialize(&object["metadata"]["labels"]).unwrap_or_default();
+            return Ok(Some(HelmRecord { json, labels }));
+        }
+        Ok(None)
+    }
+
     /// The number of the newest revision of a release, in any state; `None` if there is
     /// none. Only metadata is read.
     ///

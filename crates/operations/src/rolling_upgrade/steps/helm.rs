@@ -17,7 +17,7 @@ use crate::{
         context::{StepContext, is_of},
         messages,
         plan::{Move, MoveKind},
-        through_helm::{HelmChange, HelmProgress, MARK, change::marked},
+        through_helm::{HelmCaller, HelmProgress, HelmTurn, MARK, change::marked},
     },
 };
 use milvus_guard_core::{
@@ -40,7 +40,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         Some(turn) if turn.progress == HelmProgress::Made => made(cx).await,
         turn => {
             if let Some(turn) = turn {
-                hold(cx, &turn.change).await?;
+                hold(cx, turn).await?;
             }
             cx.record_waits_for_helm(ConditionStatus::True, "Held")
                 .await?;
@@ -134,7 +134,8 @@ fn staying(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
 }
 
 /// Pauses, makes and keeps. May be called again: Helm may have failed, and taken away what was made.
-async fn hold(cx: &StepContext<'_>, change: &HelmChange) -> Result<(), StepError> {
+async fn hold(cx: &StepContext<'_>, turn: &HelmTurn) -> Result<(), StepError> {
+    let change = &turn.change;
     let record = HelmRecord {
         revision: change.revision,
         leaving: change.leaving.clone(),
@@ -152,7 +153,9 @@ async fn hold(cx: &StepContext<'_>, change: &HelmChange) -> Result<(), StepError
         originals::set(cx, &original, &pause).await?;
     }
     leaving::keep(cx).await?;
-    for arriving in &change.arriving {
+    // Helm 3 resumes what it finds of a new object when it comes back from its hooks.
+    let made_by_run = turn.caller == HelmCaller::Command;
+    for arriving in change.arriving.iter().filter(|_| made_by_run) {
         make(cx, arriving).await?;
     }
     Ok(())

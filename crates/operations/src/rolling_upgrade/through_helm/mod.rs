@@ -24,6 +24,17 @@ pub struct HelmTurn {
     pub change: HelmChange,
     /// Whether Helm has made it.
     pub progress: HelmProgress,
+    /// Who runs Helm.
+    pub caller: HelmCaller,
+}
+
+/// Who runs Helm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelmCaller {
+    /// The command that the user gave, or its Job for it.
+    Command,
+    /// The user, and Helm runs this process as a hook.
+    User,
 }
 
 /// Whether Helm has made its change.

@@ -8,6 +8,7 @@ use milvus_guard_core::milvus::{
     catalogue::{Catalogue, Gate, Order, OrderStep, OrderTopology, Rolling, Situation},
 };
 
+use crate::engine::ReleaseName;
 use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Way, Wish, along};
 
 use super::HelmChange;
@@ -56,6 +57,37 @@ pub enum HelmPlanError {
         /// Id of the order.
         order: String,
     },
+    /// A hook cannot keep back what Helm creates.
+    #[error(
+        "{workload} ({component}) is new, and must not start before others are replaced. Helm          starts what is new at once, and its hooks cannot prevent that. Next: milvus-guard upgrade          -i {} -n {} -- helm upgrade {} CHART", .release.name, .release.namespace, .release.name
+    )]
+    StartsEarly {
+        /// Its Deployment.
+        workload: String,
+        /// The component.
+        component: Component,
+        /// The release.
+        release: ReleaseName,
+    },
+}
+
+/// Refuses a plan in which something new does not come first, where Helm itself creates it.
+///
+/// # Errors
+/// What would start too early.
+pub fn check_arrivals(rollout: &Rollout) -> Result<(), HelmPlanError> {
+    let mut moves = rollout
+        .moves
+        .iter()
+        .skip_while(|one| one.kind == MoveKind::Create);
+    match moves.find(|one| one.kind == MoveKind::Create) {
+        None => Ok(()),
+        Some(late) => Err(HelmPlanError::StartsEarly {
+            workload: late.workload.clone().unwrap_or_default(),
+            component: late.component,
+            release: rollout.release.clone(),
+        }),
+    }
 }
 
 /// Plans the way.

@@ -1,0 +1,260 @@
+//! The hooks of the chart `milvus-upgrade` in a chart with Milvus: a plain `helm upgrade` judges,
+//! pauses, changes and releases the components in the order of the data.
+
+use std::{fs, path::Path};
+
+use crate::{
+    common::{
+        Chart, copy,
+        jobs::Kubelet,
+        roll::{DEADLINE, RELEASE, Roll},
+        webhook::GUARD,
+    },
+    helm_site::{NAMESPACE, Site, VALUES, image, position, words},
+};
+use milvus_guard_core::milvus::Component::{
+    DataNode, IndexNode, MixCoord, Proxy, QueryNode, StreamingNode,
+};
+use milvus_guard_testbed::{Helm, wait_until};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+/// Values of the hooks. The label is that by which the tests find pods that they have to play.
+const HOOKS: [&str; 4] = [
+    "milvus-upgrade.hooks.enabled=true",
+    "milvus-upgrade.verb=upgrade",
+    "milvus-upgrade.image.repository=milvus-guard",
+    r"milvus-upgrade.podLabels.guard\.milvus\.io/run=hook",
+];
+/// In addition where the guard is installed.
+const GUARDED: [&str; 3] = [
+    "milvus-upgrade.namespaceOverride=milvus-guard",
+    "milvus-upgrade.serviceAccount.create=false",
+    "milvus-upgrade.serviceAccount.name=milvus-guard-job",
+];
+
+/// A chart with Milvus and the chart of the hooks in it.
+fn umbrella(version: &'static str) -> Chart {
+    let chart = Chart::compact(version);
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/milvus-upgrade");
+    let place = Path::new(chart.path()).join("charts/milvus-upgrade");
+    fs::create_dir_all(&place).unwrap();
+    copy(&own, &place);
+    chart
+}
+
+/// The site, and who plays the pods of the hooks.
+fn start(roll: Roll, with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> (Site, Kubelet) {
+    let site = Site::on(roll, with, chart, tag, values);
+    let kubelet = Kubelet::on(&site.roll.cluster, site.folder.path());
+    (site, kubelet)
+}
+
+/// The exit of `helm upgrade`, and what it printed.
+fn upgrade(site: &Site, chart: &Chart, tag: &str, values: &[&str]) -> (bool, String) {
+    let words = words(chart, tag, values);
+    let words = words.iter().map(String::as_str);
+    let args: Vec<&str> = ["upgrade", RELEASE].into_iter().chain(words).collect();
+    let output = site.roll.cluster.helm(
+        site.with,
+        [&args, &["-n", NAMESPACE, "--timeout", "10m"][..]].concat(),
+    );
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[test]
+fn a_plain_helm_upgrade_brings_another_topology_in_order() {
+    let values = [&VALUES[..], &HOOKS].concat();
+    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old, "v2.5.27", &values);
+    let watch = site.roll.watch(NAMESPACE);
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(is_done, "{said}\n{:#?}", kubelet.log());
+
+    let target = image("v2.6.22");
+    let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
+    assert_eq!(watch.order(&target), expected);
+    let gone = position(&watch, |one, _, gone| one == IndexNode && gone, false).unwrap();
+    let last = position(&watch, |_, image, gone| image == target && !gone, true).unwrap();
+    assert!(gone > last, "index nodes end when all others are new");
+    assert_eq!(site.pod_images(), [target]);
+    site.assert_clean();
+    site.assert_as_manifest();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
+
+    // Other values alone are Helm's own affair.
+    let more = [&values[..], &["readinessProbe.periodSeconds=11"]].concat();
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &more);
+    assert!(is_done, "{said}\n{:#?}", kubelet.log());
+    assert_eq!(site.roll.runs(NAMESPACE).len(), 1);
+    site.roll.await_complete(NAMESPACE);
+    site.assert_clean();
+}
+
+#[test]
+fn a_denied_change_stops_helm_before_it_changes_anything() {
+    let values = [&VALUES[..], &HOOKS].concat();
+    let (old, new) = (umbrella("4.1.34"), umbrella("5.0.14"));
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old, "v2.4.24", &values);
+    let objects = site.roll.deployments(NAMESPACE);
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(
+        !is_done && said.contains("pre-upgrade hooks failed"),
+        "{said}"
+    );
+    let log = kubelet.log().join("\n");
+    assert!(log.contains("MG102"), "{log}");
+    assert!(log.contains("Refused: the rules deny this change"), "{log}");
+    assert_eq!(site.roll.deployments(NAMESPACE), objects);
+    assert!(site.roll.runs(NAMESPACE).is_empty());
+}
+
+#[test]
+fn what_helm_would_start_too_early_is_refused() {
+    let separate = ["mixCoordinator.enabled=false", "componentServices=true"];
+    let old = [&separate[..], &HOOKS].concat();
+    let chart = umbrella("4.1.34");
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &chart, "v2.4.5", &old);
+    let objects = site.roll.deployments(NAMESPACE);
+    let (is_done, said) = upgrade(&site, &chart, "v2.4.24", &[&VALUES[..], &HOOKS].concat());
+    assert!(
+        !is_done && said.contains("pre-upgrade hooks failed"),
+        "{said}"
+    );
+    let log = kubelet.log().join("\n");
+    assert!(
+        log.contains("my-release-milvus-mixcoord (mixcoord) is new"),
+        "{log}"
+    );
+    assert_eq!(site.roll.deployments(NAMESPACE), objects);
+}
+
+#[rstest]
+#[case::helm_3(Helm::V3)]
+#[case::helm_4(Helm::V4)]
+fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
+    let values = [&VALUES[..], &HOOKS].concat();
+    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
+    let (site, kubelet) = start(Roll::start(), with, &old, "v2.5.27", &values);
+    let pods = site.pods();
+    // The API server refuses this one, when Helm has changed others.
+    let broken = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
+    });
+    let file = Path::new(new.path()).join("templates/z.yaml");
+    fs::write(&file, broken.to_string()).unwrap();
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(!is_done, "{said}");
+    assert_eq!(
+        site.roll.tag(NAMESPACE, "proxy"),
+        "v2.6.22",
+        "Helm had begun"
+    );
+    let are_there = |all: &[String]| pods.iter().all(|pod| all.contains(pod));
+    assert!(are_there(&site.pods()), "nothing has rolled");
+
+    // Back, by Helm alone: the hook of the revision that returns ends the run.
+    site.helm(&["rollback", RELEASE, "1", "--timeout", "10m"]);
+    // A new component had started already, and Helm has deleted it.
+    let is_as_before = wait_until(DEADLINE, || site.pods() == pods);
+    assert!(is_as_before, "{:#?}", kubelet.log());
+    site.assert_clean();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
+
+    // Forward again: broken once more, then the corrected command.
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(!is_done, "{said}");
+    fs::remove_file(&file).unwrap();
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(is_done, "{said}\n{:#?}", kubelet.log());
+    assert_eq!(site.pod_images(), [image("v2.6.22")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[test]
+fn a_guard_that_holds_leaves_the_order_to_the_hooks() {
+    let values = [&VALUES[..], &HOOKS, &GUARDED].concat();
+    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
+    let (site, kubelet) = start(Roll::holding(&[]), Helm::V4, &old, "v2.5.27", &values);
+    let watch = site.roll.watch(NAMESPACE);
+    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    assert!(is_done, "{said}\n{:#?}", kubelet.log());
+    let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
+    assert_eq!(watch.order(&image("v2.6.22")), expected);
+    let decisions = site.roll.cluster.get_json(&format!(
+        "/apis/guard.milvus.io/v1alpha1/namespaces/{GUARD}/releasedecisions"
+    ));
+    let accepted = &decisions["items"][0]["spec"]["acceptedRules"];
+    assert_eq!(
+        *accepted,
+        json!([{"rule": "MG201", "by": "hook", "reference": "pre-upgrade, post-upgrade"}]),
+        "{decisions:#}"
+    );
+    let kinds: Vec<Value> = site
+        .roll
+        .runs(GUARD)
+        .iter()
+        .map(|run| json!([run["spec"]["kind"], run["status"]["phase"]]))
+        .collect();
+    assert_eq!(
+        kinds,
+        [json!(["Rolling", "Succeeded"])],
+        "Hold has made no run"
+    );
+    site.assert_clean();
+    site.assert_as_manifest();
+}
+
+#[test]
+fn without_its_hooks_a_change_is_held_as_any_other() {
+    let chart = umbrella("4.1.34");
+    let values = [&VALUES[..], &HOOKS, &GUARDED].concat();
+    let (site, _kubelet) = start(Roll::holding(&[]), Helm::V3, &chart, "v2.4.5", &values);
+    let watch = site.roll.watch(NAMESPACE);
+    let words = words(&chart, "v2.4.24", &values);
+    let words = words.iter().map(String::as_str);
+    let args: Vec<&str> = ["upgrade", RELEASE, "--no-hooks"]
+        .into_iter()
+        .chain(words)
+        .collect();
+    site.helm(&args);
+    site.roll.await_complete(NAMESPACE);
+    let order = watch.order(&image("v2.4.24"));
+    let at = |one| order.iter().position(|other| *other == one);
+    assert!(
+        at(MixCoord) < at(Proxy) && at(QueryNode) < at(Proxy),
+        "{order:?}"
+    );
+    let kinds: Vec<Value> = site
+        .roll
+        .runs(GUARD)
+        .iter()
+        .map(|run| run["spec"]["kind"].clone())
+        .collect();
+    assert_eq!(kinds, [json!("Hold")]);
+}
+
+#[test]
+fn a_hook_whose_pod_is_killed_is_tried_again_by_its_job() {
+    let values = [&VALUES[..], &HOOKS].concat();
+    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
+    let (site, kubelet) = start(Roll::start(), Helm::V4, &old, "v2.5.27", &values);
+    let (is_done, said) = std::thread::scope(|scope| {
+        let helm = scope.spawn(|| upgrade(&site, &new, "v2.6.22", &values));
+        site.await_step("update-mixcoord");
+        kubelet.kill_last();
+        helm.join().unwrap()
+    });
+    assert!(is_done, "{said}\n{:#?}", kubelet.log());
+    assert_eq!(kubelet.pods(), 3, "one before Helm, two after it");
+    assert_eq!(site.pod_images(), [image("v2.6.22")]);
+    site.assert_clean();
+    site.assert_as_manifest();
+}
