@@ -1,7 +1,10 @@
 //! The hooks of the chart `milvus-upgrade` in a chart with Milvus: a plain `helm upgrade` judges,
 //! pauses, changes and releases the components in the order of the data.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     common::{
@@ -10,7 +13,7 @@ use crate::{
         roll::{DEADLINE, RELEASE, Roll},
         webhook::GUARD,
     },
-    helm_site::{NAMESPACE, Site, VALUES, image, position, words},
+    helm_site::{NAMESPACE, Site, VALUES, image, position},
 };
 use milvus_guard_core::milvus::Component::{
     DataNode, IndexNode, MixCoord, Proxy, QueryNode, StreamingNode,
@@ -18,6 +21,7 @@ use milvus_guard_core::milvus::Component::{
 use milvus_guard_testbed::{Helm, wait_until};
 use rstest::rstest;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// Values of the hooks. The label is that by which the tests find pods that they have to play.
 const HOOKS: [&str; 4] = [
@@ -33,32 +37,71 @@ const GUARDED: [&str; 3] = [
     "milvus-upgrade.serviceAccount.name=milvus-guard-job",
 ];
 
-/// A chart with Milvus and the chart of the hooks in it.
-fn umbrella(version: &'static str) -> Chart {
-    let chart = Chart::compact(version);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/milvus-upgrade");
-    let place = Path::new(chart.path()).join("charts/milvus-upgrade");
-    fs::create_dir_all(&place).unwrap();
-    copy(&own, &place);
-    chart
+/// A chart that has Milvus, as this version of its chart, and the chart of the hooks as dependencies.
+struct Umbrella {
+    folder: TempDir,
 }
 
-/// The site, and who plays the pods of the hooks.
-fn start(roll: Roll, with: Helm, chart: &Chart, tag: &str, values: &[&str]) -> (Site, Kubelet) {
-    let site = Site::on(roll, with, chart, tag, values);
+impl Umbrella {
+    fn of(milvus: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| {
+            let place = folder.path().join("charts").join(name);
+            fs::create_dir_all(&place).unwrap();
+            place
+        };
+        copy(Path::new(Chart::compact(milvus).path()), &place("milvus"));
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/milvus-upgrade");
+        copy(&own, &place("milvus-upgrade"));
+        let meta = json!({
+            "apiVersion": "v2", "name": "search", "version": "1.0.0", "dependencies": [
+                {"name": "milvus", "version": milvus}, {"name": "milvus-upgrade", "version": "0.1.0"}],
+        });
+        fs::write(folder.path().join("Chart.yaml"), meta.to_string()).unwrap();
+        Self { folder }
+    }
+
+    /// A template of the chart itself.
+    fn template(&self) -> PathBuf {
+        let templates = self.folder.path().join("templates");
+        fs::create_dir_all(&templates).unwrap();
+        templates.join("z.yaml")
+    }
+
+    /// The words behind `helm install|upgrade RELEASE`: Milvus has this tag and these values.
+    fn words(&self, tag: &str, milvus: &[&str], more: &[&str]) -> Vec<String> {
+        let tag = format!("image.all.tag={tag}");
+        let milvus = milvus.iter().copied().chain([&*tag]);
+        let milvus = milvus.map(|value| format!("milvus.{value}"));
+        let more = HOOKS.iter().chain(more).map(|value| (*value).to_owned());
+        let mut words = vec![self.folder.path().to_str().unwrap().to_owned()];
+        for value in milvus.chain(more) {
+            words.extend(["--set".to_owned(), value]);
+        }
+        words
+    }
+}
+
+/// A release of the chart, and who plays the pods of its hooks.
+fn start(roll: Roll, with: Helm, words: &[String]) -> (Site, Kubelet) {
+    let site = Site {
+        roll,
+        with,
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let (is_done, said) = helm(&site, &["install", RELEASE, "--create-namespace"], words);
+    assert!(is_done, "{said}");
+    site.roll.await_complete(NAMESPACE);
     let kubelet = Kubelet::on(&site.roll.cluster, site.folder.path());
     (site, kubelet)
 }
 
-/// The exit of `helm upgrade`, and what it printed.
-fn upgrade(site: &Site, chart: &Chart, tag: &str, values: &[&str]) -> (bool, String) {
-    let words = words(chart, tag, values);
+/// Whether a command of Helm did it, and what it printed.
+fn helm(site: &Site, verb: &[&str], words: &[String]) -> (bool, String) {
     let words = words.iter().map(String::as_str);
-    let args: Vec<&str> = ["upgrade", RELEASE].into_iter().chain(words).collect();
-    let output = site.roll.cluster.helm(
-        site.with,
-        [&args, &["-n", NAMESPACE, "--timeout", "10m"][..]].concat(),
-    );
+    let all = ["-n", NAMESPACE, "--timeout", "10m"];
+    let args: Vec<&str> = verb.iter().copied().chain(words).chain(all).collect();
+    let output = site.roll.cluster.helm(site.with, args);
     let text = [output.stdout, output.stderr].concat();
     (
         output.status.success(),
@@ -66,13 +109,17 @@ fn upgrade(site: &Site, chart: &Chart, tag: &str, values: &[&str]) -> (bool, Str
     )
 }
 
+fn upgrade(site: &Site, words: &[String]) -> (bool, String) {
+    helm(site, &["upgrade", RELEASE], words)
+}
+
 #[test]
 fn a_plain_helm_upgrade_brings_another_topology_in_order() {
-    let values = [&VALUES[..], &HOOKS].concat();
-    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
-    let (site, kubelet) = start(Roll::start(), Helm::V3, &old, "v2.5.27", &values);
+    let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.5.27", &VALUES, &[]);
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
     let watch = site.roll.watch(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &VALUES, &[]));
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
 
     let target = image("v2.6.22");
@@ -87,8 +134,8 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
 
     // Other values alone are Helm's own affair.
-    let more = [&values[..], &["readinessProbe.periodSeconds=11"]].concat();
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &more);
+    let more = [&VALUES[..], &["readinessProbe.periodSeconds=11"]].concat();
+    let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &more, &[]));
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
     assert_eq!(site.roll.runs(NAMESPACE).len(), 1);
     site.roll.await_complete(NAMESPACE);
@@ -97,11 +144,11 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
 
 #[test]
 fn a_denied_change_stops_helm_before_it_changes_anything() {
-    let values = [&VALUES[..], &HOOKS].concat();
-    let (old, new) = (umbrella("4.1.34"), umbrella("5.0.14"));
-    let (site, kubelet) = start(Roll::start(), Helm::V3, &old, "v2.4.24", &values);
+    let (old, new) = (Umbrella::of("4.1.34"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.4.24", &VALUES, &[]);
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
     let objects = site.roll.deployments(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &VALUES, &[]));
     assert!(
         !is_done && said.contains("pre-upgrade hooks failed"),
         "{said}"
@@ -116,11 +163,11 @@ fn a_denied_change_stops_helm_before_it_changes_anything() {
 #[test]
 fn what_helm_would_start_too_early_is_refused() {
     let separate = ["mixCoordinator.enabled=false", "componentServices=true"];
-    let old = [&separate[..], &HOOKS].concat();
-    let chart = umbrella("4.1.34");
-    let (site, kubelet) = start(Roll::start(), Helm::V3, &chart, "v2.4.5", &old);
+    let chart = Umbrella::of("4.1.34");
+    let old = chart.words("v2.4.5", &separate, &[]);
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
     let objects = site.roll.deployments(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &chart, "v2.4.24", &[&VALUES[..], &HOOKS].concat());
+    let (is_done, said) = upgrade(&site, &chart.words("v2.4.24", &VALUES, &[]));
     assert!(
         !is_done && said.contains("pre-upgrade hooks failed"),
         "{said}"
@@ -137,9 +184,10 @@ fn what_helm_would_start_too_early_is_refused() {
 #[case::helm_3(Helm::V3)]
 #[case::helm_4(Helm::V4)]
 fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
-    let values = [&VALUES[..], &HOOKS].concat();
-    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
-    let (site, kubelet) = start(Roll::start(), with, &old, "v2.5.27", &values);
+    let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.5.27", &VALUES, &[]);
+    let (site, kubelet) = start(Roll::start(), with, &old);
+    let words = new.words("v2.6.22", &VALUES, &[]);
     let pods = site.pods();
     // The API server refuses this one, when Helm has changed others.
     let broken = json!({
@@ -147,9 +195,9 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
         "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
             "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
     });
-    let file = Path::new(new.path()).join("templates/z.yaml");
+    let file = new.template();
     fs::write(&file, broken.to_string()).unwrap();
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &words);
     assert!(!is_done, "{said}");
     assert_eq!(
         site.roll.tag(NAMESPACE, "proxy"),
@@ -168,10 +216,10 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
 
     // Forward again: broken once more, then the corrected command.
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &words);
     assert!(!is_done, "{said}");
     fs::remove_file(&file).unwrap();
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &words);
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
     assert_eq!(site.pod_images(), [image("v2.6.22")]);
     site.assert_clean();
@@ -180,11 +228,12 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
 
 #[test]
 fn a_guard_that_holds_leaves_the_order_to_the_hooks() {
-    let values = [&VALUES[..], &HOOKS, &GUARDED].concat();
-    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
-    let (site, kubelet) = start(Roll::holding(&[]), Helm::V4, &old, "v2.5.27", &values);
+    let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.5.27", &VALUES, &GUARDED);
+    let (site, kubelet) = start(Roll::holding(&[]), Helm::V4, &old);
+    let words = new.words("v2.6.22", &VALUES, &GUARDED);
     let watch = site.roll.watch(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &new, "v2.6.22", &values);
+    let (is_done, said) = upgrade(&site, &words);
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
     let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
     assert_eq!(watch.order(&image("v2.6.22")), expected);
@@ -214,17 +263,13 @@ fn a_guard_that_holds_leaves_the_order_to_the_hooks() {
 
 #[test]
 fn without_its_hooks_a_change_is_held_as_any_other() {
-    let chart = umbrella("4.1.34");
-    let values = [&VALUES[..], &HOOKS, &GUARDED].concat();
-    let (site, _kubelet) = start(Roll::holding(&[]), Helm::V3, &chart, "v2.4.5", &values);
+    let chart = Umbrella::of("4.1.34");
+    let old = chart.words("v2.4.5", &VALUES, &GUARDED);
+    let (site, _kubelet) = start(Roll::holding(&[]), Helm::V3, &old);
     let watch = site.roll.watch(NAMESPACE);
-    let words = words(&chart, "v2.4.24", &values);
-    let words = words.iter().map(String::as_str);
-    let args: Vec<&str> = ["upgrade", RELEASE, "--no-hooks"]
-        .into_iter()
-        .chain(words)
-        .collect();
-    site.helm(&args);
+    let words = chart.words("v2.4.24", &VALUES, &GUARDED);
+    let (is_done, said) = helm(&site, &["upgrade", RELEASE, "--no-hooks"], &words);
+    assert!(is_done, "{said}");
     site.roll.await_complete(NAMESPACE);
     let order = watch.order(&image("v2.4.24"));
     let at = |one| order.iter().position(|other| *other == one);
@@ -243,11 +288,12 @@ fn without_its_hooks_a_change_is_held_as_any_other() {
 
 #[test]
 fn a_hook_whose_pod_is_killed_is_tried_again_by_its_job() {
-    let values = [&VALUES[..], &HOOKS].concat();
-    let (old, new) = (umbrella("4.2.40"), umbrella("5.0.14"));
-    let (site, kubelet) = start(Roll::start(), Helm::V4, &old, "v2.5.27", &values);
+    let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.5.27", &VALUES, &[]);
+    let (site, kubelet) = start(Roll::start(), Helm::V4, &old);
+    let words = new.words("v2.6.22", &VALUES, &[]);
     let (is_done, said) = std::thread::scope(|scope| {
-        let helm = scope.spawn(|| upgrade(&site, &new, "v2.6.22", &values));
+        let helm = scope.spawn(|| upgrade(&site, &words));
         site.await_step("update-mixcoord");
         kubelet.kill_last();
         helm.join().unwrap()
