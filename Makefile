@@ -5,7 +5,7 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 
 TESTBED := $(CARGO) run --quiet -p milvus-guard-testbed --bin testbed-build --
 
-.PHONY: help demo demo-cluster record-demo test test-operations test-others test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short lint testbed generate bench bench-load fuzz fuzz-check
+.PHONY: help demo demo-cluster record-demo test test-operations test-others test-fast test-full test-hostile test-node node-packages test-milvus test-roll test-roll-short test-node-and-roll-short lint testbed generate bench bench-load fuzz fuzz-check
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -72,6 +72,10 @@ test-roll: ## Rolling upgrades of a distributed Milvus under load: helm upgrade,
 test-roll-short: ## One such roll by milvus-guard upgrade, with sessions that end soon (needs as test-roll)
 	$(TESTBED) --roll
 	$(CARGO) test --workspace --quiet --test real -- roll_short:: --ignored --nocapture
+
+# One after the other: both have pods on a node of this machine.
+test-node-and-roll-short: test-node
+	$(MAKE) test-roll-short
 
 node-packages: ## Install the Debian packages that test-node lacks (root)
 	@packages=$$($(TESTBED) --node-packages) && if [ -n "$$packages" ]; then \

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use milvus_guard_core::{
+    admission::acceptance::by_order_hooks,
     evaluate::{EvaluationInput, Verdict, judge},
     milvus::{Version, catalogue::Catalogue},
     policy::PolicySet,
@@ -141,6 +142,10 @@ impl JudgingArgs {
         policies.extend(&from_files);
         policies.now = Some(now);
 
+        let mut accepted = change.accepted.to_vec();
+        if inputs.has_order_hooks() {
+            accepted.extend(by_order_hooks().map(str::to_owned));
+        }
         let judgement = judge(&EvaluationInput {
             before: inputs.before.as_ref(),
             after: &inputs.after,
@@ -149,7 +154,7 @@ impl JudgingArgs {
             policies: &policies,
             is_rollback: change.is_rollback,
             deletes: None,
-            accepted: change.accepted,
+            accepted: &accepted,
             overdue: None,
         });
         let running = inputs.before.iter().flat_map(|before| &before.releases);

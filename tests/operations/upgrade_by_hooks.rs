@@ -8,9 +8,10 @@ use std::{
 
 use crate::{
     common::{
-        Chart, copy,
+        Chart, copy, guard,
         jobs::Kubelet,
         roll::{DEADLINE, RELEASE, Roll},
+        run,
         webhook::GUARD,
     },
     helm_site::{NAMESPACE, Site, VALUES, image, position},
@@ -113,13 +114,42 @@ fn upgrade(site: &Site, words: &[String]) -> (bool, String) {
     helm(site, &["upgrade", RELEASE], words)
 }
 
+/// The rules by which `check` denies what Helm renders, of which the hook of one moment is left out.
+fn denied_rules(site: &Site, words: &[String], without: &str) -> Vec<String> {
+    let (is_done, rendered) = helm(site, &["template", RELEASE], words);
+    assert!(is_done, "{rendered}");
+    let moment = format!("helm.sh/hook: {without}\n");
+    let rendered = rendered.replace(&moment, "helm.sh/hook: post-delete\n");
+    let file = site.folder.path().join("rendered.yaml");
+    fs::write(&file, rendered).unwrap();
+    let mut check = guard();
+    check
+        .args([
+            "check", "--before", "live", "-n", NAMESPACE, "--format", "json",
+        ])
+        .arg("--kubeconfig")
+        .arg(site.roll.cluster.kubeconfig())
+        .arg("--after")
+        .arg(&file);
+    let (_, report, stderr) = run(&mut check);
+    let report: Value = serde_json::from_str(&report).expect(&stderr);
+    let findings = report["findings"].as_array().unwrap().iter();
+    let denied = findings.filter(|one| one["action"] == "deny");
+    denied
+        .map(|one| one["rule"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[test]
 fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &[]);
     let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
     let watch = site.roll.watch(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &VALUES, &[]));
+    let words = new.words("v2.6.22", &VALUES, &[]);
+    assert_eq!(denied_rules(&site, &words, ""), [""; 0]);
+    assert_eq!(denied_rules(&site, &words, "post-upgrade"), ["MG201"]);
+    let (is_done, said) = upgrade(&site, &words);
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
 
     let target = image("v2.6.22");

@@ -10,7 +10,10 @@ use milvus_guard_core::{
     evidence::Facts, inventory::LastRun, policy::PolicySet, report::InputEntry,
 };
 use milvus_guard_sources::{
-    files::{Content, Form, Loaded, Role, objects::RawObject},
+    files::{
+        Content, Form, Loaded, Role,
+        objects::{RawObject, as_hook},
+    },
     kubernetes::{Access, Cluster, ClusterError, Overrides, live::SOURCE as CLUSTER},
 };
 
@@ -240,6 +243,7 @@ impl Gatherer<'_> {
             ..InputEntry::default()
         };
         let content = Content {
+            hooks: objects.iter().filter_map(as_hook).collect(),
             objects,
             helm: vec![stored],
             form: Form::Whole,

@@ -14,10 +14,14 @@ mod files;
 mod instance;
 mod source;
 
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 
 use milvus_guard_core::{
     evidence::Facts,
+    helm::order_hooks,
+    manifest::object::Workload,
     milvus::{
         Snapshot,
         catalogue::{Catalogue, Situation, Wanted},
@@ -42,8 +46,19 @@ pub(super) use source::Source;
 pub(super) struct Gathered {
     pub(super) before: Option<Snapshot>,
     pub(super) after: Snapshot,
+    /// Workloads that Helm makes as hooks of what is wanted.
+    pub(super) hooks: Vec<Arc<Workload>>,
     pub(super) facts: Facts,
     pub(super) inputs: Vec<InputEntry>,
+}
+
+impl Gathered {
+    /// Whether the hooks of what is wanted roll each of its releases in order.
+    pub(super) fn has_order_hooks(&self) -> bool {
+        let hooks = || self.hooks.iter().map(|hook| &**hook);
+        let mut releases = self.after.releases.iter();
+        releases.all(|release| order_hooks::order(hooks(), release.helm_name()))
+    }
 }
 
 /// Reads both sides and adds the facts of the cluster.
@@ -112,6 +127,7 @@ impl Gatherer<'_> {
         }
         gathered.after = match (wanted, after) {
             (Some(mut wanted), source) => {
+                gathered.hooks = std::mem::take(&mut wanted.content.hooks);
                 let snapshot = self.only_instance(&mut wanted);
                 if snapshot.releases.is_empty() {
                     return Err(self.no_milvus(source, Some("after"), &wanted));

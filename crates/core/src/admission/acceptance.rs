@@ -1,5 +1,7 @@
-//! What the deployer accepts: a label on Helm's record, for one revision, or an annotation on a
-//! workload, for one request.
+//! What the deployer accepts: a label on Helm's record or hooks in it, for one revision, or an
+//! annotation on a workload, for one request.
+
+use crate::rules::{self, Behavior};
 
 /// Key of the label and of the annotation.
 pub const ACCEPT: &str = "guard.milvus.io/accept";
@@ -21,6 +23,14 @@ pub fn from_annotation(new: Option<&str>, old: Option<&str>) -> Vec<String> {
         Some(value) if Some(value) != old => ids(value),
         _ => Vec::new(),
     }
+}
+
+/// Rules that a revision accepts by hooks that order its components.
+pub fn by_order_hooks() -> impl Iterator<Item = &'static str> {
+    let handled = rules::ALL
+        .iter()
+        .filter(|rule| rule.has(Behavior::HandledByUpgrade));
+    handled.map(|rule| rule.id)
 }
 
 /// The label that accepts these rules for one revision, as Helm's flag.

@@ -11,11 +11,13 @@ use crate::{
     },
     error_text,
     evaluate::{EvaluationInput, JudgedFinding, Verdict, judge},
-    helm::codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
+    helm::{
+        codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
+        order_hooks,
+    },
     manifest::{Budget, Object, object::ConfigMap},
     milvus::{Release, Snapshot, snapshot::Builder},
     policy::{Action, PolicySet, resolve::Applied},
-    rules::{self, Behavior, Rule},
     text::count,
 };
 
@@ -134,10 +136,15 @@ impl ReleaseTask {
     ) -> Result<Option<Self>, RecordError> {
         let namespace = review.namespace.to_string();
         let (mut builder, mut configs) = (Builder::default(), Vec::new());
+        let mut hooks = Vec::new();
         for object in stored.objects(Some(&namespace), budget) {
             let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
-            if let Object::Config(config) = &object {
-                configs.push(config.clone());
+            match &object {
+                Object::Config(config) => configs.push(config.clone()),
+                Object::Workload(workload) if order_hooks::is_hook(workload) => {
+                    hooks.push(Arc::clone(workload));
+                }
+                _ => {}
             }
             builder.add(object);
         }
@@ -152,13 +159,8 @@ impl ReleaseTask {
         let by_label = accept
             .map(|value| acceptance::from_label(value, stored.revision))
             .unwrap_or_default();
-        let by_hooks = if stored.has_order_hooks(budget) {
-            let handled = |rule: &&&Rule| rule.has(Behavior::HandledByUpgrade);
-            rules::ALL
-                .iter()
-                .filter(handled)
-                .map(|rule| rule.id)
-                .collect()
+        let by_hooks = if order_hooks::order(hooks.iter().map(|hook| &**hook), &stored.name) {
+            acceptance::by_order_hooks().collect()
         } else {
             Vec::new()
         };

@@ -1,92 +1,82 @@
 //! The hooks of the chart `milvus-upgrade`, with which one `helm upgrade` rolls Milvus in order:
 //! before Helm changes anything a Job pauses the components, afterwards another one releases them.
 
-use serde_json::Value;
-
-use super::StoredRelease;
-use crate::manifest::{Budget, documents_within};
+use crate::manifest::object::{Container, Workload};
 
 /// Flag of `milvus-guard upgrade` in such a hook; its value is the moment.
 pub const FLAG: &str = "--helm-hook=";
+/// Annotation with the moments at which Helm makes an object.
+const MOMENTS: &str = "helm.sh/hook";
 
 /// When Helm runs a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HelmHook {
+enum HelmHook {
     /// Before it changes an object.
     PreUpgrade,
     /// After it has changed all.
     PostUpgrade,
-    /// After `helm rollback` has changed all.
-    PostRollback,
 }
 
 impl HelmHook {
-    /// As the annotation `helm.sh/hook` has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// As the annotation has it.
+    const fn name(self) -> &'static str {
         match self {
             Self::PreUpgrade => "pre-upgrade",
             Self::PostUpgrade => "post-upgrade",
-            Self::PostRollback => "post-rollback",
         }
     }
 }
 
-impl StoredRelease {
-    /// Whether the hooks of this revision pause and release Milvus of this release in order: a Job
-    /// before the upgrade and one after it, each with the command of its moment. What cannot be read
-    /// does not count.
-    #[must_use]
-    pub fn has_order_hooks(&self, budget: &Budget<'_>) -> bool {
-        let texts = self.hooks.iter().filter(|text| text.contains(FLAG));
-        let jobs: Vec<Value> = texts
-            .flat_map(|text| documents_within(text, budget))
-            .filter_map(|document| Some(document.ok()?.root.to_json()))
-            .filter(|object| object["kind"] == "Job")
-            .collect();
-        [HelmHook::PreUpgrade, HelmHook::PostUpgrade]
+/// Whether Helm makes a workload as a hook.
+#[must_use]
+pub fn is_hook(workload: &Workload) -> bool {
+    workload.meta.annotation(MOMENTS).is_some()
+}
+
+/// Whether the hooks among these workloads pause and release Milvus of a release in order: a Job
+/// before the upgrade and one after it, each with the command of its moment.
+#[must_use]
+pub fn order<'a>(workloads: impl IntoIterator<Item = &'a Workload>, release: &str) -> bool {
+    let is_job = |one: &&Workload| one.meta.object.kind == "Job";
+    let jobs: Vec<&Workload> = workloads.into_iter().filter(is_job).collect();
+    [HelmHook::PreUpgrade, HelmHook::PostUpgrade]
+        .iter()
+        .all(|hook| jobs.iter().any(|job| is_order_hook(job, release, *hook)))
+}
+
+fn is_order_hook(job: &Workload, release: &str, hook: HelmHook) -> bool {
+    let mut moments = job.meta.annotation(MOMENTS).unwrap_or_default().split(',');
+    moments.any(|moment| moment.trim() == hook.name())
+        && job
+            .pod
+            .containers
             .iter()
-            .all(|hook| jobs.iter().any(|job| self.is_order_hook(job, *hook)))
-    }
+            .any(|one| has_command(one, release, hook))
+}
 
-    fn is_order_hook(&self, job: &Value, hook: HelmHook) -> bool {
-        let moments = job["metadata"]["annotations"]["helm.sh/hook"].as_str();
-        let mut moments = moments.unwrap_or_default().split(',');
-        let is_at_moment = moments.any(|moment| moment.trim() == hook.name());
-        let containers = job["spec"]["template"]["spec"]["containers"].as_array();
-        is_at_moment
-            && containers
-                .into_iter()
-                .flatten()
-                .any(|one| self.orders(one, hook))
-    }
-
-    fn orders(&self, container: &Value, hook: HelmHook) -> bool {
-        let args = container["args"].as_array();
-        let args: Vec<&str> = args
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        let has = |wanted: &str| args.contains(&wanted);
-        args.first() == Some(&"upgrade")
-            && has(&format!("{FLAG}{}", hook.name()))
-            && has(&format!("--instance={}", self.name))
-    }
+fn has_command(container: &Container, release: &str, hook: HelmHook) -> bool {
+    let has = |wanted: &str| container.command.iter().any(|word| word == wanted);
+    container
+        .command
+        .first()
+        .is_some_and(|verb| verb == "upgrade")
+        && has(&format!("{FLAG}{}", hook.name()))
+        && has(&format!("--instance={release}"))
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
+    use crate::manifest::{Object, Origin, documents};
+
     use super::*;
-    use crate::manifest::Tree;
 
     fn job(moment: &str, args: &str) -> String {
         format!(
-            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: a, annotations: {{helm.sh/hook: \
-             '{moment}'}}}}\nspec: {{template: {{spec: {{containers: [{{name: upgrade, args: \
-             [{args}]}}]}}}}}}\n"
+            "---\napiVersion: batch/v1\nkind: Job\nmetadata: {{name: a, annotations: {{helm.sh/hook: \
+             '{moment}'}}}}\nspec: {{template: {{spec: {{containers: [{{name: upgrade, image: a, \
+             args: [{args}]}}]}}}}}}\n"
         )
     }
 
@@ -99,7 +89,6 @@ mod tests {
 
     #[rstest]
     #[case::both(&[ordered("pre-upgrade"), ordered("post-upgrade")], true)]
-    #[case::in_one_text(&[ordered("pre-upgrade") + "---\n" + &ordered("post-upgrade")], true)]
     #[case::several_moments(&[ordered("post-upgrade"),
         job("pre-install, pre-upgrade", "upgrade, --instance=my-release, --helm-hook=pre-upgrade")], true)]
     #[case::none(&[], false)]
@@ -111,19 +100,22 @@ mod tests {
         job("test", "upgrade, --instance=my-release, --helm-hook=pre-upgrade")], false)]
     #[case::another_verb(&[ordered("post-upgrade"),
         job("pre-upgrade", "verify, --instance=my-release, --helm-hook=pre-upgrade")], false)]
-    #[case::not_yaml(&[ordered("post-upgrade"), "--helm-hook=pre-upgrade: {".into()], false)]
+    #[case::another_kind(&[ordered("post-upgrade"),
+        ordered("pre-upgrade").replace("kind: Job", "kind: Deployment")], false)]
     fn both_moments_of_this_release_are_needed(#[case] hooks: &[String], #[case] expected: bool) {
-        let stored = StoredRelease {
-            name: "my-release".into(),
-            namespace: Some("milvus".into()),
-            revision: 3,
-            status: "pending-upgrade".into(),
-            manifest: String::new(),
-            hooks: hooks.to_vec(),
-            user_values: Tree::string(""),
-            chart: None,
-            unread_values: None,
+        let text = hooks.concat();
+        let origin = Origin {
+            source: "test".into(),
+            document: 1,
+            line: 0,
         };
-        assert_eq!(stored.has_order_hooks(&Budget::default()), expected);
+        let objects: Vec<Object> = documents(&text)
+            .filter_map(|document| Object::read(&document.unwrap().root, &origin, Some("milvus")))
+            .collect();
+        let workloads = objects.iter().filter_map(|object| match object {
+            Object::Workload(workload) => Some(&**workload),
+            _ => None,
+        });
+        assert_eq!(order(workloads, "my-release"), expected);
     }
 }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use milvus_guard_core::{
-    helm::StoredRelease,
+    helm::{StoredRelease, order_hooks},
     manifest::{
         Node, Object, Origin,
-        object::{ConfigMap, Meta, ObjectRef},
+        object::{ConfigMap, Meta, ObjectRef, Workload},
     },
     milvus::snapshot::Builder,
 };
@@ -20,6 +20,8 @@ pub struct Content {
     pub objects: Vec<Object>,
     /// What Helm knows of the releases among them. Manifests and hooks are taken out.
     pub helm: Vec<StoredRelease>,
+    /// Workloads that Helm makes as hooks, of all namespaces.
+    pub hooks: Vec<Arc<Workload>>,
     /// Documents of another kind.
     pub foreign: Vec<Foreign>,
     /// How many objects of each other namespace were left out.
@@ -32,6 +34,15 @@ pub struct Content {
     pub partial: Vec<RawObject>,
     /// The documents of the objects that were asked for with [`Collector::keep`].
     pub raw: Vec<RawObject>,
+}
+
+/// A workload that Helm makes as a hook; `None` for any other object.
+#[must_use]
+pub fn as_hook(object: &Object) -> Option<Arc<Workload>> {
+    match object {
+        Object::Workload(workload) if order_hooks::is_hook(workload) => Some(Arc::clone(workload)),
+        _ => None,
+    }
 }
 
 /// An object as it was written.

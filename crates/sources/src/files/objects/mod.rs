@@ -23,7 +23,7 @@ use crate::files::{
     terraform,
 };
 
-pub use content::{Content, Form, RawObject};
+pub use content::{Content, Form, RawObject, as_hook};
 
 /// Lists inside lists that are opened.
 const MAX_LIST_DEPTH: u8 = 4;
@@ -284,6 +284,7 @@ impl Collector {
 
     fn put(&mut self, object: Object) {
         self.seen += 1;
+        self.content.hooks.extend(as_hook(&object));
         let elsewhere = match &object {
             // These live where their tool lives, and say whom they are about.
             Object::Deployer(deployer) => deployer.target_namespace.as_deref(),
