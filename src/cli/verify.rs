@@ -151,12 +151,16 @@ impl RecordPlace {
         }
     }
 
-    /// The record of a release.
-    async fn record(&self, client: &RetryingClient, of: &ReleaseName) -> Result<Record, Failure> {
+    /// The record of a release; `None` if there is none.
+    async fn record(
+        &self,
+        client: &RetryingClient,
+        of: &ReleaseName,
+    ) -> Result<Option<Record>, Failure> {
         let wrong = |why: &dyn fmt::Display| Failure::usage(format!("--record {self}: {why}"));
         let text = self.read(client, of).await?;
-        let text = text.ok_or_else(|| wrong(&"there is no record"))?;
-        Record::read(&text, &of.name, &of.namespace).map_err(|error| wrong(&error))
+        let record = text.map(|text| Record::read(&text, &of.name, &of.namespace));
+        record.transpose().map_err(|error| wrong(&error))
     }
 }
 
@@ -192,7 +196,14 @@ pub(super) fn run(args: &Args) -> Done {
 
 async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) -> Done {
     if let Some(place) = &args.record {
-        settings.record = Some(place.record(client, &settings.release).await?);
+        settings.record = place.record(client, &settings.release).await?;
+        if settings.record.is_none() {
+            let lacks = format!("--record {place}: there is no record");
+            if args.fail_on == FailOn::Unknown {
+                return Err(Failure::usage(lacks));
+            }
+            tell(&lacks);
+        }
     }
     // Whole workloads are held.
     let surveyed = Box::pin(survey(client, &settings)).await;

@@ -203,9 +203,8 @@ impl JobEnvironment {
             pod["metadata"]["namespace"].as_str().unwrap(),
         );
         let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
-        let mounts = pod["spec"]["containers"][0]["volumeMounts"]
-            .as_array()
-            .unwrap();
+        let mounts = &pod["spec"]["containers"][0]["volumeMounts"];
+        let mounts = mounts.as_array().cloned().unwrap_or_default();
         let mut folders = BTreeMap::new();
         for (volume, secret) in
             volumes.filter_map(|volume| Some((volume, volume["secret"]["secretName"].as_str()?)))

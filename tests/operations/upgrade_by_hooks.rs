@@ -151,6 +151,11 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     assert_eq!(denied_rules(&site, &words, "post-upgrade"), ["MG201"]);
     let (is_done, said) = upgrade(&site, &words);
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
+    let log = kubelet.log();
+    let verified = log
+        .iter()
+        .filter(|line| line.contains(": verify --instance=my-release"));
+    assert_eq!(verified.count(), 1);
 
     let target = image("v2.6.22");
     let expected = [StreamingNode, MixCoord, QueryNode, DataNode, Proxy];
@@ -329,7 +334,11 @@ fn a_hook_whose_pod_is_killed_is_tried_again_by_its_job() {
         helm.join().unwrap()
     });
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
-    assert_eq!(kubelet.pods(), 3, "one before Helm, two after it");
+    assert_eq!(
+        kubelet.pods(),
+        4,
+        "one before Helm, two after it, and the one that verifies"
+    );
     assert_eq!(site.pod_images(), [image("v2.6.22")]);
     site.assert_clean();
     site.assert_as_manifest();

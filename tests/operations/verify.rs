@@ -203,6 +203,11 @@ fn while_a_run_is_in_progress_an_earlier_record_stays() {
         code == 2 && stderr.contains("ConfigMap before: there is no record"),
         "{stderr}"
     );
+    let (code, _, stderr) = verify(&["--record", "configmap/before", "--fail-on", "failed"]);
+    assert!(
+        code == 0 && stderr.contains("ConfigMap before: there is no record"),
+        "{stderr}"
+    );
     cluster.apply(&format!(
         r#"{{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
         "metadata": {{"name": "run-1", "namespace": "{NAMESPACE}"}},

@@ -165,11 +165,16 @@ fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone(
         let moments = one["metadata"]["annotations"]["helm.sh/hook"].as_str();
         moments.unwrap_or_default().to_owned()
     };
-    let test = |one: &&Value| moments(one) != "test";
-    let (jobs, others): (Vec<&Value>, Vec<&Value>) = documents
-        .iter()
-        .filter(test)
-        .partition(|one| one["kind"] == "Job");
+    let (jobs, others): (Vec<&Value>, Vec<&Value>) =
+        documents.iter().partition(|one| one["kind"] == "Job");
+    let is_verify = |job: &&Value| {
+        let name = job["metadata"]["name"].as_str();
+        name.is_some_and(|name| name.ends_with("-verify"))
+    };
+    let (verify, jobs): (Vec<&Value>, Vec<&Value>) = jobs.into_iter().partition(is_verify);
+    assert_eq!(moments(verify[0]), "post-upgrade");
+    let weight = &verify[0]["metadata"]["annotations"]["helm.sh/hook-weight"];
+    assert_eq!(*weight, "10", "after the components are new");
     let of_jobs: Vec<String> = jobs.iter().map(|job| moments(job)).collect();
     assert_eq!(of_jobs, ["pre-upgrade", "post-upgrade", "post-rollback"]);
     for job in jobs {

@@ -107,6 +107,43 @@ fn this_test_can_fail() {
     );
 }
 
+/// The text of every `#[error(...)]` with lines that are continued joined.
+fn error_texts(code: &str) -> Vec<String> {
+    let attributes = code.split("#[error(").skip(1);
+    let texts = attributes.map(|rest| rest.split(")]\n").next().unwrap_or_default());
+    let joined = texts.map(|text| {
+        let mut lines = text.split("\\\n");
+        let first = lines.next().unwrap_or_default().to_owned();
+        lines.fold(first, |text, line| text + line.trim_start())
+    });
+    joined.collect()
+}
+
+#[test]
+fn no_error_has_a_run_of_spaces() {
+    let lost = "#[error(\"a b          c\")]\n#[error(\"a \\\n         b\")]\n";
+    let has_run = |text: &String| {
+        let message = text.split('"').nth(1);
+        message.is_some_and(|message| message.contains("   "))
+    };
+    let found: Vec<bool> = error_texts(lost).iter().map(has_run).collect();
+    assert_eq!(found, [true, false], "a continued line is one space");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["crates", "src"] {
+        sources(&root.join(folder), &mut files);
+    }
+    for file in files {
+        let texts = error_texts(&fs::read_to_string(&file).unwrap());
+        let of_one_string = |text: &&String| text.matches('"').count() == 2;
+        let wrong = texts
+            .iter()
+            .filter(of_one_string)
+            .find(|text| has_run(text));
+        assert_eq!(wrong, None, "{}", file.display());
+    }
+}
+
 /// The ids with which files of a folder begin, in order.
 fn ids_of_files(folder: &str, prefix: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);

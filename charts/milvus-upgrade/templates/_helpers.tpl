@@ -54,9 +54,10 @@ app.kubernetes.io/part-of: milvus-guard
 {{ .Values.namespaceOverride | default .Release.Namespace }}
 {{- end }}
 
-{{- /* Labels and annotations; those of a hook where there are hooks. */ -}}
+{{- /* Labels and annotations; those of a hook where there are hooks. Helm deletes hooks that succeeded as soon as a later one fails or
+       takes too long, and the Job would lose its rights: so these stay. */ -}}
 {{- define "milvus-upgrade.meta" -}}
-{{- $moments := .Values.hooks.enabled | ternary "post-install,pre-upgrade,post-upgrade,post-rollback" "" }}
+{{- $moments := .Values.hooks.enabled | ternary "pre-upgrade,post-upgrade,post-rollback" "" }}
 {{- include "milvus-upgrade.metaOf" (list . $moments -10 "before-hook-creation") }}
 {{- end }}
 
@@ -207,5 +208,69 @@ capabilities: {drop: [ALL]}
 {{- include "milvus-upgrade.etcdArgs" . }}
 {{- if eq .Values.verb "upgrade" }}
 {{- include "milvus-upgrade.milvusArgs" . }}
+{{- end }}
+{{- end }}
+
+{{- define "milvus-upgrade.podLabels" -}}
+{{ merge (include "milvus-upgrade.labels" . | fromYaml) .Values.podLabels | toYaml }}
+{{- end }}
+
+{{- /* The pod that verifies. */ -}}
+{{- define "milvus-upgrade.verifyPod" -}}
+restartPolicy: Never
+serviceAccountName: {{ include "milvus-upgrade.serviceAccount" . }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with include "milvus-upgrade.imagePullSecrets" . | trim }}
+{{ . }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+containers:
+  - name: verify
+    image: {{ include "milvus-upgrade.image" . | quote }}
+    imagePullPolicy: {{ .Values.image.pullPolicy }}
+    args:
+      {{- include "milvus-upgrade.verifyArgs" . | nindent 6 }}
+      {{- if not (or .Values.hooks.enabled (has .Values.operation (list "rollback" "abort"))) }}
+      - --target-version={{ .Values.targetVersion }}
+      {{- end }}
+      {{- if include "milvus-upgrade.records" . }}
+      - --record=configmap/{{ include "milvus-upgrade.record" . }}
+      {{- end }}
+      {{- if .Values.tests.probe }}
+      - --probe
+      {{- end }}
+      {{- if .Values.hooks.enabled }}
+      - --fail-on=failed
+      {{- end }}
+    {{- with .Values.extraEnv }}
+    env:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    terminationMessagePolicy: FallbackToLogsOnError
+    securityContext:
+      {{- include "milvus-upgrade.containerSecurity" . | nindent 6 }}
+    resources:
+      {{- toYaml .Values.resources | nindent 6 }}
+    {{- with include "milvus-upgrade.secretMounts" . | trim }}
+    volumeMounts:
+      {{- . | nindent 6 }}
+    {{- end }}
+{{- with include "milvus-upgrade.secretVolumes" . | trim }}
+volumes:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

@@ -59,7 +59,9 @@ pub enum HelmPlanError {
     },
     /// A hook cannot keep back what Helm creates.
     #[error(
-        "{workload} ({component}) is new, and must not start before others are replaced. Helm          starts what is new at once, and its hooks cannot prevent that. Next: milvus-guard upgrade          -i {} -n {} -- helm upgrade {} CHART", .release.name, .release.namespace, .release.name
+        "{workload} ({component}) is new, and must not start before others are replaced. Helm \
+         starts what is new at once, and its hooks cannot prevent that. Next: milvus-guard upgrade \
+         -i {} -n {} -- helm upgrade {} CHART", .release.name, .release.namespace, .release.name
     )]
     StartsEarly {
         /// Its Deployment.
