@@ -63,7 +63,7 @@ test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
 	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: milvus_verify:: --ignored --test-threads=2
 
-# ROLL=within|rolling|across and WAYS=plain|upgrade|hold|job choose; several are separated by commas. RUNS=3 makes each of them three
+# ROLL=within|rolling|across and WAYS=plain|upgrade|hold|job|hooks choose; several are separated by commas. RUNS=3 makes each of them three
 # times. ROLL_RESULTS=FILE adds each roll to a file, of which `cargo xtask roll-table FILE...` makes a table.
 test-roll: ## Rolling upgrades of a distributed Milvus under load: helm upgrade, plain and held, against milvus-guard upgrade, here and as a Job (root; as test-node and test-milvus, Java, Maven)
 	$(TESTBED) --roll

@@ -1,6 +1,8 @@
 //! The ways to bring a new version: what people do without the product, and the product.
 
 use std::{
+    fs,
+    path::Path,
     process::{Command, Output},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -15,7 +17,7 @@ use super::{
     stand::{NAMESPACE, RELEASE, Stand},
 };
 use crate::common::{
-    guard,
+    copy, guard,
     installed::{IMAGE_VALUES, chart},
     oldest_first,
     webhook::GUARD,
@@ -35,6 +37,9 @@ pub enum Way {
     Hold,
     /// The Job of the chart `milvus-upgrade`, with the guard installed.
     Job,
+    /// A `helm upgrade` of a chart with the hooks of the chart `milvus-upgrade`, with the guard
+    /// installed.
+    Hooks,
 }
 
 /// What must be in the cluster before Milvus is installed.
@@ -48,7 +53,13 @@ pub enum Prepared {
 }
 
 impl Way {
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Upgrade, Self::Hold, Self::Job];
+    pub const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::Upgrade,
+        Self::Hold,
+        Self::Job,
+        Self::Hooks,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -56,6 +67,7 @@ impl Way {
             Self::Upgrade => "upgrade",
             Self::Hold => "hold",
             Self::Job => "job",
+            Self::Hooks => "hooks",
         }
     }
 
@@ -63,7 +75,7 @@ impl Way {
         match self {
             Self::Plain => Prepared::Nothing,
             Self::Upgrade => Prepared::Definitions,
-            Self::Hold | Self::Job => Prepared::Guard,
+            Self::Hold | Self::Job | Self::Hooks => Prepared::Guard,
         }
     }
 
@@ -74,6 +86,7 @@ impl Way {
             Self::Upgrade => Done::of_run(stand, NAMESPACE, follow(upgrade_here(stand))),
             Self::Hold => Done::of_run(stand, GUARD, hold(stand)),
             Self::Job => Done::of_run(stand, GUARD, job(stand)),
+            Self::Hooks => Done::of_run(stand, GUARD, hooks(stand)),
         }
     }
 
@@ -184,6 +197,36 @@ fn job(stand: &Stand<'_>) -> Result<(), String> {
     ];
     show(&String::from_utf8_lossy(&stand.node().kubectl(log).stdout));
     result.map(drop)
+}
+
+/// A plain `helm upgrade` of the chart with Milvus, which has the chart of the hooks in it.
+fn hooks(stand: &Stand<'_>) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    copy(Path::new(stand.chart.path()), folder.path());
+    let place = folder.path().join("charts/milvus-upgrade");
+    fs::create_dir_all(&place).unwrap();
+    copy(Path::new(&chart("milvus-upgrade")), &place);
+    let tag = format!("image.all.tag=v{}", stand.topology.to.name());
+    let milvus = format!("milvus.address={}", stand.address());
+    let own = [
+        "hooks.enabled=true",
+        "verb=upgrade",
+        "namespaceOverride=milvus-guard",
+        "serviceAccount.create=false",
+        "serviceAccount.name=milvus-guard-job",
+        &milvus,
+    ];
+    let own = own.iter().chain(&IMAGE_VALUES);
+    let values: Vec<String> = own.map(|value| format!("milvus-upgrade.{value}")).collect();
+    let mut args = vec!["upgrade", RELEASE, folder.path().to_str().unwrap()];
+    args.extend(["-n", NAMESPACE, "--timeout", "20m", "--reuse-values"]);
+    for value in [tag.as_str()]
+        .into_iter()
+        .chain(values.iter().map(String::as_str))
+    {
+        args.extend(["--set", value]);
+    }
+    said(&stand.node().helm(Helm::V4, args)).map(|text| show(&text))
 }
 
 /// What a command said; an error if it did not succeed.
