@@ -216,9 +216,9 @@ fn what_helm_would_start_too_early_is_refused() {
 }
 
 #[rstest]
-#[case::helm_3(Helm::V3)]
-#[case::helm_4(Helm::V4)]
-fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
+#[case::helm_3(Helm::V3, "--atomic")]
+#[case::helm_4(Helm::V4, "--rollback-on-failure")]
+fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes_back: &str) {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &[]);
     let (site, kubelet) = start(Roll::start(), with, &old);
@@ -250,9 +250,15 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm) {
     site.assert_clean();
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
 
-    // Forward again: broken once more, then the corrected command.
-    let (is_done, said) = upgrade(&site, &words);
+    // Forward again: broken once more, and Helm goes back by itself.
+    let (is_done, said) = helm(&site, &["upgrade", RELEASE, goes_back], &words);
     assert!(!is_done, "{said}");
+    let is_as_before = wait_until(DEADLINE, || site.pods() == pods);
+    assert!(is_as_before, "{said}\n{:#?}", kubelet.log());
+    site.assert_clean();
+    assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
+
+    // The corrected command.
     fs::remove_file(&file).unwrap();
     let (is_done, said) = upgrade(&site, &words);
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
