@@ -4,7 +4,7 @@ import json
 import sys
 import time
 
-from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, utility
+from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, MilvusException, connections, utility
 
 DIMENSION = 4
 ROWS = 2000
@@ -24,14 +24,25 @@ def is_whole():
     return sum(segment.num_rows for segment in utility.get_query_segment_info("numbers")) == ROWS
 
 
+def search(collection, end):
+    parameters = {"metric_type": "L2", "params": {"nprobe": 4}}
+    while True:
+        try:
+            return collection.search([[7.0] * DIMENSION], "vector", parameters, 3, consistency_level="Strong")[0]
+        except MilvusException as error:
+            # A query coordinator that has just started may list segments before it knows their collection.
+            if "not loaded" not in str(error) or time.monotonic() >= end:
+                raise
+            time.sleep(0.05)
+
+
 def read():
     # A server that has just started answers before its rows are loaded.
     end = time.monotonic() + 60
     while not is_whole() and time.monotonic() < end:
         time.sleep(0.05)
     collection = Collection("numbers")
-    search = {"metric_type": "L2", "params": {"nprobe": 4}}
-    answer = collection.search([[7.0] * DIMENSION], "vector", search, 3, consistency_level="Strong")[0]
+    answer = search(collection, end)
     print(json.dumps({"rows": collection.num_entities, "nearest": answer.ids[0], "distances": list(answer.distances)}))
 
 
