@@ -61,7 +61,7 @@ test-node: ## Pods of our image and chart on a real node; Helm's SQL driver (roo
 test-milvus: ## Real Milvus servers: 2.1.0 migrated to 2.2.16 and restored; what is loaded, also while an upgrade waits for it; verify and its probe (x86-64; Python 3.10 to 3.12 with pip)
 	$(TESTBED) --milvus
 	$(CARGO) test --quiet -p milvus-guard-testbed --test milvus -- --ignored --test-threads=1
-	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: milvus_verify:: --ignored --test-threads=4
+	$(CARGO) test --workspace --quiet --test real -- milvus:: milvus_api:: milvus_gate:: milvus_verify:: --ignored --test-threads=3
 
 # ROLL=within|rolling|across and WAYS=plain|upgrade|hold|job|hooks choose; several are separated by commas. RUNS=3 makes each of them three
 # times. ROLL_RESULTS=FILE adds each roll to a file, of which `cargo xtask roll-table FILE...` makes a table.
