@@ -9,7 +9,7 @@ use crate::common::{
 };
 use milvus_guard_core::milvus::{Component, Version};
 use milvus_guard_testbed::{Helm, expect_success, helm, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub const NAMESPACE: &str = "milvus";
 const MARK: &str = "guard.milvus.io/upgrade-run";
@@ -225,4 +225,15 @@ pub fn position(
 
 pub fn version(text: &str) -> Version {
     text.parse().unwrap()
+}
+
+/// A template with a Deployment that the API server refuses. Helm applies Deployments in the order of
+/// their files, so it has changed others by then if this one has a late name.
+pub fn write_refused(template: &Path) {
+    let broken = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
+    });
+    fs::write(template, broken.to_string()).unwrap();
 }

@@ -14,7 +14,7 @@ use crate::{
         run,
         webhook::GUARD,
     },
-    helm_site::{NAMESPACE, Site, VALUES, image, position},
+    helm_site::{NAMESPACE, Site, VALUES, image, position, write_refused},
 };
 use milvus_guard_core::milvus::Component::{
     DataNode, IndexNode, MixCoord, Proxy, QueryNode, StreamingNode,
@@ -177,21 +177,29 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     site.assert_clean();
 }
 
-#[test]
-fn a_denied_change_stops_helm_before_it_changes_anything() {
-    let (old, new) = (Umbrella::of("4.1.34"), Umbrella::of("5.0.14"));
-    let old = old.words("v2.4.24", &VALUES, &[]);
-    let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
+/// The hook before the upgrade fails and says this; no Deployment is changed.
+fn assert_refused(site: &Site, kubelet: &Kubelet, words: &[String], says: &[&str]) {
     let objects = site.roll.deployments(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &VALUES, &[]));
+    let (is_done, said) = upgrade(site, words);
     assert!(
         !is_done && said.contains("pre-upgrade hooks failed"),
         "{said}"
     );
     let log = kubelet.log().join("\n");
-    assert!(log.contains("MG102"), "{log}");
-    assert!(log.contains("Refused: the rules deny this change"), "{log}");
+    for text in says {
+        assert!(log.contains(text), "{log}");
+    }
     assert_eq!(site.roll.deployments(NAMESPACE), objects);
+}
+
+#[test]
+fn a_denied_change_stops_helm_before_it_changes_anything() {
+    let (old, new) = (Umbrella::of("4.1.34"), Umbrella::of("5.0.14"));
+    let old = old.words("v2.4.24", &VALUES, &[]);
+    let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
+    let words = new.words("v2.6.22", &VALUES, &[]);
+    let says = ["MG102", "Refused: the rules deny this change"];
+    assert_refused(&site, &kubelet, &words, &says);
     assert!(site.roll.runs(NAMESPACE).is_empty());
 }
 
@@ -201,18 +209,9 @@ fn what_helm_would_start_too_early_is_refused() {
     let chart = Umbrella::of("4.1.34");
     let old = chart.words("v2.4.5", &separate, &[]);
     let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
-    let objects = site.roll.deployments(NAMESPACE);
-    let (is_done, said) = upgrade(&site, &chart.words("v2.4.24", &VALUES, &[]));
-    assert!(
-        !is_done && said.contains("pre-upgrade hooks failed"),
-        "{said}"
-    );
-    let log = kubelet.log().join("\n");
-    assert!(
-        log.contains("my-release-milvus-mixcoord (mixcoord) is new"),
-        "{log}"
-    );
-    assert_eq!(site.roll.deployments(NAMESPACE), objects);
+    let words = chart.words("v2.4.24", &VALUES, &[]);
+    let says = ["my-release-milvus-mixcoord (mixcoord) is new"];
+    assert_refused(&site, &kubelet, &words, &says);
 }
 
 #[rstest]
@@ -224,14 +223,8 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes
     let (site, kubelet) = start(Roll::start(), with, &old);
     let words = new.words("v2.6.22", &VALUES, &[]);
     let pods = site.pods();
-    // The API server refuses this one, when Helm has changed others.
-    let broken = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
-        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
-            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
-    });
     let file = new.template();
-    fs::write(&file, broken.to_string()).unwrap();
+    write_refused(&file);
     let (is_done, said) = upgrade(&site, &words);
     assert!(!is_done, "{said}");
     assert_eq!(

@@ -17,7 +17,7 @@ use crate::{
         run,
         webhook::GUARD,
     },
-    helm_site::{NAMESPACE, Site, VALUES, image, position, version, words},
+    helm_site::{NAMESPACE, Site, VALUES, image, position, version, words, write_refused},
 };
 use milvus_guard_core::milvus::{
     Component,
@@ -26,7 +26,7 @@ use milvus_guard_core::milvus::{
 };
 use milvus_guard_testbed::{Helm, helm, wait_until};
 use rstest::rstest;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[rstest]
 #[case::helm_3(Helm::V3)]
@@ -271,14 +271,8 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
     let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
     let site = Site::new(with, &old, "v2.5.27", &VALUES);
     let pods = site.pods();
-    // Helm applies Deployments in the order of their files, and the API server refuses this one.
-    let broken = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "broken"},
-        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
-            "metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}}},
-    });
     let file = Path::new(new.path()).join("templates/z.yaml");
-    fs::write(&file, broken.to_string()).unwrap();
+    write_refused(&file);
     let (code, _, stderr) = run(&mut site.upgrade(&new, "v2.6.22", &VALUES));
     assert_eq!(code, 3, "{stderr}");
     assert!(

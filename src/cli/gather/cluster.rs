@@ -7,13 +7,10 @@ use clap_complete::engine::ArgValueCompleter;
 use tokio::runtime::Runtime;
 
 use milvus_guard_core::{
-    evidence::Facts, inventory::LastRun, policy::PolicySet, report::InputEntry,
+    evidence::Facts, helm::order_hooks, inventory::LastRun, policy::PolicySet, report::InputEntry,
 };
 use milvus_guard_sources::{
-    files::{
-        Content, Form, Loaded, Role,
-        objects::{RawObject, as_hook},
-    },
+    files::{Content, Form, Loaded, Role, objects::RawObject},
     kubernetes::{Access, Cluster, ClusterError, Overrides, live::SOURCE as CLUSTER},
 };
 
@@ -243,7 +240,7 @@ impl Gatherer<'_> {
             ..InputEntry::default()
         };
         let content = Content {
-            hooks: objects.iter().filter_map(as_hook).collect(),
+            hooks: objects.iter().filter_map(order_hooks::as_hook).collect(),
             objects,
             helm: vec![stored],
             form: Form::Whole,

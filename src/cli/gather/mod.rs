@@ -55,9 +55,8 @@ pub(super) struct Gathered {
 impl Gathered {
     /// Whether the hooks of what is wanted roll each of its releases in order.
     pub(super) fn has_order_hooks(&self) -> bool {
-        let hooks = || self.hooks.iter().map(|hook| &**hook);
         let mut releases = self.after.releases.iter();
-        releases.all(|release| order_hooks::order(hooks(), release.helm_name()))
+        releases.all(|release| order_hooks::order(&self.hooks, release.helm_name()))
     }
 }
 

@@ -61,8 +61,14 @@ pub(super) fn run(args: &Args, hook: HelmHookArg, format: FormatArg, screen: &Sc
         Ok(live) => live,
         Err(error) => return refuse(format, &error.to_string(), screen),
     };
-    let deployed = (records.deployed.0, records.deployed.1.manifest());
-    let change = match records.made.change(&name, &live, deployed)? {
+    let (revision, deployed) = match &records.deployed {
+        Some((revision, deployed)) => (*revision, deployed),
+        None => (number, &records.made),
+    };
+    let change = match records
+        .made
+        .change(&name, &live, (revision, deployed.manifest()))?
+    {
         Ok(change) => change,
         Err(why) => return refuse(format, &why.to_string(), screen),
     };
@@ -138,8 +144,8 @@ struct Records {
     made: Rendered,
     /// Rules that the deployer accepts for it.
     accepted: Vec<String>,
-    /// The revision that is deployed.
-    deployed: (u64, Rendered),
+    /// The revision that is deployed, where Helm has not changed anything yet.
+    deployed: Option<(u64, Rendered)>,
 }
 
 impl Records {
@@ -172,11 +178,11 @@ impl Records {
             // What leaves was recorded before Helm's turn.
             HelmHookArg::PostUpgrade | HelmHookArg::PostRollback => None,
         };
-        let (number, deployed) = deployed.unwrap_or_else(|| (number, made.clone()));
+        let deployed = deployed.map(|(number, record)| Ok((number, Rendered::of(record.json)?)));
         Ok(Self {
             made: Rendered::of(made.json)?,
             accepted,
-            deployed: (number, Rendered::of(deployed.json)?),
+            deployed: deployed.transpose()?,
         })
     }
 

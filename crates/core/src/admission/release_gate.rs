@@ -139,13 +139,10 @@ impl ReleaseTask {
         let mut hooks = Vec::new();
         for object in stored.objects(Some(&namespace), budget) {
             let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
-            match &object {
-                Object::Config(config) => configs.push(config.clone()),
-                Object::Workload(workload) if order_hooks::is_hook(workload) => {
-                    hooks.push(Arc::clone(workload));
-                }
-                _ => {}
+            if let Object::Config(config) = &object {
+                configs.push(config.clone());
             }
+            hooks.extend(order_hooks::as_hook(&object));
             builder.add(object);
         }
         builder.add_helm(&stored.name, Some(&namespace), stored.kept());
@@ -159,7 +156,7 @@ impl ReleaseTask {
         let by_label = accept
             .map(|value| acceptance::from_label(value, stored.revision))
             .unwrap_or_default();
-        let by_hooks = if order_hooks::order(hooks.iter().map(|hook| &**hook), &stored.name) {
+        let by_hooks = if order_hooks::order(&hooks, &stored.name) {
             acceptance::by_order_hooks().collect()
         } else {
             Vec::new()
@@ -435,7 +432,7 @@ fn agree(
         (
             "the name",
             name.to_string(),
-            format!("sh.helm.release.v1.{}.v{revision}", stored.name),
+            codec::record_name(&stored.name, stored.revision),
         ),
         ("the label name", label("name"), stored.name.clone()),
         ("the label version", label("version"), revision),

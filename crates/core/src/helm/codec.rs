@@ -26,6 +26,12 @@ pub const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Type of the Secrets that Helm writes.
 pub const SECRET_TYPE: &str = "helm.sh/release.v1";
 
+/// The name of the object that holds a revision.
+#[must_use]
+pub fn record_name(release: &str, revision: u64) -> String {
+    format!("sh.helm.release.v1.{release}.v{revision}")
+}
+
 /// Hooks of a release. Charts have a handful.
 pub const MAX_HOOKS: usize = 1_000;
 

@@ -1,10 +1,15 @@
 //! The hooks of the chart `milvus-upgrade`, with which one `helm upgrade` rolls Milvus in order:
 //! before Helm changes anything a Job pauses the components, afterwards another one releases them.
 
-use crate::manifest::object::{Container, Workload};
+use std::sync::Arc;
+
+use crate::manifest::{
+    Object,
+    object::{Container, Workload},
+};
 
 /// Flag of `milvus-guard upgrade` in such a hook; its value is the moment.
-pub const FLAG: &str = "--helm-hook=";
+const FLAG: &str = "--helm-hook=";
 /// Annotation with the moments at which Helm makes an object.
 const MOMENTS: &str = "helm.sh/hook";
 
@@ -27,26 +32,30 @@ impl HelmHook {
     }
 }
 
-/// Whether Helm makes a workload as a hook.
+/// A workload that Helm makes as a hook; `None` for any other object.
 #[must_use]
-pub fn is_hook(workload: &Workload) -> bool {
-    workload.meta.annotation(MOMENTS).is_some()
+pub fn as_hook(object: &Object) -> Option<Arc<Workload>> {
+    match object {
+        Object::Workload(workload) if workload.meta.annotation(MOMENTS).is_some() => {
+            Some(Arc::clone(workload))
+        }
+        _ => None,
+    }
 }
 
-/// Whether the hooks among these workloads pause and release Milvus of a release in order: a Job
+/// Whether these hooks pause and release Milvus of a release in order: a Job
 /// before the upgrade and one after it, each with the command of its moment.
 #[must_use]
-pub fn order<'a>(workloads: impl IntoIterator<Item = &'a Workload>, release: &str) -> bool {
-    let is_job = |one: &&Workload| one.meta.object.kind == "Job";
-    let jobs: Vec<&Workload> = workloads.into_iter().filter(is_job).collect();
+pub fn order(hooks: &[Arc<Workload>], release: &str) -> bool {
     [HelmHook::PreUpgrade, HelmHook::PostUpgrade]
-        .iter()
-        .all(|hook| jobs.iter().any(|job| is_order_hook(job, release, *hook)))
+        .into_iter()
+        .all(|moment| hooks.iter().any(|one| is_order_hook(one, release, moment)))
 }
 
 fn is_order_hook(job: &Workload, release: &str, hook: HelmHook) -> bool {
     let mut moments = job.meta.annotation(MOMENTS).unwrap_or_default().split(',');
-    moments.any(|moment| moment.trim() == hook.name())
+    job.meta.object.kind == "Job"
+        && moments.any(|moment| moment.trim() == hook.name())
         && job
             .pod
             .containers
@@ -68,7 +77,7 @@ fn has_command(container: &Container, release: &str, hook: HelmHook) -> bool {
 mod tests {
     use rstest::rstest;
 
-    use crate::manifest::{Object, Origin, documents};
+    use crate::manifest::{Origin, documents};
 
     use super::*;
 
@@ -109,13 +118,10 @@ mod tests {
             document: 1,
             line: 0,
         };
-        let objects: Vec<Object> = documents(&text)
+        let hooks: Vec<_> = documents(&text)
             .filter_map(|document| Object::read(&document.unwrap().root, &origin, Some("milvus")))
+            .filter_map(|object| as_hook(&object))
             .collect();
-        let workloads = objects.iter().filter_map(|object| match object {
-            Object::Workload(workload) => Some(&**workload),
-            _ => None,
-        });
-        assert_eq!(order(workloads, "my-release"), expected);
+        assert_eq!(order(&hooks, "my-release"), expected);
     }
 }

@@ -103,7 +103,7 @@ impl Cluster {
         release: &str,
         revision: u64,
     ) -> Result<Option<HelmRecord>, ClusterError> {
-        let name = format!("sh.helm.release.v1.{release}.v{revision}");
+        let name = codec::record_name(release, revision);
         for driver in [SECRETS, CONFIG_MAPS] {
             let object = match self.get(driver, namespace, &name).await {
                 Ok(object) => object,

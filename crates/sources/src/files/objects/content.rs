@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use milvus_guard_core::{
-    helm::{StoredRelease, order_hooks},
+    helm::StoredRelease,
     manifest::{
         Node, Object, Origin,
         object::{ConfigMap, Meta, ObjectRef, Workload},
@@ -34,15 +34,6 @@ pub struct Content {
     pub partial: Vec<RawObject>,
     /// The documents of the objects that were asked for with [`Collector::keep`].
     pub raw: Vec<RawObject>,
-}
-
-/// A workload that Helm makes as a hook; `None` for any other object.
-#[must_use]
-pub fn as_hook(object: &Object) -> Option<Arc<Workload>> {
-    match object {
-        Object::Workload(workload) if order_hooks::is_hook(workload) => Some(Arc::clone(workload)),
-        _ => None,
-    }
 }
 
 /// An object as it was written.

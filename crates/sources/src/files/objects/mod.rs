@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use memchr::memmem;
 use milvus_guard_core::{
-    helm::codec,
+    helm::{codec, order_hooks},
     manifest::{Object, Origin, Tree, documents, node::Kind},
     milvus::Snapshot,
 };
@@ -23,7 +23,7 @@ use crate::files::{
     terraform,
 };
 
-pub use content::{Content, Form, RawObject, as_hook};
+pub use content::{Content, Form, RawObject};
 
 /// Lists inside lists that are opened.
 const MAX_LIST_DEPTH: u8 = 4;
@@ -284,7 +284,7 @@ impl Collector {
 
     fn put(&mut self, object: Object) {
         self.seen += 1;
-        self.content.hooks.extend(as_hook(&object));
+        self.content.hooks.extend(order_hooks::as_hook(&object));
         let elsewhere = match &object {
             // These live where their tool lives, and say whom they are about.
             Object::Deployer(deployer) => deployer.target_namespace.as_deref(),
