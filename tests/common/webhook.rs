@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -347,7 +347,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
-    /// Starts any `serve` and reads from its log where it listens.
+    /// Starts any `serve` with the variables of the chart, and reads from its log where it listens.
     pub fn spawn(mut command: Command, log: PathBuf) -> Self {
         let file = fs::OpenOptions::new()
             .create(true)
@@ -356,6 +356,7 @@ impl Server {
             .unwrap();
         let from = file.metadata().unwrap().len();
         let mut child = command
+            .envs(chart_variables())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
@@ -566,6 +567,22 @@ fn rendered_by(flags: &[&str], values: &[&str], wanted: impl Fn(&str) -> bool) -
         .map(|document| document.unwrap().root.to_json())
         .filter(|object| object["kind"].as_str().is_some_and(&wanted))
         .collect()
+}
+
+/// The variables that the chart sets for a replica. The settings of the allocator among them halve
+/// the memory under attack, so a server without them is not the one that is deployed.
+fn chart_variables() -> Vec<(String, String)> {
+    static VARIABLES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+        let deployments = rendered(|kind| kind == "Deployment");
+        let container = &deployments[0]["spec"]["template"]["spec"]["containers"][0];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let variables = container["env"].as_array().unwrap().iter();
+        variables
+            .filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?)))
+            .collect()
+    });
+    assert!(!VARIABLES.is_empty(), "the chart sets variables");
+    VARIABLES.clone()
 }
 
 /// The webhook configurations of the guard's own chart, as the template that its leader completes.

@@ -20,7 +20,7 @@ use crate::common::{
     bombs::{self, Bomb, MIB},
     https::Https,
     machine::alone,
-    webhook::{Caller, GUARD, Server, Webhook, rendered, serve, update},
+    webhook::{Caller, GUARD, Server, Webhook, serve, update},
 };
 use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
@@ -134,19 +134,6 @@ impl Drop for Cgroup {
             eprintln!("{} could not be removed", self.folder.display());
         }
     }
-}
-
-/// The variables that the chart sets for a replica.
-fn variables() -> Vec<(String, String)> {
-    let deployments = rendered(|kind| kind == "Deployment");
-    let container = &deployments[0]["spec"]["template"]["spec"]["containers"][0];
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    container["env"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?)))
-        .collect()
 }
 
 /// What the chart gives a replica: the limit of its memory, and how long an API server waits for an
@@ -478,13 +465,12 @@ fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its
     let kubeconfig = webhook
         .cluster
         .kubeconfig_for_service_account(GUARD, "milvus-guard");
-    let mut command = serve(
+    let command = serve(
         &kubeconfig,
         webhook.folder.path(),
         "127.0.0.1:0",
         &["--log-format", "json"],
     );
-    command.envs(variables());
     webhook.server = Server::spawn_ready(cgroup.enclosed(&command), webhook.folder.path());
     webhook.register();
     let pid = webhook.server.pid();
