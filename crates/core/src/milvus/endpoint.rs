@@ -88,6 +88,22 @@ impl Host {
         self.name.to_string()
     }
 
+    /// Name and namespace, if this is a Service of the cluster; no namespace if it is the release's
+    /// own, or neither is known.
+    pub(super) fn service(&self) -> Option<(&str, Option<&str>)> {
+        match &self.name {
+            Name::Service(name, namespace) => Some((name, namespace.as_deref())),
+            Name::External(_) => None,
+        }
+    }
+
+    /// Whether this is an IP address, which may be that of a Service.
+    pub(super) fn is_address(&self) -> bool {
+        let host = self.host();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host.parse::<std::net::IpAddr>().is_ok()
+    }
+
     /// Whether this is the pod itself.
     #[must_use]
     pub fn is_local(&self) -> bool {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod data_location;
 pub mod day;
 pub mod dependency;
+pub mod dependency_use;
 pub mod endpoint;
 pub mod identify;
 pub mod image;

@@ -16,6 +16,7 @@ use crate::manifest::{
 use super::{
     config::{EffectiveConfig, FileSettings, Parsed},
     dependency::{self, Dependency},
+    dependency_use::DependencyUse,
     manager::{self, Manager, Neighbours, Surroundings},
     others::Others,
     release::{ChartRef, ComponentWorkload, HelmRevision, Release},
@@ -227,7 +228,6 @@ impl Builder {
                 .or_default()
                 .push(workload);
         }
-        let single = groups.len() == 1;
         let mut releases: Vec<Release> = groups
             .into_iter()
             .map(|((namespace, name, app_name), mut components)| {
@@ -256,7 +256,6 @@ impl Builder {
         }
         attach(
             &mut releases,
-            single,
             self.workloads,
             self.claims,
             &self.services,
@@ -422,6 +421,77 @@ fn fallback(release: &Release, configs: &[Arc<ConfigMap>]) -> Option<Arc<ConfigM
     }
 }
 
+/// The releases of Milvus that a dependency belongs to, by position. Where several are in its
+/// namespace: those of its own instance, else those whose configuration names it, else the one
+/// whose name its own begins with, as the operator names what it installs. One that nothing
+/// connects to a release may hold the data of each of them, so it counts for all.
+fn owners(releases: &[Release], dependency: &Dependency) -> Vec<usize> {
+    let meta = &dependency.workload.meta;
+    let near: Vec<usize> = (0..releases.len())
+        .filter(|at| same_namespace(&releases[*at], meta.object.namespace.as_deref()))
+        .collect();
+    if near.len() < 2 {
+        return near;
+    }
+    let that = |test: &dyn Fn(&Release) -> bool| -> Vec<usize> {
+        let passing = near.iter().copied();
+        passing.filter(|at| test(&releases[*at])).collect()
+    };
+    let instance = dependency::instance(&dependency.workload);
+    let of_instance = that(&|release| instance == Some(&release.name));
+    if !of_instance.is_empty() {
+        return of_instance;
+    }
+    let named = that(&|release| release.uses(dependency) == DependencyUse::Named);
+    if !named.is_empty() {
+        return named;
+    }
+    let own_name = instance.unwrap_or(&meta.object.name);
+    let longest = near
+        .iter()
+        .filter(|at| is_prefix(&releases[**at].name, own_name))
+        .max_by_key(|at| releases[**at].name.len());
+    match longest {
+        Some(found) => that(&|release| release.name == releases[*found].name),
+        None => near,
+    }
+}
+
+/// Whether a name is that of an owner, or begins with it.
+fn is_prefix(owner: &str, name: &str) -> bool {
+    name.strip_prefix(owner)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// The release that a claim belongs to, by position: the one that mounts it, else the one that its
+/// labels name, else the one with the longest name that its own begins with.
+fn claimant(releases: &[Release], claim: &Claim) -> Option<usize> {
+    let name = &claim.meta.object.name;
+    let instance = claim
+        .meta
+        .label("app.kubernetes.io/instance")
+        .or_else(|| claim.meta.label("release"));
+    releases
+        .iter()
+        .enumerate()
+        .filter(|(_, release)| same_namespace(release, claim.meta.object.namespace.as_deref()))
+        .filter_map(|(at, release)| {
+            let rank = if mounts_claim(release, name) {
+                (3, 0)
+            } else if instance == Some(&release.name) {
+                (2, 0)
+            } else if name.starts_with(&release.fullname) {
+                (1, release.fullname.len())
+            } else {
+                return None;
+            };
+            // Of equal ones the first.
+            Some((rank, std::cmp::Reverse(at)))
+        })
+        .max()
+        .map(|(_, std::cmp::Reverse(at))| at)
+}
+
 /// Whether Milvus or one of its dependencies mounts the claim, under any name.
 fn mounts_claim(release: &Release, name: &str) -> bool {
     let dependencies = release
@@ -440,7 +510,6 @@ fn mounts_claim(release: &Release, name: &str) -> bool {
 
 fn attach(
     releases: &mut [Release],
-    single: bool,
     workloads: Vec<Arc<Workload>>,
     claims: Vec<Claim>,
     services: &[Meta],
@@ -450,30 +519,14 @@ fn attach(
         let Some(family) = dependency::family(&workload) else {
             continue;
         };
-        let instance = dependency::instance(&workload).map(str::to_owned);
-        for release in releases.iter_mut() {
-            let belongs = same_namespace(release, workload.meta.object.namespace.as_deref())
-                && (single || instance.as_deref() == Some(&release.name));
-            if belongs {
-                release.dependencies.push(Dependency {
-                    family,
-                    workload: workload.clone(),
-                });
-            }
+        let dependency = Dependency { family, workload };
+        for at in owners(releases, &dependency) {
+            releases[at].dependencies.push(dependency.clone());
         }
     }
     for claim in claims {
-        let instance = claim
-            .meta
-            .label("app.kubernetes.io/instance")
-            .or_else(|| claim.meta.label("release"));
-        if let Some(release) = releases.iter_mut().find(|release| {
-            same_namespace(release, claim.meta.object.namespace.as_deref())
-                && (instance == Some(&release.name)
-                    || claim.meta.object.name.starts_with(&release.fullname)
-                    || mounts_claim(release, &claim.meta.object.name))
-        }) {
-            release.claims.push(claim);
+        if let Some(at) = claimant(releases, &claim) {
+            releases[at].claims.push(claim);
         }
     }
     for autoscaler in autoscalers {

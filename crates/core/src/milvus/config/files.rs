@@ -292,6 +292,16 @@ impl FileStack {
             .any(|layer| !matches!(layer.content, Content::Settings { .. }))
     }
 
+    /// Whether a mounted `milvus.yaml` that could be read stands in place of the image's own.
+    pub(super) fn replaces_own_file(&self) -> bool {
+        let is_read = |layer: &FileLayer| matches!(layer.content, Content::Settings { .. });
+        !self.is_assumed
+            && self
+                .layers
+                .iter()
+                .any(|layer| layer.name == "milvus.yaml" && is_read(layer))
+    }
+
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.settings()
             .any(|settings| settings.sections.iter().any(|section| section == name))

@@ -176,6 +176,13 @@ impl<'a> ComponentSettings<'a> {
         std::ptr::eq(self.part, other.part)
     }
 
+    /// Whether a mounted file that could be read stands in place of the image's own `milvus.yaml`,
+    /// so that a setting that is absent is not set at all.
+    #[must_use]
+    pub fn replaces_own_file(&self) -> bool {
+        self.part.files.replaces_own_file()
+    }
+
     /// The setting of `key`, in any spelling. An empty value counts as absent, as Milvus then takes
     /// its default.
     #[must_use]

@@ -20,6 +20,10 @@ pub(super) enum Plain<'a> {
 }
 
 impl<'a> Located<'a> {
+    pub(in crate::milvus) fn release(&self) -> &'a Release {
+        self.release
+    }
+
     /// Position of the component in its release.
     #[must_use]
     pub fn component(&self) -> usize {

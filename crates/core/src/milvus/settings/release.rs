@@ -77,7 +77,7 @@ impl Release {
         });
         known.unwrap_or_else(|| Queue {
             kind: ComparableValue {
-                value: default_queue(self.topology(), false),
+                value: default_queue(self.topology()),
                 setting: None,
             },
             endpoints: ComparableValue {

@@ -69,6 +69,11 @@ impl<'a> Located<'a> {
         })
     }
 
+    /// `remote`, `local` or `opendal`; `None` if it is not known.
+    pub(in crate::milvus) fn storage_name(&self) -> Option<Cow<'a, str>> {
+        Some(self.storage().ok()?.value)
+    }
+
     /// Where Woodpecker keeps the log: `minio`, `local` or `service`.
     ///
     /// # Errors
