@@ -2,7 +2,11 @@
 
 use crate::{
     change::Upgrade,
-    milvus::{Release, dependency::Family},
+    milvus::{
+        Release,
+        dependency::{Dependency, Family},
+        dependency_use::DependencyUse,
+    },
 };
 
 use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
@@ -37,10 +41,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("Milvus is stopped");
         return;
     }
-    let held = before
-        .dependencies
-        .iter()
-        .any(crate::milvus::dependency::Dependency::holds_data);
+    let held = before.dependencies.iter().any(Dependency::holds_data);
     if held || after.families().into_iter().any(Family::is_queue) {
         findings.checked();
     } else {
@@ -57,12 +58,30 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     .any(|new| new.workload.meta.object.name == old.workload.meta.object.name)
             })
             .collect();
+        // What Milvus is not configured for, before and after, holds nothing of it.
+        let is_unused = |old: &&Dependency| {
+            [before, after].map(|release| release.uses(old)) == [DependencyUse::Unused; 2]
+        };
+        let (unused, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_unused);
+        if let Some(first) = unused.first() {
+            let names = names(&unused);
+            findings
+                .warn(format!(
+                    "{family} would be removed ({names}); Milvus does not use it"
+                ))
+                .because(
+                    "The configuration of Milvus names another system. The volumes of the removed \
+                     StatefulSet stay.",
+                )
+                .object(&first.workload.meta)
+                .evidence(family.name(), Some(names), None, None)
+                .fix(
+                    "Make sure that no other application uses it. Delete its claims when nobody \
+                     needs the data in them.",
+                );
+        }
         let Some(first) = gone.first() else { continue };
-        let names = gone
-            .iter()
-            .map(|old| old.workload.meta.object.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names = names(&gone);
         findings
             .deny(format!("{family} would be removed ({names})"))
             .object(&first.workload.meta)
@@ -98,9 +117,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             continue;
         }
         let context = if had_queue {
-            "in addition to the running queue"
+            "in addition to the running queue".to_owned()
+        } else if before.has_config() {
+            format!("although Milvus uses {}", before.queue().kind.value)
         } else {
-            "although the release had no queue"
+            "although the release had no queue".to_owned()
         };
         findings
             .deny(format!("{family} would be added {context}"))
@@ -117,6 +138,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             )
             .remedy(upgrade.advice().leave_out(family));
     }
+}
+
+fn names(dependencies: &[&Dependency]) -> String {
+    dependencies
+        .iter()
+        .map(|old| old.workload.meta.object.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whether nothing of the release was ever available: a tool that installs object by object is not
@@ -156,8 +185,13 @@ fn is_meant(before: &Release, family: Family) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::RULE;
-    use crate::rules::testing::{Fixture, judge};
+    use crate::rules::{
+        Severity,
+        testing::{Fixture, judge},
+    };
 
     fn v2(fixture: Fixture) -> Fixture {
         fixture.stateful_set(
@@ -206,6 +240,60 @@ mod tests {
             judge(&RULE, Some(&kafka(Fixture::cluster("2.4.17"))), &after).len(),
             1
         );
+    }
+
+    fn kafka_elsewhere(fixture: Fixture) -> Fixture {
+        fixture.default_yaml(
+            "mq: {type: kafka}\nkafka: {brokerList: \"k1.example.com:9092\"}\netcd: {endpoints: \
+             [etcd.example.com:2379]}\nminio: {address: s3.amazonaws.com}\n",
+        )
+    }
+
+    #[rstest]
+    #[case::pulsar(
+        "my-release-pulsarv3-bookie",
+        "app: pulsarv3",
+        "apachepulsar/pulsar:3.0.7"
+    )]
+    #[case::etcd(
+        "my-release-etcd",
+        "app.kubernetes.io/name: etcd",
+        "milvusdb/etcd:3.5.18-r1"
+    )]
+    #[case::minio(
+        "my-release-minio",
+        "app: minio",
+        "minio/minio:RELEASE.2024-12-18T13-15-44Z"
+    )]
+    fn what_milvus_does_not_use_is_removed_with_a_warning(
+        #[case] name: &str,
+        #[case] label: &str,
+        #[case] image: &str,
+    ) {
+        let unused = kafka_elsewhere(Fixture::cluster("2.5.5")).stateful_set(name, label, image);
+        let findings = judge(
+            &RULE,
+            Some(&unused),
+            &kafka_elsewhere(Fixture::cluster("2.5.6")),
+        );
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(findings[0].severity, Severity::Warn, "{findings:?}");
+        // What the configuration does not tell, and what it names, is in use.
+        let silent = Fixture::cluster("2.5.5").stateful_set(name, label, image);
+        let findings = judge(&RULE, Some(&silent), &Fixture::cluster("2.5.6"));
+        assert_eq!(findings[0].severity, Severity::Deny, "{findings:?}");
+        let named = Fixture::cluster("2.5.5")
+            .default_yaml(
+                "mq: {type: pulsar}\npulsar: {address: my-release-pulsarv3-proxy}\netcd: \
+                 {endpoints: [my-release-etcd:2379]}\nminio: {address: my-release-minio}\n",
+            )
+            .stateful_set(name, label, image);
+        let findings = judge(
+            &RULE,
+            Some(&named),
+            &kafka_elsewhere(Fixture::cluster("2.5.6")),
+        );
+        assert_eq!(findings[0].severity, Severity::Deny, "{findings:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     milvus::{
         Release,
         dependency::{Dependency, Family},
+        dependency_use::DependencyUse,
     },
 };
 
@@ -52,7 +53,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .collect();
         if let Some(first) = left.first().and_then(|new| new.workloads.first()) {
             findings.checked();
-            compare(&old, &left, first, after.is_stopped(), findings);
+            let is_unused = old.workloads.iter().all(|one| {
+                [before, after].map(|release| release.uses(one)) == [DependencyUse::Unused; 2]
+            });
+            if !is_unused {
+                compare(&old, &left, first, after.is_stopped(), findings);
+            }
         }
     }
 }
@@ -295,6 +301,16 @@ mod tests {
             Some(replicas),
             "",
         ))
+    }
+
+    #[test]
+    fn members_of_an_etcd_that_milvus_does_not_use_are_free() {
+        let other =
+            |fixture: Fixture| fixture.default_yaml("etcd: {endpoints: [etcd.example.com:2379]}\n");
+        let findings = judge(&RULE, Some(&other(etcd(3))), &other(etcd(1)));
+        assert!(findings.is_empty(), "{findings:?}");
+        let findings = judge(&RULE, Some(&etcd(3)), &other(etcd(1)));
+        assert_eq!(findings[0].severity, Severity::Deny);
     }
 
     #[rstest]
