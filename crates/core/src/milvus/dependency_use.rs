@@ -28,6 +28,9 @@ impl Release {
     /// Whether Milvus uses a dependency, by the configuration of all its components.
     #[must_use]
     pub fn uses(&self, dependency: &Dependency) -> DependencyUse {
+        if !self.has_config() {
+            return DependencyUse::Unknown;
+        }
         self.located()
             .map(|located| located.uses(dependency))
             .max()
@@ -65,8 +68,12 @@ impl Located<'_> {
     }
 
     fn uses_queue(&self, dependency: &Dependency, kind: QueueKind) -> Option<DependencyUse> {
-        if self.queue().ok()?.value != kind {
-            return Some(DependencyUse::Unused);
+        let queue = self.queue().ok()?;
+        let is_written = queue.setting.is_some()
+            || self.has_any(["pulsar.address", "kafka.brokerList", "rocksmq.path"]);
+        if queue.value != kind {
+            // A default that nothing confirms may be that of a file which the input lacks.
+            return is_written.then_some(DependencyUse::Unused);
         }
         match kind {
             QueueKind::Pulsar => self.leads_to("pulsar.address", dependency),
@@ -77,11 +84,13 @@ impl Located<'_> {
     }
 
     fn uses_metastore(&self, name: &str) -> Option<DependencyUse> {
-        Some(if self.metastore_name()? == name {
-            DependencyUse::Unknown
-        } else {
-            DependencyUse::Unused
-        })
+        let is_other = self.metastore_name()? != name && self.has_any(["metastore.type"]);
+        is_other.then_some(DependencyUse::Unused)
+    }
+
+    fn has_any<const N: usize>(&self, keys: [&'static str; N]) -> bool {
+        keys.into_iter()
+            .any(|key| matches!(self.flag(key), Ok(Some(_))))
     }
 
     /// Whether the addresses of a setting lead to the dependency; `None` if they are not known.
@@ -99,12 +108,7 @@ fn leads_to(host: &Host, dependency: &Dependency, release: &Release) -> Dependen
         return DependencyUse::Unknown;
     }
     let Some((service, namespace)) = host.service() else {
-        // An address may be that of a Service. A name outside of the cluster is another system.
-        return if host.is_address() {
-            DependencyUse::Unknown
-        } else {
-            DependencyUse::Unused
-        };
+        return leads_outside_to(host, dependency);
     };
     let own = dependency.workload.meta.object.namespace.as_deref();
     if let (Some(namespace), Some(own)) = (namespace, own.or(release.namespace.as_deref()))
@@ -125,6 +129,29 @@ fn leads_to(host: &Host, dependency: &Dependency, release: &Release) -> Dependen
         DependencyUse::Unused
     } else {
         DependencyUse::Unknown
+    }
+}
+
+/// An address may be that of a Service. A name that is not written as one of the cluster is another
+/// system, if it does not begin with the name of the dependency, as pods do: `etcd-0.etcd.milvus`.
+fn leads_outside_to(host: &Host, dependency: &Dependency) -> DependencyUse {
+    if host.is_address() {
+        return DependencyUse::Unknown;
+    }
+    let host = host.host();
+    let of_a_pod = |label: &str| -> String {
+        let (name, ordinal) = label.rsplit_once('-').unwrap_or((label, ""));
+        let is_ordinal = !ordinal.is_empty() && ordinal.bytes().all(|byte| byte.is_ascii_digit());
+        if is_ordinal { name } else { label }.to_owned()
+    };
+    let is_named = host
+        .split('.')
+        .take(2)
+        .any(|label| names(&of_a_pod(label), &dependency.workload.meta.object.name));
+    if is_named {
+        DependencyUse::Named
+    } else {
+        DependencyUse::Unused
     }
 }
 
@@ -160,4 +187,69 @@ fn stem(name: &str) -> &str {
         .find_map(|part| name.strip_suffix(part))
         .filter(|stem| !stem.is_empty())
         .unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::DependencyUse::{self, Named, Unknown, Unused};
+    use crate::rules::testing::Fixture;
+
+    #[rstest]
+    #[case::service("my-release-etcd:2379", Named)]
+    #[case::headless("my-release-etcd-headless:2379", Named)]
+    #[case::pod("my-release-etcd-0.my-release-etcd-headless.milvus.svc:2379", Named)]
+    #[case::pod_in_short("my-release-etcd-0.my-release-etcd-headless.milvus:2379", Named)]
+    #[case::namespace("my-release-etcd.milvus:2379", Named)]
+    #[case::any_service("metadata:2379", Unknown)]
+    #[case::address("10.0.0.7:2379", Unknown)]
+    #[case::own_pod("localhost:2379", Unknown)]
+    #[case::other_namespace("my-release-etcd.other.svc:2379", Unused)]
+    #[case::outside("etcd.example.com:2379", Unused)]
+    #[case::other_workload("my-release-minio:2379", Unused)]
+    fn an_etcd_by_the_address(#[case] address: &str, #[case] expected: DependencyUse) {
+        let release = Fixture::cluster("2.5.5")
+            .default_yaml(&format!("etcd: {{endpoints: [\"{address}\"]}}\n"))
+            .stateful_set(
+                "my-release-etcd",
+                "app.kubernetes.io/name: etcd",
+                "milvusdb/etcd:3.5.18-r1",
+            )
+            .stateful_set(
+                "my-release-minio",
+                "app: minio",
+                "minio/minio:RELEASE.2024-12-18T13-15-44Z",
+            )
+            .release();
+        let etcd = release
+            .dependencies
+            .iter()
+            .find(|one| one.workload.meta.object.name == "my-release-etcd")
+            .expect("an etcd");
+        assert_eq!(release.uses(etcd), expected);
+    }
+
+    #[rstest]
+    #[case::pulsar(
+        "mq: {type: pulsar}\npulsar: {address: my-release-pulsar-proxy}",
+        Named
+    )]
+    #[case::other_queue(
+        "mq: {type: rocksmq}\npulsar: {address: my-release-pulsar-proxy}",
+        Unused
+    )]
+    #[case::other_pulsar("mq: {type: pulsar}\npulsar: {address: pulsar.example.com}", Unused)]
+    #[case::nothing_written("log: {level: info}", Unknown)]
+    fn a_pulsar_by_the_queue(#[case] yaml: &str, #[case] expected: DependencyUse) {
+        let release = Fixture::standalone("2.5.5")
+            .default_yaml(yaml)
+            .stateful_set(
+                "my-release-pulsar-bookie",
+                "app: pulsar",
+                "apachepulsar/pulsar:2.9.5",
+            )
+            .release();
+        assert_eq!(release.uses(&release.dependencies[0]), expected);
+    }
 }

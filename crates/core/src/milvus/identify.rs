@@ -386,7 +386,7 @@ fn component_by_name(workload: &Workload, container: &Container) -> Component {
 
 /// A component by the names of charts: also `data-node`, `queryNode` and `data-coordinator`
 /// (bitnami).
-fn component_of_word(word: &str) -> Option<Component> {
+pub(super) fn component_of_word(word: &str) -> Option<Component> {
     let plain: String = word
         .chars()
         .filter(char::is_ascii_alphanumeric)

@@ -12,6 +12,7 @@ pub mod day;
 pub mod dependency;
 pub mod dependency_use;
 pub mod endpoint;
+mod grouping;
 pub mod identify;
 pub mod image;
 pub mod manager;

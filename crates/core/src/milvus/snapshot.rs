@@ -3,10 +3,7 @@
 //! Milvus is found by what its workloads run (see [`super::identify`]), never by the name of a
 //! chart or a release, because both can be overridden.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::manifest::{
     Object, Origin,
@@ -17,10 +14,10 @@ use super::{
     config::{EffectiveConfig, FileSettings, Parsed},
     dependency::{self, Dependency},
     dependency_use::DependencyUse,
-    manager::{self, Manager, Neighbours, Surroundings},
+    grouping,
+    manager::{self, Neighbours, Surroundings},
     others::Others,
-    release::{ChartRef, ComponentWorkload, HelmRevision, Release},
-    version::Version,
+    release::{ComponentWorkload, HelmRevision, Release},
 };
 
 /// What one input holds.
@@ -215,45 +212,7 @@ impl Builder {
     pub fn build(mut self) -> Snapshot {
         self.leave_out_what_is_made();
         let others = self.others();
-        let mut groups: BTreeMap<(Option<String>, String, String), Vec<ComponentWorkload>> =
-            BTreeMap::new();
-        for workload in self.milvus {
-            let (name, app_name) = identity(&workload);
-            groups
-                .entry((
-                    workload.workload.meta.object.namespace.clone(),
-                    name,
-                    app_name,
-                ))
-                .or_default()
-                .push(workload);
-        }
-        let mut releases: Vec<Release> = groups
-            .into_iter()
-            .map(|((namespace, name, app_name), mut components)| {
-                components
-                    .sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
-                Release {
-                    fullname: fullname(&components),
-                    manager: Manager::default(),
-                    chart: chart(&components),
-                    config: EffectiveConfig::default(),
-                    dependencies: Vec::new(),
-                    claims: Vec::new(),
-                    services: Arc::default(),
-                    autoscalers: Vec::new(),
-                    helm: None,
-                    name,
-                    namespace,
-                    app_name,
-                    components,
-                }
-            })
-            .collect();
-        let mut parsed = Parsed::default();
-        for release in &mut releases {
-            configure(release, &self.configs, &mut parsed);
-        }
+        let mut releases = grouping::releases(self.milvus, &self.configs);
         attach(
             &mut releases,
             self.workloads,
@@ -317,50 +276,11 @@ impl Builder {
     }
 }
 
-fn same_namespace(release: &Release, namespace: Option<&str>) -> bool {
+pub(super) fn same_namespace(release: &Release, namespace: Option<&str>) -> bool {
     match (&release.namespace, namespace) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     }
-}
-
-fn identity(workload: &ComponentWorkload) -> (String, String) {
-    let inner = &workload.workload;
-    let name = dependency::instance(inner).map_or_else(|| stem(workload).to_owned(), str::to_owned);
-    let app_name = inner
-        .selector
-        .get("app.kubernetes.io/name")
-        .or_else(|| inner.meta.labels.get("app.kubernetes.io/name"));
-    (name, app_name.unwrap_or("milvus").to_owned())
-}
-
-/// The workload's name without its component.
-fn stem(workload: &ComponentWorkload) -> &str {
-    let name = &workload.workload.meta.object.name;
-    let suffix = format!("-{}", workload.component.name());
-    name.rfind(&suffix).map_or(name, |at| &name[..at])
-}
-
-fn fullname(components: &[ComponentWorkload]) -> String {
-    components
-        .first()
-        .map(|workload| stem(workload).to_owned())
-        .unwrap_or_default()
-}
-
-fn chart(components: &[ComponentWorkload]) -> Option<ChartRef> {
-    components.iter().find_map(|workload| {
-        let (name, version) = workload
-            .workload
-            .meta
-            .label("helm.sh/chart")?
-            .rsplit_once('-')?;
-        let numbers = version.split(['+', '_']).next()?;
-        Some(ChartRef {
-            name: name.to_owned(),
-            version: Version::parse_lenient(numbers)?,
-        })
-    })
 }
 
 impl Release {

@@ -84,9 +84,9 @@ mod tests {
              - {{name: c, configMap: {{name: c}}}}\n"
         );
         let mut builder = Builder::default();
-        objects_of(&text)
-            .into_iter()
-            .for_each(|object| builder.add(object));
+        for object in objects_of(&text) {
+            builder.add(object);
+        }
         builder.build().releases[0].queue().kind.value
     }
 
