@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use milvus_guard_core::{
     admission::acceptance::by_order_hooks,
-    evaluate::{EvaluationInput, Verdict, judge},
+    evaluate::{Evaluation, EvaluationInput, GoneRelease, Verdict, judge},
     milvus::{Version, catalogue::Catalogue},
     policy::PolicySet,
     report::{InputEntry, Output, Report, Show},
@@ -110,6 +110,31 @@ pub(super) struct Judged {
     pub(super) running: Vec<String>,
 }
 
+/// Refuses what would remove a Milvus release: no rule judges it, and a verdict on the others would
+/// not mention it. An input may leave out what it is not about, so this counts only if it is whole,
+/// or holds another part of the same instance.
+fn refuse_removals(judgement: &Evaluation, change: &Change<'_>) -> Result<(), Failure> {
+    // A namespace may hold more than the release that changes.
+    let is_all = change.choice == Choice::Whole && matches!(change.before, Some(Source::File(_)));
+    let is_removed = |gone: &&GoneRelease| is_all || gone.shares_instance;
+    let removed: Vec<&str> = judgement
+        .gone
+        .iter()
+        .filter(is_removed)
+        .map(|gone| gone.label.as_str())
+        .collect();
+    if removed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "the input after does not contain {}, which the input before contains: Milvus would be \
+         removed there\n\
+         next: add it to the input after; if it stays as it is, use --part, or choose another \
+         release with -i",
+        removed.join(", ")
+    )))
+}
+
 impl JudgingArgs {
     /// Reads both sides and judges the change.
     pub(super) fn judge(
@@ -157,6 +182,7 @@ impl JudgingArgs {
             accepted: &accepted,
             overdue: None,
         });
+        refuse_removals(&judgement, change)?;
         let running = inputs.before.iter().flat_map(|before| &before.releases);
         let running = running.map(|release| release.name.clone()).collect();
         let entries = std::mem::take(&mut inputs.inputs);

@@ -192,6 +192,46 @@ fn other_namespaces_are_left_out() {
     );
 }
 
+/// Two standalones with metadata of their own, named with this prefix.
+fn two(prefix: &str, tags: [&str; 2]) -> String {
+    let one = |name: &str, tag: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {prefix}{name}, namespace: n}}\n\
+             spec:\n  selector: {{matchLabels: {{app: {prefix}{name}}}}}\n  template:\n    metadata: \
+             {{labels: {{app: {prefix}{name}}}}}\n    spec:\n      containers:\n      - name: milvus\n        \
+             image: milvusdb/milvus:{tag}\n        command: [milvus, run, standalone]\n        env: \
+             [{{name: ETCD_ENDPOINTS, value: 'etcd:2379'}}, {{name: ETCD_ROOT_PATH, value: {name}}}]\n---\n"
+        )
+    };
+    one("a", tags[0]) + &one("b", tags[1])
+}
+
+#[test]
+fn a_release_that_a_whole_input_lacks_is_not_passed_over() {
+    let before = two("", ["v2.5.27", "v2.6.22"]);
+    let only_a = before.split_inclusive("---\n").next().unwrap();
+    let (code, report, text) = judged(&before, only_a, &["--whole"]);
+    assert_eq!((code, &report), (2, &Value::Null), "{text}");
+    assert!(text.contains("does not contain n/b"), "{text}");
+    // The commands that it names.
+    for more in [&["--part"][..], &["--whole", "-i", "n/a"]] {
+        let (code, report, text) = judged(&before, only_a, more);
+        assert_eq!(code, 0, "{report} {text}");
+    }
+}
+
+#[test]
+fn several_releases_may_get_a_prefix_at_once() {
+    let (before, after) = (
+        two("", ["v2.5.27", "v2.6.22"]),
+        two("x-", ["v2.4.24", "v2.6.24"]),
+    );
+    let (code, report, text) = judged(&before, &after, &["--whole"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(denies(&report, "MG103"), "{report}");
+    assert!(denies(&report, "MG204"), "{report}");
+}
+
 #[test]
 fn a_whole_without_milvus_cannot_be_judged() {
     let etcd = stack("v2.6.1", true)

@@ -57,6 +57,19 @@ pub struct Evaluation {
     pub subject: Subject,
     /// One entry for each Milvus release of the wanted state.
     pub releases: Vec<JudgedRelease>,
+    /// Running releases that are not in the wanted state. Whether that removes them depends on the
+    /// extent of the input, which the caller knows.
+    pub gone: Vec<GoneRelease>,
+}
+
+/// A running release that is not in the wanted state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoneRelease {
+    /// Its name with its namespace.
+    pub label: String,
+    /// Whether the wanted state holds another Milvus of the same instance, as umbrella charts have
+    /// them: then this one is removed.
+    pub shares_instance: bool,
 }
 
 /// The answer for one release.
@@ -146,7 +159,15 @@ impl Evaluation {
 /// Judges a change.
 #[must_use]
 pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
-    let pairs = pair(question.before, question.after);
+    let (pairs, left) = pair(question.before, question.after);
+    let gone = left.into_iter().map(|release| GoneRelease {
+        label: release.label(),
+        shares_instance: question.after.releases.iter().any(|other| {
+            other.name == release.name
+                && (other.namespace == release.namespace || other.namespace.is_none())
+        }),
+    });
+    let gone = gone.collect();
     let releases = pairs
         .into_iter()
         .map(|(before, after)| judge_change(question, before, after))
@@ -154,6 +175,7 @@ pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
     Evaluation {
         subject: Subject::Change,
         releases,
+        gone,
     }
 }
 
@@ -178,6 +200,7 @@ pub fn judge_state(question: &EvaluationInput<'_>) -> Evaluation {
     Evaluation {
         subject: Subject::State,
         releases: releases.collect(),
+        gone: Vec::new(),
     }
 }
 
@@ -261,12 +284,13 @@ fn judged(
     }
 }
 
-/// Finds for each wanted release the running state of it: the same name, else, where exactly one is
-/// left on either side, that one (a rename, which is itself a finding).
-fn pair<'a>(
-    before: Option<&'a Snapshot>,
-    after: &'a Snapshot,
-) -> Vec<(Option<&'a Release>, &'a Release)> {
+/// Releases of before and after that belong together, and those of before that are left.
+type Pairs<'a> = (Vec<(Option<&'a Release>, &'a Release)>, Vec<&'a Release>);
+
+/// Finds for each wanted release the running state of it: the same name, else the one that is left
+/// and works on the same data, or, if as many are left on either side, has the same name with a
+/// prefix or suffix more, else, where exactly one is left on either side, that one (a rename, which is itself a finding).
+fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Pairs<'a> {
     let mut left: Vec<&Release> = before
         .map(|snapshot| snapshot.releases.iter().collect())
         .unwrap_or_default();
@@ -282,11 +306,49 @@ fn pair<'a>(
         let position = left.iter().position(same);
         pairs.push((position.map(|position| left.remove(position)), release));
     }
+    let all_renamed = left.len() == pairs.iter().filter(|(before, _)| before.is_none()).count();
+    let by_affix =
+        |before: &Release, after: &Release| all_renamed && has_an_affix_more(before, after);
+    let tests: [&dyn Fn(&Release, &Release) -> bool; 2] = [&works_on_the_same_data, &by_affix];
+    for is_renamed in tests {
+        for (before, after) in pairs.iter_mut().filter(|(before, _)| before.is_none()) {
+            let mut found = left
+                .iter()
+                .enumerate()
+                .filter(|(_, other)| is_renamed(other, after))
+                .map(|(at, _)| at);
+            if let (Some(only), None) = (found.next(), found.next()) {
+                *before = Some(left.remove(only));
+            }
+        }
+    }
     if let [renamed] = left[..] {
         let mut open = pairs.iter_mut().filter(|(before, _)| before.is_none());
         if let (Some(only), None) = (open.next(), open.next()) {
             only.0 = Some(renamed);
+            left.clear();
         }
     }
-    pairs
+    (pairs, left)
+}
+
+fn works_on_the_same_data(before: &Release, after: &Release) -> bool {
+    match (before.data_location(), after.data_location()) {
+        (Some(before), Some(after)) => before.is_same(&after),
+        _ => false,
+    }
+}
+
+/// Whether one name is the other with a prefix or a suffix, as tools set them for all objects.
+fn has_an_affix_more(before: &Release, after: &Release) -> bool {
+    let (long, short) = if before.name.len() > after.name.len() {
+        (&before.name, &after.name)
+    } else {
+        (&after.name, &before.name)
+    };
+    long.strip_prefix(short.as_str())
+        .is_some_and(|rest| rest.starts_with('-'))
+        || long
+            .strip_suffix(short.as_str())
+            .is_some_and(|rest| rest.ends_with('-'))
 }
