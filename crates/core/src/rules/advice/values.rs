@@ -39,6 +39,20 @@ impl Advice<'_, '_> {
             .filter(|(key, value)| after.value(key) != Some(*value))
             .collect();
         let settings = if open.is_empty() { settings } else { &open };
+        // No file counts where a variable sets the key.
+        let (words, below) = self.by_variables(settings);
+        if !words.is_empty() {
+            let words = Remedy::words(words.join(" "));
+            return if below.is_empty() {
+                words
+            } else {
+                words.and(&self.in_files(&below).text)
+            };
+        }
+        self.in_files(settings)
+    }
+
+    fn in_files(&self, settings: &[(&str, &str)]) -> Remedy {
         let list = list_of(
             settings
                 .iter()
@@ -124,7 +138,7 @@ impl Advice<'_, '_> {
     }
 
     /// Whether the user's values of the wanted change are known to have a value.
-    pub(super) fn is_set(&self, path: &str, value: &str) -> bool {
+    pub(in crate::rules) fn is_set(&self, path: &str, value: &str) -> bool {
         let Some(helm) = &self.upgrade.after.helm else {
             return false;
         };
