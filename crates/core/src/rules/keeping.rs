@@ -104,6 +104,7 @@ fn in_chart(upgrade: &Upgrade<'_>, row: &SettingFact, old: &str) -> Remedy {
         Compare::Brokers | Compare::Pulsar => advice.keep_queue(),
         Compare::Etcd if row.key == "etcd.endpoints" => advice.keep_etcd(),
         Compare::Store => advice.keep_storage(),
+        _ if row.key == "woodpecker.storage.type" => advice.keep_log(),
         _ => advice.keep_setting(&row.key, old),
     }
 }

@@ -147,6 +147,11 @@ impl Advice<'_, '_> {
     /// Leaves a dependency out that the change would add to the one in use.
     #[must_use]
     pub fn leave_out(&self, family: Family) -> Remedy {
+        // Milvus stays on it: only the separate service is new.
+        if family == Family::Woodpecker && self.before().queue().kind.value == QueueKind::Woodpecker
+        {
+            return self.keep_log();
+        }
         match (&self.manager.source, switch(family)) {
             (Source::Chart(_), Some(path)) if self.reads(path) => self.set_values(
                 &[ChartPin::new(path, "false")],
