@@ -16,7 +16,7 @@ use crate::manifest::{
 use super::{
     config::{EffectiveConfig, FileSettings, Parsed},
     dependency::{self, Dependency},
-    manager::{self, Manager, Neighbours, Surroundings},
+    manager::{self, ChartPlaces, Manager, Neighbours, Surroundings},
     others::Others,
     release::{ChartRef, ComponentWorkload, HelmRevision, Release},
     version::Version,
@@ -120,6 +120,7 @@ pub struct Builder {
     helm: Vec<(String, Option<String>, HelmRevision)>,
     charts: Vec<(String, Option<String>, (String, String))>,
     neighbours: Neighbours,
+    places: ChartPlaces,
     objects: usize,
     others: Others,
 }
@@ -192,6 +193,11 @@ impl Builder {
             namespace.map(str::to_owned),
             chart.clone(),
         ));
+    }
+
+    /// Takes in which charts made the objects.
+    pub fn add_places(&mut self, places: &ChartPlaces) {
+        self.places.extend(places);
     }
 
     /// Groups everything, where references of pods to objects that are not here find those of
@@ -268,6 +274,7 @@ impl Builder {
             });
             let around = Surroundings {
                 neighbours: &self.neighbours,
+                places: &self.places,
                 stored: stored.next().map(|(_, _, chart)| chart),
                 deployers: &self.deployers,
             };

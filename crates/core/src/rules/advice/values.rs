@@ -142,8 +142,9 @@ impl Advice<'_, '_> {
         let Some(helm) = &self.upgrade.after.helm else {
             return false;
         };
-        let prefix = self.manager.alias().map(str::to_owned);
-        let keys = prefix.as_deref().into_iter().chain(path.split('.'));
+        let prefix = self.manager.values_key().unwrap_or_default();
+        let above = prefix.split('.').filter(|key| !key.is_empty());
+        let keys = above.chain(path.split('.'));
         let mut node: &Tree<'_> = &helm.user_values;
         for key in keys {
             let Some(next) = node.get(key) else {
