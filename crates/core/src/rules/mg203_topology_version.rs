@@ -189,7 +189,7 @@ mod tests {
             let findings = judge(&RULE, Some(before), after);
             findings
                 .into_iter()
-                .map(|finding| finding.message.to_string())
+                .map(|finding| finding.message.clone())
                 .collect()
         };
         assert_eq!(

@@ -360,24 +360,6 @@ impl Collector {
 }
 
 /// Whether Helm's comments are in a text.
-#[cfg(test)]
-mod template_tests {
-    use super::*;
-
-    #[test]
-    fn each_document_has_its_own_comment() {
-        let text = "---\n# Source: a/templates/x.yaml\n\n# more\nkind: A\n---\nkind: B\ntext: |\n  # Source: no\n---\n# Source: c/templates/z.yaml\n# Source: d/templates/z.yaml\nkind: C\n";
-        let mut templates = Templates::of(text);
-        let found: Vec<Option<&str>> = documents(text)
-            .map(|document| templates.above(document.unwrap().root.line))
-            .collect();
-        assert_eq!(
-            found,
-            [Some("a/templates/x.yaml"), None, Some("d/templates/z.yaml")]
-        );
-    }
-}
-
 /// How Helm names the template of a document.
 const TEMPLATE: &str = "# Source: ";
 
@@ -429,5 +411,23 @@ fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
     match node.kind {
         Kind::Sequence(items) => items,
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_document_has_its_own_comment() {
+        let text = "---\n# Source: a/templates/x.yaml\n\n# more\nkind: A\n---\nkind: B\ntext: |\n  # Source: no\n---\n# Source: c/templates/z.yaml\n# Source: d/templates/z.yaml\nkind: C\n";
+        let mut templates = Templates::of(text);
+        let found: Vec<Option<&str>> = documents(text)
+            .map(|document| templates.above(document.unwrap().root.line))
+            .collect();
+        assert_eq!(
+            found,
+            [Some("a/templates/x.yaml"), None, Some("d/templates/z.yaml")]
+        );
     }
 }
