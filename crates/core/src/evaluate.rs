@@ -287,6 +287,9 @@ fn judged(
 /// Releases of before and after that belong together, and those of before that are left.
 type Pairs<'a> = (Vec<(Option<&'a Release>, &'a Release)>, Vec<&'a Release>);
 
+/// Whether the second release is the first one under another name.
+type RenameTest<'a> = &'a dyn Fn(&Release, &Release) -> bool;
+
 /// Finds for each wanted release the running state of it: the same name, else the one that is left
 /// and works on the same data, or, if as many are left on either side, has the same name with a
 /// prefix or suffix more, else, where exactly one is left on either side, that one (a rename, which is itself a finding).
@@ -309,7 +312,7 @@ fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Pairs<'a> {
     let all_renamed = left.len() == pairs.iter().filter(|(before, _)| before.is_none()).count();
     let by_affix =
         |before: &Release, after: &Release| all_renamed && has_an_affix_more(before, after);
-    let tests: [&dyn Fn(&Release, &Release) -> bool; 2] = [&works_on_the_same_data, &by_affix];
+    let tests: [RenameTest<'_>; 2] = [&works_on_the_same_data, &by_affix];
     for is_renamed in tests {
         for (before, after) in pairs.iter_mut().filter(|(before, _)| before.is_none()) {
             let mut found = left

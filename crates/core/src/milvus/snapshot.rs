@@ -15,7 +15,7 @@ use super::{
     dependency::{self, Dependency},
     dependency_use::DependencyUse,
     grouping,
-    manager::{self, Neighbours, Surroundings},
+    manager::{self, ChartPlaces, Neighbours, Surroundings},
     others::Others,
     release::{ComponentWorkload, HelmRevision, Release},
 };
@@ -118,6 +118,7 @@ pub struct Builder {
     helm: Vec<(String, Option<String>, HelmRevision)>,
     charts: Vec<(String, Option<String>, (String, String))>,
     neighbours: Neighbours,
+    places: ChartPlaces,
     objects: usize,
     others: Others,
 }
@@ -192,6 +193,11 @@ impl Builder {
         ));
     }
 
+    /// Takes in which charts made the objects.
+    pub fn add_places(&mut self, places: &ChartPlaces) {
+        self.places.extend(places);
+    }
+
     /// Groups everything, where references of pods to objects that are not here find those of
     /// `before`: they stay in the cluster when a change does not name them.
     #[must_use]
@@ -226,6 +232,7 @@ impl Builder {
             });
             let around = Surroundings {
                 neighbours: &self.neighbours,
+                places: &self.places,
                 stored: stored.next().map(|(_, _, chart)| chart),
                 deployers: &self.deployers,
             };

@@ -7,7 +7,6 @@ use crate::{
     change::Upgrade,
     manifest::Origin,
     milvus::{
-        Version,
         catalogue::{Compare, SettingFact, Verdict},
         config::{Setting, Unknown},
         settings::{Comparable, Conditions, Difference, Effective, Located},
@@ -15,55 +14,8 @@ use crate::{
     text::count,
 };
 
-use super::{Finding, Findings, Missing, advice::Remedy};
-
-/// The rows of the data that a rule watches.
-pub(super) fn rows<'a>(
-    upgrade: &Upgrade<'a>,
-    rule: &'static str,
-) -> impl Iterator<Item = &'a SettingFact> {
-    upgrade
-        .catalogue
-        .settings
-        .iter()
-        .filter(move |row| row.rule.as_deref() == Some(rule))
-}
-
-/// The configurations of each component before and after. A component that is new is compared with
-/// the first of the release, because it must find the same data.
-pub(super) fn pairs<'a>(upgrade: &Upgrade<'a>) -> Vec<(Located<'a>, Located<'a>)> {
-    let Some((before, after)) = upgrade.both() else {
-        return Vec::new();
-    };
-    let old: Vec<Located<'a>> = before.located().collect();
-    let counterpart = |new: &Located<'a>| {
-        let component = after.components.get(new.component())?;
-        let same_component = |located: &&Located<'a>| {
-            before
-                .components
-                .get(located.component())
-                .is_some_and(|other| other.component == component.component)
-        };
-        let same_name = |located: &&Located<'a>| {
-            before
-                .components
-                .get(located.component())
-                .is_some_and(|other| {
-                    other.component == component.component
-                        && other.workload.meta.object.name == component.workload.meta.object.name
-                })
-        };
-        old.iter()
-            .find(same_name)
-            .or_else(|| old.iter().find(same_component))
-            .or_else(|| old.first())
-            .copied()
-    };
-    after
-        .located()
-        .filter_map(|new| Some((counterpart(&new)?, new)))
-        .collect()
-}
+pub(super) use super::pairs::{pairs, rows};
+use super::{Finding, Findings, Missing, advice::Remedy, keeping::keep};
 
 /// A component before and after.
 type Pair<'a> = (Conditions<'a>, Conditions<'a>);
@@ -416,37 +368,6 @@ fn listed(keys: &[String]) -> String {
     match keys.len().saturating_sub(SHOWN) {
         0 => shown,
         more => format!("{shown} and {}", count(more, "more setting")),
-    }
-}
-
-/// The first version whose queue can be switched by its management API [Milvus docs v3.0 on
-/// switching the queue].
-const CAN_SWITCH: Version = Version::new(3, 0, 0);
-
-/// How to keep a setting, in the words of anyone who manages the release.
-fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
-    let advice = upgrade.advice();
-    let Some(old) = old else {
-        return Remedy::words(format!("Keep {} as the Secret has it.", row.key));
-    };
-    if old.is_empty() {
-        return Remedy::words(format!("Do not set {}, as now.", row.key));
-    }
-    match (row.compare, row.rule.as_deref()) {
-        (Compare::Kind, Some("MG301")) if upgrade.to_version().is_some_and(|to| to >= CAN_SWITCH) => advice
-            .keep_queue()
-            .and("If the queue was changed by the documented procedure, add --etcd: Milvus stores \
-                  the new type there."),
-        (Compare::Kind, Some("MG301")) => advice.keep_queue(),
-        (Compare::Brokers | Compare::Pulsar, _) => advice.keep_queue(),
-        (Compare::Etcd, _) if row.key == "etcd.endpoints" => {
-            advice.keep_etcd().and("To move to another etcd, restore a snapshot, separately from \
-                                    an upgrade.")
-        }
-        (Compare::Store, _) => advice
-            .keep_storage()
-            .and("If the new address is another name of the same storage, add an UpgradeException for MG303."),
-        _ => advice.keep_setting(&row.key, old),
     }
 }
 

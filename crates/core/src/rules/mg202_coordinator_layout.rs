@@ -1,4 +1,4 @@
-//! MG202: one active coordinator of each kind.
+//! MG202: no two active coordinators of one kind.
 
 use crate::{
     change::Upgrade,
@@ -11,7 +11,7 @@ use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 pub static RULE: Rule = Rule {
     id: "MG202",
     name: "coordinator-layout",
-    title: "each kind of coordinator has one active instance",
+    title: "no kind of coordinator has two active instances",
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
@@ -70,14 +70,23 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .iter()
             .map(|component| component.component)
             .collect();
-        let were_separate = upgrade
+        // From 2.6 on there is only the mixed one.
+        let separate_before: Vec<Component> = upgrade
             .before
-            .is_some_and(|before| before.coordinators() == Coordinators::Separate);
+            .filter(|before| {
+                before.coordinators() == Coordinators::Separate
+                    && upgrade.to_version().is_none_or(|to| to < ONE_SWITCH)
+            })
+            .into_iter()
+            .flat_map(|before| Component::ALL.into_iter().filter(|one| before.runs(*one)))
+            .filter(|one| one.is_separate_coordinator())
+            .collect();
         let advice = upgrade.advice();
-        finding.remedy(if were_separate {
-            advice.components(&[], &[Component::MixCoord])
-        } else {
+        finding.remedy(if separate_before.is_empty() {
             advice.components(&[], &four)
+        } else {
+            // All that ran, also those that the change leaves out.
+            advice.components(&separate_before, &[Component::MixCoord])
         });
     }
     if !after.has_config() {
@@ -192,6 +201,38 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[test]
+    fn no_kind_of_coordinator_is_left_out_by_the_fix() {
+        let four = Fixture::cluster("2.4.5");
+        let separate = Fixture::cluster("2.3.0").chart("4.1.0");
+        // Chart 4.2 with one old value: the mixed one, and only the root coordinator beside it.
+        let after = |version: &str| {
+            Fixture::of(version, &[MixCoord, RootCoord, Component::Proxy]).chart("4.2.40")
+        };
+        let text = |before: &Fixture, after: &Fixture| {
+            judge(&RULE, Some(before), after)[0].fix.text.to_string()
+        };
+        assert!(
+            text(&separate, &after("2.4.5")).starts_with(
+                "Set dataCoordinator.enabled=true, indexCoordinator.enabled=true, \
+                 queryCoordinator.enabled=true and mixCoordinator.enabled=false in"
+            ),
+            "{}",
+            text(&separate, &after("2.4.5"))
+        );
+        for (before, version) in [
+            (&separate, "2.6.11"),
+            (&Fixture::cluster("2.4.17"), "2.4.24"),
+        ] {
+            let text = text(before, &after(version));
+            assert!(
+                text.starts_with("Set rootCoordinator.enabled=false in"),
+                "{text}"
+            );
+        }
+        assert!(judge(&RULE, Some(&separate), &four).is_empty());
     }
 
     #[test]

@@ -20,16 +20,19 @@ pub static RULE: Rule = Rule {
     needs: &[Need::After, Need::Version, Need::Distributed],
     what: "Checks the components of a cluster. From 2.6 on it has a mixed coordinator and \
            streaming nodes, without index nodes and separate coordinators. Before 2.6 it does not \
-           have streaming nodes.",
+           have streaming nodes, and every kind of coordinator that ran stays, alone or in a mixed \
+           one.",
     why: "A component that the version does not support crashes or never registers. If a required \
-          component is missing, its work is not done: without streaming nodes writes fail, and \
-          without index nodes (before 2.6) indexes are not built.",
+          component is missing, its work is not done: without streaming nodes writes fail, without \
+          index nodes (before 2.6) indexes are not built, and without one of the coordinators \
+          Milvus does not serve.",
     example: "Chart 5.0.7 with image v2.5.16 renders no index node and a streaming node.",
     fix: "Run the components that belong to the version.",
     sources: &[
         "Milvus docs v2.6: upgrade",
         "milvus#42838",
         "Milvus blog: 2.5 to 2.6",
+        "milvus#21269",
     ],
     check,
 };
@@ -121,6 +124,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 &[Component::StreamingNode],
             );
         }
+        for one in lost_coordinators(upgrade, to.version) {
+            wrong(
+                format!("{to} needs {one}, but it would be removed and nothing replaces it"),
+                None,
+                &[one],
+                &[],
+            );
+        }
         let lost = upgrade
             .before
             .is_some_and(|before| before.runs(Component::IndexNode))
@@ -136,16 +147,75 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// The first version in which the data coordinator does the work of the index coordinator [Milvus
+/// release notes 2.3.0].
+const WITHOUT_INDEX_COORDINATOR: Version = Version::new(2, 3, 0);
+
+/// Kinds of separate coordinators that ran, alone or inside a mixed one, and of which the wanted
+/// state has no workload. One that is scaled to zero is a matter of MG205.
+fn lost_coordinators(upgrade: &Upgrade<'_>, to: Version) -> Vec<Component> {
+    let Some((before, after)) = upgrade.both() else {
+        return Vec::new();
+    };
+    if after.coordinators() != Coordinators::Separate {
+        return Vec::new();
+    }
+    let is_needed = |one: &Component| {
+        one.is_separate_coordinator()
+            && (*one != Component::IndexCoord || to < WITHOUT_INDEX_COORDINATOR)
+    };
+    let ran = |one: &Component| before.runs(*one) || before.runs(Component::MixCoord);
+    Component::ALL
+        .into_iter()
+        .filter(|one| is_needed(one) && ran(one) && !after.has(*one))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::RULE;
     use crate::{
         milvus::Component::{
-            DataCoord, DataNode, IndexCoord, IndexNode, Proxy, QueryCoord, QueryNode, RootCoord,
-            StreamingNode,
+            DataCoord, DataNode, IndexCoord, IndexNode, MixCoord, Proxy, QueryCoord, QueryNode,
+            RootCoord, StreamingNode,
         },
         rules::testing::{Fixture, judge},
     };
+
+    #[test]
+    fn every_kind_of_coordinator_stays() {
+        let before = Fixture::cluster("2.4.5");
+        let messages = |before: &Fixture, after: &Fixture| -> Vec<String> {
+            let findings = judge(&RULE, Some(before), after);
+            findings
+                .into_iter()
+                .map(|finding| finding.message.clone())
+                .collect()
+        };
+        assert_eq!(
+            messages(
+                &before,
+                &before.clone().without(DataCoord).without(QueryCoord)
+            ),
+            ["datacoord", "querycoord"].map(|one| format!(
+                "2.4.5 needs {one}, but it would be removed and nothing replaces it"
+            ))
+        );
+        // The data coordinator does its work from 2.3 on.
+        assert!(messages(&before, &before.clone().without(IndexCoord)).is_empty());
+        let old = Fixture::cluster("2.2.16");
+        assert_eq!(messages(&old, &old.clone().without(IndexCoord)).len(), 1);
+        // A mixed one does the work of all.
+        let mixed = Fixture::cluster("2.4.17");
+        assert!(messages(&before, &mixed).is_empty());
+        let one = mixed.clone().without(MixCoord).with(RootCoord);
+        assert_eq!(messages(&mixed, &one).len(), 2);
+        // MG205 speaks of those that are scaled to zero.
+        assert!(messages(&before, &before.clone().replicas(DataCoord, 0)).is_empty());
+        // A tool that installs object by object has not come to them yet.
+        let first = Fixture::of("2.4.5", &[RootCoord, Proxy]);
+        assert!(messages(&first, &first.clone().with(DataCoord)).is_empty());
+    }
 
     #[test]
     fn what_2_6_does_not_have_is_denied() {

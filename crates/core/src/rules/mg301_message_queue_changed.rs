@@ -78,9 +78,16 @@ fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .any(|located| uses_service(&located))
     {
         findings
-            .deny(format!("Woodpecker would run as a separate service, which {build} cannot use"))
+            .deny(format!(
+                "Woodpecker would run as a separate service, which {build} cannot use"
+            ))
             .because("Milvus before 3.0 only embeds Woodpecker: it panics when it starts.")
-            .fix("Keep woodpecker.storage.type as it is, and switch only after the upgrade to 3.0, by the documented procedure.");
+            .remedy(
+                upgrade
+                    .advice()
+                    .keep_log()
+                    .and("Switch only after the upgrade to 3.0, by the documented procedure."),
+            );
     }
 }
 
@@ -117,6 +124,43 @@ mod tests {
         assert_eq!(
             findings[0].message,
             "the message queue would change from rocksmq to woodpecker"
+        );
+    }
+
+    #[test]
+    fn a_woodpecker_that_leaves_milvus_is_kept_inside() {
+        let run = |storage: &str| {
+            Fixture::cluster("2.6.22")
+                .chart("5.0.14")
+                .default_yaml(&format!(
+                    "mq: {{type: woodpecker}}\nwoodpecker: {{storage: {{type: {storage}}}}}"
+                ))
+        };
+        let findings = judge(&RULE, Some(&run("minio")), &run("service"));
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        for finding in findings {
+            let text = &finding.fix.text;
+            assert!(
+                text.starts_with(
+                    "Set streaming.woodpecker.embedded=true and \
+                     streaming.woodpecker.storage.type=minio in the Helm values"
+                ),
+                "{text}"
+            );
+        }
+        let queue = |text: &str| {
+            Fixture::cluster("2.6.22")
+                .chart("5.0.14")
+                .default_yaml(text)
+        };
+        let findings = judge(&RULE, Some(&run("local")), &queue("mq: {type: pulsar}"));
+        let text = &findings[0].fix.text;
+        assert!(
+            text.starts_with(
+                "Set woodpecker.enabled=true, streaming.woodpecker.embedded=true, \
+                 streaming.woodpecker.storage.type=local and externalPulsar.enabled=false in"
+            ),
+            "{text}"
         );
     }
 

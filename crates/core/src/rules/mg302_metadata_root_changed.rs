@@ -85,6 +85,27 @@ mod tests {
     }
 
     #[test]
+    fn an_etcd_without_members_gets_them_back() {
+        let run = |members: u8, endpoints: &str| {
+            Fixture::cluster("2.4.17")
+                .chart("4.2.40")
+                .default_yaml(&format!("etcd: {{endpoints: [{endpoints}]}}"))
+                .object(&format!(
+                    "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd, labels: {{app.kubernetes.io/instance: my-release, app.kubernetes.io/name: etcd}}}}\nspec: {{replicas: {members}, selector: {{matchLabels: {{app.kubernetes.io/name: etcd}}}}, template: {{metadata: {{labels: {{app.kubernetes.io/name: etcd}}}}, spec: {{containers: [{{name: etcd, image: 'milvusdb/etcd:3.5.18-r1'}}]}}}}}}\n"
+                ))
+        };
+        let before = run(3, "'my-release-etcd:2379'");
+        let text = |after: &Fixture| judge(&RULE, Some(&before), after)[0].fix.text.to_string();
+        assert!(
+            text(&run(0, "")).starts_with("Set etcd.replicaCount=3 in the Helm values"),
+            "{}",
+            text(&run(0, ""))
+        );
+        let other = text(&run(1, "'other:2379'"));
+        assert!(!other.contains("replicaCount"), "{other}");
+    }
+
+    #[test]
     fn the_user_file_wins_over_the_charts() {
         let before = Fixture::cluster("2.4.17")
             .default_yaml("etcd: {rootPath: by-dev}")

@@ -63,6 +63,32 @@ mod tests {
     }
 
     #[rstest]
+    #[case("", &["minio.bucketName is b now and would come from key k of Secret s"])]
+    #[case(
+        ", {name: MINIO_ADDRESS, value: other}",
+        &[
+            "the object storage would change from my-release-minio:9000 to other:9000",
+            "minio.bucketName is b now and would come from key k of Secret s",
+        ]
+    )]
+    fn only_what_is_unknown_is_named(#[case] more: &str, #[case] begins: &[&str]) {
+        let run = || {
+            Fixture::standalone("2.6.22")
+                .default_yaml("minio: {address: my-release-minio, port: 9000, bucketName: b}")
+        };
+        let secret = "{name: MINIO_BUCKET_NAME, valueFrom: {secretKeyRef: {name: s, key: k}}}";
+        let after = run().container(
+            crate::milvus::Component::Standalone,
+            &format!("env: [{secret}{more}]"),
+        );
+        let findings = judge(&RULE, Some(&run()), &after);
+        assert_eq!(findings.len(), begins.len(), "{findings:?}");
+        for (finding, begin) in findings.iter().zip(begins) {
+            assert!(finding.message.starts_with(begin), "{}", finding.message);
+        }
+    }
+
+    #[rstest]
     #[case("common: {storageType: minio}", "common: {storageType: remote}")]
     #[case(
         "minio: {address: my-release-minio, port: 9000}",

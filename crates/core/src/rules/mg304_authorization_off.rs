@@ -2,7 +2,7 @@
 
 use crate::change::Upgrade;
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, keeping};
 
 const KEY: &str = "common.security.authorizationEnabled";
 
@@ -63,7 +63,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings
             .deny(message)
             .evidence(KEY, Some("true".into()), Some(shown), Some(origin))
-            .remedy(upgrade.advice().keep_setting(KEY, "true"));
+            .remedy(
+                guarded_settings::rows(upgrade, RULE.id)
+                    .find(|row| row.key == KEY)
+                    .map_or_else(
+                        || upgrade.advice().keep_setting(KEY, "true"),
+                        |row| keeping::keep(upgrade, row, Some("true")),
+                    ),
+            );
         return;
     }
 }

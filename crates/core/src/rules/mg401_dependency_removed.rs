@@ -297,6 +297,36 @@ mod tests {
     }
 
     #[test]
+    fn a_service_of_the_queue_in_use_is_left_out_alone() {
+        let run = || {
+            Fixture::cluster("2.6.22")
+                .chart("5.0.14")
+                .default_yaml("mq: {type: woodpecker}")
+        };
+        let after = run().stateful_set(
+            "my-release-milvus-woodpecker",
+            "component: woodpecker",
+            "zilliztech/woodpecker:v0.1.26",
+        );
+        let findings = judge(&RULE, Some(&run()), &after);
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let text = &findings[0].fix.text;
+        assert!(
+            text.starts_with("Set streaming.woodpecker.embedded=true and")
+                && !text.contains("enabled=false"),
+            "{text}"
+        );
+        let pulsar = run().default_yaml("mq: {type: pulsar}");
+        let findings = judge(&RULE, Some(&pulsar), &after);
+        assert!(
+            findings[0]
+                .fix
+                .text
+                .starts_with("Set woodpecker.enabled=false in")
+        );
+    }
+
+    #[test]
     fn what_stays_and_what_holds_no_data_is_fine() {
         assert!(
             judge(

@@ -61,10 +61,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     } else {
         findings.not_applicable("the rule is only for a standalone on RocksMQ");
     }
+    // A queue that is named on purpose is no default: MG301 judges it.
+    let is_named = upgrade
+        .advice()
+        .is_set("standalone.messageQueue", "woodpecker")
+        || new.kind.setting.is_some_and(|setting| {
+            let mut views = after.located();
+            views.any(|located| !located.upper_places(setting.key).is_empty())
+        });
     if before.topology() == Topology::Standalone
         && after.topology() == Topology::Standalone
         && old.kind.value == QueueKind::RocksMq
         && new.kind.value == QueueKind::Woodpecker
+        && !is_named
     {
         findings
             .deny(format!(

@@ -11,7 +11,7 @@ use crate::{
     text::count,
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -269,12 +269,31 @@ fn unread(upgrade: &Upgrade<'_>, removed: &[&RemovedValue], findings: &mut Findi
             ))
         })
         .collect();
-    if !hints.is_empty() {
-        finding.fix(format!(
+    let words = if hints.is_empty() {
+        "Remove the value, or set it under the name that the chart reads.".to_owned()
+    } else {
+        format!(
             "Remove the values, or use the name that the chart reads: {}.",
             hints.join(", ")
-        ));
-    }
+        )
+    };
+    let open = others
+        .iter()
+        .any(|value| value.nearest.is_none() && means_authorization(&value.path));
+    let key = "common.security.authorizationEnabled";
+    let own = open.then(|| {
+        upgrade
+            .advice()
+            .configure(&[(key, "(the same value)")])
+            .text
+    });
+    finding.remedy(Remedy::words(words).and(&own.unwrap_or_default()));
+}
+
+/// Whether a value that the chart does not read was meant to close the database.
+fn means_authorization(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    path.contains("authorization") || path == "auth.enabled" || path.ends_with(".auth.enabled")
 }
 
 /// Paths that a message lists.
@@ -428,6 +447,13 @@ mod tests {
         Some("standalone.persistence.persistentVolumeClaim.size instead of")
     )]
     #[case("nothing: 1", Some("Remove the value, or"))]
+    #[case(
+        "auth: {enabled: true}",
+        Some(
+            "Remove the value, or set it under the name that the chart reads. Set \
+             common.security.authorizationEnabled: (the same value) in the text user.yaml"
+        )
+    )]
     #[case(
         "image: {all: {tag: v2.6.0}}\nnodeSelector: {pool: x}\netcd: {any: 1}",
         None

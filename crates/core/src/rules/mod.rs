@@ -20,6 +20,7 @@ mod finding;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
+mod keeping;
 #[cfg(test)]
 mod managers;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod need;
 #[cfg(test)]
 mod new_rule;
 mod overdue;
+mod pairs;
 #[cfg(test)]
 mod rows;
 mod settle;

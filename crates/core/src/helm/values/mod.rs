@@ -12,7 +12,10 @@ use shape::Shape;
 use suggestion::{MAX_SEARCHED, nearest};
 use templates::Templates;
 
-use crate::{helm::few::Few, milvus::release::UnreadValue};
+use crate::{
+    helm::few::Few,
+    milvus::{manager::SUB_CHARTS, release::UnreadValue},
+};
 
 /// Paths that are reported.
 const MAX_UNREAD: usize = 50;
@@ -30,21 +33,11 @@ const MAX_PATH: usize = 1024;
 /// Depth to which the user's values are walked.
 const MAX_DEPTH: usize = 32;
 
-/// Charts below Milvus' own: they check their values themselves, and Helm's record does not always
-/// hold their defaults.
-const SUB_CHARTS: [&str; 11] = [
-    "etcd",
-    "global",
-    "kafka",
-    "minio",
-    "mysql",
-    "pulsar",
-    "pulsarv2",
-    "pulsarv3",
-    "silo",
-    "tei",
-    "zookeeper",
-];
+/// Whether the values under a key go to a chart below Milvus' own: they check their values
+/// themselves, and Helm's record does not always hold their defaults.
+fn goes_below(key: &str) -> bool {
+    key == "global" || SUB_CHARTS.contains(&key)
+}
 
 /// Keys below which a chart passes every value through.
 const FREE: [&str; 22] = [
@@ -165,7 +158,7 @@ impl StoredChart<'_> {
             is_whole: true,
         };
         if shape.is_milvus() {
-            let skipped = |key: &str| SUB_CHARTS.contains(&key) || keys.contains(&key);
+            let skipped = |key: &str| goes_below(key) || keys.contains(&key);
             search.chart(user, &shape, "", &skipped);
         } else {
             // An umbrella: Milvus' values stand under the name or alias of its sub-chart. The
@@ -183,9 +176,7 @@ impl StoredChart<'_> {
             }
             for (key, part) in parts {
                 if let Some(user) = user.get(key) {
-                    search.chart(user, part, &format!("{key}."), &|key| {
-                        SUB_CHARTS.contains(&key)
-                    });
+                    search.chart(user, part, &format!("{key}."), &|key| goes_below(key));
                 }
             }
         }
@@ -230,9 +221,12 @@ impl Search<'_> {
             is_read == Some(false)
         });
         unknown.sort();
+        // What a chart below calls the same does not do the same for Milvus.
+        let is_own = |path: &String| !skipped(path.split('.').next().unwrap_or_default());
+        let own: Vec<String> = known.into_iter().filter(is_own).collect();
         for path in unknown {
             if self.found.len() < MAX_UNREAD {
-                let nearest = nearest(&path, &known).map(|nearest| format!("{prefix}{nearest}"));
+                let nearest = nearest(&path, &own).map(|nearest| format!("{prefix}{nearest}"));
                 self.found.push(UnreadValue {
                     path: format!("{prefix}{path}"),
                     nearest,
@@ -378,6 +372,48 @@ mod tests {
     #[case(json!("text"))]
     fn what_the_chart_reads_or_hands_on_is_not(#[case] user: Value) {
         assert_eq!(unread(&user), []);
+    }
+
+    /// A sub-chart that calls something the same does not do it for Milvus.
+    #[rstest]
+    #[case(json!({"authorization": {"enabled": true}}), None)]
+    #[case(json!({"auth": {"enabled": true}}), None)]
+    #[case(json!({"persistence": {"size": "9Gi"}}), Some("standalone.persistence.persistentVolumeClaim.size"))]
+    #[case(json!({"tls": {"enabled": true}}), None)]
+    #[case(json!({"own": {"enabled": true}}), None)]
+    fn the_values_of_other_charts_are_not_suggested(
+        #[case] user: Value,
+        #[case] nearest: Option<&str>,
+    ) {
+        let mut values = defaults();
+        values["pulsar"] = json!({"auth": {"authorization": {"enabled": false}}});
+        values["etcd"] =
+            json!({"auth": {"rbac": {"enabled": false}}, "persistence": {"size": "10Gi"}});
+        values["minio"] = json!({"tls": {"enabled": false}});
+        values["mine"] = json!({"own": {"enabled": false}});
+        let metadata = json!({"name": "milvus", "dependencies": [{"name": "mine"}]});
+        let found = unread_with(&[], &user, &values, &metadata).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.as_deref(), nearest);
+    }
+
+    #[test]
+    fn names_below_several_parts_suggest_none() {
+        let user = json!({"ingress": {"tls": true}, "persistence": {"size": "9Gi"}});
+        let mut values = defaults();
+        values["log"] = json!({"persistence": {"size": "1Gi"}});
+        values["ingress"] = json!({"rules": {"tls": false}});
+        let found = unread_with(&[], &user, &values, &json!({"name": "milvus"})).unwrap();
+        assert_eq!(
+            found,
+            [
+                (
+                    "ingress.tls".to_owned(),
+                    Some("ingress.rules.tls".to_owned())
+                ),
+                ("persistence.size".to_owned(), None)
+            ]
+        );
     }
 
     #[test]

@@ -15,9 +15,13 @@ pub(super) fn nearest<'k>(path: &str, known: &'k [String]) -> Option<&'k str> {
     // one.
     let same_part = |candidate: &str| candidate.split('.').next() == Some(*first);
     let held = || known.iter().filter(|candidate| holds(candidate));
-    if let Some(found) = held()
-        .find(|candidate| same_part(candidate))
-        .or_else(|| held().next())
+    if let Some(found) = held().find(|candidate| same_part(candidate)) {
+        return Some(found);
+    }
+    // The same names below several other parts tell nothing.
+    let part = |candidate: &'k String| candidate.split('.').next();
+    if let Some(found) = held().next()
+        && held().all(|other| part(other) == part(found))
     {
         return Some(found);
     }

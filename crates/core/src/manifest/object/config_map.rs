@@ -119,6 +119,12 @@ impl ConfigMap {
         }
     }
 
+    /// `Kind name`.
+    #[must_use]
+    pub fn named(&self) -> String {
+        format!("{} {}", self.kind.name(), self.meta.object.name)
+    }
+
     /// The content of a key; `None` if it has no such key.
     #[must_use]
     pub fn file(&self, key: &str) -> Option<&ConfigFile> {

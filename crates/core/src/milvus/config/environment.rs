@@ -9,7 +9,7 @@ use crate::manifest::{
 };
 
 use super::{
-    Layer, Lookup, Setting, Unknown,
+    Layer, Lookup, Place, Setting, Unknown,
     key::{Key, hash, normalised},
     sources::{MAX_COPIED_BYTES, Sources},
 };
@@ -277,6 +277,71 @@ impl Environment {
             }
         }
         Lookup::Absent
+    }
+
+    /// Every place that sets this key to something known, the one that counts first.
+    pub(super) fn places(&self, key: &Key<'_>) -> Vec<Place> {
+        let mut all = Vec::new();
+        let lines = self.assigned.iter().rev().map(|(name, _)| &**name);
+        all.extend(
+            lines
+                .filter(|name| key.is(name))
+                .map(|name| Place::CommandLine(name.to_owned())),
+        );
+        let own = self.index.iter().filter(|place| place.hash == key.hash);
+        let container = self.container();
+        let names = own.filter_map(|place| container?.env.get(place.variable as usize));
+        all.extend(
+            names
+                .filter(|(name, _)| key.is(name))
+                .map(|(name, _)| Place::Variable(name.to_owned())),
+        );
+        for layer in self.imported.iter().rev() {
+            let Ok(object) = &layer.content else { continue };
+            let prefix = &layer.prefix;
+            let names = object.files.iter().map(|file| &file.key);
+            all.extend(
+                names
+                    .filter(|name| key.is(&format!("{prefix}{name}")))
+                    .map(|name| Place::Imported {
+                        name: name.clone(),
+                        object: object.named(),
+                    }),
+            );
+        }
+        all.dedup();
+        all
+    }
+
+    /// Takes every variable of a key away.
+    pub(super) fn remove(&mut self, key: &Key<'_>) {
+        self.assigned.retain(|(name, _)| !key.is(name));
+        let rest: Vec<HashedName> = self
+            .index
+            .iter()
+            .filter(|place| {
+                let variable = self
+                    .container()
+                    .and_then(|container| container.env.get(place.variable as usize));
+                !variable.is_some_and(|(name, _)| key.is(name))
+            })
+            .copied()
+            .collect();
+        self.index = rest.into();
+        for layer in &mut self.imported {
+            let prefix = &layer.prefix;
+            if let Ok(object) = &mut layer.content
+                && object
+                    .files
+                    .iter()
+                    .any(|file| key.is(&format!("{prefix}{}", file.key)))
+            {
+                let mut rest = ConfigMap::clone(object);
+                rest.files
+                    .retain(|file| !key.is(&format!("{prefix}{}", file.key)));
+                *object = Arc::new(rest);
+            }
+        }
     }
 
     /// Whether some value is not known.

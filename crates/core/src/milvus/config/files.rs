@@ -203,6 +203,14 @@ impl FileSettings {
             .map(|written| self.setting(written))
     }
 
+    /// The same without a key.
+    pub(super) fn without(&self, key: &Key<'_>) -> Self {
+        let mut rest = self.clone();
+        rest.settings.retain(|written| !key.is(&written.key));
+        rest.settle();
+        rest
+    }
+
     fn setting<'a>(&'a self, written: &'a Written) -> Setting<'a> {
         Setting {
             key: &written.key,

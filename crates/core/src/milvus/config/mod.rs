@@ -11,11 +11,13 @@ mod environment;
 mod files;
 mod folder;
 mod key;
+mod place;
 mod sources;
 
 pub use environment::Environment;
 pub use files::{FileSettings, FileStack, MAX_FILE_BYTES, MAX_KEY_BYTES, MAX_SETTINGS, Unread};
 pub(crate) use folder::below;
+pub use place::Place;
 pub use sources::{MAX_COPIED_BYTES, MAX_RELEASE_BYTES, Parsed, Sources};
 
 use std::{

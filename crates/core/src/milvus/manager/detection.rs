@@ -1,19 +1,24 @@
 //! Who manages a release, as labels, annotations and the objects next to it tell.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use crate::{
     manifest::object::{Deployer, DeployerTool, Labels, Meta},
     milvus::{chart_ref::ChartRef, component_workload::ComponentWorkload},
 };
 
-use super::{ChartSource, Manager, Source, Tool, Vendor};
+use super::{
+    ChartSource, Manager, Source, Tool, Vendor,
+    chart_place::{ChartPlace, ChartPlaces, comes_with_milvus},
+};
 
 /// What stands next to a release in the same input and tells who manages it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings<'a> {
     /// Charts of other objects that belong to the same Helm release.
     pub neighbours: &'a Neighbours,
+    /// Charts of the objects, as Helm's comments tell.
+    pub places: &'a ChartPlaces,
     /// Name and version of the chart in Helm's storage.
     pub stored: Option<&'a (String, String)>,
     /// Argo CD Applications and Flux `HelmReleases` of the input.
@@ -28,23 +33,6 @@ pub struct Neighbours(BTreeSet<(Option<String>, String, String)>);
 /// Entries of [`Neighbours`]: one is enough to know an umbrella.
 const MAX_NEIGHBOURS: usize = 256;
 
-/// Charts that the Milvus chart brings, under the names that it gives them (`dependencies` of the
-/// charts 3.0.0 to 5.0.30 of zilliztech/milvus-helm and of bitnami/milvus 13.2.5).
-const OWN_DEPENDENCIES: [&str; 12] = [
-    "etcd",
-    "minio",
-    "pulsar",
-    "pulsarv2",
-    "pulsarv3",
-    "kafka",
-    "zookeeper",
-    "mysql",
-    "tikv",
-    "woodpecker",
-    "attu",
-    "common",
-];
-
 impl Neighbours {
     /// Notes the chart of an object.
     pub fn add(&mut self, meta: &Meta) {
@@ -54,7 +42,7 @@ impl Neighbours {
         let Some(release) = release_of(meta) else {
             return;
         };
-        if self.0.len() < MAX_NEIGHBOURS && !OWN_DEPENDENCIES.contains(&chart) {
+        if self.0.len() < MAX_NEIGHBOURS && !comes_with_milvus(chart) {
             self.0.insert((
                 meta.object.namespace.clone(),
                 release.to_owned(),
@@ -73,6 +61,13 @@ impl Neighbours {
             let same = place.is_none() || namespace.is_none() || place.as_deref() == namespace;
             (same && name == release).then_some(chart.as_str())
         })
+    }
+}
+
+impl Default for &ChartPlaces {
+    fn default() -> Self {
+        static NONE: LazyLock<ChartPlaces> = LazyLock::new(ChartPlaces::default);
+        &NONE
     }
 }
 
@@ -162,7 +157,15 @@ fn chart_source(
             || component.workload.meta.label("app.kubernetes.io/part-of") == Some("milvus")
     });
     // Helm names a dependency with an alias after the alias, in its labels too.
+    let place = components
+        .iter()
+        .find_map(|one| around.places.of(&one.workload.meta.object));
     let (alias, umbrella) = match around.stored {
+        // What made the very objects is no guess.
+        _ if place.is_some() => (
+            place.and_then(ChartPlace::alias).map(str::to_owned),
+            place.and_then(ChartPlace::umbrella).map(str::to_owned),
+        ),
         Some((stored, _)) if stored == own => (None, None),
         Some((stored, _)) if chart.is_some() => (Some(own.to_owned()), Some(stored.clone())),
         _ if own != "milvus"
@@ -183,6 +186,7 @@ fn chart_source(
     ChartSource {
         vendor,
         alias,
+        between: place.and_then(ChartPlace::between),
         umbrella,
     }
 }
@@ -239,6 +243,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::milvus::manager::SUB_CHARTS;
     use crate::{
         manifest::{Object, Origin, documents},
         milvus::{Release, Snapshot, snapshot::Builder},
@@ -306,6 +311,56 @@ mod tests {
             stored,
         );
         assert_eq!(release.manager.alias(), alias, "{:?}", release.manager);
+    }
+
+    const TEI: &str = "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: r-tei, namespace: db, labels: {app.kubernetes.io/instance: r, helm.sh/chart: tei-1.6.0}}\nspec: {}\n";
+
+    #[test]
+    fn what_milvus_brings_makes_no_umbrella() {
+        for chart in SUB_CHARTS.into_iter().chain(["attu", "tikv"]) {
+            let one = TEI.replace("tei", chart);
+            let release = release(&(workload("r-milvus-standalone", HELM, "") + &one), None);
+            assert_eq!(release.manager.alias(), None, "{chart}");
+        }
+    }
+
+    #[rstest]
+    #[case::thin("p/charts/milvus/templates/a.yaml", "", Some("milvus"), Some("milvus"))]
+    #[case::nested(
+        "p/charts/q/charts/milvus/templates/a.yaml",
+        "",
+        Some("milvus"),
+        Some("q.milvus")
+    )]
+    #[case::beside_what_a_fork_brings("milvus/templates/a.yaml", API, None, None)]
+    #[case::another_form("what made this", API, Some("milvus"), Some("milvus"))]
+    fn helms_comments_tell_the_chart(
+        #[case] template: &str,
+        #[case] more: &str,
+        #[case] alias: Option<&str>,
+        #[case] key: Option<&str>,
+    ) {
+        let mut builder = Builder::default();
+        let text = workload("r-milvus-standalone", HELM, "") + more;
+        for document in documents(&text) {
+            let document = document.unwrap();
+            let origin = Origin {
+                source: "x.yaml".into(),
+                document: document.index,
+                line: 1,
+            };
+            let object = Object::read(&document.root, &origin, None).unwrap();
+            if matches!(&object, Object::Workload(one) if one.meta.object.name.starts_with("r-")) {
+                let mut places = ChartPlaces::default();
+                places.add(&object.meta().object, template);
+                builder.add_places(&places);
+            }
+            builder.add(object);
+        }
+        let manager = builder.build().releases.remove(0).manager;
+        assert_eq!(manager.alias(), alias);
+        assert_eq!(manager.values_key().as_deref(), key);
+        assert_eq!(manager.chart().unwrap().vendor, Vendor::Zilliz);
     }
 
     #[rstest]

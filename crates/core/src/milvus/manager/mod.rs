@@ -1,8 +1,10 @@
 //! Who manages a release: what its manifests are made from, and the tool that applies them. Advice
 //! is phrased for both.
 
+mod chart_place;
 mod detection;
 
+pub use chart_place::{ChartPlace, ChartPlaces, SUB_CHARTS};
 pub use detection::{Neighbours, Surroundings, detect};
 
 /// Who manages a release.
@@ -36,6 +38,9 @@ pub struct ChartSource {
     /// Where the chart is a dependency of another one: the alias, or the name of the dependency
     /// without an alias. The values of the chart stand below this key.
     pub alias: Option<String>,
+    /// The keys between the values of the installed chart and `alias`, joined with dots, where
+    /// the parent of the chart is a dependency itself.
+    pub between: Option<String>,
     /// Name of the chart that was installed, if it is known and another one.
     pub umbrella: Option<String>,
 }
@@ -152,6 +157,18 @@ impl Manager {
         self.chart().and_then(|chart| chart.alias.as_deref())
     }
 
+    /// The whole key below which the values of the Milvus chart stand; `None` if it is a separate
+    /// release.
+    #[must_use]
+    pub fn values_key(&self) -> Option<String> {
+        let chart = self.chart()?;
+        let alias = chart.alias.as_deref()?;
+        Some(match &chart.between {
+            Some(between) => format!("{between}.{alias}"),
+            None => alias.to_owned(),
+        })
+    }
+
     /// What to back up before an upgrade, in the terms of the manager: the tables write `helm get
     /// values` for the source of the release.
     #[must_use]
@@ -246,9 +263,11 @@ impl Manager {
                 } else {
                     after.vendor
                 };
+                let below = if after.alias.is_some() { after } else { before };
                 Source::Chart(ChartSource {
                     vendor,
-                    alias: after.alias.clone().or_else(|| before.alias.clone()),
+                    alias: below.alias.clone(),
+                    between: below.between.clone(),
                     umbrella: after.umbrella.clone().or_else(|| before.umbrella.clone()),
                 })
             }

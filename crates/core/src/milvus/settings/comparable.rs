@@ -143,17 +143,22 @@ pub(super) fn is_same(
                 bucket: in_new,
                 ..
             },
-        ) => endpoint::is_same_store(
-            Bucket {
-                host: old,
-                name: in_old,
-            },
-            Bucket {
-                host: new,
-                name: in_new,
-            },
-            own_is_known,
-        ),
+        ) => {
+            // Where one bucket is not known, the hosts are compared for the other one.
+            let known =
+                |own: &str, other: &str| if own.is_empty() { other } else { own }.to_owned();
+            endpoint::is_same_store(
+                Bucket {
+                    host: old,
+                    name: &known(in_old, in_new),
+                },
+                Bucket {
+                    host: new,
+                    name: &known(in_new, in_old),
+                },
+                own_is_known,
+            )
+        }
         (Comparable::Store { host: None, .. }, Comparable::Store { .. }) => true,
         (
             Comparable::Place {

@@ -1,7 +1,7 @@
 //! The configuration of one component: single settings, as text.
 
 use crate::milvus::{
-    config::{ComponentSettings, Lookup, Setting, Unknown},
+    config::{ComponentSettings, Lookup, Place, Setting, Unknown},
     release::Release,
 };
 
@@ -66,6 +66,21 @@ impl<'a> Located<'a> {
             Lookup::Absent => Some(Plain::Absent),
             Lookup::Known(setting) if !setting.is_secret => Some(Plain::Text(setting.value)),
             Lookup::Known(_) | Lookup::Unknown(_) => None,
+        }
+    }
+
+    /// The places that set a key before the file of a chart.
+    #[must_use]
+    pub fn upper_places(&self, key: &str) -> Vec<Place> {
+        self.view.upper_places(key)
+    }
+
+    /// A setting; `None` if it is absent or not known.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<Setting<'a>> {
+        match self.view.lookup(key) {
+            Lookup::Known(setting) => Some(setting),
+            Lookup::Absent | Lookup::Unknown(_) => None,
         }
     }
 

@@ -43,9 +43,10 @@ impl<'a> Located<'a> {
                 is_default: setting.is_none(),
             },
             Compare::Store => {
-                let bucket = self
-                    .value("minio.bucketName")?
-                    .map_or("a-bucket", |setting| setting.value);
+                // A bucket that is not known is a matter of its own row.
+                let bucket = self.value("minio.bucketName").map_or("", |setting| {
+                    setting.map_or("a-bucket", |setting| setting.value)
+                });
                 let host = self.hosts(text, self.port(row)?).into_iter().next();
                 Comparable::Store {
                     host,

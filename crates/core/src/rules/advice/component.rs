@@ -55,6 +55,24 @@ const fn component_switch(component: Component) -> Option<&'static str> {
     })
 }
 
+/// What the chart's values of a component stand under.
+pub(super) const fn values_of(component: Component) -> &'static str {
+    match component {
+        Component::RootCoord => "rootCoordinator",
+        Component::DataCoord => "dataCoordinator",
+        Component::IndexCoord => "indexCoordinator",
+        Component::QueryCoord => "queryCoordinator",
+        Component::MixCoord => "mixCoordinator",
+        Component::IndexNode => "indexNode",
+        Component::DataNode => "dataNode",
+        Component::QueryNode => "queryNode",
+        Component::StreamingNode => "streamingNode",
+        Component::Proxy => "proxy",
+        Component::Standalone => "standalone",
+        Component::Cdc => "cdc",
+    }
+}
+
 impl Advice<'_, '_> {
     /// Sets a field of a pod template, such as `securityContext.fsGroup`, on the workload of a
     /// component.
@@ -171,6 +189,7 @@ impl Advice<'_, '_> {
             && let Some(path) = path
             && self.reads(&path)
             && !self.is_set(&path, "true")
+            && !self.is_above_chart(keys)
         {
             let set = self.set_values(&[ChartPin::new(&path, "true")], "one of them is active");
             return set.and(&format!("Or run one replica of {component}."));

@@ -44,6 +44,9 @@ impl Advice<'_, '_> {
         )
         .into_owned();
         let list = format!("[{}]", spaced(&endpoints));
+        if let Some(pin) = self.etcd_members() {
+            return self.set_values(&[pin], "etcd keeps its members");
+        }
         if !endpoints.is_empty() && self.stays(Family::Etcd) {
             return self.configure(&[("etcd.endpoints", &list)]);
         }
@@ -147,6 +150,11 @@ impl Advice<'_, '_> {
     /// Leaves a dependency out that the change would add to the one in use.
     #[must_use]
     pub fn leave_out(&self, family: Family) -> Remedy {
+        // Milvus stays on it: only the separate service is new.
+        if family == Family::Woodpecker && self.before().queue().kind.value == QueueKind::Woodpecker
+        {
+            return self.keep_log();
+        }
         match (&self.manager.source, switch(family)) {
             (Source::Chart(_), Some(path)) if self.reads(path) => self.set_values(
                 &[ChartPin::new(path, "false")],
@@ -220,6 +228,29 @@ impl Advice<'_, '_> {
             )),
             None => Remedy::words(words),
         }
+    }
+
+    /// The value of the chart that says how many members its etcd has, where a change of it leaves
+    /// Milvus without an endpoint: the chart lists one for each.
+    fn etcd_members(&self) -> Option<ChartPin> {
+        let after = self.upgrade.after;
+        let path = "etcd.replicaCount";
+        if !after.metadata().endpoints.value.is_empty() || !self.reads(path) {
+            return None;
+        }
+        let members = |release: &Release| {
+            let mut all = release.dependencies_of(Family::Etcd);
+            let first = all.next()?;
+            all.next().is_none().then(|| {
+                let workload = &first.workload;
+                (
+                    workload.meta.object.name.clone(),
+                    workload.wanted_replicas(),
+                )
+            })
+        };
+        let (old, new) = (members(self.before())?, members(after)?);
+        (old.0 == new.0 && old.1 > new.1).then(|| ChartPin::new(path, old.1.to_string()))
     }
 
     /// Whether the change keeps a workload of a family that runs in the release.

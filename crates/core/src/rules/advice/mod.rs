@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `remedy` | what to do, as data |
 //! | `values`, `queue`, `dependency`, `component`, `release` | advice, by what it is about |
+//! | `layer` | places above the file of a chart |
 //! | `place` | where a change is made |
 //! | `command`, `shell` | commands that fit the release; their quoting |
 //! | `wording` | lists and addresses in sentences |
@@ -14,6 +15,7 @@
 mod command;
 mod component;
 mod dependency;
+mod layer;
 mod place;
 mod queue;
 mod release;
@@ -33,6 +35,7 @@ use crate::{
 pub use command::CHART;
 pub use remedy::{ChartPin, Cure, Remedy};
 pub use shell::command;
+pub(in crate::rules) use wording::public;
 
 impl<'a> Upgrade<'a> {
     /// Advice for this change, in the terms of its manager.

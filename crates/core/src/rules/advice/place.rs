@@ -20,8 +20,8 @@ impl Advice<'_, '_> {
     #[must_use]
     pub fn path(&self, path: &str) -> String {
         self.manager
-            .alias()
-            .map_or_else(|| path.to_owned(), |alias| format!("{alias}.{path}"))
+            .values_key()
+            .map_or_else(|| path.to_owned(), |key| format!("{key}.{path}"))
     }
 
     /// Where the values of the chart stand, as an expression of place: "in the Helm values".

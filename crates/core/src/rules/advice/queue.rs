@@ -1,5 +1,7 @@
 //! The message queue that holds the data, kept.
 
+use std::borrow::Cow;
+
 use super::{
     Advice,
     dependency::switch,
@@ -7,11 +9,14 @@ use super::{
     wording::{clean, host_and_port, list_of, public, spaced},
 };
 use crate::milvus::{
-    Topology,
+    Release, Topology,
     dependency::Family,
     manager::{Source, Vendor},
     settings::QueueKind,
 };
+
+/// The key of Milvus' configuration that says where Woodpecker stores the log.
+const LOG: &str = "woodpecker.storage.type";
 
 /// The keys of Milvus' configuration that say which queue it uses.
 fn queue_settings<'s>(
@@ -72,6 +77,45 @@ impl Advice<'_, '_> {
         }
     }
 
+    /// Keeps the place where Woodpecker stores the log.
+    #[must_use]
+    pub fn keep_log(&self) -> Remedy {
+        let storage = self.log_storage();
+        match self.log_pins(&storage) {
+            Some(pins) => self.set_values(&pins, "Woodpecker keeps its log"),
+            None => self.configure(&[(LOG, &storage)]),
+        }
+    }
+
+    /// Where Woodpecker stores the log now.
+    fn log_storage(&self) -> String {
+        let mut views = self.upgrade.before.into_iter().flat_map(Release::located);
+        let storage = views.find_map(|located| located.woodpecker().ok());
+        storage.map_or_else(|| "minio".to_owned(), Cow::into_owned)
+    }
+
+    /// The values with which a chart keeps the place of Woodpecker's log.
+    fn log_pins(&self, storage: &str) -> Option<Vec<ChartPin>> {
+        let (embedded, kind) = (
+            "streaming.woodpecker.embedded",
+            "streaming.woodpecker.storage.type",
+        );
+        if !self.manager.is_chart() || !self.reads(embedded) || !self.reads(kind) {
+            return None;
+        }
+        Some(if storage == "service" {
+            vec![
+                ChartPin::new("woodpecker.enabled", "true"),
+                ChartPin::new(embedded, "false"),
+            ]
+        } else {
+            vec![
+                ChartPin::new(embedded, "true"),
+                ChartPin::new(kind, storage),
+            ]
+        })
+    }
+
     /// The values with which a chart of the Milvus project keeps a queue; `None` if it has none for
     /// it. What the change has so already is left out.
     fn queue_pins(&self, kind: QueueKind, endpoints: &str) -> Option<Vec<ChartPin>> {
@@ -91,6 +135,16 @@ impl Advice<'_, '_> {
         }
         let (own, families): (bool, &[Family]) = match kind {
             QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker if standalone => {
+                (true, &[])
+            }
+            QueueKind::Woodpecker if self.reads("woodpecker.enabled") => {
+                if switches {
+                    add("woodpecker.enabled", "true");
+                    let log = self.log_pins(&self.log_storage()).unwrap_or_default();
+                    for pin in log.iter().filter(|pin| pin.path != "woodpecker.enabled") {
+                        add(&pin.path, &pin.value);
+                    }
+                }
                 (true, &[])
             }
             QueueKind::RocksMq | QueueKind::NatsMq | QueueKind::Woodpecker => return None,
@@ -142,6 +196,9 @@ impl Advice<'_, '_> {
                     && (own || kind != QueueKind::Pulsar) =>
             {
                 add("externalPulsar.enabled", "false");
+            }
+            QueueKind::Woodpecker if !standalone && kind != QueueKind::Woodpecker => {
+                add("woodpecker.enabled", "false");
             }
             _ => {}
         }

@@ -39,6 +39,20 @@ impl Advice<'_, '_> {
             .filter(|(key, value)| after.value(key) != Some(*value))
             .collect();
         let settings = if open.is_empty() { settings } else { &open };
+        // No file counts where a variable sets the key.
+        let (words, below) = self.by_variables(settings);
+        if !words.is_empty() {
+            let words = Remedy::words(words.join(" "));
+            return if below.is_empty() {
+                words
+            } else {
+                words.and(&self.in_files(&below).text)
+            };
+        }
+        self.in_files(settings)
+    }
+
+    fn in_files(&self, settings: &[(&str, &str)]) -> Remedy {
         let list = list_of(
             settings
                 .iter()
@@ -124,12 +138,13 @@ impl Advice<'_, '_> {
     }
 
     /// Whether the user's values of the wanted change are known to have a value.
-    pub(super) fn is_set(&self, path: &str, value: &str) -> bool {
+    pub(in crate::rules) fn is_set(&self, path: &str, value: &str) -> bool {
         let Some(helm) = &self.upgrade.after.helm else {
             return false;
         };
-        let prefix = self.manager.alias().map(str::to_owned);
-        let keys = prefix.as_deref().into_iter().chain(path.split('.'));
+        let prefix = self.manager.values_key().unwrap_or_default();
+        let above = prefix.split('.').filter(|key| !key.is_empty());
+        let keys = above.chain(path.split('.'));
         let mut node: &Tree<'_> = &helm.user_values;
         for key in keys {
             let Some(next) = node.get(key) else {

@@ -37,7 +37,7 @@ pub(super) fn clean(value: &str) -> Cow<'_, str> {
 }
 
 /// The value of a setting that may be in a command; that of a Secret may not.
-pub(super) fn public(setting: Setting<'_>) -> &str {
+pub(in crate::rules) fn public(setting: Setting<'_>) -> &str {
     if setting.is_secret { "" } else { setting.value }
 }
 

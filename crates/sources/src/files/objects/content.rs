@@ -8,7 +8,7 @@ use milvus_guard_core::{
         Node, Object, Origin,
         object::{ConfigMap, Meta, ObjectRef, Workload},
     },
-    milvus::snapshot::Builder,
+    milvus::{manager::ChartPlaces, snapshot::Builder},
 };
 
 use crate::files::foreign::Foreign;
@@ -28,6 +28,8 @@ pub struct Content {
     pub left_out: BTreeMap<String, usize>,
     /// What could not be used, with the reason.
     pub not_read: Vec<String>,
+    /// Which charts made the workloads, where Helm's comments tell.
+    pub places: ChartPlaces,
     /// How the objects came.
     pub form: Form,
     /// Workloads without a selector: they may be patches of those in the other input.
@@ -96,6 +98,7 @@ impl Content {
 
     /// Tells a builder what Helm knows of the releases.
     pub fn describe_to(&self, builder: &mut Builder) {
+        builder.add_places(&self.places);
         for release in &self.helm {
             release.describe_to(builder);
         }

@@ -111,14 +111,25 @@ impl Collector {
         source: &str,
     ) -> Result<(), milvus_guard_core::manifest::ParseError> {
         let source: Arc<str> = source.into();
+        let mut templates = is_rendered(text).then(|| Templates::of(text));
         for document in documents(text) {
             let document = document?;
+            let template = templates
+                .as_mut()
+                .and_then(|templates| templates.above(document.root.line));
+            let before = self.content.objects.len();
             let origin = Origin {
                 source: source.clone(),
                 document: document.index,
                 line: document.root.line,
             };
             self.add_node(document.root, &origin, MAX_LIST_DEPTH);
+            let new = self.content.objects.iter().skip(before);
+            for object in new.filter(|object| matches!(object, Object::Workload(_))) {
+                if let Some(template) = template {
+                    self.content.places.add(&object.meta().object, template);
+                }
+            }
         }
         Ok(())
     }
@@ -349,8 +360,41 @@ impl Collector {
 }
 
 /// Whether Helm's comments are in a text.
+/// How Helm names the template of a document.
+const TEMPLATE: &str = "# Source: ";
+
+/// Finds the template of each document, in the order of the text.
+struct Templates<'t> {
+    lines: std::iter::Zip<std::ops::RangeFrom<u32>, std::str::Lines<'t>>,
+    last: Option<&'t str>,
+}
+
+impl<'t> Templates<'t> {
+    fn of(text: &'t str) -> Self {
+        Self {
+            lines: (1..).zip(text.lines()),
+            last: None,
+        }
+    }
+
+    /// The template that the comment above a line names, between it and the document before.
+    fn above(&mut self, line: u32) -> Option<&'t str> {
+        for (number, text) in &mut self.lines {
+            if text.starts_with("---") {
+                self.last = None;
+            } else if let Some(template) = text.strip_prefix(TEMPLATE) {
+                self.last = Some(template);
+            }
+            if number >= line {
+                break;
+            }
+        }
+        self.last.take()
+    }
+}
+
 fn is_rendered(text: &str) -> bool {
-    text.starts_with("# Source: ") || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
+    text.starts_with(TEMPLATE) || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
 }
 
 fn take<'a>(node: Tree<'a>, wanted: &str) -> Option<Tree<'a>> {
@@ -367,5 +411,23 @@ fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
     match node.kind {
         Kind::Sequence(items) => items,
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_document_has_its_own_comment() {
+        let text = "---\n# Source: a/templates/x.yaml\n\n# more\nkind: A\n---\nkind: B\ntext: |\n  # Source: no\n---\n# Source: c/templates/z.yaml\n# Source: d/templates/z.yaml\nkind: C\n";
+        let mut templates = Templates::of(text);
+        let found: Vec<Option<&str>> = documents(text)
+            .map(|document| templates.above(document.unwrap().root.line))
+            .collect();
+        assert_eq!(
+            found,
+            [Some("a/templates/x.yaml"), None, Some("d/templates/z.yaml")]
+        );
     }
 }
