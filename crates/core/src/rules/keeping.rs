@@ -45,7 +45,7 @@ pub(super) fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) 
             ..
         } => {
             let (key, value) = match value {
-                // The type has its own name, whatever the other side has written.
+                // The type is set under one key, also where the other side uses an older one.
                 _ if is_kind => (row.key.clone(), old.to_owned()),
                 Some(value) => (key, value),
                 None => (key, old.to_owned()),
@@ -200,7 +200,7 @@ fn without(release: &Release, key: &str, variables: bool) -> Release {
     rest
 }
 
-/// A setting that is not what it was, and the place above the file of the chart that says so.
+/// A setting that is not what it was, and the place above the file of the chart that sets it.
 struct Moved {
     row: String,
     /// The key as the wanted state writes it; that of the row where it is not set.

@@ -207,7 +207,7 @@ mod tests {
     fn no_kind_of_coordinator_is_left_out_by_the_fix() {
         let four = Fixture::cluster("2.4.5");
         let separate = Fixture::cluster("2.3.0").chart("4.1.0");
-        // Chart 4.2 with one old value: the mixed one, and only the root coordinator beside it.
+        // Chart 4.2 with one old value: the mixed one, with only the root coordinator in addition.
         let after = |version: &str| {
             Fixture::of(version, &[MixCoord, RootCoord, Component::Proxy]).chart("4.2.40")
         };

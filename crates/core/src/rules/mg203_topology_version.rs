@@ -210,7 +210,7 @@ mod tests {
         assert!(messages(&before, &mixed).is_empty());
         let one = mixed.clone().without(MixCoord).with(RootCoord);
         assert_eq!(messages(&mixed, &one).len(), 2);
-        // MG205 speaks of those that are scaled to zero.
+        // MG205 reports those that are scaled to zero.
         assert!(messages(&before, &before.clone().replicas(DataCoord, 0)).is_empty());
         // A tool that installs object by object has not come to them yet.
         let first = Fixture::of("2.4.5", &[RootCoord, Proxy]);

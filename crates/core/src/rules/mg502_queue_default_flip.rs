@@ -61,7 +61,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     } else {
         findings.not_applicable("the rule is only for a standalone on RocksMQ");
     }
-    // A queue that is named on purpose is no default: MG301 judges it.
+    // MG301 judges a queue that is set explicitly: it is not the default.
     let is_named = upgrade
         .advice()
         .is_set("standalone.messageQueue", "woodpecker")

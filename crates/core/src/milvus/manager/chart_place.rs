@@ -20,7 +20,7 @@ pub const SUB_CHARTS: [&str; 10] = [
 /// Charts that others use for parts of Milvus' own, whose values are those of Milvus' chart.
 const PARTS: [&str; 4] = ["attu", "common", "tikv", "woodpecker"];
 
-/// Whether a chart of this name comes with Milvus, and so says nothing about an umbrella.
+/// Whether a chart of this name comes with Milvus: it does not show that there is a parent chart.
 #[must_use]
 pub fn comes_with_milvus(chart: &str) -> bool {
     SUB_CHARTS.contains(&chart) || PARTS.contains(&chart)

@@ -161,7 +161,7 @@ fn chart_source(
         .iter()
         .find_map(|one| around.places.of(&one.workload.meta.object));
     let (alias, umbrella) = match around.stored {
-        // What made the very objects is no guess.
+        // The templates of the objects are certain; the rest is a guess.
         _ if place.is_some() => (
             place.and_then(ChartPlace::alias).map(str::to_owned),
             place.and_then(ChartPlace::umbrella).map(str::to_owned),

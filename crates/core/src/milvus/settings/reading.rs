@@ -43,7 +43,7 @@ impl<'a> Located<'a> {
                 is_default: setting.is_none(),
             },
             Compare::Store => {
-                // A bucket that is not known is a matter of its own row.
+                // The row of the bucket reports a bucket that is not known.
                 let bucket = self.value("minio.bucketName").map_or("", |setting| {
                     setting.map_or("a-bucket", |setting| setting.value)
                 });
