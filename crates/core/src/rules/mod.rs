@@ -21,6 +21,8 @@ mod finding;
 mod forms;
 mod guarded_settings;
 #[cfg(test)]
+mod init_tests;
+#[cfg(test)]
 mod managers;
 #[cfg(test)]
 mod messages;

@@ -11,6 +11,7 @@ mod environment;
 mod files;
 mod folder;
 mod key;
+mod referred;
 mod sources;
 
 pub use environment::Environment;
@@ -29,7 +30,10 @@ use crate::manifest::{
     object::{ConfigMap, Container, SourceRef},
 };
 
-use self::key::{Key, normalised};
+use self::{
+    key::{Key, normalised},
+    referred::Referred,
+};
 
 use super::component_workload::ComponentWorkload;
 
@@ -40,6 +44,8 @@ pub struct EffectiveConfig {
     parts: Vec<Arc<Part>>,
     /// What Milvus keeps in etcd, which beats everything else; `None` if etcd was not read.
     dynamic: Option<Arc<FileSettings>>,
+    /// What the pods of the components refer to.
+    referred: Referred,
 }
 
 /// The settings of one container that runs Milvus.
@@ -214,10 +220,12 @@ impl EffectiveConfig {
         let parts = components
             .iter()
             .enumerate()
-            .flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
+            .flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback))
+            .collect();
         Self {
-            parts: parts.collect(),
+            parts,
             dynamic: known.dynamic.clone(),
+            referred: Referred::of(components, &sources),
         }
     }
 
@@ -241,10 +249,40 @@ impl EffectiveConfig {
             .collect();
         parts.extend(Part::all(at, component, &mut sources, fallback));
         parts.sort_by_key(|part| part.component);
+        let referred = self.referred.with(component, &sources);
         Self {
             parts,
             dynamic: self.dynamic.clone(),
+            referred,
         }
+    }
+
+    /// Whether a reference of a pod of this release and one of a pod of the other lead to the same
+    /// content, under any name. Where the input holds neither object, the same name is the same
+    /// content; where it holds one of them, nothing is known.
+    #[must_use]
+    pub fn is_same_object(&self, own: &SourceRef, other: &Self, others: &SourceRef) -> bool {
+        match (self.referred.get(own), other.referred.get(others)) {
+            (Some(own), Some(other)) => own.has_content_of(other),
+            (None, None) => own == others,
+            _ => false,
+        }
+    }
+
+    /// The same for one key of the objects.
+    #[must_use]
+    pub fn is_same_key(
+        &self,
+        (own, key): (&SourceRef, &str),
+        other: &Self,
+        (others, others_key): (&SourceRef, &str),
+    ) -> bool {
+        key == others_key
+            && match (self.referred.get(own), other.referred.get(others)) {
+                (Some(own), Some(other)) => own.has_key_of(other, key),
+                (None, None) => own == others,
+                _ => false,
+            }
     }
 
     /// Whether some container reads files that no mount shows.
@@ -271,6 +309,7 @@ impl EffectiveConfig {
         Self {
             parts: parts.collect(),
             dynamic: self.dynamic.clone(),
+            referred: self.referred.clone(),
         }
     }
 
