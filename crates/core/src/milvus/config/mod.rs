@@ -12,6 +12,7 @@ mod files;
 mod folder;
 mod key;
 mod referred;
+mod rendered;
 mod sources;
 
 pub use environment::Environment;
@@ -99,8 +100,18 @@ pub enum Lookup<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     reason: Box<str>,
-    /// The object that would tell.
-    missing: Option<SourceRef>,
+    teller: Teller,
+}
+
+/// What would tell a value that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// An object that the input does not hold.
+    Object(SourceRef),
+    /// What an init container runs and reads.
+    InitContainer,
+    /// Nothing that manifests hold.
+    Nothing,
 }
 
 impl Unknown {
@@ -109,21 +120,38 @@ impl Unknown {
     pub fn new(reason: String) -> Self {
         Self {
             reason: reason.into(),
-            missing: None,
+            teller: Teller::Nothing,
+        }
+    }
+
+    /// A value that an init container writes; `reason` names the place.
+    fn written(reason: String) -> Self {
+        Self {
+            reason: reason.into(),
+            teller: Teller::InitContainer,
         }
     }
 
     fn missing(place: &str, source: &SourceRef) -> Self {
         Self {
             reason: format!("{place}, which the input does not contain").into(),
-            missing: Some(source.clone()),
+            teller: Teller::Object(source.clone()),
         }
+    }
+
+    /// What would tell the value.
+    #[must_use]
+    pub const fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     /// The object that the input would have to hold; `None` if no object tells.
     #[must_use]
     pub fn source(&self) -> Option<&SourceRef> {
-        self.missing.as_ref()
+        match &self.teller {
+            Teller::Object(source) => Some(source),
+            Teller::InitContainer | Teller::Nothing => None,
+        }
     }
 }
 
@@ -389,7 +417,9 @@ impl EffectiveConfig {
             .flat_map(|part| &part.files.layers)
             .filter_map(|layer| match &layer.content {
                 files::Content::Unknown(unknown) => unknown.source(),
-                files::Content::Settings { .. } | files::Content::Unreadable(..) => None,
+                files::Content::Settings { .. }
+                | files::Content::Scripted(_)
+                | files::Content::Unreadable(..) => None,
             });
         let variables = self
             .parts
