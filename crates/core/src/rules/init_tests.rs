@@ -8,7 +8,13 @@ use crate::{
     milvus::{Component::Standalone, Manager},
 };
 
-use super::{Severity, managers::found, testing::Fixture};
+use super::{
+    Rule, Severity,
+    managers::found,
+    mg301_message_queue_changed, mg302_metadata_root_changed, mg303_object_storage_changed,
+    mg304_authorization_off,
+    testing::{Fixture, judge},
+};
 
 /// A standalone whose configuration lies on a volume that an init container fills. `volumes` are
 /// those that it reads, `init` further lines of it.
@@ -153,4 +159,76 @@ fn what_an_init_container_runs_counts() {
     let old = written(FROM_MAP, MOUNTS);
     let more = written(FROM_MAP, &format!("{MOUNTS}    args: [x]\n"));
     assert_eq!(severity(&old, &more), Some(Severity::Warn));
+}
+
+/// A standalone as Bitnami's chart renders it: the init container merges this file.
+fn merged(yaml: &str) -> Fixture {
+    let script = "find /bitnami/milvus/conf -type f -name *.yaml -print0 | sort -z | xargs -0 yq eval-all '. as $item ireduce ({}; . * $item )' /bitnami/milvus/rendered-conf/milvus.yaml > /bitnami/milvus/rendered-conf/pre-render-config_00.yaml\nrender-template /bitnami/milvus/rendered-conf/pre-render-config_00.yaml > /bitnami/milvus/rendered-conf/milvus.yaml";
+    let command = serde_json::json!(["bash", "-ec", script]);
+    let data = serde_json::json!({ "00_milvus_default.yaml": yaml });
+    Fixture::standalone("2.5.5")
+        .unmerged()
+        .repository("bitnami/milvus")
+        .container(
+            Standalone,
+            "volumeMounts:\n  - {name: e, mountPath: /opt/bitnami/milvus/configs, subPath: conf}",
+        )
+        .pod(
+            Standalone,
+            &format!(
+                "volumes:\n  - {{name: e, emptyDir: {{}}}}\n  - {{name: c, configMap: {{name: common}}}}\ninitContainers:\n  - name: prepare-milvus\n    image: bitnami/milvus:v2.5.5\n    command: {command}\n    volumeMounts:\n      - {{name: c, mountPath: /bitnami/milvus/conf/00_default}}\n      - {{name: e, mountPath: /bitnami/milvus/rendered-conf, subPath: conf}}"
+            ),
+        )
+        .object(&map("common", &format!("data: {data}")))
+}
+
+#[rstest]
+#[case(&mg301_message_queue_changed::RULE, "mq: {type: kafka}\nkafka: {brokerList: k:9092}", "mq: {type: kafka}\nkafka: {brokerList: other:9092}")]
+#[case(&mg302_metadata_root_changed::RULE, "etcd: {rootPath: by-dev}", "etcd: {rootPath: other}")]
+#[case(&mg303_object_storage_changed::RULE, "minio: {bucketName: a}", "minio: {bucketName: b}")]
+#[case(&mg304_authorization_off::RULE, "common: {security: {authorizationEnabled: true}}", "{}")]
+fn a_merged_file_is_judged_at_every_door(
+    #[case] rule: &'static Rule,
+    #[case] old: &str,
+    #[case] new: &str,
+) {
+    let rest = "\nx: {y: z}";
+    let (old, new) = (merged(&format!("{old}{rest}")), merged(new));
+    let found = judge(rule, Some(&old), &new);
+    assert!(
+        found
+            .iter()
+            .any(|finding| finding.severity == Severity::Deny && !finding.not_evaluated),
+        "{found:?}"
+    );
+    let found = judge(rule, Some(&old), &old);
+    assert!(
+        found
+            .iter()
+            .all(|finding| finding.severity == Severity::Audit),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn the_advice_fits_what_would_tell_the_value() {
+    let advice = |fixture: &Fixture| {
+        found(fixture, fixture, &Manager::plain_chart(), &Facts::default())
+            .into_iter()
+            .find(|finding| finding.rule.id == "MG302" && finding.not_evaluated)
+            .map(|finding| finding.fix.text)
+            .unwrap_or_default()
+    };
+    assert!(advice(&written(FROM_MAP, MOUNTS)).starts_with("An init container writes this value"));
+    let on = |volume: &str| {
+        Fixture::standalone("2.5.5")
+            .unmerged()
+            .container(
+                Standalone,
+                "volumeMounts:\n  - {name: w, mountPath: /milvus/configs}",
+            )
+            .pod(Standalone, &format!("volumes:\n  - {{name: w, {volume}}}"))
+    };
+    assert!(advice(&on("hostPath: {path: /x}")).starts_with("No input holds this value"));
+    assert!(advice(&on("configMap: {name: away}")).starts_with("Add that object to the input"));
 }
