@@ -11,7 +11,7 @@ use super::{
 };
 use crate::manifest::{
     Node,
-    object::{Autoscaler, Claim, Meta, SourceKind, SourceRef, ValueFrom, VolumeSource, Workload},
+    object::{Autoscaler, Claim, Meta, SourceKind, SourceRef, Workload},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -309,27 +309,5 @@ impl Release {
 /// Whether the pods of a workload refer to a `ConfigMap` or a `Secret`.
 #[must_use]
 pub fn refers_to(workload: &Workload, source: &SourceRef) -> bool {
-    let pod = &workload.pod;
-    let mounts = pod.volumes.iter().any(|volume| match &volume.source {
-        VolumeSource::Files(files) => files.iter().any(|one| one.source == *source),
-        _ => false,
-    });
-    let containers = || pod.containers.iter().chain(&pod.init_containers);
-    let imports = || {
-        containers().any(|container| {
-            container
-                .env_from
-                .iter()
-                .any(|entry| entry.source == *source)
-        })
-    };
-    let keys = || {
-        containers().any(|container| {
-            container
-                .env
-                .references()
-                .any(|reference| matches!(reference, ValueFrom::Key(known, _) if known == source))
-        })
-    };
-    mounts || imports() || keys()
+    workload.pod.sources().any(|known| known == source)
 }

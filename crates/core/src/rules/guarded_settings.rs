@@ -8,7 +8,7 @@ use crate::{
     manifest::Origin,
     milvus::{
         catalogue::{Compare, SettingFact, Verdict},
-        config::{Setting, Unknown},
+        config::{Setting, Teller, Unknown},
         settings::{Comparable, Conditions, Difference, Effective, Located},
     },
     text::count,
@@ -296,62 +296,97 @@ fn first_difference<'a: 'c, 'c>(
 /// Values that are not known, gathered so that one sentence says them.
 #[derive(Default)]
 struct Unknowns {
-    /// By reason: the keys, one known value, and whether one of the rows denies.
-    lost: BTreeMap<String, (Vec<String>, String, bool)>,
-    unclear: BTreeMap<String, Vec<String>>,
+    /// By reason.
+    lost: BTreeMap<String, Lost>,
+    /// By reason: why, and the keys.
+    unclear: BTreeMap<String, (Unknown, Vec<String>)>,
+}
+
+/// Settings that are known now and would come from one place that is not.
+struct Lost {
+    from: Unknown,
+    keys: Vec<String>,
+    /// A known value.
+    old: String,
+    /// Whether one of the rows denies.
+    is_deny: bool,
 }
 
 impl Unknowns {
     fn lost(&mut self, row: &SettingFact, old: &Effective<'_>, reason: &Unknown) {
-        let entry = self
-            .lost
-            .entry(reason.to_string())
-            .or_insert_with(|| (Vec::new(), old.to_string(), false));
-        if !entry.0.contains(&row.key) {
-            entry.0.push(row.key.clone());
+        let entry = self.lost.entry(reason.to_string()).or_insert_with(|| Lost {
+            from: reason.clone(),
+            keys: Vec::new(),
+            old: old.to_string(),
+            is_deny: false,
+        });
+        if !entry.keys.contains(&row.key) {
+            entry.keys.push(row.key.clone());
         }
-        entry.2 |= row.verdict == Verdict::Deny;
+        entry.is_deny |= row.verdict == Verdict::Deny;
     }
 
     fn unclear(&mut self, row: &SettingFact, reason: &Unknown) {
-        let keys = self.unclear.entry(reason.to_string()).or_default();
+        let (_, keys) = self
+            .unclear
+            .entry(reason.to_string())
+            .or_insert_with(|| (reason.clone(), Vec::new()));
         if !keys.contains(&row.key) {
             keys.push(row.key.clone());
         }
     }
 
     fn say(self, findings: &mut Findings) {
-        for (reason, (keys, old, is_deny)) in self.lost {
-            let message = match keys.as_slice() {
-                [only] => format!("{only} is {old} now and would come from {reason}"),
+        for (reason, lost) in self.lost {
+            let message = match lost.keys.as_slice() {
+                [only] => format!("{only} is {} now and would come from {reason}", lost.old),
                 _ => format!(
                     "{} have known values now and would come from {reason}",
-                    listed(&keys)
+                    listed(&lost.keys)
                 ),
             };
-            let finding = if is_deny {
+            let finding = if lost.is_deny {
                 findings.deny(message)
             } else {
                 findings.warn(message)
             };
             finding
                 .because("If the value cannot be read, it may point Milvus to other data.")
-                .fix(
-                    "Add the object with the value to the input, or keep the value where it is \
-                      now.",
-                );
+                .fix(match lost.from.teller() {
+                    Teller::Object(_) => {
+                        "Add the object with the value to the input, or keep the value where it \
+                         is now."
+                    }
+                    Teller::InitContainer | Teller::Nothing => {
+                        "Keep the value where it is now, in a ConfigMap or in a variable that the \
+                         input holds."
+                    }
+                });
         }
-        for (reason, keys) in self.unclear {
+        for (reason, keys) in self.unclear.into_values() {
             findings.not_evaluated(not_known(&listed(&keys), &reason));
         }
     }
 }
 
 /// What is missing where a setting comes from somewhere that the input does not hold.
-pub(super) fn not_known(keys: &str, reason: &dyn std::fmt::Display) -> Missing {
+pub(super) fn not_known(keys: &str, reason: &Unknown) -> Missing {
     Missing::new(
         format!("{keys} may come from {reason}"),
-        "Add that object to the input, or use --before live with permission to read it.",
+        match reason.teller() {
+            Teller::Object(_) => {
+                "Add that object to the input, or use --before live with permission to read it."
+            }
+            Teller::InitContainer => {
+                "An init container writes this value when the pod starts, so no input holds it. \
+                 Compare by hand what that container reads and runs before and after, or mount \
+                 the finished file from a ConfigMap."
+            }
+            Teller::Nothing => {
+                "No input holds this value. Compare it by hand before and after, or set it in a \
+                 ConfigMap or in a variable."
+            }
+        },
     )
 }
 

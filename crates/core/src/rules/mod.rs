@@ -22,6 +22,8 @@ mod forms;
 mod guarded_settings;
 mod keeping;
 #[cfg(test)]
+mod init_tests;
+#[cfg(test)]
 mod managers;
 #[cfg(test)]
 mod messages;

@@ -1,13 +1,13 @@
 //! What a rule declares that it needs, and whether a change holds it: whether the rule applies, and
 //! whether it can look.
 
-use std::{borrow::Cow, cell::OnceCell, fmt};
+use std::{borrow::Cow, cell::OnceCell, fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
 use crate::{
     change::Upgrade,
-    manifest::object::Workload,
+    manifest::object::{Container, Files, SourceRef, ValueFrom, Volume, VolumeSource, Workload},
     milvus::{
         Release, Topology,
         dependency::Family,
@@ -354,29 +354,102 @@ fn changes(upgrade: &Upgrade<'_>) -> bool {
     };
     components(before) != components(after)
         || before.chart != after.chart
-        || upgrade
-            .changed_pairs()
-            .any(|(old, new)| differs(&old.workload, &new.workload))
+        || pods_differ(upgrade, before, after)
         || before.has_config() != after.has_config()
         || settings(before) != settings(after)
 }
 
-/// Whether image, variables, arguments, mounts or configuration hash of a pod template differ.
-/// Replicas, resources and similar ones are neither version nor configuration.
-fn differs(old: &Workload, new: &Workload) -> bool {
-    let (old, new) = (&old.pod, &new.pod);
-    let containers = old.containers.len() == new.containers.len()
-        && old
-            .containers
-            .iter()
-            .zip(&new.containers)
-            .all(|(old, new)| {
-                old.image == new.image
-                    && old.env == new.env
-                    && old.command == new.command
-                    && old.mounts == new.mounts
-            });
-    !containers || old.volumes != new.volumes || old.annotations != new.annotations
+/// Whether the pods of some component differ, or objects to which they refer do.
+fn pods_differ(upgrade: &Upgrade<'_>, before: &Release, after: &Release) -> bool {
+    let sides = Sides { before, after };
+    let mut last = None;
+    upgrade.pairs().any(|(old, new)| {
+        // Several containers of one pod are components one after the other.
+        let pair = (Arc::as_ptr(&old.workload), Arc::as_ptr(&new.workload));
+        last.replace(pair) != Some(pair) && sides.differ(&old.workload, &new.workload)
+    })
+}
+
+/// Two releases whose pods are compared, each with the objects to which they refer.
+struct Sides<'a> {
+    before: &'a Release,
+    after: &'a Release,
+}
+
+impl Sides<'_> {
+    /// Whether image, variables, arguments, mounts or configuration hash of a pod template differ,
+    /// those of init containers too, because they may write what Milvus reads. Replicas, resources
+    /// and similar ones are neither version nor configuration. Objects to which the pod refers
+    /// are compared by their content.
+    fn differ(&self, old: &Workload, new: &Workload) -> bool {
+        let (old, new) = (&old.pod, &new.pod);
+        let are_same = |old: &[Container], new: &[Container]| {
+            old.len() == new.len()
+                && old
+                    .iter()
+                    .zip(new)
+                    .all(|(old, new)| self.is_same_container(old, new))
+        };
+        let volumes = old.volumes.len() == new.volumes.len()
+            && old
+                .volumes
+                .iter()
+                .zip(&new.volumes)
+                .all(|(old, new)| self.is_same_volume(old, new));
+        !are_same(&old.containers, &new.containers)
+            || !are_same(&old.init_containers, &new.init_containers)
+            || !volumes
+            || old.annotations != new.annotations
+    }
+
+    fn is_same_container(&self, old: &Container, new: &Container) -> bool {
+        old.image == new.image
+            && old.command == new.command
+            && old.mounts == new.mounts
+            && old.env.is_same_as(&new.env, |old, new| match (old, new) {
+                (ValueFrom::Key(old, key), ValueFrom::Key(new, new_key)) => self
+                    .before
+                    .config
+                    .is_same_key((old, key), &self.after.config, (new, new_key)),
+                (old, new) => old == new,
+            })
+            && old.env_from.len() == new.env_from.len()
+            && old.env_from.iter().zip(&new.env_from).all(|(old, new)| {
+                old.prefix == new.prefix && self.is_same_object(&old.source, &new.source)
+            })
+    }
+
+    fn is_same_volume(&self, old: &Volume, new: &Volume) -> bool {
+        match (&old.source, &new.source) {
+            (VolumeSource::Files(one), VolumeSource::Files(other)) => {
+                old.name == new.name
+                    && one.len() == other.len()
+                    && one
+                        .iter()
+                        .zip(other)
+                        .all(|(old, new)| self.are_same_files(old, new))
+            }
+            _ => old == new,
+        }
+    }
+
+    fn are_same_files(&self, old: &Files, new: &Files) -> bool {
+        old.items == new.items
+            && if old.items.is_empty() {
+                self.is_same_object(&old.source, &new.source)
+            } else {
+                let (before, after) = (&self.before.config, &self.after.config);
+                old.items.iter().all(|(key, _)| {
+                    before.is_same_key((&old.source, key), after, (&new.source, key))
+                })
+            }
+    }
+
+    fn is_same_object(&self, old: &SourceRef, new: &SourceRef) -> bool {
+        self.before
+            .config
+            .is_same_object(old, &self.after.config, new)
+    }
 }
 
 fn settings(release: &Release) -> Vec<(&str, &str)> {

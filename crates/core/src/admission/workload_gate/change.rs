@@ -11,7 +11,7 @@ use crate::{
     },
     manifest::{
         Object, Tree,
-        object::{Meta, Workload},
+        object::{ConfigMap, Meta, NoText, Workload},
     },
     milvus::{
         dependency::{self, may_be_ours},
@@ -224,10 +224,15 @@ pub(super) fn matters(new: &Object, old: Option<&Object>) -> bool {
     }
 }
 
-fn files(config: &crate::manifest::object::ConfigMap) -> Vec<(&str, Option<&str>)> {
+fn files(config: &ConfigMap) -> Vec<(&str, Result<&str, NoText>)> {
     config
         .files
         .iter()
-        .map(|file| (file.key.as_str(), file.text.as_deref().ok()))
+        .map(|file| {
+            (
+                file.key.as_str(),
+                file.text.as_deref().map_err(|reason| *reason),
+            )
+        })
         .collect()
 }

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, fmt};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use sha2::{Digest, Sha256};
 
 use super::meta::{Meta, ObjectRef};
 use crate::manifest::view::DocumentValue;
@@ -85,10 +86,31 @@ pub struct ConfigFile {
 pub enum NoText {
     /// The content is not UTF-8 text.
     #[error("which is not text")]
-    Binary,
+    Binary(Fingerprint),
     /// There was no room to keep it.
     #[error("which was too large to keep")]
     LeftOut,
+}
+
+/// What tells two contents apart that are not kept: part of their SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    fn of(content: &[u8]) -> Self {
+        let mut part = [0; 16];
+        for (to, from) in part.iter_mut().zip(Sha256::digest(content)) {
+            *to = from;
+        }
+        Self(part)
+    }
+}
+
+/// Nothing: the content may be secret.
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint")
+    }
 }
 
 impl fmt::Debug for ConfigMap {
@@ -131,12 +153,54 @@ impl ConfigMap {
         self.files.iter().rev().find(|file| file.key == key)
     }
 
+    /// Whether both have the same keys with the same content, under any name. Content that was not
+    /// kept is not known to be the same.
+    #[must_use]
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        let sorted = |object: &'_ Self| -> Vec<usize> {
+            let mut order: Vec<usize> = (0..object.files.len()).collect();
+            order.sort_by(|one, other| {
+                let key = |at: &usize| object.files.get(*at).map(|file| file.key.as_str());
+                key(one).cmp(&key(other))
+            });
+            order
+        };
+        let is_same = |one: usize, at: usize| match (self.files.get(one), other.files.get(at)) {
+            (Some(one), Some(other)) => one.key == other.key && one.has_text_of(other),
+            _ => false,
+        };
+        std::ptr::eq(self, other)
+            || self.files.len() == other.files.len()
+                && sorted(self)
+                    .into_iter()
+                    .zip(sorted(other))
+                    .all(|(one, other)| is_same(one, other))
+    }
+
+    /// Whether both have the same content under a key, or neither has the key.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self, key: &str) -> bool {
+        std::ptr::eq(self, other)
+            || match (self.file(key), other.file(key)) {
+                (Some(one), Some(other)) => one.has_text_of(other),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
     /// Whether it has one of the names that Milvus' own configuration files have.
     #[must_use]
     pub fn is_milvus_configuration(&self) -> bool {
         self.files
             .iter()
             .any(|file| CONFIG_KEYS.contains(&file.key.as_str()))
+    }
+}
+
+impl ConfigFile {
+    /// Whether both have the same content; content that was not kept is not known to be.
+    fn has_text_of(&self, other: &Self) -> bool {
+        self.text != Err(NoText::LeftOut) && self.text == other.text
     }
 }
 
@@ -166,13 +230,13 @@ impl ConfigMap {
                     continue;
                 };
                 let text = if is_encoded {
-                    decoded(&written)
+                    decoded(&written).map_err(NoText::Binary)
                 } else {
-                    Some(written.as_ref().into())
+                    Ok(written.as_ref().into())
                 };
                 let file = ConfigFile {
                     key: key.into_owned(),
-                    text: text.ok_or(NoText::Binary),
+                    text,
                     line: value.line(),
                 };
                 // `stringData` wins over `data`, as in the API server.
@@ -203,12 +267,16 @@ impl ConfigMap {
 /// Keys of a `ConfigMap` that make it Milvus' configuration.
 pub const CONFIG_KEYS: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
-/// The text behind base64; `None` if it is not base64 or not UTF-8.
-fn decoded(text: &str) -> Option<Box<str>> {
+/// The text behind base64; what tells it apart if it is not base64 or not UTF-8.
+fn decoded(text: &str) -> Result<Box<str>, Fingerprint> {
     let compact: String = text
         .chars()
         .filter(|letter| !letter.is_ascii_whitespace())
         .collect();
-    let bytes = BASE64_STANDARD.decode(compact).ok()?;
-    String::from_utf8(bytes).ok().map(Into::into)
+    let bytes = BASE64_STANDARD
+        .decode(&compact)
+        .map_err(|_| Fingerprint::of(compact.as_bytes()))?;
+    String::from_utf8(bytes)
+        .map(Into::into)
+        .map_err(|error| Fingerprint::of(error.as_bytes()))
 }

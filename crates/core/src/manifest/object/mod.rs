@@ -25,7 +25,9 @@ use workload::{has_containers, template};
 use crate::manifest::view::DocumentValue;
 
 pub use claim::{Claim, ClaimTemplate};
-pub use config_map::{CONFIG_KEYS, ConfigFile, ConfigMap, NoText, SourceKind, SourceRef};
+pub use config_map::{
+    CONFIG_KEYS, ConfigFile, ConfigMap, Fingerprint, NoText, SourceKind, SourceRef,
+};
 pub use controllers::{Autoscaler, Deployer, DeployerTool};
 pub use meta::{Labels, Meta, ObjectRef, Origin, is_kept_annotation};
 pub use pod::{Amounts, Container, EnvFrom, Mount, PodTemplate, Probes, Resources};

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::{
     config_map::{SourceKind, SourceRef},
     meta::{Labels, annotations, labels},
-    variables::Variables,
-    volume::Volume,
+    variables::{ValueFrom, Variables},
+    volume::{Volume, VolumeSource},
 };
 use crate::manifest::{quantity, view::DocumentValue};
 
@@ -110,6 +110,27 @@ pub struct Probes {
 }
 
 impl PodTemplate {
+    /// Every `ConfigMap` and `Secret` to which the pods refer: volumes and variables of all
+    /// containers, those of init containers too. One may come more than once.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceRef> {
+        let mounts = self.volumes.iter().flat_map(|volume| {
+            let files = match &volume.source {
+                VolumeSource::Files(files) => files.as_slice(),
+                _ => &[],
+            };
+            files.iter().map(|one| &one.source)
+        });
+        let containers = || self.containers.iter().chain(&self.init_containers);
+        let imports = containers().flat_map(|container| &container.env_from);
+        let keys = containers().flat_map(|container| container.env.references());
+        mounts
+            .chain(imports.map(|entry| &entry.source))
+            .chain(keys.filter_map(|reference| match reference {
+                ValueFrom::Key(source, _) => Some(source),
+                ValueFrom::Field(_) => None,
+            }))
+    }
+
     pub(super) fn read<'t>(node: impl DocumentValue<'t>) -> Self {
         Self {
             labels: labels(node.at(&["metadata", "labels"])),

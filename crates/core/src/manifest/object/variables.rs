@@ -48,6 +48,24 @@ impl Variables {
                 .all(|((old, held), (new, holds))| old == new && held.is_some() == holds.is_some())
     }
 
+    /// Whether both are the same but for the objects that they refer to, and `is_same` says of each
+    /// two of these references that they are too.
+    #[must_use]
+    pub fn is_same_as(
+        &self,
+        other: &Self,
+        is_same: impl Fn(&ValueFrom, &ValueFrom) -> bool,
+    ) -> bool {
+        self.text == other.text
+            && self.entries == other.entries
+            && self.references.len() == other.references.len()
+            && self
+                .references
+                .iter()
+                .zip(&other.references)
+                .all(|((at, old), (place, new))| at == place && is_same(old, new))
+    }
+
     /// The variable at a position.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<(&str, Option<&str>)> {

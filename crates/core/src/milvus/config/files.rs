@@ -11,6 +11,7 @@ use crate::manifest::{
 use super::{
     Layer, Lookup, Setting, Unknown,
     key::{Key, hash, order},
+    rendered::lies_in,
 };
 
 /// Bytes of a file that is read. Milvus' own `milvus.yaml` has 60 KiB, and a whole object at most 1
@@ -211,6 +212,12 @@ impl FileSettings {
         rest
     }
 
+    /// Whether a section in which the key lies has a value of its own.
+    fn replaces(&self, key: &Key<'_>) -> bool {
+        key.sections()
+            .any(|section| self.get(&Key::of(section)).is_some())
+    }
+
     fn setting<'a>(&'a self, written: &'a Written) -> Setting<'a> {
         Setting {
             key: &written.key,
@@ -253,6 +260,53 @@ pub(super) struct FileLayer {
     /// Name in the configuration folder, such as `user.yaml`.
     pub(super) name: &'static str,
     pub(super) content: Content,
+    /// What an init container does to it before Milvus reads it; `None` if nothing.
+    pub(super) edit: Option<Edit>,
+}
+
+impl FileLayer {
+    /// A file that is read as it is.
+    pub(super) const fn of(name: &'static str, content: Content) -> Self {
+        Self {
+            name,
+            content,
+            edit: None,
+        }
+    }
+}
+
+/// What an init container does to a file that it merges.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Edit {
+    /// Paths of sections that it removes.
+    pub(super) removed: Arc<[String]>,
+    /// Why values with a template in them are not known; `None` if the file has none.
+    pub(super) template: Option<Arc<Unknown>>,
+}
+
+impl Edit {
+    /// What is done to settings.
+    pub(super) fn of(settings: &FileSettings, removed: &Arc<[String]>, by: &str) -> Self {
+        let has_template = settings.iter().any(|setting| is_template(setting.value));
+        let reason = || format!("a template that init container {by} fills in");
+        Self {
+            removed: Arc::clone(removed),
+            template: has_template.then(|| Arc::new(Unknown::written(reason()))),
+        }
+    }
+
+    fn found<'a>(&'a self, setting: Setting<'a>) -> Lookup<'a> {
+        let is_removed = |section: &String| lies_in(setting.key, section);
+        match &self.template {
+            _ if self.removed.iter().any(is_removed) => Lookup::Absent,
+            Some(unknown) if is_template(setting.value) => Lookup::Unknown(unknown),
+            _ => Lookup::Known(setting),
+        }
+    }
+}
+
+fn is_template(value: &str) -> bool {
+    value.contains("{{")
 }
 
 /// What a file says.
@@ -264,6 +318,8 @@ pub(super) enum Content {
         of: Arc<ConfigMap>,
         key: Box<str>,
     },
+    /// Settings that the script of an init container names.
+    Scripted(Arc<FileSettings>),
     /// It cannot be known.
     Unknown(Unknown),
     /// It is there and is not YAML.
@@ -274,9 +330,16 @@ impl FileStack {
     pub(super) fn lookup(&self, key: &Key<'_>) -> Lookup<'_> {
         for layer in self.layers.iter().rev() {
             match &layer.content {
-                Content::Settings { settings, .. } => {
-                    if let Some(setting) = settings.get(key) {
-                        return Lookup::Known(setting);
+                Content::Settings { settings, .. } | Content::Scripted(settings) => {
+                    let found = match (settings.get(key), &layer.edit) {
+                        (Some(setting), Some(edit)) => edit.found(setting),
+                        (Some(setting), None) => Lookup::Known(setting),
+                        // A merge of trees replaces a section by a value.
+                        (None, Some(_)) if settings.replaces(key) => return Lookup::Absent,
+                        (None, _) => Lookup::Absent,
+                    };
+                    if !matches!(found, Lookup::Absent) {
+                        return found;
                     }
                 }
                 Content::Unknown(unknown) | Content::Unreadable(_, unknown) => {
@@ -289,20 +352,25 @@ impl FileStack {
 
     pub(super) fn settings(&self) -> impl Iterator<Item = &Arc<FileSettings>> {
         self.layers.iter().filter_map(|layer| match &layer.content {
-            Content::Settings { settings, .. } => Some(settings),
+            Content::Settings { settings, .. } | Content::Scripted(settings) => Some(settings),
             Content::Unknown(_) | Content::Unreadable(..) => None,
         })
     }
 
     pub(super) fn has_unknown(&self) -> bool {
-        self.layers
-            .iter()
-            .any(|layer| !matches!(layer.content, Content::Settings { .. }))
+        self.layers.iter().any(|layer| {
+            let edit = layer.edit.as_ref();
+            matches!(layer.content, Content::Unknown(_) | Content::Unreadable(..))
+                || edit.is_some_and(|edit| edit.template.is_some())
+        })
     }
 
     /// Whether a mounted `milvus.yaml` that could be read stands in place of the image's own.
     pub(super) fn replaces_own_file(&self) -> bool {
-        let is_read = |layer: &FileLayer| matches!(layer.content, Content::Settings { .. });
+        // What an init container merges lies over the image's own.
+        let is_read = |layer: &FileLayer| {
+            layer.edit.is_none() && matches!(layer.content, Content::Settings { .. })
+        };
         !self.is_assumed
             && self
                 .layers
@@ -318,17 +386,22 @@ impl FileStack {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.layers.len() == other.layers.len()
             && self.layers.iter().zip(&other.layers).all(|(one, other)| {
-                match (&one.content, &other.content) {
-                    (
-                        Content::Settings { settings: one, .. },
-                        Content::Settings {
-                            settings: other, ..
-                        },
-                    ) => Arc::ptr_eq(one, other) || one.settings == other.settings,
-                    (Content::Unknown(one), Content::Unknown(other))
-                    | (Content::Unreadable(_, one), Content::Unreadable(_, other)) => one == other,
-                    _ => false,
-                }
+                let is_edited_alike = one.edit == other.edit;
+                is_edited_alike
+                    && match (&one.content, &other.content) {
+                        (
+                            Content::Settings { settings: one, .. },
+                            Content::Settings {
+                                settings: other, ..
+                            },
+                        ) => Arc::ptr_eq(one, other) || one.settings == other.settings,
+                        (Content::Scripted(one), Content::Scripted(other)) => one == other,
+                        (Content::Unknown(one), Content::Unknown(other))
+                        | (Content::Unreadable(_, one), Content::Unreadable(_, other)) => {
+                            one == other
+                        }
+                        _ => false,
+                    }
             })
     }
 }

@@ -21,6 +21,13 @@ impl<'a> Key<'a> {
         self.text == other || normal(self.text).eq(normal(other))
     }
 
+    /// The sections in which the key lies, as far as it is written with dots.
+    pub(super) fn sections(&self) -> impl Iterator<Item = &'a str> {
+        let text = self.text;
+        text.match_indices('.')
+            .filter_map(move |(at, _)| text.get(..at))
+    }
+
     /// Whether the key could be one that `prefix` is put before.
     pub(super) fn may_begin_with(&self, prefix: &str) -> bool {
         let mut own = normal(self.text);

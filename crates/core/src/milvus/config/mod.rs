@@ -12,6 +12,8 @@ mod files;
 mod folder;
 mod key;
 mod place;
+mod referred;
+mod rendered;
 mod sources;
 
 pub use environment::Environment;
@@ -31,7 +33,10 @@ use crate::manifest::{
     object::{ConfigMap, Container, SourceRef},
 };
 
-use self::key::{Key, normalised};
+use self::{
+    key::{Key, normalised},
+    referred::Referred,
+};
 
 use super::component_workload::ComponentWorkload;
 
@@ -42,6 +47,8 @@ pub struct EffectiveConfig {
     parts: Vec<Arc<Part>>,
     /// What Milvus keeps in etcd, which beats everything else; `None` if etcd was not read.
     dynamic: Option<Arc<FileSettings>>,
+    /// What the pods of the components refer to.
+    referred: Referred,
 }
 
 /// The settings of one container that runs Milvus.
@@ -95,8 +102,18 @@ pub enum Lookup<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     reason: Box<str>,
-    /// The object that would tell.
-    missing: Option<SourceRef>,
+    teller: Teller,
+}
+
+/// What would tell a value that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// An object that the input does not hold.
+    Object(SourceRef),
+    /// What an init container runs and reads.
+    InitContainer,
+    /// Nothing that manifests hold.
+    Nothing,
 }
 
 impl Unknown {
@@ -105,21 +122,38 @@ impl Unknown {
     pub fn new(reason: String) -> Self {
         Self {
             reason: reason.into(),
-            missing: None,
+            teller: Teller::Nothing,
+        }
+    }
+
+    /// A value that an init container writes; `reason` names the place.
+    fn written(reason: String) -> Self {
+        Self {
+            reason: reason.into(),
+            teller: Teller::InitContainer,
         }
     }
 
     fn missing(place: &str, source: &SourceRef) -> Self {
         Self {
             reason: format!("{place}, which the input does not contain").into(),
-            missing: Some(source.clone()),
+            teller: Teller::Object(source.clone()),
         }
+    }
+
+    /// What would tell the value.
+    #[must_use]
+    pub const fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     /// The object that the input would have to hold; `None` if no object tells.
     #[must_use]
     pub fn source(&self) -> Option<&SourceRef> {
-        self.missing.as_ref()
+        match &self.teller {
+            Teller::Object(source) => Some(source),
+            Teller::InitContainer | Teller::Nothing => None,
+        }
     }
 }
 
@@ -223,10 +257,12 @@ impl EffectiveConfig {
         let parts = components
             .iter()
             .enumerate()
-            .flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback));
+            .flat_map(|(at, component)| Part::all(at, component, &mut sources, fallback))
+            .collect();
         Self {
-            parts: parts.collect(),
+            parts,
             dynamic: known.dynamic.clone(),
+            referred: Referred::of(components, &sources),
         }
     }
 
@@ -250,10 +286,40 @@ impl EffectiveConfig {
             .collect();
         parts.extend(Part::all(at, component, &mut sources, fallback));
         parts.sort_by_key(|part| part.component);
+        let referred = self.referred.with(component, &sources);
         Self {
             parts,
             dynamic: self.dynamic.clone(),
+            referred,
         }
+    }
+
+    /// Whether a reference of a pod of this release and one of a pod of the other lead to the same
+    /// content, under any name. Where the input holds neither object, the same name is the same
+    /// content; where it holds one of them, nothing is known.
+    #[must_use]
+    pub fn is_same_object(&self, own: &SourceRef, other: &Self, others: &SourceRef) -> bool {
+        match (self.referred.get(own), other.referred.get(others)) {
+            (Some(own), Some(other)) => own.has_content_of(other),
+            (None, None) => own == others,
+            _ => false,
+        }
+    }
+
+    /// The same for one key of the objects.
+    #[must_use]
+    pub fn is_same_key(
+        &self,
+        (own, key): (&SourceRef, &str),
+        other: &Self,
+        (others, others_key): (&SourceRef, &str),
+    ) -> bool {
+        key == others_key
+            && match (self.referred.get(own), other.referred.get(others)) {
+                (Some(own), Some(other)) => own.has_key_of(other, key),
+                (None, None) => own == others,
+                _ => false,
+            }
     }
 
     /// Whether some container reads files that no mount shows.
@@ -280,6 +346,7 @@ impl EffectiveConfig {
         Self {
             parts: parts.collect(),
             dynamic: self.dynamic.clone(),
+            referred: self.referred.clone(),
         }
     }
 
@@ -359,7 +426,9 @@ impl EffectiveConfig {
             .flat_map(|part| &part.files.layers)
             .filter_map(|layer| match &layer.content {
                 files::Content::Unknown(unknown) => unknown.source(),
-                files::Content::Settings { .. } | files::Content::Unreadable(..) => None,
+                files::Content::Settings { .. }
+                | files::Content::Scripted(_)
+                | files::Content::Unreadable(..) => None,
             });
         let variables = self
             .parts

@@ -116,6 +116,7 @@ impl EffectiveConfig {
         });
         Self {
             parts: parts.collect(),
+            referred: self.referred.clone(),
             dynamic: self.dynamic.clone(),
         }
     }

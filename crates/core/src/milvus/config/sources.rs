@@ -13,15 +13,17 @@ use std::{
 
 use crate::{
     manifest::object::{
-        ConfigMap, Container, SourceKind, SourceRef, Volume, VolumeSource, Workload, normal_path,
+        ConfigMap, Container, Mount, SourceKind, SourceRef, Volume, VolumeSource, Workload,
+        normal_path,
     },
     milvus::{build::Build, identify::ContainerAt},
 };
 
 use super::{
     EffectiveConfig, Unknown,
-    files::{Content, FileLayer, FileSettings, FileStack, Unread},
+    files::{Content, Edit, FileLayer, FileSettings, FileStack, Unread},
     folder::{Folder, below, reads_all_files},
+    rendered::{Merged, Rendering},
 };
 
 /// The files that Milvus reads, lowest first (milvus `pkg/util/paramtable/base_table.go`).
@@ -148,9 +150,12 @@ impl<'a> Sources<'a> {
             return FileStack::default();
         };
         let place = Folder::of(container);
+        let is_assumed = container.mounts.is_empty();
+        if let Some(layers) = self.rendered(workload, container, &place) {
+            return FileStack { layers, is_assumed };
+        }
         let mut layers = Vec::new();
         let mut renamed = Vec::new();
-        let is_assumed = container.mounts.is_empty();
         for name in FILES {
             let found = match &place.lowest {
                 Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
@@ -175,7 +180,7 @@ impl<'a> Sources<'a> {
                 Found::Key(object, key) => self.read(&object, &key),
                 Found::Unknown(unknown) => Some(Content::Unknown(unknown)),
             };
-            layers.extend(content.map(|content| FileLayer { name, content }));
+            layers.extend(content.map(|content| FileLayer::of(name, content)));
         }
         // An object whose files have other names now, as from chart 3.3.2 on: the workload that
         // mounts those changes next, or has changed already. Until then its pods do not
@@ -193,7 +198,7 @@ impl<'a> Sources<'a> {
             for (name, object) in files {
                 layers.extend(
                     self.read(&object, name)
-                        .map(|content| FileLayer { name, content }),
+                        .map(|content| FileLayer::of(name, content)),
                 );
             }
             return FileStack { layers, is_assumed };
@@ -204,22 +209,69 @@ impl<'a> Sources<'a> {
         FileStack { layers, is_assumed }
     }
 
+    /// The layers of the file that an init container merges, where it is known how.
+    fn rendered(
+        &mut self,
+        workload: &Workload,
+        container: &Container,
+        place: &Folder,
+    ) -> Option<Vec<FileLayer>> {
+        let file = format!("{}/milvus.yaml", place.path);
+        if place.lowest.as_ref().is_some_and(|lowest| *lowest != file) {
+            return None;
+        }
+        let mount = mount_at(container, &file).filter(|mount| !mount.is_computed)?;
+        let volume = volume_of(workload, mount)?;
+        if volume.source != VolumeSource::EmptyDir {
+            return None;
+        }
+        if !self.may_look_at(Rendering::effort(workload)) {
+            return None;
+        }
+        let rendering = Rendering::of(workload, mount)?;
+        let removed: Arc<[String]> = rendering.removed().into();
+        let mut layers = Vec::new();
+        let merged = rendering.files(
+            workload,
+            |source| self.find(source),
+            |count| self.may_look_at(count),
+        );
+        for one in merged {
+            let content = match one {
+                Merged::Key(object, key) => self.read(&object, &key),
+                Merged::Unknown(unknown) => Some(Content::Unknown(unknown)),
+            };
+            let Some(content) = content else {
+                continue;
+            };
+            let edit = match &content {
+                Content::Settings { settings, .. } => {
+                    Some(Edit::of(settings, &removed, rendering.by()))
+                }
+                _ => None,
+            };
+            layers.push(FileLayer {
+                name: FILES[0],
+                content,
+                edit,
+            });
+        }
+        let assigned = FileSettings::of(rendering.assigned(), &workload.meta.origin);
+        let edit = Edit::of(&assigned, &Arc::default(), rendering.by());
+        layers.push(FileLayer {
+            name: FILES[0],
+            content: Content::Scripted(Arc::new(assigned)),
+            edit: Some(edit),
+        });
+        Some(layers)
+    }
+
     /// What is mounted at a path of a container.
     fn at(&self, workload: &Workload, container: &Container, path: &str) -> Found {
-        let covers = |mount: &&crate::manifest::object::Mount| below(&mount.path, path).is_some();
-        let Some(mount) = container
-            .mounts
-            .iter()
-            .filter(covers)
-            .max_by_key(|mount| normal_path(&mount.path).len())
-        else {
+        let Some(mount) = mount_at(container, path) else {
             return Found::Nothing;
         };
-        let volume = workload
-            .pod
-            .volumes
-            .iter()
-            .find(|volume| volume.name == mount.volume);
+        let volume = volume_of(workload, mount);
         let template = workload.stateful.as_ref().is_some_and(|set| {
             set.claim_templates
                 .iter()
@@ -283,10 +335,10 @@ impl<'a> Sources<'a> {
             }
             VolumeSource::Claim(claim) => elsewhere(format!("the volume claim {claim}")),
             VolumeSource::HostPath(host) => elsewhere(format!("the host path {host}")),
-            VolumeSource::EmptyDir => elsewhere(format!(
-                "the volume {}, which is filled when the pod starts",
+            VolumeSource::EmptyDir => Found::Unknown(Unknown::written(format!(
+                "{path} on the volume {}, which is filled when the pod starts",
                 volume.name
-            )),
+            ))),
             VolumeSource::Other(kind) => elsewhere(kind.clone()),
         }
     }
@@ -370,6 +422,18 @@ impl<'a> Sources<'a> {
         self.parsed.0.insert(known, content.clone());
         Some(content)
     }
+}
+
+/// The mount that shows a path of a container.
+fn mount_at<'c>(container: &'c Container, path: &str) -> Option<&'c Mount> {
+    let covers = |mount: &&Mount| below(&mount.path, path).is_some();
+    let mounts = container.mounts.iter().filter(covers);
+    mounts.max_by_key(|mount| normal_path(&mount.path).len())
+}
+
+fn volume_of<'w>(workload: &'w Workload, mount: &Mount) -> Option<&'w Volume> {
+    let mut volumes = workload.pod.volumes.iter();
+    volumes.find(|volume| volume.name == mount.volume)
 }
 
 /// The value at a path.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The effective configuration of one Deployment: its pod, and further objects.
-fn config(pod: &str, objects: &str) -> EffectiveConfig {
+pub(super) fn config(pod: &str, objects: &str) -> EffectiveConfig {
     let indented: String = pod.lines().map(|line| format!("      {line}\n")).collect();
     let text = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m-standalone}}\nspec:\n  template:\n    spec:\n{indented}---\n{objects}"

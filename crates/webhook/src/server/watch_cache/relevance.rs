@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use milvus_guard_core::{
-    manifest::{Object, object::ConfigMap},
+    manifest::{
+        Object,
+        object::{ConfigFile, ConfigMap},
+    },
     milvus::{dependency, identify},
 };
 use serde_json::Value;
@@ -30,8 +33,8 @@ pub(in crate::server) fn is_kept(object: &Object) -> bool {
     }
 }
 
-/// A `ConfigMap` without Milvus' own file names is kept for its variables only: a few lines that
-/// name the dependencies of Milvus.
+/// A `ConfigMap` without Milvus' own file names is kept for its variables, and for files that an
+/// init container merges: a few lines that name the dependencies of Milvus.
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {
@@ -41,9 +44,43 @@ fn is_small_configuration(config: &ConfigMap) -> bool {
         .map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len()))
         .sum();
     let mentions = |text: &str| dependency::may_be_ours(&text.to_ascii_lowercase());
-    size <= SMALL_CONFIGURATION
-        && config
-            .files
-            .iter()
-            .any(|file| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions))
+    // Parts of a configuration that is merged say by a label whose they are (bitnami/milvus).
+    let is_labelled = ["app.kubernetes.io/name", "app.kubernetes.io/part-of"]
+        .into_iter()
+        .any(|label| config.meta.label(label) == Some("milvus"));
+    let says_it =
+        |file: &ConfigFile| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions);
+    size <= SMALL_CONFIGURATION && (is_labelled || config.files.iter().any(says_it))
+}
+
+#[cfg(test)]
+mod tests {
+    use milvus_guard_core::manifest::{Origin, documents};
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::a_name("x", "milvus.yaml", "a: b", true)]
+    #[case::a_dependency("x", "a.env", "ETCD_ENDPOINTS=x", true)]
+    #[case::a_part_by_its_label("milvus", "03_proxy_default.yaml", "proxy: {port: 1}", true)]
+    #[case::something_else("x", "03_proxy_default.yaml", "proxy: {port: 1}", false)]
+    fn configurations_are_kept(
+        #[case] name: &str,
+        #[case] key: &str,
+        #[case] text: &str,
+        #[case] kept: bool,
+    ) {
+        let yaml = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, labels: {{app.kubernetes.io/name: {name}}}}}\ndata: {{{key}: '{text}'}}\n"
+        );
+        let document = documents(&yaml).next().unwrap().unwrap();
+        let origin = Origin {
+            source: "x".into(),
+            document: 0,
+            line: 1,
+        };
+        let object = Object::read(&document.root, &origin, None).unwrap();
+        assert_eq!(is_kept(&object), kept);
+    }
 }
