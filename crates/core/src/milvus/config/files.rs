@@ -204,7 +204,7 @@ impl FileSettings {
             .map(|written| self.setting(written))
     }
 
-    /// Whether a section in which the key lies has a value of its own.
+    /// Whether a section in which the key lies is a value itself.
     fn replaces(&self, key: &Key<'_>) -> bool {
         key.sections()
             .any(|section| self.get(&Key::of(section)).is_some())
