@@ -40,7 +40,7 @@ fn map(name: &str, data: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n{data}\n")
 }
 
-/// How MG302 speaks of its missing facts.
+/// How severe MG302 is about its missing facts.
 fn severity(before: &Fixture, after: &Fixture) -> Option<Severity> {
     found(before, after, &Manager::plain_chart(), &Facts::default())
         .into_iter()

@@ -212,7 +212,7 @@ impl FileSettings {
         rest
     }
 
-    /// Whether a section in which the key lies has a value of its own.
+    /// Whether a section in which the key lies is a value itself.
     fn replaces(&self, key: &Key<'_>) -> bool {
         key.sections()
             .any(|section| self.get(&Key::of(section)).is_some())

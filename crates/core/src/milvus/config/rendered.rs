@@ -426,7 +426,7 @@ initContainers:
     }
 
     #[rstest]
-    // A later folder wins, whatever its keys are called.
+    // A later folder wins; names of keys do not matter.
     #[case("zz.yaml", "aa.yaml", "etcd: {rootPath: two}", "two")]
     // Only these files are merged.
     #[case("x.yaml", "x.yml", "etcd: {rootPath: two}", "one")]
