@@ -140,6 +140,7 @@ impl<'a> Change<'a> {
         };
         let kept = match &old {
             Effective::Known(_, Some(setting)) if setting.is_secret => None,
+            Effective::Known(Comparable::Account(_), _) => None,
             Effective::Known(Comparable::Text(text), _) => Some(text.to_string()),
             Effective::Known(Comparable::Place { path, .. }, _) => Some(path.to_string()),
             Effective::Known(value, _) => Some(value.to_string()),
@@ -167,11 +168,13 @@ impl<'a> Change<'a> {
         findings: &mut Findings,
     ) {
         let where_ = self.names(upgrade);
-        let finding = said(
-            findings,
-            row,
-            format!("{} would change from {old} to {new}{where_}", row.called()),
-        );
+        let called = row.called();
+        let message = if row.compare == Compare::Account && old == new {
+            format!("{called} would change{where_}")
+        } else {
+            format!("{called} would change from {old} to {new}{where_}")
+        };
+        let finding = said(findings, row, message);
         let origin = self
             .after
             .or(self.before)
@@ -444,7 +447,7 @@ mod tests {
                 two("one.example.com", "two.example.com")
             }
             (Compare::Volume, _) => two("/var/lib/one", "/var/lib/two"),
-            (Compare::Exact | Compare::Path, _) => two("one", "two"),
+            (Compare::Exact | Compare::Path | Compare::Account, _) => two("one", "two"),
         }
     }
 
@@ -462,6 +465,9 @@ mod tests {
                 }
                 SettingCondition::Storage(kinds) => {
                     all.push(("common.storageType", kinds[0].clone()));
+                }
+                SettingCondition::CloudProvider(kinds) => {
+                    all.push(("minio.cloudProvider", kinds[0].clone()));
                 }
                 SettingCondition::Woodpecker(kinds) => {
                     all.push(("woodpecker.storage.type", kinds[0].clone()));

@@ -28,6 +28,9 @@ const MAX_PLACES: usize = 8;
 
 /// How to keep the setting of a row at its old value; `None` if it must not be shown.
 pub(super) fn keep(upgrade: &Upgrade<'_>, row: &SettingFact, old: Option<&str>) -> Remedy {
+    if row.compare == Compare::Account {
+        return Remedy::words(format!("Keep the current value of {}.", row.key));
+    }
     let Some(old) = old else {
         return Remedy::words(format!("Keep {} as the Secret has it.", row.key));
     };

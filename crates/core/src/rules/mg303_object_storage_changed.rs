@@ -17,7 +17,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares the storage of every component: type, bucket, root path and endpoint; for \
            local storage the location on a volume. Different host names of one provider for the \
-           same bucket are equal. Warns if TLS or the kind of credentials changes.",
+           same bucket are equal; for Azure the storage account counts too. Warns if TLS or the kind of credentials changes.",
     why: "Milvus does not find the segments that the metadata references, loads fail, and new data \
           is written elsewhere, so that neither location has all data.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
@@ -57,6 +57,22 @@ mod tests {
     #[case(
         "common: {storageType: local}\nlocalStorage: {path: /a}",
         "common: {storageType: local}\nlocalStorage: {path: /b}"
+    )]
+    #[case(
+        "minio: {address: \"minio:9000\"}",
+        "minio: {address: minio, port: 9001}"
+    )]
+    #[case(
+        "minio: {cloudProvider: azure, address: core.windows.net, accessKeyID: a}",
+        "minio: {cloudProvider: azure, address: core.windows.net, accessKeyID: b}"
+    )]
+    #[case(
+        "minio: {cloudProvider: azure, accessKeyID: a, useIAM: true}",
+        "minio: {cloudProvider: Azure, accessKeyID: b, useIAM: true}"
+    )]
+    #[case(
+        "minio: {cloudProvider: azure, accessKeyID: a}",
+        "minio: {cloudProvider: azure}"
     )]
     fn denied(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 1);
@@ -100,7 +116,57 @@ mod tests {
         "minio: {accessKeyID: a, secretAccessKey: b}",
         "minio: {accessKeyID: c, secretAccessKey: d}"
     )]
+    #[case("minio: {address: \"minio:9000\"}", "minio: {address: minio}")]
+    #[case("minio: {address: minio}", "minio: {address: minio, port: 9000}")]
+    #[case(
+        "minio: {cloudProvider: azure, accessKeyID: a, secretAccessKey: b}",
+        "minio: {cloudProvider: azure, accessKeyID: a, secretAccessKey: d}"
+    )]
     fn harmless(#[case] before: &str, #[case] after: &str) {
         assert_eq!(run(before, after), 0);
+    }
+
+    fn on_azure(variables: &str) -> Fixture {
+        Fixture::standalone("2.6.20")
+            .default_yaml(
+                "minio: {cloudProvider: azure, address: core.windows.net, accessKeyID: acct-one}",
+            )
+            .container(
+                crate::milvus::Component::Standalone,
+                &format!("env:{variables}"),
+            )
+    }
+
+    const STRING: &str = "\n  - {name: AZURE_STORAGE_CONNECTION_STRING, value: \"AccountName=";
+
+    #[rstest]
+    #[case(" []", "acct-two;AccountKey=k", 1)]
+    #[case(" []", "acct-one;AccountKey=k", 0)]
+    fn a_connection_string_names_the_account(
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] denied: usize,
+    ) {
+        let after = on_azure(&format!("{STRING}{after}\"}}"));
+        let found = judge(&RULE, Some(&on_azure(before)), &after);
+        assert_eq!(found.len(), denied, "{found:?}");
+        let shown = format!("{found:?}");
+        assert!(!shown.contains("acct-"), "{shown}");
+    }
+
+    #[test]
+    fn an_account_that_is_not_known_is_not_the_same() {
+        let secret =
+            "\n  - name: MINIO_ACCESS_KEY_ID\n    valueFrom: {secretKeyRef: {name: s, key: k}}";
+        let lost = judge(&RULE, Some(&on_azure(" []")), &on_azure(secret));
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        assert_eq!(lost[0].severity, crate::rules::Severity::Deny);
+        let unclear = judge(&RULE, Some(&on_azure(secret)), &on_azure(secret));
+        assert!(unclear[0].not_evaluated, "{unclear:?}");
+        let elsewhere = Fixture::standalone("2.6.20").container(
+            crate::milvus::Component::Standalone,
+            &format!("env:{secret}"),
+        );
+        assert!(judge(&RULE, Some(&elsewhere), &elsewhere).is_empty());
     }
 }

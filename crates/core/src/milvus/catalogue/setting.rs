@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::milvus::version::Range;
 
 /// Keys that decide which queue, which metadata store and which storage Milvus uses.
-pub(super) const DECIDING_KEYS: [&str; 11] = [
+pub(super) const DECIDING_KEYS: [&str; 12] = [
     "mq.type",
     "messageQueue",
     "pulsar.address",
@@ -19,6 +19,7 @@ pub(super) const DECIDING_KEYS: [&str; 11] = [
     "common.storageType",
     "woodpecker.storage.type",
     "minio.bucketName",
+    "minio.cloudProvider",
 ];
 
 /// A setting that must not change.
@@ -50,6 +51,9 @@ pub struct SettingFact {
     /// For an address: the key of its port.
     #[serde(default)]
     pub port: Option<String>,
+    /// For an address: the port that Milvus takes where none is written.
+    #[serde(default)]
+    pub default_port: Option<String>,
     /// For the port of an address: the key of the address, with which it is compared.
     #[serde(default)]
     pub of: Option<String>,
@@ -111,6 +115,8 @@ pub enum Compare {
     Volume,
     /// A number, of which only a lower value counts.
     Lower,
+    /// The storage account of Azure, which is never shown.
+    Account,
 }
 
 /// A condition under which a setting counts, each with the values that fulfil it.
@@ -124,6 +130,8 @@ pub enum SettingCondition {
     Storage(Vec<String>),
     /// Where Woodpecker keeps the log.
     Woodpecker(Vec<String>),
+    /// Provider of the object storage.
+    CloudProvider(Vec<String>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,9 +155,16 @@ fn conditions<'de, D: serde::Deserializer<'de>>(
             "metastore" => Ok(SettingCondition::Metastore(values)),
             "storage" => Ok(SettingCondition::Storage(values)),
             "woodpecker" => Ok(SettingCondition::Woodpecker(values)),
+            "cloudProvider" => Ok(SettingCondition::CloudProvider(values)),
             other => Err(serde::de::Error::unknown_field(
                 other,
-                &["queue", "metastore", "storage", "woodpecker"],
+                &[
+                    "queue",
+                    "metastore",
+                    "storage",
+                    "woodpecker",
+                    "cloudProvider",
+                ],
             )),
         }
     };
@@ -165,5 +180,6 @@ fn written_conditions<S: serde::Serializer>(
         SettingCondition::Metastore(values) => ("metastore", values),
         SettingCondition::Storage(values) => ("storage", values),
         SettingCondition::Woodpecker(values) => ("woodpecker", values),
+        SettingCondition::CloudProvider(values) => ("cloudProvider", values),
     }))
 }

@@ -32,6 +32,8 @@ pub enum Effective<'a> {
 pub enum Comparable<'a> {
     /// Text, or the name of a kind.
     Text(Cow<'a, str>),
+    /// An account, which is never shown.
+    Account(String),
     /// A truth value.
     Flag(bool),
     /// Addresses.
@@ -74,6 +76,8 @@ impl fmt::Display for Comparable<'_> {
         match self {
             Self::Text(text) if text.is_empty() => f.write_str("no value"),
             Self::Text(text) => f.write_str(text),
+            Self::Account(account) if account.is_empty() => f.write_str("no account"),
+            Self::Account(_) => f.write_str("an account that is not shown"),
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Hosts { hosts, .. } => f.write_str(&listed(hosts)),
             Self::Store {

@@ -13,6 +13,7 @@ pub struct Conditions<'a> {
     metastore: OnceCell<Option<Cow<'a, str>>>,
     storage: OnceCell<Option<Cow<'a, str>>>,
     woodpecker: OnceCell<Option<Cow<'a, str>>>,
+    cloud_provider: OnceCell<Option<Cow<'a, str>>>,
 }
 
 impl<'a> Conditions<'a> {
@@ -25,6 +26,7 @@ impl<'a> Conditions<'a> {
             metastore: OnceCell::new(),
             storage: OnceCell::new(),
             woodpecker: OnceCell::new(),
+            cloud_provider: OnceCell::new(),
         }
     }
 
@@ -55,6 +57,11 @@ impl<'a> Conditions<'a> {
             SettingCondition::Woodpecker(wanted) => {
                 let storage = || located.woodpecker().ok();
                 Some(is(wanted, self.woodpecker.get_or_init(storage).as_ref()?))
+            }
+            SettingCondition::CloudProvider(wanted) => {
+                let provider = || located.cloud_provider().ok();
+                let provider = self.cloud_provider.get_or_init(provider).as_ref()?;
+                Some(is(wanted, provider))
             }
         }
     }

@@ -25,6 +25,10 @@ impl<'a> Located<'a> {
         if row.compare == Compare::Kind {
             return self.kind(row);
         }
+        if row.compare == Compare::Account {
+            let (account, setting) = self.account(&row.key)?;
+            return Ok(Effective::Known(Comparable::Account(account), setting));
+        }
         let keys = std::iter::once(row.key.as_str()).chain(row.aliases.iter().map(String::as_str));
         let setting = match self.lookup(keys) {
             Lookup::Absent => None,
@@ -35,7 +39,9 @@ impl<'a> Located<'a> {
             setting.value.trim()
         });
         let value = match row.compare {
-            Compare::Kind | Compare::Exact | Compare::Lower => Comparable::Text(text.into()),
+            Compare::Kind | Compare::Exact | Compare::Lower | Compare::Account => {
+                Comparable::Text(text.into())
+            }
             Compare::Path => Comparable::Text(cleaned(text).into()),
             Compare::Bool => Comparable::Flag(is_true(text)),
             Compare::Etcd | Compare::Brokers | Compare::Pulsar => Comparable::Hosts {
@@ -91,7 +97,8 @@ impl<'a> Located<'a> {
         Ok(self
             .value(key)?
             .map(|setting| setting.value.trim())
-            .filter(|port| !port.is_empty()))
+            .filter(|port| !port.is_empty())
+            .or(row.default_port.as_deref()))
     }
 
     pub(super) fn hosts(&self, text: &str, port: Option<&str>) -> BTreeSet<Host> {

@@ -11,7 +11,10 @@ use super::{
     queue::{Queue, default_queue},
 };
 use crate::milvus::{
-    catalogue::Catalogue, endpoint::Host, queue_kind::QueueKind, release::Release,
+    catalogue::{Catalogue, Compare},
+    endpoint::Host,
+    queue_kind::QueueKind,
+    release::Release,
 };
 
 /// Where the metadata lies.
@@ -88,12 +91,19 @@ impl Release {
     }
 
     /// The settings that rules guard, and those on which they depend, by key; `None` if one is
-    /// absent. A setting is missing if it is not known, is a secret, or if components do not
-    /// agree about it.
+    /// absent. A setting is missing if it is not known, is a secret or an account, or if components
+    /// do not agree about it.
     #[must_use]
     pub fn guarded_settings(&self, catalogue: &Catalogue) -> BTreeMap<String, Option<String>> {
         let mut known = BTreeMap::new();
+        let is_account = |key: &str| {
+            let mut rows = catalogue.settings.iter();
+            rows.any(|row| row.key == key && row.compare == Compare::Account)
+        };
         for key in catalogue.guarded_keys() {
+            if is_account(key) {
+                continue;
+            }
             let mut values = self.located().map(|located| located.plain(key));
             let Some(first) = values.next().flatten() else {
                 continue;

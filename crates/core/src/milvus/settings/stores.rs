@@ -84,4 +84,94 @@ impl<'a> Located<'a> {
             setting.value.trim().to_ascii_lowercase().into()
         }))
     }
+
+    /// Provider of the object storage: `aws`, `azure`, `gcp` and others.
+    pub(super) fn cloud_provider(&self) -> Result<Cow<'a, str>, &'a Unknown> {
+        let setting = self.value("minio.cloudProvider")?;
+        Ok(setting.map_or("aws".into(), |setting| {
+            setting.value.trim().to_ascii_lowercase().into()
+        }))
+    }
+
+    /// The storage account of Azure, and the setting that names it. Milvus' client takes it from
+    /// `minio.accessKeyID`, or from a connection string where one is set and the identity of the
+    /// pod is not used. Its endpoint counts where it is not that of `minio.address`.
+    pub(super) fn account(
+        &self,
+        key: &'a str,
+    ) -> Result<(String, Option<Setting<'a>>), &'a Unknown> {
+        let is_of_pod = self
+            .value("minio.useIAM")?
+            .is_some_and(|setting| setting.is_true());
+        if !is_of_pod && let Some(setting) = self.value(CONNECTION_STRING)? {
+            let address = self
+                .value("minio.address")?
+                .map_or("", |setting| setting.value);
+            let suffix = self.hosts(address, None).into_iter().next();
+            let suffix = suffix.map_or_else(String::new, |host| host.host());
+            return Ok((named_account(setting.value, &suffix), Some(setting)));
+        }
+        let setting = self.value(key)?;
+        let name = setting.map_or("", |setting| setting.value.trim());
+        Ok((name.to_ascii_lowercase(), setting))
+    }
+}
+
+/// The variable from which the client of Azure takes account and key.
+const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
+
+/// The account that a connection string names. Keys and tokens in it are left out, so that a new
+/// key is no other account.
+fn named_account(text: &str, suffix: &str) -> String {
+    let part = |wanted: &str| {
+        text.split(';').find_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            key.trim()
+                .eq_ignore_ascii_case(wanted)
+                .then(|| value.trim().to_ascii_lowercase())
+                .filter(|value| !value.is_empty())
+        })
+    };
+    if let Some(endpoint) = part("BlobEndpoint") {
+        let host = Host::parse(&endpoint, None).host();
+        let bare = host
+            .strip_suffix(suffix)
+            .and_then(|rest| rest.strip_suffix(".blob."));
+        return bare.map_or(host.clone(), str::to_owned);
+    }
+    let name = part("AccountName").unwrap_or_default();
+    match part("EndpointSuffix") {
+        Some(other) if other != suffix => format!("{name}.{other}"),
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::named_account;
+
+    #[rstest]
+    #[case(
+        "AccountName=Acct1;AccountKey=a==;EndpointSuffix=core.windows.net",
+        "acct1"
+    )]
+    #[case("AccountName=acct1;AccountKey=b==", "acct1")]
+    #[case(
+        "BlobEndpoint=https://acct1.blob.core.windows.net/;SharedAccessSignature=x",
+        "acct1"
+    )]
+    #[case(
+        "AccountName=acct1;EndpointSuffix=core.chinacloudapi.cn",
+        "acct1.core.chinacloudapi.cn"
+    )]
+    #[case(
+        "BlobEndpoint=https://blob.example.com/?sig=secret",
+        "blob.example.com"
+    )]
+    #[case("secret", "")]
+    fn the_account_of_a_connection_string(#[case] text: &str, #[case] account: &str) {
+        assert_eq!(named_account(text, "core.windows.net"), account);
+    }
 }
