@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     build::Build,
+    catalogue::Catalogue,
     component::Component,
-    identify::{ContainerAt, IdentifiedBy, milvus_containers},
+    identify::{ContainerAt, IdentifiedBy, is_milvus_image, milvus_containers},
     image::ImageRef,
 };
 use crate::manifest::object::{Container, Workload};
@@ -31,7 +32,7 @@ pub struct ComponentWorkload {
 pub enum VersionRead {
     /// The tag says it.
     Tag(Build),
-    /// The tag does not, the annotation [`DECLARED_VERSION`] does, for this very image.
+    /// The tag is none of Milvus, the annotation [`DECLARED_VERSION`] says it, for this very image.
     Declared(Build),
     /// Nothing says it.
     Unknown,
@@ -178,10 +179,12 @@ impl ComponentWorkload {
             return VersionRead::Unknown;
         };
         // The tag of a wrapper image counts the wrapper's versions.
-        if by != IdentifiedBy::Configuration
-            && let Some(build) = Build::of_image(reference)
-        {
-            return VersionRead::Tag(build);
+        let tag = (by != IdentifiedBy::Configuration)
+            .then(|| Build::of_image(reference))
+            .flatten();
+        let is_milvus = is_milvus_image(reference);
+        if let (Some(build), true) = (&tag, is_milvus) {
+            return VersionRead::Tag(build.clone());
         }
         let image = ImageRef::parse(reference);
         let declared = self
@@ -191,12 +194,74 @@ impl ComponentWorkload {
             .and_then(|text| text.split_once(" for "))
             .filter(|(_, declared_for)| declared_for.trim() == image.to_string())
             .and_then(|(version, _)| version.trim().parse().ok());
-        declared.map_or(VersionRead::Unknown, VersionRead::Declared)
+        if let Some(declared) = declared {
+            return VersionRead::Declared(declared);
+        }
+        // An image of another name may have its own numbering: only the number of a release of
+        // Milvus is taken for one.
+        tag.filter(|build| Catalogue::embedded().released(build.version).is_some())
+            .map_or(VersionRead::Unknown, VersionRead::Tag)
     }
 
     /// Whether any pod is wanted.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.workload.wanted_replicas() != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::{VersionRead, VersionRead::Unknown};
+    use crate::rules::testing::release_of;
+
+    fn tag(text: &str) -> VersionRead {
+        VersionRead::Tag(text.parse().unwrap())
+    }
+
+    fn declared(text: &str) -> VersionRead {
+        VersionRead::Declared(text.parse().unwrap())
+    }
+
+    #[rstest]
+    #[case(
+        "acme/vectordb:7.3.1",
+        "2.5.27 for acme/vectordb:7.3.1",
+        declared("2.5.27")
+    )]
+    #[case(
+        "acme/vectordb:2.5.27",
+        "2.4.24 for acme/vectordb:2.5.27",
+        declared("2.4.24")
+    )]
+    #[case("acme/vectordb:7.4.0", "2.5.27 for acme/vectordb:7.3.1", Unknown)]
+    #[case("acme/vectordb:1.0.0", "", Unknown)]
+    #[case("acme/vectordb:2025.1.5", "", Unknown)]
+    #[case("acme/vectordb:v2.5.27", "", tag("2.5.27"))]
+    #[case("acme/vectordb:2.5.12-company3", "", tag("2.5.12"))]
+    // The tag of an image of Milvus counts, whatever is declared.
+    #[case(
+        "milvusdb/milvus:v2.4.24",
+        "2.5.27 for milvusdb/milvus:v2.4.24",
+        tag("2.4.24")
+    )]
+    #[case(
+        "acme/milvus-hardened:2.4.24",
+        "2.5.27 for acme/milvus-hardened:2.4.24",
+        tag("2.4.24")
+    )]
+    #[case("milvusdb/milvus:v2.9.1", "", tag("2.9.1"))]
+    #[case(
+        "milvusdb/milvus:latest",
+        "2.5.27 for milvusdb/milvus:latest",
+        declared("2.5.27")
+    )]
+    fn versions(#[case] image: &str, #[case] declares: &str, #[case] expected: VersionRead) {
+        let release = release_of(&format!(
+            "kind: Deployment\nmetadata:\n  name: a\n  annotations: {{guard.milvus.io/declared-version: \"{declares}\"}}\nspec:\n  template:\n    spec:\n      containers: [{{name: a, image: \"{image}\", args: [milvus, run, standalone]}}]\n"
+        ));
+        assert_eq!(release.components[0].version(), expected);
     }
 }

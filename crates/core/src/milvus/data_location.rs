@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt};
 
 use super::{
     endpoint::{Host, listed},
-    release::Release,
+    release::{ComponentWorkload, Release},
     settings::cleaned,
     volume::DataVolume,
 };
@@ -174,12 +174,67 @@ impl Release {
                 .map(|meta| (meta.object.kind.clone(), meta.object.name.clone()))
                 .collect()
         };
-        let same_namespace = match (&self.namespace, &other.namespace) {
-            (Some(one), Some(other)) => one == other,
-            _ => true,
-        };
-        same_namespace && !names(self).is_disjoint(&names(other))
+        !self.is_elsewhere(other) && !names(self).is_disjoint(&names(other))
     }
+
+    /// Whether both namespaces are known and differ.
+    #[must_use]
+    pub fn is_elsewhere(&self, other: &Self) -> bool {
+        matches!((&self.namespace, &other.namespace), (Some(one), Some(other)) if one != other)
+    }
+
+    /// Whether a workload of Milvus is the same object in both: kind, name and namespace.
+    #[must_use]
+    pub fn shares_workloads_with(&self, other: &Self) -> bool {
+        let is_there = |one: &ComponentWorkload| {
+            let mut others = other.components.iter();
+            others.any(|other| is_same_object(one, other))
+        };
+        !self.is_elsewhere(other) && self.components.iter().any(is_there)
+    }
+
+    /// Whether the workload of every component that `after` still has is the same object there:
+    /// kind, name, namespace and selector. Labels and annotations do not count: they name no data.
+    #[must_use]
+    pub fn keeps_workloads_in(&self, after: &Self) -> bool {
+        let mut stay = self
+            .components
+            .iter()
+            .filter(|one| after.has(one.component))
+            .peekable();
+        let is_there = |one: &ComponentWorkload| {
+            after.of(one.component).any(|other| {
+                is_same_object(one, other) && one.workload.selector == other.workload.selector
+            })
+        };
+        !self.is_elsewhere(after) && stay.peek().is_some() && stay.all(is_there)
+    }
+
+    /// The addresses of all stores and queues that components name, each Service with its
+    /// namespace; `None` if one is not known.
+    #[must_use]
+    pub fn store_addresses(&self) -> Option<BTreeSet<Host>> {
+        const KEYS: [&str; 5] = [
+            "etcd.endpoints",
+            "tikv.endpoints",
+            "minio.address",
+            "pulsar.address",
+            "kafka.brokerList",
+        ];
+        let mut all = BTreeSet::new();
+        for located in self.located() {
+            for key in KEYS {
+                let hosts = located.addresses(key)?.into_iter();
+                all.extend(hosts.map(|host| host.in_namespace(self.namespace.as_deref())));
+            }
+        }
+        Some(all)
+    }
+}
+
+fn is_same_object(one: &ComponentWorkload, other: &ComponentWorkload) -> bool {
+    let (one, other) = (&one.workload.meta.object, &other.workload.meta.object);
+    one.kind == other.kind && one.name == other.name
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 use aho_corasick::{AhoCorasick, packed};
 use memchr::memmem;
 
-use crate::manifest::object::{Container, Labels, Workload};
+use crate::manifest::object::{Container, Labels, VolumeSource, Workload};
 
 use super::image::ImageRef;
 
@@ -116,7 +116,6 @@ impl Dependency {
     /// Whether the workload keeps data on volumes that outlive its pods.
     #[must_use]
     pub fn holds_data(&self) -> bool {
-        use crate::manifest::object::VolumeSource;
         self.workload
             .stateful
             .as_ref()
@@ -135,22 +134,70 @@ impl Dependency {
 /// in `kafka-exporter`.
 #[must_use]
 pub fn image_runs(family: Family, name: &str) -> bool {
-    const TOOLS: [&str; 12] = [
-        "backup", "client", "console", "defrag", "exporter", "init", "manager", "mc", "metrics",
-        "operator", "proxy", "ui",
-    ];
     let words: &[&str] = match family {
         Family::Etcd => &["etcd"],
         Family::Minio | Family::Silo => &["minio", "silo"],
         Family::PulsarV2 | Family::PulsarV3 => &["pulsar"],
-        Family::Kafka => &["kafka"],
+        // Redpanda speaks Kafka's protocol and takes its place.
+        Family::Kafka => &["kafka", "redpanda"],
         Family::Zookeeper => &["zookeeper"],
         Family::Woodpecker => &["woodpecker"],
         Family::Mysql => &["mysql"],
         Family::Tikv => &["tikv"],
     };
-    let parts = || name.split(['-', '_', '.']);
-    parts().any(|part| words.contains(&part)) && !parts().any(|part| TOOLS.contains(&part))
+    let mut parts = name.split(['-', '_', '.']);
+    parts.any(|part| words.contains(&part)) && !is_tool(name)
+}
+
+/// Whether the name of an image has a word of tools around a system.
+fn is_tool(name: &str) -> bool {
+    const TOOLS: [&str; 43] = [
+        "agent",
+        "api",
+        "app",
+        "backup",
+        "bridge",
+        "browser",
+        "cli",
+        "client",
+        "configurator",
+        "connect",
+        "connector",
+        "console",
+        "consumer",
+        "control",
+        "dashboard",
+        "defrag",
+        "druid",
+        "exporter",
+        "gateway",
+        "init",
+        "job",
+        "lag",
+        "manager",
+        "mc",
+        "metrics",
+        "migration",
+        "migrator",
+        "mirror",
+        "monitor",
+        "monitoring",
+        "operator",
+        "perf",
+        "producer",
+        "proxy",
+        "registry",
+        "reloader",
+        "rest",
+        "restore",
+        "setup",
+        "sidecar",
+        "test",
+        "tools",
+        "ui",
+    ];
+    name.split(['-', '_', '.'])
+        .any(|part| TOOLS.contains(&part))
 }
 
 /// The Helm release that a workload says it belongs to.
@@ -169,13 +216,14 @@ fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 
 /// Text that holds none of these words holds neither Milvus nor anything that [`family`]
 /// recognises.
-const WORDS: [&str; 10] = [
+const WORDS: [&str; 11] = [
     "milvus",
     "etcd",
     "minio",
     "silo",
     "pulsar",
     "kafka",
+    "redpanda",
     "zookeeper",
     "woodpecker",
     "mysql",
@@ -222,26 +270,79 @@ pub fn family(workload: &Workload) -> Option<Family> {
     if of("component") == Some("woodpecker") {
         return Some(Family::Woodpecker);
     }
-    let image = ImageRef::parse(&workload.pod.containers.first()?.image);
+    let first = ImageRef::parse(&workload.pod.containers.first()?.image);
+    family_of_image(&first).or_else(|| family_of_store(workload))
+}
+
+/// The system whose own image this is.
+fn family_of_image(image: &ImageRef) -> Option<Family> {
     match image.name() {
         "etcd" => Some(Family::Etcd),
         "minio" | "silo" => Some(Family::Minio),
         "kafka" => Some(Family::Kafka),
         "zookeeper" => Some(Family::Zookeeper),
         "woodpecker" => Some(Family::Woodpecker),
-        "pulsar" | "pulsar-all" => {
-            let third = image
-                .tag
-                .as_deref()
-                .is_some_and(|tag| tag.starts_with('3') || tag.starts_with('4'));
-            Some(if third {
-                Family::PulsarV3
-            } else {
-                Family::PulsarV2
-            })
-        }
+        "pulsar" | "pulsar-all" => Some(pulsar(image)),
         _ => None,
     }
+}
+
+fn pulsar(image: &ImageRef) -> Family {
+    let third = image
+        .tag
+        .as_deref()
+        .is_some_and(|tag| tag.starts_with('3') || tag.starts_with('4'));
+    if third {
+        Family::PulsarV3
+    } else {
+        Family::PulsarV2
+    }
+}
+
+/// Recognises a workload that can hold data by the image of any container, also one that is named
+/// more freely (`cp-kafka`, `etcd-hardened`), else by the label `app`. A workload without data, such
+/// as one that reads from Kafka, is not taken for the system by that.
+fn family_of_store(workload: &Workload) -> Option<Family> {
+    const BY_IMAGE: [Family; 7] = [
+        Family::Etcd,
+        Family::Tikv,
+        Family::Kafka,
+        Family::Zookeeper,
+        Family::Woodpecker,
+        Family::PulsarV2,
+        Family::Minio,
+    ];
+    let claims = || {
+        let mut volumes = workload.pod.volumes.iter();
+        volumes.any(|volume| matches!(volume.source, VolumeSource::Claim(_)))
+    };
+    if workload.stateful.is_none() && !claims() {
+        return None;
+    }
+    let images = || {
+        let containers = workload.pod.containers.iter();
+        containers.map(|container| ImageRef::parse(&container.image))
+    };
+    let by_image = BY_IMAGE.into_iter().find_map(|family| {
+        let image = images().find(|image| image_runs(family, image.name()))?;
+        Some(if family == Family::PulsarV2 {
+            pulsar(&image)
+        } else {
+            family
+        })
+    });
+    by_image.or_else(|| {
+        let family = match label(&workload.selector, "app").or_else(|| workload.meta.label("app")) {
+            Some("etcd") => Family::Etcd,
+            Some("kafka" | "redpanda") => Family::Kafka,
+            Some("zookeeper") => Family::Zookeeper,
+            Some("tikv") => Family::Tikv,
+            _ => return None,
+        };
+        // A tool that is labelled as the system that it works on.
+        let is_tool = |image: ImageRef| is_tool(image.name());
+        (!images().all(is_tool)).then_some(family)
+    })
 }
 
 #[cfg(test)]
@@ -279,6 +380,65 @@ mod tests {
             panic!("a workload")
         };
         assert!(family(&workload).is_some() && WORDS.iter().any(|word| text.contains(word)));
+    }
+
+    /// A workload whose containers have these images, in this order.
+    fn family_of(kind: &str, app: &str, images: &[&str]) -> Option<Family> {
+        let containers: String = images
+            .iter()
+            .enumerate()
+            .map(|(at, image)| format!("        - {{name: c{at}, image: \"{image}\"}}\n"))
+            .collect();
+        let text = format!(
+            "kind: {kind}\nmetadata: {{name: x}}\nspec:\n  selector: {{matchLabels: {{app: {app}}}}}\n  template:\n    spec:\n      containers:\n{containers}"
+        );
+        let objects = crate::rules::testing::objects_of(&text);
+        let Some(Object::Workload(workload)) = objects.first() else {
+            panic!("a workload")
+        };
+        assert!(may_be_ours(&text) || family(workload).is_none());
+        family(workload)
+    }
+
+    #[rstest]
+    #[case("etcd", &["envoyproxy/envoy:v1.30.0", "quay.io/coreos/etcd:v3.5.18"], Some(Family::Etcd))]
+    #[case("x", &["envoyproxy/envoy:v1.30.0", "minio/minio:x"], Some(Family::Minio))]
+    #[case("x", &["confluentinc/cp-kafka:7.5.0"], Some(Family::Kafka))]
+    #[case("x", &["confluentinc/cp-zookeeper:7.5.0"], Some(Family::Zookeeper))]
+    #[case("x", &["redpandadata/redpanda:v23"], Some(Family::Kafka))]
+    #[case("x", &["pingcap/tikv:v7.5"], Some(Family::Tikv))]
+    #[case("x", &["streamnative/sn-pulsar:2.10"], Some(Family::PulsarV2))]
+    #[case("x", &["streamnative/sn-pulsar:3.0"], Some(Family::PulsarV3))]
+    #[case("x", &["registry.acme.io/infra/etcd-hardened:3.5.18"], Some(Family::Etcd))]
+    #[case("etcd", &["acme/kv:1"], Some(Family::Etcd))]
+    #[case("kafka", &["acme/log:1"], Some(Family::Kafka))]
+    #[case("zookeeper", &["acme/x:1"], Some(Family::Zookeeper))]
+    #[case("tikv", &["acme/x:1"], Some(Family::Tikv))]
+    // Tools, under any label.
+    #[case("etcd", &["acme/etcd-exporter:1"], None)]
+    #[case("kafka", &["danielqsj/kafka-exporter:1", "acme/kafka-ui:1"], None)]
+    #[case("x", &["confluentinc/cp-kafka-connect:7.5.0"], None)]
+    #[case("x", &["redpandadata/redpanda-operator:v2"], None)]
+    #[case("x", &["acme/kafka-consumer:1"], None)]
+    #[case("x", &["postgres:16"], None)]
+    fn stores_by_any_container(
+        #[case] app: &str,
+        #[case] images: &[&str],
+        #[case] expected: Option<Family>,
+    ) {
+        assert_eq!(family_of("StatefulSet", app, images), expected);
+    }
+
+    #[rstest]
+    #[case("kafka", &["acme/reads-from-kafka:1"], None)]
+    #[case("etcd", &["acme/app:1", "quay.io/coreos/etcd:v3.5.18"], None)]
+    #[case("x", &["quay.io/coreos/etcd:v3.5.18"], Some(Family::Etcd))]
+    fn without_data_only_the_image_of_the_system_counts(
+        #[case] app: &str,
+        #[case] images: &[&str],
+        #[case] expected: Option<Family>,
+    ) {
+        assert_eq!(family_of("Deployment", app, images), expected);
     }
 
     #[rstest]

@@ -74,12 +74,31 @@ pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
                 .map(|(at, container)| (ContainerAt::Init(at), container)),
         )
     };
-    let known: Vec<MilvusContainer> = all()
-        .filter_map(|(at, container)| {
-            let (component, by) = by_command_or_image(workload, at, container)?;
-            Some(MilvusContainer { at, component, by })
-        })
-        .collect();
+    let is_job = matches!(workload.meta.object.kind.as_str(), "Job" | "CronJob");
+    let mut known: Vec<MilvusContainer> = Vec::new();
+    let mut helpers: Vec<MilvusContainer> = Vec::new();
+    for (at, container) in all() {
+        let Some((component, by, is_helper)) = by_command_or_image(workload, at, container) else {
+            continue;
+        };
+        let found = MilvusContainer { at, component, by };
+        if is_helper {
+            helpers.push(found);
+        } else {
+            known.push(found);
+        }
+    }
+    // Another command beside Milvus itself, or in a job, is a helper; alone it is a wrapper of
+    // Milvus.
+    let runs_beside = |one: &MilvusContainer| {
+        one.by == IdentifiedBy::Command
+            && (matches!(one.at, ContainerAt::Main(_))
+                || one.at.of(pod).is_some_and(|container| container.restarts))
+    };
+    if !is_job && !known.iter().any(runs_beside) {
+        known.extend(helpers);
+        known.sort_by_key(|one| one.at);
+    }
     if !known.is_empty() {
         return known;
     }
@@ -99,23 +118,26 @@ fn by_command_or_image(
     workload: &Workload,
     at: ContainerAt,
     container: &Container,
-) -> Option<(Component, IdentifiedBy)> {
+) -> Option<(Component, IdentifiedBy, bool)> {
     let image = image_kind(&container.image);
+    let by_name = || component_by_name(workload, container);
     match Started::by(container, image) {
-        Started::Component(component) => Some((component, IdentifiedBy::Command)),
-        Started::Milvus => Some((
-            component_by_name(workload, container),
-            IdentifiedBy::Command,
-        )),
+        Started::Component(component) => Some((component, IdentifiedBy::Command, false)),
+        Started::Milvus => Some((by_name(), IdentifiedBy::Command, false)),
         // An init container with Milvus' image and a separate command copies files.
         Started::SomethingElse if matches!(at, ContainerAt::Init(_)) && !container.restarts => None,
-        // A helper process of an image of Milvus in a pod that runs something else, such as a
-        // script that waits.
-        Started::SomethingElse if image != ImageKind::Milvus || runs_a_tool(container) => None,
-        Started::Nothing | Started::SomethingElse if image == ImageKind::Milvus => {
-            Some((component_by_name(workload, container), IdentifiedBy::Image))
+        // A helper process of an image of Milvus in a pod that runs something else, such as one
+        // that waits.
+        Started::SomethingElse
+            if image != ImageKind::Milvus || runs_a_tool(container) || is_harmless(container) =>
+        {
+            None
         }
-        Started::Nothing | Started::SomethingElse => None,
+        Started::SomethingElse => Some((by_name(), IdentifiedBy::Image, calls_a_file(container))),
+        Started::Nothing if image == ImageKind::Milvus => {
+            Some((by_name(), IdentifiedBy::Image, false))
+        }
+        Started::Nothing => None,
     }
 }
 
@@ -291,6 +313,94 @@ fn runs_a_tool(container: &Container) -> bool {
         ))
 }
 
+/// The text that a shell runs (`sh -c TEXT`) if the command line is that and nothing else.
+fn shell_text(container: &Container) -> Option<&str> {
+    let words: Vec<&str> = container.command.iter().map(String::as_str).collect();
+    let words = match words.as_slice() {
+        [
+            "tini" | "/tini" | "/sbin/tini" | "dumb-init",
+            "--",
+            rest @ ..,
+        ] => rest,
+        all => all,
+    };
+    let [shell, flags @ .., text] = words else {
+        return None;
+    };
+    let (folder, name) = shell.rsplit_once('/').unwrap_or(("", shell));
+    let is_shell = matches!(folder, "" | "/bin" | "/usr/bin")
+        && matches!(name, "sh" | "bash" | "ash" | "dash");
+    // `-l` and `-i` run files before the text.
+    let is_flag = |flag: &&str| {
+        flag.strip_prefix('-')
+            .is_some_and(|letters| letters.bytes().all(|letter| b"ceux".contains(&letter)))
+    };
+    let runs_text = flags.iter().all(is_flag) && flags.iter().any(|flag| flag.contains('c'));
+    (is_shell && runs_text).then_some(*text)
+}
+
+/// Programs that start no other program.
+const HARMLESS: [&str; 35] = [
+    ":", "[", "cat", "cd", "chmod", "chown", "cmp", "cp", "curl", "date", "df", "diff", "du",
+    "echo", "exit", "false", "grep", "head", "hostname", "id", "ls", "mkdir", "mv", "printf",
+    "pwd", "rm", "set", "sleep", "stat", "sync", "tail", "test", "true", "wait", "wc",
+];
+
+/// Whether a command line is the text of a shell that plainly starts nothing but [`HARMLESS`]
+/// programs. Anything that a shell would expand, quote or escape could name another one.
+fn is_harmless(container: &Container) -> bool {
+    /// Words before a command.
+    const BEFORE: [&str; 9] = [
+        "while", "until", "if", "then", "elif", "else", "do", "!", "exec",
+    ];
+    /// Words that end a compound command.
+    const ALONE: [&str; 2] = ["done", "fi"];
+    let Some(text) = shell_text(container) else {
+        return false;
+    };
+    // These change what a shell or a program's name starts.
+    let is_changed = container.env.iter().any(|(name, _)| {
+        name.starts_with("BASH_") || name.starts_with("LD_") || matches!(name, "ENV" | "PATH")
+    }) || !container.env_from.is_empty();
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || " \t\n;&|/.,:_-=+*<>![]".contains(letter);
+    if is_changed || !text.chars().all(is_plain) {
+        return false;
+    }
+    text.split([';', '&', '|', '\n']).all(|command| {
+        let mut words = command.split_whitespace().peekable();
+        while words.next_if(|word| BEFORE.contains(word)).is_some() {}
+        let Some(program) = words.next() else {
+            return true;
+        };
+        if ALONE.contains(&program) {
+            return words.next().is_none();
+        }
+        let (folder, name) = program.rsplit_once('/').unwrap_or(("", program));
+        // Milvus under the name of another program still has to be told to run.
+        matches!(folder, "" | "/bin" | "/usr/bin")
+            && HARMLESS.contains(&name)
+            && words.all(|word| word != "run" && (word.contains('/') || !word.contains(['*', '['])))
+    })
+}
+
+/// Whether a command line calls a program or a file, and not a text of which a shell makes the
+/// program.
+fn calls_a_file(container: &Container) -> bool {
+    container.command.iter().all(|text| {
+        text.bytes()
+            .all(|letter| letter.is_ascii_alphanumeric() || b"/._-=:,+@%".contains(&letter))
+            && !matches!(text.as_str(), "eval" | "run")
+            && !is_text_flag(text)
+    })
+}
+
+/// Whether this is the flag of a shell before a text (`-c`, `-ec`).
+fn is_text_flag(word: &str) -> bool {
+    word.strip_prefix('-')
+        .is_some_and(|letters| !letters.starts_with('-') && letters.contains('c'))
+}
+
 /// What an image's name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ImageKind {
@@ -319,6 +429,12 @@ const BUILD_WORDS: [&str; 18] = [
     "standalone",
     "enterprise",
 ];
+
+/// Whether the name of an image is one of Milvus, so that its tag counts the versions of Milvus.
+#[must_use]
+pub fn is_milvus_image(image: &str) -> bool {
+    image_kind(image) == ImageKind::Milvus
+}
 
 /// Whether an image is one of Milvus by the last part of its repository: `milvus`,
 /// `milvusdb-milvus` (a mirror without folders), or `milvus-gpu` and similar ones. Tools around
@@ -554,6 +670,89 @@ mod tests {
     #[case("image: \"milvusdb/milvus:v2.4.5\", command: [curl, \"http://milvus:9091/healthz\"]")]
     fn not_milvus(#[case] container: &str) {
         assert_eq!(one(container), None);
+    }
+
+    const TEXT: &str = "image: \"milvusdb/milvus:v2.4.5\", command: ";
+
+    #[rstest]
+    #[case("[bash, -c, sleep infinity]")]
+    #[case("[bash, -ec, exec sleep infinity]")]
+    #[case("[/bin/sh, -c, \"while true; do sleep 61; done\"]")]
+    #[case("[/tini, --, sh, -c, \"cp -r /milvus/configs /out && ls -l /out > /tmp/log\"]")]
+    #[case("[sh, -c, \"until curl -s http://milvus:9091/healthz; do echo waits; sleep 1; done\"]")]
+    #[case("[sh], args: [-c, \"tail -f /dev/null\"]")]
+    fn a_plain_text_of_a_shell_is_not_milvus(#[case] command: &str) {
+        assert_eq!(one(&format!("{TEXT}{command}")), None);
+    }
+
+    #[rstest]
+    #[case("[bash, /scripts/start.sh]")]
+    #[case("[/scripts/start.sh]")]
+    #[case("[sh, -c, /scripts/start.sh]")]
+    #[case("[sh, -c, \"sleep 5; /scripts/start.sh\"]")]
+    #[case("[sh, -c, \"m=mil; ${m}vus run standalone\"]")]
+    #[case("[sh, -c, \"m=mil; sleep 1\"]")]
+    #[case("[sh, -c, \"eval mil''vus run standalone\"]")]
+    #[case("[sh, -c, \"mil''vus run standalone\"]")]
+    #[case("[sh, -c, \"mil\\\\vus run standalone\"]")]
+    #[case("[sh, -c, \"`cat /start`\"]")]
+    #[case("[sh, -c, \"$(cat /start)\"]")]
+    #[case("[sh, -c, \"exec /milvus/bin/mil*s run standalone\"]")]
+    #[case("[sh, -c, \"cp /milvus/bin/milvus /usr/bin/cat; cat run standalone\"]")]
+    #[case("[sh, -c, \"cp /milvus/bin/milvus /tmp/cat; /tmp/cat x\"]")]
+    #[case("[sh, -c, \"mkdir /x/run; cd /x; cat r* standalone\"]")]
+    #[case("[sh, -c, \"cat /start | sh\"]")]
+    #[case("[sh, -c, \". /start.env; sleep 1\"]")]
+    #[case("[sh, -c, \"sleep 1\", more]")]
+    #[case("[bash, -lc, sleep 1]")]
+    #[case("[/x/sh, -c, sleep 1]")]
+    #[case("[bash, -c, sleep 1], env: [{name: BASH_ENV, value: /start.sh}]")]
+    #[case("[bash, -c, sleep 1], envFrom: [{configMapRef: {name: x}}]")]
+    fn any_other_text_may_start_milvus(#[case] command: &str) {
+        let expected = Some((Standalone, IdentifiedBy::Image));
+        let found = one(&format!("{TEXT}{command}"));
+        assert!(
+            found == expected || found == Some((Standalone, IdentifiedBy::Command)),
+            "{found:?}"
+        );
+    }
+
+    #[rstest]
+    // Beside Milvus a script is a helper; what a shell makes is not known to be one.
+    #[case("[bash, /scripts/backup.sh]", 1)]
+    #[case("[sh, -c, \"while true; do sleep 61; done\"]", 1)]
+    #[case("[sh, -c, \"m=mil; ${m}vus run standalone\"]", 2)]
+    #[case("[sh, -c, /scripts/start.sh]", 2)]
+    fn helpers_beside_milvus(#[case] command: &str, #[case] expected: usize) {
+        let pod = format!(
+            "containers:\n  - {{name: a, image: \"milvusdb/milvus:v2.4.5\", args: [milvus, run, proxy]}}\n  - {{name: b, {TEXT}{command}}}"
+        );
+        assert_eq!(found(&pod).len(), expected);
+        // An init container that ends does not make a helper of what follows it.
+        let init = pod
+            .replacen("containers", "initContainers", 1)
+            .replace("  - {name: b", "containers:\n  - {name: b");
+        let main = found(&init)
+            .iter()
+            .filter(|(at, _, _)| matches!(at, ContainerAt::Main(_)))
+            .count();
+        assert_eq!(main, usize::from(!command.contains("61")));
+    }
+
+    #[rstest]
+    #[case("[sh, -c, \"cp -r /milvus/configs /out\"]", false)]
+    #[case("[bash, /scripts/backup.sh]", false)]
+    #[case("[sh, -c, \"$START\"]", true)]
+    #[case("[milvus, run, standalone]", true)]
+    fn jobs(#[case] command: &str, #[case] expected: bool) {
+        for kind in ["Job", "CronJob"] {
+            let pod = format!("containers:\n  - {{name: a, {TEXT}{command}}}");
+            assert_eq!(
+                component(&workload(kind, &pod)).is_some(),
+                expected,
+                "{kind}"
+            );
+        }
     }
 
     #[test]

@@ -18,10 +18,10 @@ pub static RULE: Rule = Rule {
     behavior: &[],
     since: "0.1.0",
     needs: &[Need::Before],
-    what: "Denies a switch between standalone and cluster, and a change of the release name or \
-           full name while the release contains data.",
-    why: "Another mode uses another queue and other volumes, and another name gets new volumes: \
-          Milvus starts without its data.",
+    what: "Denies a switch between standalone and cluster, and a change of the release name, \
+           full name or namespace while the release contains data.",
+    why: "Another mode uses another queue and other volumes, and another name or namespace gets \
+          new volumes: Milvus starts without its data.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
     fix: "Keep the mode and the names of the release. Use milvus-backup to move data to another \
           mode or name.",
@@ -58,14 +58,25 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         }
         return;
     }
-    // Another name has other volumes and other dependencies, unless the data lies outside the
-    // release and stays there.
-    if (before.name != after.name || before.fullname != after.fullname)
-        && keeps_its_data(before, after)
-    {
+    // Another name or namespace has other volumes and other dependencies, unless the data lies
+    // outside the release and stays there. A name that only labels and annotations say has none.
+    let moves = before.is_elsewhere(after);
+    let is_renamed = (before.name != after.name || before.fullname != after.fullname)
+        && !before.keeps_workloads_in(after);
+    if !(moves || is_renamed) || keeps_its_data(before, after) {
         return;
     }
-    if before.name != after.name {
+    if let (true, Some(old), Some(new)) = (moves, &before.namespace, &after.namespace) {
+        findings
+            .deny(format!("the namespace would change from {old} to {new}"))
+            .evidence("namespace", Some(old.clone()), Some(new.clone()), None)
+            .remedy(
+                upgrade
+                    .advice()
+                    .keep_identity()
+                    .and("Keep the namespace. Use milvus-backup to move data to another one."),
+            );
+    } else if before.name != after.name {
         findings
             .deny(format!(
                 "the release would change from {} to {}",
@@ -116,15 +127,27 @@ fn keeps_its_data(before: &Release, after: &Release) -> bool {
             // An etcd that is named after the release is part of it, also where the input does not hold it.
             && !release.metadata().endpoints.value.iter().any(|host| host.host().starts_with(&before.name))
     };
-    let same = before.metadata().endpoints.value == after.metadata().endpoints.value
-        && before.metadata().root_path.value == after.metadata().root_path.value;
+    // The same short name is another Service in another namespace.
+    let same_addresses = if before.is_elsewhere(after) {
+        let addresses = before.store_addresses();
+        addresses.is_some() && addresses == after.store_addresses()
+    } else {
+        before.metadata().endpoints.value == after.metadata().endpoints.value
+    };
+    let same =
+        same_addresses && before.metadata().root_path.value == after.metadata().root_path.value;
     is_outside(before) && is_outside(after) && same
 }
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::RULE;
-    use crate::rules::testing::{Fixture, judge};
+    use crate::{
+        milvus::Release,
+        rules::testing::{Fixture, judge, judge_releases, release_of},
+    };
 
     #[test]
     fn flips_and_renames_are_denied() {
@@ -182,6 +205,129 @@ mod tests {
             .len(),
             1
         );
+    }
+
+    #[test]
+    fn another_namespace_is_denied() {
+        let before = Fixture::cluster("2.4.5").release();
+        let moved = |name: &str| {
+            let after = Fixture::cluster("2.4.5").named(name).namespace("other");
+            judge_releases(&RULE, &before, &after.release())
+        };
+        let findings = moved("my-release");
+        assert_eq!(findings.len(), 1);
+        assert_eq!(
+            findings[0].message,
+            "the namespace would change from milvus to other"
+        );
+        // Both a name and a namespace: one finding.
+        assert_eq!(moved("other").len(), 1);
+        // A namespace that one side does not write is not known to be another one.
+        let mut unknown = before.clone();
+        unknown.namespace = None;
+        assert!(judge_releases(&RULE, &unknown, &before).is_empty());
+        assert!(judge_releases(&RULE, &before, &unknown).is_empty());
+    }
+
+    #[rstest]
+    #[case("etcd.example.com:2379", "s3.example.com", 0)]
+    #[case("etcd.data.svc:2379", "minio.data.svc.cluster.local", 0)]
+    #[case("etcd:2379", "minio", 1)]
+    #[case("etcd:2379", "s3.example.com", 1)]
+    #[case("etcd.example.com:2379", "minio", 1)]
+    fn another_namespace_over_data_that_lies_outside_is_fine(
+        #[case] etcd: &str,
+        #[case] minio: &str,
+        #[case] expected: usize,
+    ) {
+        let at = |namespace: &str| {
+            Fixture::cluster("2.4.5").namespace(namespace).default_yaml(&format!(
+                "etcd: {{endpoints: [\"{etcd}\"]}}\nminio: {{address: \"{minio}\"}}\nmq: {{type: kafka}}\nkafka: {{brokerList: \"kafka.example.com:9092\"}}\n"
+            )).release()
+        };
+        assert_eq!(
+            judge_releases(&RULE, &at("milvus"), &at("other")).len(),
+            expected
+        );
+    }
+
+    /// A standalone without selectors and labels of a chart.
+    fn plain(kind: &str, name: &str, meta: &str, selector: &str) -> Release {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata:\n  name: {name}\n{meta}spec:\n  selector: {{matchLabels: {{{selector}}}}}\n  template:\n    metadata: {{labels: {{{selector}}}}}\n    spec:\n      containers:\n        - name: milvus\n          image: \"milvusdb/milvus:v2.5.27\"\n          args: [milvus, run, standalone]\n          env: [{{name: ETCD_ENDPOINTS, value: \"etcd:2379\"}}]\n          volumeMounts: [{{name: data, mountPath: /var/lib/milvus}}]\n      volumes: [{{name: data, persistentVolumeClaim: {{claimName: data}}}}]\n"
+        );
+        release_of(&text)
+    }
+
+    #[rstest]
+    #[case(
+        "Deployment",
+        "milvus",
+        "  labels: {app.kubernetes.io/instance: prod}\n",
+        "app: milvus",
+        0
+    )]
+    #[case(
+        "Deployment",
+        "milvus",
+        "  labels: {release: prod}\n",
+        "app: milvus",
+        0
+    )]
+    #[case(
+        "Deployment",
+        "milvus",
+        "  annotations: {meta.helm.sh/release-name: prod}\n",
+        "app: milvus",
+        0
+    )]
+    #[case(
+        "Deployment",
+        "milvus",
+        "  labels: {app.kubernetes.io/instance: prod}\n  namespace: milvus\n",
+        "app: milvus",
+        0
+    )]
+    // What makes another object is a rename, with any label.
+    #[case(
+        "StatefulSet",
+        "milvus",
+        "  labels: {app.kubernetes.io/instance: prod}\n",
+        "app: milvus",
+        1
+    )]
+    #[case(
+        "Deployment",
+        "prod",
+        "  labels: {app.kubernetes.io/instance: prod}\n",
+        "app: milvus",
+        1
+    )]
+    #[case(
+        "Deployment",
+        "prod",
+        "  labels: {app.kubernetes.io/instance: milvus}\n",
+        "app: milvus",
+        1
+    )]
+    #[case(
+        "Deployment",
+        "milvus",
+        "",
+        "app: milvus, app.kubernetes.io/instance: prod",
+        1
+    )]
+    fn a_name_that_only_labels_say_is_no_rename(
+        #[case] kind: &str,
+        #[case] name: &str,
+        #[case] meta: &str,
+        #[case] selector: &str,
+        #[case] expected: usize,
+    ) {
+        let before = plain("Deployment", "milvus", "", "app: milvus");
+        let after = plain(kind, name, meta, selector);
+        let found = judge_releases(&RULE, &before, &after);
+        assert_eq!(found.len(), expected, "{found:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     change::Upgrade,
     evidence::Facts,
     manifest::{Document, Object, Origin, documents},
-    milvus::catalogue::Catalogue,
+    milvus::{Release, catalogue::Catalogue, snapshot::Builder},
     policy::Action,
     rules::{ALL, ChangeAnswers, Finding, Rule, Severity, State, run_one, settle::settle},
 };
@@ -123,6 +123,26 @@ pub fn judge_change(
         }
     }
     found
+}
+
+/// What a rule finds between two releases that no gate sees as one change, such as a move to
+/// another namespace.
+pub fn judge_releases(rule: &'static Rule, before: &Release, after: &Release) -> Vec<Finding> {
+    let facts = Facts::default();
+    let upgrade = Upgrade::new(Some(before), after, &facts, Catalogue::embedded());
+    let mut found = run_one(rule, &upgrade, &ChangeAnswers::new(&upgrade)).into_vec();
+    settle(&upgrade, &mut found);
+    found
+}
+
+/// The release of a manifest in the namespace of fixtures.
+pub fn release_of(text: &str) -> Release {
+    let mut builder = Builder::default();
+    for object in objects_of(text) {
+        builder.add(object);
+    }
+    let mut releases = builder.build().releases.into_iter();
+    releases.next().expect("a release")
 }
 
 /// The objects of a manifest in the namespace of fixtures.

@@ -20,7 +20,9 @@ use crate::{
 
 mod judging;
 
-pub use judging::{judge, judge_change, judge_with, objects, objects_of, state};
+pub use judging::{
+    judge, judge_change, judge_releases, judge_with, objects, objects_of, release_of, state,
+};
 
 /// A release under test: `my-release` in namespace `milvus`.
 #[derive(Clone, Debug)]
@@ -121,6 +123,12 @@ impl Fixture {
     /// `fullnameOverride`.
     pub fn fullname(mut self, fullname: &str) -> Self {
         self.fullname = fullname.into();
+        self
+    }
+
+    /// The namespace.
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.into();
         self
     }
 
