@@ -2,10 +2,13 @@
 
 use crate::{
     change::Upgrade,
-    milvus::{Component, Coordinators, Version, release::ComponentWorkload},
+    milvus::{
+        Component, Coordinators, Release, Topology, Version, release::ComponentWorkload,
+        settings::QueueKind,
+    },
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -17,8 +20,8 @@ pub static RULE: Rule = Rule {
     data_loss: false,
     behavior: &[],
     since: "0.1.0",
-    needs: &[Need::After, Need::Distributed],
-    what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator without active-standby.",
+    needs: &[Need::After],
+    what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator, or of a standalone, which contains them, without active-standby.",
     why: "Both register in etcd, fail alternately with CompareAndSwap errors, and assign the same \
           work twice.",
     example: "Chart 4.2.4 enables the mixed coordinator by default; rootCoordinator.enabled=true \
@@ -40,12 +43,17 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let after = upgrade.after;
+    let is_several = |component: &ComponentWorkload| {
+        coordinates(component.component) && several(upgrade, component).is_some()
+    };
     if after
         .components
         .iter()
-        .any(|component| component.component.is_coordinator())
+        .any(|component| component.component.is_coordinator() || is_several(component))
     {
         findings.checked();
+    } else if after.topology() == Topology::Standalone {
+        findings.not_applicable("Milvus is a standalone, which has one component");
     }
     if after.coordinators() == Coordinators::Both {
         let separate: Vec<&ComponentWorkload> = after
@@ -90,10 +98,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         });
     }
     if !after.has_config() {
-        let several = |component: &&ComponentWorkload| {
-            component.component.is_coordinator() && component.workload.wanted_replicas() > 1
-        };
-        if let Some(component) = after.components.iter().find(several) {
+        let mut components = after.components.iter();
+        if let Some(component) = components.find(|component| is_several(component)) {
             findings.not_evaluated(Missing::new(
                 format!(
                     "{} has several replicas, and without the configuration it is unknown whether \
@@ -108,17 +114,33 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for component in after
         .components
         .iter()
-        .filter(|component| component.component.is_coordinator())
+        .filter(|component| coordinates(component.component))
     {
-        let replicas = component.workload.wanted_replicas();
-        if replicas <= 1 {
+        let Some(replicas) = several(upgrade, component) else {
+            continue;
+        };
+        if component.component == Component::Standalone
+            && let Some(what) = of_one_replica(after)
+        {
+            findings
+                .deny(format!(
+                    "standalone would run {replicas}, but {what} belongs to one replica"
+                ))
+                .because(
+                    "Each replica has its own part of the data, or several write to the same \
+                     files: data is lost.",
+                )
+                .on(component)
+                .remedy(Remedy::words("Run one replica of standalone."));
             continue;
         }
         let missing = without_standby(upgrade, component);
         let Some(first) = missing.first() else {
             continue;
         };
-        let roles = if component.component == Component::MixCoord {
+        let roles = if component.component.is_separate_coordinator() {
+            String::new()
+        } else {
             format!(
                 " for {}",
                 missing
@@ -127,13 +149,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     .collect::<Vec<_>>()
                     .join(", ")
             )
-        } else {
-            String::new()
         };
         let setting = after.config.get(first);
         findings
             .deny(format!(
-                "{} would run {replicas} replicas, but its configuration does not enable \
+                "{} would run {replicas}, but its configuration does not enable \
                  active-standby{roles}",
                 component.component
             ))
@@ -148,6 +168,56 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// How many pods of the component are wanted, as text, where it may be more than one. How many
+/// nodes a `DaemonSet` has is not known: one that runs already is left alone.
+fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<String> {
+    let this = &component.workload.meta.object;
+    if component.component == Component::Standalone && this.kind == "DaemonSet" {
+        let runs_already = upgrade.before.is_some_and(|before| {
+            before.of(component.component).any(|one| {
+                let one = &one.workload.meta.object;
+                one.kind == this.kind && one.name == this.name
+            })
+        });
+        return (!runs_already).then(|| "one replica on each node".to_owned());
+    }
+    let replicas = component.workload.wanted_replicas();
+    (replicas > 1).then(|| format!("{replicas} replicas"))
+}
+
+/// Whether the component is a coordinator or contains them all.
+fn coordinates(component: Component) -> bool {
+    component.is_coordinator() || component == Component::Standalone
+}
+
+/// What of a standalone lies in its own process or on its own disk, where other replicas do not see
+/// it.
+fn of_one_replica(release: &Release) -> Option<&'static str> {
+    let queue = release.located().find_map(|located| located.queue().ok());
+    match queue.map(|queue| queue.value) {
+        Some(QueueKind::RocksMq) => return Some("its message queue, rocksmq,"),
+        Some(QueueKind::NatsMq) => return Some("its message queue, natsmq,"),
+        Some(QueueKind::Woodpecker)
+            if release
+                .located()
+                .any(|located| located.woodpecker().is_ok_and(|place| place == "local")) =>
+        {
+            return Some("its message queue, woodpecker on a local disk,");
+        }
+        _ => {}
+    }
+    let setting = |key| release.config.get(key);
+    if release.config.is_true("etcd.use.embed") {
+        Some("its embedded etcd")
+    } else if setting("common.storageType")
+        .is_some_and(|setting| setting.value.trim().eq_ignore_ascii_case("local"))
+    {
+        Some("its local storage")
+    } else {
+        None
+    }
+}
+
 /// The switches of active-standby that the coordinator needs and that are not on. Inside a mixed
 /// coordinator each role has its own below 2.6; from then on one serves all, and stands in for the
 /// other.
@@ -157,7 +227,7 @@ fn without_standby(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Vec<
         Component::RootCoord => &["rootCoord.enableActiveStandby"],
         Component::DataCoord => &["dataCoord.enableActiveStandby"],
         Component::IndexCoord => &["indexCoord.enableActiveStandby"],
-        Component::MixCoord => match version {
+        Component::MixCoord | Component::Standalone => match version {
             Some(version) if version >= ALWAYS_STANDBY => &[],
             Some(version) if version < ONE_SWITCH => &[
                 "rootCoord.enableActiveStandby",
@@ -182,7 +252,7 @@ mod tests {
     use super::RULE;
     use crate::{
         milvus::Component::{self, MixCoord, RootCoord},
-        rules::testing::{Fixture, judge},
+        rules::testing::{Fixture, judge, judge_releases, release_of},
     };
 
     #[test]
@@ -273,6 +343,78 @@ mod tests {
             .is_empty()
         );
         assert!(judge(&RULE, None, &Fixture::cluster("2.4.5")).is_empty());
+    }
+
+    const EXTERNAL: &str = "mq: {type: kafka}\nkafka: {brokerList: kafka:9092}\n";
+    const STANDBY: &str = "rootCoord: {enableActiveStandby: true}\nqueryCoord: {enableActiveStandby: true}\ndataCoord: {enableActiveStandby: true}\n";
+
+    #[rstest]
+    #[case("2.5.27", "", "rocksmq")]
+    #[case("2.5.27", STANDBY, "rocksmq")]
+    #[case("2.6.20", "mq: {type: rocksmq}", "rocksmq")]
+    #[case("2.5.27", "mq: {type: natsmq}", "natsmq")]
+    #[case(
+        "2.6.20",
+        "mq: {type: woodpecker}\nwoodpecker: {storage: {type: local}}",
+        "woodpecker"
+    )]
+    #[case(
+        "2.6.20",
+        "mq: {type: kafka}\nkafka: {brokerList: k:1}\ncommon: {storageType: local}",
+        "local storage"
+    )]
+    #[case(
+        "2.6.20",
+        "mq: {type: kafka}\nkafka: {brokerList: k:1}\netcd: {use: {embed: true}}",
+        "embedded etcd"
+    )]
+    #[case(
+        "2.5.27",
+        EXTERNAL,
+        "active-standby for rootCoord, queryCoord, dataCoord"
+    )]
+    #[case("2.6.20", EXTERNAL, "")]
+    fn a_standalone_contains_the_coordinators(
+        #[case] version: &str,
+        #[case] yaml: &str,
+        #[case] says: &str,
+    ) {
+        let one = Fixture::standalone(version).default_yaml(yaml);
+        assert!(judge(&RULE, None, &one).is_empty());
+        let found = judge(&RULE, None, &one.replicas(Component::Standalone, 2));
+        if says.is_empty() {
+            assert!(found.is_empty(), "{found:?}");
+        } else {
+            assert_eq!(found.len(), 1);
+            assert!(found[0].message.contains(says), "{}", found[0].message);
+        }
+    }
+
+    #[test]
+    fn a_standalone_with_active_standby_may_have_replicas() {
+        let text = format!("{EXTERNAL}{STANDBY}");
+        let two = Fixture::standalone("2.5.27")
+            .default_yaml(&text)
+            .replicas(Component::Standalone, 2);
+        assert!(judge(&RULE, None, &two).is_empty());
+    }
+
+    #[test]
+    fn a_standalone_on_each_node_has_several_replicas() {
+        let release = |kind: &str| {
+            release_of(&format!(
+                "kind: {kind}\nmetadata: {{name: milvus}}\nspec:\n  template:\n    spec:\n      containers:\n        - name: a\n          image: \"milvusdb/milvus:v2.5.27\"\n          args: [milvus, run, standalone]\n          env: [{{name: ETCD_ENDPOINTS, value: \"etcd:2379\"}}]\n"
+            ))
+        };
+        let (one, each) = (release("Deployment"), release("DaemonSet"));
+        let found = judge_releases(&RULE, &one, &each);
+        assert_eq!(
+            found[0].message,
+            "standalone would run one replica on each node, but its message queue, rocksmq, \
+             belongs to one replica"
+        );
+        assert!(judge_releases(&RULE, &one, &one).is_empty());
+        assert!(judge_releases(&RULE, &each, &each).is_empty());
     }
 
     #[rstest]
