@@ -652,6 +652,21 @@ mod tests {
         "would move from volume claim c to /a on the node"
     )]
     #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
+    #[case(
+        "csi: {driver: d, volumeAttributes: {share: a}}",
+        "csi: {driver: d, volumeAttributes: {share: b}}",
+        "would move from the volume csi driver=d volumeAttributes.share=a to the volume csi driver=d volumeAttributes.share=b"
+    )]
+    #[case(
+        "cephfs: {monitors: [\"a:1\", \"b:1\"], path: /p}",
+        "cephfs: {monitors: [\"c:1\"], path: /p}",
+        "would move from the volume cephfs monitors=a:1 monitors=b:1 path=/p to the volume cephfs monitors=c:1 path=/p"
+    )]
+    #[case(
+        "rbd: {monitors: [\"a:1\"], image: i, secretRef: {name: s}}",
+        "rbd: {monitors: [\"a:1\"], image: i, secretRef: {name: t}}",
+        ""
+    )]
     fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
         let run = |source| with_volume(source, "mountPath: /var/lib/milvus");
         let findings = judge(&RULE, Some(&run(before)), &run(after));
