@@ -468,7 +468,7 @@ fn attach(
         }
     }
     for release in releases.iter_mut() {
-        let own = |service: &&Meta| service.object.namespace == release.namespace;
+        let own = |service: &&Meta| same_namespace(release, service.object.namespace.as_deref());
         release.services = services.iter().filter(own).cloned().collect();
     }
 }

@@ -93,10 +93,13 @@ fn compare_row<'a>(
         match after.difference(row, &old, &new) {
             None => {}
             Some(Difference::Changed) => {
+                let ignored = [before.ignores(row), after.ignores(row)];
                 let change = changes
                     .entry((old.to_string(), new.to_string()))
                     .or_insert_with(|| Change::of(old, new));
                 change.components.insert(after.component());
+                change.is_ignored_now |= ignored[0];
+                change.would_be_ignored |= ignored[1];
             }
             Some(Difference::Lost) => {
                 if let Effective::Unknown(reason) = new {
@@ -130,6 +133,10 @@ struct Change<'a> {
     before: Option<Setting<'a>>,
     after: Option<Setting<'a>>,
     components: BTreeSet<usize>,
+    /// Whether the running version does not read the setting.
+    is_ignored_now: bool,
+    /// Whether the wanted version does not.
+    would_be_ignored: bool,
 }
 
 impl<'a> Change<'a> {
@@ -156,6 +163,8 @@ impl<'a> Change<'a> {
             before: setting(old),
             after: setting(new),
             components: BTreeSet::new(),
+            is_ignored_now: false,
+            would_be_ignored: false,
         }
     }
 
@@ -186,15 +195,29 @@ impl<'a> Change<'a> {
                 Some(new.to_owned()),
                 origin.as_ref(),
             )
-            .because(sentence(&row.effect))
-            .remedy(if self.moves_volume {
-                Remedy::words(
-                    "Keep the volume under this path. If the data must move to another volume, \
+            .because(self.why(row))
+            .remedy(
+                if let Some(ignored) = row.ignored.as_ref().filter(|_| self.would_be_ignored) {
+                    Remedy::words(ignored.fix.clone())
+                } else if self.moves_volume {
+                    Remedy::words(
+                        "Keep the volume under this path. If the data must move to another volume, \
                      copy it while Milvus is stopped.",
-                )
-            } else {
-                keep(upgrade, row, self.kept.as_deref())
-            });
+                    )
+                } else {
+                    keep(upgrade, row, self.kept.as_deref())
+                },
+            );
+    }
+
+    fn why(&self, row: &SettingFact) -> String {
+        let effect = sentence(&row.effect);
+        match &row.ignored {
+            Some(ignored) if self.is_ignored_now || self.would_be_ignored => {
+                format!("{} {effect}", sentence(&ignored.why))
+            }
+            _ => effect,
+        }
     }
 
     /// The components, unless it is all of them.

@@ -5,6 +5,7 @@ use crate::{
     milvus::{
         Build, Release,
         catalogue::{Catalogue, Path, Situation, Verdict},
+        chart_ref::ChartRef,
     },
 };
 
@@ -59,6 +60,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     }
     findings.checked();
+    if route.rows.iter().any(|row| row.keep_chart) {
+        moved_chart(before, after, (&from, &to), findings);
+    }
     let speaking: Vec<&Path> = route
         .of(RULE.id)
         .filter(|row| row.verdict >= Verdict::Warn)
@@ -97,6 +101,42 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 ],
             ));
     }
+}
+
+/// Warns about a chart that changes in a step that is known with one chart only.
+fn moved_chart(
+    before: &Release,
+    after: &Release,
+    (from, to): (&Build, &Build),
+    findings: &mut Findings,
+) {
+    let (Some(old), Some(new)) = (&before.chart, &after.chart) else {
+        return;
+    };
+    if old.version == new.version {
+        return;
+    }
+    let text = |chart: &ChartRef| format!("{}-{}", chart.name, chart.version);
+    findings
+        .warn(format!(
+            "{from} to {to}: the chart would change too, from {} to {}",
+            text(old),
+            text(new)
+        ))
+        .because(
+            "This step is known to work with the image changed alone. Another chart also changes \
+             templates and defaults, and then nobody can tell which of the two failed.",
+        )
+        .evidence(
+            "chart",
+            Some(text(old)),
+            Some(text(new)),
+            after
+                .components
+                .first()
+                .map(|component| &component.workload.meta.origin),
+        )
+        .fix("Keep the chart version and change the image alone. Change the chart afterwards.");
 }
 
 fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
@@ -200,5 +240,26 @@ mod tests {
     #[test]
     fn a_new_installation_has_no_path() {
         assert!(judge(&RULE, None, &Fixture::cluster("2.6.11")).is_empty());
+    }
+
+    #[rstest]
+    #[case::kept("2.6.22", "5.0.14", "3.0.2", "5.0.14", 0)]
+    #[case::moved("2.6.22", "5.0.14", "3.0.2", "5.0.28", 1)]
+    #[case::moved_far("2.6.22", "4.2.40", "3.0.2", "5.0.14", 1)]
+    #[case::another_step("2.6.20", "5.0.14", "2.6.22", "5.0.28", 0)]
+    fn a_step_that_is_known_with_one_chart_only(
+        #[case] from: &str,
+        #[case] old: &str,
+        #[case] to: &str,
+        #[case] new: &str,
+        #[case] warnings: usize,
+    ) {
+        let before = Fixture::standalone(from).chart(old);
+        let found = judge(&RULE, Some(&before), &Fixture::standalone(to).chart(new));
+        assert_eq!(found.len(), warnings, "{found:?}");
+        for finding in &found {
+            assert_eq!(finding.severity, Severity::Warn);
+            assert!(finding.message.contains("the chart would change too"));
+        }
     }
 }

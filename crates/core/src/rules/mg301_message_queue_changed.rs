@@ -93,8 +93,13 @@ fn needs_a_service(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::RULE;
-    use crate::rules::testing::{Fixture, judge};
+    use crate::{
+        evidence::Facts,
+        rules::testing::{Fixture, judge, judge_change},
+    };
 
     const PULSAR_V2: &str =
         "mq: {type: pulsar}\npulsar: {address: my-release-pulsar-proxy, port: 6650}\n";
@@ -179,5 +184,53 @@ mod tests {
             Fixture::cluster("2.1.4").default_yaml("common: {chanNamePrefix: {cluster: prod}}\n");
         let after = Fixture::cluster("2.2.16").default_yaml("mq: {type: pulsar}\n");
         assert_eq!(judge(&RULE, Some(&before), &after).len(), 1);
+    }
+
+    const TENANT: &str =
+        "mq: {type: pulsar}\npulsar: {address: p, tenant: t, namespace: default}\n";
+
+    #[rstest]
+    #[case("2.6.8", "2.6.9", TENANT, "would change from public to t")]
+    #[case("2.5.27", "2.6.8", TENANT, "would change from t to public")]
+    #[case("2.6.5", "2.6.8", TENANT, "")]
+    #[case("2.6.9", "2.6.22", TENANT, "")]
+    #[case(
+        "2.6.8",
+        "2.6.9",
+        "mq: {type: pulsar}\npulsar: {address: p, tenant: public}\n",
+        ""
+    )]
+    fn versions_that_ignore_the_tenant_of_pulsar(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] yaml: &str,
+        #[case] expected: &str,
+    ) {
+        let run = |version| Fixture::cluster(version).default_yaml(yaml);
+        let found = judge(&RULE, Some(&run(from)), &run(to));
+        match found.as_slice() {
+            [] => assert_eq!(expected, ""),
+            [one] => {
+                assert_eq!(one.message, format!("pulsar.tenant {expected}"));
+                assert!(
+                    one.why
+                        .as_deref()
+                        .is_some_and(|why| why.contains("ignores this setting")),
+                    "{one:?}"
+                );
+            }
+            more => panic!("{more:?}"),
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_takes_effect_can_be_kept_as_the_default() {
+        let before = Fixture::cluster("2.6.8").default_yaml(TENANT);
+        let after =
+            Fixture::cluster("2.6.9").default_yaml(&TENANT.replace("tenant: t", "tenant: public"));
+        // Sent one by one, a workload before its ConfigMap would start with the other tenant; a
+        // rollback is judged as a whole only.
+        let facts = Facts::default();
+        assert!(judge_change(&RULE, Some(&before), &after, &facts, true).is_empty());
     }
 }

@@ -2,18 +2,18 @@
 
 use crate::{
     change::Upgrade,
-    manifest::object::{Container, Workload, normal_path},
+    manifest::object::{Claim, Container, Meta, Workload, normal_path},
     milvus::{
         Component, Release,
         config::below,
-        dependency::Dependency,
+        dependency::{Dependency, Family},
         release::ComponentWorkload,
         settings::Located,
-        volume::{VolumePlace, persistent_mounts, place_of, volume_of},
+        volume::{DataVolume, VolumePlace, persistent_mounts, place_of, volume_of},
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -29,7 +29,8 @@ pub static RULE: Rule = Rule {
     what: "Denies a change after which a standalone, etcd, object storage or queue would run \
            without its volume, on another volume (claims, claim templates, host paths, shared \
            volumes), or with its volume mounted at another path. Denies a claim that would shrink \
-           or be deleted, and a retention policy that would delete claims.",
+           or be deleted, also by Helm because the manifests no longer hold it, a retention policy \
+           that would delete claims, and other servers or drives in a pool of a distributed MinIO.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
     fix: "Keep the volume. If the data must move to another volume, copy it while Milvus is \
@@ -59,6 +60,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .because("The volume is deleted with its claim, and with it the data of Milvus.")
             .object(&claim.meta)
             .fix("Stop or uninstall Milvus first, and keep a backup of the volume.");
+    }
+    if upgrade.deletes.is_none() {
+        dropped(before, after, findings);
     }
     let keeps = |component: &ComponentWorkload| !held_by(before, component).is_empty();
     // In the order of what they cost.
@@ -107,6 +111,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             moved(&held, &new.workload, &name, findings);
         }
         retention(&old.workload, &new.workload, &name, findings);
+        regrouped(old, new, &name, findings);
     }
     for claim in &before.claims {
         let shrunk = after
@@ -137,6 +142,183 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .fix(format!("Keep the size at {old} or above."));
         }
     }
+}
+
+/// Claims that leave the release while a workload with data still mounts them: Helm and Argo CD
+/// delete what they applied before and no longer find.
+fn dropped(before: &Release, after: &Release, findings: &mut Findings) {
+    let gone = before.claims.iter().filter(|claim| {
+        let name = &claim.meta.object.name;
+        let is_there = |other: &Claim| other.meta.object.name == *name;
+        !after.claims.iter().any(is_there) && is_deleted_with_its_manifest(&claim.meta)
+    });
+    for claim in gone {
+        let name = &claim.meta.object.name;
+        let Some(workload) = mounted_by(after, name) else {
+            continue;
+        };
+        findings
+            .deny(format!(
+                "the claim {name} would be removed while {} still mounts it",
+                workload.meta.object
+            ))
+            .because("The volume is deleted with its claim, and with it the data of Milvus.")
+            .object(&claim.meta)
+            .evidence("claim", Some(name.clone()), None, Some(&claim.meta.origin))
+            .fix(
+                "Keep the claim in the manifests, or give the running claim the annotation \
+                 helm.sh/resource-policy: keep (Helm) or argocd.argoproj.io/sync-options: \
+                 Prune=false (Argo CD) first. If the input leaves the claim out although it \
+                 stays, add --part.",
+            );
+    }
+}
+
+/// Whether a tool deletes the object when the manifests no longer hold it. A claim that runs and
+/// that no tool marked as its own stays.
+fn is_deleted_with_its_manifest(meta: &Meta) -> bool {
+    let says = |key: &str, wanted: &str| {
+        meta.annotation(key).is_some_and(|value| {
+            let mut words = value.split(',');
+            words.any(|word| word.trim().eq_ignore_ascii_case(wanted))
+        })
+    };
+    if says("helm.sh/resource-policy", "keep")
+        || says("argocd.argoproj.io/sync-options", "Prune=false")
+    {
+        return false;
+    }
+    let is_managed = || {
+        meta.annotation("meta.helm.sh/release-name").is_some()
+            || meta.annotation("argocd.argoproj.io/tracking-id").is_some()
+            || meta.label("argocd.argoproj.io/instance").is_some()
+            || meta.label("kustomize.toolkit.fluxcd.io/name").is_some()
+    };
+    meta.uid.is_none() || is_managed()
+}
+
+/// The workload with data that mounts a claim by its name. Claims of claim templates belong to
+/// their StatefulSet.
+fn mounted_by<'a>(release: &'a Release, claim: &str) -> Option<&'a Workload> {
+    let mounts = |workload: &Workload, places: &[Held]| {
+        let is_of_template = workload.stateful.iter().any(|set| {
+            set.claim_templates.iter().any(|template| {
+                claim.starts_with(&format!("{}-{}-", template.name, workload.meta.object.name))
+            })
+        });
+        let volume = DataVolume::Claim(claim.to_owned());
+        !is_of_template && places.iter().any(|(place, _)| place.volume == volume)
+    };
+    let components = release.components.iter().map(|component| {
+        let places = held_by(release, component);
+        (&*component.workload, places)
+    });
+    let dependencies = release.dependencies.iter().map(|dependency| {
+        let workload = &*dependency.workload;
+        let places = held(
+            workload,
+            &workload.pod.containers.iter().collect::<Vec<_>>(),
+        );
+        (workload, places)
+    });
+    components
+        .chain(dependencies)
+        .find(|(workload, places)| mounts(workload, places))
+        .map(|(workload, _)| workload)
+}
+
+/// Denies a change of the groups of drives over which a distributed MinIO spreads its data.
+fn regrouped(old: &Dependency, new: &Dependency, what: &str, findings: &mut Findings) {
+    let (had, wants) = (pools(old), pools(new));
+    let Some(lost) = had.iter().find(|pool| !wants.contains(pool)) else {
+        return;
+    };
+    let starts_a_server = |container: &&Container| {
+        let mut words = container.command.iter().flat_map(|line| line.split(' '));
+        words.any(|word| word == "server")
+    };
+    if wants.is_empty() && !new.containers().iter().any(starts_a_server) {
+        findings.not_evaluated(Missing::new(
+            format!("the drives of {what} after the change cannot be read"),
+            "Write the server pools of MinIO as arguments of its container.",
+        ));
+        return;
+    }
+    findings
+        .deny(format!("the servers or drives of {what} would change"))
+        .because(
+            "A distributed MinIO spreads each object over all drives of a server pool. With more \
+             or fewer drives in the pool it cannot read its data.",
+        )
+        .object(&new.workload.meta)
+        .evidence(
+            "server pools",
+            Some(lost.clone()),
+            Some(wants.join(" ")),
+            Some(&new.workload.meta.origin),
+        )
+        .fix(
+            "Keep minio.mode, minio.replicas and minio.drivesPerNode. To gain space, add a server \
+             pool (minio.zones) or enlarge the volumes.",
+        );
+}
+
+/// The server pools of MinIO, each as the servers and the numbers of its drives; domains, schemes,
+/// ports and mount paths do not matter. Empty if this is another system, or if they are not
+/// written.
+fn pools(dependency: &Dependency) -> Vec<String> {
+    if !matches!(dependency.family, Family::Minio | Family::Silo) {
+        return Vec::new();
+    }
+    let containers = dependency.containers();
+    let lines = containers.iter().flat_map(|container| {
+        let variables = container
+            .env
+            .iter()
+            .filter_map(|(name, value)| POOL_VARIABLES.contains(&name).then_some(value?));
+        container
+            .command
+            .iter()
+            .map(|word| &**word)
+            .chain(variables)
+    });
+    let words = lines.flat_map(|line| line.split([' ', '\t', '\n', ',']));
+    let mut pools: Vec<String> = words
+        .filter(|word| word.contains("..."))
+        .map(shape)
+        .collect();
+    pools.dedup();
+    pools
+}
+
+/// Variables in which images of MinIO take the server pools.
+const POOL_VARIABLES: [&str; 2] = ["MINIO_DISTRIBUTED_NODES", "MINIO_VOLUMES"];
+
+/// The shape of a server pool: the server's short name, and the numbers of its drives.
+fn shape(pool: &str) -> String {
+    let pool = pool.trim_matches(['"', '\'']);
+    let (host, path) = match pool.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
+        None if pool.starts_with('/') => ("", pool),
+        None => pool.split_once('/').unwrap_or((pool, "")),
+    };
+    let mut server = String::new();
+    let mut is_in_range = false;
+    for letter in host.chars() {
+        match letter {
+            '{' => is_in_range = true,
+            '}' => is_in_range = false,
+            '.' | ':' if !is_in_range => break,
+            _ => {}
+        }
+        server.push(letter);
+    }
+    let drives = path
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(range, _)| format!("/{{{range}}}"));
+    server + &drives.collect::<String>()
 }
 
 /// A place that holds data, and the path at which the container sees it.
@@ -423,8 +605,9 @@ mod tests {
 
     use super::{RULE, quantity};
     use crate::{
+        evidence::Facts,
         milvus::Component::Standalone,
-        rules::testing::{Fixture, judge},
+        rules::testing::{Fixture, judge, judge_change},
     };
 
     fn with_claim(claim: &str) -> Fixture {
@@ -469,6 +652,21 @@ mod tests {
         "would move from volume claim c to /a on the node"
     )]
     #[case("emptyDir: {}", "persistentVolumeClaim: {claimName: c}", "")]
+    #[case(
+        "csi: {driver: d, volumeAttributes: {share: a}}",
+        "csi: {driver: d, volumeAttributes: {share: b}}",
+        "would move from the volume csi driver=d volumeAttributes.share=a to the volume csi driver=d volumeAttributes.share=b"
+    )]
+    #[case(
+        "cephfs: {monitors: [\"a:1\", \"b:1\"], path: /p}",
+        "cephfs: {monitors: [\"c:1\"], path: /p}",
+        "would move from the volume cephfs monitors=a:1 monitors=b:1 path=/p to the volume cephfs monitors=c:1 path=/p"
+    )]
+    #[case(
+        "rbd: {monitors: [\"a:1\"], image: i, secretRef: {name: s}}",
+        "rbd: {monitors: [\"a:1\"], image: i, secretRef: {name: t}}",
+        ""
+    )]
     fn volumes_of_every_kind(#[case] before: &str, #[case] after: &str, #[case] expected: &str) {
         let run = |source| with_volume(source, "mountPath: /var/lib/milvus");
         let findings = judge(&RULE, Some(&run(before)), &run(after));
@@ -682,5 +880,104 @@ mod tests {
         assert_eq!(judge(&RULE, Some(&claim("50Gi")), &claim("5Gi")).len(), 1);
         assert!(judge(&RULE, Some(&claim("5Gi")), &claim("50Gi")).is_empty());
         assert!(quantity("1Ti") > quantity("1000Gi") && quantity("x").is_none());
+    }
+
+    fn claim(meta: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: c{meta}}}\nspec:\n  \
+             accessModes: [ReadWriteOnce]\n  resources: {{requests: {{storage: 5Gi}}}}\n"
+        )
+    }
+
+    #[rstest]
+    #[case::of_a_file("", true)]
+    #[case::of_helm(", uid: u, annotations: {meta.helm.sh/release-name: my-release}", true)]
+    #[case::of_argo_cd(", uid: u, annotations: {argocd.argoproj.io/tracking-id: a}", true)]
+    #[case::of_no_tool(", uid: u", false)]
+    #[case::kept_by_helm(", annotations: {helm.sh/resource-policy: keep}", false)]
+    #[case::kept_by_argo_cd(
+        ", annotations: {argocd.argoproj.io/sync-options: \"Validate=false, Prune=false\"}",
+        false
+    )]
+    #[case::other_policy(", annotations: {helm.sh/resource-policy: other}", true)]
+    fn a_claim_that_leaves_the_manifests_is_deleted(#[case] meta: &str, #[case] is_denied: bool) {
+        let before = with_claim("c").object(&claim(meta));
+        // What is not deleted is not sent: a rollback is judged as a whole only.
+        let facts = Facts::default();
+        let found = judge_change(&RULE, Some(&before), &with_claim("c"), &facts, !is_denied);
+        let messages: Vec<&str> = found.iter().map(|one| &*one.message).collect();
+        let expected: &[&str] = if is_denied {
+            &[
+                "the claim c would be removed while Deployment/my-release-milvus-standalone still \
+               mounts it",
+            ]
+        } else {
+            &[]
+        };
+        assert_eq!(messages, expected);
+        assert!(judge(&RULE, Some(&before), &before).is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_nothing_mounts_may_go() {
+        let before = with_claim("d").object(&claim(""));
+        assert!(judge(&RULE, Some(&before), &with_claim("d")).is_empty());
+    }
+
+    fn minio(lines: &str) -> Fixture {
+        Fixture::cluster("2.4.17").object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-minio}}\nspec:\n  replicas: 4\n  serviceName: my-release-minio-svc\n  selector:\n    matchLabels: {{app: minio, release: my-release}}\n  template:\n    metadata:\n      labels: {{app: minio, release: my-release}}\n    spec:\n      containers:\n        - name: minio\n          image: minio/minio:RELEASE.2024-12-18T13-15-44Z\n          {lines}\n"
+        ))
+    }
+
+    fn server(pools: &str) -> String {
+        format!("command: [/bin/sh, -ce, \"minio -S /etc/minio/certs/ server {pools}\"]")
+    }
+
+    const POOL: &str =
+        "http://my-release-minio-{0...3}.my-release-minio-svc.milvus.svc.cluster.local/export";
+
+    #[rstest]
+    #[case::more_servers(&server(POOL), &server(&POOL.replace("...3", "...7")), 1)]
+    #[case::more_drives(&server(POOL), &server(&format!("{POOL}-{{0...1}}")), 1)]
+    #[case::alone(&server(POOL), &server("/export-{0...3}"), 1)]
+    #[case::one_folder(&server(POOL), &server("/export"), 1)]
+    #[case::one_more_pool(
+        &server(POOL),
+        &server(&format!("{POOL} {}", POOL.replace("{0...3}", "{4...7}"))),
+        0
+    )]
+    #[case::one_pool_less(
+        &server(&format!("{POOL} {}", POOL.replace("{0...3}", "{4...7}"))),
+        &server(POOL),
+        1
+    )]
+    #[case::another_domain(
+        &server(POOL),
+        &server("https://my-release-minio-{0...3}.my-release-minio-svc.milvus.svc/export"),
+        0
+    )]
+    #[case::a_variable(
+        "env: [{name: MINIO_DISTRIBUTED_NODES, value: \"my-release-minio-{0...3}.hl.svc/bitnami/data\"}]",
+        "env: [{name: MINIO_DISTRIBUTED_NODES, value: \"my-release-minio-{0...7}.hl.svc/bitnami/data\"}]",
+        1
+    )]
+    fn servers_and_drives_of_a_pool_stay(
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] denied: usize,
+    ) {
+        let found = judge(&RULE, Some(&minio(before)), &minio(after));
+        assert_eq!(found.len(), denied, "{found:?}");
+    }
+
+    #[test]
+    fn pools_that_cannot_be_read_are_not_the_same() {
+        let found = judge(
+            &RULE,
+            Some(&minio(&server(POOL))),
+            &minio("command: [/start.sh]"),
+        );
+        assert!(found[0].not_evaluated, "{found:?}");
     }
 }

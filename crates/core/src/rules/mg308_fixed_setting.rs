@@ -75,6 +75,8 @@ mod tests {
     #[rstest]
     #[case("rootCoord: {dmlChannelNum: 16}", "rootCoord: {dmlChannelNum: 8}", 1)]
     #[case("rootCoord: {dmlChannelNum: 16}", "a: 1", 0)]
+    #[case("rootCoord: {dmlChannelNum: 16}", "rootCoord: {dmlChannelNum: 64}", 0)]
+    #[case("rootCoord: {dmlChannelNum: 64}", "a: 1", 1)]
     #[case(
         "common: {preCreatedTopic: {enabled: true}}",
         "common: {preCreatedTopic: {enabled: false}}",

@@ -55,13 +55,18 @@ mod tests {
     use rstest::rstest;
 
     use super::RULE;
-    use crate::rules::testing::{Fixture, judge};
+    use crate::{
+        manifest::object::Object,
+        milvus::snapshot::Builder,
+        rules::testing::{Fixture, judge, objects},
+    };
 
     #[rstest]
     #[case("minio", "", 1)]
     #[case("kafka", "", 1)]
     #[case("my-release-minio", "", 0)]
     #[case("minio", ", namespace: deps", 0)]
+    #[case("minio", ", namespace: milvus", 1)]
     fn services(#[case] name: &str, #[case] namespace: &str, #[case] found: usize) {
         let after = Fixture::cluster("2.4.5").object(&format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}{namespace}}}\n"
@@ -74,5 +79,21 @@ mod tests {
                 .count(),
             found
         );
+    }
+
+    #[test]
+    fn a_service_without_a_namespace_is_in_that_of_the_release() {
+        let fixture = Fixture::cluster("2.4.5")
+            .object("apiVersion: v1\nkind: Service\nmetadata: {name: minio}\n");
+        let mut builder = Builder::default();
+        for mut object in objects(&fixture) {
+            if let Object::Service(meta) = &mut object {
+                meta.object.namespace = None;
+            }
+            builder.add(object);
+        }
+        let release = &builder.build().releases[0];
+        assert!(release.namespace.is_some());
+        assert_eq!(release.services.len(), 1);
     }
 }

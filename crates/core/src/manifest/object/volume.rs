@@ -134,14 +134,57 @@ pub fn normal_path(path: &str) -> String {
     format!("{root}{}", parts.join("/"))
 }
 
-/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`),
-/// bounded.
+/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`), those
+/// of maps and lists in it too, bounded. References to credentials do not define it.
 fn described<'t>(kind: &str, value: impl DocumentValue<'t>) -> String {
     let mut text = kind.to_owned();
-    for (key, value) in value.entries().take(8) {
-        if let Some(value) = value.as_text().filter(|value| value.len() <= 256) {
-            text.push_str(&format!(" {key}={value}"));
-        }
-    }
+    let mut room = MAX_SCALARS;
+    describe("", value, MAX_DEPTH, &mut room, &mut text);
     text
+}
+
+/// Bounds of what is read of a volume source.
+const MAX_SCALARS: usize = 32;
+const MAX_DEPTH: usize = 3;
+const MAX_SCALAR: usize = 256;
+
+fn describe<'t>(
+    path: &str,
+    value: impl DocumentValue<'t>,
+    depth: usize,
+    room: &mut usize,
+    text: &mut String,
+) {
+    if let Some(scalar) = value.as_text() {
+        if *room > 0 && scalar.len() <= MAX_SCALAR {
+            *room -= 1;
+            text.push_str(&format!(" {path}={scalar}"));
+        }
+        return;
+    }
+    if depth == 0 {
+        return;
+    }
+    for (key, value) in value.entries().take(MAX_SCALARS) {
+        if is_credential(&key) {
+            continue;
+        }
+        let path = if path.is_empty() {
+            key.to_string()
+        } else {
+            format!("{path}.{key}")
+        };
+        describe(&path, value, depth - 1, room, text);
+    }
+    for value in value.items().take(MAX_SCALARS) {
+        describe(path, value, depth - 1, room, text);
+    }
+}
+
+/// Whether a field holds a credential, or refers to one: another one leads to the same files. (A
+/// `secretName` of Azure names the account too.)
+fn is_credential(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let mut words = ["password", "token", "accountkey"].into_iter();
+    key.ends_with("secretref") || words.any(|word| key.contains(word))
 }

@@ -31,9 +31,9 @@ pub use path::{
     Condition, Downgrade, Path, PointOfNoReturn, PrereleaseCondition, Requirement, RequirementKind,
     Rolling, Route,
 };
-pub use setting::{Compare, Crossing, SettingCondition, SettingFact};
+pub use setting::{Compare, Crossing, Ignored, SettingCondition, SettingFact};
 pub(super) use situation::WOODPECKER_STORAGE;
-pub use situation::{Circumstances, Situation, WoodpeckerStorage};
+pub use situation::{Circumstances, PulsarTenant, Situation, WoodpeckerStorage};
 pub use tables::{Layer, LayerTable, Row, TABLES};
 pub use validate::{Flaw, validate};
 pub use values::{ChartName, ChartValue};

@@ -48,6 +48,9 @@ pub struct SettingFact {
     /// default.
     #[serde(default)]
     pub crossing: Option<Crossing>,
+    /// Versions that do not read the setting.
+    #[serde(default)]
+    pub ignored: Option<Ignored>,
     /// For an address: the key of its port.
     #[serde(default)]
     pub port: Option<String>,
@@ -81,6 +84,18 @@ pub struct Crossing {
     pub to: Range,
     /// What goes wrong.
     pub effect: String,
+}
+
+/// Versions that take the default of a setting, whatever is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ignored {
+    /// Which versions.
+    pub versions: Range,
+    /// What they do.
+    pub why: String,
+    /// What to do where one of them is wanted and another value counts now.
+    pub fix: String,
 }
 
 impl SettingFact {

@@ -21,6 +21,8 @@ pub struct Situation {
     pub queue: Option<QueueKind>,
     /// Where Woodpecker keeps its log: `minio`, `local` or `service`.
     pub woodpecker_storage: Option<String>,
+    /// Whether Pulsar's tenant or namespace is not the default.
+    pub pulsar_tenant: Option<PulsarTenant>,
     /// What the images are built for: `gpu`, `arm64` ...
     pub variants: Vec<String>,
 }
@@ -43,6 +45,19 @@ pub struct Circumstances {
     /// on another queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub woodpecker_storage: Option<WoodpeckerStorage>,
+    /// Which tenant and namespace of Pulsar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulsar_tenant: Option<PulsarTenant>,
+}
+
+/// Tenant and namespace of Pulsar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PulsarTenant {
+    /// `public` and `default`.
+    Default,
+    /// One of the two is another.
+    Other,
 }
 
 /// Where Woodpecker keeps its log.
@@ -68,7 +83,7 @@ impl WoodpeckerStorage {
 }
 
 impl Circumstances {
-    /// Whether this may be the situation. An unknown topology or queue may be any. An unknown
+    /// Whether this may be the situation. An unknown topology, queue or tenant may be any. An unknown
     /// storage of Woodpecker's log counts as Milvus' default: no one has another one who did
     /// not set it.
     #[must_use]
@@ -76,6 +91,9 @@ impl Circumstances {
         let on = |queue: &QueueKind| situation.queue.is_none_or(|known| known == *queue);
         self.topology
             .is_none_or(|topology| situation.topology.is_none_or(|known| known == topology))
+            && self
+                .pulsar_tenant
+                .is_none_or(|tenant| situation.pulsar_tenant.is_none_or(|known| known == tenant))
             && (self.queue.is_empty() || self.queue.iter().any(on))
             && self.woodpecker_storage.is_none_or(|storage| {
                 on(&QueueKind::Woodpecker)

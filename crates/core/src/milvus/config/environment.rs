@@ -10,7 +10,7 @@ use crate::manifest::{
 
 use super::{
     Layer, Lookup, Place, Setting, Unknown,
-    key::{Key, hash, normalised},
+    key::{Key, hash, normalised, variable},
     sources::{MAX_COPIED_BYTES, Sources},
 };
 use crate::milvus::identify::{ContainerAt, assignments};
@@ -83,9 +83,9 @@ impl Environment {
             .env
             .iter()
             .zip(0..)
-            .map(|((name, _), variable)| HashedName {
-                hash: hash(name),
-                variable,
+            .map(|((name, _), at)| HashedName {
+                hash: hash(variable(name)),
+                variable: at,
             })
             .collect();
         index.sort_unstable();
@@ -236,7 +236,12 @@ impl Environment {
 
     /// The variable with this key, in any spelling. Of duplicates the last counts.
     pub(super) fn lookup(&self, key: &Key<'_>) -> Lookup<'_> {
-        if let Some((name, resolved)) = self.assigned.iter().rev().find(|(name, _)| key.is(name)) {
+        if let Some((name, resolved)) = self
+            .assigned
+            .iter()
+            .rev()
+            .find(|(name, _)| key.is(variable(name)))
+        {
             return resolved.found(name);
         }
         if self.mask & bit(key.hash) != 0 {
@@ -252,7 +257,7 @@ impl Environment {
                 let is_same = self
                     .container()
                     .and_then(|container| container.env.get(place.variable as usize));
-                if is_same.is_some_and(|(name, _)| key.is(name)) {
+                if is_same.is_some_and(|(name, _)| key.is(variable(name))) {
                     last = self.own(place.variable);
                 }
             }
@@ -264,9 +269,9 @@ impl Environment {
             match &layer.content {
                 Ok(object) => {
                     let prefix = &layer.prefix;
-                    if let Some(setting) =
-                        imported(object, |candidate| key.is(&format!("{prefix}{candidate}")))
-                    {
+                    if let Some(setting) = imported(object, |candidate| {
+                        key.is(variable(&format!("{prefix}{candidate}")))
+                    }) {
                         return Lookup::Known(setting);
                     }
                 }
@@ -416,7 +421,7 @@ impl Environment {
             .container()
             .into_iter()
             .flat_map(|container| container.env.iter())
-            .map(|(name, _)| normalised(name));
+            .map(|(name, _)| normalised(variable(name)));
         let imported = self.imported.iter().flat_map(|layer| {
             let files = layer
                 .content
@@ -425,10 +430,14 @@ impl Environment {
                 .unwrap_or_default();
             files
                 .iter()
-                .map(|file| normalised(&format!("{}{}", layer.prefix, file.key)))
+                .map(|file| normalised(variable(&format!("{}{}", layer.prefix, file.key))))
         });
         own.chain(imported)
-            .chain(self.assigned.iter().map(|(name, _)| normalised(name)))
+            .chain(
+                self.assigned
+                    .iter()
+                    .map(|(name, _)| normalised(variable(name))),
+            )
             .collect()
     }
 }

@@ -30,6 +30,13 @@ impl<'a> Key<'a> {
 
     /// Whether the key could be one that `prefix` is put before.
     pub(super) fn may_begin_with(&self, prefix: &str) -> bool {
+        let is_part_of_ours = PREFIX
+            .get(..prefix.len())
+            .is_some_and(|part| part.eq_ignore_ascii_case(prefix));
+        if is_part_of_ours {
+            return true;
+        }
+        let prefix = variable(prefix);
         let mut own = normal(self.text);
         normal(prefix).all(|letter| own.next() == Some(letter))
     }
@@ -44,6 +51,17 @@ pub(super) fn order(one: &str, other: &str) -> Ordering {
 pub(super) fn normalised(key: &str) -> Box<str> {
     normal(key).collect::<String>().into()
 }
+
+/// The name of a variable as a key: Milvus drops a leading `milvus.`, in any case (milvus
+/// `base_table.go`).
+pub(super) fn variable(name: &str) -> &str {
+    match name.split_at_checked(PREFIX.len()) {
+        Some((prefix, key)) if prefix.eq_ignore_ascii_case(PREFIX) => key,
+        _ => name,
+    }
+}
+
+const PREFIX: &str = "milvus.";
 
 fn normal(key: &str) -> impl Iterator<Item = char> {
     key.chars()

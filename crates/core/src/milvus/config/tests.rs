@@ -184,6 +184,8 @@ fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expecte
 
 #[rstest]
 #[case("env: [{name: ETCD_ROOT_PATH, value: prod}]", "prod")]
+#[case("env: [{name: milvus.etcd.rootPath, value: prod}]", "prod")]
+#[case("env: [{name: MILVUS.ETCD_ROOT_PATH, value: prod}]", "prod")]
 #[case(
     "env: [{name: etcd.rootPath, value: no}, {name: ETCD_ROOTPATH, value: prod}]",
     "prod"

@@ -29,6 +29,10 @@ impl<'a> Located<'a> {
             let (account, setting) = self.account(&row.key)?;
             return Ok(Effective::Known(Comparable::Account(account), setting));
         }
+        if self.ignores(row) {
+            let default = row.default.as_deref().unwrap_or_default();
+            return Ok(Effective::Known(Comparable::Text(default.into()), None));
+        }
         let keys = std::iter::once(row.key.as_str()).chain(row.aliases.iter().map(String::as_str));
         let setting = match self.lookup(keys) {
             Lookup::Absent => None,
@@ -66,6 +70,17 @@ impl<'a> Located<'a> {
             },
         };
         Ok(Effective::Known(value, setting))
+    }
+
+    /// Whether the version of the component does not read a setting.
+    #[must_use]
+    pub fn ignores(&self, row: &SettingFact) -> bool {
+        row.ignored.as_ref().is_some_and(|ignored| {
+            let component = self.release.components.get(self.component());
+            component
+                .and_then(|component| component.version().into_build())
+                .is_some_and(|build| ignored.versions.contains(build.version))
+        })
     }
 
     fn kind(&self, row: &SettingFact) -> Result<Effective<'a>, &'a Unknown> {

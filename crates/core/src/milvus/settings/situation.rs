@@ -1,9 +1,11 @@
 //! What a release says of itself to the tables of the data.
 
 use crate::milvus::{
-    catalogue::{Situation, WOODPECKER_STORAGE},
+    catalogue::{PulsarTenant, Situation, WOODPECKER_STORAGE},
     release::Release,
 };
+
+use super::located::Plain;
 
 impl Situation {
     /// What a release says of itself. Without a configuration the queue and the metastore are
@@ -35,6 +37,7 @@ impl Situation {
                     .unwrap_or(WOODPECKER_STORAGE.1)
                     .to_ascii_lowercase()
             }),
+            pulsar_tenant: has_config.then(|| pulsar_tenant(release)),
             variants,
         }
     }
@@ -51,7 +54,24 @@ impl Situation {
             metastore: wanted.metastore.or(running.metastore),
             queue: wanted.queue.or(running.queue),
             woodpecker_storage: wanted.woodpecker_storage.or(running.woodpecker_storage),
+            pulsar_tenant: wanted.pulsar_tenant.or(running.pulsar_tenant),
             ..wanted
         }
+    }
+}
+
+/// Which tenant and namespace of Pulsar the components use. One that is not known may be another.
+fn pulsar_tenant(release: &Release) -> PulsarTenant {
+    let is_default = |key: &str, default: &str| {
+        release.located().all(|located| match located.plain(key) {
+            Some(Plain::Absent) => true,
+            Some(Plain::Text(text)) => text.trim() == default,
+            None => false,
+        })
+    };
+    if is_default("pulsar.tenant", "public") && is_default("pulsar.namespace", "default") {
+        PulsarTenant::Default
+    } else {
+        PulsarTenant::Other
     }
 }

@@ -29,7 +29,7 @@ use crate::{
             RootCoord,
         },
         Coordinators, Release, Topology, Version,
-        catalogue::{BadRelease, Catalogue, Verdict, WoodpeckerStorage},
+        catalogue::{BadRelease, Catalogue, PulsarTenant, Verdict, WoodpeckerStorage},
         settings::QueueKind,
     },
     rules::{Finding, Findings, Rule, Severity, testing::Fixture},
@@ -122,8 +122,12 @@ fn fixture(version: Version, shape: &Shape) -> Fixture {
     }
     let metastore = shape.metastore.as_deref().unwrap_or("etcd");
     let storage = shape.storage.unwrap_or("minio");
+    let tenant = match shape.tenant {
+        None | Some(PulsarTenant::Default) => "public",
+        Some(PulsarTenant::Other) => "other",
+    };
     fixture.default_yaml(&format!(
-        "etcd: {{endpoints: [my-release-etcd:2379]}}\nmq: {{type: {}}}\nmetastore: {{type: {metastore}}}\nwoodpecker: {{storage: {{type: {storage}}}}}\n",
+        "etcd: {{endpoints: [my-release-etcd:2379]}}\nmq: {{type: {}}}\nmetastore: {{type: {metastore}}}\nwoodpecker: {{storage: {{type: {storage}}}}}\npulsar: {{tenant: {tenant}}}\n",
         shape.queue
     ))
 }
@@ -135,6 +139,7 @@ struct Shape {
     queue: QueueKind,
     storage: Option<&'static str>,
     metastore: Option<String>,
+    tenant: Option<PulsarTenant>,
     suffix: Option<String>,
     tag: Option<String>,
 }
@@ -147,6 +152,7 @@ impl Shape {
             queue: QueueKind::Pulsar,
             storage: None,
             metastore: None,
+            tenant: None,
             suffix: None,
             tag: None,
         }
@@ -170,6 +176,7 @@ impl Shape {
                     QueueKind::Kafka
                 }),
             storage,
+            tenant: row.when.pulsar_tenant,
             suffix: row.variant.clone(),
             ..Self::of(row.when.topology.unwrap_or(Topology::Cluster))
         }

@@ -38,6 +38,7 @@ impl PathRequest {
             metastore: self.metastore.clone(),
             queue: self.queue.as_deref().and_then(|queue| queue.parse().ok()),
             woodpecker_storage: self.woodpecker_storage.clone(),
+            pulsar_tenant: None,
             variants: self.from.suffixes.clone(),
         }
     }
