@@ -261,6 +261,9 @@ fn judged(
     }
 }
 
+/// Whether a running release is the one that is wanted.
+type Same<'a> = &'a dyn Fn(&Release, &Release) -> bool;
+
 /// Finds for each wanted release the running state of it: the same name; else the only one that
 /// holds a workload of it; else the same name in another namespace; else, where exactly one is left on
 /// either side, that one. All but the first are findings where the data does not stay.
@@ -286,7 +289,7 @@ fn pair<'a>(
             .filter(|one| one.shares_workloads_with(release));
         other.shares_workloads_with(release) && sharing.count() == 1
     };
-    let stages: [&dyn Fn(&Release, &Release) -> bool; 3] = [
+    let stages: [Same<'_>; 3] = [
         &|other, release| is_named(other, release) && !other.is_elsewhere(release),
         // Where labels now make one release of several, none of them is its running state.
         &is_only,
@@ -324,9 +327,9 @@ mod tests {
             let text = format!(
                 "kind: Deployment\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app.kubernetes.io/instance: {instance}}}}}\nspec:\n  template:\n    spec:\n      containers: [{{name: a, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, standalone]}}]\n"
             );
-            objects_of(&text)
-                .into_iter()
-                .for_each(|object| builder.add(object));
+            for object in objects_of(&text) {
+                builder.add(object);
+            }
         }
         builder.build()
     }
