@@ -133,7 +133,9 @@ fn by_command_or_image(
         {
             None
         }
-        Started::SomethingElse => Some((by_name(), IdentifiedBy::Image, calls_a_file(container))),
+        Started::SomethingElse => {
+            Some((by_name(), IdentifiedBy::Image, is_plain_command(container)))
+        }
         Started::Nothing if image == ImageKind::Milvus => {
             Some((by_name(), IdentifiedBy::Image, false))
         }
@@ -384,21 +386,20 @@ fn is_harmless(container: &Container) -> bool {
     })
 }
 
-/// Whether a command line calls a program or a file, and not a text of which a shell makes the
-/// program.
-fn calls_a_file(container: &Container) -> bool {
-    container.command.iter().all(|text| {
-        text.bytes()
-            .all(|letter| letter.is_ascii_alphanumeric() || b"/._-=:,+@%".contains(&letter))
-            && !matches!(text.as_str(), "eval" | "run")
-            && !is_text_flag(text)
-    })
-}
-
-/// Whether this is the flag of a shell before a text (`-c`, `-ec`).
-fn is_text_flag(word: &str) -> bool {
-    word.strip_prefix('-')
-        .is_some_and(|letters| !letters.starts_with('-') && letters.contains('c'))
+/// Whether a command line names what it starts, and does not leave it to a shell to make the name.
+/// Milvus under any name still has to be told to run.
+fn is_plain_command(container: &Container) -> bool {
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || " \t\n;&|/.,:_-=+@%<>![]".contains(letter);
+    let words = || {
+        let texts = container.command.iter();
+        texts.flat_map(|text| text.split_whitespace()).map(bare)
+    };
+    container
+        .command
+        .iter()
+        .all(|text| text.chars().all(is_plain))
+        && words().all(|word| !matches!(word, "eval" | "source" | "." | "run"))
 }
 
 /// What an image's name says.
@@ -722,7 +723,9 @@ mod tests {
     #[case("[bash, /scripts/backup.sh]", 1)]
     #[case("[sh, -c, \"while true; do sleep 61; done\"]", 1)]
     #[case("[sh, -c, \"m=mil; ${m}vus run standalone\"]", 2)]
-    #[case("[sh, -c, /scripts/start.sh]", 2)]
+    #[case("[sh, -c, \"sleep 1; start\"]", 1)]
+    #[case("[sh, -c, \"x run standalone\"]", 2)]
+    #[case("[sh, -c, \". /x\"]", 2)]
     fn helpers_beside_milvus(#[case] command: &str, #[case] expected: usize) {
         let pod = format!(
             "containers:\n  - {{name: a, image: \"milvusdb/milvus:v2.4.5\", args: [milvus, run, proxy]}}\n  - {{name: b, {TEXT}{command}}}"
@@ -742,6 +745,7 @@ mod tests {
     #[rstest]
     #[case("[sh, -c, \"cp -r /milvus/configs /out\"]", false)]
     #[case("[bash, /scripts/backup.sh]", false)]
+    #[case("[sh, -c, x]", false)]
     #[case("[sh, -c, \"$START\"]", true)]
     #[case("[milvus, run, standalone]", true)]
     fn jobs(#[case] command: &str, #[case] expected: bool) {
