@@ -20,9 +20,9 @@ mod finding;
 #[cfg(test)]
 mod forms;
 mod guarded_settings;
-mod keeping;
 #[cfg(test)]
 mod init_tests;
+mod keeping;
 #[cfg(test)]
 mod managers;
 #[cfg(test)]
