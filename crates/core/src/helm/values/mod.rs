@@ -174,6 +174,16 @@ impl StoredChart<'_> {
             if parts.is_empty() {
                 return None;
             }
+            for dependency in dependencies {
+                let is_milvus = |(key, _): &&(&String, &Shape)| *key == dependency.key();
+                if let Some((key, part)) = parts.iter().find(is_milvus).copied()
+                    && shape.get(&dependency.name).is_none()
+                    && !keys.contains(&dependency.name.as_str())
+                {
+                    let templates = self.templates;
+                    search.misplaced(user, &dependency.name, key, part, templates);
+                }
+            }
             for (key, part) in parts {
                 if let Some(user) = user.get(key) {
                     search.chart(user, part, &format!("{key}."), &|key| goes_below(key));
@@ -192,7 +202,43 @@ struct Search<'a> {
     is_whole: bool,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// Values under the name of a sub-chart that has an alias: Helm hands over those under the
+    /// alias only.
+    fn misplaced(
+        &mut self,
+        user: &Value,
+        name: &str,
+        alias: &str,
+        part: &Shape,
+        umbrella: Option<&'a RawValue>,
+    ) {
+        let Some(value) = user.get(name) else { return };
+        let mut unknown = Vec::new();
+        compare(value, None, name.to_owned(), &mut unknown, 0);
+        let mut templates = Templates {
+            raw: umbrella,
+            texts: None,
+            left: MAX_SEARCHED,
+        };
+        unknown.sort();
+        for path in unknown {
+            match templates.read(&path) {
+                Some(true) => continue,
+                Some(false) => {}
+                None => self.is_whole = false,
+            }
+            if self.found.len() < MAX_UNREAD {
+                let below = path.get(name.len()..).unwrap_or_default();
+                let first = below.trim_start_matches('.').split('.').next();
+                let nearest = first
+                    .filter(|first| part.get(first).is_some())
+                    .map(|_| format!("{alias}{below}"));
+                self.found.push(UnreadValue { path, nearest });
+            }
+        }
+    }
+
     /// Compares the user's values of one chart of Milvus.
     fn chart(&mut self, user: &Value, shape: &Shape, prefix: &str, skipped: &dyn Fn(&str) -> bool) {
         let Value::Object(entries) = user else { return };
@@ -537,5 +583,56 @@ mod tests {
             let longer = format!("{shorter}1234");
             prop_assert!(!is_near(&name, &longer));
         }
+    }
+
+    #[rstest]
+    #[case::other_key("{{ $pvc := .Values.extra.claim }}{{ $pvc.storageClass }}", true)]
+    #[case::same_key("{{- $pvc := .Values.extra.claim -}}{{ $pvc.storageclass }}", false)]
+    #[case::as_a_whole("{{ $pvc := .Values.extra.claim }}{{ toYaml $pvc }}", false)]
+    #[case::only_asked("{{ $pvc := .Values.extra.claim }}{{ if $pvc }}{{ end }}", true)]
+    #[case::guard("{{- if and .Values.extra.claim .Values.extra.claim.enabled }}", true)]
+    #[case::whole("{{ toYaml .Values.extra.claim | nindent 2 }}", false)]
+    #[case::with("{{ with .Values.extra.claim }}{{ toYaml . }}{{ end }}", false)]
+    fn a_map_that_a_template_only_asks_for_reads_nothing_below(
+        #[case] template: &str,
+        #[case] is_unread: bool,
+    ) {
+        let user = json!({"extra": {"claim": {"storageclass": "gp3"}}});
+        let found =
+            unread_with(&[template], &user, &defaults(), &json!({"name": "milvus"})).unwrap();
+        assert_eq!(found.len(), usize::from(is_unread), "{found:?}");
+    }
+
+    #[test]
+    fn values_under_the_name_of_a_sub_chart_with_an_alias_are_not_read() {
+        let mut part = defaults();
+        for key in [
+            "dataNode",
+            "externalS3",
+            "ingress",
+            "log",
+            "metrics",
+            "minio",
+            "queryNode",
+        ] {
+            part[key] = json!({"x": 1});
+        }
+        let umbrella =
+            json!({"name": "shop", "dependencies": [{"name": "milvus", "alias": "vectordb"}]});
+        let user = json!({"milvus": {"image": {"all": {"tag": "v2.6.0"}}, "zzz": 1}});
+        let found = |templates: &[&str]| {
+            unread_with(templates, &user, &json!({"vectordb": part}), &umbrella).unwrap()
+        };
+        assert_eq!(
+            found(&[]),
+            [
+                (
+                    "milvus.image.all.tag".to_owned(),
+                    Some("vectordb.image.all.tag".to_owned())
+                ),
+                ("milvus.zzz".to_owned(), None)
+            ]
+        );
+        assert!(found(&["{{ toYaml .Values.milvus }}"]).is_empty());
     }
 }

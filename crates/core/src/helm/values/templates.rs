@@ -46,11 +46,12 @@ impl Templates<'_> {
             let is_whole = end == path.len();
             let named = texts.iter().any(|text| {
                 text.match_indices(&name).any(|(at, _)| {
-                    match text.as_bytes().get(at + name.len()) {
+                    let ends = match text.as_bytes().get(at + name.len()) {
                         Some(b'.') => is_whole,
                         Some(byte) => !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'-'),
                         None => true,
-                    }
+                    };
+                    ends && (is_whole || takes_below(text, at, path.get(end..).unwrap_or_default()))
                 })
             });
             if named {
@@ -84,6 +85,75 @@ impl Templates<'_> {
             .map(|text| String::from_utf8_lossy(&text).into_owned())
             .collect()
     }
+}
+
+/// Whether the action that names a map at this position takes the value with this path below it. A
+/// condition only asks whether the map is there, and of a variable only what its uses name counts.
+fn takes_below(text: &str, at: usize, below: &str) -> bool {
+    let Some(action) = text
+        .get(..at)
+        .and_then(|before| before.rsplit_once("{{"))
+        .map(|(_, action)| action.trim_start_matches('-').trim_start())
+    else {
+        return true;
+    };
+    let mut words = action.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some("if"), ..) | (Some("else"), Some("if"), _) => {
+            ["toYaml", "include", "tpl", "toJson", ":="]
+                .iter()
+                .any(|word| action.contains(word))
+        }
+        (Some(variable), Some(":=" | "="), None) if is_variable(variable) => {
+            is_used(text, variable, below)
+        }
+        _ => true,
+    }
+}
+
+fn is_variable(word: &str) -> bool {
+    word.strip_prefix('$').is_some_and(|name| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    })
+}
+
+/// Whether a template uses a variable as a whole, or the value below it.
+fn is_used(text: &str, variable: &str, below: &str) -> bool {
+    text.match_indices(variable).any(|(at, _)| {
+        let rest = text.get(at + variable.len()..).unwrap_or_default();
+        let is_set = || {
+            let rest = rest.trim_start();
+            rest.starts_with(":=") || rest.starts_with("= ")
+        };
+        match rest.bytes().next() {
+            Some(b'.') => {
+                let field = rest
+                    .split(|letter: char| {
+                        !letter.is_ascii_alphanumeric() && !matches!(letter, '.' | '_' | '-')
+                    })
+                    .next()
+                    .unwrap_or_default();
+                below == field
+                    || below.starts_with(&format!("{field}."))
+                    || field.starts_with(&format!("{below}."))
+            }
+            Some(byte) if byte.is_ascii_alphanumeric() || byte == b'_' => false,
+            _ => !is_set() && takes_whole(text, at),
+        }
+    })
+}
+
+/// Whether the variable at this position is more than asked for in a condition.
+fn takes_whole(text: &str, at: usize) -> bool {
+    let action = text.get(..at).and_then(|before| before.rsplit_once("{{"));
+    let first = action.and_then(|(_, action)| {
+        let action = action.trim_start_matches('-');
+        action.split_whitespace().next()
+    });
+    !matches!(first, Some("if" | "else"))
 }
 
 /// Bytes of templates that are searched. Those of Milvus' chart are about 200 KiB.

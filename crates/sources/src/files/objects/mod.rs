@@ -14,6 +14,7 @@ use milvus_guard_core::{
     milvus::Snapshot,
 };
 use record::Record;
+use serde::de::IgnoredAny;
 
 use crate::files::{
     InputError, Role,
@@ -111,6 +112,8 @@ impl Collector {
         source: &str,
     ) -> Result<(), milvus_guard_core::manifest::ParseError> {
         let source: Arc<str> = source.into();
+        let separated = separate_json(text);
+        let text = separated.as_deref().unwrap_or(text);
         let mut templates = is_rendered(text).then(|| Templates::of(text));
         for document in documents(text) {
             let document = document?;
@@ -201,6 +204,7 @@ impl Collector {
         if depth == 0 {
             return self.remark(format!("{origin}: lists nested too deep"));
         }
+        let item_type = item_type(&node);
         let items = take(node, "items").map(into_items).unwrap_or_default();
         if items.is_empty() {
             self.content.foreign.push(Foreign {
@@ -211,6 +215,10 @@ impl Collector {
         }
         for item in items {
             let origin = origin.at_line(item.line.max(origin.line));
+            let item = match &item_type {
+                Some((kind, version)) => of_type(item, kind, version),
+                None => item,
+            };
             self.add_node(item, &origin, depth - 1);
         }
     }
@@ -405,6 +413,64 @@ fn take<'a>(node: Tree<'a>, wanted: &str) -> Option<Tree<'a>> {
             .map(|(_, value)| value),
         _ => None,
     }
+}
+
+/// Kind and version of the items of a list of one kind: the API server leaves them out
+/// (`kubectl get --raw`).
+fn item_type(list: &Tree<'_>) -> Option<(String, String)> {
+    let kind = list.text_at(&["kind"])?;
+    let kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty())?;
+    let version = list.text_at(&["apiVersion"])?;
+    Some((kind.to_owned(), version.to_owned()))
+}
+
+/// An item of a list with its kind and version, where it does not have them.
+fn of_type<'a>(mut item: Tree<'a>, kind: &str, version: &str) -> Tree<'a> {
+    let line = item.line;
+    if let Kind::Mapping(entries) = &mut item.kind {
+        for (key, value) in [("kind", kind), ("apiVersion", version)] {
+            if !entries.iter().any(|(known, _)| known == key) {
+                let mut value = Tree::string(value);
+                value.line = line;
+                entries.push((key.into(), value));
+            }
+        }
+    }
+    item
+}
+
+/// JSON documents that follow one another without a separator (`kubectl get -o json` of several
+/// commands, `jq -c`), as documents of YAML: each begins on the line on which it was. `None` if the
+/// text is something else.
+fn separate_json(text: &str) -> Option<String> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut ends = Vec::new();
+    while let Some(value) = values.next() {
+        value.ok()?;
+        ends.push(values.byte_offset());
+    }
+    if ends.len() < 2 {
+        return None;
+    }
+    let mut separated = String::with_capacity(text.len() + ends.len() * 5);
+    let mut start = 0;
+    for end in ends {
+        let document = text.get(start..end)?;
+        let space = document.len() - document.trim_start().len();
+        let (space, document) = document.split_at(space);
+        match space.rfind('\n') {
+            Some(line) => separated.push_str(&space[..=line]),
+            None if start > 0 => separated.push('\n'),
+            None => {}
+        }
+        separated.push_str("--- ");
+        separated.push_str(document);
+        start = end;
+    }
+    Some(separated)
 }
 
 fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {

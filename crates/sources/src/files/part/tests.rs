@@ -462,3 +462,71 @@ proptest! {
         }
     }
 }
+
+/// The running and the wanted state in a form in which people print objects.
+fn versions(text: &str) -> Vec<String> {
+    let loaded = loaded(Role::After, text);
+    let releases = &loaded.snapshot.releases;
+    let builds = releases.iter().flat_map(Release::builds);
+    builds.map(|build| build.to_string()).collect()
+}
+
+#[test]
+fn json_documents_may_follow_one_another() {
+    let document = |name: &str, tag: &str| {
+        milvus_guard_core::manifest::documents(&milvus(name, tag, None))
+            .next()
+            .unwrap()
+            .unwrap()
+            .root
+            .to_json()
+            .to_string()
+    };
+    let one = document("standalone", "v2.6.1");
+    let other = r#"{"kind": "Service", "apiVersion": "v1", "metadata": {"name": "s--- {}"}}"#;
+    for text in [
+        format!("{other}\n{one}\n"),
+        format!("{one}{other}"),
+        format!("{one} \r\n\r\n {other}"),
+        format!("[{one}]\n{other}"),
+    ] {
+        assert_eq!(versions(&text), ["2.6.1"], "{text}");
+        assert_eq!(
+            loaded(Role::After, &text).content.metas().count(),
+            2,
+            "{text}"
+        );
+    }
+    let second = loaded(Role::After, &format!("{other}\n{one}\n"));
+    let lines: Vec<u32> = second
+        .content
+        .metas()
+        .map(|meta| meta.origin.line)
+        .collect();
+    assert_eq!(lines, [1, 2]);
+    // A text that ends in the middle is not read in part.
+    let mut collector = Collector::new(Role::After, None);
+    let cut = format!("{other}\n{}", one.get(..one.len() - 5).unwrap());
+    assert!(collector.add_text(&cut, "x.json").is_err());
+}
+
+#[test]
+fn items_of_a_list_of_one_kind_have_that_kind() {
+    let mut item = milvus_guard_core::manifest::documents(&milvus("standalone", "v2.6.1", None))
+        .next()
+        .unwrap()
+        .unwrap()
+        .root
+        .to_json();
+    let map = item.as_object_mut().unwrap();
+    let version = map.remove("apiVersion").unwrap();
+    let kind = map.remove("kind").unwrap();
+    let list = serde_json::json!({
+        "apiVersion": version, "kind": format!("{}List", kind.as_str().unwrap()), "items": [item],
+    });
+    assert_eq!(versions(&list.to_string()), ["2.6.1"]);
+    let unnamed = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [item]});
+    let mut collector = Collector::new(Role::After, None);
+    collector.add_text(&unnamed.to_string(), "x.json").unwrap();
+    assert!(collector.content("x.json").is_err());
+}
