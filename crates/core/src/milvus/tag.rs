@@ -149,7 +149,7 @@ impl std::str::FromStr for Build {
             .filter(|build| build.nightly.is_none())
             .ok_or_else(|| super::version::VersionError {
                 text: text.into(),
-                expected: "Milvus version (like 2.5.12)",
+                expected: "Milvus version (like 2.5.27)",
             })
     }
 }

@@ -98,7 +98,7 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse_lenient(text).ok_or_else(|| VersionError {
             text: text.into(),
-            expected: "version (like 2.5.12)",
+            expected: "version (like 2.5.27)",
         })
     }
 }

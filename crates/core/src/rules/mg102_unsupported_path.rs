@@ -41,7 +41,7 @@ pub fn situation(before: &Release) -> Situation {
 pub(super) fn no_row(from: &Build, to: &Build) -> Missing {
     Missing::new(
         format!("the path data does not contain a row for {from} to {to}"),
-        "Use a milvus-guard version with newer data, or add your own rows with --data FILE.",
+        super::mg104_bad_release::NEWER_DATA,
     )
 }
 
@@ -91,15 +91,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     .map(|component| &component.workload.meta.origin),
             )
             .fix(fix(row, upgrade.catalogue, &from, &situation))
-            .command(upgrade.advice().guard(
-                "plan",
-                &[
-                    "--from".to_owned(),
-                    argument(&from),
-                    "--to".to_owned(),
-                    argument(&to),
-                ],
-            ));
+            .command(plan(upgrade, &from, &to));
     }
 }
 
@@ -137,6 +129,15 @@ fn moved_chart(
                 .map(|component| &component.workload.meta.origin),
         )
         .fix("Keep the chart version and change the image alone. Change the chart afterwards.");
+}
+
+/// The command that prints the whole path, where `plan` takes the target.
+fn plan(upgrade: &Upgrade<'_>, from: &Build, to: &Build) -> Option<String> {
+    if !upgrade.catalogue.may_exist(to) {
+        return None;
+    }
+    let words = ["--from", &argument(from), "--to", &argument(to)].map(str::to_owned);
+    upgrade.advice().guard("plan", &words)
 }
 
 fn fix(row: &Path, catalogue: &Catalogue, from: &Build, situation: &Situation) -> String {
@@ -207,6 +208,26 @@ mod tests {
     #[case("2.4.5", "2.4.5", None)]
     fn paths(#[case] from: &str, #[case] to: &str, #[case] expected: Option<Severity>) {
         assert_eq!(severity(from, to), expected);
+    }
+
+    /// A command that the program itself answers with an error helps nobody.
+    #[rstest]
+    #[case("2.4.24", "9.9.9", false)]
+    #[case("2.4.24", "3.5.0", false)]
+    #[case("3.0.2", "3.1.0", false)]
+    #[case("2.4.17", "2.6.11", true)]
+    #[case("2.4.17", "2.6.99", true)]
+    fn the_command_is_one_that_plan_takes(
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] is_shown: bool,
+    ) {
+        let findings = judge(&RULE, Some(&Fixture::cluster(from)), &Fixture::cluster(to));
+        assert!(!findings.is_empty());
+        for finding in &findings {
+            assert_eq!(finding.fix.command.is_some(), is_shown, "{finding:?}");
+            assert!(!finding.message.contains("this table"), "{finding:?}");
+        }
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub static RULE: Rule = Rule {
     check,
 };
 
+/// How to provide what the data lacks.
+pub(super) const NEWER_DATA: &str =
+    "Use a milvus-guard version with newer data, or add your own rows with --data FILE.";
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some(to) = upgrade.to() else { return };
     let from = upgrade.from();
@@ -75,6 +79,13 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.verdict));
     let Some(worst) = rows.first().map(|row| row.verdict) else {
+        // No row is a good sign only where the data has the release.
+        if let Some(unknown) = upgrade.catalogue.is_unknown(to.version) {
+            findings.not_evaluated(Missing::new(
+                format!("{unknown}, so its defects are not known"),
+                NEWER_DATA,
+            ));
+        }
         return;
     };
     rows.retain(|row| row.verdict == worst);
@@ -203,6 +214,28 @@ mod tests {
             about_target.map(|finding| finding.severity).max(),
             expected,
             "{findings:?}"
+        );
+    }
+
+    #[rstest]
+    #[case("2.5.99", "2.5.99 is newer than the data of ")]
+    #[case("9.9.9", "9.9.9 is newer than the data of ")]
+    #[case("2.7.1", " does not contain the release 2.7.1")]
+    fn an_unknown_release_is_not_evaluated(#[case] to: &str, #[case] said: &str) {
+        let findings = judge(
+            &RULE,
+            Some(&Fixture::cluster("2.3.22")),
+            &Fixture::cluster(to),
+        );
+        let [finding] = findings.as_slice() else {
+            panic!("{findings:?}")
+        };
+        assert!(
+            finding.not_evaluated
+                && finding.severity == Severity::Audit
+                && finding.message.contains(said)
+                && finding.message.contains("its defects are not known"),
+            "{finding:?}"
         );
     }
 

@@ -2,7 +2,9 @@
 
 use crate::{change::Upgrade, milvus::catalogue::Situation};
 
-use super::{Category, DefaultAction, Findings, Need, Rule};
+use super::{
+    Category, DefaultAction, Findings, Missing, Need, Rule, mg104_bad_release::NEWER_DATA,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -34,6 +36,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     findings.checked();
     if to.prerelease.is_none() {
+        if let Some(unknown) = upgrade.catalogue.is_unknown(to.version) {
+            findings.not_evaluated(Missing::new(
+                format!("{unknown}, so it is not known whether it was released"),
+                NEWER_DATA,
+            ));
+        }
         return;
     }
     let Some(component) = upgrade
@@ -76,6 +84,20 @@ mod tests {
 
     use super::RULE;
     use crate::rules::testing::{Fixture, judge};
+
+    #[rstest]
+    #[case("2.5.99")]
+    #[case("9.9.9")]
+    #[case("2.5.99-gpu")]
+    fn an_unknown_version_may_be_no_release(#[case] version: &str) {
+        let findings = judge(&RULE, None, &Fixture::cluster(version));
+        assert!(
+            findings.len() == 1
+                && findings[0].not_evaluated
+                && findings[0].message.contains("whether it was released"),
+            "{findings:?}"
+        );
+    }
 
     #[rstest]
     #[case("v2.5.0-beta", true)]

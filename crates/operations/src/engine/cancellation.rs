@@ -3,11 +3,13 @@
 use tokio::sync::watch;
 
 /// Why a run must stop now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelReason {
     /// The process was asked to end (SIGTERM, SIGINT).
+    #[error("interrupted by a signal")]
     Terminated,
     /// Another client holds the lock, or took it away.
+    #[error("the lock was lost{}", .by.as_ref().map_or_else(String::new, |by| format!(" to {by}")))]
     LockLost {
         /// Who, where that is known.
         by: Option<String>,

@@ -136,7 +136,7 @@ impl Lock {
                     ));
                     tokio::select! {
                         () = tokio::time::sleep(LOOKS.min(holder.left)) => {}
-                        cause = client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause).into()),
+                        cause = client.cancellation.cancelled() => return Err(ApiError::cancelled(cause).into()),
                     }
                 }
                 Claim::Contended => {}
@@ -185,7 +185,7 @@ impl Lock {
         let began = Instant::now();
         loop {
             if let Some(cause) = self.client.cancellation.reason() {
-                return Err(ApiError::Cancelled(cause));
+                return Err(ApiError::cancelled(cause));
             }
             let age = self
                 .renewed
@@ -199,6 +199,7 @@ impl Lock {
             if began.elapsed() > self.client.patience {
                 let reason = "the lock could not be renewed".to_owned();
                 return Err(ApiError::Away {
+                    server: self.client.cluster.server().to_owned(),
                     what: "the lock".into(),
                     reason,
                     seconds: began.elapsed().as_secs(),
@@ -209,7 +210,7 @@ impl Lock {
             tokio::select! {
                 () = self.again.notified() => {}
                 () = tokio::time::sleep(LOOKS) => {}
-                cause = self.client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause)),
+                cause = self.client.cancellation.cancelled() => return Err(ApiError::cancelled(cause)),
             }
         }
     }

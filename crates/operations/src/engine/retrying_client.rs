@@ -53,11 +53,18 @@ pub struct Wait {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// The run must stop.
-    #[error("stopped")]
-    Cancelled(CancelReason),
+    #[error("{cause}{}", .during.as_ref().map_or_else(String::new, |during| format!(" while {during}")))]
+    Cancelled {
+        /// Why.
+        cause: CancelReason,
+        /// What was going on, where that is known: `waiting for ...`.
+        during: Option<String>,
+    },
     /// The API server was away for longer than we have patience.
-    #[error("the API server did not respond for {seconds} s ({what}): {reason}")]
+    #[error("the API server at {server} did not respond for {seconds} s ({what}): {reason}")]
     Away {
+        /// Its address.
+        server: String,
         /// What was asked for.
         what: String,
         /// What the last attempt met.
@@ -85,6 +92,17 @@ pub enum ApiError {
         /// Its words.
         reason: String,
     },
+}
+
+impl ApiError {
+    /// The run must stop, and nothing was being waited for.
+    #[must_use]
+    pub const fn cancelled(cause: CancelReason) -> Self {
+        Self::Cancelled {
+            cause,
+            during: None,
+        }
+    }
 }
 
 impl RetryingClient {
@@ -146,11 +164,19 @@ impl RetryingClient {
             };
             // The first attempt is always made: a run that was asked to stop still writes where it
             // stands.
+            let server = self.cluster.server();
+            let cancelled = |cause, reason: &str| ApiError::Cancelled {
+                cause,
+                during: Some(format!(
+                    "waiting for the API server at {server} ({what}): {reason}"
+                )),
+            };
             if let Some(cause) = self.cancellation.reason() {
-                return Err(ApiError::Cancelled(cause));
+                return Err(cancelled(cause, &reason));
             }
             if began.elapsed() >= self.patience {
                 return Err(ApiError::Away {
+                    server: server.to_owned(),
                     what: what.to_owned(),
                     reason,
                     seconds: began.elapsed().as_secs(),
@@ -160,7 +186,7 @@ impl RetryingClient {
             self.wait_for(format!("the API server ({what}): {reason}"));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                cause = self.cancellation.cancelled() => return Err(ApiError::Cancelled(cause)),
+                cause = self.cancellation.cancelled() => return Err(cancelled(cause, &reason)),
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -217,7 +243,13 @@ impl Trouble for kube::Error {
             Self::Service(_) | Self::HyperError(_) | Self::ReadEvents(_) => true,
             _ => false,
         };
-        passing.then(|| error_text::chain(self))
+        passing.then(|| match ClusterError::of(self, "ask for", "", "") {
+            // The client's own name for the layer is no help to a reader.
+            ClusterError::Unreachable { reason, .. } => reason,
+            // The output of a login helper is part of the error's own text.
+            login @ ClusterError::Login => login.to_string(),
+            _ => error_text::chain(self),
+        })
     }
 
     fn for_good(&self, what: &str) -> ApiError {
@@ -225,6 +257,10 @@ impl Trouble for kube::Error {
         match self {
             Self::Api(status) if status.code == 409 => ApiError::Conflict { what },
             Self::Api(status) if status.code == 404 => ApiError::NotFound { what },
+            Self::Api(status) if status.code == 401 => ApiError::Refused {
+                what,
+                reason: ClusterError::Unauthorized.to_string(),
+            },
             Self::Api(status) => {
                 let text = if status.message.is_empty() {
                     &status.reason
@@ -237,8 +273,11 @@ impl Trouble for kube::Error {
                 }
             }
             other => ApiError::Refused {
+                reason: match ClusterError::of(other, "ask for", &what, "") {
+                    ClusterError::Api { reason, .. } => reason,
+                    other => other.to_string(),
+                },
                 what,
-                reason: error_text::chain(other),
             },
         }
     }
@@ -261,5 +300,77 @@ impl Trouble for ClusterError {
                 reason: other.to_string(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn api(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Status::failure(message, message).with_code(code).boxed())
+    }
+
+    /// The client's own words ("Unauthorized", "Error deserializing response", `ServiceError`)
+    /// tell a person nothing.
+    #[test]
+    fn errors_of_the_client_are_worded_for_people() {
+        assert_eq!(
+            api(401, "Unauthorized").for_good("the runs").to_string(),
+            "the runs: the cluster does not accept this login (401); it may have expired"
+        );
+        let page = serde_json::from_str::<u8>("<html>").unwrap_err();
+        assert_eq!(
+            kube::Error::SerdeError(page)
+                .for_good("the runs")
+                .to_string(),
+            "the runs: the response is not a Kubernetes API response"
+        );
+        let refused = std::io::Error::other("connection refused");
+        assert_eq!(
+            kube::Error::Service(Box::new(refused)).passing().as_deref(),
+            Some("connection refused")
+        );
+        assert_eq!(
+            api(403, "no right").for_good("the runs").to_string(),
+            "the runs: no right"
+        );
+        assert!(
+            api(503, "away")
+                .passing()
+                .is_some_and(|text| text.contains("away"))
+        );
+    }
+
+    #[test]
+    fn the_output_of_a_login_helper_never_shows() {
+        let error = kube::Error::Service(Box::new(kube::client::AuthError::AuthExec(
+            "token hunter2".into(),
+        )));
+        let text = error.passing().unwrap();
+        assert!(text.contains("credential plugin"), "{text}");
+    }
+
+    #[test]
+    fn an_interruption_says_so() {
+        let during = Some("waiting for the API server at https://c (the runs): refused".to_owned());
+        let cancelled = ApiError::Cancelled {
+            cause: CancelReason::Terminated,
+            during,
+        };
+        assert_eq!(
+            cancelled.to_string(),
+            "interrupted by a signal while waiting for the API server at https://c (the runs): \
+             refused"
+        );
+        let lost = CancelReason::LockLost {
+            by: Some("other".into()),
+        };
+        assert_eq!(
+            ApiError::cancelled(lost).to_string(),
+            "the lock was lost to other"
+        );
     }
 }

@@ -109,7 +109,7 @@ pub enum StepError {
 impl From<ApiError> for StepError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Cancelled(cause) => Self::Cancelled(cause),
+            ApiError::Cancelled { cause, .. } => Self::Cancelled(cause),
             other => Self::Failed(other.to_string()),
         }
     }

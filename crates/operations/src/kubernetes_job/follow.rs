@@ -44,7 +44,7 @@ pub async fn follow(client: &RetryingClient, spec: &JobSpec) -> Result<Option<En
         match look(client, spec, &jobs, &pods, &runs, &mut shown).await {
             Ok(Some(end)) => return Ok(Some(end)),
             Ok(None) => {}
-            Err(ApiError::Cancelled(_)) => return Ok(None),
+            Err(ApiError::Cancelled { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         tokio::select! {

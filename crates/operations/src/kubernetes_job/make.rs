@@ -137,7 +137,7 @@ async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Res
             client.wait_for(format!("Job {name} to end"));
             tokio::select! {
                 () = tokio::time::sleep(follow::LOOK) => {}
-                cause = client.cancellation.cancelled() => return Err(ApiError::Cancelled(cause).into()),
+                cause = client.cancellation.cancelled() => return Err(ApiError::cancelled(cause).into()),
             }
         }
         client.go_on();

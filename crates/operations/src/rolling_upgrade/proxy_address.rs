@@ -59,7 +59,7 @@ pub async fn locate(
                     Some(place) => place,
                     None => return Ok(Err(NoProxy::NoService)),
                 },
-                Err(ClusterError::Cancelled(cause)) => return Err(cause),
+                Err(ClusterError::Cancelled { cause, .. }) => return Err(cause),
                 Err(error) => return Ok(Err(error.into())),
             }
         }

@@ -153,7 +153,7 @@ async fn runs(
     match RunRecord::runs(client, &home, of).await {
         Ok(runs) => Ok(Ok(runs)),
         Err(RunRecordError::Api(
-            error @ (ClusterError::Cancelled(_) | ClusterError::Away { .. }),
+            error @ (ClusterError::Cancelled { .. } | ClusterError::Away { .. }),
         )) => Err(error.into()),
         Err(error) => Ok(Err(error.to_string())),
     }
@@ -206,7 +206,7 @@ async fn ask(
     const ID: &str = "milvus";
     let namespace = &settings.release.namespace;
     let found = locate(client, release, namespace, &settings.milvus).await;
-    let proxy = match found.map_err(|cause| SurveyError::Api(ClusterError::Cancelled(cause)))? {
+    let proxy = match found.map_err(|cause| SurveyError::Api(ClusterError::cancelled(cause)))? {
         Ok(proxy) => proxy,
         Err(why) if settings.milvus.ask == AskMilvus::Never => {
             return Ok((None, Err(Check::skipped(ID, why.to_string()))));

@@ -51,12 +51,28 @@ impl fmt::Display for Wanted {
 
 /// A target that the data about releases does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the data does not contain the release {wanted}; {}", advice(.nearest.as_ref()))]
-pub struct NoSuchRelease {
-    /// What was asked for.
-    pub wanted: Wanted,
-    /// The recommended release of the nearest line.
-    pub nearest: Option<Version>,
+pub enum NoSuchRelease {
+    /// The data does not have it at all.
+    #[error("the data does not contain the release {wanted}; {}", advice(.nearest.as_ref()))]
+    Unknown {
+        /// What was asked for.
+        wanted: Wanted,
+        /// The recommended release of the nearest line.
+        nearest: Option<Version>,
+    },
+    /// The data has releases of the line, but none to move to.
+    #[error(
+        "the data does not contain a release of {line} at or above {from} without known defects; {}",
+        advice(.nearest.as_ref())
+    )]
+    NoneAbove {
+        /// What was asked for.
+        line: Line,
+        /// What runs.
+        from: Build,
+        /// The recommended release of the nearest line.
+        nearest: Option<Version>,
+    },
 }
 
 fn advice(version: Option<&Version>) -> String {
@@ -71,7 +87,9 @@ impl Catalogue {
     /// The build that is meant by `wanted` for a release that runs `from`.
     ///
     /// # Errors
-    /// A line of which the data knows no release, or no recommended one at or above `from`.
+    /// A line of which the data knows no release, or `from`'s own line or a newer one without a
+    /// recommended release at or above `from`. A line below `from` means its recommended release:
+    /// what is wrong with a downgrade is for the caller to say.
     pub fn choose(
         &self,
         wanted: &Wanted,
@@ -81,23 +99,67 @@ impl Catalogue {
         let recommended = |line| self.target(line, from, situation);
         let found = match wanted {
             Wanted::Build(build) => self.may_exist(build).then(|| build.clone()),
-            Wanted::Line(line) => recommended(*line).map(Build::of),
+            Wanted::Line(line) => {
+                let below = from.is_some_and(|from| *line < from.version.line());
+                let from = from.filter(|_| !below);
+                self.target(*line, from, situation).map(Build::of)
+            }
             Wanted::Latest => self.lines().filter_map(recommended).max().map(Build::of),
         };
-        found.ok_or_else(|| NoSuchRelease {
-            wanted: wanted.clone(),
-            nearest: self.nearest(wanted, from, situation),
+        found.ok_or_else(|| {
+            let nearest = self.nearest(wanted, from, situation);
+            match (wanted, from) {
+                (Wanted::Line(line), Some(from)) if self.lines().any(|known| known == *line) => {
+                    NoSuchRelease::NoneAbove {
+                        line: *line,
+                        from: from.clone(),
+                        nearest,
+                    }
+                }
+                _ => NoSuchRelease::Unknown {
+                    wanted: wanted.clone(),
+                    nearest,
+                },
+            }
         })
     }
 
     /// Whether a build is of a line that the data knows, and not a release that was never
     /// published. A release newer than the data may exist.
-    fn may_exist(&self, build: &Build) -> bool {
+    #[must_use]
+    pub fn may_exist(&self, build: &Build) -> bool {
         let version = build.version;
         self.lines().any(|line| line == version.line())
-            && (!build.suffixes.is_empty()
-                || self.released(version).is_some()
-                || self.is_newer_than_data(version))
+            && (!build.suffixes.is_empty() || self.has(version) || self.is_newer_than_data(version))
+    }
+
+    /// Whether the data has a release: by the day of its publication, or by a chart that ships it.
+    fn has(&self, version: Version) -> bool {
+        let ships = |tag: &str| {
+            Build::from_tag(tag)
+                .is_some_and(|build| build.version == version && build.prerelease.is_none())
+        };
+        self.released(version).is_some() || self.charts.iter().any(|chart| ships(&chart.tag))
+    }
+
+    /// Why the data cannot say anything about a release, as a clause; `None` if it has the release.
+    #[must_use]
+    pub fn is_unknown(&self, version: Version) -> Option<String> {
+        if self.has(version) {
+            return None;
+        }
+        let day = self
+            .as_of()
+            .map_or_else(String::new, |day| format!(" of {day}"));
+        let is_of_known_line = self.lines().any(|line| line == version.line());
+        let is_above_all = self.lines().all(|line| line < version.line());
+        Some(
+            if self.is_newer_than_data(version) && (is_of_known_line || is_above_all) {
+                format!("{version} is newer than the data{day}")
+            } else {
+                format!("the data{day} does not contain the release {version}")
+            },
+        )
     }
 
     /// Whether a release is newer than all that the data knows of its line: what is wrong with it
@@ -196,7 +258,6 @@ mod tests {
     #[case("2.7.0", "2.4.5", "the nearest is 2.6.")]
     #[case("2.9", "2.4.5", "the nearest is 2.6.")]
     #[case("9.1", "", "the nearest is ")]
-    #[case("2.4", "2.5.1", "the nearest is 2.5.")]
     #[case("2.4.2", "2.3.5", "the nearest is 2.4.24")]
     fn an_unknown_release_is_an_error_that_names_the_nearest(
         #[case] wanted: &str,
@@ -205,6 +266,47 @@ mod tests {
     ) {
         let error = chosen(wanted, from).unwrap_err();
         assert!(error.contains(said) && error.contains("--data"), "{error}");
+    }
+
+    #[test]
+    fn a_line_below_the_running_version_means_its_release() {
+        assert_eq!(chosen("2.4", "2.5.27").unwrap(), chosen("2.4", "").unwrap());
+        assert_eq!(chosen("2.5", "3.0.2").unwrap(), chosen("2.5", "").unwrap());
+    }
+
+    #[test]
+    fn a_known_line_without_a_newer_release_is_no_unknown_release() {
+        let error = chosen("2.5", "2.5.99").unwrap_err();
+        assert!(
+            error.starts_with("the data does not contain a release of 2.5 at or above 2.5.99"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_chart_ships_may_exist() {
+        let embedded = Catalogue::embedded();
+        for chart in &embedded.charts {
+            if let Some(build) = Build::from_tag(&chart.tag) {
+                assert!(embedded.may_exist(&build), "{}: {build}", chart.version);
+                assert!(
+                    build.prerelease.is_some() || embedded.is_unknown(build.version).is_none(),
+                    "{}: {build}",
+                    chart.version
+                );
+            }
+        }
+        assert_eq!(chosen("3.0.1", "2.6.24").unwrap(), "3.0.1");
+    }
+
+    #[rstest]
+    #[case("2.5.99", "2.5.99 is newer than the data of ")]
+    #[case("9.9.9", "9.9.9 is newer than the data of ")]
+    #[case("2.4.2", " does not contain the release 2.4.2")]
+    #[case("2.7.1", " does not contain the release 2.7.1")]
+    fn what_the_data_lacks_is_said(#[case] version: &str, #[case] said: &str) {
+        let unknown = Catalogue::embedded().is_unknown(version.parse().unwrap());
+        assert!(unknown.as_ref().unwrap().contains(said), "{unknown:?}");
     }
 
     #[rstest]

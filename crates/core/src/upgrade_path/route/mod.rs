@@ -96,13 +96,10 @@ pub fn plan(request: &PathRequest, catalogue: &Catalogue) -> Plan {
         }
     }
     let to = request.to.version;
-    if catalogue.is_newer_than_data(to) {
-        let day = catalogue
-            .as_of()
-            .map_or_else(String::new, |day| format!(" of {day}"));
+    if let Some(unknown) = catalogue.is_unknown(to) {
         plan.notes.push(format!(
-            "{to} is newer than the data{day}, so its defects are not known; use a newer \
-             milvus-guard, or add rows with --data."
+            "{unknown}, so its defects are not known; use a newer milvus-guard, or add rows with \
+             --data."
         ));
     }
     plan.notes.extend(notes(request, &plan));
