@@ -15,11 +15,11 @@ use crate::manifest::object::{ConfigMap, Workload};
 use super::{
     component::Component,
     config::{EffectiveConfig, Parsed},
+    configured::configure,
     dependency,
     identify::component_of_word,
     manager::Manager,
     release::{ChartRef, ComponentWorkload, Release},
-    snapshot::configure,
     version::Version,
 };
 

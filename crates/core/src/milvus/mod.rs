@@ -7,6 +7,7 @@ pub mod chart_ref;
 pub mod component;
 pub mod component_workload;
 pub mod config;
+mod configured;
 pub mod data_location;
 pub mod day;
 pub mod dependency;
@@ -25,6 +26,7 @@ pub mod service_names;
 pub mod settings;
 pub mod snapshot;
 mod tag;
+mod vendor;
 pub mod version;
 pub mod volume;
 

@@ -12,9 +12,10 @@ use crate::manifest::{
 
 use super::{
     config::Parsed,
+    configured,
     dependency::{self, Dependency},
     release::{ComponentWorkload, Release},
-    snapshot::{self, Builder, Snapshot},
+    snapshot::{Builder, Snapshot},
 };
 
 /// What a namespace holds.
@@ -79,7 +80,7 @@ impl NamespaceState {
                 .components
                 .retain(|component| other(&component.workload.meta.object));
             if release.components.len() != count {
-                snapshot::configure(release, &self.configs, &mut Parsed::default());
+                configured::configure(release, &self.configs, &mut Parsed::default());
             }
             release
                 .dependencies
@@ -194,12 +195,12 @@ impl NamespaceState {
                     .count();
                 if let ([only], 1) = (new.as_slice(), places) {
                     release.components[at] = only.clone();
-                    snapshot::configure_component(release, at, configs);
+                    configured::configure_component(release, at, configs);
                 } else {
                     release.components.retain(|known| !is(&known.workload));
                     release.components.extend(new);
                     release.sort();
-                    snapshot::configure(release, configs, &mut Parsed::default());
+                    configured::configure(release, configs, &mut Parsed::default());
                 }
                 return;
             }
@@ -238,13 +239,13 @@ impl NamespaceState {
             let Some(release) =
                 position.and_then(|position| self.snapshot.releases.get_mut(position))
             else {
-                snapshot::configure(&mut alone, &self.configs, &mut Parsed::default());
+                configured::configure(&mut alone, &self.configs, &mut Parsed::default());
                 self.snapshot.releases.push(alone);
                 return;
             };
             release.components.extend(components);
             release.sort();
-            snapshot::configure(release, &self.configs, &mut Parsed::default());
+            configured::configure(release, &self.configs, &mut Parsed::default());
         } else if let Some(family) = dependency::family(&workload) {
             let instance = dependency::instance(&workload).map(str::to_owned);
             let single = self.snapshot.releases.len() == 1;
@@ -273,7 +274,7 @@ impl NamespaceState {
     fn configure(&mut self) {
         let mut parsed = Parsed::default();
         for release in &mut self.snapshot.releases {
-            snapshot::configure(release, &self.configs, &mut parsed);
+            configured::configure(release, &self.configs, &mut parsed);
         }
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::milvus::{
-    manager::Vendor,
+    vendor::Vendor,
     version::{Range, Version},
 };
 

@@ -7,6 +7,8 @@ mod detection;
 pub use chart_place::{ChartPlace, ChartPlaces, SUB_CHARTS};
 pub use detection::{Neighbours, Surroundings, detect};
 
+pub use super::vendor::Vendor;
+
 /// Who manages a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manager {
@@ -43,18 +45,6 @@ pub struct ChartSource {
     pub between: Option<String>,
     /// Name of the chart that was installed, if it is known and another one.
     pub umbrella: Option<String>,
-}
-
-/// Whose Milvus chart it is. Each has its own value paths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Vendor {
-    /// The chart of the Milvus project (`zilliztech/milvus`).
-    #[default]
-    Zilliz,
-    /// `bitnami/milvus`.
-    Bitnami,
-    /// Another chart, such as a fork under another name.
-    Other,
 }
 
 /// The tool that applies the manifests of a release.
