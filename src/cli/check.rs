@@ -77,6 +77,12 @@ pub(super) fn version(text: &str) -> Result<Build, String> {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let (before, after) = sides(args)?;
+    if args.rollback && before.is_none() {
+        return Err(Failure::usage(
+            "--rollback needs the running state to compare with: give --before\n\
+             next: milvus-guard check --before live --after FILE --rollback -i RELEASE -n NAMESPACE",
+        ));
+    }
     let runtime = runtime::runtime()?;
     let gatherer = Gatherer {
         runtime: &runtime,

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use milvus_guard_core::{
     layout,
+    manifest::documents,
     milvus::{
         Build, Day,
         catalogue::{Catalogue, Flaw, Layer, Row, Situation, TABLES, embedded_day, validate},
@@ -212,7 +213,30 @@ fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
             .filter(|row| row.key == key)
             .collect()
     };
+    let lacks = |kind: &str, lacking: &str, example: &str| {
+        Err(Failure::usage(format!(
+            "'{kind}' needs {lacking}\nnext: milvus-guard data show {example}"
+        )))
+    };
     Ok(match what.as_slice() {
+        ["table"] => return lacks("table", "the name of a table", "table paths"),
+        ["row"] => return lacks("row", "the id of a row", "row unknown-after-3.0"),
+        ["release"] => return lacks("release", "a version of Milvus", "release 2.5.27"),
+        ["chart"] => return lacks("chart", "a version of the chart", "chart 4.2.58"),
+        ["path"] => {
+            return lacks(
+                "path",
+                "the id of a row, or two versions of Milvus",
+                "path 2.4.24 2.5.27",
+            );
+        }
+        ["path", from] if from.parse::<Build>().is_ok() => {
+            return lacks(
+                &format!("path {from}"),
+                "a second version of Milvus",
+                &format!("path {from} 2.5.27"),
+            );
+        }
         ["table", name] => catalogue.table(name).unwrap_or_default(),
         ["row" | "path", key] => catalogue.rows_by_key(key),
         ["release", release] => catalogue.rows_about(version(release)?),
@@ -381,7 +405,17 @@ fn check(files: &[PathBuf], format: FormatArg) -> Done {
     for path in files {
         let file = path.display().to_string();
         let text = read_text_file(path).map_err(Failure::usage)?;
-        let flaws = validate(&text, &base, &ids);
+        let mut flaws = validate(&text, &base, &ids);
+        if flaws.is_empty() && is_empty(&text) {
+            flaws.push(Flaw {
+                line: 1,
+                row: String::new(),
+                message: "the file is empty; `milvus-guard data list` names the tables that it \
+                          may hold"
+                    .to_owned(),
+                unreadable: false,
+            });
+        }
         unreadable |= flaws.iter().any(|flaw| flaw.unreadable);
         if flaws.is_empty() {
             // A later file may build on the rows of an earlier one.
@@ -407,6 +441,11 @@ fn check(files: &[PathBuf], format: FormatArg) -> Done {
         (false, true) => Exit::Usage,
         (false, false) => Exit::Found,
     })
+}
+
+/// Whether a file has no document, or only empty ones.
+fn is_empty(text: &str) -> bool {
+    documents(text).all(|document| document.is_ok_and(|document| document.root.is_null()))
 }
 
 fn flaws_text(entries: &[FlawEntry], files: usize) -> String {

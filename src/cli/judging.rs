@@ -203,20 +203,17 @@ impl JudgingArgs {
     ) {
         if let Some(etcd) = etcd {
             let runtime = gatherer.runtime;
-            let kept = etcd.configuration(runtime, inputs.before.as_mut(), &mut inputs.after);
-            inputs.inputs.push(kept);
+            let mut entry = etcd.configuration(runtime, inputs.before.as_mut(), &mut inputs.after);
             let releases = inputs.before.as_ref().map(|before| &*before.releases);
             let running = match releases {
                 Some([only]) => Some(only),
                 _ => None,
             };
             let fact = etcd.inspect(runtime, running);
-            inputs.inputs.push(InputEntry {
-                role: "etcd".into(),
-                source: fact.source.clone(),
-                read: vec![format!("metadata under {}", fact.root_path)],
-                ..InputEntry::default()
-            });
+            entry
+                .read
+                .push(format!("metadata under {}", fact.root_path));
+            inputs.inputs.push(entry);
             inputs.facts.metadata.insert(0, fact);
         }
         if let Some(path) = &self.facts {

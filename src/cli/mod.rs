@@ -159,12 +159,24 @@ fn parse(args: Vec<OsString>) -> Cli {
         .complete();
     let mut command = command_line::command(name);
     let args = command_line::arguments(name, args, &command);
+    let upgrades_by_helm = match name {
+        Name::Helm => args.get(1).is_some_and(|verb| verb == "upgrade"),
+        _ => {
+            let words = args.iter().skip(1).take(2);
+            words.eq(["helm", "upgrade"])
+        }
+    };
     let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);
     let matches = command
         .try_get_matches_from_mut(args)
         .unwrap_or_else(|error| {
             if is_plugin {
                 helm::tell(&error.to_string(), helm::Then::Ends);
+            }
+            if upgrades_by_helm && error.use_stderr() {
+                let _ = error.print();
+                output::tell(helm_upgrade::NOT_RUN);
+                std::process::exit(error.exit_code());
             }
             error.exit()
         });

@@ -231,6 +231,16 @@ pub(super) fn report(
              sarif=out.sarif",
         ));
     }
+    let mut files = outputs.iter().filter_map(|output| output.path.as_ref());
+    while let Some(path) = files.next() {
+        if files.clone().any(|other| other == path) {
+            return Err(Failure::usage(format!(
+                "two reports would be written to {}; give each --format its own file, as in \
+                 --format json=out.json --format html=out.html",
+                path.display()
+            )));
+        }
+    }
     let default = [Output {
         format: Format::Text,
         path: None,

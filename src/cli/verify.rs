@@ -1,6 +1,6 @@
 //! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
 
-use std::{fmt, fs, path::PathBuf};
+use std::{fmt, fs, path::PathBuf, str::FromStr};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
@@ -102,11 +102,15 @@ enum RecordPlace {
     ConfigMap(String),
 }
 
-impl From<String> for RecordPlace {
-    fn from(text: String) -> Self {
+impl FromStr for RecordPlace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix("configmap/") {
-            Some(name) => Self::ConfigMap(name.to_owned()),
-            None => Self::File(text.into()),
+            Some("") => Err("configmap/ needs the name of a ConfigMap after it"),
+            Some(name) => Ok(Self::ConfigMap(name.to_owned())),
+            None if text.is_empty() => Err("the name of the file is empty"),
+            None => Ok(Self::File(text.into())),
         }
     }
 }

@@ -13,6 +13,7 @@
 mod common;
 
 mod advice;
+mod answers;
 mod cases;
 mod catalogue;
 mod charts;

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use milvus_guard_core::{evidence::Facts, manifest::documents, milvus::catalogue::Catalogue};
+use milvus_guard_core::{
+    evidence::Facts,
+    manifest::documents,
+    milvus::catalogue::{Catalogue, Flaw, validate},
+    rules,
+};
 use milvus_guard_sources::files::read_text_file;
 
 use crate::cli::exit::Failure;
@@ -22,19 +27,38 @@ pub(in crate::cli) fn facts(path: Option<&PathBuf>) -> Result<Facts, Failure> {
         .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
 }
 
+/// The first thing that is wrong with a file of own rows: the reader of the tables itself names
+/// no row.
+fn first_flaw(name: &str, text: &str, base: &Catalogue) -> Option<String> {
+    let ids: Vec<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
+    let Flaw {
+        line, row, message, ..
+    } = validate(text, base, &ids).into_iter().next()?;
+    let row = if row.is_empty() {
+        row
+    } else {
+        format!("{row}: ")
+    };
+    Some(format!(
+        "{name}:{line}: {row}{message}\nnext: milvus-guard data validate {name}"
+    ))
+}
+
 /// Reads `--data` files over the embedded tables; without any, the embedded ones serve.
 pub(in crate::cli) fn catalogue(paths: &[PathBuf]) -> Result<Option<Catalogue>, Failure> {
     let mut catalogue: Option<Catalogue> = None;
     for path in paths {
         let text = read_text_file(path).map_err(Failure::usage)?;
         let name = path.display().to_string();
-        catalogue = Some(match catalogue.take() {
-            None => Catalogue::with(&name, &text).map_err(Failure::usage)?,
-            Some(mut known) => {
-                known.add(&name, &text).map_err(Failure::usage)?;
-                known
-            }
-        });
+        let mut known = catalogue
+            .take()
+            .unwrap_or_else(|| Catalogue::embedded().clone());
+        if let Err(error) = known.add(&name, &text) {
+            return Err(Failure::usage(
+                first_flaw(&name, &text, &known).unwrap_or_else(|| error.to_string()),
+            ));
+        }
+        catalogue = Some(known);
     }
     Ok(catalogue)
 }

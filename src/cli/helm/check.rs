@@ -28,6 +28,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
+    upgrade.needs_chart("")?;
     let report = judge(&upgrade, &args.judging)?;
     let judging = &args.judging;
     output::report(&report, &judging.format, |_| judging.show, screen)?;

@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
 
-    /// How to print the plan: text, json or markdown
+    /// How to print the plan: text, json, yaml, markdown or html
     #[arg(long, default_value = "text")]
     format: String,
 
@@ -47,11 +47,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
+    let release = match args.to {
+        Some(_) => Some(named(&upgrade.words())?),
+        None => {
+            upgrade.needs_chart("; or RELEASE with --to VERSION and no chart")?;
+            None
+        }
+    };
     let target = HelmTarget::of(&upgrade.words(), &environment);
     let (cluster, namespace) = (target.cluster(), target.namespace()?);
-    let (release, to) = match &args.to {
-        Some(to) => (named(&upgrade.words())?, to.clone()),
-        None => rendered(&upgrade, &namespace)?,
+    let (release, to) = match (&args.to, release) {
+        (Some(to), Some(release)) => (release, to.clone()),
+        _ => rendered(&upgrade, &namespace)?,
     };
     let mut line: Vec<&OsStr> = ["plan", "--instance", &release, "--namespace", &namespace]
         .map(OsStr::new)
@@ -80,7 +87,9 @@ fn named(words: &[String]) -> Result<String, Failure> {
         .first()
         .filter(|word| !word.starts_with('-'))
         .cloned()
-        .ok_or_else(|| Failure::usage("RELEASE must come first, as in helm guard plan my-release"))
+        .ok_or_else(|| {
+            Failure::usage("give RELEASE first, as in helm guard plan my-release --to 2.6")
+        })
 }
 
 /// The Milvus release that a chart brings, and its version.

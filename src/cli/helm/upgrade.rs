@@ -4,9 +4,12 @@ use std::ffi::OsString;
 
 use clap::Args as ClapArgs;
 
+use milvus_guard_core::report::Report;
+
 use crate::cli::{
-    exit::{Done, Exit},
+    exit::{Done, Exit, Failure},
     helm_upgrade::{
+        NOT_RUN, not_run,
         process::{self, Upgrade},
         release::{self, judge},
     },
@@ -43,24 +46,12 @@ pub(super) struct Args {
     helm: Vec<OsString>,
 }
 
-/// What ends a message where the upgrade was not made.
-const NOT_RUN: &str = "Helm was not run, nothing was changed.";
-
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     if args.in_order {
         return upgrade::in_order(line(args), screen);
     }
     let judging = &args.judging;
-    release::only_files(judging, "Helm's")?;
-    let upgrade = Upgrade::new(&args.helm)?;
-    let judged = judge(&upgrade, judging).and_then(|report| {
-        release::write(&report, judging, screen)?;
-        Ok(report)
-    });
-    let report = judged.map_err(|mut failure| {
-        failure.message = format!("{}\n{NOT_RUN}", failure.message.trim_end());
-        failure
-    })?;
+    let (upgrade, report) = judged(args, screen).map_err(not_run)?;
     if judging.fail_on.exit(report.verdict) == Exit::Found {
         eprint!("{}", release::text(&report, judging.show, screen));
         screen.error(NOT_RUN);
@@ -70,6 +61,17 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         eprint!("{warnings}");
     }
     upgrade.run()
+}
+
+/// What Helm would do, and what the rules say of it.
+fn judged(args: &Args, screen: &Screen) -> Result<(Upgrade, Report), Failure> {
+    let judging = &args.judging;
+    release::only_files(judging, "Helm's")?;
+    let upgrade = Upgrade::new(&args.helm)?;
+    upgrade.needs_chart("")?;
+    let report = judge(&upgrade, judging)?;
+    release::write(&report, judging, screen)?;
+    Ok((upgrade, report))
 }
 
 /// The same as a command line of `milvus-guard upgrade`.

@@ -14,3 +14,14 @@ pub(super) mod release;
 pub(super) mod target;
 
 pub(super) use planned::{PlannedUpgrade, Rendered, default_judging, leave_out_order};
+
+use super::exit::Failure;
+
+/// What ends a message where the upgrade was not made.
+pub(super) const NOT_RUN: &str = "Helm was not run, nothing was changed.";
+
+/// A failure before Helm was run, which says so in its last line.
+pub(super) fn not_run(mut failure: Failure) -> Failure {
+    failure.message = format!("{}\n{NOT_RUN}", failure.message.trim_end());
+    failure
+}

@@ -148,6 +148,7 @@ impl PlannedUpgrade {
         let kubeconfig = cluster.kubeconfig.clone();
         target.kubeconfig = agreed("--kubeconfig", target.kubeconfig, kubeconfig)?;
         let mut upgrade = Upgrade::by(program.clone(), args)?;
+        upgrade.needs_chart("")?;
         upgrade.set_variables(target.variables()?);
         Ok(Self {
             upgrade,

@@ -39,11 +39,6 @@ impl Upgrade {
 
     /// The same by this Helm.
     pub(in crate::cli) fn by(program: OsString, args: &[OsString]) -> Result<Self, Failure> {
-        if args.is_empty() {
-            return Err(Failure::usage(
-                "give RELEASE and CHART, with the flags of helm upgrade",
-            ));
-        }
         let stdin = reads_stdin(args).then(|| {
             let mut content = Vec::new();
             io::stdin().read_to_end(&mut content).map(|_| content)
@@ -57,6 +52,25 @@ impl Upgrade {
             stdin,
             variables: Vec::new(),
         })
+    }
+
+    /// Whether RELEASE and CHART are both given: Helm's own words for one that lacks name no
+    /// command to try next.
+    ///
+    /// # Errors
+    /// Wrong usage where one lacks; `hint` is what else the verb takes.
+    pub(in crate::cli) fn needs_chart(&self, hint: &str) -> Result<(), Failure> {
+        let words = self.words();
+        match positionals(&words).as_slice() {
+            [] => Err(Failure::usage(format!(
+                "RELEASE and CHART are missing: give them, with the flags of helm upgrade{hint}"
+            ))),
+            [release] => Err(Failure::usage(format!(
+                "CHART is missing after {release}: give RELEASE and CHART, as in {release} \
+                 zilliztech/milvus{hint}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Variables that Helm gets in addition, such as its namespace.
@@ -236,6 +250,51 @@ struct Revision {
 }
 
 /// Whether some flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.
+/// Flags of `helm upgrade` whose value is the next argument, without those that few know: the word
+/// after another flag counts as a positional one, and Helm itself then says what lacks.
+const WITH_VALUE: [&str; 24] = [
+    "-f",
+    "--values",
+    "--set",
+    "--set-file",
+    "--set-json",
+    "--set-literal",
+    "--set-string",
+    "-n",
+    "--namespace",
+    "--version",
+    "--repo",
+    "--timeout",
+    "--history-max",
+    "--description",
+    "--kubeconfig",
+    "--kube-context",
+    "--kube-apiserver",
+    "--kube-ca-file",
+    "--kube-token",
+    "--kube-as-user",
+    "--kube-as-group",
+    "--username",
+    "--password",
+    "--post-renderer",
+];
+
+/// Words that may be RELEASE and CHART.
+fn positionals(words: &[String]) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = words.iter().map(String::as_str);
+    while let Some(word) = rest.next() {
+        if WITH_VALUE.contains(&word) {
+            rest.next();
+        } else if word == "--" {
+            found.extend(rest.by_ref());
+        } else if !word.starts_with('-') {
+            found.push(word);
+        }
+    }
+    found
+}
+
 fn reads_stdin(args: &[OsString]) -> bool {
     args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
         arg == "-" || arg == "-f-" || (arg.ends_with("=-") && !arg.starts_with("--set="))
@@ -245,6 +304,25 @@ fn reads_stdin(args: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn release_and_chart_are_told_from_values_of_flags() {
+        let found = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            positionals(&words).join(" ")
+        };
+        assert_eq!(found(""), "");
+        assert_eq!(found("my-release"), "my-release");
+        assert_eq!(found("my-release -f a.yaml --set a=b -n x"), "my-release");
+        assert_eq!(
+            found("-i my-release ./chart --version=4.2.58"),
+            "my-release ./chart"
+        );
+        assert_eq!(
+            found("--reuse-values my-release ./chart"),
+            "my-release ./chart"
+        );
+    }
 
     #[test]
     fn values_from_standard_input_are_noticed() {

@@ -53,6 +53,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
+    // A wrong file is said before anybody is asked for consent to use it.
+    if let Err(error) = executor::readable(&args.backup) {
+        return args
+            .common
+            .end(screen, Access::Changes, Err(error), text::restored);
+    }
     let is_given = args.yes || args.dry_run;
     let is_asked = Consent::of("meta restore", "the metadata", is_given)? == Consent::Ask;
     let options = RestoreOptions {

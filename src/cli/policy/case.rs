@@ -10,9 +10,9 @@ use milvus_guard_core::{
     evidence::Facts,
     manifest::documents,
     milvus::{Snapshot, catalogue::Catalogue},
-    policy::{Action, PolicySet},
+    policy::{Action, PolicySet, read::WRONG_TIME},
 };
-use milvus_guard_sources::files::{self, Loaded, Role, read_text_file};
+use milvus_guard_sources::files::{self, Loaded, Role, read_text_file, reason};
 
 use crate::cli::{
     exit::Failure,
@@ -81,7 +81,7 @@ pub(super) fn find_cases(
         Failure::usage(format!(
             "cannot read {}: {}",
             folder.display(),
-            error.kind()
+            reason(&error)
         ))
     })?;
     let mut folders: Vec<PathBuf> = entries
@@ -113,8 +113,14 @@ pub(super) fn expectation(folder: &Path) -> Result<Expectation, Failure> {
         return Err(Failure::usage(format!("{name} is empty")));
     };
     let document = document.map_err(|error| Failure::usage(format!("{name}: {error}")))?;
-    serde_path_to_error::deserialize(document.root.to_json())
-        .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
+    serde_path_to_error::deserialize(document.root.to_json()).map_err(|error| {
+        let path = error.path().to_string();
+        let why = match path.as_str() {
+            "now" => WRONG_TIME.to_owned(),
+            _ => error.inner().to_string(),
+        };
+        Failure::usage(format!("{name}: {path}: {why}"))
+    })
 }
 
 pub(super) fn judge_case(

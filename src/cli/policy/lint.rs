@@ -1,6 +1,6 @@
 //! `policy lint`: whether policies and exceptions can mean what they say.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -9,9 +9,9 @@ use serde::Serialize;
 use milvus_guard_core::{
     policy::{
         lint::{Severity, lint},
-        read::read,
+        read::{NO_DOCUMENT, read},
     },
-    text::plain,
+    text::{self, plain},
 };
 use milvus_guard_sources::files::read_text_file;
 
@@ -63,11 +63,16 @@ pub(super) fn run(
 ) -> Done {
     let mut all = Vec::new();
     let mut entries = Vec::new();
+    let mut unread: BTreeSet<(String, u32)> = BTreeSet::new();
     for path in paths {
         for file in policies::expand(path)? {
             let text = read_text_file(&file).map_err(Failure::usage)?;
             let (read, errors) = read(&text, &file.display().to_string());
             all.extend(read);
+            let documents = errors.iter().filter(|error| error.message != NO_DOCUMENT);
+            unread.extend(
+                documents.map(|error| (error.origin.source.to_string(), error.origin.document)),
+            );
             entries.extend(errors.into_iter().map(|error| LintEntry {
                 severity: "error",
                 source: error.origin.source.to_string(),
@@ -125,8 +130,10 @@ pub(super) fn run(
                 })
                 .collect();
             out += &format!(
-                "{} documents checked: {errors} errors, {warnings} warnings\n",
-                all.len()
+                "{} checked: {}, {}\n",
+                text::count(all.len() + unread.len(), "document"),
+                text::count(errors, "error"),
+                text::count(warnings, "warning"),
             );
             screen.lines(&out)
         }

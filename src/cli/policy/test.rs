@@ -8,7 +8,10 @@ use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, Tes
 use serde::Serialize;
 
 use milvus_guard_core::{
-    evaluate::Evaluation, milvus::catalogue::Catalogue, policy::Action, text::plain,
+    evaluate::Evaluation,
+    milvus::catalogue::Catalogue,
+    policy::Action,
+    text::{count, plain},
 };
 
 use super::case::{Expectation, ExpectedVerdict, expectation, find_cases, judge_case};
@@ -99,8 +102,8 @@ pub(super) fn run(
                 }
             }
             out += &format!(
-                "{} cases passed, {failed} failed\n",
-                outcomes.len() - failed
+                "{} passed, {failed} failed\n",
+                count(outcomes.len() - failed, "case")
             );
             screen.lines(&out)
         }

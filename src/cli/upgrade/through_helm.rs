@@ -25,7 +25,7 @@ use super::{
     super::{
         consent::{self, Consent},
         exit::{Done, Exit, Failure},
-        helm_upgrade::PlannedUpgrade,
+        helm_upgrade::{PlannedUpgrade, not_run},
         output::Screen,
         running,
         structured::FormatArg,
@@ -41,16 +41,18 @@ pub(super) fn run_line(line: Vec<OsString>, screen: &Screen) -> Done {
         args: Args,
     }
     let verb = std::iter::once("upgrade".into());
-    let line = Line::try_parse_from(verb.chain(line)).map_err(Failure::usage)?;
+    let line =
+        Line::try_parse_from(verb.chain(line)).map_err(|error| not_run(Failure::usage(error)))?;
     run(&line.args, line.args.printed()?, screen)
 }
 
 pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
     let format = printed.plain();
     let options = args.options()?;
-    let helm = PlannedUpgrade::of(&args.helm, args.namespace.as_deref(), &args.cluster)?;
+    let helm = PlannedUpgrade::of(&args.helm, args.namespace.as_deref(), &args.cluster)
+        .map_err(not_run)?;
     let cluster = helm.cluster();
-    let rendered = helm.render(args.instance.as_deref())?;
+    let rendered = helm.render(args.instance.as_deref()).map_err(not_run)?;
     let name = ReleaseName {
         name: rendered.name().to_owned(),
         namespace: helm.namespace()?,
@@ -79,7 +81,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
     let is_begun = running::look(&cluster, async |client| is_begun(&client, &procedure).await)?;
     match is_begun {
         Ok(true) => {}
-        Ok(false) => match helm.judge(&rendered, screen)? {
+        Ok(false) => match helm.judge(&rendered, screen).map_err(not_run)? {
             Ok(warnings) => eprint!("{}", warnings.unwrap_or_default()),
             Err(report) => {
                 eprint!("{report}");

@@ -81,11 +81,17 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
         };
         errors.push(PolicyError {
             origin,
-            message: "does not contain a document".into(),
+            message: NO_DOCUMENT.into(),
         });
     }
     (read, errors)
 }
+
+/// What is said of a file without a document.
+pub const NO_DOCUMENT: &str = "does not contain a document";
+
+/// What is said of a time that cannot be read. The words of the parser tell a person nothing.
+pub const WRONG_TIME: &str = "write a time with a zone, such as 2026-12-24T00:00:00Z";
 
 /// Reads one object that came from an API, whose metadata may contain other fields of that API.
 ///
@@ -143,6 +149,9 @@ fn known_metadata(root: &Tree<'_>, origin: &Origin) -> Result<(), PolicyError> {
     })
 }
 
+/// The field that holds a time.
+const TIME: &str = "spec.expires";
+
 fn typed<T: DeserializeOwned>(root: &Tree<'_>, origin: &Origin) -> Result<Box<T>, PolicyError> {
     serde_path_to_error::deserialize(root.to_json())
         .map(Box::new)
@@ -156,7 +165,11 @@ fn typed<T: DeserializeOwned>(root: &Tree<'_>, origin: &Origin) -> Result<Box<T>
             };
             PolicyError {
                 origin: origin.at_line(line),
-                message: format!("{place}{}", error.inner()),
+                message: if path == TIME {
+                    format!("{place}{WRONG_TIME}")
+                } else {
+                    format!("{place}{}", error.inner())
+                },
             }
         })
 }
@@ -267,7 +280,7 @@ mod tests {
         );
         let expires = message(&EXCEPTION.replace("2026-01-31T00:00:00Z", "2026-01-31"));
         assert!(
-            expires.starts_with("e.yaml:12: spec.expires: "),
+            expires.starts_with("e.yaml:12: spec.expires: write a time with a zone"),
             "{expires}"
         );
         let missing = message(&EXCEPTION.replace("  owner: o\n", ""));

@@ -28,7 +28,9 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if upgrade.after.services.is_empty() {
         findings.not_evaluated(Missing::fact(
             "the input does not contain Services of the namespace",
-            "Add the output of kubectl get service -n NAMESPACE -o yaml to the input, or use live.",
+            "Add the output of kubectl get service -n NAMESPACE -o yaml to the input, or judge the \
+             release in the cluster (milvus-guard check -i NAME -t VERSION, milvus-guard audit -i \
+             NAME).",
         ));
     } else {
         findings.checked();

@@ -64,8 +64,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 }
 
 /// How to provide the user's values.
-const PROVIDE: &str =
-    "Give Helm's own record with --after release:NAME, --before live, or a file with its Secret.";
+const PROVIDE: &str = "Give Helm's own record with --before live, a file with its Secret, or --after release:NAME of \
+     milvus-guard check.";
 /// Where no value of old charts is lost, ignored values change nothing that runs: a check of
 /// rendered manifests stays quiet.
 const UNKNOWN: Missing = Missing::minor("the Helm values that the user set are unknown", PROVIDE);

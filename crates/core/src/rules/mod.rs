@@ -132,8 +132,14 @@ pub fn find(id: &str) -> Option<&'static Rule> {
 pub fn nearest(id: &str) -> Option<&'static str> {
     let wanted = id.to_ascii_uppercase();
     let distance = |rule: &&Rule| {
-        if rule.name.starts_with(&id.to_ascii_lowercase()) && id.len() > 3 {
+        let name = id.to_ascii_lowercase();
+        if rule.name.starts_with(&name) && name.len() > 3 {
             return 0;
+        }
+        // A mistyped name.
+        let edits = strsim::levenshtein(&name, rule.name);
+        if edits <= 2 && name.len() > 5 {
+            return edits;
         }
         let same = rule
             .id

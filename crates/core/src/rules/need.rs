@@ -141,7 +141,7 @@ const DRIFT: Missing = Missing::fact(
     "the last Helm revision is unknown",
     "Use --before live with permission to read Helm's Secrets, or --facts FILE with the key drift.",
 );
-const WHOLE: &str = "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or use live.";
+const WHOLE: &str = "Give all manifests with their ConfigMaps (helm template, helm get manifest, kubectl get -o yaml), or judge the release in the cluster (milvus-guard check -i NAME -t VERSION, milvus-guard audit -i NAME).";
 
 /// One change, with what several rules ask of it answered once.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ pub mod summary;
 pub mod target;
 pub mod verify;
 
-pub use backup::{BackupFile, Form, backup};
+pub use backup::{BackupFile, Form, backup, readable};
 pub use detect::detect;
 pub use error::MetaError;
 pub use events::{Event, Events, Stage};

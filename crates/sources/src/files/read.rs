@@ -306,7 +306,9 @@ fn unreadable(path: &Path, error: &io::Error) -> InputError {
     }
 }
 
-fn reason(error: &io::Error) -> String {
+/// Why a file or a folder cannot be read, in words for a person.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),

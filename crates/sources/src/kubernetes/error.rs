@@ -15,7 +15,7 @@ pub enum ClusterError {
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(String),
     /// A kubeconfig without a current context.
-    #[error("the kubeconfig names no current context; choose one with --context: {0}")]
+    #[error("{}", no_context(.0))]
     NoContext(String),
     /// A context that the kubeconfig does not have.
     #[error("context {name:?} does not exist in the kubeconfig; it has {known}")]
@@ -137,6 +137,17 @@ impl ClusterError {
     }
 }
 
+/// What the list of contexts is where there is none.
+pub(super) const NO_CONTEXTS: &str = "none";
+
+fn no_context(known: &str) -> String {
+    if known == NO_CONTEXTS {
+        "the kubeconfig has no contexts; give another one with --kubeconfig or KUBECONFIG".into()
+    } else {
+        format!("the kubeconfig names no current context; choose one with --context: {known}")
+    }
+}
+
 /// Whether a login helper failed, somewhere below the transport.
 fn is_login(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut current = Some(error);
@@ -181,6 +192,17 @@ mod tests {
             )
             .to_string(),
             text
+        );
+    }
+
+    #[test]
+    fn contexts_are_offered_only_where_there_are_some() {
+        let text = |known: &str| ClusterError::NoContext(known.into()).to_string();
+        assert!(text("a, b").ends_with("choose one with --context: a, b"));
+        let none = text(NO_CONTEXTS);
+        assert!(
+            none.starts_with("the kubeconfig has no contexts") && !none.contains("--context"),
+            "{none}"
         );
     }
 
