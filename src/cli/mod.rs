@@ -159,13 +159,12 @@ fn parse(args: Vec<OsString>) -> Cli {
         .complete();
     let mut command = command_line::command(name);
     let args = command_line::arguments(name, args, &command);
-    let upgrades_by_helm = match name {
-        Name::Helm => args.get(1).is_some_and(|verb| verb == "upgrade"),
-        _ => {
-            let words = args.iter().skip(1).take(2);
-            words.eq(["helm", "upgrade"])
-        }
+    let verbs: &[&str] = if name == Name::Helm {
+        &["upgrade"]
+    } else {
+        &["helm", "upgrade"]
     };
+    let upgrades_by_helm = args.iter().skip(1).take(verbs.len()).eq(verbs.iter());
     let is_plugin = args.iter().any(|arg| arg == helm::AS_PLUGIN);
     let matches = command
         .try_get_matches_from_mut(args)

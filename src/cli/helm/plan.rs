@@ -47,12 +47,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let upgrade = Upgrade::new(&args.helm)?;
-    let release = match args.to {
-        Some(_) => Some(named(&upgrade.words())?),
-        None => {
-            upgrade.needs_chart("; or RELEASE with --to VERSION and no chart")?;
-            None
-        }
+    let release = if args.to.is_some() {
+        Some(named(&upgrade.words())?)
+    } else {
+        upgrade.needs_chart("; or RELEASE with --to VERSION and no chart")?;
+        None
     };
     let target = HelmTarget::of(&upgrade.words(), &environment);
     let (cluster, namespace) = (target.cluster(), target.namespace()?);
