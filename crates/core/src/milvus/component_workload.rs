@@ -241,7 +241,7 @@ mod tests {
     #[case("acme/vectordb:2025.1.5", "", Unknown)]
     #[case("acme/vectordb:v2.5.27", "", tag("2.5.27"))]
     #[case("acme/vectordb:2.5.12-company3", "", tag("2.5.12"))]
-    // The tag of an image of Milvus counts, whatever is declared.
+    // The tag of an image of Milvus counts before a declaration.
     #[case(
         "milvusdb/milvus:v2.4.24",
         "2.5.27 for milvusdb/milvus:v2.4.24",

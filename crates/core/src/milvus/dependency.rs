@@ -138,7 +138,7 @@ pub fn image_runs(family: Family, name: &str) -> bool {
         Family::Etcd => &["etcd"],
         Family::Minio | Family::Silo => &["minio", "silo"],
         Family::PulsarV2 | Family::PulsarV3 => &["pulsar"],
-        // Redpanda speaks Kafka's protocol and takes its place.
+        // Redpanda has Kafka's protocol and takes its place.
         Family::Kafka => &["kafka", "redpanda"],
         Family::Zookeeper => &["zookeeper"],
         Family::Woodpecker => &["woodpecker"],

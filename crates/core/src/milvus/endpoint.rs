@@ -100,8 +100,10 @@ impl Host {
     /// Whether this is an IP address, which may be that of a Service.
     pub(super) fn is_address(&self) -> bool {
         let host = self.host();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host.parse::<std::net::IpAddr>().is_ok()
+        host.contains(':')
+            || host
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.')
     }
 
     /// Whether this is the pod itself.

@@ -1,6 +1,6 @@
 //! Which workloads of Milvus form one release.
 //!
-//! Workloads of one instance do, as its selectors say it, which nobody can change. Without an
+//! Workloads of one instance do, as their selectors say, which cannot change. Without an
 //! instance names decide: a workload is called after its release and its component. Names may be
 //! anything, so parts of one cluster that share their metadata are put together, and a label that
 //! a tool put on several standalones does not make them one.
@@ -89,7 +89,7 @@ fn release(
     release
 }
 
-/// The releases of a group: several standalones with metadata of their own are as many releases,
+/// The releases of a group: several standalones, each with its own metadata, are as many releases,
 /// if only a label that a tool may set later connects them.
 fn standalones(group: Release, configs: &[Arc<ConfigMap>], parsed: &mut Parsed) -> Vec<Release> {
     let is_loose = |one: &ComponentWorkload| {
@@ -184,8 +184,8 @@ fn common_name(parts: &[Release]) -> String {
     }
 }
 
-/// Whether the instance of a workload is in its selector, or is its release of Helm: nobody gives
-/// it another one later.
+/// Whether the instance of a workload is in its selector, or is its release of Helm: it cannot
+/// change later.
 fn is_labelled_for_good(workload: &Workload) -> bool {
     let selector = &workload.selector;
     selector.get("app.kubernetes.io/instance").is_some()

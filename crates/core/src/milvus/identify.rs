@@ -88,7 +88,7 @@ pub fn milvus_containers(workload: &Workload) -> Vec<MilvusContainer> {
             known.push(found);
         }
     }
-    // Another command beside Milvus itself, or in a job, is a helper; alone it is a wrapper of
+    // Another command next to Milvus itself, or in a job, is a helper; alone it is a wrapper of
     // Milvus.
     let runs_beside = |one: &MilvusContainer| {
         one.by == IdentifiedBy::Command

@@ -285,7 +285,7 @@ impl Builder {
 }
 
 /// The releases of Milvus that a dependency belongs to, by position. Where several are in its
-/// namespace: those of its own instance, else those whose configuration names it, else the one
+/// namespace: those of its instance, else those whose configuration names it, else the one
 /// whose name its own begins with, as the operator names what it installs. One that nothing
 /// connects to a release may hold the data of each of them, so it counts for all.
 fn owners(releases: &[Release], dependency: &Dependency) -> Vec<usize> {

@@ -117,7 +117,7 @@ fn moved_chart(
         ))
         .because(
             "This step is known to work with the image changed alone. Another chart also changes \
-             templates and defaults, and then nobody can tell which of the two failed.",
+             templates and defaults, and a failure cannot be traced to one of the two.",
         )
         .evidence(
             "chart",

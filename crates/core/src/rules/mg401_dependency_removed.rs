@@ -76,8 +76,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 .object(&first.workload.meta)
                 .evidence(family.name(), Some(names), None, None)
                 .fix(
-                    "Make sure that no other application uses it. Delete its claims when nobody \
-                     needs the data in them.",
+                    "Make sure that no other application uses it. Delete its claims when the data in \
+                     them is not needed.",
                 );
         }
         let Some(first) = gone.first() else { continue };
@@ -278,7 +278,7 @@ mod tests {
         );
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].severity, Severity::Warn, "{findings:?}");
-        // What the configuration does not tell, and what it names, is in use.
+        // What is not known, and what the configuration names, is in use.
         let silent = Fixture::cluster("2.5.5").stateful_set(name, label, image);
         let findings = judge(&RULE, Some(&silent), &Fixture::cluster("2.5.6"));
         assert_eq!(findings[0].severity, Severity::Deny, "{findings:?}");

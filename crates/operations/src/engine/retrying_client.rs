@@ -244,7 +244,7 @@ impl Trouble for kube::Error {
             _ => false,
         };
         passing.then(|| match ClusterError::of(self, "ask for", "", "") {
-            // The client's own name for the layer is no help to a reader.
+            // The client's own name for the layer does not help a reader.
             ClusterError::Unreachable { reason, .. } => reason,
             // The output of a login helper is part of the error's own text.
             login @ ClusterError::Login => login.to_string(),

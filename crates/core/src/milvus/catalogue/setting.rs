@@ -86,7 +86,7 @@ pub struct Crossing {
     pub effect: String,
 }
 
-/// Versions that take the default of a setting, whatever is written.
+/// Versions that take the default of a setting, for any value in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Ignored {

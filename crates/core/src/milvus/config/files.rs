@@ -365,7 +365,7 @@ impl FileStack {
         })
     }
 
-    /// Whether a mounted `milvus.yaml` that could be read stands in place of the image's own.
+    /// Whether a mounted `milvus.yaml` that could be read replaces the image's own.
     pub(super) fn replaces_own_file(&self) -> bool {
         // What an init container merges lies over the image's own.
         let is_read = |layer: &FileLayer| {

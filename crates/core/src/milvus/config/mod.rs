@@ -212,7 +212,7 @@ impl<'a> ComponentSettings<'a> {
         std::ptr::eq(self.part, other.part)
     }
 
-    /// Whether a mounted file that could be read stands in place of the image's own `milvus.yaml`,
+    /// Whether a mounted file that could be read replaces the image's own `milvus.yaml`,
     /// so that a setting that is absent is not set at all.
     #[must_use]
     pub fn replaces_own_file(&self) -> bool {

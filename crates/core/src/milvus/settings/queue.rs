@@ -72,7 +72,7 @@ mod tests {
         rules::testing::objects_of,
     };
 
-    /// The queue of a standalone or cluster with this file of its own, as charts up to 3.3.1 mount
+    /// The queue of a standalone or cluster with this file of settings, as charts up to 3.3.1 mount
     /// it.
     fn queue(role: &str, path: &str, yaml: &str) -> QueueKind {
         let text = format!(

@@ -121,7 +121,7 @@ impl<'a> Located<'a> {
 const CONNECTION_STRING: &str = "AZURE_STORAGE_CONNECTION_STRING";
 
 /// The account that a connection string names. Keys and tokens in it are left out, so that a new
-/// key is no other account.
+/// key does not make another account.
 fn named_account(text: &str, suffix: &str) -> String {
     let part = |wanted: &str| {
         text.split(';').find_map(|pair| {
