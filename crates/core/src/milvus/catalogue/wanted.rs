@@ -68,7 +68,7 @@ pub enum NoSuchRelease {
     NoneAbove {
         /// What was asked for.
         line: Line,
-        /// What runs.
+        /// The running build.
         from: Build,
         /// The recommended release of the nearest line.
         nearest: Option<Version>,
