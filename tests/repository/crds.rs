@@ -437,7 +437,7 @@ fn bad_documents_are_refused_in_words_that_help() {
             EXCEPTION,
             "\"2.5.4\"",
             "2.5.x",
-            "a version, such as 2.5.12, or a range of versions",
+            "a version, such as 2.5.27, or a range of versions",
         ),
     ] {
         let bad = document.replace(old, new);

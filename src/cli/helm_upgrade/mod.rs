@@ -20,7 +20,7 @@ use super::exit::Failure;
 /// What ends a message where the upgrade was not made.
 pub(super) const NOT_RUN: &str = "Helm was not run, nothing was changed.";
 
-/// A failure before Helm was run, whose last line states that.
+/// A failure before Helm was run, with a last line about that.
 pub(super) fn not_run(mut failure: Failure) -> Failure {
     failure.message = format!("{}\n{NOT_RUN}", failure.message.trim_end());
     failure

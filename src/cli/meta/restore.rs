@@ -53,7 +53,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    // A wrong file is reported before the question whether to use it.
+    // A wrong file is an error before anything else is needed, such as consent.
     if let Err(error) = executor::readable(&args.backup) {
         return args
             .common

@@ -117,7 +117,7 @@ fn versions() -> Value {
     let mut condition = matches(
         VERSIONS,
         MAX_LINE,
-        "a version, such as 2.5.12, or a range of versions, such as >=2.5.16,<2.6.0",
+        "a version, such as 2.5.27, or a range of versions, such as >=2.5.16,<2.6.0",
     );
     condition["type"] = "string".into();
     for keyword in ["anyOf", "x-kubernetes-preserve-unknown-fields"] {

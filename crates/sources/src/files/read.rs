@@ -306,7 +306,7 @@ fn unreadable(path: &Path, error: &io::Error) -> InputError {
     }
 }
 
-/// Why a file or a folder cannot be read, as a person would say it.
+/// Why a file or a folder cannot be read, for a person.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     match error.kind() {

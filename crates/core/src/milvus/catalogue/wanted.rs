@@ -68,7 +68,7 @@ pub enum NoSuchRelease {
     NoneAbove {
         /// What was asked for.
         line: Line,
-        /// The running state.
+        /// The running build.
         from: Build,
         /// The recommended release of the nearest line.
         nearest: Option<Version>,
