@@ -269,7 +269,7 @@ fn an_upgrade_that_was_not_made_says_so_last(#[case] line: &str) {
     );
 }
 
-/// Examples had an end that passed: whoever pasted them got an expired exception.
+/// An example with a fixed date expires. Then `policy lint` refuses the pasted exception.
 #[test]
 fn exceptions_of_the_documentation_expire_at_a_placeholder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -534,7 +534,7 @@ fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
 fn without_any_replica_nothing_moves_and_the_next_one_resumes() {
     let mut site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
-    // No pod starts before the guard is gone, so it releases nothing more.
+    // No pod starts before the guard is gone, so the guard cannot release another component.
     site.quota("create", &["--hard=pods=0"]);
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &[]);
     assert!(done, "{text}");

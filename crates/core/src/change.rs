@@ -7,7 +7,7 @@ use crate::{
     manifest::object::ObjectRef,
     milvus::{
         Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency,
-        release::ComponentWorkload,
+        dependency_use::DependencyUse, release::ComponentWorkload,
     },
 };
 
@@ -82,6 +82,14 @@ impl<'a> Upgrade<'a> {
     #[must_use]
     pub fn both(&self) -> Option<(&'a Release, &'a Release)> {
         self.before.map(|before| (before, self.after))
+    }
+
+    /// Whether Milvus is configured for another system than this dependency, before and after: then
+    /// it holds no data of Milvus.
+    #[must_use]
+    pub fn is_unused(&self, dependency: &Dependency) -> bool {
+        let is_unused = |release: &Release| release.uses(dependency) == DependencyUse::Unused;
+        self.before.is_some_and(is_unused) && is_unused(self.after)
     }
 
     /// The version to upgrade from: the lowest that runs, because that is the oldest that wrote

@@ -157,13 +157,15 @@ fn leads_outside_to(host: &Host, dependency: &Dependency) -> DependencyUse {
 
 /// Whether a Service is named after a workload, or the workload after the Service: charts add the
 /// parts of a system to one name.
-pub(super) fn names(service: &str, workload: &str) -> bool {
-    let begins = |long: &str, short: &str| {
-        long.strip_prefix(short)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
+fn names(service: &str, workload: &str) -> bool {
     let (service, workload) = (stem(service), stem(workload));
-    begins(service, workload) || begins(workload, service)
+    is_named_after(service, workload) || is_named_after(workload, service)
+}
+
+/// Whether a name is that of an owner, or begins with it.
+pub(super) fn is_named_after(name: &str, owner: &str) -> bool {
+    name.strip_prefix(owner)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// A name without the part of a system, as charts of etcd, MinIO, Kafka and Pulsar append it.

@@ -65,15 +65,14 @@ fn release(
     namespace: Option<String>,
     name: String,
     app_name: String,
-    mut components: Vec<ComponentWorkload>,
+    components: Vec<ComponentWorkload>,
     configs: &[Arc<ConfigMap>],
     parsed: &mut Parsed,
 ) -> Release {
-    components.sort_by_key(|one| (one.component, one.workload.meta.object.name.clone()));
     let mut release = Release {
-        fullname: fullname(&components),
+        fullname: String::new(),
         manager: Manager::default(),
-        chart: chart(&components),
+        chart: None,
         config: EffectiveConfig::default(),
         dependencies: Vec::new(),
         claims: Vec::new(),
@@ -85,6 +84,9 @@ fn release(
         app_name,
         components,
     };
+    release.sort();
+    release.fullname = fullname(&release.components);
+    release.chart = chart(&release.components);
     configure(&mut release, configs, parsed);
     release
 }

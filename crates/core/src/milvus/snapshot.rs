@@ -14,7 +14,7 @@ use super::{
     config::{FileSettings, Parsed},
     configured::{configure, same_namespace},
     dependency::{self, Dependency},
-    dependency_use::DependencyUse,
+    dependency_use::{DependencyUse, is_named_after},
     grouping,
     manager::{self, ChartPlaces, Neighbours, Surroundings},
     others::Others,
@@ -312,18 +312,12 @@ fn owners(releases: &[Release], dependency: &Dependency) -> Vec<usize> {
     let own_name = instance.unwrap_or(&meta.object.name);
     let longest = near
         .iter()
-        .filter(|at| is_prefix(&releases[**at].name, own_name))
+        .filter(|at| is_named_after(own_name, &releases[**at].name))
         .max_by_key(|at| releases[**at].name.len());
     match longest {
         Some(found) => that(&|release| release.name == releases[*found].name),
         None => near,
     }
-}
-
-/// Whether a name is that of an owner, or begins with it.
-fn is_prefix(owner: &str, name: &str) -> bool {
-    name.strip_prefix(owner)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The release that a claim belongs to, by position: the one that mounts it, else the one that its

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(severity(from, to), expected);
     }
 
-    /// A command that the program itself answers with an error helps nobody.
+    /// The message must not name a command that ends with an error.
     #[rstest]
     #[case("2.4.24", "9.9.9", false)]
     #[case("2.4.24", "3.5.0", false)]

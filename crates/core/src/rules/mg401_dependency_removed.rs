@@ -5,7 +5,6 @@ use crate::{
     milvus::{
         Release,
         dependency::{Dependency, Family},
-        dependency_use::DependencyUse,
     },
 };
 
@@ -59,10 +58,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             })
             .collect();
         // What Milvus is not configured for, before and after, holds nothing of it.
-        let is_unused = |old: &&Dependency| {
-            [before, after].map(|release| release.uses(old)) == [DependencyUse::Unused; 2]
-        };
-        let (unused, gone): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_unused);
+        let (unused, gone): (Vec<_>, Vec<_>) =
+            gone.into_iter().partition(|old| upgrade.is_unused(old));
         if let Some(first) = unused.first() {
             let names = names(&unused);
             findings

@@ -7,7 +7,6 @@ use crate::{
     milvus::{
         Release,
         dependency::{Dependency, Family},
-        dependency_use::DependencyUse,
     },
 };
 
@@ -53,10 +52,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .collect();
         if let Some(first) = left.first().and_then(|new| new.workloads.first()) {
             findings.checked();
-            let is_unused = old.workloads.iter().all(|one| {
-                [before, after].map(|release| release.uses(one)) == [DependencyUse::Unused; 2]
-            });
-            if !is_unused {
+            if !old.workloads.iter().all(|one| upgrade.is_unused(one)) {
                 compare(&old, &left, first, after.is_stopped(), findings);
             }
         }
