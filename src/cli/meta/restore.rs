@@ -53,14 +53,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
-    // A wrong file is an error before anything else is needed, such as consent.
+    let is_given = args.yes || args.dry_run;
+    let is_asked = Consent::of("meta restore", "the metadata", is_given)? == Consent::Ask;
+    // A wrong file is an error before a person is asked.
     if let Err(error) = executor::readable(&args.backup) {
         return args
             .common
             .end(screen, Access::Changes, Err(error), text::restored);
     }
-    let is_given = args.yes || args.dry_run;
-    let is_asked = Consent::of("meta restore", "the metadata", is_given)? == Consent::Ask;
     let options = RestoreOptions {
         accept_data_loss: args.accept_data_loss,
         other_root: args.other_root,

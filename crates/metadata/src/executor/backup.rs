@@ -255,13 +255,8 @@ fn unreadable<E: Into<Unreadable>>(path: &Path) -> impl FnOnce(E) -> BackupFileE
 /// [`load`], for a file that a person named.
 pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
     readable(path)?;
-    load(path, events).map_err(|error| match error {
-        BackupFileError::Unreadable {
-            why: Unreadable::Content(codec::BackupError::Foreign(_)),
-            ..
-        } => MetaError::Usage(error.to_string()),
-        error => MetaError::refused(error.to_string(), "give a complete backup."),
-    })
+    load(path, events)
+        .map_err(|error| MetaError::refused(error.to_string(), "give a complete backup."))
 }
 
 /// Whether a file that a person named can be opened.
