@@ -1,12 +1,12 @@
-//! The brain in a row: snapshots and facts in, a judgement out. Every door (CLI, webhook, audit)
-//! calls this.
+//! Judges a change, or a running state: snapshots and facts in, verdict and findings out. The
+//! command line, the webhook and the audit call it.
 
 use crate::{
     change::Upgrade,
     evidence::Facts,
     inventory::Standing,
     manifest::object::ObjectRef,
-    milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
+    milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue, pairing::Pairing},
     policy::{
         Action, PolicySet,
         resolve::{Applied, Scope},
@@ -124,7 +124,7 @@ impl JudgedFinding {
     }
 }
 
-/// The whole answer in a word.
+/// The result for all releases together.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema,
 )]
@@ -159,8 +159,8 @@ impl Evaluation {
 /// Judges a change.
 #[must_use]
 pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
-    let (pairs, left) = pair(question.before, question.after);
-    let gone = left.into_iter().map(|release| GoneRelease {
+    let Pairing { pairs, gone } = Pairing::of(question.before, question.after);
+    let gone = gone.into_iter().map(|release| GoneRelease {
         label: release.label(),
         shares_instance: question.after.releases.iter().any(|other| {
             other.name == release.name
@@ -170,7 +170,7 @@ pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
     let gone = gone.collect();
     let releases = pairs
         .into_iter()
-        .map(|(before, after)| judge_change(question, before, after))
+        .map(|pair| judge_change(question, pair.before, pair.after))
         .collect();
     Evaluation {
         subject: Subject::Change,
@@ -281,151 +281,5 @@ fn judged(
         findings,
         states: ran.states,
         standing: None,
-    }
-}
-
-/// Releases of before and after that belong together, and those of before that are left.
-type Pairs<'a> = (Vec<(Option<&'a Release>, &'a Release)>, Vec<&'a Release>);
-
-/// Whether the second release is the wanted state of the first.
-type PairTest<'a> = &'a dyn Fn(&Release, &Release) -> bool;
-
-/// Finds for each wanted release the running state of it: the same name; else the only one that
-/// holds a workload of it; else the same name in another namespace; else the only one that works on
-/// the same data; else, if as many are left on either side, the only one with a prefix or suffix
-/// more; else, where exactly one is left on either side, that one. All but the first are findings
-/// where the data does not stay.
-fn pair<'a>(before: Option<&'a Snapshot>, after: &'a Snapshot) -> Pairs<'a> {
-    let mut left: Vec<&Release> = before
-        .map(|snapshot| snapshot.releases.iter().collect())
-        .unwrap_or_default();
-    let mut pairs: Vec<(Option<&Release>, &Release)> = after
-        .releases
-        .iter()
-        .map(|release| (None, release))
-        .collect();
-    let is_named = |other: &Release, release: &Release| {
-        other.name == release.name && other.app_name == release.app_name
-    };
-    let running = before.map_or(&[][..], |snapshot| &snapshot.releases);
-    let is_only = |other: &Release, release: &Release| {
-        let sharing = running
-            .iter()
-            .filter(|one| one.shares_workloads_with(release));
-        other.shares_workloads_with(release) && sharing.count() == 1
-    };
-    let stages: [PairTest<'_>; 3] = [
-        &|other, release| is_named(other, release) && !other.is_elsewhere(release),
-        // Where labels now make one release of several, none of them is its running state.
-        &is_only,
-        &is_named,
-    ];
-    for is_same in stages {
-        for (found, release) in pairs.iter_mut().filter(|(found, _)| found.is_none()) {
-            let position = left.iter().position(|other| is_same(other, release));
-            *found = position.map(|position| left.remove(position));
-        }
-    }
-    let all_renamed = left.len() == pairs.iter().filter(|(before, _)| before.is_none()).count();
-    let by_affix =
-        |before: &Release, after: &Release| all_renamed && has_an_affix_more(before, after);
-    let renames: [PairTest<'_>; 2] = [&works_on_the_same_data, &by_affix];
-    for is_renamed in renames {
-        for (before, after) in pairs.iter_mut().filter(|(before, _)| before.is_none()) {
-            let mut found = left
-                .iter()
-                .enumerate()
-                .filter(|(_, other)| is_renamed(other, after))
-                .map(|(at, _)| at);
-            if let (Some(only), None) = (found.next(), found.next()) {
-                *before = Some(left.remove(only));
-            }
-        }
-    }
-    if let [renamed] = left[..] {
-        let mut open = pairs.iter_mut().filter(|(before, _)| before.is_none());
-        if let (Some(only), None) = (open.next(), open.next()) {
-            only.0 = Some(renamed);
-            left.clear();
-        }
-    }
-    (pairs, left)
-}
-
-fn works_on_the_same_data(before: &Release, after: &Release) -> bool {
-    match (before.data_location(), after.data_location()) {
-        (Some(before), Some(after)) => before.is_same(&after),
-        _ => false,
-    }
-}
-
-/// Whether one name is the other with a prefix or a suffix, as tools set them for all objects.
-fn has_an_affix_more(before: &Release, after: &Release) -> bool {
-    let (long, short) = if before.name.len() > after.name.len() {
-        (&before.name, &after.name)
-    } else {
-        (&after.name, &before.name)
-    };
-    long.strip_prefix(short.as_str())
-        .is_some_and(|rest| rest.starts_with('-'))
-        || long
-            .strip_suffix(short.as_str())
-            .is_some_and(|rest| rest.ends_with('-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::pair;
-    use crate::{
-        milvus::{Snapshot, snapshot::Builder},
-        rules::testing::objects_of,
-    };
-
-    /// Standalones, each with its name, its namespace and its label of the instance.
-    fn snapshot(all: &[(&str, &str, &str)]) -> Snapshot {
-        let mut builder = Builder::default();
-        for (name, namespace, instance) in all {
-            let text = format!(
-                "kind: Deployment\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app.kubernetes.io/instance: {instance}}}}}\nspec:\n  template:\n    spec:\n      containers: [{{name: a, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, standalone]}}]\n"
-            );
-            for object in objects_of(&text) {
-                builder.add(object);
-            }
-        }
-        builder.build()
-    }
-
-    #[rstest]
-    // Other labels over the same workloads.
-    #[case(&[("a", "x", "a"), ("b", "x", "b")], &[("a", "x", "c"), ("b", "x", "d")], &["a", "b"])]
-    // The same names in other namespaces.
-    #[case(&[("a", "x", "a"), ("b", "x", "b")], &[("a", "y", "a"), ("b", "y", "b")], &["a", "b"])]
-    #[case(&[("a", "x", "a")], &[("a", "x", "a"), ("a", "y", "a")], &["a", ""])]
-    #[case(&[("a", "x", "a"), ("a", "y", "a")], &[("a", "v", "a"), ("a", "w", "a")], &["a", "a"])]
-    // One release of two.
-    #[case(&[("a", "x", "a"), ("b", "x", "b")], &[("a", "x", "c"), ("b", "x", "c")], &[""])]
-    // The name decides first.
-    #[case(&[("a", "x", "a"), ("b", "x", "b")], &[("a", "x", "b"), ("b", "x", "a")], &["b", "a"])]
-    // The only one that is left.
-    #[case(&[("a", "x", "a")], &[("b", "x", "b")], &["a"])]
-    fn each_release_finds_its_running_state(
-        #[case] before: &[(&str, &str, &str)],
-        #[case] after: &[(&str, &str, &str)],
-        #[case] expected: &[&str],
-    ) {
-        let (before, after) = (snapshot(before), snapshot(after));
-        let mut found: Vec<(&str, &str)> = pair(Some(&before), &after)
-            .0
-            .into_iter()
-            .map(|(before, after)| {
-                let name = before.map_or("", |before| &before.fullname);
-                (after.fullname.as_str(), name)
-            })
-            .collect();
-        found.sort_unstable_by_key(|(after, before)| (*after, std::cmp::Reverse(*before)));
-        let found: Vec<&str> = found.into_iter().map(|(_, before)| before).collect();
-        assert_eq!(found, expected);
     }
 }

@@ -20,6 +20,7 @@ pub mod manager;
 pub mod metadata_root;
 pub mod namespace_state;
 pub mod others;
+pub(crate) mod pairing;
 pub mod queue_kind;
 pub mod release;
 pub mod service_names;
