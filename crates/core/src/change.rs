@@ -120,7 +120,7 @@ impl<'a> Upgrade<'a> {
     }
 
     /// The same version, where an image runs now that does not tell its own: it is not known to be
-    /// lower. `None` if every image that runs tells its version.
+    /// lower. `None` if the version of every running image is known.
     #[must_use]
     pub fn last_available(&self) -> Option<Build> {
         self.before

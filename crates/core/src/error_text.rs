@@ -6,14 +6,14 @@ use std::error::Error;
 /// stack trace).
 const MAX_LENGTH: usize = 300;
 
-/// An error and its causes, each said once.
+/// An error and its causes, each once.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut current = Some(error);
     while let Some(error) = current {
         let text = error.to_string();
-        // Many errors repeat their cause in their own text; the longer one says both.
+        // Many errors repeat their cause in their own text; the longer one contains both.
         if !text.is_empty() && !said.iter().any(|earlier| earlier.contains(&text)) {
             said.retain(|earlier| !text.contains(earlier.as_str()));
             said.push(text);

@@ -1,7 +1,7 @@
 //! What can be known about an upgrade in addition to the manifests: `--facts FILE`, or gathered
 //! from a cluster and from etcd.
 //!
-//! A fact that is absent is unknown, and a rule that needs it says so; an empty list is knowledge.
+//! A fact that is absent is unknown, and a rule that needs it is not evaluated; an empty list is known to be empty.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Where a running release stands: the newest release of its line, the release to move to, and its
+//! The standing of a running release: the newest release of its line, the release to move to, and its
 //! last run.
 //!
 //! Milvus does not publish the day on which a line ends. The newest release of the line and its day
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Where a release stands among the releases of Milvus.
+/// The standing of a release among the releases of Milvus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Newest release of its line; `None` if its version is not known, or the data does not know
@@ -35,7 +35,7 @@ pub struct Newest {
 }
 
 impl Standing {
-    /// Where a release stands, by the lowest version that runs in it.
+    /// The standing of a release, by the lowest version that runs in it.
     #[must_use]
     pub fn of(release: &Release, catalogue: &Catalogue) -> Self {
         let Some(runs) = release.lowest() else {

@@ -14,11 +14,11 @@
 //! | [`change`], [`evidence`] | what a rule judges |
 //! | [`rules`] | one file for each rule |
 //! | [`policy`] | findings to actions: policies and exceptions |
-//! | [`evaluate`] | all of it in a row: releases in, verdict out |
+//! | [`evaluate`] | judges a change or a running state: releases in, verdict out |
 //! | [`audit`] | the same for a release that runs already |
-//! | [`inventory`] | where a running release stands, and its last run |
+//! | [`inventory`] | the standing of a running release, and its last run |
 //! | [`upgrade_path`] | the path from one version to another as numbered steps |
-//! | [`verification`] | what `verify` says of a release after an upgrade |
+//! | [`verification`] | the result of `verify` for a release after an upgrade |
 //! | [`admission`] | admission reviews to decisions: the gates of the webhook |
 //! | `page` | the frame of pages for a browser and for paper |
 //! | [`report`] | a report for people and machines, one file for each format |

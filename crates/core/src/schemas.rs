@@ -135,7 +135,7 @@ pub fn report() -> Value {
     schema
 }
 
-/// The schema of what `verify` says in JSON.
+/// The schema of the JSON output of `verify`.
 #[must_use]
 pub fn verification() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();

@@ -1,4 +1,4 @@
-//! What `verify` says of a release after an upgrade, and the record of the state before it.
+//! The result of `verify` for a release after an upgrade, and the record of the state before it.
 //!
 //! A check that could not look never counts as passed: it is unknown, with the reason.
 
@@ -21,7 +21,7 @@ pub const RECORD_VERSION: &str = "guard.milvus.io/verification-record/v1";
 /// Lines of one check that text shows. JSON has all.
 const SHOWN: usize = 10;
 
-/// Everything that `verify` says.
+/// The result of `verify`.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
@@ -38,7 +38,7 @@ pub struct Verification {
     pub at: Timestamp,
     /// The version that every component runs; null if they differ or it is unknown.
     pub version: Option<String>,
-    /// All checks in a word: the worst of them.
+    /// The worst result of all checks.
     pub result: Outcome,
     /// Each check and how it came out.
     pub checks: Vec<Check>,
@@ -96,7 +96,7 @@ impl Check {
         }
     }
 
-    /// It is right; `seen` says what was looked at.
+    /// Correct; `seen` names what was looked at.
     #[must_use]
     pub fn passed(id: &str, seen: impl Into<String>) -> Self {
         Self::new(id, Outcome::Passed, &[seen.into()])

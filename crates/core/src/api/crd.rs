@@ -14,7 +14,7 @@ use super::{
     structural::structural,
 };
 
-/// What `kubectl explain` says about a kind.
+/// The description of a kind in `kubectl explain`.
 const fn description(kind: Kind) -> &'static str {
     match kind.plural.as_bytes() {
         b"upgradepolicies" => {

@@ -67,7 +67,7 @@ pub enum ConditionStatus {
     True,
     /// It does not.
     False,
-    /// Nothing tells.
+    /// Unknown.
     Unknown,
 }
 

@@ -1,5 +1,5 @@
 //! The objects of the API group `guard.milvus.io`: what a run records, what the release gate
-//! allowed, and what the guard says about policies. Pure: they are read and written elsewhere.
+//! allowed, and the guard's status of policies. Pure: they are read and written elsewhere.
 //!
 //! Documents of people (policies, exceptions) are strict, because a field that is misspelt must not
 //! be ignored; they are in [`policy`]. What the guard itself writes is read tolerantly: a later

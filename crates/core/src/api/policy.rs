@@ -18,7 +18,7 @@ pub const API_VERSION: &str = "guard.milvus.io/v1alpha1";
 /// How strict a rule is, strictest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
 pub enum PolicyAction {
-    /// Each case does what the rule says by default.
+    /// Each case has the default action of the rule.
     Enforce,
     /// MG201 only: the webhook admits the change and holds the components that must wait.
     Hold,
@@ -412,7 +412,7 @@ impl PolicyDocument {
         }
     }
 
-    /// Where it stands.
+    /// Its position.
     #[must_use]
     pub const fn places(&self) -> &Places {
         match self {

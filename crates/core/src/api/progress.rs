@@ -24,7 +24,7 @@ pub const PODS_LIMIT: usize = 1000;
 /// below what etcd stores in one object.
 pub const HISTORY_LIMIT: usize = 100;
 
-/// Where a run stands as a whole.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RunPhase {
     /// Written, nothing done.
@@ -84,7 +84,7 @@ impl RunPhase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStatus {
-    /// Where it stands as a whole.
+    /// The phase of the whole run.
     #[serde(default)]
     pub phase: RunPhase,
     /// Its position in the plan.
@@ -122,7 +122,7 @@ pub struct RunStatus {
     /// What searches found before anything moved, until the end of the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub searches: Vec<SearchBefore>,
-    /// Query nodes on which Milvus puts nothing until they end, because the run said so.
+    /// Query nodes on which Milvus puts nothing until they end, because the run asked for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspended: Vec<SuspendedNode>,
     /// What a run that upgrades through Helm must know of Helm's release.

@@ -1,4 +1,4 @@
-//! What the guard says about a policy or an exception.
+//! The status that the guard writes into a policy or an exception.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct PolicyStatus {
     /// a list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
-    /// What `milvus-guard policy lint` says about it.
+    /// The findings of `milvus-guard policy lint`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lints: Vec<LintEntry>,
 }
@@ -43,7 +43,7 @@ pub fn rules_in_words(spec: &PolicySpec) -> String {
 /// How bad a lint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LintSeverity {
-    /// The document does not do what it says.
+    /// The document does not have the effect that it describes.
     Error,
     /// It may not do what was meant.
     Warning,

@@ -38,7 +38,7 @@ pub const MAX_HOOKS: usize = 1_000;
 const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 /// Bytes that are unpacked between two looks at the clock.
 const PIECE: u64 = 1024 * 1024;
-/// What gzip makes of its best input, at most.
+/// The highest ratio that gzip can reach.
 const MAX_RATIO: usize = 1032;
 
 /// One revision of a release as Helm stored it. Values are for rules only and never leave the
@@ -200,7 +200,7 @@ fn base64(text: &[u8]) -> Result<Vec<u8>, CodecError> {
 
 fn gunzip(bytes: &[u8], budget: &Budget<'_>) -> Result<Vec<u8>, CodecError> {
     let limit = MAX_BYTES.min(budget.unpacked());
-    // The end says how long the text is. That may be a lie, so it only spares the growing.
+    // The end says how long the text is. That may be wrong, so it is only a hint for the capacity.
     let said = bytes
         .last_chunk()
         .map_or(0, |size: &[u8; 4]| u32::from_le_bytes(*size));

@@ -134,7 +134,7 @@ impl StoredRelease {
         Ok(())
     }
 
-    /// Tells a snapshot what Helm knows of the release in addition to its objects.
+    /// Adds to a snapshot what Helm's record has besides the objects.
     pub fn describe_to(&self, builder: &mut Builder) {
         builder.add_helm(&self.name, self.namespace.as_deref(), self.kept());
         if let Some(chart) = &self.chart {

@@ -15,7 +15,7 @@ use crate::{
 /// Bytes that may be searched for names of objects, all names together: a second's work.
 const MAX_SEARCHED: usize = 2 * 1024 * 1024 * 1024;
 
-/// A document of a manifest: its text and where it stands.
+/// A document of a manifest: its text and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part<'a> {
     /// From its first line to the next separator.
@@ -108,7 +108,7 @@ pub(super) fn parts<'a>(
     Ok(parts)
 }
 
-/// What a document's text says about whether a rule looks at it.
+/// Whether a rule may look at a document, by its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interest<'a> {
     /// It may.

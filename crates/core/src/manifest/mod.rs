@@ -2,7 +2,7 @@
 //!
 //! [`yaml`] composes documents into [`Node`] trees (duplicate keys: the last one wins, as Helm and
 //! the API server read them), [`tape`] reads an API server's JSON without a tree, and [`object`]
-//! takes from a [`view`] of either what the brain needs and drops the rest. Nothing here does I/O.
+//! takes from a [`view`] of either what the rules need and drops the rest. Nothing here does I/O.
 
 pub mod budget;
 pub mod node;

@@ -32,7 +32,7 @@ pub struct Tree<'a> {
     pub kind: Kind<'a>,
 }
 
-/// A tree that stands on its own.
+/// A tree that borrows nothing.
 pub type Node = Tree<'static>;
 
 /// The three shapes of a value. Scalars stay text and are read as what the caller asks for.

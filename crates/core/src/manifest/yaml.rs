@@ -120,7 +120,7 @@ struct Open<'a> {
     node: Tree<'a>,
     anchor: usize,
     key: Option<Key<'a>>,
-    /// Where each key stands, for large mappings.
+    /// The position of each key, for large mappings.
     seen: Option<HashMap<Cow<'a, str>, usize>>,
     /// What `<<` names, in the order of precedence.
     merged: Vec<Tree<'a>>,
@@ -178,7 +178,7 @@ struct Anchors<'a> {
 }
 
 impl Anchors<'_> {
-    /// Counts a copy. The message says which bound it breaks.
+    /// Counts a copy. The message names the bound that it breaks.
     fn charge(&mut self, weight: Weight, max_bytes: usize) -> Result<(), String> {
         self.copied.nodes += weight.nodes;
         self.copied.bytes += weight.bytes;

@@ -6,7 +6,7 @@ use super::{Release, Snapshot};
 pub(crate) struct Pairing<'a> {
     /// One entry for each wanted release, in their order.
     pub pairs: Vec<Pair<'a>>,
-    /// Running releases that are the state before of no wanted one.
+    /// Running releases that no wanted release replaces.
     pub gone: Vec<&'a Release>,
 }
 

@@ -87,10 +87,10 @@ pub fn read(text: &str, source: &str) -> (Vec<PolicyDocument>, Vec<PolicyError>)
     (read, errors)
 }
 
-/// What is said of a file without a document.
+/// The message for a file without a document.
 pub const NO_DOCUMENT: &str = "does not contain a document";
 
-/// What is said of a time that cannot be read. The words of the parser tell a person nothing.
+/// The message for a time that cannot be read. That of the parser does not help a person.
 pub const WRONG_TIME: &str = "write a time with a zone, such as 2026-12-24T00:00:00Z";
 
 /// Reads one object that came from an API, whose metadata may contain other fields of that API.

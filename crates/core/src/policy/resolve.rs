@@ -118,7 +118,7 @@ impl fmt::Display for HoldScope {
 }
 
 impl From<HoldScope> for Holding {
-    /// Changes in this scope are held where no policy says otherwise.
+    /// Changes in this scope are held unless a policy decides otherwise.
     fn from(scope: HoldScope) -> Self {
         Self {
             by_default: scope != HoldScope::Nowhere,

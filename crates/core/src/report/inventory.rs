@@ -42,7 +42,7 @@ impl FindingCounts {
     }
 }
 
-/// Where a running release stands among the releases of Milvus.
+/// The standing of a running release among the releases of Milvus.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StandingEntry {
@@ -116,7 +116,7 @@ impl Report {
     }
 }
 
-/// How much a cell says.
+/// The severity of a cell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
     /// Everything.

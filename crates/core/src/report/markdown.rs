@@ -240,7 +240,7 @@ fn entry(out: &mut String, finding: &FindingEntry) {
     out.push('\n');
 }
 
-/// Text that cannot end a table cell, begin HTML or mention anybody.
+/// Text that cannot end a table cell, begin HTML or mention an account.
 pub(crate) fn escape(text: &str) -> String {
     plain(text)
         .chars()

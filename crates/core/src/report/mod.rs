@@ -36,7 +36,7 @@ use crate::{
 /// Version of the JSON form. Fields may be added to it, never renamed.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/report/v1";
 
-/// Everything that a report says.
+/// The content of a report.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -46,9 +46,9 @@ pub struct Report {
     pub tool: Tool,
     /// Whether a change was judged, or the running state as it is (`audit`).
     pub subject: Subject,
-    /// The answer in a word.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The answer of `audit` in a word; null for a change.
+    /// The result of `audit`; null for a change.
     pub health: Option<Health>,
     /// Day of the data about Milvus releases, charts and paths (`2026-11-20`), where it is known.
     pub data: Option<String>,
@@ -82,7 +82,7 @@ pub struct Tool {
     pub version: String,
 }
 
-/// The answer of `audit` in a word.
+/// The result of `audit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
@@ -93,7 +93,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// The answer of `audit` that a verdict stands for.
+    /// The result of `audit` for a verdict.
     #[must_use]
     pub const fn of(verdict: Verdict) -> Self {
         match verdict {
@@ -130,7 +130,7 @@ pub struct ReleaseEntry {
     pub checks: BTreeMap<Cow<'static, str>, Outcome>,
     /// How many of its findings do what.
     pub findings: FindingCounts,
-    /// Where it stands among the releases of Milvus (`audit`).
+    /// Its standing among the releases of Milvus (`audit`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standing: Option<StandingEntry>,
     /// Its last run, where there is one (`audit` of a cluster).
@@ -172,7 +172,7 @@ pub struct FindingEntry {
     pub name: Cow<'static, str>,
     /// What it does.
     pub action: Action,
-    /// Whether the rule could not judge for lack of a fact; then the fix says how to provide it.
+    /// Whether the rule could not judge for lack of a fact; then the fix tells how to provide it.
     pub not_evaluated: bool,
     /// Release.
     pub release: String,
@@ -185,7 +185,7 @@ pub struct FindingEntry {
     pub component: Option<Component>,
     /// Object, where it is about one.
     pub object: Option<ObjectRef>,
-    /// Where that stands, where it came from a file.
+    /// Its position, if it came from a file.
     pub location: Option<Origin>,
     /// What was seen.
     pub message: String,

@@ -5,7 +5,7 @@ use super::Plan;
 /// Digits of an id that are shown.
 const ID_DIGITS: usize = 12;
 
-/// A plan with what is said of it.
+/// A plan with its notes.
 #[derive(Clone, Copy, Debug)]
 pub struct Document<'a> {
     /// The plan.
@@ -19,7 +19,7 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// A plan of which nothing else is said.
+    /// A plan without notes.
     #[must_use]
     pub const fn of(plan: &'a Plan) -> Self {
         Self {

@@ -140,7 +140,7 @@ impl StopKind {
     }
 }
 
-/// Where in a stop the point of no return lies.
+/// The position of the point of no return in a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NoReturn {
     /// Before this step of the order, from 0.
@@ -150,7 +150,7 @@ enum NoReturn {
 }
 
 impl Hop {
-    /// Where the point of no return lies; `None` if a rollback is always possible.
+    /// The position of the point of no return; `None` if a rollback is always possible.
     fn no_return(&self) -> Option<NoReturn> {
         let marked = self.order.iter().position(|step| step.point_of_no_return);
         match (marked, self.point_of_no_return) {

@@ -1,4 +1,4 @@
-//! Which values the templates of a chart read, as their text says.
+//! Which values the templates of a chart read, by their text.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;

@@ -75,13 +75,13 @@ pub struct ConfigMap {
 pub struct ConfigFile {
     /// The key.
     pub key: String,
-    /// The text, or why it is not there.
+    /// The text, or why it is missing.
     pub text: Result<Box<str>, NoText>,
     /// Line of the key's value in the source; 0 if the source has no line numbers.
     pub line: u32,
 }
 
-/// Why the text of a key is not there.
+/// Why the text of a key is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoText {
     /// The content is not UTF-8 text.
@@ -92,7 +92,7 @@ pub enum NoText {
     LeftOut,
 }
 
-/// What tells two contents apart that are not kept: part of their SHA-256.
+/// Part of the SHA-256 of content that is not kept: compared in its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
@@ -267,7 +267,7 @@ impl ConfigMap {
 /// Keys of a `ConfigMap` that make it Milvus' configuration.
 pub const CONFIG_KEYS: [&str; 3] = ["milvus.yaml", "default.yaml", "user.yaml"];
 
-/// The text behind base64; what tells it apart if it is not base64 or not UTF-8.
+/// The text behind base64; its fingerprint if it is not base64 or not UTF-8.
 fn decoded(text: &str) -> Result<Box<str>, Fingerprint> {
     let compact: String = text
         .chars()

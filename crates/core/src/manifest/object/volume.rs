@@ -64,7 +64,7 @@ impl Files {
     }
 
     fn read<'t>(node: impl DocumentValue<'t>, kind: SourceKind) -> Option<Self> {
-        // A Secret volume says `secretName`, a projected one `name`.
+        // A Secret volume has `secretName`, a projected one `name`.
         let name = node
             .text_at(&["secretName"])
             .or_else(|| node.text_at(&["name"]))?

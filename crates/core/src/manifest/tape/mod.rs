@@ -166,7 +166,7 @@ impl<'t, 'a> ValueRef<'t, 'a> {
         }
     }
 
-    /// What a plain scalar says: digits, `true` or `false`.
+    /// The text of a plain scalar: digits, `true` or `false`.
     #[must_use]
     pub fn plain(self) -> Option<&'a str> {
         self.value()

@@ -45,7 +45,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub enum Severity {
     /// It does nothing, or something else than it seems to.
     Warning,
-    /// It does not do what it says.
+    /// It does not have the effect that it describes.
     Error,
 }
 
@@ -406,7 +406,7 @@ const fn heeds_strict(action: PolicyAction) -> bool {
     matches!(action, PolicyAction::Enforce | PolicyAction::Hold)
 }
 
-/// What a setting comes to.
+/// The effect of a setting.
 fn effect(setting: &RuleSetting) -> (PolicyAction, bool) {
     (
         setting.action,

@@ -1,4 +1,4 @@
-//! What is said of policies and exceptions, one case after the other.
+//! Findings about policies and exceptions, one case after the other.
 
 use proptest::prelude::*;
 

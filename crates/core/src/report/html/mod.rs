@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
     page(&title, &body)
 }
 
-/// The answer in a word or two.
+/// The verdict in one or two words.
 fn answer(report: &Report) -> &'static str {
     match (report.health, report.verdict) {
         (Some(health), _) => health.words(),
@@ -237,7 +237,7 @@ fn not_applicable(report: &Report) -> Markup {
     }
 }
 
-/// What the judgement stands on: inputs, what of them was not read, and policies.
+/// The basis of the verdict: inputs, what was not read of them, and policies.
 fn basis(report: &Report) -> Markup {
     let row = |input: &InputEntry| {
         html! {

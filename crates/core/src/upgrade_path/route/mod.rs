@@ -1,4 +1,4 @@
-//! From one version to another, stop by stop, as the path table says.
+//! From one version to another, stop by stop, by the table of paths.
 //!
 //! | module | holds |
 //! |---|---|
