@@ -6,7 +6,7 @@ use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
     engine::{End, run_locally},
     kubernetes_job::run_in_job,
-    metadata_migration::{Migration, Operation},
+    metadata_migration::Migration,
 };
 
 use super::{
@@ -67,16 +67,8 @@ fn ask(
     screen: &Screen,
 ) -> Result<Result<(), End>, super::exit::Failure> {
     running::look(&args.cluster, async |client| {
-        let plan = match procedure.operation {
-            Operation::Abort => format!(
-                "{} in {}: abort the current run; Milvus and its metadata are not changed\n",
-                procedure.settings.run.release.name, procedure.settings.run.release.namespace
-            ),
-            _ => running::plan_text(
-                &procedure.preview(&client).await?,
-                &screen.style_stderr(Show::All),
-            ),
-        };
+        let preview = procedure.preview(&client).await?;
+        let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
         consent::ask(&plan, &client.cancellation).await
     })
 }

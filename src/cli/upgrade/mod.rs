@@ -10,7 +10,7 @@ use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
     engine::{End, Preview, run_locally},
     kubernetes_job::run_in_job,
-    rolling_upgrade::{Operation, RollingUpgrade},
+    rolling_upgrade::RollingUpgrade,
 };
 
 use super::{
@@ -81,22 +81,8 @@ fn ask(
     screen: &Screen,
 ) -> Result<Result<(), End>, Failure> {
     running::look(&args.cluster, async |client| {
-        let of = &procedure.settings.run.release;
-        let plan = match procedure.operation {
-            Operation::Update => running::plan_text(
-                &procedure.preview(&client).await?,
-                &screen.style_stderr(Show::All),
-            ),
-            Operation::Rollback => format!(
-                "{} in {}: roll back the components that the last run changed, one by one in \
-                 reverse order\n",
-                of.name, of.namespace
-            ),
-            Operation::Abort => format!(
-                "{} in {}: abort the current run; every component stays at its version\n",
-                of.name, of.namespace
-            ),
-        };
+        let preview = procedure.preview(&client).await?;
+        let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
         consent::ask(&plan, &client.cancellation).await
     })
 }

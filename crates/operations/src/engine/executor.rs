@@ -62,10 +62,7 @@ impl<S: Step> Engine<'_, S> {
     /// Goes forward from where the record stands, to the end.
     pub async fn forward(&self) -> End {
         let status = self.record.run().status;
-        let first = match &status.step {
-            None => 0,
-            Some(cursor) => index(cursor) + usize::from(cursor.stage == StepStage::Done),
-        };
+        let first = next(&status);
         self.began(status.step.is_some(), false);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().skip(first) {
@@ -98,12 +95,7 @@ impl<S: Step> Engine<'_, S> {
     pub async fn back(&self) -> End {
         let status = self.record.run().status;
         let resumed = status.phase == RunPhase::RollingBack;
-        let from = match &status.step {
-            // Nothing was ever begun.
-            None => 0,
-            Some(cursor) if resumed && cursor.stage == StepStage::Done => index(cursor),
-            Some(cursor) => index(cursor) + 1,
-        };
+        let from = begun(&status);
         self.began(resumed, true);
         let began = Instant::now();
         for (index, step) in self.steps.iter().enumerate().take(from).rev() {
@@ -404,6 +396,22 @@ const LAST_WORD: Duration = Duration::from_secs(10);
 
 /// For a step that reaches a safe point on its own: a few transactions.
 const WIND_DOWN: Duration = Duration::from_secs(15);
+
+/// The index of the step at which a run starts or resumes.
+pub(super) fn next(status: &RunStatus) -> usize {
+    let next = |cursor: &StepCursor| index(cursor) + usize::from(cursor.stage == StepStage::Done);
+    status.step.as_ref().map_or(0, next)
+}
+
+/// How many steps, from the first, a rollback undoes: those that were begun and not undone yet.
+pub(super) fn begun(status: &RunStatus) -> usize {
+    let resumed = status.phase == RunPhase::RollingBack;
+    match &status.step {
+        None => 0,
+        Some(cursor) if resumed && cursor.stage == StepStage::Done => index(cursor),
+        Some(cursor) => index(cursor) + 1,
+    }
+}
 
 fn index(cursor: &StepCursor) -> usize {
     usize::try_from(cursor.index).unwrap_or(usize::MAX - 1)

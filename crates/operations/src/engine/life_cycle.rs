@@ -187,7 +187,7 @@ pub fn deployment_uids(release: &Release, run: Option<&UpgradeRun>) -> Vec<Strin
 }
 
 /// A run resumes only with the plan that it began with, on the workloads that it began with.
-fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
+pub(super) fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
     let spec = &run.spec;
     let abort = match procedure.unabortable(run) {
         None => format!(", or end it with {}", procedure.command("-o abort ")),

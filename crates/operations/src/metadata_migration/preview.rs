@@ -3,11 +3,15 @@
 use milvus_guard_core::text::count;
 use serde_json::{Value, json};
 
-use crate::engine::{End, Preview, Procedure, RetryingClient, preview::known_runs};
+use crate::engine::{
+    End, Preview, Procedure, RetryingClient,
+    preview::{Ahead, ahead, known_runs, resumes},
+    procedure::Preparation,
+};
 
 use super::{
     migratable,
-    plan::{self, Step},
+    plan::Step,
     procedure::Migration,
     settings::{Operation, Settings},
     survey::{Survey, survey},
@@ -21,16 +25,18 @@ impl Migration {
     /// [`End::Refused`] if the release is not supported, [`End::Stopped`] if the cluster does not
     /// answer.
     pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
-        let (settings, operation) = (&self.settings, self.operation);
+        let operation = self.operation;
         let known = known_runs(client, self).await?;
+        let (ready, run) = match ahead(client, self, &known).await? {
+            Ahead::Forward(ready, run) => (ready, run),
+            Ahead::Ending(preview) => return Ok(preview),
+        };
+        let Preparation { data, steps, .. } = &*ready;
+        let settings = &data.settings;
         let survey = survey(client, settings, operation)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        let recorded = known.iter().rev().find(|run| run.is_under_way());
-        let steps = recorded
-            .and_then(|run| plan::recorded(&run.spec.plan))
-            .unwrap_or_else(|| plan::steps(settings, operation));
-        let refusal = (operation == Operation::Migrate && recorded.is_none())
+        let refusal = (operation == Operation::Migrate && run.is_none())
             .then(|| migratable::blocked(&survey.release, &survey.facts, settings.source, false))
             .flatten();
         let listed: Vec<Value> = steps
@@ -39,7 +45,10 @@ impl Migration {
             .collect();
         Ok(Preview {
             path: None,
-            text: text(&survey, settings, operation, &steps),
+            text: run
+                .map(|run| format!("{}\n\n", resumes(&run, steps)))
+                .unwrap_or_default()
+                + &text(&survey, settings, operation, steps),
             json: json!({
                 "release": settings.run.release.name,
                 "namespace": settings.run.release.namespace,
@@ -59,49 +68,27 @@ impl Migration {
 
 fn text(survey: &Survey, settings: &Settings, operation: Operation, steps: &[Step]) -> String {
     let of = &settings.run.release;
-    let line = match operation {
-        Operation::Rollback => {
-            format!(
-                "{} in {}: back to {}",
-                of.name, of.namespace, settings.source
-            )
-        }
-        _ => format!(
-            "{} in {}: {} → {}, metadata included",
-            of.name, of.namespace, settings.source, settings.target
-        ),
-    };
     let workloads = survey.release.components.len();
+    let interruption = if operation == Operation::Record {
+        "Milvus is not stopped and the metadata is not changed."
+    } else {
+        "Milvus is unavailable from \"Stop every component\" until its proxies are started again. \
+         The metadata is backed up before it is changed."
+    };
     let mut text = format!(
-        "{line}\nMilvus        {}; image {}\nMetadata      {} under {}\n",
+        "{} in {}: {} → {}, metadata included\nMilvus        {}; image {}\nMetadata      {} under \
+         {}\nInterruption  {interruption}\n",
+        of.name,
+        of.namespace,
+        settings.source,
+        settings.target,
         count(workloads, "workload"),
         survey.image,
         survey.endpoint.shown(),
         survey.endpoint.root_path,
     );
-    let interruption = match operation {
-        Operation::Record => "Milvus is not stopped and the metadata is not changed.",
-        Operation::Migrate | Operation::Abort => {
-            "Milvus is unavailable from \"Stop every component\" until its proxies are started \
-             again. The metadata is backed up before it is changed."
-        }
-        Operation::Rollback => {
-            "Milvus is unavailable until its components are started again. Data that was written \
-             since the backup is lost."
-        }
-    };
-    text.push_str(&format!("Interruption  {interruption}\n"));
-    let list: Vec<&Step> = match operation {
-        Operation::Rollback => steps.iter().rev().collect(),
-        _ => steps.iter().collect(),
-    };
-    for (number, step) in list.into_iter().enumerate() {
-        let undo = if operation == Operation::Rollback {
-            "Undo: "
-        } else {
-            ""
-        };
-        text.push_str(&format!("{:>3}. {undo}{}\n", number + 1, step.title()));
+    for (number, step) in steps.iter().enumerate() {
+        text.push_str(&format!("{:>3}. {}\n", number + 1, step.title()));
     }
     text
 }

@@ -1,30 +1,38 @@
 //! What a run would do, without doing it.
 
+use milvus_guard_core::api::UpgradeRun;
+
 use crate::engine::{
-    End, Preview, Procedure, RetryingClient, life_cycle::deployment_uids, preview::known_runs,
+    End, Preview, Procedure, RetryingClient,
+    life_cycle::deployment_uids,
+    preview::{Ahead, ahead, known_runs, resumes},
     release,
 };
 
-use super::{
-    procedure::{RollingUpgrade, planned},
-    steps::check,
-};
+use super::{context::UpgradeData, procedure::RollingUpgrade, steps::check};
 
 impl RollingUpgrade {
     /// Plans without doing anything.
     ///
     /// # Errors
-    /// [`End::Refused`] if there is no plan, [`End::Stopped`] if the cluster does not answer.
+    /// The end of the command if it would not change anything, [`End::Stopped`] if the cluster
+    /// does not answer.
     pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
         let settings = &self.settings;
-        let (release, facts) = release::read(client, &settings.run.release)
+        let runs = known_runs(client, self).await?;
+        let (ready, run) = match ahead(client, self, &runs).await? {
+            Ahead::Forward(ready, run) => (ready, run),
+            Ahead::Ending(preview) => return Ok(preview),
+        };
+        let UpgradeData {
+            release, rollout, ..
+        } = &ready.data;
+        let (_, facts) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        let (rollout, _) =
-            planned(&release, settings, None).map_err(|why| self.impossible(&why.to_string()))?;
-        let runs = known_runs(client, self).await?;
-        let said = check::ask(client, &release, facts, &runs, &rollout, "").await?;
-        let uids = deployment_uids(&release, None);
+        let name = run.as_ref().map(UpgradeRun::full_name).unwrap_or_default();
+        let said = check::ask(client, release, facts, &runs, rollout, &name).await?;
+        let uids = deployment_uids(release, run.as_ref());
         let of = &settings.run.release;
         let mut command = format!(
             "milvus-guard upgrade -i {} -n {} -t {}",
@@ -33,10 +41,16 @@ impl RollingUpgrade {
         if let Some(image) = &settings.image {
             command.push_str(&format!(" -w {image}"));
         }
+        let mut text = rollout.text(&release.fullname);
+        let mut json = rollout.json(&release.fullname, &uids);
+        if let Some(run) = &run {
+            text = format!("{}\n\n{text}", resumes(run, &ready.steps));
+            json["resumes"] = run.full_name().into();
+        }
         Ok(Preview {
             path: Some(rollout.path(release.coordinators(), command)),
-            text: rollout.text(&release.fullname),
-            json: rollout.json(&release.fullname, &uids),
+            text,
+            json,
             warnings: said.warnings,
             refusals: said.refusals,
         })

@@ -226,7 +226,7 @@ pub(super) enum Impossible {
 }
 
 /// The plan from what runs; for a run in progress, from what it recorded at its beginning.
-pub(super) fn planned(
+fn planned(
     release: &Release,
     settings: &Settings,
     run: Option<&UpgradeRun>,

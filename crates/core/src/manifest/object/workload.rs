@@ -22,7 +22,7 @@ pub struct Workload {
     pub paused: bool,
     /// `spec.strategy.type` or `spec.updateStrategy.type`.
     pub strategy: Option<String>,
-    /// `spec.selector.matchLabels`.
+    /// `spec.selector.matchLabels`. Empty for a Job: the API server generates its selector.
     pub selector: Labels,
     /// What only a StatefulSet has.
     pub stateful: Option<Stateful>,
@@ -115,7 +115,10 @@ impl Workload {
                 .unwrap_or(false),
             strategy: text(&["spec", "strategy", "type"])
                 .or_else(|| text(&["spec", "updateStrategy", "type"])),
-            selector: labels(node.at(&["spec", "selector", "matchLabels"])),
+            selector: labels(
+                node.at(&["spec", "selector", "matchLabels"])
+                    .filter(|_| meta.object.kind != "Job"),
+            ),
             stateful,
             pod: pod.map(PodTemplate::read).unwrap_or_default(),
             status,
