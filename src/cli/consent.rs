@@ -6,7 +6,7 @@ use milvus_guard_operations::engine::{Cancellation, End};
 
 use super::exit::Failure;
 
-/// How a change is agreed to.
+/// How the user consents to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
     /// By `--yes`, or in the Job that an agreed command made.
@@ -19,7 +19,7 @@ impl Consent {
     /// Consent for `verb`, which changes `object`.
     ///
     /// # Errors
-    /// Wrong usage if nothing agrees and there is no terminal to ask at.
+    /// Wrong usage if `is_given` is false and there is no terminal to ask at.
     pub(super) fn of(verb: &str, object: &str, is_given: bool) -> Result<Self, Failure> {
         if is_given {
             return Ok(Self::Given);
@@ -38,7 +38,7 @@ impl Consent {
 /// The question of every verb that changes something.
 const QUESTION: &str = "Continue? [y/N] ";
 
-/// Whether an answer agrees.
+/// Whether an answer means yes.
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
