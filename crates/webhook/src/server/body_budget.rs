@@ -156,7 +156,7 @@ impl BodyBudget {
     /// Takes a body in.
     ///
     /// # Errors
-    /// Where it is too large or too slow, or where there is no room.
+    /// If it is too large or too slow, or where there is no room.
     pub async fn take(&self, mut body: Body) -> Result<Taken<'_>, Refusal> {
         let place = self.arrive();
         let end = Instant::now() + BODY_DEADLINE;

@@ -71,7 +71,7 @@ impl Port {
     /// Binds an address.
     ///
     /// # Errors
-    /// Where it cannot be had.
+    /// If it cannot be had.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;

@@ -163,7 +163,7 @@ impl StateSource {
     /// The same, read at this moment as far as there is a doubt; `None` if memory is all there is.
     ///
     /// # Errors
-    /// Where the cluster does not answer in time.
+    /// If the cluster does not answer in time.
     pub async fn live_state<'a>(
         &'a self,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! Parts of releases, laid over the running state.
+//! Parts of releases, merged into the running state.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -7,7 +7,7 @@ use super::*;
 use crate::files::{Role, objects::Collector};
 use milvus_guard_core::milvus::{Component, Snapshot};
 
-/// A workload; the labels are those of a Helm release where one is named.
+/// A workload; with the labels of the Helm release, if one is named.
 fn workload(kind: &str, name: &str, image: &str, more: &str, helm: Option<&str>) -> String {
     let labels = match helm {
         Some(release) => {
@@ -100,8 +100,7 @@ fn loaded(role: Role, text: &str) -> Loaded {
     }
 }
 
-/// What a change makes of the running state: whether it is a part, the remark, and the state
-/// after it.
+/// Settles a change: whether it is a part, the remark, and the state after it.
 fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot) {
     let before = loaded(Role::Before, before);
     let mut after = loaded(Role::After, after);
@@ -110,7 +109,7 @@ fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot
     (note.starts_with("after is a part"), note, after.snapshot)
 }
 
-/// A Milvus with its services, of this release of Helm or of none.
+/// A Milvus with its dependencies, with labels of this Helm release or of none.
 fn stack(helm: Option<&str>) -> String {
     [
         milvus("standalone", "v2.6.1", helm),
@@ -252,7 +251,7 @@ fn files_with_some_components(#[case] without: &str, #[case] expected: bool) {
 }
 
 #[test]
-fn the_user_has_the_last_word() {
+fn flags_of_the_user_override_the_detected_extent() {
     let one = milvus("standalone", "v2.6.22", None);
     let (is_part, note, snapshot) = settled(&stack(None), &one, Choice::Whole);
     assert!(
@@ -279,7 +278,7 @@ fn the_user_has_the_last_word() {
 }
 
 #[test]
-fn what_stays_is_counted() {
+fn the_remark_counts_unchanged_objects() {
     let (_, note, _) = settled(
         &stack(None),
         &milvus("standalone", "v2.6.22", None),
@@ -383,7 +382,7 @@ fn a_patch_changes_only_what_it_names() {
 }
 
 #[test]
-fn what_another_owner_keeps_stays() {
+fn dependencies_of_another_owner_are_not_removed() {
     let live = |text: &str, owner: &str| {
         text.replace(
             "metadata: {name",
@@ -411,11 +410,15 @@ fn what_another_owner_keeps_stays() {
         .iter()
         .map(|dependency| &*dependency.workload.meta.object.name)
         .collect();
-    assert_eq!(names, ["r-etcd"], "MinIO is of the same release and goes");
+    assert_eq!(
+        names,
+        ["r-etcd"],
+        "MinIO belongs to the same release and is removed"
+    );
 }
 
 #[test]
-fn helms_and_terraforms_inputs_are_whole() {
+fn output_of_helm_and_of_terraform_is_a_whole_release() {
     let one = milvus("standalone", "v2.6.22", Some("r"));
     let printed = format!(
         "NAME: r\nNAMESPACE: milvus\nSTATUS: pending-upgrade\nREVISION: 2\nHOOKS:\nMANIFEST:\n{}",
@@ -463,7 +466,7 @@ proptest! {
     }
 }
 
-/// The running and the wanted state in a form in which people print objects.
+/// The Milvus versions that are read from a text.
 fn versions(text: &str) -> Vec<String> {
     let loaded = loaded(Role::After, text);
     let releases = &loaded.snapshot.releases;
@@ -504,7 +507,7 @@ fn json_documents_may_follow_one_another() {
         .map(|meta| meta.origin.line)
         .collect();
     assert_eq!(lines, [1, 2]);
-    // A text that ends in the middle is not read in part.
+    // A text that was cut is an error: its first documents are not read alone.
     let mut collector = Collector::new(Role::After, None);
     let cut = format!("{other}\n{}", one.get(..one.len() - 5).unwrap());
     assert!(collector.add_text(&cut, "x.json").is_err());

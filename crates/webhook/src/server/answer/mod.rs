@@ -91,7 +91,7 @@ impl Answerer {
     /// The answer to a body, as JSON.
     ///
     /// # Errors
-    /// Where the body is not a review: then there is no uid to answer to.
+    /// If the body is not a review: then there is no uid to answer to.
     pub async fn answer(
         &self,
         path: Path,

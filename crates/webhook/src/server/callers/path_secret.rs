@@ -58,7 +58,7 @@ impl PathSecret {
     /// wins.
     ///
     /// # Errors
-    /// Where the Secret may not be read or written.
+    /// If the Secret may not be read or written.
     pub async fn ensure(&self, now: Timestamp) -> Result<Tokens, CallersError> {
         self.renewed(now, |tokens| !tokens.has_own()).await
     }

@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 /// The configurations of a template.
 ///
 /// # Errors
-/// Where it holds anything else, or none.
+/// If it holds anything else, or none.
 pub(super) fn parse(text: &str) -> Result<Vec<Value>, String> {
     let mut objects = Vec::new();
     for document in documents(text) {
