@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_instead_is_named_with_the_next_command() {
+    fn without_milvus_the_message_lists_other_objects_and_the_next_command() {
         let live = message(
             &["-n", "x"],
             &[without_milvus()],

@@ -245,7 +245,7 @@ pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Don
     Ok(refused(planned, format == FormatArg::Text, screen))
 }
 
-/// The plan as a document; as text where it has no order of components.
+/// The plan as a document; as text if it has no order of components.
 pub(super) fn show_document(planned: &Preview, format: DocumentFormat, screen: &Screen) -> Done {
     let Some(path) = &planned.path else {
         return show(planned, FormatArg::Text, screen);

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources() {
+    fn sources_are_parsed() {
         assert_eq!("live".parse(), Ok(Source::Live));
         assert_eq!(
             "release:a@3".parse(),

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_its_variable() {
+    fn flags_take_precedence_over_variables() {
         let variables = |name: &str| match name {
             "HELM_NAMESPACE" => Some("search".to_owned()),
             "HELM_KUBECONTEXT" => Some(String::new()),

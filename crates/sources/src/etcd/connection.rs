@@ -156,7 +156,7 @@ impl<'e> EtcdConnection<'e> {
     /// Reads keys; repeated until etcd answers.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn get(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Failure> {
         self.call(|client| {
             let (key, options) = (key.to_vec(), options.clone());
@@ -168,7 +168,7 @@ impl<'e> EtcdConnection<'e> {
     /// A transaction that only reads; repeated until etcd answers.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
         self.call(|client| {
             let txn = txn.clone();
@@ -190,10 +190,10 @@ impl<'e> EtcdConnection<'e> {
         .await
     }
 
-    /// A lease of so many seconds. If the acknowledgement is lost, the lease expires.
+    /// Grants a lease of `seconds`. If the acknowledgement is lost, the lease expires.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn grant(&self, seconds: i64) -> Result<i64, Failure> {
         self.call(|mut client| async move {
             client
@@ -207,7 +207,7 @@ impl<'e> EtcdConnection<'e> {
     /// Ends a lease and removes its keys. A lease that has ended already is not an error.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn revoke(&self, lease: i64) -> Result<(), Failure> {
         match self
             .call(|mut client| async move { client.lease_revoke(lease).await.map(|_| ()) })
@@ -239,7 +239,7 @@ impl<'e> EtcdConnection<'e> {
     /// Seconds until a lease ends; `None` if it has ended.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn time_left(&self, lease: i64) -> Result<Option<i64>, Failure> {
         let answer = self
             .call(|mut client| async move { client.lease_time_to_live(lease, None).await })
@@ -250,7 +250,7 @@ impl<'e> EtcdConnection<'e> {
     /// Keys that a lease holds; `None` if it has ended.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn keys_of(&self, lease: i64) -> Result<Option<Vec<Vec<u8>>>, Failure> {
         let answer = self
             .call(|mut client| async move {
@@ -265,7 +265,7 @@ impl<'e> EtcdConnection<'e> {
     /// How full it is and whether it accepts writes. Without the permission the answer is empty.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn health(&self) -> Result<Health, Failure> {
         let status = match self
             .call(|mut client| async move { client.status().await })

@@ -215,7 +215,7 @@ mod tests {
         "client certificate"
     )]
     #[case("dns error: failed to lookup address information", "information")]
-    fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
+    fn reasons_contain_what_to_do(#[case] reason: &str, #[case] end: &str) {
         assert!(hinted(reason.to_owned()).ends_with(end));
     }
 
@@ -226,7 +226,7 @@ mod tests {
     #[case("transport error: connection error: connection reset")]
     #[case("transport error: unexpected end of file")]
     #[case("peer closed connection without sending TLS close_notify")]
-    fn a_missing_certificate_is_named_however_the_server_ends_the_connection(#[case] reason: &str) {
+    fn a_missing_client_certificate_is_named_for_every_end_of_a_connection(#[case] reason: &str) {
         let told = without_certificate(&hinted(reason.to_owned()));
         assert!(told.contains("for a client certificate, and none was given: give a certificate"));
     }
@@ -272,7 +272,11 @@ mod tests {
     #[case(UNAUTHENTICATED, "etcdserver: invalid auth token", Kind::Login)]
     #[case(3, "etcdserver: revision of auth store is old", Kind::Login)]
     #[case(3, "etcdserver: key is not provided", Kind::Refused)]
-    fn kinds(#[case] code: i32, #[case] message: &str, #[case] expected: Kind) {
+    fn code_and_message_give_the_kind_of_failure(
+        #[case] code: i32,
+        #[case] message: &str,
+        #[case] expected: Kind,
+    ) {
         assert_eq!(kind(code, message), expected);
     }
 }

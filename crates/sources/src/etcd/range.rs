@@ -173,7 +173,7 @@ impl EtcdConnection<'_> {
     /// The given revision (0 for the newest) and the id of the cluster.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn moment(&self, revision: i64) -> Result<Moment, Failure> {
         // A single key, because etcd would count all keys of a range.
         let answer = self
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_grows_with_the_keys_and_not_with_their_square() {
+    fn the_number_of_counted_keys_grows_linearly() {
         let keys: BTreeSet<Vec<u8>> = (0..200_000)
             .map(|n| format!("by-dev/meta/indexes/{}", 430_000_000_000_u64 + n * 7).into_bytes())
             .collect();
@@ -292,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
+        fn every_key_is_read_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
             let mut walk = Walk::new(Span { from: Vec::new(), to: vec![0xff] });
             walk.limit = limit;
             let mut seen: Vec<Vec<u8>> = Vec::new();

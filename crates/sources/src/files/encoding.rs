@@ -149,7 +149,7 @@ mod tests {
     #[case::utf16_be_marked([&b"\xfe\xff"[..], &be(TEXT)].concat())]
     #[case::utf16_le(le(TEXT))]
     #[case::utf16_be(be(TEXT))]
-    fn the_same_text_in_every_encoding(#[case] bytes: Vec<u8>) {
+    fn every_supported_encoding_is_decoded(#[case] bytes: Vec<u8>) {
         assert_eq!(decode(bytes).as_deref(), Ok(TEXT));
     }
 
@@ -160,7 +160,10 @@ mod tests {
     #[case(b"kind: \xff".to_vec(), NotText::Binary(6))]
     #[case(b"\xff\xfea\0b".to_vec(), NotText::Binary(4))]
     #[case(b"\xff\xfea\0\0\xd8b\0".to_vec(), NotText::Binary(4))]
-    fn what_is_not_text_is_named(#[case] bytes: Vec<u8>, #[case] expected: NotText) {
+    fn the_error_names_the_format_of_other_bytes(
+        #[case] bytes: Vec<u8>,
+        #[case] expected: NotText,
+    ) {
         assert_eq!(decode(bytes), Err(expected));
     }
 

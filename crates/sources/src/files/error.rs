@@ -21,7 +21,7 @@ pub enum InputError {
         /// Path as the user named it.
         path: String,
     },
-    /// A chart where manifests were expected.
+    /// A chart instead of manifests.
     #[error(
         "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE \
          {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
@@ -30,7 +30,7 @@ pub enum InputError {
         /// Path as the user named it.
         path: String,
     },
-    /// A kustomization where manifests were expected: its patches are not objects.
+    /// A kustomization instead of manifests: its patches are not objects.
     #[error(
         "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | \
          milvus-guard check --after - (or: kubectl kustomize {path})"

@@ -172,7 +172,7 @@ mod tests {
         "",
         ""
     )]
-    fn every_shape(
+    fn every_form_of_output_is_read(
         #[case] before: &str,
         #[case] more: &str,
         #[case] hooks: &str,
@@ -210,7 +210,7 @@ mod tests {
     #[case("NAME: a\nSTATUS: b\nREVISION: c\n")]
     #[case("MANIFEST:\nNAME: a\nSTATUS: b\nREVISION: 1\n")]
     #[case("---\nNAME: a\nSTATUS: b\nREVISION: 1\n")]
-    fn other_texts_are_none(#[case] text: &str) {
+    fn other_texts_are_not_output_of_helm(#[case] text: &str) {
         assert_eq!(read(text), None);
     }
 

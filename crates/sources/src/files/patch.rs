@@ -248,7 +248,11 @@ mod tests {
         "{volumeMounts: [{mountPath: /a, name: w}]}",
         "{volumeMounts: [{mountPath: /a, name: w}]}"
     )]
-    fn merges(#[case] base: &str, #[case] patch: &str, #[case] expected: &str) {
+    fn a_patch_is_merged_as_in_kubernetes(
+        #[case] base: &str,
+        #[case] patch: &str,
+        #[case] expected: &str,
+    ) {
         // The order of the keys of a mapping does not matter.
         let merged = merge(read(base), &read(patch)).unwrap().to_json();
         assert_eq!(merged, read(expected).to_json());

@@ -181,7 +181,7 @@ mod tests {
     )]
     #[case(404, "deployments in namespace milvus does not exist")]
     #[case(500, "cannot read deployments in namespace milvus: boom (500)")]
-    fn answers_are_worded_for_people(#[case] code: u16, #[case] text: &str) {
+    fn api_errors_become_messages(#[case] code: u16, #[case] text: &str) {
         let error = kube::Error::Api(Status::failure("boom", "x").with_code(code).boxed());
         assert_eq!(
             ClusterError::of(

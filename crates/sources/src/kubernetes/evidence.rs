@@ -305,7 +305,7 @@ mod tests {
         Some("its controller has not seen the last change yet"),
         false
     )]
-    fn rollouts_are_complete_or_say_what_is_missing(
+    fn rollouts_are_complete_or_incomplete_by_their_status(
         #[case] replicas: i64,
         #[case] status: Value,
         #[case] missing: Option<&str>,
@@ -360,7 +360,7 @@ mod tests {
     #[case(json!({"labels": {"argocd.argoproj.io/instance": "app"}}), Some((ARGO_CD, "app", None)))]
     #[case(json!({"labels": {"helm.toolkit.fluxcd.io/name": "hr", "helm.toolkit.fluxcd.io/namespace": "f"}}), Some((FLUX, "hr", Some("f"))))]
     #[case(json!({"labels": {"app.kubernetes.io/instance": "r"}}), None)]
-    fn marks_are_read(
+    fn marks_of_argo_cd_and_flux_are_read(
         #[case] metadata: Value,
         #[case] expected: Option<(&str, &str, Option<&str>)>,
     ) {

@@ -211,7 +211,10 @@ mod tests {
     #[case("a-querynode", true)]
     #[case("a-querynode-rg1", false)]
     #[case("a", false)]
-    fn a_pod_is_its_owners(#[case] deployment: &str, #[case] its: bool) {
+    fn a_pod_belongs_to_the_deployment_of_its_replica_set(
+        #[case] deployment: &str,
+        #[case] its: bool,
+    ) {
         let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-querynode-5f4c", "uid": "1", "controller": true});
         let owned = pod(
             "milvus:2",

@@ -76,10 +76,10 @@ pub enum Wanted {
     Complete,
     /// Every pod is of the current template and its containers run, ready or not.
     Running,
-    /// At least so many pods of the current template are ready, all for [`STEADY`], and no pod is
-    /// terminating.
+    /// At least this number of pods of the current template is ready, all for [`STEADY`], and no
+    /// pod is terminating.
     Surged(usize),
-    /// At most so many pods of another template are left, without terminating ones.
+    /// At most this number of pods of another template is left, without terminating ones.
     Old(usize),
     /// No pod is left, not even a terminating one.
     Gone,
@@ -534,7 +534,7 @@ mod tests {
         vec![pod("milvus:2", &json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}))],
         Some("p is not ready any more")
     )]
-    fn a_deployment_is_complete_or_says_what_is_missing(
+    fn a_deployment_is_complete_or_its_lack_is_named(
         #[case] status: Value,
         #[case] pods: Vec<Pod>,
         #[case] expected: Option<&str>,
@@ -556,7 +556,7 @@ mod tests {
     #[case(&["1", "2 ready"], Wanted::Old(0), Some("1 old pod is left"))]
     #[case(&["1 ending", "1", "2 ready"], Wanted::Old(1), None)]
     #[case(&["2 ready"], Wanted::Old(0), None)]
-    fn old_and_new_pods_stand_side_by_side(
+    fn the_lack_is_named_while_old_and_new_pods_run_together(
         #[case] pods: &[&str],
         #[case] wanted: Wanted,
         #[case] expected: Option<&str>,
@@ -576,14 +576,17 @@ mod tests {
         assert_eq!(missing(Some(&of(2)), &pods, wanted).as_deref(), expected);
         assert!(
             missing(Some(&of(1)), &pods, wanted).is_some(),
-            "not seen yet"
+            "the controller has not seen the last change yet"
         );
     }
 
     #[rstest]
     #[case("05", true)]
     #[case("10", false)]
-    fn a_new_pod_must_stay_ready_before_an_old_one_ends(#[case] now: &str, #[case] lacks: bool) {
+    fn a_surge_is_done_after_new_pods_were_ready_for_10_seconds(
+        #[case] now: &str,
+        #[case] lacks: bool,
+    ) {
         let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let new = pod("milvus:2", &json!({"status": {"conditions": [ready]}}));
         let now = format!("2026-01-01T00:00:{now}Z").parse().unwrap();
@@ -593,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_means_without_any_pod() {
+    fn gone_means_that_no_pod_is_left() {
         let none = deployment(0, &json!({"observedGeneration": 2}));
         let ending = pod(
             "milvus:2",
@@ -617,7 +620,7 @@ mod tests {
     #[case(json!({}), "00:10", false)]
     #[case(json!({"readinessProbe": {}}), "00:05", false)]
     #[case(json!({"startupProbe": {}}), "00:05", false)]
-    fn a_pod_without_a_probe_must_stay_up_for_a_while(
+    fn a_pod_without_a_probe_must_stay_up_for_10_seconds(
         #[case] probes: Value,
         #[case] now: &str,
         #[case] lacks: bool,
@@ -645,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_restarted_must_stay_up_for_a_while() {
+    fn a_restarted_pod_must_stay_up_for_30_seconds() {
         let at =
             |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
         let restarted = pod(

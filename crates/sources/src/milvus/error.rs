@@ -239,7 +239,11 @@ mod tests {
         "other",
         false
     )]
-    fn refusals_of_grpc(#[case] status: Status, #[case] expected: &str, #[case] lasting: bool) {
+    fn grpc_status_codes_become_errors(
+        #[case] status: Status,
+        #[case] expected: &str,
+        #[case] lasting: bool,
+    ) {
         let error = ApiError::from_grpc(&status, "GetReplicas", "milvus:19530", true);
         assert_eq!(kind(&error), expected, "{error}");
         assert_eq!(error.is_lasting(), lasting, "{error}");

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_written_as_clients_of_milvus_write_them_and_never_shown() {
+    fn logins_have_the_format_of_milvus_clients_and_are_never_shown() {
         assert_eq!(
             proxy("milvus").login.header().as_deref(),
             Some("cm9vdDpodW50ZXIy")
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settings_are_checked_first() {
+    async fn invalid_settings_are_refused_before_connecting() {
         for (address, words) in [
             ("", "address of its proxy is missing"),
             (

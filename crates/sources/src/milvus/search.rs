@@ -364,7 +364,7 @@ mod tests {
     #[case(DataType::BFloat16Vector, 128, 256)]
     #[case(DataType::Int8Vector, 128, 128)]
     #[case(DataType::BinaryVector, 128, 16)]
-    fn a_vector_has_the_size_of_its_kind(
+    fn the_size_of_a_vector_follows_from_its_type(
         #[case] kind: DataType,
         #[case] dimension: usize,
         #[case] expected: usize,
@@ -389,7 +389,7 @@ mod tests {
     #[case(&[("metric_type", "L2")], Ok("{}"))]
     #[case(&[("index_type", "HNSW")], Err(NotSearchable::NoMetric))]
     #[case(&[("metric_type", "")], Err(NotSearchable::NoMetric))]
-    fn the_index_says_how_to_search(
+    fn search_parameters_follow_from_the_index(
         #[case] params: &[(&str, &str)],
         #[case] expected: Result<&str, NotSearchable>,
     ) {

@@ -331,7 +331,7 @@ mod tests {
     // Time is paused in these tests: it advances when every body waits, also on a slow machine.
     const CHUNK: usize = 1000;
 
-    /// A body that sends so many chunks and then stalls.
+    /// A body that sends `chunks` chunks and then stalls.
     fn stalled(chunks: usize) -> Body {
         let sent = stream::iter(
             (0..chunks).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; CHUNK]))),

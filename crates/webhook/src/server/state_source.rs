@@ -71,7 +71,7 @@ pub struct Files {
     pub facts: Facts,
     /// Policies and exceptions.
     pub policies: PolicySet,
-    /// Who is who.
+    /// The accounts of the guard and its job.
     pub accounts: Accounts,
     /// Data about Milvus releases.
     pub catalogue: Data,
@@ -89,7 +89,7 @@ pub struct Watching {
     pub store: Arc<WatchCache>,
     /// Version of the API server.
     pub kubernetes: Option<Version>,
-    /// Who is who.
+    /// The accounts of the guard and its job.
     pub accounts: Accounts,
     /// Where and how changes are held.
     pub holding: Holding,

@@ -485,7 +485,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_document_has_its_own_comment() {
+    fn each_document_gets_the_template_of_its_own_comment() {
         let text = "---\n# Source: a/templates/x.yaml\n\n# more\nkind: A\n---\nkind: B\ntext: |\n  # Source: no\n---\n# Source: c/templates/z.yaml\n# Source: d/templates/z.yaml\nkind: C\n";
         let mut templates = Templates::of(text);
         let found: Vec<Option<&str>> = documents(text)

@@ -131,7 +131,7 @@ fn stack(helm: Option<&str>) -> String {
 #[case::etcd_forgotten([milvus("standalone", "v2.6.22", None), config(None, "r-etcd"), minio(None)].concat(), false)]
 #[case::etcd_elsewhere_and_minio([milvus("standalone", "v2.6.22", None), config(None, "etcd.infra.svc"), minio(None)].concat(), false)]
 #[case::another_topology([cluster("v2.6.22", "", None), config(None, "r-etcd")].concat(), false)]
-fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool) {
+fn files_without_helm_are_a_part_or_a_whole_release(#[case] after: String, #[case] expected: bool) {
     let (is_part, note, snapshot) = settled(&stack(None), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     if expected {
@@ -150,7 +150,7 @@ fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool)
 #[case::both_elsewhere("etcd.infra", "minio.infra", false)]
 #[case::both_here("r-etcd", "r-minio", true)]
 #[case::one_here("r-etcd", "minio.infra", true)]
-fn the_configuration_says_whether_dependencies_stay(
+fn dependencies_that_the_configuration_still_uses_stay(
     #[case] etcd: &str,
     #[case] minio: &str,
     #[case] expected: bool,
@@ -174,7 +174,7 @@ fn the_configuration_says_whether_dependencies_stay(
 #[case::show_only_two(source(&[milvus("standalone", "v2.6.22", Some("r")), config(Some("r"), "r-etcd")].concat()), true)]
 #[case::show_only_etcd(source(&etcd("r-etcd", Some("r"))), true)]
 #[case::copied_from_the_cluster(milvus("standalone", "v2.6.22", Some("r")).replace("metadata: {name: r", "metadata: {uid: a-b, name: r"), true)]
-fn renders_against_a_chart(#[case] after: String, #[case] expected: bool) {
+fn rendered_templates_are_a_part_or_a_whole_release(#[case] after: String, #[case] expected: bool) {
     let (is_part, note, snapshot) = settled(&stack(Some("r")), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     assert_eq!(snapshot.releases.len(), 1);
@@ -206,7 +206,7 @@ fn a_render_without_milvus_is_not_a_part() {
 #[rstest]
 #[case::etcd_dropped(&["r-milvus-standalone", "r-minio"], false)]
 #[case::only_milvus(&["r-milvus-standalone"], true)]
-fn lists_of_workloads_alone(#[case] held: &[&str], #[case] expected: bool) {
+fn lists_of_workloads_are_a_part_or_a_whole_release(#[case] held: &[&str], #[case] expected: bool) {
     let helm = Some("r");
     let all = [
         milvus("standalone", "v2.6.1", helm),
@@ -238,7 +238,10 @@ fn lists_of_workloads_alone(#[case] held: &[&str], #[case] expected: bool) {
 )]
 #[case::half("proxy rootcoord querycoord datacoord", true)]
 #[case::five_of_eight("proxy rootcoord querycoord", false)]
-fn files_with_some_components(#[case] without: &str, #[case] expected: bool) {
+fn files_with_half_of_the_components_or_less_are_a_part(
+    #[case] without: &str,
+    #[case] expected: bool,
+) {
     let before = [cluster("v2.5.10", "", None), config(None, "etcd.infra")].concat();
     let (is_part, note, snapshot) =
         settled(&before, &cluster("v2.5.11", without, None), Choice::Seen);

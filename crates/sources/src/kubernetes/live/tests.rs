@@ -220,7 +220,7 @@ async fn no_drift_is_a_fact_only_if_everything_was_compared() {
 }
 
 #[tokio::test]
-async fn workloads_must_be_readable() {
+async fn it_is_an_error_if_workloads_cannot_be_read() {
     let error = cluster(|_| failure(403))
         .await
         .read("milvus", false)

@@ -360,7 +360,7 @@ fn value(object: DynamicObject) -> Option<Value> {
     None
 }
 
-/// Pauses between tries, each about twice as long as the one before.
+/// Pauses between attempts, each about twice as long as the previous one.
 struct Backoff(Duration);
 
 impl Default for Backoff {

@@ -60,7 +60,7 @@ impl WatchCache {
         self.write().contact(kind);
     }
 
-    /// Records that the watch of a kind ended normally. The next should begin in [`HANDOVER`].
+    /// Records that the watch of a kind ended normally. The next one should begin within 1 s.
     pub fn ended(&self, kind: Watched) {
         self.write()
             .unwatched
