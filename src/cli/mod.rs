@@ -149,7 +149,7 @@ fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
     if let Name::Completes(_) = name {
         let text = completion::for_cobra(command_line::command(name), args);
-        // If the shell has ended, nobody needs the values.
+        // If the shell has ended, the values are not needed.
         let _ = output::print(&text);
         std::process::exit(0);
     }
