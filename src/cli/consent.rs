@@ -46,7 +46,7 @@ fn is_yes(answer: &str) -> bool {
 /// Shows the plan and asks.
 ///
 /// # Errors
-/// The end of the command if the answer is not yes, or the process is asked to stop.
+/// The end of the command if the answer is not yes, or a signal stops the process.
 pub(super) async fn ask(plan: &str, cancellation: &Cancellation) -> Result<(), End> {
     let mut screen = io::stderr();
     let _ = write!(screen, "{plan}\n{QUESTION}");

@@ -1,4 +1,4 @@
-//! `-t` of the verbs that need one release: a line or `latest` may mean another one tomorrow.
+//! `-t` of the verbs that need one release: later a line or `latest` may mean another release.
 
 use milvus_guard_core::milvus::{
     Version,

@@ -53,7 +53,7 @@ pub enum ClusterError {
     Api {
         /// Resource and place.
         what: String,
-        /// Its words.
+        /// The message of the API server.
         reason: String,
     },
     /// The API does not exist in this cluster, or the object does not.

@@ -33,7 +33,7 @@ pub enum ApiError {
     PermissionDenied {
         /// The method of `MilvusService`.
         method: &'static str,
-        /// Milvus's words.
+        /// The message of Milvus.
         reason: String,
     },
     /// This Milvus does not have the method: it is too old.
@@ -47,7 +47,7 @@ pub enum ApiError {
     Other {
         /// The method of `MilvusService`.
         method: &'static str,
-        /// Milvus's words.
+        /// The message of Milvus.
         reason: String,
     },
 }
