@@ -1,4 +1,4 @@
-//! Judging alone, and the way from text to a snapshot.
+//! The time of judging alone, and of reading text into a snapshot.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

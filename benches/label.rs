@@ -1,6 +1,6 @@
-//! What the version label costs: a change of a Deployment of Milvus through a real API server, with
-//! the label set by the webhook and by a `MutatingAdmissionPolicy`, and with no admission at all.
-//! In turns on one cluster. Ratios count, not milliseconds.
+//! The cost of the version label: a change of a Deployment of Milvus through a real API server,
+//! with the label set by the webhook or by a `MutatingAdmissionPolicy`, and without any admission.
+//! The variants alternate on one cluster. Ratios count, not milliseconds.
 //!
 //! `cargo bench --bench label [-- CHANGES]`
 #![allow(
@@ -27,12 +27,12 @@ use milvus_guard_testbed::{ControlPlane, expect_success};
 use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Turns of each way.
+/// Turns of each variant.
 const TURNS: usize = 6;
 const KUBERNETES: &str = "1.36.3";
 const LABEL: &str = "guard.milvus.io/version";
 
-/// How the label is set.
+/// The variants: how the label is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// Validation by the guard, no label.
@@ -44,7 +44,7 @@ enum Way {
 impl Way {
     const ALL: [Self; 3] = [Self::Nobody, Self::Policy, Self::Webhook];
 
-    /// Registers it, and waits until the API server knows.
+    /// Registers this variant, and waits until the API server uses it.
     fn set(self, webhook: &Webhook) {
         let values = if self == Self::Webhook {
             &["hold.enabled=false", "versionLabel.by=webhook"][..]
@@ -101,10 +101,10 @@ fn deployment(name: &str, tag: &str) -> Value {
             "spec": {"containers": [container]}}}})
 }
 
-/// The patch of each change, by its number.
+/// Returns the patch of a change by its number.
 type Change = fn(usize) -> Value;
 
-/// A change of the image, which moves the label.
+/// A change of the image, which changes the label.
 fn image(at: usize) -> Value {
     let tag = ["v2.4.15", "v2.4.24"][at % 2];
     json!({"spec": {"template": {"spec": {"containers": [{"name": "proxy", "image": format!("milvusdb/milvus:{tag}")}]}}}})

@@ -1,9 +1,9 @@
-//! The webhook under load, against a bare server of the same crates in the same run: the same
-//! listener, the same TLS settings, and nothing but the uid read and repeated. Ratios count, not
+//! The webhook under load, against a minimal server of the same crates in the same run: the same
+//! listener, the same TLS settings, but it only reads the uid and returns it. Ratios count, not
 //! milliseconds.
 //!
-//! `cargo bench --bench load [-- REVIEWS]`; REVIEWS (200000) is the length of the run that looks at
-//! memory; each sample is a twentieth of it, at most 4000.
+//! `cargo bench --bench load [-- REVIEWS]`; REVIEWS (200000) is the number of reviews in the run
+//! that measures memory; each sample has a twentieth of it, at most 4000.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -42,7 +42,7 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 
 const CONNECTIONS: usize = 16;
-/// Samples of each server; they take turns, so that a busy machine harms both alike.
+/// Samples of each server. The servers alternate, so that a busy machine affects both equally.
 const SAMPLES: usize = 5;
 
 /// A server in a separate process.
@@ -74,8 +74,8 @@ impl Target {
                         .to_owned(),
                 )
             })
-            .expect("the server says where it listens");
-        // Nobody reads its log, yet it must not stop at a full pipe.
+            .expect("the server prints its address");
+        // The log is dropped, but must be read: the server must not stop at a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let config = trusting(&[&fs::read_to_string(&authority).unwrap()]);
         Self { child, url, config }
@@ -120,7 +120,7 @@ impl Target {
             / 1024.0
     }
 
-    /// Sends reviews over keep-alive connections, each as soon as the one before is answered.
+    /// Sends reviews over keep-alive connections, each as soon as the previous one is answered.
     fn load(&self, body: &[u8], reviews: usize, connections: usize) -> Sample {
         let left = AtomicUsize::new(reviews);
         let mut held: Vec<Https> = (0..connections)
@@ -171,7 +171,7 @@ impl Drop for Target {
     }
 }
 
-/// Takes one of what is left.
+/// Takes one from a counter of remaining reviews.
 trait TakeOne {
     fn try_update_one(&self) -> bool;
 }
@@ -185,7 +185,7 @@ impl TakeOne for AtomicUsize {
     }
 }
 
-/// Reviews a second, and milliseconds.
+/// Reviews per second, and latencies in milliseconds.
 #[derive(Clone, Copy)]
 struct Sample {
     rate: f64,
@@ -209,7 +209,7 @@ struct Uid<'a> {
     uid: &'a str,
 }
 
-/// The baseline: what any webhook on these crates pays.
+/// The baseline: the cost of any webhook on these crates.
 fn bare(authority: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

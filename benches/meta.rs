@@ -1,5 +1,5 @@
-//! A migration against one Put per key and against bare transactions of the same bytes, on the same
-//! etcd in the same run. Ratios count, not seconds.
+//! A migration against one Put for each key and against plain transactions of the same bytes, on
+//! the same etcd in the same run. Ratios count, not seconds.
 //!
 //! `cargo bench --bench meta [-- SEGMENTS]`; SEGMENTS (100000) is the number of segment-index
 //! records.
@@ -45,18 +45,18 @@ const STAGES: [Stage; 8] = [
 ];
 /// Records of each collection.
 const SEGMENTS: usize = 10_000;
-/// Transactions in progress at once, as the migration has.
+/// Transactions in progress at the same time, as in the migration.
 const IN_FLIGHT: usize = 8;
-/// Rounds of the three; the middle one counts.
+/// Rounds of all three variants; the median counts.
 const ROUNDS: usize = 3;
 const QUOTA: u64 = 8 * 1024 * 1024 * 1024;
 
 struct Ours {
     write: f64,
-    /// Writing and deleting.
+    /// Seconds of writing and deleting.
     changes: f64,
     whole: f64,
-    /// Reading, planning, and both comparisons.
+    /// Seconds of reading, planning, and both comparisons.
     thinking: f64,
     peak_mib: f64,
 }
@@ -139,7 +139,7 @@ fn main() {
     );
 }
 
-/// All roots are equally long, so that all write the same bytes.
+/// A root path. All have the same length, so that all variants write the same bytes.
 fn root(round: usize, name: &str) -> Root {
     Root::new(&format!("b{round}{name}"), "meta").unwrap()
 }
@@ -149,7 +149,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// The official tool's way.
+/// One Put for each key, like the official tool.
 async fn one_by_one(client: &Client, plan: &Plan<'_>, root: &Root) -> f64 {
     let began = Instant::now();
     let mut kv = client.kv_client();

@@ -1,5 +1,5 @@
-//! One review in the process, without the network: what the guard adds to reading it. The baseline
-//! only reads the uid, as the bare server of `benches/load.rs` does.
+//! One review in the process, without the network: the time of the guard in addition to reading it.
+//! The baseline only reads the uid, like the minimal server of `benches/load.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ use milvus_guard_webhook::server::{
 };
 use serde::Deserialize;
 
-/// As in the binary.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

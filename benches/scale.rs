@@ -38,20 +38,20 @@ use milvus_guard_sources::kubernetes::{Access, Cluster};
 use milvus_guard_testbed::ControlPlane;
 use serde_json::{Value, json};
 
-/// Requests at once while a cluster is filled.
+/// Requests at the same time while a cluster is filled.
 const AT_ONCE: usize = 32;
 /// Reviews of one turn, and turns of each cluster.
 const SAMPLE: usize = 250;
 const TURNS: usize = 12;
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// A cluster with a release in `milvus` and one in each of `team-0`, `team-1` and so on.
+/// A cluster with a release in the namespace `milvus` and one in each of `team-0`, `team-1` ...
 struct Bed {
     webhook: Webhook,
     caller: Caller,
-    /// A change of the release in `milvus`.
+    /// A change of the release in the namespace `milvus`.
     same: Vec<Vec<u8>>,
-    /// A change in each of the teams.
+    /// A change in each of the `team-*` namespaces.
     spread: Vec<Vec<u8>>,
 }
 
@@ -74,7 +74,7 @@ impl Bed {
                 .await
         });
         eprintln!("{teams} namespaces filled in {:.0?}", begun.elapsed());
-        // Memories are written one after the other. Reviews are measured after the last write.
+        // Release histories are written one after the other. Measure after the last write.
         let webhook = Webhook::with(cluster, &[]);
         let remembered = format!("/api/v1/namespaces/{GUARD}/configmaps?limit=1");
         let mut seen = Instant::now();
@@ -200,7 +200,7 @@ async fn create_running(client: &Client) {
     }
 }
 
-/// A release of two components, with a separate etcd; a change of one of them.
+/// Creates a release of two components with a separate etcd. Returns a change of one of them.
 async fn create_team(client: &Client, team: usize) -> Vec<u8> {
     let namespace = format!("team-{team}");
     create_namespace(client, &namespace).await;
@@ -230,7 +230,7 @@ fn compare(name: &str, small: &Bed, large: &Bed, bodies: fn(&Bed) -> &[Vec<u8>])
             small.ask(bodies(small), 0),
             large.ask(bodies(large), turn * SAMPLE),
         );
-        // The first turn warms both up.
+        // The first turn only warms up both clusters.
         if turn > 0 {
             alone.extend(one);
             among.extend(other);

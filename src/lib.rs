@@ -1,7 +1,7 @@
 //! # milvus-guard
 //!
 //! Prevents unsafe upgrades of Milvus on Kubernetes. This package is the program: [`cli`] has one
-//! file for each verb. What it does is in five crates, which know each other in one direction
+//! file for each verb. The work is done by five crates, which depend on each other in one direction
 //! only:
 //!
 //! ```text
@@ -9,6 +9,6 @@
 //!                    `-> webhook  ------------------'
 //! ```
 //!
-//! `docs/ARCHITECTURE.md` has the map; `cargo xtask graph` prints the modules and who uses whom.
+//! `docs/ARCHITECTURE.md` has the map; `cargo xtask graph` prints modules and dependencies.
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Reviews as an API server sends them, for the benchmarks.
+//! Reviews for the benchmarks, as an API server sends them.
 #![allow(dead_code, reason = "each benchmark uses its own part")]
 
 use std::{fs, io::Write, path::Path};
@@ -13,8 +13,8 @@ pub const RUNNING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/examples/demo/1-skipped-migration/before.yaml"
 );
-/// One of its Deployments with 120 variables, as Kubernetes 1.36.3 kept it after a server-side
-/// apply (`managedFields` and all). A review of it has 35 KB.
+/// One of its Deployments with 120 variables, as Kubernetes 1.36.3 stored it after a server-side
+/// apply (including `managedFields`). A review of it has 35 KB.
 const DEPLOYMENT: &str = include_str!("deployment.json");
 
 fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Value) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn review(group: &str, resource: &str, operation: &str, object: &Value, old: &Va
     .into_bytes()
 }
 
-/// 2 KB about an object that is none of our business, of a kind that the guard is asked about.
+/// A review of 2 KB about an object unrelated to Milvus, of a kind that the guard reviews.
 pub fn unrelated() -> Vec<u8> {
     let environment: Vec<Value> = (0..12)
         .map(|at| json!({"name": format!("VARIABLE_{at}"), "value": "some value of it"}))
@@ -60,7 +60,7 @@ pub fn running() -> Vec<Value> {
         {
             *object = kept.clone();
         } else if object["kind"] == "Deployment" {
-            // As the API server keeps it.
+            // As the API server stores it.
             object["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-0000000001{at:02}"));
             object["metadata"]["generation"] = json!(1);
             object["status"] = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
@@ -70,8 +70,8 @@ pub fn running() -> Vec<Value> {
     all
 }
 
-/// Writes the running state to a file for `--before`: the cache of a guard holds the very
-/// Deployment that changes.
+/// Writes the running state to a file for `--before`: the guard's state contains the Deployment
+/// that changes.
 pub fn write_running(path: &Path) {
     fs::write(
         path,
@@ -80,7 +80,7 @@ pub fn write_running(path: &Path) {
     .unwrap();
 }
 
-/// A change of [`DEPLOYMENT`], with the fields and in the order in which the API server asks.
+/// A change of [`DEPLOYMENT`], with the fields of the API server in their order.
 fn changed(from: &str, to: &str) -> Vec<u8> {
     assert!(DEPLOYMENT.contains(from));
     let (new, old) = (DEPLOYMENT.replacen(from, to, 1), DEPLOYMENT);
@@ -98,13 +98,13 @@ fn changed(from: &str, to: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Helm's next revision: the manifest that runs, and objects next to it, up to a megabyte of JSON.
+/// Helm's next revision: the running manifest and other objects, up to a megabyte of JSON.
 pub fn release() -> Vec<u8> {
     let mut manifest = fs::read_to_string(RUNNING).unwrap();
     let one = manifest.len();
     let mut at = 0;
     while manifest.len() < 950_000 {
-        // Other workloads of the same kind of text, as a large chart has them.
+        // Other workloads with similar text, as in a large chart.
         let text = fs::read_to_string(RUNNING)
             .unwrap()
             .replace("my-release", &format!("other-{at}"))

@@ -1,4 +1,4 @@
-//! `audit`: what do the rules say of what already runs?
+//! `audit`: checks the running releases against the rules.
 
 use std::path::PathBuf;
 
@@ -80,8 +80,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// How much a format shows. About several releases the text says first which of them to look
-    /// at.
+    /// How much a format shows. By default the text shows of several releases only their table.
     fn show(&self, format: Format, report: &Report) -> Show {
         let default = match (format, report.releases.as_slice()) {
             (Format::Text, [_, _, ..]) => Show::Releases,
@@ -118,7 +117,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let mut last_runs = None;
     let mut asked = false;
     for namespace in namespaces {
-        // The name is looked for here, so that the answer can say which releases there are instead.
+        // The name is looked up here, so that the message can list the releases that do exist.
         let reader = Gatherer {
             runtime: &runtime,
             cluster: &args.cluster,
@@ -184,12 +183,12 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     Ok(args.fail_on.exit(report.verdict))
 }
 
-/// What was there instead, where no release could be judged.
+/// What was found if there was no release to judge.
 #[derive(Default)]
 struct Nothing {
     /// Milvus releases of another name.
     releases: Vec<String>,
-    /// Other objects, where one place was read.
+    /// Other objects, if only one place was read.
     others: Option<String>,
     /// The places that were read.
     places: Vec<String>,
@@ -218,7 +217,7 @@ impl Nothing {
         }
     }
 
-    /// What is not there, what is, and the next command.
+    /// What is missing, what was found instead, and the next command.
     fn message(&self, args: &Args) -> String {
         let place = match (args.all_namespaces, self.places.first()) {
             (true, _) => format!("{} of the cluster", count(self.namespaces, "namespace")),
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_instead_is_named_with_the_next_command() {
+    fn without_milvus_the_message_lists_other_objects_and_the_next_command() {
         let live = message(
             &["-n", "x"],
             &[without_milvus()],

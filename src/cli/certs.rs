@@ -18,21 +18,21 @@ use super::{
     output::print,
 };
 
-/// Names of a server on this machine, and of the Service that the chart makes.
+/// Names of a server on this machine, and of the Service in the chart.
 const NAMES: [&str; 4] = [
     "localhost",
     "127.0.0.1",
     "::1",
     "milvus-guard.milvus-guard.svc",
 ];
-/// The longest life that all clients take: Apple's refuse more, also of private authorities.
+/// The longest validity that Apple's clients accept, also from private authorities.
 const MAX_DAYS: i64 = 825;
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug)]
 enum Mode {
-    /// Everybody.
+    /// All users.
     Public = 0o644,
     /// Its owner.
     Private = 0o600,
@@ -76,14 +76,14 @@ pub(super) fn run(args: &Args) -> Done {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    // A wildcard is not the name of a server, but a certificate may hold it.
+    // A wildcard is not the name of a server, but a certificate may contain it.
     match ServerName::try_from(text.strip_prefix("*.").unwrap_or(text)) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(format!("'{text}' is neither a DNS name nor an IP address")),
     }
 }
 
-/// What is written, the key first: who sees the new certificate finds its key.
+/// The files to write, the key first: a reader of the new certificate then finds its key.
 struct Files(Vec<(PathBuf, String, Mode)>);
 
 impl Files {
@@ -119,7 +119,7 @@ impl Files {
     }
 }
 
-/// Writes a file under another name first, so that a server that follows it never sees half of it.
+/// Writes a file under a temporary name and renames it, so that no reader sees a part of it.
 fn replace(path: &Path, text: &str, mode: Mode) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -131,7 +131,7 @@ fn replace(path: &Path, text: &str, mode: Mode) -> io::Result<()> {
         .truncate(true)
         .mode(mode as u32)
         .open(&part)?;
-    // A part that was left over, or an odd umask, would have its own mode.
+    // A file that an earlier attempt left behind, or an unusual umask, may have another mode.
     file.set_permissions(Permissions::from_mode(mode as u32))?;
     file.write_all(text.as_bytes())?;
     fs::rename(part, path)

@@ -1,4 +1,4 @@
-//! `check`: may this change be made?
+//! `check`: judges a change.
 
 use clap::Args as ClapArgs;
 use clap_complete::engine::ArgValueCompleter;
@@ -36,8 +36,8 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
-    /// Check the running release (or --before) against the same manifests at this version: a release
-    /// (2.5.27), a line (2.5: its recommended release) or latest
+    /// Check the running release (or --before) against the same manifests at this version: a
+    /// release (2.5.27), a line (2.5: its recommended release) or latest
     #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
     target_version: Option<Wanted>,
 
@@ -56,7 +56,7 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
-/// Whether what is wanted is a whole release.
+/// Whether the desired state is a whole release.
 #[derive(Debug, ClapArgs)]
 struct ExtentArgs {
     /// The desired state is the whole release: missing objects are removed [default: detected from
@@ -104,8 +104,8 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     Ok(judging.fail_on.exit(report.verdict))
 }
 
-/// What the flags say of the extent of what is wanted. Of the cluster and of Helm's storage it is
-/// known.
+/// Whether the desired state is a whole release, by the flags. A state from the cluster or from
+/// Helm's storage is always whole.
 fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     let (flag, choice) = match (args.whole, args.part) {
         (true, _) => ("--whole", Choice::Whole),
@@ -120,8 +120,8 @@ fn choice(args: &ExtentArgs, after: &Source) -> Result<Choice, Failure> {
     }
 }
 
-/// Which inputs the flags mean: `-t` is short for the running state (or `--before`) against the
-/// same at a version.
+/// The two sides that the flags name. `-t` means: the running state (or `--before`) against the
+/// same manifests at a version.
 fn sides(args: &Args) -> Result<(Option<Source>, Source), Failure> {
     match (&args.after, &args.target_version) {
         (Some(after), _) => {

@@ -44,7 +44,7 @@ pub(super) fn arguments(name: Name, mut args: Vec<OsString>, command: &Command) 
     }
 }
 
-/// Whether these are only the flags that every verb takes.
+/// Whether these arguments are only flags that every verb has.
 fn before(args: &[OsString]) -> bool {
     args.first()
         .and_then(|arg| arg.to_str())
@@ -60,7 +60,7 @@ mod tests {
     use crate::cli::names::Plugin;
 
     #[test]
-    fn every_name_has_a_sound_command() {
+    fn clap_accepts_the_command_of_every_name() {
         for name in [
             Name::Guard,
             Name::Kubectl,
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_may_stand_before_the_verb() {
+    fn flags_may_come_before_the_verb() {
         let command = command(Name::Guard);
         let arranged = |line: &str| {
             let args = line.split(' ').map(OsString::from).collect();

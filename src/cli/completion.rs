@@ -28,7 +28,7 @@ use super::names::Name;
 /// The variable by which the script of a shell asks for values.
 pub(super) const VARIABLE: &str = "MILVUS_GUARD_COMPLETE";
 
-/// A shell waits for this long, so a cluster that does not answer is left out.
+/// Limit for requests to a cluster: the shell waits for the values.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Reads `FORMAT` or `FORMAT=FILE`, and offers the formats.
@@ -55,10 +55,10 @@ impl TypedValueParser for OutputParser {
     }
 }
 
-/// Values for the library cobra, with which kubectl and Helm complete the words of plugins: a value
-/// a line with what it means behind a tab, then a number that tells the shell what else to do.
+/// Values in the format of the library cobra, with which kubectl and Helm complete arguments of
+/// plugins: one value a line, a tab and its meaning, then a number that directs the shell.
 pub(super) fn for_cobra(mut command: Command, mut words: Vec<OsString>) -> String {
-    // The word at the end is the one that is completed; it may be empty.
+    // The last argument is completed; it may be empty.
     if words.len() < 2 {
         words.push(OsString::new());
     }
@@ -75,14 +75,14 @@ pub(super) fn for_cobra(mut command: Command, mut words: Vec<OsString>) -> Strin
         }
         text.push('\n');
     }
-    // Where nothing is offered, the shell offers files.
+    // Without values the shell offers files.
     let directive = if text.is_empty() { FILES } else { NO_FILES };
     format!("{text}:{directive}\n")
 }
 
-/// What cobra calls `ShellCompDirectiveDefault`.
+/// `ShellCompDirectiveDefault` of cobra.
 const FILES: u8 = 0;
-/// What cobra calls `ShellCompDirectiveNoFileComp`.
+/// `ShellCompDirectiveNoFileComp` of cobra.
 const NO_FILES: u8 = 4;
 
 fn beginning<T: AsRef<str>>(
@@ -179,22 +179,22 @@ pub(super) fn releases(current: &OsStr) -> Vec<CompletionCandidate> {
     beginning(current, found)
 }
 
-/// What a cluster answers in time; nothing otherwise.
+/// The answer of a cluster; empty if it fails or takes too long.
 fn asked<T>(question: impl Future<Output = Option<Vec<T>>>) -> Vec<T> {
     let Ok(runtime) = super::runtime::runtime() else {
         return Vec::new();
     };
     let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, question).await });
-    // A question that is not answered must not keep the shell.
+    // A request that is not answered must not delay the shell.
     runtime.shutdown_background();
     answer.ok().flatten().unwrap_or_default()
 }
 
-/// The words that were typed so far.
+/// The arguments that were typed so far.
 struct Words(Vec<OsString>);
 
 impl Words {
-    /// The shell hands them over behind `--`; kubectl and Helm hand over nothing else.
+    /// The shell passes them after `--`; kubectl and Helm pass only them.
     fn of_process() -> Self {
         let mut words = env::args_os();
         let program = words.next();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_were_typed_are_found_in_both_forms() {
+    fn the_value_of_a_flag_is_found_after_a_space_and_after_an_equals_sign() {
         let line = "milvus-guard check -n milvus --context=a --kubeconfig";
         let words = Words(line.split(' ').map(OsString::from).collect());
         assert_eq!(

@@ -6,7 +6,7 @@ use milvus_guard_operations::engine::{Cancellation, End};
 
 use super::exit::Failure;
 
-/// How a change is agreed to.
+/// How the user consents to a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
     /// By `--yes`, or in the Job that an agreed command made.
@@ -19,7 +19,7 @@ impl Consent {
     /// Consent for `verb`, which changes `object`.
     ///
     /// # Errors
-    /// Wrong usage if nothing agrees and there is no terminal to ask at.
+    /// Wrong usage if `is_given` is false and there is no terminal to ask at.
     pub(super) fn of(verb: &str, object: &str, is_given: bool) -> Result<Self, Failure> {
         if is_given {
             return Ok(Self::Given);
@@ -38,7 +38,7 @@ impl Consent {
 /// The question of every verb that changes something.
 const QUESTION: &str = "Continue? [y/N] ";
 
-/// Whether an answer agrees.
+/// Whether an answer means yes.
 fn is_yes(answer: &str) -> bool {
     matches!(answer.trim(), "y" | "Y" | "yes")
 }
@@ -46,7 +46,7 @@ fn is_yes(answer: &str) -> bool {
 /// Shows the plan and asks.
 ///
 /// # Errors
-/// The end of the command if the answer is not yes, or the process is asked to stop.
+/// The end of the command if the answer is not yes, or a signal stops the process.
 pub(super) async fn ask(plan: &str, cancellation: &Cancellation) -> Result<(), End> {
     let mut screen = io::stderr();
     let _ = write!(screen, "{plan}\n{QUESTION}");

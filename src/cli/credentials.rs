@@ -1,5 +1,5 @@
-//! How to get into etcd and into Milvus: flags and environment, or the folder of a mounted Secret in
-//! a Job.
+//! Credentials of etcd and of Milvus: from flags and environment, or in a Job from the folder of a
+//! mounted Secret.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use milvus_guard_sources::{etcd::Tls, milvus::Login};
 
 use super::exit::Failure;
 
-/// Bytes of a credential; PEM bundles are larger.
+/// Largest file of a credential, in bytes; PEM bundles may be larger.
 const MAX_CREDENTIAL: u64 = 64 * 1024;
 
 /// User and password, and TLS.
@@ -21,8 +21,8 @@ pub(in crate::cli) type Credentials = (Option<(String, String)>, Option<Tls>);
 /// Heading of the flags for Milvus.
 const MILVUS: &str = "Milvus";
 
-/// For a verb that makes a Job, which takes the login of Milvus from a Secret: the flags mean
-/// something with `--local` only. To be used with `mut_args`.
+/// Adds to the help of a flag for Milvus that it needs `--local`: a Job takes the login of Milvus
+/// from a Secret. To be used with `mut_args`.
 pub(in crate::cli) fn with_local(arg: Arg) -> Arg {
     match arg.get_help_heading() {
         Some(MILVUS) => arg.requires("local").help_heading("Milvus, with --local"),
@@ -101,7 +101,7 @@ pub(in crate::cli) struct EtcdLogin {
 const ETCD_USER: &str = "MILVUS_GUARD_ETCD_USER";
 
 impl EtcdLogin {
-    /// What was given.
+    /// Reads the credentials that were given.
     ///
     /// # Errors
     /// A file that cannot be read, or a user without a password.
@@ -153,8 +153,7 @@ impl EtcdLogin {
         .into_iter()
     }
 
-    /// The flags that the next command needs to get into the same etcd; nothing secret is among
-    /// them.
+    /// The flags that the next command needs to log in to the same etcd, without secrets.
     pub(in crate::cli) fn flags(&self) -> String {
         let mut flags = String::new();
         for (flag, file) in self.files() {
@@ -168,7 +167,7 @@ impl EtcdLogin {
         flags
     }
 
-    /// What was given, for a verb whose Job gets it from a Secret.
+    /// Reads the credentials for a verb whose Job takes them from a Secret.
     ///
     /// # Errors
     /// As [`Self::read`], and flags that a Job would not get.
@@ -252,7 +251,7 @@ pub(in crate::cli) struct MilvusLogin {
 }
 
 impl MilvusLogin {
-    /// A user, whose password may be empty.
+    /// User and password; the password may be empty.
     fn user(&self) -> Result<Option<(String, String)>, Failure> {
         let Some(user) = &self.milvus_user else {
             return Ok(None);
@@ -264,7 +263,7 @@ impl MilvusLogin {
         Ok(Some((user.clone(), password)))
     }
 
-    /// What was given.
+    /// Reads the credentials that were given.
     pub(in crate::cli) fn read(&self) -> Result<(Login, Option<Tls>), Failure> {
         let (user, tls) = match &self.milvus_credentials {
             Some(folder) => mounted(folder)?,
@@ -287,7 +286,7 @@ impl MilvusLogin {
     }
 }
 
-/// TLS, where any file was given for it.
+/// TLS, if any file was given for it.
 fn tls(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Tls> {
     let tls = Tls {
         ca: ca.cloned(),
@@ -315,8 +314,7 @@ fn mounted(folder: &Path) -> Result<Credentials, Failure> {
     ))
 }
 
-/// The content of a file, without the end of its line. Failures name the file, and `what` before
-/// it.
+/// The content of a file, without the line feed at its end. Failures name `what` and the file.
 fn credential(path: &Path, what: &str) -> Result<String, Failure> {
     let failed =
         |why: String| Failure::usage(format!("cannot read {what}{}: {why}", path.display()));

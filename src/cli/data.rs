@@ -1,5 +1,5 @@
-//! `data list`, `data show` and `data validate`: which releases, charts and paths are known, and of
-//! which day the data is.
+//! `data list`, `data show` and `data validate`: the data about releases, charts and paths, and
+//! its date.
 
 use std::{fmt::Write, path::PathBuf, sync::LazyLock};
 
@@ -264,7 +264,7 @@ fn wanted(what: &[String], catalogue: &Catalogue) -> Result<Vec<Row>, Failure> {
     })
 }
 
-/// Rows by one word: an id or another key, and for a version what is known about that release.
+/// The rows with this id or key. For a version also all rows about that release.
 fn by_name(name: &str, catalogue: &Catalogue) -> Vec<Row> {
     let mut rows = catalogue.rows_by_key(name);
     if let Ok(build) = name.parse::<Build>() {

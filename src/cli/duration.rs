@@ -1,8 +1,8 @@
-//! Durations, as all flags take them.
+//! The format of durations in all flags.
 
 use std::time::Duration;
 
-/// A text that is not a duration, as the person typed it.
+/// A text that is not a duration, as the user typed it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a valid duration; write 90s, 2m or 1h")]
 pub(super) struct InvalidDuration(String);

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-/// How a verb ended.
+/// The result of a verb, as an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Judging: nothing at or above `--fail-on`.
@@ -14,22 +14,22 @@ pub enum Exit {
     /// Judging: no verdict could be formed: no cluster, no permission, or a cluster that holds
     /// nothing to judge.
     NoVerdict,
-    /// Running: it reached the plan.
+    /// Running: the plan was carried out.
     Reached,
     /// Running: refused, nothing was changed.
     Refused,
     /// Running: stopped, the same command resumes.
     Stopped,
-    /// Running: stopped, and everything was put back as it was.
+    /// Running: stopped, and everything was restored.
     RolledBack,
     /// Running: another run holds the lock.
     Locked,
-    /// The code of a program that was run: Helm.
+    /// The exit code of Helm.
     OfProgram(u8),
 }
 
 impl Exit {
-    /// The code of the process.
+    /// The exit code of the process.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -53,9 +53,9 @@ impl From<Exit> for ExitCode {
 /// Why a verb could not do its work.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// For the person who called it.
+    /// The message for the user.
     pub(super) message: String,
-    /// With which code the process ends.
+    /// The exit code of the process.
     pub(super) exit: Exit,
 }
 

@@ -15,7 +15,7 @@ use milvus_guard_webhook::server::{leader::Leader, metrics::Metrics, watch_cache
 
 use super::{duration::duration, exit::Failure, gather::ClusterArgs};
 
-/// How changes are held.
+/// The flags for Hold.
 #[derive(Debug, ClapArgs)]
 pub(super) struct HoldArgs {
     /// Hold changes whose components must move in order: the webhook pauses them, and the leading
@@ -42,7 +42,7 @@ pub(super) struct HoldArgs {
 }
 
 impl HoldArgs {
-    /// Where changes are held.
+    /// In which namespaces changes are held.
     pub(super) fn holding(&self) -> Holding {
         let scope = match (self.hold, self.hold_namespace.as_slice()) {
             (false, _) => HoldScope::Nowhere,
@@ -88,7 +88,7 @@ impl HoldArgs {
                 } else {
                     SessionHelp::On
                 },
-                // Of many releases: without a login, at the addresses that each is configured with.
+                // For many releases: no login, and the addresses that each release configures.
                 etcd: EtcdAccess::default(),
             },
             leads: move || leader.is_me(),

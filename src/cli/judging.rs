@@ -1,4 +1,4 @@
-//! What every verb that judges a change takes, and the judgement itself.
+//! The flags of every verb that judges a change, and the judgement itself.
 
 use std::path::PathBuf;
 
@@ -84,37 +84,37 @@ impl FailOn {
     }
 }
 
-/// A change as a verb names it.
+/// A change that a verb judges.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
-    /// What runs; `None` for a new installation.
+    /// The current state; `None` for a new installation.
     pub(super) before: Option<&'a Source>,
-    /// What is wanted.
+    /// The desired state.
     pub(super) after: &'a Source,
-    /// Whether what is wanted is a whole release.
+    /// Whether the desired state is a whole release.
     pub(super) choice: Choice,
     /// Whether the change goes back to an earlier revision.
     pub(super) is_rollback: bool,
     /// Rules that the deployer accepts for this change.
     pub(super) accepted: &'a [String],
-    /// Version of the Helm that makes the change, where it is known.
+    /// Version of the Helm that makes the change, if known.
     pub(super) helm: Option<Version>,
 }
 
-/// A judgement.
+/// The result of a judgement.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// For every format.
+    /// The report, for every format.
     pub(super) report: Report,
-    /// Names of the releases that were before the change.
+    /// Names of the releases that existed before the change.
     pub(super) running: Vec<String>,
 }
 
-/// Refuses what would remove a Milvus release: no rule judges it, and a verdict on the others would
-/// not mention it. An input may leave out what it is not about, so this counts only if it is whole,
-/// or holds another part of the same instance.
+/// Refuses a change that removes a Milvus release: no rule judges the removal, and the verdict on
+/// the other releases would not mention it. An input may omit unrelated releases, so this counts
+/// only if the input is whole, or contains another part of the same instance.
 fn refuse_removals(judgement: &Evaluation, change: &Change<'_>) -> Result<(), Failure> {
-    // A namespace may hold more than the release that changes.
+    // A namespace may contain other releases than the one that changes.
     let is_all = change.choice == Choice::Whole && matches!(change.before, Some(Source::File(_)));
     let is_removed = |gone: &&GoneRelease| is_all || gone.shares_instance;
     let removed: Vec<&str> = judgement
@@ -194,7 +194,7 @@ impl JudgingArgs {
         Ok(Judged { report, running })
     }
 
-    /// Adds what etcd and the file of facts say.
+    /// Adds the facts from etcd and from the file of facts.
     fn add_evidence(
         &self,
         etcd: Option<&NamedEtcd<'_>>,

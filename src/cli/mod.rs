@@ -1,4 +1,4 @@
-//! The command line: one file a verb. A verb parses, gathers, calls the brain, prints.
+//! The command line: one file for each verb. A verb parses, reads inputs, calls the core, prints.
 
 mod audit;
 mod certs;
@@ -110,7 +110,7 @@ enum Verb {
     Man(shell::ManArgs),
 }
 
-/// Runs what the command line says; usage errors end the process as clap does, with exit code 2.
+/// Runs the command line. Usage errors end the process as clap does, with exit code 2.
 #[must_use]
 pub fn run() -> Exit {
     let cli = parse(env::args_os().collect());
@@ -149,11 +149,11 @@ fn parse(args: Vec<OsString>) -> Cli {
     let name = Name::of(args.first());
     if let Name::Completes(_) = name {
         let text = completion::for_cobra(command_line::command(name), args);
-        // A shell that went away needs no values.
+        // If the shell has ended, the values are not needed.
         let _ = output::print(&text);
         std::process::exit(0);
     }
-    // Where a shell asks for values, this answers and ends the process.
+    // If a shell asks for values, this prints them and ends the process.
     CompleteEnv::with_factory(|| command_line::command(name))
         .var(completion::VARIABLE)
         .complete();

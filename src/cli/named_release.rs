@@ -1,4 +1,4 @@
-//! `-t` of the verbs that need one release: what a line or `latest` means changes with the data.
+//! `-t` of the verbs that need one release: later a line or `latest` may mean another release.
 
 use milvus_guard_core::milvus::{
     Version,
@@ -7,16 +7,16 @@ use milvus_guard_core::milvus::{
 
 use super::exit::Failure;
 
-/// How a verb asks for one release.
+/// Texts of the message with which a verb asks for one release.
 pub(super) struct Ask {
     /// Why it needs one, after a colon.
     pub(super) why: &'static str,
-    /// What it takes for a build besides the release, after the release.
+    /// How to name a build in addition to the release; follows the release in the message.
     pub(super) with_build: &'static str,
 }
 
 impl Ask {
-    /// The release that is named.
+    /// The release that `-t` names.
     ///
     /// # Errors
     /// A build of a release; a line or `latest`, with the release that the data recommends.

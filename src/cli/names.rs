@@ -1,12 +1,12 @@
-//! Under which name the program was called: `kubectl guard` and `helm guard` are the same file
-//! under another name.
+//! The name under which the program was called: `kubectl guard` and `helm guard` are the same
+//! program under other names.
 
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
 };
 
-/// Who called, as the first argument tells.
+/// The name of the program, from the first argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// `milvus-guard`, or any name that is not one of the others.
@@ -15,18 +15,18 @@ pub(super) enum Name {
     Kubectl,
     /// `helm-guard`: the Helm plugin runs it for `helm guard`.
     Helm,
-    /// `helm-guard-post-render`: a post-renderer by its path.
+    /// `helm-guard-post-render`: for a Helm that takes the path of a post-renderer.
     PostRenderer,
-    /// Asked for values by the program that runs the plugin.
+    /// Called by kubectl or Helm for values that complete a command.
     Completes(Plugin),
 }
 
-/// A plugin whose values another program offers to a shell.
+/// A plugin whose values kubectl or Helm offers to a shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plugin {
-    /// `kubectl_complete-guard`: kubectl runs it where a shell completes `kubectl guard`.
+    /// `kubectl_complete-guard`: kubectl runs it if a shell completes `kubectl guard`.
     Kubectl,
-    /// `plugin.complete` in the folder of the plugin: Helm runs it for `helm guard`.
+    /// `plugin.complete` in the plugin's folder: Helm runs it if a shell completes `helm guard`.
     Helm,
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_decides() {
+    fn the_name_of_the_program_selects_the_plugin() {
         let of = |name: &str| Name::of(Some(&OsString::from(name)));
         assert_eq!(of("/usr/local/bin/kubectl-guard"), Name::Kubectl);
         assert_eq!(of("helm-guard"), Name::Helm);

@@ -1,4 +1,4 @@
-//! Where text goes and how it looks: stdout is the report, stderr is everything else.
+//! Output of text and its style: the report on stdout, everything else on stderr.
 
 use std::{
     env, fs,
@@ -39,13 +39,13 @@ pub(super) struct Screen {
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     color: bool,
-    /// Its columns, of a terminal or as the variable `COLUMNS` says; `None` of a file or a pipe.
+    /// Columns of the terminal, or of the variable `COLUMNS`; `None` for a file or a pipe.
     columns: Option<usize>,
-    /// Its lines; `None` of a file or a pipe.
+    /// Lines of the terminal; `None` for a file or a pipe.
     rows: Option<usize>,
 }
 
-/// Columns where the terminal does not say.
+/// Columns if the terminal does not report its size.
 const DEFAULT_WIDTH: usize = 100;
 /// Lines longer than this are hard to read.
 const MAX_WIDTH: usize = 120;
@@ -136,7 +136,7 @@ impl Screen {
         self.tell("error:", AnsiColor::Red.on_default().bold(), message);
     }
 
-    /// What a person should know, on stderr.
+    /// A note for a person, on stderr.
     pub(super) fn note(&self, message: &str) {
         self.tell("note:", AnsiColor::Blue.on_default().bold(), message);
     }
@@ -155,7 +155,7 @@ impl Screen {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    /// Text for standard output in lines of its width; in a file or a pipe it stays as it is.
+    /// Wraps text for standard output at its width; text for a file or a pipe is unchanged.
     pub(super) fn lines(&self, text: &str) -> String {
         broken(self.out, text)
     }
@@ -165,7 +165,7 @@ impl Screen {
         broken(self.err, text)
     }
 
-    /// The lines of a text that fit on the terminal: what is scrolled away cannot be redrawn.
+    /// The lines of a text that fit on the terminal: lines that scrolled away cannot be redrawn.
     pub(super) fn top(&self, text: &str) -> String {
         let rows = self.out.rows.map_or(usize::MAX, |rows| rows - 1);
         text.split_inclusive('\n').take(rows).collect()
@@ -189,7 +189,7 @@ pub(super) fn tell(message: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(message));
 }
 
-/// Control characters of an input must not reach the terminal; line feeds of our own may.
+/// Replaces control characters, which must not reach the terminal; line feeds stay.
 pub(super) fn clean(text: &str) -> String {
     text.lines()
         .map(milvus_guard_core::text::plain)
@@ -197,7 +197,7 @@ pub(super) fn clean(text: &str) -> String {
         .join("\n")
 }
 
-/// Writes to standard output; a reader that went away ends the program quietly.
+/// Writes to standard output. If the reader has closed the pipe, this is not an error.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::usage(format!(
@@ -214,7 +214,7 @@ pub(super) fn folder() -> Option<String> {
     Some(folder.to_str()?.to_owned())
 }
 
-/// Writes a report in every format that was asked for, each with as much as `show` says.
+/// Writes a report in every requested format, each with the results that `show` selects.
 pub(super) fn report(
     report: &Report,
     outputs: &[Output],

@@ -16,7 +16,7 @@ use super::{
     runtime,
 };
 
-/// Between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `ping`.
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             .await
             .map_err(Failure::no_verdict)?;
         let until = Instant::now() + args.timeout;
-        // What is said if the time ends before the next answer.
+        // The result if the time ends before the next answer.
         let mut last = Err(ClusterError::Unreachable {
             server: cluster.server().to_owned(),
             reason: "no answer in time".into(),
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     })
 }
 
-/// Whether it may be otherwise in a moment: an installation that has just begun.
+/// Whether another attempt may succeed, for example soon after an installation.
 fn may_change(last: &Result<Pong, ClusterError>) -> bool {
     match last {
         Ok(Pong::Answers) => false,

@@ -33,7 +33,7 @@ pub(super) fn documents(paths: &[PathBuf]) -> Result<Vec<PolicyDocument>, Failur
     Ok(all)
 }
 
-/// The files behind a path.
+/// The files of a path: the file itself, or the files of the folder.
 pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if path.is_dir() {
         directory(path, &mut Vec::new()).map_err(Failure::usage)
@@ -42,7 +42,7 @@ pub(super) fn expand(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
 }
 
-/// What is in force at a time.
+/// The policies and exceptions that apply at a time.
 pub(super) fn set(documents: Vec<PolicyDocument>, now: Timestamp) -> PolicySet {
     let mut set = PolicySet {
         now: Some(now),

@@ -26,7 +26,7 @@ pub(super) enum ProgressArg {
     None,
 }
 
-/// Who shows the run on stderr; `None` if progress is not shown.
+/// The display of the run on stderr; `None` if progress is not shown.
 pub(super) fn display(progress: ProgressArg, screen: &Screen) -> Option<Box<dyn Listener>> {
     Some(match progress {
         ProgressArg::None => return None,

@@ -1,5 +1,5 @@
-//! What the verbs that run something share: who shows the run, its final message, and the flags for
-//! both.
+//! Shared by the verbs that start a run: the display of the run, its final message, and their
+//! flags.
 
 use std::{
     path::{Path, PathBuf},
@@ -49,7 +49,7 @@ pub(super) enum DocumentFormat {
     Html,
 }
 
-/// How the Job is to be, and what the command tells the one in it.
+/// Options of the Job, and what the command passes to the process in the Job.
 #[derive(Clone, Debug, ClapArgs)]
 pub(super) struct JobArgs {
     /// Image of milvus-guard that the Job runs
@@ -127,7 +127,7 @@ impl JobArgs {
         }
     }
 
-    /// What is merged into the Job.
+    /// The content of `--job-overrides`, which is merged into the Job.
     pub(super) fn overrides(&self) -> Result<Option<Value>, Failure> {
         let Some(path) = &self.job_overrides else {
             return Ok(None);
@@ -147,7 +147,7 @@ impl JobArgs {
     }
 }
 
-/// Connects, and does the work with someone who shows it.
+/// Connects, and does the work with a display of its progress.
 pub(super) fn run<T>(
     cluster: &ClusterArgs,
     progress: ProgressArg,
@@ -169,12 +169,12 @@ pub(super) fn run<T>(
         )
         .await)
     });
-    // A request that hangs must not keep the process.
+    // A request that hangs must not delay the end of the process.
     runtime.shutdown_background();
     done
 }
 
-/// Connects, and reads: without progress, and without patience for a cluster that does not answer.
+/// Connects and reads, without progress and without retries if the cluster does not answer.
 pub(super) fn look<T>(
     cluster: &ClusterArgs,
     work: impl AsyncFnOnce(RetryingClient) -> T,
@@ -192,12 +192,12 @@ pub(super) fn look<T>(
         ))
         .await)
     });
-    // A question that is not answered must not keep the process.
+    // A request that hangs must not delay the end of the process.
     runtime.shutdown_background();
     done
 }
 
-/// The plan, and what the rules say of it.
+/// The plan, and what the rules report about it.
 pub(super) fn plan_text(planned: &Preview, style: &Style) -> String {
     let mut text = planned.text.clone();
     for warning in &planned.warnings {
@@ -217,7 +217,7 @@ pub(super) fn plan_text(planned: &Preview, style: &Style) -> String {
     })
 }
 
-/// A line of a plan, with what must not be missed in a colour.
+/// A line of a plan, with important parts in colour.
 fn painted(at: usize, line: &str, style: &Style) -> String {
     let yellow = AnsiColor::Yellow.on_default().bold();
     let red = AnsiColor::Red.on_default().bold();
@@ -245,7 +245,7 @@ pub(super) fn show(planned: &Preview, format: FormatArg, screen: &Screen) -> Don
     Ok(refused(planned, format == FormatArg::Text, screen))
 }
 
-/// The plan as a document; as text where it has no order of components.
+/// The plan as a document; as text if it has no order of components.
 pub(super) fn show_document(planned: &Preview, format: DocumentFormat, screen: &Screen) -> Done {
     let Some(path) = &planned.path else {
         return show(planned, FormatArg::Text, screen);
@@ -263,7 +263,7 @@ pub(super) fn show_document(planned: &Preview, format: DocumentFormat, screen: &
     Ok(refused(planned, true, screen))
 }
 
-/// How a plan that is not carried out ends.
+/// The exit code of a plan that is not carried out.
 fn refused(planned: &Preview, is_told: bool, screen: &Screen) -> Exit {
     if planned.refusals.is_empty() {
         return Exit::Reached;
@@ -274,7 +274,7 @@ fn refused(planned: &Preview, is_told: bool, screen: &Screen) -> Exit {
     Exit::Refused
 }
 
-/// How it ended, for programs.
+/// The result, for programs.
 fn last_word(end: &End) -> serde_json::Value {
     json!({
         "schemaVersion": "guard.milvus.io/run-end/v1",
@@ -293,10 +293,10 @@ const fn exit(end: &End) -> Exit {
     }
 }
 
-/// The final message: what was reached is the report, anything else is said as an error too.
+/// Prints the final message: success as the report, everything else also as an error.
 pub(super) fn say(end: &End, format: FormatArg, file: Option<&Path>, screen: &Screen) -> Done {
     if let Some(file) = file {
-        // Anyone who follows the Job reads the run where this is not there.
+        // If this file is missing, the command that follows the Job reads the UpgradeRun instead.
         let _ = std::fs::write(file, last_word(end).to_string());
     }
     let reached = matches!(end, End::Reached(_) | End::Waits(_));

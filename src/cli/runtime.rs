@@ -9,7 +9,7 @@ use super::exit::Failure;
 /// A runtime on this thread.
 ///
 /// # Errors
-/// If the system does not give what it needs.
+/// If the system does not provide its resources.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     built(&mut Builder::new_current_thread())
 }
@@ -17,7 +17,7 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
 /// A runtime of two threads, for work that computes while it waits.
 ///
 /// # Errors
-/// If the system does not give what it needs.
+/// If the system does not provide its resources.
 pub(super) fn of_two_threads() -> Result<Runtime, Failure> {
     built(Builder::new_multi_thread().worker_threads(2))
 }

@@ -31,7 +31,7 @@ pub(super) struct ManArgs {
 }
 
 /// Prints the script that asks this program for values. It calls the program by its name, so that
-/// it works after an update as well.
+/// it also works after an update.
 pub(super) fn completions(args: &CompletionArgs) -> Done {
     let name = args.shell.to_string();
     let shell = Shells::builtins();

@@ -1,4 +1,4 @@
-//! `status`: where a run stands, what blocks it since when, who holds the lock.
+//! `status`: the current step of a run, what blocks it and since when, and who holds the lock.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -34,7 +34,7 @@ use super::{
     structured::{FormatArg, Structured},
 };
 
-/// Between two looks with `--wait`.
+/// Time between two reads with `--wait`.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Arguments of `status`.
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
             None => all(args, &client, screen).await,
             Some(of) => {
                 if args.wait {
-                    // A control plane may be away for minutes while it is upgraded.
+                    // A control plane may be unavailable for minutes while it is upgraded.
                     client.patience = PATIENCE;
                 }
                 show(args, &client, of, screen).await
@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 async fn show(args: &Args, client: &RetryingClient, of: &ReleaseName, screen: &Screen) -> Done {
     let home = match Home::find(client, of, args.run_namespace.as_deref()).await {
         Ok(home) => home,
-        // Without them nothing can ever have run.
+        // Without the custom resource definitions no run can exist.
         Err(HomeError::NoDefinitions) => return nothing(args, of),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
@@ -113,7 +113,7 @@ async fn show(args: &Args, client: &RetryingClient, of: &ReleaseName, screen: &S
     loop {
         let runs = RunRecord::runs(client, &home, of).await.map_err(unread)?;
         let open = runs.iter().rev().find(|run| run.is_under_way());
-        // The guard's leader begins the run of a held change a moment after the change.
+        // The guard's leader begins the run of a held change shortly after the change.
         if args.wait && open.is_none() && is_held(client, of).await? {
             page.wait_for_run(of);
             tokio::select! {
@@ -121,7 +121,7 @@ async fn show(args: &Args, client: &RetryingClient, of: &ReleaseName, screen: &S
                 _ = client.cancellation.cancelled() => return Ok(Exit::Stopped),
             }
         }
-        // What holds the release, else what was last.
+        // The run in progress, else the last run.
         let Some(run) = open.or(runs.last()) else {
             return nothing(args, of);
         };
@@ -156,9 +156,9 @@ async fn is_held(client: &RetryingClient, of: &ReleaseName) -> Result<bool, Fail
     }
 }
 
-/// Every run that may be read: to be checked before the guard is uninstalled.
+/// Prints every run that this account may read: to be checked before the guard is uninstalled.
 async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
-    // Where runs live, if this account may not list them in all namespaces.
+    // The namespace to read if this account may not list runs in all namespaces.
     let of = ReleaseName {
         name: String::new(),
         namespace: namespace_of(args, client),
@@ -359,8 +359,7 @@ fn unread(error: RunRecordError) -> Failure {
     }
 }
 
-/// What the screen shows while one waits: a table that is redrawn on a terminal, elsewhere a line
-/// for each change.
+/// Output of `--wait`: a table that is redrawn on a terminal, elsewhere a line for each change.
 struct Page<'a> {
     args: &'a Args,
     screen: &'a Screen,
@@ -383,7 +382,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// Says once that the run of a held change has not begun.
+    /// Prints once that the run of a held change has not begun.
     fn wait_for_run(&mut self, of: &ReleaseName) {
         let said = format!(
             "{} in {} is held; waiting for the guard to release it",
@@ -395,7 +394,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A look at a run that is in progress.
+    /// Shows a run that is in progress.
     fn redraw(&mut self, view: &RunView) -> Result<(), Failure> {
         let now = Timestamp::now();
         self.watch.see(view, now);
@@ -422,7 +421,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// The state in which the run is left.
+    /// Shows the final state of the run.
     fn last(&mut self, view: &RunView) -> Result<(), Failure> {
         if let Some(structured) = self.args.format.structured() {
             return document(view, structured);
@@ -437,7 +436,7 @@ impl<'a> Page<'a> {
         print(&(wiped + &self.screen.lines(&text)))
     }
 
-    /// What removes the lines that were drawn, with those that the terminal broke.
+    /// Control characters that erase the drawn lines, including those that the terminal wrapped.
     fn wiped(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
@@ -446,7 +445,7 @@ impl<'a> Page<'a> {
     }
 }
 
-/// One line each, or one document each: `--wait` prints several.
+/// Prints one JSON line or one YAML document: `--wait` prints several.
 fn document(view: &RunView, format: Structured) -> Result<(), Failure> {
     print(&match format {
         Structured::Yaml => format!("---\n{}", format.render(view)?),

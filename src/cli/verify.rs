@@ -1,4 +1,4 @@
-//! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
+//! `verify`: checks that a release is complete after an upgrade, made with any tool.
 
 use std::{fmt, fs, path::PathBuf, str::FromStr};
 
@@ -62,7 +62,8 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = FailOn::Unknown)]
     fail_on: FailOn,
 
-    /// Addresses of etcd, which is asked for sessions [default: what the release is configured with]
+    /// Addresses of etcd, which is asked for sessions [default: what the release is configured
+    /// with]
     #[arg(short, long, value_name = "URL[,URL]", value_delimiter = ',')]
     etcd: Vec<String>,
 
@@ -94,7 +95,7 @@ pub(super) struct Args {
     cluster: ClusterArgs,
 }
 
-/// Where a record is.
+/// Where a record is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum RecordPlace {
     File(PathBuf),
@@ -193,7 +194,7 @@ impl FailOn {
 pub(super) fn run(args: &Args) -> Done {
     let settings = args.settings()?;
     running::look(&args.cluster, async |client| {
-        // Whole workloads are held.
+        // The future is large: it holds whole workloads.
         Box::pin(verify(args, &client, settings)).await
     })?
 }
@@ -209,7 +210,7 @@ async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) ->
             tell(&lacks);
         }
     }
-    // Whole workloads are held.
+    // The future is large: it holds whole workloads.
     let surveyed = Box::pin(survey(client, &settings)).await;
     let surveyed = surveyed.map_err(Failure::no_verdict)?;
     args.show(&surveyed.verification)?;
@@ -224,8 +225,8 @@ async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) ->
     Ok(args.fail_on.exit(surveyed.verification.result))
 }
 
-/// Keeps the state as the one before an upgrade. While one is in progress, only an earlier record
-/// can be that.
+/// Records the current state as the state before an upgrade. While an upgrade is in progress, an
+/// earlier record is kept.
 async fn keep(
     place: &RecordPlace,
     client: &RetryingClient,

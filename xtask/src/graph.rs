@@ -1,7 +1,7 @@
 //! The dependencies between the modules of the crates: `cargo xtask graph`.
 //!
 //! A module is a file or a folder below the `src` of a crate, named `crate::module::module`. An
-//! item counts where it is defined, not where it is exported again. Code of tests does not count.
+//! item counts in the module that defines it, not in one that re-exports it. Tests do not count.
 //!
 //! A module and its submodules belong together, so a submodule may use its parent and the other
 //! way round. Modules of the same folder must not use each other in a circle.
@@ -37,7 +37,7 @@ pub fn read(root: &Path) -> Result<Graph, String> {
 }
 
 /// The graph of the modules of one folder: `core::milvus`, or all crates for an empty name.
-/// `depth` is how many names below the folder are told apart.
+/// `depth` is the number of names below the folder that are distinguished.
 #[must_use]
 pub fn within(graph: &Graph, folder: &str, depth: usize) -> Graph {
     let prefix = if folder.is_empty() {
@@ -63,7 +63,7 @@ pub fn within(graph: &Graph, folder: &str, depth: usize) -> Graph {
     found
 }
 
-/// The names of all folders that hold modules, crates among them.
+/// The names of all folders with modules, including crates.
 #[must_use]
 pub fn folders(graph: &Graph) -> BTreeSet<String> {
     graph
@@ -165,7 +165,7 @@ pub fn render_circles(graph: &Graph) -> String {
     text
 }
 
-/// A circle with what each of its modules uses of it.
+/// A circle, with the modules of it that each of its modules uses.
 fn listed(graph: &Graph, circle: &BTreeSet<String>) -> String {
     let name = |module: &str| module.rsplit("::").next().unwrap_or_default().to_owned();
     let arrows = circle.iter().map(|module| {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_found_however_long_it_is() {
+    fn circles_of_any_length_are_found() {
         assert!(circles(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])).is_empty());
         let found = circles(&graph(&[("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")]));
         assert_eq!(found, [names(&["a", "b", "c"])]);

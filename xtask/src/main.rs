@@ -4,7 +4,7 @@
 //! `cargo xtask recording FILE` prints an SVG that plays the text of a terminal session.
 //! `cargo xtask roll-table FILE...` prints the table of the rolls that `make test-roll` measured;
 //! with `--into PAGE` it writes the table into the page, between its markers.
-//! `cargo xtask graph` prints which module uses which, and the circles among them; with `--crates`
+//! `cargo xtask graph` prints the dependencies between modules and their circles; with `--crates`
 //! for whole crates, with the name of a folder (`core::milvus`) for the modules in it.
 //! `cargo xtask graph --circles` prints the circles in all folders.
 
@@ -94,7 +94,7 @@ fn next_steps(file: &Path) -> String {
     )
 }
 
-/// Writes the file of a rule and adds its line to the registry; the path of the file.
+/// Writes the file of a rule and adds its line to the registry. Returns the path of the file.
 fn new_rule(root: &Path, id: &str, name: &str) -> Result<PathBuf, String> {
     let category = category(id)?;
     let is_word = |word: &str| {
@@ -194,7 +194,7 @@ fn add_case(text: &str, id: &str) -> Result<String, String> {
         .ok_or("fn cases() in crates/core/src/rules/ticks.rs does not end")?;
     let mut at = begin;
     for line in text[begin..end].split_inclusive('\n') {
-        // A case is `("MG101", ...` in one line, or begins with the line before.
+        // A case is `("MG101", ...` in one line, or begins on the line before.
         let named = line
             .trim_start()
             .trim_start_matches('(')
@@ -229,8 +229,8 @@ fn rule(id: &str, name: &str, category: &str) -> String {
         .replace("Category::Version", &format!("Category::{category}"))
 }
 
-/// The file of a new rule. It is a module of the core's tests: it compiles, passes lint, and its own
-/// test runs with each build of them.
+/// The template of a new rule. It is a module of the core's tests, so it compiles, passes clippy,
+/// and its own test runs with them.
 const TEMPLATE: &str = include_str!("../../crates/core/src/rules/new_rule.rs");
 
 #[cfg(test)]
@@ -242,7 +242,7 @@ mod tests {
     const REGISTRY: &str = "macro\n\nregistry! {\n    mg101_a_b\n    mg201_c_d\n}\n\nrest\n";
 
     #[test]
-    fn a_rule_is_registered_in_the_order_of_the_ids_and_once() {
+    fn a_rule_is_registered_once_and_in_the_order_of_the_ids() {
         let text = register(REGISTRY, "mg105_new_rule").unwrap();
         assert_eq!(
             text,
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_stands_in_the_order_of_the_ids() {
+    fn a_case_is_added_in_the_order_of_the_ids() {
         let table = "fn cases() {\n    vec![\n        (\"MG101\", x),\n        (\n            \"MG201\",\n            y,\n        ),\n    ]\n}\n";
         let case = |id: &str| format!("        (\"{id}\", stays(), bare()),\n");
         let place = |id: &str| add_case(table, id).unwrap().find(&case(id));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_real_registry_takes_a_rule() {
+    fn a_rule_can_be_added_to_the_real_registry() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let text = fs::read_to_string(root.join("crates/core/src/rules/mod.rs")).unwrap();
         let added = register(&text, "mg199_new_rule").unwrap();

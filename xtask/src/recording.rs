@@ -1,20 +1,20 @@
-//! The text of a terminal session as an SVG that plays it, a screen for each command.
+//! Converts the text of a terminal session to an animated SVG with a screen for each command.
 
 use std::fmt::Write as _;
 
 /// Columns and lines of a screen.
 const COLUMNS: usize = 104;
 const LINES: usize = 30;
-/// Size of a letter, in pixels.
+/// Width of a character, in pixels.
 const WIDTH: f32 = 7.25;
 const HEIGHT: u16 = 16;
-/// Around the text, in pixels.
+/// Margin around the text, in pixels.
 const MARGIN: u16 = 14;
 /// Seconds for which a screen is shown.
 const SHOWN: usize = 5;
 
-/// An SVG of the session. Each line that begins with `$ ` begins a screen, under the last heading
-/// (`=== `). Text that does not fit is cut off, marked by an ellipsis.
+/// An SVG of the session. Each line that begins with `$ ` begins a screen, below the last heading
+/// (`=== `). Text that does not fit is cut and marked with an ellipsis.
 pub fn svg(text: &str) -> String {
     let screens = screens(text);
     let (width, height) = size();
@@ -99,7 +99,7 @@ fn screens(text: &str) -> Vec<Vec<String>> {
     screens
 }
 
-/// As a terminal of this width shows it.
+/// The lines of a text on a terminal of this width.
 fn wrapped(line: &str) -> Vec<String> {
     let letters: Vec<char> = line.chars().collect();
     if letters.is_empty() {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_command_is_a_screen_below_its_heading() {
+    fn each_command_gets_a_screen_with_its_heading() {
         let text = "intro\n=== 1. One\n\n$ a\nsaid <a> & b\n\n$ b\n";
         let found = screens(text);
         assert_eq!(

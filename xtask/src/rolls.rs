@@ -1,11 +1,11 @@
-//! Results of measured rolls of a real Milvus, and the table of them. `make test-roll` writes one
-//! line of JSON for each roll; this file is a module of that test, too.
+//! Results of measured rolls of a real Milvus, and their table. `make test-roll` writes one line of
+//! JSON for each roll; this file is also a module of that test.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::{Deserialize, Serialize};
 
-/// Around the table in a page.
+/// Markers around the table in a page.
 const MARKERS: [&str; 2] = ["<!-- begin: rolls -->", "<!-- end: rolls -->"];
 /// The names of the columns.
 const COLUMNS: [&str; 11] = [
@@ -26,29 +26,29 @@ const COLUMNS: [&str; 11] = [
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Roll {
-    /// When it began, as RFC 3339 has it.
+    /// Begin of the roll (RFC 3339).
     pub began_at: String,
-    /// How Milvus was installed.
+    /// Topology of Milvus.
     pub topology: String,
     /// Version before.
     pub from: String,
     /// Version after.
     pub to: String,
-    /// Who or what upgraded.
+    /// The tool that upgraded.
     pub way: String,
-    /// Seconds from its beginning until it was called done.
+    /// Seconds from its begin until the tool reported the end.
     pub took: f64,
-    /// What became of the searches.
+    /// Results of the searches.
     pub searches: Requests,
-    /// What became of the inserts.
+    /// Results of the inserts.
     pub inserts: Requests,
-    /// The middle of the times of right searches, in milliseconds.
+    /// Median time of correct searches, in milliseconds.
     pub median_ms: f64,
-    /// Load average of one minute of the machine while it lasted: mean and maximum.
+    /// One-minute load average of the machine during the roll: mean and maximum.
     pub load: (f64, f64),
     /// Its parts.
     pub steps: Vec<Step>,
-    /// What went wrong besides, if anything did: the upgrade failed, or data is lost.
+    /// Another failure, if any: the upgrade failed, or data is lost.
     pub failure: Option<String>,
 }
 
@@ -58,17 +58,17 @@ pub struct Roll {
 pub struct Requests {
     /// All of them.
     pub sent: usize,
-    /// Those that were answered with an error, or not at all.
+    /// Requests with an error, or without an answer.
     pub failed: usize,
-    /// Those that were answered with nothing, and no error.
+    /// Requests with an empty answer and no error.
     pub empty: usize,
-    /// Those that were answered with a part, and no error.
+    /// Requests with a part of the rows and no error.
     pub partial: usize,
-    /// Times without a right answer that are longer than a second.
+    /// Times without a correct answer that are longer than a second.
     pub gaps: Vec<Gap>,
 }
 
-/// A time without a right answer.
+/// A time without a correct answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gap {
@@ -76,7 +76,7 @@ pub struct Gap {
     pub begin: f64,
     /// How long it was, in seconds.
     pub seconds: f64,
-    /// Whether something failed or was wrong in it; else the machine was only slow.
+    /// Whether an answer failed or was wrong in this time; else the machine was only slow.
     pub has_errors: bool,
 }
 
@@ -92,21 +92,21 @@ pub struct Step {
     pub seconds: f64,
     /// Searches that failed in it.
     pub failed: usize,
-    /// Searches in it that were answered wrongly and without an error.
+    /// Searches in it with a wrong answer and no error.
     pub wrong: usize,
-    /// Seconds of it without a right search.
+    /// Seconds of it without a correct search.
     pub search_gap: f64,
     /// Seconds of it without an insert.
     pub insert_gap: f64,
 }
 
 impl Requests {
-    /// Seconds without a right answer.
+    /// Seconds without a correct answer.
     pub fn gap(&self) -> f64 {
         sum(self.gaps.iter())
     }
 
-    /// The same, of gaps in which something failed or was wrong.
+    /// The same, for gaps in which an answer failed or was wrong.
     pub fn lost(&self) -> f64 {
         sum(self.gaps.iter().filter(|gap| gap.has_errors))
     }
@@ -145,7 +145,7 @@ pub fn read(text: &str) -> Result<Vec<Roll>, String> {
         .collect()
 }
 
-/// The middle of some numbers; of an even count, the mean of both in the middle.
+/// The median of some numbers; for an even count, the mean of the two in the middle.
 pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = numbers.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -157,7 +157,7 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// A row for each roll, and one for the medians of rolls of one kind.
+/// A row for each roll, and a row with the medians of several rolls of one kind.
 pub fn table(rolls: &[Roll]) -> String {
     let mut text = format!("| {} |\n{}|\n", COLUMNS.join(" | "), "|---".repeat(11));
     for of_kind in by_kind(rolls) {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roll_that_failed_is_called_so() {
+    fn a_failed_roll_is_marked_as_failed() {
         let failed = Roll {
             failure: Some("lost 3 rows".into()),
             ..roll("hold", &[])
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_in_the_middle() {
+    fn the_median_is_the_middle_number_or_the_mean_of_two() {
         assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median([4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
         assert!(median([]).is_nan());

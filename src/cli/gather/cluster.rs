@@ -1,4 +1,4 @@
-//! What a cluster holds: which one is asked, the running state, Helm's storage, policies.
+//! Reads from a cluster: the flags that name it, the running state, Helm's storage, policies.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub(in crate::cli) struct ClusterArgs {
     )]
     pub(in crate::cli) context: Option<String>,
 
-    /// What Helm was told in addition to the kubeconfig.
+    /// Helm's settings in addition to the kubeconfig.
     #[arg(skip)]
     pub(in crate::cli) overrides: Overrides,
 }
@@ -74,8 +74,8 @@ pub(in crate::cli) fn namespaces(
 }
 
 impl Gatherer<'_> {
-    /// Adds the policies and exceptions of the cluster. Where they may not be read, the report says
-    /// so.
+    /// Adds the policies and exceptions of the cluster. If this account may not read them, the
+    /// report states it.
     pub(in crate::cli) fn cluster_policies(
         &self,
         policies: &mut PolicySet,
@@ -118,8 +118,8 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// The last run of each release. The input of the running state says why they could not be
-    /// read.
+    /// The last run of each release. If they cannot be read, the input of the running state states
+    /// the reason.
     pub(in crate::cli) fn last_runs(&self) -> Result<Vec<LastRun>, Failure> {
         let (cluster, _) = self.connect()?;
         let runs = self.runtime.block_on(cluster.all_runs());
@@ -205,7 +205,7 @@ impl Gatherer<'_> {
         }
     }
 
-    /// The revision that Helm would make next.
+    /// The number of the next revision in Helm.
     pub(in crate::cli) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
         let (cluster, namespace) = self.connect()?;
         let newest = cluster.newest_revision(&namespace, name);
@@ -254,7 +254,7 @@ impl Gatherer<'_> {
     }
 }
 
-/// What is known already stays; what is absent is taken from the cluster.
+/// Adds the facts of the cluster; facts that are present already stay.
 fn fill(facts: &mut Facts, seen: Facts) {
     facts.kubernetes = facts.kubernetes.or(seen.kubernetes);
     facts.helm = facts.helm.or(seen.helm);

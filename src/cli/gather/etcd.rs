@@ -1,4 +1,4 @@
-//! What etcd holds: the format of the metadata, and the configuration that Milvus itself keeps.
+//! Reads from etcd: the format of the metadata, and the configuration that Milvus itself stores.
 
 use clap::Args;
 use tokio::runtime::Runtime;
@@ -15,7 +15,7 @@ use crate::cli::{
     exit::Failure,
 };
 
-/// Which etcd, and how to get in. Read only.
+/// Flags that name an etcd and its credentials. It is only read.
 #[derive(Clone, Debug, Args)]
 pub(in crate::cli) struct EtcdArgs {
     /// Read the format of the metadata from etcd (evidence for MG101), read only
@@ -52,7 +52,7 @@ pub(in crate::cli) struct EtcdArgs {
     login: EtcdLogin,
 }
 
-/// An etcd that `--etcd` names, with how to get in.
+/// The etcd that `--etcd` names, with its credentials.
 pub(in crate::cli) struct NamedEtcd<'a> {
     args: &'a EtcdArgs,
     credentials: Credentials,
@@ -78,7 +78,7 @@ impl EtcdArgs {
 }
 
 impl NamedEtcd<'_> {
-    /// Reads the metadata's format. What cannot be read is itself a fact.
+    /// Reads the format of the metadata. If it cannot be read, that is a fact too.
     pub(in crate::cli) fn inspect(
         &self,
         runtime: &Runtime,
@@ -88,7 +88,7 @@ impl NamedEtcd<'_> {
         runtime.block_on(milvus_guard_metadata::executor::detect(&endpoint))
     }
 
-    /// Reads the configuration that Milvus itself keeps in etcd and lays it over both sides.
+    /// Reads the configuration that Milvus itself stores in etcd and applies it to both sides.
     /// Returns what was read, for the report.
     pub(in crate::cli) fn configuration(
         &self,

@@ -27,8 +27,8 @@ pub(in crate::cli) fn facts(path: Option<&PathBuf>) -> Result<Facts, Failure> {
         .map_err(|error| Failure::usage(format!("{name}: {}: {}", error.path(), error.inner())))
 }
 
-/// The first thing that is wrong with a file of own rows: the reader of the tables itself names
-/// no row.
+/// The first mistake in a file with the user's rows, with the row: the reader of the tables does
+/// not name it.
 fn first_flaw(name: &str, text: &str, base: &Catalogue) -> Option<String> {
     let ids: Vec<&str> = rules::ALL.iter().map(|rule| rule.id).collect();
     let Flaw {
@@ -44,7 +44,7 @@ fn first_flaw(name: &str, text: &str, base: &Catalogue) -> Option<String> {
     ))
 }
 
-/// Reads `--data` files over the embedded tables; without any, the embedded ones serve.
+/// Applies `--data` files to the embedded tables; `None` without such files.
 pub(in crate::cli) fn catalogue(paths: &[PathBuf]) -> Result<Option<Catalogue>, Failure> {
     let mut catalogue: Option<Catalogue> = None;
     for path in paths {

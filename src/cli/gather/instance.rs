@@ -6,7 +6,7 @@ use milvus_guard_sources::files::{Loaded, error::list};
 use super::{Gatherer, Source};
 use crate::cli::exit::Failure;
 
-/// Objects that a message names.
+/// The largest number of objects that a message names.
 const MAX_NAMED: usize = 12;
 
 impl Gatherer<'_> {
@@ -23,8 +23,8 @@ impl Gatherer<'_> {
         snapshot
     }
 
-    /// Why an input cannot be judged: what it holds instead of Milvus. Without a role there is only
-    /// one input.
+    /// Why an input cannot be judged: what it contains instead of Milvus. `None` as role means that
+    /// there is only one input.
     pub(super) fn no_milvus(
         &self,
         source: &Source,
@@ -113,7 +113,7 @@ impl Gatherer<'_> {
     }
 }
 
-/// Whether a release is the one that `-i` names.
+/// Whether `-i` names this release.
 fn is_named(release: &Release, instance: &str) -> bool {
     let Release { name, app_name, .. } = release;
     instance == name
@@ -122,7 +122,7 @@ fn is_named(release: &Release, instance: &str) -> bool {
         || instance == format!("{}/{app_name}", release.label())
 }
 
-/// What `-i` can name: aliases of one umbrella chart with their alias.
+/// The possible values of `-i`: releases of one umbrella chart with their alias.
 pub(in crate::cli) fn choices(releases: &[Release]) -> String {
     let names = releases.iter().map(|release| {
         let twins = releases
@@ -138,7 +138,7 @@ pub(in crate::cli) fn choices(releases: &[Release]) -> String {
     format!("{}{}", shown.join(", "), more(releases.len()))
 }
 
-/// How many more there are than a message names.
+/// "and N more", if there are more objects than a message names.
 fn more(all: usize) -> String {
     match all.saturating_sub(MAX_NAMED) {
         0 => String::new(),

@@ -1,10 +1,10 @@
-//! Inputs as the command line names them: files, the running state, Helm's storage, a version.
+//! Reads the inputs of the command line: files, the running state, Helm's storage, a version.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `source` | one side of a change, as it is named |
-//! | `cluster` | what a cluster holds |
-//! | `etcd` | what etcd holds |
+//! | `source` | one side of a change, as the command line names it |
+//! | `cluster` | reads from a cluster |
+//! | `etcd` | reads from etcd |
 //! | `files` | `--facts` and `--data` |
 //! | `instance` | the releases that `-i` names |
 
@@ -46,14 +46,14 @@ pub(super) use source::Source;
 pub(super) struct Gathered {
     pub(super) before: Option<Snapshot>,
     pub(super) after: Snapshot,
-    /// Workloads that Helm makes as hooks of what is wanted.
+    /// Workloads that are hooks of Helm in the desired state.
     pub(super) hooks: Vec<Arc<Workload>>,
     pub(super) facts: Facts,
     pub(super) inputs: Vec<InputEntry>,
 }
 
 impl Gathered {
-    /// Whether the hooks of what is wanted roll each of its releases in order.
+    /// Whether each release of the desired state has hooks that roll it in order.
     pub(super) fn has_order_hooks(&self) -> bool {
         let mut releases = self.after.releases.iter();
         releases.all(|release| order_hooks::order(&self.hooks, release.helm_name()))
@@ -69,8 +69,8 @@ pub(super) struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// Reads both sides of a change. `choice` is the user's word whether what is wanted is a whole
-    /// release; `None` if it was not given.
+    /// Reads both sides of a change. `choice` states whether the desired state is a whole release;
+    /// `None` if the user did not say so.
     pub(super) fn gather(
         &self,
         before: Option<&Source>,
@@ -83,7 +83,7 @@ impl Gatherer<'_> {
             facts,
             ..Gathered::default()
         };
-        // What is wanted is read first: of the objects that it patches the documents are needed.
+        // The desired state is read first: if it patches objects, their documents are needed.
         let wanted = match after {
             Source::Version(_) => None,
             source => Some(self.load_source(Role::After, source, Vec::new(), &mut gathered)?),
@@ -116,8 +116,8 @@ impl Gatherer<'_> {
         };
         if let Some((source, mut loaded)) = running {
             let snapshot = self.only_instance(&mut loaded);
-            // Nothing live is a new installation; a file without Milvus is most likely the wrong
-            // file, and another version needs a running release.
+            // A cluster without Milvus means a new installation. A file without Milvus is most
+            // likely the wrong file, and a version needs a running release.
             let is_needed = *source != Source::Live || matches!(after, Source::Version(_));
             if snapshot.releases.is_empty() && is_needed {
                 return Err(self.no_milvus(source, Some("before"), &loaded));
@@ -202,8 +202,8 @@ impl Gatherer<'_> {
         Ok(loaded)
     }
 
-    /// Sees that every configuration can be read: one that cannot would look like one without
-    /// settings.
+    /// Checks that every configuration can be read: otherwise it would look like a configuration
+    /// without settings.
     fn readable(source: &Source, loaded: &mut Loaded) -> Result<(), Failure> {
         for release in &loaded.snapshot.releases {
             for (origin, reason) in release.config.unreadable() {
@@ -258,7 +258,7 @@ impl Gatherer<'_> {
 /// A state with Milvus' images at another version, and that version.
 ///
 /// # Errors
-/// A version that the data does not know.
+/// A version that is not in the data.
 pub(super) fn at_version(
     running: &Snapshot,
     wanted: &Wanted,

@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc};
 
 use milvus_guard_core::milvus::catalogue::Wanted;
 
-/// One side of a change, as it is written on the command line.
+/// One side of a change, as the command line names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Source {
     /// A file, a directory, or `-`.
@@ -13,11 +13,11 @@ pub(in crate::cli) enum Source {
     Revision { name: String, revision: Option<u64> },
     /// The running state.
     Live,
-    /// What is before, at another version.
+    /// The current state, at another version.
     Version(Wanted),
-    /// A text that is at hand already: what Helm rendered.
+    /// Manifests in memory, rendered by Helm.
     Text {
-        /// What the report calls it.
+        /// Its name in reports.
         name: &'static str,
         text: Arc<str>,
     },
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources() {
+    fn sources_are_parsed() {
         assert_eq!("live".parse(), Ok(Source::Live));
         assert_eq!(
             "release:a@3".parse(),

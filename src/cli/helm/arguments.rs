@@ -1,5 +1,5 @@
 //! `helm guard upgrade my-release CHART --version 4.2.58 --policy ours.yaml --set a=b`: some flags
-//! are ours, all others are for Helm, in any order. Helm's are passed on as they were written, so
+//! are ours, all others are for Helm, in any order. The flags for Helm are passed on unchanged, so
 //! that flags of a later Helm work too.
 
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use clap::{Arg, Command};
 /// Verbs that pass arguments on to Helm.
 const PASSING: [&str; 3] = ["check", "plan", "upgrade"];
 
-/// Moves what is for Helm behind a `--`, as clap expects it. `command` is the one whose subcommands
+/// Moves the arguments for Helm behind a `--`, as clap expects them. The subcommands of `command`
 /// are the verbs; `at` is the position of the verb in `args`.
 pub(in crate::cli) fn arrange(
     mut args: Vec<OsString>,
@@ -25,7 +25,7 @@ pub(in crate::cli) fn arrange(
     let mut rest = args.split_off(at + 1).into_iter();
     let (mut ours, mut helms) = (Vec::new(), Vec::new());
     while let Some(arg) = rest.next() {
-        // Anyone who writes the separator has sorted the arguments already.
+        // With the separator in the command line, the arguments are sorted already.
         if arg == "--" {
             helms.extend(rest.by_ref());
         } else if let Some(takes_value) = own_flag(&arg, verb, command) {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn our_flags_are_told_from_those_of_helm() {
+    fn our_flags_are_distinguished_from_those_of_helm() {
         assert_eq!(
             arranged(
                 "g check r c --version 1 --policy p.yaml -f a.yaml --format=json --fail-on warn"
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_the_post_renderer_are_all_ours() {
+    fn no_argument_of_the_post_renderer_is_passed_to_helm() {
         assert_eq!(
             arranged("g post-render --namespace milvus"),
             "g post-render --namespace milvus"
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_arranged_can_be_parsed() {
+    fn clap_parses_the_arranged_arguments() {
         let args = ["g", "check", "r", "c", "--version", "1", "--show", "all"];
         let args = arrange(args.map(OsString::from).to_vec(), 1, &HelmCli::command());
         HelmCli::try_parse_from(args).unwrap();

@@ -1,9 +1,10 @@
 //! The Helm that runs the post-renderer.
 //!
-//! Read in Helm 3.22.0 (`pkg/postrender/exec.go`) and 4.3.1 (`internal/plugin/runtime_subprocess.go`):
-//! a post-renderer gets the manifests, its own arguments and the variables of Helm's own process,
-//! nothing else. `-n` and `--kube-context` reach it in neither version. Helm 3 prints its standard
-//! error where it fails, and drops it where it does not. Helm 4 collects it and prints it never.
+//! Read in Helm 3.22.0 (`pkg/postrender/exec.go`) and 4.3.1
+//! (`internal/plugin/runtime_subprocess.go`): a post-renderer gets the manifests, its own arguments
+//! and the variables of Helm's own process, nothing else. `-n` and `--kube-context` reach it in
+//! neither version. Helm 3 prints the post-renderer's standard error only if it fails; Helm 4
+//! never.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,13 +15,13 @@ use std::{
 
 /// Verbs of Helm that take a post-renderer.
 const VERBS: [&str; 3] = ["upgrade", "install", "template"];
-/// Characters that Helm's last error may take. It has less than 300.
+/// Upper limit for the length of Helm's last error, in characters. It has less than 300.
 const ROOM: usize = 512;
 /// `O_APPEND` in `/proc/PID/fdinfo`, which is octal.
 const APPENDS: u32 = 0o2000;
 
-/// The command line of Helm, without its program; `None` where the parent is another program, or
-/// where the system has no `/proc`.
+/// The arguments of Helm; `None` if the parent process is another program, or if the system has
+/// no `/proc`.
 pub(super) fn command_line() -> Option<Vec<String>> {
     of_helm(&fs::read(format!("/proc/{}/cmdline", parent_id())).ok()?)
 }
@@ -35,7 +36,7 @@ fn of_helm(command_line: &[u8]) -> Option<Vec<String>> {
     is_helm.then_some(args)
 }
 
-/// The arguments without those that Helm hands on to the post-renderer.
+/// The arguments without those that Helm passes to the post-renderer.
 fn without_ours(mut words: impl Iterator<Item = String>) -> Vec<String> {
     let mut args = Vec::new();
     while let Some(word) = words.next() {
@@ -48,21 +49,21 @@ fn without_ours(mut words: impl Iterator<Item = String>) -> Vec<String> {
     args
 }
 
-/// What Helm does after the text was written.
+/// What Helm does after the text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Then {
-    /// It continues, and prints as much as it likes.
+    /// It continues, and prints any amount of text.
     Continues,
     /// It prints one error and ends.
     Ends,
 }
 
-/// Writes to where Helm itself writes its errors, else to the terminal. What cannot be shown is
-/// left out: the exit code decides.
+/// Writes to the standard error of Helm itself, else to the terminal. A text that cannot be
+/// written is dropped: the exit code decides.
 pub(in crate::cli) fn tell(text: &str, then: Then) {
     let errors = format!("/proc/{}/fd/2", parent_id());
     let is_file = fs::metadata(&errors).is_ok_and(|metadata| metadata.is_file());
-    // Helm keeps its own position in a file, and writes over what others put behind it.
+    // Helm has its own position in a file, and overwrites text that others append.
     let is_overwritten = is_file && appends() != Some(true);
     let shown = match then {
         Then::Continues if is_overwritten => return,
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn helm_is_told_from_other_programs() {
+    fn helm_is_distinguished_from_other_programs() {
         let args = |line: &str| of_helm(line.replace(' ', "\0").as_bytes());
         assert_eq!(
             args("/usr/bin/helm3 upgrade r c -n milvus ").unwrap(),

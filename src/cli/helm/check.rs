@@ -1,4 +1,4 @@
-//! `helm guard check`: would `helm upgrade` be safe?
+//! `helm guard check`: checks whether a `helm upgrade` is safe.
 
 use std::ffi::OsString;
 

@@ -1,12 +1,12 @@
-//! What Helm is about to do, judged: the verbs of the Helm plugin `helm guard`, and the
+//! Judges what Helm is about to do: the verbs of the Helm plugin `helm guard`, and the
 //! post-renderer.
 //!
 //! | module | job |
 //! |---|---|
-//! | `arguments` | tells our flags from those that are for Helm |
+//! | `arguments` | separates our flags from those for Helm |
 //! | `caller` | the Helm that runs the post-renderer: its command line, and where it shows text |
 //! | `check`, `plan`, `upgrade` | the verbs of the plugin |
-//! | `post_render` | judges the manifests on their way through Helm |
+//! | `post_render` | judges the manifests that Helm rendered, before Helm sends them |
 
 mod arguments;
 mod caller;

@@ -1,4 +1,4 @@
-//! `post-render`: judges the manifests on their way through Helm.
+//! `post-render`: judges the manifests that Helm rendered, before Helm sends them.
 //!
 //! Every failure ends with an exit code other than 0 and prints no manifest, and Helm stops
 //! before it stores or sends anything.
@@ -64,7 +64,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Whether the cluster is asked for what is before.
+    /// Whether the state before is read from the cluster.
     fn asks_cluster(&self) -> bool {
         match &self.before {
             None => true,
@@ -74,10 +74,10 @@ impl Args {
     }
 }
 
-/// What the manifests are called in reports.
+/// Name of the manifests in reports.
 const RENDERED: &str = "the manifests that Helm rendered";
 
-/// What `--before` names.
+/// The value of `--before`.
 #[derive(Clone, Debug)]
 enum Before {
     /// A new installation.
@@ -102,21 +102,21 @@ impl FromStr for Before {
     }
 }
 
-/// Where Helm works, and how far that is known.
+/// The cluster and namespace of Helm, and whether they are certain.
 struct Found {
     cluster: ClusterArgs,
     namespace: String,
-    /// Whether a release that is not there is certainly not there.
+    /// Whether a release that was not found is certain not to exist.
     is_certain: bool,
-    /// The label of the new revision by which the deployer accepts rules.
+    /// The label of the new revision with which the deployer accepts rules.
     accept: Option<String>,
 }
 
-/// What becomes of the manifests.
+/// Whether the manifests pass.
 enum Outcome {
-    /// They pass; perhaps with something to say.
+    /// They pass, with an optional warning.
     Pass(Option<String>),
-    /// They do not.
+    /// They do not pass; the reason.
     Stop(String),
 }
 
@@ -148,7 +148,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
 }
 
-/// Says why Helm is stopped. Helm 3 shows our standard error then, Helm 4 does not.
+/// Prints why Helm is stopped. Helm 3 shows our standard error in this case, Helm 4 does not.
 fn stop(args: &Args, text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
     if args.as_plugin {
@@ -156,7 +156,7 @@ fn stop(args: &Args, text: &str) {
     }
 }
 
-/// Says what to know of manifests that pass. Neither Helm shows our standard error then.
+/// Prints a warning about manifests that pass. Neither Helm shows our standard error in this case.
 fn warn(args: &Args, text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
     let is_under_helm = args.as_plugin || caller::command_line().is_some();
@@ -173,7 +173,7 @@ fn read() -> Result<Vec<u8>, Failure> {
     Ok(manifests)
 }
 
-/// Hands the manifests on, byte for byte. If Helm does not read them all, that is an error.
+/// Prints the manifests unchanged. It is an error if Helm does not read all of them.
 fn pass(manifests: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout
@@ -238,15 +238,15 @@ fn outcome(args: &Args, report: &Report, screen: &Screen) -> Outcome {
     ))
 }
 
-/// What the manifests tell of Milvus.
+/// What the manifests contain of Milvus.
 struct Milvus {
     /// Namespaces that its objects name.
     namespaces: Vec<String>,
-    /// Name of the release, if there is one only.
+    /// Name of the release, if there is only one.
     name: Option<String>,
 }
 
-/// Looks for Milvus; `None` if there is none.
+/// Searches the manifests for Milvus; `None` if they contain none.
 fn milvus_in(text: &str) -> Result<Option<Milvus>, Failure> {
     if text.trim().is_empty() {
         return Ok(None);
@@ -272,7 +272,7 @@ fn milvus_in(text: &str) -> Result<Option<Milvus>, Failure> {
     }))
 }
 
-/// Finds the namespace and the cluster that Helm works with.
+/// Finds the namespace and the cluster that Helm uses.
 fn find(args: &Args, of_milvus: &[String]) -> Result<Found, Failure> {
     let seen = caller::command_line();
     let mut target = HelmTarget::of(seen.as_deref().unwrap_or_default(), &environment);
@@ -310,7 +310,7 @@ const UNKNOWN_NAMESPACE: &str = "the namespace of the release is not known. Helm
                                  to a post-renderer, and the manifests name none. Add \
                                  --post-renderer-args --namespace=NAMESPACE, or set HELM_NAMESPACE";
 
-/// A release that was not found, where the place may be the wrong one, is not taken for a new one.
+/// Refuses a release that was not found if the namespace or the cluster may be a wrong one.
 fn refuse_doubt(report: &Report, found: &Found) -> Result<(), Failure> {
     let Some(name) = release::newcomer(report).filter(|_| !found.is_certain) else {
         return Ok(());

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     upgrade.run()
 }
 
-/// What Helm would do, and what the rules say of it.
+/// The upgrade that Helm would make, and the report about it.
 fn judged(args: &Args, screen: &Screen) -> Result<(Upgrade, Report), Failure> {
     let judging = &args.judging;
     release::only_files(judging, "Helm's")?;
@@ -74,7 +74,7 @@ fn judged(args: &Args, screen: &Screen) -> Result<(Upgrade, Report), Failure> {
     Ok((upgrade, report))
 }
 
-/// The same as a command line of `milvus-guard upgrade`.
+/// The equivalent command line of `milvus-guard upgrade`.
 fn line(args: &Args) -> Vec<OsString> {
     let flags = [(args.yes, "--yes"), (args.local, "--local")];
     let given = flags.into_iter().filter(|(is_given, _)| *is_given);

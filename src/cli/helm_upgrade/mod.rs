@@ -17,10 +17,10 @@ pub(super) use planned::{PlannedUpgrade, Rendered, default_judging, leave_out_or
 
 use super::exit::Failure;
 
-/// What ends a message where the upgrade was not made.
+/// The end of a message if the upgrade was not made.
 pub(super) const NOT_RUN: &str = "Helm was not run, nothing was changed.";
 
-/// A failure before Helm was run, with a last line about that.
+/// A failure before Helm was run, with a last line that states this.
 pub(super) fn not_run(mut failure: Failure) -> Failure {
     failure.message = format!("{}\n{NOT_RUN}", failure.message.trim_end());
     failure

@@ -1,5 +1,5 @@
-//! One `helm upgrade` that a run carries out in order: rendered, judged, read for what comes and
-//! goes, and run when everything is paused.
+//! One `helm upgrade` that a run carries out in order: it is rendered, judged, searched for added
+//! and removed components, and run when everything is paused.
 
 use std::{ffi::OsString, path::Path};
 
@@ -31,7 +31,7 @@ use crate::cli::{exit::Failure, gather::ClusterArgs, judging::JudgingArgs, outpu
 
 /// Flags that replace whole objects, which would resume what is paused.
 const REPLACING: [&str; 3] = ["--force", "--force-replace", "--recreate-pods"];
-/// Flags with which Helm waits, or goes back when it fails.
+/// Flags with which Helm waits, or rolls back when it fails.
 const WAITING: [&str; 4] = [
     "--wait",
     "--wait-for-jobs",
@@ -39,7 +39,7 @@ const WAITING: [&str; 4] = [
     "--rollback-on-failure",
 ];
 
-/// A `helm upgrade` as it was written.
+/// A `helm upgrade` as the user wrote it.
 pub(in crate::cli) struct PlannedUpgrade {
     upgrade: Upgrade,
     target: HelmTarget,
@@ -57,7 +57,7 @@ impl Rendered {
     /// A release as Helm prints it in JSON.
     ///
     /// # Errors
-    /// Where it is not JSON.
+    /// If the text is not JSON.
     pub(in crate::cli) fn of(printed: String) -> Result<Self, Failure> {
         let release: Value = serde_json::from_str(&printed).map_err(|error| {
             Failure::no_verdict(format!("what Helm rendered is not a release: {error}"))
@@ -75,10 +75,10 @@ impl Rendered {
         self.release["manifest"].as_str().unwrap_or_default()
     }
 
-    /// What it changes of a release that runs, and of which this revision is deployed.
+    /// What it changes in a running release of which this revision is deployed.
     ///
     /// # Errors
-    /// Where it has no Milvus of this name.
+    /// If it contains no Milvus of this name.
     pub(in crate::cli) fn change(
         &self,
         name: &ReleaseName,
@@ -157,17 +157,17 @@ impl PlannedUpgrade {
         })
     }
 
-    /// The cluster that Helm works with.
+    /// The cluster that Helm uses.
     pub(in crate::cli) fn cluster(&self) -> ClusterArgs {
         self.target.cluster()
     }
 
-    /// The namespace that Helm works in.
+    /// The namespace that Helm uses.
     pub(in crate::cli) fn namespace(&self) -> Result<String, Failure> {
         self.target.namespace()
     }
 
-    /// What to know of flags that mean something else here.
+    /// A remark about flags that have another meaning here.
     pub(in crate::cli) fn remark(&self) -> Option<String> {
         let named = WAITING.iter().find(|flag| has(&self.words, flag))?;
         Some(format!(
@@ -179,7 +179,7 @@ impl PlannedUpgrade {
     /// Renders what Helm would send; nothing is changed.
     ///
     /// # Errors
-    /// Where Helm cannot render it, or it is about another release than `wanted`.
+    /// If Helm cannot render it, or if it is about another release than `wanted`.
     pub(in crate::cli) fn render(&self, wanted: Option<&str>) -> Result<Rendered, Failure> {
         let rendered = Rendered::of(self.upgrade.render()?)?;
         match wanted.filter(|wanted| *wanted != rendered.name()) {
@@ -191,8 +191,8 @@ impl PlannedUpgrade {
         }
     }
 
-    /// Judges it as `check` does, but for the order, which the run sees to. The reason where it is
-    /// denied, else what to warn of.
+    /// Judges it as `check` does, except for the order, which the run ensures. `Err` is the reason
+    /// of a denial, `Ok` the warnings.
     pub(in crate::cli) fn judge(
         &self,
         rendered: &Rendered,
@@ -208,7 +208,7 @@ impl PlannedUpgrade {
         Ok(Ok(release::warnings(&report)))
     }
 
-    /// What it changes of a release that runs.
+    /// What it changes in a running release.
     pub(in crate::cli) fn change(
         &self,
         rendered: &Rendered,
@@ -219,7 +219,7 @@ impl PlannedUpgrade {
         rendered.change(name, live, (revision, &deployed))
     }
 
-    /// Makes the upgrade. What Helm prints goes to standard error. The exit code of Helm.
+    /// Runs the upgrade, with Helm's output on standard error. Returns the exit code of Helm.
     pub(in crate::cli) fn run(&self) -> Result<u8, Failure> {
         self.upgrade.run_to_stderr()
     }
@@ -255,7 +255,7 @@ fn has(words: &[String], flag: &str) -> bool {
     words.iter().any(is)
 }
 
-/// One value that is named at two places.
+/// A value that may be given at two places; an error if they differ.
 fn agreed<T: PartialEq + std::fmt::Debug>(
     flag: &str,
     helms: Option<T>,
@@ -269,7 +269,7 @@ fn agreed<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// The policies of the cluster, and no facts but its own.
+/// Judging with the policies and the facts of the cluster only.
 pub(in crate::cli) fn default_judging() -> Result<JudgingArgs, Failure> {
     #[derive(Parser)]
     struct Defaults {
@@ -280,7 +280,7 @@ pub(in crate::cli) fn default_judging() -> Result<JudgingArgs, Failure> {
     Ok(defaults.judging)
 }
 
-/// Takes out what the run itself sees to.
+/// Removes the findings about order, which the run itself ensures.
 pub(in crate::cli) fn leave_out_order(report: &mut Report) {
     let is_ours =
         |id: &str| rules::find(id).is_some_and(|rule| rule.has(Behavior::HandledByUpgrade));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_command_of_helm_is_needed_and_no_flag_that_breaks_the_order() {
+    fn incomplete_helm_commands_and_flags_that_break_the_order_are_refused() {
         let planned = of("/opt/helm3 upgrade r c --set a=b").unwrap();
         assert_eq!(planned.namespace().unwrap(), "milvus");
         assert!(planned.remark().is_none());

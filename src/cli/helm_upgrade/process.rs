@@ -1,4 +1,4 @@
-//! Runs Helm: once to render what an upgrade would send, once to make it.
+//! Runs Helm: once to render what an upgrade would send, once to perform the upgrade.
 
 use std::{
     env,
@@ -13,31 +13,31 @@ use milvus_guard_core::{milvus::Version, text::plain};
 
 use crate::cli::exit::{Exit, Failure};
 
-/// What the manifests of a dry run are called in reports.
+/// Name of the manifests of a dry run in reports.
 pub(in crate::cli) const RENDERED: &str = "helm upgrade --dry-run=server";
 
-/// Exit code where Helm was ended by a signal, as shells have it for SIGKILL and most others.
+/// Exit code if a signal ended Helm.
 const BY_SIGNAL: u8 = 128;
 
-/// One upgrade as it was asked for.
+/// A requested `helm upgrade`.
 #[derive(Debug)]
 pub(in crate::cli) struct Upgrade {
     program: OsString,
     /// Release, chart and flags, as they were written.
     args: Vec<OsString>,
-    /// What `-f -` reads. Helm runs twice, and standard input can be read once.
+    /// The values for `-f -`. Helm runs twice, and standard input can be read only once.
     stdin: Option<Vec<u8>>,
     /// Variables that Helm gets in addition.
     variables: Vec<(&'static str, OsString)>,
 }
 
 impl Upgrade {
-    /// Takes arguments of `helm upgrade`. `HELM_BIN` names Helm where a plugin is run by Helm.
+    /// Takes arguments of `helm upgrade`. In a plugin, `HELM_BIN` names the program of Helm.
     pub(in crate::cli) fn new(args: &[OsString]) -> Result<Self, Failure> {
         Self::by(program(), args)
     }
 
-    /// The same by this Helm.
+    /// The same with this program as Helm.
     pub(in crate::cli) fn by(program: OsString, args: &[OsString]) -> Result<Self, Failure> {
         let stdin = reads_stdin(args).then(|| {
             let mut content = Vec::new();
@@ -54,11 +54,11 @@ impl Upgrade {
         })
     }
 
-    /// Whether RELEASE and CHART are both given: Helm's own words for one that lacks name no
-    /// command to try next.
+    /// Checks that RELEASE and CHART are both given: Helm's own message about a missing argument
+    /// names no command to try next.
     ///
     /// # Errors
-    /// Wrong usage where one lacks; `hint` is what else the verb takes.
+    /// Wrong usage if one is missing; `hint` is what else the verb accepts.
     pub(in crate::cli) fn needs_chart(&self, hint: &str) -> Result<(), Failure> {
         let words = self.words();
         match positionals(&words).as_slice() {
@@ -86,7 +86,7 @@ impl Upgrade {
         command
     }
 
-    /// The arguments as text, for those who look for flags in them.
+    /// The arguments as text, to search for flags in them.
     pub(in crate::cli) fn words(&self) -> Vec<String> {
         let words = self.args.iter();
         words
@@ -98,7 +98,7 @@ impl Upgrade {
     /// reused, and `lookup` asks the API server, exactly as in the upgrade itself.
     ///
     /// # Errors
-    /// Where Helm cannot be run, or refuses; the message holds what it said.
+    /// If Helm cannot be run, or refuses; the message contains Helm's own.
     pub(in crate::cli) fn render(&self) -> Result<String, Failure> {
         let mut command = self.command();
         // The last one of a flag wins, so these replace the user's.
@@ -151,7 +151,7 @@ impl Upgrade {
         Ok((revision, self.ask(&["get", "manifest", release, &number])?))
     }
 
-    /// What another command of Helm prints.
+    /// The output of another command of Helm.
     fn ask(&self, args: &[&str]) -> Result<String, Failure> {
         let mut command = self.command();
         command.args(args).stdin(Stdio::null());
@@ -168,7 +168,7 @@ impl Upgrade {
             .map_err(|_| Failure::no_verdict("what Helm printed is not text"))
     }
 
-    /// Runs the upgrade. Its output is Helm's own.
+    /// Runs the upgrade. Helm writes to the same standard output and standard error.
     pub(in crate::cli) fn run(&self) -> Result<Exit, Failure> {
         self.run_with(self.command()).map(Exit::OfProgram)
     }
@@ -194,7 +194,7 @@ impl Upgrade {
         Ok(code.unwrap_or(BY_SIGNAL))
     }
 
-    /// The version of Helm; `None` if it does not tell.
+    /// The version of Helm; `None` if its output has none.
     pub(in crate::cli) fn version(&self) -> Option<Version> {
         let mut command = self.command();
         command.args(["version", "--template={{.Version}}"]);
@@ -219,8 +219,8 @@ impl Upgrade {
         command.spawn().map_err(|error| self.lost(&error))
     }
 
-    /// Gives Helm the values. Helm reads them before it prints anything, and where it ends before,
-    /// its own message says why.
+    /// Writes the values to Helm. Helm reads them before it prints anything; if it ends earlier,
+    /// its own message states the reason.
     fn feed(&self, child: &mut Child) {
         if let (Some(content), Some(mut stdin)) = (&self.stdin, child.stdin.take()) {
             let _ = stdin.write_all(content);
@@ -235,7 +235,7 @@ impl Upgrade {
     }
 }
 
-/// The Helm that runs this plugin, else the one in the search path.
+/// The program of Helm: the one that runs this plugin, else the one in the search path.
 pub(in crate::cli) fn program() -> OsString {
     env::var_os("HELM_BIN")
         .filter(|program| !program.is_empty())
@@ -249,9 +249,8 @@ struct Revision {
     status: String,
 }
 
-/// Whether some flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.
-/// Flags of `helm upgrade` whose value is the next argument, without those that few know: the word
-/// after another flag counts as a positional one, and Helm itself then says what lacks.
+/// Flags of `helm upgrade` whose value is the next argument. Rare flags are left out: their value
+/// counts as a positional argument, and Helm itself reports a missing RELEASE or CHART.
 const WITH_VALUE: [&str; 24] = [
     "-f",
     "--values",
@@ -279,7 +278,7 @@ const WITH_VALUE: [&str; 24] = [
     "--post-renderer",
 ];
 
-/// Words that may be RELEASE and CHART.
+/// Arguments that may be RELEASE and CHART.
 fn positionals(words: &[String]) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = words.iter().map(String::as_str);
@@ -295,6 +294,7 @@ fn positionals(words: &[String]) -> Vec<&str> {
     found
 }
 
+/// Whether a flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.
 fn reads_stdin(args: &[OsString]) -> bool {
     args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
         arg == "-" || arg == "-f-" || (arg.ends_with("=-") && !arg.starts_with("--set="))
@@ -306,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn release_and_chart_are_told_from_values_of_flags() {
+    fn release_and_chart_are_distinguished_from_values_of_flags() {
         let found = |line: &str| {
             let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             positionals(&words).join(" ")
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn values_from_standard_input_are_noticed() {
+    fn flags_that_read_standard_input_are_detected() {
         let reads = |line: &str| {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             reads_stdin(&args)

@@ -26,23 +26,23 @@ use crate::cli::{
     runtime,
 };
 
-/// What is judged, and where.
+/// What to judge, and in which cluster.
 #[derive(Debug)]
 pub(in crate::cli) struct Question<'a> {
     pub(in crate::cli) judging: &'a JudgingArgs,
     pub(in crate::cli) cluster: &'a ClusterArgs,
     pub(in crate::cli) namespace: &'a str,
-    /// What Helm rendered.
+    /// The manifests that Helm rendered.
     pub(in crate::cli) after: &'a Source,
     pub(in crate::cli) choice: Choice,
     /// Rules that the deployer accepts.
     pub(in crate::cli) accepted: &'a [String],
-    /// Version of the Helm that makes the change, where it is known.
+    /// Version of the Helm that makes the change, if known.
     pub(in crate::cli) helm: Option<Version>,
 }
 
 impl Question<'_> {
-    /// The revision that Helm would make next of a release.
+    /// The number of the next revision of a release in Helm.
     pub(in crate::cli) fn next_revision(&self, name: &str) -> Result<u64, Failure> {
         let runtime = runtime::runtime()?;
         self.gatherer(&runtime).next_revision(name)
@@ -75,8 +75,8 @@ impl Question<'_> {
         self.judging.judge(&self.gatherer(&runtime), &change)
     }
 
-    /// Judges against the running state. If nothing of the release runs, the revision that Helm deployed
-    /// last is what was before: its data may still be there.
+    /// Judges against the running state. If nothing of the release runs, judges against the
+    /// revision that Helm deployed last: its data may still exist.
     pub(in crate::cli) fn against_cluster(
         &self,
         instance: Option<&str>,
@@ -87,8 +87,8 @@ impl Question<'_> {
         } = self.judge(Some(&Source::Live))?;
         let wanted = report.releases.iter().map(|release| &release.name);
         let mut names: Vec<String> = wanted.cloned().collect();
-        // Where one runs, the others are new parts of it: a hook, or a second Milvus of an umbrella
-        // chart.
+        // If one of the releases runs, the others are new parts of the Helm release: a hook, or a
+        // second Milvus of an umbrella chart.
         if names.is_empty() || names.iter().any(|name| running.contains(name)) {
             return Ok(report);
         }
@@ -161,7 +161,7 @@ pub(in crate::cli) fn newcomer(report: &Report) -> Option<&str> {
     report.releases.iter().all(is_new).then_some(&first.name)
 }
 
-/// Where Helm keeps its records outside of the cluster's API.
+/// The value of `HELM_DRIVER`, if with it Helm's records are not in the cluster's API.
 fn unreadable_driver() -> Option<String> {
     let driver = env::var("HELM_DRIVER").ok()?;
     ["sql", "memory"]
@@ -169,7 +169,7 @@ fn unreadable_driver() -> Option<String> {
         .then_some(driver)
 }
 
-/// What `--labels guard.milvus.io/accept=MG201-r8` says, as the webhook reads it from Helm's record.
+/// The value of `--labels guard.milvus.io/accept=...`; the webhook reads it from Helm's record.
 pub(in crate::cli) fn acceptance(args: &[String]) -> Option<String> {
     let pairs = long_value(args, "--labels").or_else(|| short_value(args, 'l'))?;
     let mut pairs = pairs.split(',').filter_map(|pair| pair.split_once('='));
@@ -205,7 +205,7 @@ pub(in crate::cli) fn write(
     output::report(report, &judging.format, |_| judging.show, screen)
 }
 
-/// The report for a person, on standard error: without notes, if not asked for.
+/// The report for a person, for standard error. By default without audit results.
 pub(in crate::cli) fn text(report: &Report, show: Show, screen: &Screen) -> String {
     let show = if show == Show::Audit {
         Show::Warn

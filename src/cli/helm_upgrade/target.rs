@@ -12,7 +12,7 @@ use crate::cli::{exit::Failure, gather, gather::ClusterArgs};
 /// Short flags of Helm without a value.
 const SHORT_SWITCHES: &str = "igh";
 
-/// Where Helm works, as far as it is named.
+/// The cluster and namespace of Helm, as far as flags and variables name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) struct HelmTarget {
     /// `-n`, else `HELM_NAMESPACE`.
@@ -26,7 +26,7 @@ pub(in crate::cli) struct HelmTarget {
 }
 
 impl HelmTarget {
-    /// Reads arguments of Helm, and the variables where `variable` finds them.
+    /// Reads arguments of Helm, and its variables through `variable`.
     pub(in crate::cli) fn of(args: &[String], variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let long = |name: &str| long_value(args, name);
@@ -71,7 +71,7 @@ impl HelmTarget {
     /// The namespace, else that of the kubeconfig's context, as Helm chooses it.
     pub(in crate::cli) fn namespace(&self) -> Result<String, Failure> {
         let found = gather::namespace(&self.cluster(), self.namespace.as_deref());
-        // Helm needs no kubeconfig where it is told the server.
+        // Helm needs no kubeconfig if a flag or variable names the server.
         found.or_else(|failure| match &self.overrides.server {
             Some(_) => Ok("default".to_owned()),
             None => Err(failure),
@@ -124,7 +124,7 @@ const UNVERIFIED: (&str, &str) = (
     "HELM_KUBEINSECURE_SKIP_TLS_VERIFY",
 );
 
-/// What the flag says; `None` if it is absent.
+/// The value of the flag; `None` if it is absent.
 fn is_unverified(args: &[String]) -> Option<bool> {
     args.iter().rev().find_map(|arg| {
         let rest = arg.strip_prefix(UNVERIFIED.0)?;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_its_variable() {
+    fn flags_take_precedence_over_variables() {
         let variables = |name: &str| match name {
             "HELM_NAMESPACE" => Some("search".to_owned()),
             "HELM_KUBECONTEXT" => Some(String::new()),

@@ -1,4 +1,4 @@
-//! Man pages: clap's sections, and those of the pages of help.
+//! Man pages: the sections of clap, and those of the pages of help.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 

@@ -22,16 +22,16 @@ use pages::{GROUPS, PAGES};
 /// Lines of help longer than this are hard to read.
 const MAX_WIDTH: usize = 110;
 
-/// Columns where the terminal does not say.
+/// Columns if the terminal does not report its size.
 const DEFAULT_WIDTH: usize = 100;
 
-/// What `--help` says beyond the flags.
+/// The content of `--help` beyond the flags.
 pub(super) struct Page {
-    /// The words of the verb after the program, such as `policy lint`; empty for the program.
+    /// The verb and its subcommand, such as `policy lint`; empty for the program.
     verb: &'static str,
     /// Paragraphs.
     notes: &'static [&'static str],
-    /// What an example does, and its command.
+    /// Examples: description and command.
     examples: &'static [(&'static str, &'static str)],
     /// Exit codes and what they mean, as in [`super::exit::Exit`].
     exit: &'static [(&'static str, &'static str)],
@@ -44,8 +44,8 @@ fn page(verb: &str) -> Option<&'static Page> {
     PAGES.iter().find(|page| page.verb == verb)
 }
 
-/// Adds to each command what its page says. `verb` is the verb that `command` stands for, empty
-/// for the program; `program` is what a user types instead of `milvus-guard`.
+/// Adds to each command the content of its page. `verb` is the verb of `command`, empty for the
+/// program; `program` is what a user types instead of `milvus-guard`.
 pub(super) fn complete(command: Command, verb: &str, program: &str) -> Command {
     let width = width();
     let command = with_page(command, verb, program, width).term_width(width);
@@ -78,7 +78,7 @@ fn with_page(command: Command, verb: &str, program: &str, width: usize) -> Comma
     })
 }
 
-/// The columns of the terminal, or what replaces them.
+/// The columns of the terminal, else of the variable `COLUMNS`, else the default.
 fn width() -> usize {
     let columns = env::var("COLUMNS")
         .ok()
@@ -124,7 +124,7 @@ fn groups(command: &Command, width: usize) -> String {
 }
 
 impl Page {
-    /// The text below the flags, in lines of a width.
+    /// The text below the flags, wrapped at `width`.
     fn text(&self, program: &str, width: usize) -> String {
         let mut parts: Vec<String> = self
             .notes
@@ -155,7 +155,7 @@ impl Page {
     }
 }
 
-/// A command as it is typed where the program has another name.
+/// A command as a user types it under another name of the program.
 fn called(command: &str, program: &str) -> String {
     let named = format!("{program} ");
     match command.strip_prefix("milvus-guard ") {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// Each verb with its words, the program itself excluded.
+    /// Collects each verb with its path, without the program itself.
     fn verbs(command: &Command, path: &str, found: &mut Vec<(String, bool)>) {
         for inner in command.get_subcommands() {
             let path = format!("{path} {}", inner.get_name()).trim().to_owned();

@@ -46,7 +46,7 @@ const CHANGING_ETCD: Codes = &[
     ("5", "another run holds the lock"),
 ];
 
-/// Verbs that print what the program knows.
+/// Verbs that print data of the program.
 const PRINTING: Codes = &[("0", "printed"), ("2", "wrong usage")];
 
 const USAGE: &str = "wrong usage: a bad flag, or input that cannot be read or parsed";

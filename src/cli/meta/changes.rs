@@ -1,5 +1,5 @@
-//! Dry runs: every key that would change, printed while the plan is at hand. A million of them need
-//! no memory.
+//! Dry runs: every key that would change, printed one by one while the plan is read, so that a
+//! million keys need no memory.
 
 use std::{
     fmt::Display,
@@ -39,7 +39,7 @@ pub(super) fn show<C: Display + Serialize>(
                 writeln!(out, "{}", if position == 0 { "" } else { "," })?;
                 serde_json::to_writer(&mut out, &change)?;
             }
-            // JSON is YAML: a change is a line also here.
+            // JSON is valid YAML: each change is one line here too.
             FormatArg::Yaml => {
                 write!(out, "- ")?;
                 serde_json::to_writer(&mut out, &change)?;
@@ -50,7 +50,7 @@ pub(super) fn show<C: Display + Serialize>(
     out.flush()
 }
 
-/// Prints the rest of the report. `shown` is how [`show`] went, if it came to it.
+/// Prints the rest of the report. `shown` is the result of [`show`], if it was called.
 pub(super) fn end<T: Serialize>(
     common: &Common,
     screen: &Screen,
@@ -63,7 +63,7 @@ pub(super) fn end<T: Serialize>(
         (Some(Err(error)), ..) => Err(Failure::usage(format!(
             "cannot write to standard output: {error}"
         ))),
-        // The list of changes is open; the rest of the report closes it.
+        // The list of changes is still open; the rest of the report closes it.
         (Some(Ok(())), Ok(report), Some(structured)) => {
             let rest = structured.render(report)?;
             print(&match structured {

@@ -1,4 +1,4 @@
-//! Which etcd, and how to get in.
+//! The flags that name an etcd and its credentials.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use milvus_guard_sources::etcd::{Endpoint, connection::PATIENCE};
 
 use super::super::{credentials::EtcdLogin, duration::duration, exit::Failure};
 
-/// Which etcd, and how to get in.
+/// Flags that name an etcd and its credentials.
 #[derive(Clone, Debug, Args)]
 pub(super) struct EtcdArgs {
     /// Addresses of one etcd cluster; the first that answers is used
@@ -51,7 +51,7 @@ pub(super) struct EtcdArgs {
 }
 
 impl EtcdArgs {
-    /// The metadata that is meant.
+    /// The metadata that the flags name.
     pub(super) fn target(&self) -> Result<Target, Failure> {
         let (user, tls) = self.login.read()?;
         let endpoint = Endpoint {
@@ -68,8 +68,7 @@ impl EtcdArgs {
         })
     }
 
-    /// The flags that the next command needs to mean the same metadata; nothing secret is among
-    /// them.
+    /// The flags that the next command needs to name the same metadata, without secrets.
     pub(super) fn flags(&self) -> String {
         let mut flags = format!(
             "--etcd {} --root-path {}",

@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
                 options.approved_plan = Some(plan.digest.clone());
                 text::plan(plan)
             }
-            // The run that resumes has recorded what was agreed to.
+            // The run that resumes has recorded the consent.
             Err(MetaError::Stopped { .. }) => String::new(),
             _ => {
                 return args

@@ -48,7 +48,7 @@ enum Verb {
     Restore(Box<restore::Args>),
 }
 
-/// What all verbs share.
+/// Flags that all verbs share.
 #[derive(Clone, Debug, ClapArgs)]
 struct Common {
     #[command(flatten)]
@@ -64,10 +64,10 @@ struct Common {
     progress: ProgressArg,
 }
 
-/// What a verb does to the metadata, which decides what it means that etcd cannot be read.
+/// How a verb uses the metadata. It decides the exit code if etcd cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
-    /// It judges: there is no verdict.
+    /// It reads and judges: there is no verdict.
     Reads,
     /// It changes something: it is refused.
     Changes,
@@ -84,7 +84,7 @@ pub(super) fn run(args: Args, screen: &Screen) -> Done {
 }
 
 impl Common {
-    /// Does the work on a runtime, and shows what happens.
+    /// Does the work on a runtime, and shows its progress.
     fn run<T>(
         &self,
         screen: &Screen,
@@ -101,7 +101,7 @@ impl Common {
         runtime::of_two_threads()?.block_on(attended(&target.stop, &reporter, work))
     }
 
-    /// Prints how it ended: a report, or why there is none.
+    /// Prints the result: a report, or why there is none.
     fn end<T: Serialize>(
         &self,
         screen: &Screen,
@@ -128,7 +128,7 @@ impl Common {
     }
 }
 
-/// An end other than planned, for programs.
+/// The result of a verb that did not succeed, for programs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Ended {
@@ -159,8 +159,8 @@ fn exit(error: &MetaError, access: Access) -> Exit {
     }
 }
 
-/// Does the work. The first signal asks it to stop at its next safe point, the second one ends the
-/// process.
+/// Does the work. The first signal requests a stop at the next safe point, the second one ends
+/// the process.
 async fn attended<T>(
     stop: &Stop,
     reporter: &Reporter,
@@ -177,7 +177,7 @@ async fn attended<T>(
     let again = runtime::on_signals()?;
     tokio::select! {
         done = &mut work => Ok(done),
-        // As a shell reports the signal.
+        // The code with which a shell reports SIGINT.
         _ = again.cancelled() => std::process::exit(130),
     }
 }
@@ -188,7 +188,7 @@ fn is_agreed(plan: &str, screen: &Screen) -> Result<bool, Failure> {
     let runtime = runtime::runtime()?;
     let asked =
         runtime.block_on(async { Ok(consent::ask(&question, &runtime::on_signals()?).await) });
-    // An answer that does not come must not keep the process.
+    // A question that is not answered must not delay the end of the process.
     runtime.shutdown_background();
     if let Err(end) = &asked? {
         screen.error(end.text());

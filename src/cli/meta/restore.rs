@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let target = args.common.etcd.target()?;
     let is_given = args.yes || args.dry_run;
     let is_asked = Consent::of("meta restore", "the metadata", is_given)? == Consent::Ask;
-    // A wrong file is an error before a person is asked.
+    // An invalid file is reported before the question.
     if let Err(error) = executor::readable(&args.backup) {
         return args
             .common

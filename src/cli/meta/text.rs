@@ -1,4 +1,4 @@
-//! Reports for people. Each ends with state of the data and the next command.
+//! Reports for people. Each ends with the state of the data and the next command.
 
 use milvus_guard_core::{evidence::MetadataState, text::plain};
 use milvus_guard_metadata::executor::{
@@ -6,7 +6,7 @@ use milvus_guard_metadata::executor::{
     summary::Summary,
 };
 
-/// What is named of a long list.
+/// Entries of a long list that are printed.
 const NAMED: usize = 20;
 
 /// `1234567` as `1,234,567`.

@@ -199,7 +199,7 @@ impl Args {
         }
     }
 
-    /// The migration that is asked for, if its flags do not contradict each other.
+    /// The requested migration, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<Migration, Failure> {
         let (source, target) =
             versions(&self.source_version, &self.target_version).map_err(Failure::usage)?;
@@ -238,7 +238,7 @@ impl Args {
 }
 
 impl LocationFlags {
-    /// How the Job is to be.
+    /// The options of the Job.
     pub(super) fn options(
         &self,
         storage_class: Option<String>,

@@ -1,4 +1,4 @@
-//! `migrate`: metadata and all from 2.1 to 2.2.
+//! `migrate`: upgrades a release from 2.1 to 2.2 with its metadata.
 
 mod flags;
 

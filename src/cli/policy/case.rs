@@ -1,4 +1,4 @@
-//! A case of `policy test`: a folder with what is, what is wanted and what is expected.
+//! A case of `policy test`: a folder with current state, desired state and expected result.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use crate::cli::{
     gather::{self, Source},
 };
 
-/// What a case expects.
+/// The expected result of a case.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Expectation {

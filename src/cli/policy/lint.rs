@@ -1,4 +1,4 @@
-//! `policy lint`: whether policies and exceptions can mean what they say.
+//! `policy lint`: finds mistakes in policies and exceptions.
 
 use std::{collections::BTreeSet, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! `policy test`: whether cases come out as they expect.
+//! `policy test`: whether the result of each case is the expected one.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub(super) enum TestFormat {
     Junit,
 }
 
-/// How a case came out.
+/// The result of a case.
 #[derive(Serialize)]
 struct Outcome {
     case: String,
@@ -125,7 +125,7 @@ fn differences(expectation: &Expectation, judgement: &Evaluation) -> Vec<String>
         .map(ExpectedVerdict::verdict)
         .filter(|expected| *expected != judgement.verdict())
     {
-        // What could not be evaluated may be the only reason of a warning.
+        // A rule that could not be evaluated may be the only reason for a warning.
         let why = judgement
             .releases
             .iter()

@@ -17,7 +17,7 @@ use crate::cli::exit::Failure;
 /// Names for which a self-signed certificate is made.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// Brings the first certificate, and sees to the next ones.
+/// Loads or makes the first certificate, and keeps it up to date.
 pub(super) async fn certificate(
     args: &Args,
     cluster: Option<&Cluster>,
@@ -84,7 +84,7 @@ pub(super) async fn certificate(
     ))
 }
 
-/// Whom API servers are to trust.
+/// The certificate authority that API servers must trust.
 pub(super) fn authority(args: &Args) -> Authority {
     match &args.webhook_ca_file {
         _ if args.tls_managed => Authority::Secret(args.tls_secret.clone()),

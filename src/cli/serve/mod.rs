@@ -59,7 +59,7 @@ fn log(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    // A second subscriber in one process is a test's; the first one stays.
+    // Only tests set a second subscriber in one process; the first one stays.
     let _ = match format {
         LogFormat::Text => builder
             .with_ansi(std::io::stderr().is_terminal())
@@ -251,7 +251,7 @@ async fn serve(args: Args) -> Done {
     Ok(Exit::Clean)
 }
 
-/// What is known without a cluster.
+/// Reads the inputs for `--no-cluster`.
 fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> {
     let place = match &args.before {
         Some(source) => load_place(source, None).map_err(Failure::usage)?,
@@ -259,7 +259,7 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
     };
     let mut facts = gather::facts(args.facts.as_ref())?;
     milvus_guard_sources::files::evidence::complete(&place.snapshot, &mut facts);
-    // No one else can be at work without a cluster.
+    // Without a cluster there are no other runs.
     let facts = Facts {
         runs: facts.runs.or(Some(Vec::new())),
         ..facts
@@ -278,7 +278,7 @@ fn files(args: &Args, accounts: Accounts, data: Data) -> Result<Files, Failure> 
     })
 }
 
-/// What must be so before this replica is ready.
+/// The conditions that must hold before this replica is ready.
 const fn conditions(in_cluster: bool) -> &'static [Condition] {
     if in_cluster {
         &[

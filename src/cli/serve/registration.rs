@@ -1,5 +1,5 @@
-//! What ties the server to its cluster: the secret path, who may call, the webhook configurations,
-//! and that this replica is present.
+//! Connects the server to its cluster: the secret path, the accepted callers, the webhook
+//! configurations, and the Lease of this replica.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use milvus_guard_webhook::server::{
 use super::{args::Args, certificate::authority};
 use crate::cli::exit::Failure;
 
-/// Where the secret part of the path is kept.
+/// The Secret that stores the secret part of the path.
 pub(super) fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, Failure> {
     let time =
         |duration: Duration| jiff::SignedDuration::try_from(duration).map_err(Failure::usage);
@@ -34,7 +34,7 @@ pub(super) fn path_secret(args: &Args, cluster: &Cluster) -> Result<PathSecret, 
     })
 }
 
-/// Who may ask in a cluster, kept up to date.
+/// The accepted callers in a cluster, kept up to date.
 pub(super) async fn callers(secret: &PathSecret) -> Result<(AcceptedSecrets, LastRead), Failure> {
     let known = AcceptedSecrets::default();
     let (now, last) = (Timestamp::now(), secret.times.read_now());
@@ -44,7 +44,7 @@ pub(super) async fn callers(secret: &PathSecret) -> Result<(AcceptedSecrets, Las
     Ok((known, last))
 }
 
-/// Has this replica register the webhooks when it leads.
+/// Makes this replica register the webhooks while it leads.
 pub(super) fn register(
     args: &Args,
     secret: Option<PathSecret>,
@@ -88,8 +88,8 @@ pub(super) fn presence_of(
     }
 }
 
-/// The name under which this replica leads: the pod's, and something that tells two processes on
-/// one host apart.
+/// The name of this replica in the leader election: the name of the pod, and a part that
+/// distinguishes two processes on one host.
 pub(super) fn identity(port: &Port) -> String {
     let host = std::env::var("POD_NAME")
         .or_else(|_| std::env::var("HOSTNAME"))

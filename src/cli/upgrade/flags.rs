@@ -210,17 +210,17 @@ enum UpgradeFormat {
     Html,
 }
 
-/// How a plan or a result is printed.
+/// The format of a plan or a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Printed {
-    /// As every verb that runs something prints it.
+    /// A format that every verb with a run has.
     Plain(FormatArg),
     /// As a document with a diagram.
     Document(DocumentFormat),
 }
 
 impl Printed {
-    /// The format of what is not a plan: a refusal has no diagram.
+    /// The format of everything except a plan: a refusal has no diagram.
     pub(super) const fn plain(self) -> FormatArg {
         match self {
             Self::Plain(format) => format,
@@ -230,7 +230,7 @@ impl Printed {
 }
 
 impl Args {
-    /// How to print.
+    /// The format of the output, or wrong usage.
     pub(super) fn printed(&self) -> Result<Printed, Failure> {
         let (document, name) = match self.format {
             UpgradeFormat::Text => return Ok(Printed::Plain(FormatArg::Text)),
@@ -255,12 +255,12 @@ impl Args {
         }
     }
 
-    /// The upgrade that is asked for, if its flags do not contradict each other.
+    /// The requested upgrade, if its flags do not contradict each other.
     pub(super) fn procedure(&self) -> Result<RollingUpgrade, Failure> {
         self.procedure_with(self.turn()?)
     }
 
-    /// The same, where Helm brings the new templates.
+    /// The same, if Helm applies the new templates.
     pub(super) fn procedure_with(&self, helm: Option<HelmTurn>) -> Result<RollingUpgrade, Failure> {
         let (target, image) = match &helm {
             Some(turn) => (turn.change.to, Some(turn.change.image.clone())),
@@ -307,7 +307,7 @@ impl Args {
         Ok(upgrade)
     }
 
-    /// What the command that runs Helm told its Job.
+    /// Helm's change, as the command that runs Helm passed it to its Job.
     fn turn(&self) -> Result<Option<HelmTurn>, Failure> {
         let Some(text) = &self.helm_change else {
             return Ok(None);
@@ -326,7 +326,7 @@ impl Args {
         }))
     }
 
-    /// The release that is wanted. What resumes and rolls back must name the same one.
+    /// The target version. Commands that resume or roll back must name the same version.
     fn target(&self) -> Result<Version, Failure> {
         let wanted = self.target_version.as_ref();
         let wanted = wanted.ok_or_else(|| Failure::usage("give the target version with -t"))?;
@@ -341,7 +341,7 @@ impl Args {
         }
     }
 
-    /// How Milvus itself is asked.
+    /// Address and credentials of Milvus.
     fn milvus(&self) -> Result<MilvusAccess, Failure> {
         let (login, tls) = self.login.read()?;
         Ok(MilvusAccess {
@@ -354,7 +354,7 @@ impl Args {
         })
     }
 
-    /// How the Job is to be; `None` if there is none.
+    /// The options of the Job; `None` with `--local`.
     pub(super) fn options(&self) -> Result<Option<JobOptions>, Failure> {
         if self.local {
             return Ok(None);

@@ -1,6 +1,6 @@
-//! `upgrade` as a hook of a Helm release that has the chart `milvus-upgrade` in it: before Helm
-//! changes anything the change is judged and the components are paused, afterwards they roll in
-//! order. What Helm is about to send is read from the record of the revision that it is making.
+//! `upgrade` as a hook of a Helm release that contains the chart `milvus-upgrade`. Before Helm
+//! changes anything, the hook judges the change and pauses the components; afterwards they roll in
+//! order. It reads the new manifests from Helm's record of the revision in progress.
 
 use tokio::runtime::Runtime;
 
@@ -40,13 +40,13 @@ use super::{
     through_helm::{is_begun, refuse},
 };
 
-/// Revisions before the one that is made, among which the deployed one is searched. Helm keeps ten
-/// by default, and the account of the hook may read no others.
+/// How many revisions before the new one to search for the deployed one. Helm keeps ten by
+/// default, and the account of the hook may read no others.
 const EARLIER: u64 = 9;
 /// Status of a revision while Helm runs the hooks before an upgrade.
 const PENDING: &str = "pending-upgrade";
 
-/// Does what the moment asks for.
+/// Runs the hook for the current phase of Helm.
 pub(super) fn run(args: &Args, hook: HelmHookArg, format: FormatArg, screen: &Screen) -> Done {
     let name = ReleaseName {
         name: args.instance.clone().unwrap_or_default(),
@@ -130,7 +130,7 @@ fn procedure(
         caller: HelmCaller::User,
     }))?;
     procedure.settings.run.release = name.clone();
-    // What a person gives next is given elsewhere, and makes a Job.
+    // A person runs the next command outside of this pod, where it makes a Job.
     procedure.settings.location = RunLocation::Job;
     if hook == HelmHookArg::PostRollback {
         procedure.operation = Operation::Rollback;
@@ -140,11 +140,11 @@ fn procedure(
 
 /// The records of Helm that a hook needs.
 struct Records {
-    /// The revision that Helm makes.
+    /// The revision that Helm is making.
     made: Rendered,
     /// Rules that the deployer accepts for it.
     accepted: Vec<String>,
-    /// The revision that is deployed, where Helm has not changed anything yet.
+    /// The deployed revision, if Helm has not changed anything yet.
     deployed: Option<(u64, Rendered)>,
 }
 
@@ -175,7 +175,7 @@ impl Records {
         let accepted = accepted.map_or_else(Vec::new, |value| from_label(value, number));
         let deployed = match hook {
             HelmHookArg::PreUpgrade => storage.deployed_before(number)?,
-            // What leaves was recorded before Helm's turn.
+            // The run has recorded the removed components before Helm's change.
             HelmHookArg::PostUpgrade | HelmHookArg::PostRollback => None,
         };
         let deployed = deployed.map(|(number, record)| Ok((number, Rendered::of(record.json)?)));
@@ -210,7 +210,7 @@ impl Records {
     }
 }
 
-/// Helm's storage, of one release.
+/// Helm's storage of one release.
 struct Storage<'a> {
     runtime: Runtime,
     cluster: Cluster,

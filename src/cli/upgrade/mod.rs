@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     running::say(&end, format, args.job.end_file.as_deref(), screen)
 }
 
-/// What a run would do, or why there is no plan.
+/// Prints the plan of a run, or why there is no plan.
 fn show_planned(planned: Result<Preview, End>, printed: Printed, screen: &Screen) -> Done {
     match (planned, printed) {
         (Ok(planned), Printed::Plain(format)) => running::show(&planned, format, screen),
@@ -74,7 +74,7 @@ pub(super) fn in_order(line: Vec<OsString>, screen: &Screen) -> Done {
     through_helm::run_line(line, screen)
 }
 
-/// Shows the plan with what the rules say, and asks, before anything else is drawn on the terminal.
+/// Shows the plan and the findings, and asks, before anything else is drawn on the terminal.
 fn ask(
     args: &Args,
     procedure: &RollingUpgrade,

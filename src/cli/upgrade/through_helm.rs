@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
             "-o rollback and -o abort take no helm upgrade: leave out what follows --, and give -t",
         ));
     }
-    // A run that was begun was judged before.
+    // A run that has begun was judged before.
     let is_begun = running::look(&cluster, async |client| is_begun(&client, &procedure).await)?;
     match is_begun {
         Ok(true) => {}
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args, printed: Printed, screen: &Screen) -> Done {
     running::say(&end, format, None, screen)
 }
 
-/// The upgrade in the place where Helm works.
+/// The upgrade in the cluster and namespace of Helm.
 fn procedure(
     args: &Args,
     name: &ReleaseName,
@@ -137,7 +137,7 @@ pub(super) fn refuse(format: FormatArg, why: &str, screen: &Screen) -> Done {
     running::say(&end, format, None, screen)
 }
 
-/// Whether a run that waits for Helm, or has had its change, is in progress.
+/// Whether a run is in progress that waits for Helm or continues after Helm's change.
 pub(super) async fn is_begun(
     client: &RetryingClient,
     procedure: &RollingUpgrade,
@@ -149,7 +149,7 @@ pub(super) async fn is_begun(
     Ok(known_runs(client, procedure).await?.iter().any(is_by_helm))
 }
 
-/// Shows the plan, and asks.
+/// Shows the plan and asks for consent.
 fn ask(
     cluster: &super::super::gather::ClusterArgs,
     procedure: &RollingUpgrade,
@@ -162,7 +162,7 @@ fn ask(
     })
 }
 
-/// The run up to Helm's turn, Helm, and the rest of the run.
+/// The run up to the step `helm`, then Helm, then the rest of the run.
 async fn sandwich(
     client: &RetryingClient,
     history: &History,
@@ -174,7 +174,7 @@ async fn sandwich(
     if !matches!(end, End::Waits(_)) {
         return Ok(end);
     }
-    // Helm answers to the signals that reach this process's group, and this process waits for it.
+    // Signals reach Helm through the process group, and this process waits until Helm ends.
     let code = tokio::task::block_in_place(|| helm.run())?;
     if code != Exit::Reached.code() {
         return Ok(End::Stopped(failed(&procedure, code)));
@@ -197,7 +197,7 @@ async fn part(
     }
 }
 
-/// What to say where Helm failed.
+/// The message if Helm failed.
 fn failed(procedure: &RollingUpgrade, code: u8) -> String {
     let release = &procedure.settings.run.release;
     let revision = procedure

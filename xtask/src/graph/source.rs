@@ -1,5 +1,5 @@
-//! The sources of the crates as modules: what each defines, exports again and uses. Which of them
-//! use each other is not known here.
+//! Reads the sources of the crates as modules: what each defines, re-exports and uses. The parent
+//! module builds the graph from them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,28 +12,28 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// What the names of our libraries begin with.
+/// Prefix of the names of our libraries.
 const LIBRARY: &str = "milvus_guard_";
 
-/// How many exports of an item are followed to where it is defined.
+/// Most re-exports of an item that are followed to its definition.
 const MAX_EXPORTS: u8 = 16;
 
-/// A path of names: that of a module begins with its crate.
+/// A path of names; the path of a module begins with its crate.
 pub type Names = Vec<String>;
 
 /// The modules of all crates.
 pub type Modules = BTreeMap<Names, Module>;
 
-/// What one file says.
+/// The content of one file.
 #[derive(Debug, Default)]
 pub struct Module {
     /// Names of the items that it defines.
     items: BTreeSet<String>,
-    /// What it imports or exports again, by the name under which it does so.
+    /// Paths that it imports or re-exports, by their name in this module.
     imports: BTreeMap<String, Names>,
     /// Modules of which it imports everything.
     globs: Vec<Names>,
-    /// Each path in its code, as it is written.
+    /// Each path in its code, as written.
     pub uses: BTreeSet<Names>,
 }
 
@@ -58,8 +58,8 @@ pub fn read(root: &Path) -> Result<Modules, String> {
     Ok(modules)
 }
 
-/// Adds a module, and the modules in its folder. Modules are found by their files: macros declare
-/// some of them.
+/// Adds a module, and the modules in its folder. Modules are found by their files, because macros
+/// declare some of them.
 fn add(modules: &mut Modules, path: &[String], file: &Path, folder: &Path) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let (module, only_tests) =
@@ -89,7 +89,7 @@ fn add(modules: &mut Modules, path: &[String], file: &Path, folder: &Path) -> Re
     Ok(())
 }
 
-/// What a file says, and its modules that only tests have.
+/// Parses a file. Also returns the names of its modules for tests.
 fn parse(text: &str) -> Result<(Module, BTreeSet<String>), syn::Error> {
     let file = syn::parse_file(text)?;
     let mut reader = Reader::default();
@@ -108,7 +108,7 @@ fn parse(text: &str) -> Result<(Module, BTreeSet<String>), syn::Error> {
     Ok((reader.module, reader.only_tests))
 }
 
-/// The module that defines what a path means in the module `from`; `None` if it is not ours.
+/// The module that defines the item of a path in the module `from`; `None` if it is not ours.
 pub fn resolve(modules: &Modules, from: &[String], path: &[String]) -> Option<Names> {
     follow(modules, from, path, MAX_EXPORTS)
 }
@@ -143,8 +143,7 @@ fn follow(modules: &Modules, from: &[String], path: &[String], left: u8) -> Opti
     }
 }
 
-/// Goes down from a module as far as names are those of modules, then to where the next name is
-/// defined.
+/// Follows the names of modules from a module, then finds the module that defines the next name.
 fn walk(modules: &Modules, from: &[String], path: &[String], left: u8) -> Option<Names> {
     let module = modules.get(from)?;
     let Some((first, rest)) = path.split_first() else {
@@ -221,14 +220,14 @@ impl Reader {
 
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item(&mut self, item: &'ast Item) {
-        // The syntax tree of an import is no path.
+        // The syntax tree of an import is not a path.
         if !is_test(attributes(item)) {
             visit::visit_item(self, item);
         }
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        // What is exported again is used by those who import it, not here.
+        // A re-exported item is used by the modules that import it, not here.
         if matches!(item.vis, syn::Visibility::Inherited) {
             self.import(&[], &item.tree);
         } else {
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_an_import_is_seen_and_comments_and_tests_are_not() {
+    fn every_form_of_an_import_counts_and_comments_and_tests_do_not() {
         let code = "
             //! [`crate::comment`] [`milvus_guard_core::comment`]
             use milvus_guard_core::{five, six::{A, seven}};
@@ -419,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_counts_where_it_is_defined() {
+    fn a_re_exported_item_counts_in_the_module_that_defines_it() {
         let all = modules(&[
             ("core", "mod a; pub mod b;"),
             (
@@ -438,6 +437,6 @@ mod tests {
         ]);
         let found: Vec<String> = used(&all, "core::a").into_iter().collect();
         assert_eq!(found, ["core::b", "core::b::deep", "core::b::deep::inner"]);
-        assert!(used(&all, "core::b").is_empty(), "an export is no use");
+        assert!(used(&all, "core::b").is_empty(), "a re-export is not a use");
     }
 }

@@ -1,4 +1,4 @@
-//! Where an etcd cluster is and how to get in.
+//! Addresses and credentials of an etcd cluster.
 
 use std::{
     fmt,
@@ -10,12 +10,12 @@ use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptio
 
 use super::failure::{Failure, without_certificate};
 
-/// For one endpoint to answer its first request, so that two dead ones leave time for a third.
+/// Limit for the first request to one endpoint: after two dead endpoints there is time for a third.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Bytes of a PEM file. A bundle of all public roots is about 200 kB.
+/// Largest PEM file in bytes. A bundle of all public roots has about 200 kB.
 const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Where the metadata is and how to get in.
+/// Location and credentials of the metadata.
 #[derive(Clone, Default)]
 pub struct Endpoint {
     /// Addresses (`host:2379`, `http://...` or `https://...`) of one etcd cluster. The first that answers is used.
@@ -24,7 +24,7 @@ pub struct Endpoint {
     pub root_path: String,
     /// `etcd.metaSubPath` as written.
     pub meta_sub_path: String,
-    /// TLS, where it takes more than an `https://` address and the system's certificate authorities.
+    /// TLS, if it needs more than an `https://` address and the system's certificate authorities.
     pub tls: Option<Tls>,
     /// User and password.
     pub user: Option<(String, String)>,
@@ -35,7 +35,7 @@ pub struct Endpoint {
 /// PEM files for TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificate authorities; the system's where absent.
+    /// Certificate authorities; `None` for those of the system.
     pub ca: Option<PathBuf>,
     /// Client certificate.
     pub cert: Option<PathBuf>,
@@ -43,16 +43,16 @@ pub struct Tls {
     pub key: Option<PathBuf>,
 }
 
-/// Why an etcd cannot be asked at all.
+/// Why no request to etcd is possible.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// No address.
     #[error("no etcd endpoint was given")]
     NoAddress,
-    /// An address with user and password, which would be printed with it.
+    /// An address with user and password: messages would print them.
     #[error("an etcd address must not hold user and password; give them on their own")]
     Credentials,
-    /// A PEM file.
+    /// An invalid PEM file.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
 }
@@ -63,7 +63,7 @@ pub enum TlsFileError {
     /// A certificate without its key, or a key without its certificate.
     #[error("a client certificate and its key belong together; only one was given")]
     Alone,
-    /// A file that cannot be read, or does not hold what it must.
+    /// A file that cannot be read, or lacks the expected content.
     #[error("{what} in {path}: {reason}")]
     File {
         /// What the file is for.
@@ -105,8 +105,8 @@ impl Endpoint {
             .join(",")
     }
 
-    /// A reason as it may be told: without the password, which servers do not repeat but a broken
-    /// proxy may, and without advice to use the TLS that is used.
+    /// A reason for messages: without the password, which a broken proxy may repeat, and without
+    /// the hint to use TLS if it is used.
     #[must_use]
     pub fn told(&self, reason: String) -> String {
         let reason = match &self.user {
@@ -142,8 +142,8 @@ impl Endpoint {
         Ok(self.tls.as_ref().map(load_tls).transpose()?)
     }
 
-    /// Connects to one of the addresses. Nothing is sent yet except, with a user, its
-    /// authentication.
+    /// Connects to one of the addresses. Sends nothing yet, except the authentication if there is a
+    /// user.
     ///
     /// # Errors
     /// Why the connection or the authentication failed.
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_do_not_belong_into_addresses() {
+    fn credentials_in_addresses_are_refused() {
         let endpoint = Endpoint {
             addresses: vec!["http://root:hunter2@etcd:2379".into()],
             ..Endpoint::default()

@@ -1,7 +1,7 @@
-//! Requests to etcd that outlast a lost connection, a change of the leader and a stalled disk.
+//! Requests to etcd that survive a lost connection, a change of the leader and a stalled disk.
 //!
-//! Reads are repeated by themselves. Writes are not: one whose acknowledgement was lost may have
-//! been made, and only the caller can tell by reading back ([`EtcdConnection::try_txn`]).
+//! Reads are repeated automatically. Writes are not: if the acknowledgement was lost, the write may
+//! have been made, and the caller must read back ([`EtcdConnection::try_txn`]).
 
 use std::{
     fmt,
@@ -30,24 +30,24 @@ use super::{
     failure::{Failure, Kind},
 };
 
-/// Bytes of one page. A page of collection records with 4096 partitions each is larger and is then
-/// read in smaller pages; one single record cannot be larger than etcd's request limit (1.5 MiB
-/// unless raised).
+/// Largest page in bytes. A page of collection records with 4096 partitions each is larger and is
+/// then read in smaller pages; a single record cannot be larger than etcd's request limit (1.5 MiB
+/// by default).
 pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
-/// For one request. A page or a transaction takes milliseconds; a leader is elected within about
-/// two seconds.
+/// Limit for one request. A page or a transaction takes milliseconds; the election of a leader
+/// takes about two seconds.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(8);
-/// For etcd to come back before a run stops, unless the caller says otherwise. A member that
-/// restarts takes some seconds.
+/// How long to wait for etcd before a run stops, unless the caller sets another time. A restart
+/// of a member takes some seconds.
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// Between attempts, at first and at most.
+/// Pause between attempts: the first one and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// Receives the reason for waiting.
 pub type Tell<'e> = &'e (dyn Fn(&str) + Send + Sync);
 
-/// A connection to one etcd cluster that is made again when it breaks. Clones share it.
+/// A connection to one etcd cluster that reconnects when it breaks. Clones share it.
 #[derive(Clone)]
 pub struct EtcdConnection<'e> {
     shared: Arc<Shared>,
@@ -57,12 +57,12 @@ pub struct EtcdConnection<'e> {
 
 struct Shared {
     endpoint: Endpoint,
-    /// Before all keys of the metadata; anyone who may migrate may read it.
+    /// Prefix of all keys of the metadata; a user who may migrate may read it.
     prefix: String,
     tls: Option<TlsOptions>,
     live: Mutex<Option<Live>>,
     cluster: OnceLock<u64>,
-    /// The address to begin with.
+    /// Index of the address to try first.
     next: AtomicUsize,
     generation: AtomicU64,
 }
@@ -73,7 +73,7 @@ struct Live {
     generation: u64,
 }
 
-/// How full etcd is and whether it takes writes.
+/// How full etcd is and whether it accepts writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
@@ -81,11 +81,11 @@ pub struct Health {
     pub version: String,
     /// Bytes of its database file.
     pub db_size: i64,
-    /// Bytes at which it stops taking writes; 0 where it does not say (before etcd 3.6).
+    /// Size in bytes at which it stops accepting writes; 0 if not reported (before etcd 3.6).
     pub quota: i64,
-    /// An alarm NOSPACE is up: no writes are taken.
+    /// The alarm NOSPACE is raised: etcd accepts no writes.
     pub no_space: bool,
-    /// An alarm CORRUPT is up: members disagree.
+    /// The alarm CORRUPT is raised: members disagree.
     pub corrupt: bool,
 }
 
@@ -98,11 +98,11 @@ impl fmt::Debug for EtcdConnection<'_> {
 }
 
 impl<'e> EtcdConnection<'e> {
-    /// Connects to the first endpoint that answers. Each is tried once: anyone who cannot connect
-    /// at all has most likely named the wrong address.
+    /// Connects to the first endpoint that answers. Each is tried once: if none answers, the
+    /// address is most likely wrong.
     ///
     /// # Errors
-    /// What cannot be used at all ([`Kind::Refused`]), or why no endpoint answered.
+    /// Invalid settings ([`Kind::Refused`]), or why no endpoint answered.
     pub async fn connect(
         endpoint: &Endpoint,
         patience: Duration,
@@ -132,7 +132,7 @@ impl<'e> EtcdConnection<'e> {
         Ok(store)
     }
 
-    /// The same connection for a separate task, which reports no waiting.
+    /// The same connection for a separate task that does not report waiting.
     #[must_use]
     pub fn silent(&self) -> EtcdConnection<'static> {
         EtcdConnection {
@@ -142,13 +142,13 @@ impl<'e> EtcdConnection<'e> {
         }
     }
 
-    /// Which cluster this is.
+    /// Id of the etcd cluster.
     #[must_use]
     pub fn cluster_id(&self) -> u64 {
         self.shared.cluster.get().copied().unwrap_or_default()
     }
 
-    /// What all keys of the metadata begin with.
+    /// Prefix of all keys of the metadata.
     pub(super) fn prefix(&self) -> &str {
         &self.shared.prefix
     }
@@ -156,7 +156,7 @@ impl<'e> EtcdConnection<'e> {
     /// Reads keys; repeated until etcd answers.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn get(&self, key: &[u8], options: GetOptions) -> Result<GetResponse, Failure> {
         self.call(|client| {
             let (key, options) = (key.to_vec(), options.clone());
@@ -168,7 +168,7 @@ impl<'e> EtcdConnection<'e> {
     /// A transaction that only reads; repeated until etcd answers.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn read_txn(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
         self.call(|client| {
             let txn = txn.clone();
@@ -180,8 +180,8 @@ impl<'e> EtcdConnection<'e> {
     /// One attempt at a transaction that writes.
     ///
     /// # Errors
-    /// After [`Kind::Unavailable`] and [`Kind::Login`] it may have been made all the same, or may
-    /// still be; otherwise it was not.
+    /// After [`Kind::Unavailable`] and [`Kind::Login`] the write may have been made, or may still
+    /// be made later; after other kinds it was not made.
     pub async fn try_txn(&self, txn: Txn) -> Result<TxnResponse, Failure> {
         self.attempt(|client| {
             let txn = txn.clone();
@@ -190,10 +190,10 @@ impl<'e> EtcdConnection<'e> {
         .await
     }
 
-    /// A lease of so many seconds. One whose acknowledgement was lost expires.
+    /// Grants a lease of `seconds`. If the acknowledgement is lost, the lease expires.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn grant(&self, seconds: i64) -> Result<i64, Failure> {
         self.call(|mut client| async move {
             client
@@ -204,10 +204,10 @@ impl<'e> EtcdConnection<'e> {
         .await
     }
 
-    /// Ends a lease and removes its keys; one that has ended already is fine.
+    /// Ends a lease and removes its keys. A lease that has ended already is not an error.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn revoke(&self, lease: i64) -> Result<(), Failure> {
         match self
             .call(|mut client| async move { client.lease_revoke(lease).await.map(|_| ()) })
@@ -221,7 +221,7 @@ impl<'e> EtcdConnection<'e> {
     /// Renews a lease, in one attempt.
     ///
     /// # Errors
-    /// [`Kind::LeaseGone`], or why etcd could not be asked.
+    /// [`Kind::LeaseGone`], or why the request failed.
     pub async fn renew(&self, lease: i64) -> Result<(), Failure> {
         let renewed = self.attempt(|mut client| async move {
             match client.lease_keep_alive(lease).await {
@@ -236,10 +236,10 @@ impl<'e> EtcdConnection<'e> {
         }
     }
 
-    /// Seconds until a lease ends; nothing when it has.
+    /// Seconds until a lease ends; `None` if it has ended.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn time_left(&self, lease: i64) -> Result<Option<i64>, Failure> {
         let answer = self
             .call(|mut client| async move { client.lease_time_to_live(lease, None).await })
@@ -250,7 +250,7 @@ impl<'e> EtcdConnection<'e> {
     /// Keys that a lease holds; `None` if it has ended.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn keys_of(&self, lease: i64) -> Result<Option<Vec<Vec<u8>>>, Failure> {
         let answer = self
             .call(|mut client| async move {
@@ -262,10 +262,10 @@ impl<'e> EtcdConnection<'e> {
         Ok(lives.then(|| answer.keys().to_vec()))
     }
 
-    /// How full it is and whether it takes writes. Where the user may not ask, the answer is empty.
+    /// How full it is and whether it accepts writes. Without the permission the answer is empty.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn health(&self) -> Result<Health, Failure> {
         let status = match self
             .call(|mut client| async move { client.status().await })
@@ -298,7 +298,7 @@ impl<'e> EtcdConnection<'e> {
         Ok(health)
     }
 
-    /// Waits as long as the store does.
+    /// A budget with the patience of this connection.
     #[must_use]
     pub fn patience(&self) -> RetryBudget<'_> {
         RetryBudget {
@@ -329,7 +329,7 @@ impl<'e> EtcdConnection<'e> {
         Fut: Future<Output = Result<T, Error>>,
     {
         let live = self.live().await?;
-        // Boxed, as the futures of requests are large and many futures hold this one.
+        // Boxed, because the futures of requests are large and many futures contain this one.
         let failure = match timeout(REQUEST_DEADLINE, Box::pin(request(live.client))).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::from(error),
@@ -347,7 +347,7 @@ impl<'e> EtcdConnection<'e> {
         })
     }
 
-    /// The connection, made again where there is none.
+    /// The live connection; connects again if there is none.
     async fn live(&self) -> Result<Live, Failure> {
         let mut slot = self.shared.live.lock().await;
         if let Some(live) = &*slot {
@@ -413,7 +413,7 @@ impl<'e> EtcdConnection<'e> {
         ))
     }
 
-    /// Gives a connection up, unless another client did already.
+    /// Drops a broken connection, unless another clone has replaced it already.
     async fn abandon(&self, generation: u64) {
         let mut slot = self.shared.live.lock().await;
         if slot
@@ -427,7 +427,7 @@ impl<'e> EtcdConnection<'e> {
 }
 
 impl Failure {
-    /// Whether trying again later may help.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Login)
@@ -444,10 +444,10 @@ pub struct RetryBudget<'a> {
 }
 
 impl RetryBudget<'_> {
-    /// Waits a moment after a failure, and says so once.
+    /// Waits before the next attempt after a failure, and reports the wait once.
     ///
     /// # Errors
-    /// The failure, when patience has run out.
+    /// The failure, if the time is used up.
     pub async fn wait(&mut self, failure: Failure) -> Result<(), Failure> {
         let seconds = self.store.patience.as_secs();
         if self.began.elapsed() + self.pause > self.store.patience {

@@ -1,32 +1,32 @@
-//! What a failed request to etcd tells: what it means, and a reason that a person can act upon.
+//! Failed requests to etcd: the kind of failure, and a reason with what to do.
 
 use etcd_client::Error;
 
 use milvus_guard_core::error_text;
 
-/// What a failure means for anyone who made the request.
+/// The meaning of a failure for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// No answer, or one that says "not now": another endpoint or a later moment may do better. A
-    /// write may have been made all the same.
+    /// No answer, or a temporary refusal: another endpoint or a later attempt may succeed. A write
+    /// may have been made.
     Unavailable,
-    /// The login that the connection holds has ended; a new connection has a new one.
+    /// The login of the connection has expired; a new connection logs in again.
     Login,
     /// User or password are refused, or missing.
     Credentials,
     /// The user may not do this.
     Permission,
-    /// The revision that was asked for is compacted away.
+    /// The requested revision was compacted.
     Compacted,
-    /// The answer is larger than this side takes.
+    /// The answer is larger than this client accepts.
     AnswerTooLarge,
-    /// The request is larger than the server takes.
+    /// The request is larger than the server accepts.
     RequestTooLarge,
     /// The database has reached its quota.
     NoSpace,
     /// The lease has ended.
     LeaseGone,
-    /// Anything else that the server will say again.
+    /// Any other refusal that a repeated request would get again.
     Refused,
 }
 
@@ -61,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// Whether another endpoint of the same cluster may answer better.
+    /// Whether another endpoint of the same cluster may succeed.
     #[must_use]
     pub const fn elsewhere(&self) -> bool {
         !matches!(
@@ -105,7 +105,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// etcd's messages are in `api/v3rpc/rpctypes/error.go` of etcd; tonic words the size of an answer.
+/// Messages of etcd (`api/v3rpc/rpctypes/error.go`), and tonic's about the size of an answer.
 fn kind(code: i32, message: &str) -> Kind {
     if message.contains("authentication failed") || message.contains("user name is empty") {
         return Kind::Credentials;
@@ -134,7 +134,7 @@ fn kind(code: i32, message: &str) -> Kind {
     }
 }
 
-/// The words for a connection that the server ended. Which of them comes depends on who is faster.
+/// Messages about a connection that the server ended. Which one appears depends on timing.
 const ENDED: [&str; 5] = [
     "connection closed",
     "connection reset",
@@ -142,21 +142,21 @@ const ENDED: [&str; 5] = [
     "unexpected end of file",
     "close_notify",
 ];
-/// What a closed connection may mean, where the address is not looked at.
+/// Hint for a closed connection, without a look at the address.
 const MAY_WANT_TLS: &str = "; it may want TLS: use https://";
 const MAY_WANT_TLS_OR_CERTIFICATE: &str =
     "; it may want TLS (use https://), or ask for a client certificate";
-/// What the alert of the server says.
+/// Hint for the TLS alert of the server.
 const ASKS_FOR_CERTIFICATE: &str = "; it asks for a client certificate that it knows";
-/// What that means where none was given.
+/// Hint for this alert if no client certificate was given.
 const LACKS_CERTIFICATE: &str =
     "; it asks for a client certificate, and none was given: give a certificate and its key";
-/// What it means where TLS is spoken and no client certificate was given.
+/// Hint for a closed TLS connection if no client certificate was given.
 const WANTS_CERTIFICATE: &str =
     "; it may ask for a client certificate, and none was given: give a certificate and its key";
 
-/// A reason about an address with TLS, for which no client certificate was given. With TLS 1.3 a
-/// server refuses it after the handshake: the alert or the end of the connection comes first.
+/// The reason for an address with TLS if no client certificate was given. With TLS 1.3 a server
+/// refuses the client after the handshake: either the alert or the end of the connection is seen.
 pub(super) fn without_certificate(reason: &str) -> String {
     reason
         .replace(MAY_WANT_TLS_OR_CERTIFICATE, WANTS_CERTIFICATE)
@@ -164,7 +164,7 @@ pub(super) fn without_certificate(reason: &str) -> String {
         .replace(ASKS_FOR_CERTIFICATE, LACKS_CERTIFICATE)
 }
 
-/// Adds what to do to reasons that libraries word for themselves only.
+/// Adds what to do to messages of libraries.
 #[must_use]
 pub fn hinted(reason: String) -> String {
     let hint = if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    // The words of the libraries as a real etcd 3.7 provoked them.
+    // Messages of the libraries, recorded with a real etcd 3.7.
     #[rstest]
     #[case(
         "transport error: invalid peer certificate: UnknownIssuer",
@@ -215,7 +215,7 @@ mod tests {
         "client certificate"
     )]
     #[case("dns error: failed to lookup address information", "information")]
-    fn reasons_say_what_to_do(#[case] reason: &str, #[case] end: &str) {
+    fn reasons_contain_what_to_do(#[case] reason: &str, #[case] end: &str) {
         assert!(hinted(reason.to_owned()).ends_with(end));
     }
 
@@ -226,7 +226,7 @@ mod tests {
     #[case("transport error: connection error: connection reset")]
     #[case("transport error: unexpected end of file")]
     #[case("peer closed connection without sending TLS close_notify")]
-    fn a_missing_certificate_is_named_however_the_server_ends_the_connection(#[case] reason: &str) {
+    fn a_missing_client_certificate_is_named_for_every_end_of_a_connection(#[case] reason: &str) {
         let told = without_certificate(&hinted(reason.to_owned()));
         assert!(told.contains("for a client certificate, and none was given: give a certificate"));
     }
@@ -272,7 +272,11 @@ mod tests {
     #[case(UNAUTHENTICATED, "etcdserver: invalid auth token", Kind::Login)]
     #[case(3, "etcdserver: revision of auth store is old", Kind::Login)]
     #[case(3, "etcdserver: key is not provided", Kind::Refused)]
-    fn kinds(#[case] code: i32, #[case] message: &str, #[case] expected: Kind) {
+    fn code_and_message_give_the_kind_of_failure(
+        #[case] code: i32,
+        #[case] message: &str,
+        #[case] expected: Kind,
+    ) {
         assert_eq!(kind(code, message), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Reading large ranges in pages, each of them cheap for the server.
+//! Reads large ranges in pages that are cheap for the server.
 
 use etcd_client::{GetOptions, GetResponse, KeyValue};
 use futures::{
@@ -10,20 +10,20 @@ use super::{
     connection::EtcdConnection,
     failure::{Failure, Kind},
 };
-/// Spans of keys that are asked for ahead of the one that is handed over, so that etcd works on the
-/// next page while this side takes in the last one.
+/// Spans of keys that are requested in advance, so that etcd works on the next page while the
+/// caller processes the last one.
 const AHEAD: usize = 4;
 
 /// Most keys in one page. A segment's record has some hundred bytes, so a page is well below
 /// [`MAX_PAGE_BYTES`].
 const PAGE: i64 = 4_000;
-/// Fewer keys than this in a page, and the next one covers a wider part of the key space.
+/// If a page has fewer keys than this, the next page covers a wider part of the key space.
 const SPARSE: usize = 1_000;
 
-/// A part of the key space: keys from `from` up to but without `to`.
+/// A part of the key space: keys from `from` up to `to`, without `to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// The first key that may lie in it.
+    /// The first possible key of the span.
     pub from: Vec<u8>,
     /// The first key after it.
     pub to: Vec<u8>,
@@ -31,16 +31,16 @@ pub struct Span {
 
 /// Walks a range of keys in pages.
 ///
-/// etcd counts every key of the range that it is asked for, however few it returns, so pages over
-/// "from here to the end" cost a time that grows with the square of the number of keys. The walk
-/// therefore asks for small parts of the key space: all keys up to the next sibling of the key that
-/// it stands at, in a tree whose depth it adapts to what it finds.
+/// etcd counts all keys of the requested range, even if it returns few, so pages over "from here to
+/// the end" take a time that grows with the square of the number of keys. The walk therefore
+/// requests small parts of the key space: all keys up to the next sibling of the current key in
+/// the tree of keys, at a depth that it adapts to the number of keys found.
 #[derive(Debug)]
 struct Walk {
     from: Vec<u8>,
     to: Vec<u8>,
-    /// Bytes of `from` whose last one is counted up for the end of the next page; absent before
-    /// anything is known.
+    /// Length of the prefix of `from` whose last byte is incremented for the end of the next page;
+    /// `None` before the first page.
     depth: Option<usize>,
     limit: i64,
 }
@@ -55,7 +55,7 @@ impl Walk {
         }
     }
 
-    /// The next page's range; nothing when all is read.
+    /// The range of the next page; `None` if everything is read.
     fn next(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         if self.from >= self.to {
             return None;
@@ -76,8 +76,8 @@ impl Walk {
         ))
     }
 
-    /// Takes in what the page from `next` to `end` held: its first and last key, how many, and
-    /// whether it holds more.
+    /// Records the page from `next` to `end`: its first and last key, the number of keys, and
+    /// whether there are more.
     fn read(&mut self, ends: Option<(&[u8], &[u8])>, count: usize, more: bool, end: Vec<u8>) {
         self.limit = (self.limit * 2).min(PAGE);
         match ends {
@@ -102,17 +102,16 @@ impl Walk {
 pub struct Moment {
     /// Revision of every record.
     pub revision: i64,
-    /// Cluster that they are in.
+    /// Id of the etcd cluster.
     pub cluster_id: u64,
 }
 
 impl EtcdConnection<'_> {
-    /// Reads every record of the spans at one revision, in the order of their keys, where the spans
-    /// come in order. Spans that hold a page each are read the fastest. Revision 0 is the
-    /// newest.
+    /// Reads every record of the spans at one revision, in the order of their keys if the spans
+    /// are in order. Fastest if each span has about one page. Revision 0 is the newest.
     ///
     /// # Errors
-    /// [`Kind::Compacted`] when the revision was compacted; what was handed over by then is worthless.
+    /// [`Kind::Compacted`] if the revision was compacted; the records so far must be discarded.
     pub async fn scan(
         &self,
         spans: impl IntoIterator<Item = Span, IntoIter: Send> + Send,
@@ -171,12 +170,12 @@ impl EtcdConnection<'_> {
             .buffered(AHEAD)
     }
 
-    /// The newest revision, where none is asked for.
+    /// The given revision (0 for the newest) and the id of the cluster.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn moment(&self, revision: i64) -> Result<Moment, Failure> {
-        // A single key: of a range etcd would count all of them.
+        // A single key, because etcd would count all keys of a range.
         let answer = self
             .get(self.prefix().as_bytes(), GetOptions::new().with_keys_only())
             .await?;
@@ -230,7 +229,7 @@ impl EtcdConnection<'_> {
     }
 }
 
-/// The first key after all keys with this prefix; empty where there is none.
+/// The first key after all keys with this prefix; empty if there is none.
 #[must_use]
 pub fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -252,13 +251,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_end_after_their_prefix() {
+    fn the_end_of_a_range_is_the_first_key_after_its_prefix() {
         assert_eq!(after_prefix(b"by-dev/meta/"), b"by-dev/meta0");
         assert_eq!(after_prefix(b"a\xff\xff"), b"b");
         assert_eq!(after_prefix(b"\xff"), b"");
     }
 
-    /// Pages as etcd answers them, and how many keys it had to count for them.
+    /// Keys of all pages as etcd answers them, and how many keys it had to count.
     fn walked(keys: &BTreeSet<Vec<u8>>, from: &[u8], to: &[u8]) -> (Vec<Vec<u8>>, usize) {
         let (mut seen, mut counted) = (Vec::new(), 0);
         let mut walk = Walk::new(Span {
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_work_grows_with_the_keys_and_not_with_their_square() {
+    fn the_number_of_counted_keys_grows_linearly() {
         let keys: BTreeSet<Vec<u8>> = (0..200_000)
             .map(|n| format!("by-dev/meta/indexes/{}", 430_000_000_000_u64 + n * 7).into_bytes())
             .collect();
@@ -293,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
+        fn every_key_is_read_once_and_in_order(keys in proptest::collection::btree_set(proptest::collection::vec(0_u8..4, 1..7), 0..3000), limit in 1_i64..9) {
             let mut walk = Walk::new(Span { from: Vec::new(), to: vec![0xff] });
             walk.limit = limit;
             let mut seen: Vec<Vec<u8>> = Vec::new();

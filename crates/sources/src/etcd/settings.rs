@@ -1,17 +1,17 @@
-//! The configuration that Milvus itself keeps in etcd.
+//! The configuration that Milvus itself stores in etcd.
 
 use etcd_client::{GetOptions, TlsOptions};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Endpoint, TOTAL_DEADLINE, connect::EndpointError, failure::Failure};
 
-/// Keys of Milvus' own configuration in etcd that are read at most; Milvus keeps a handful.
+/// Most keys of Milvus' own configuration in etcd that are read; Milvus stores only a few.
 const MAX_SETTINGS: i64 = 1000;
 
-/// Why the configuration in etcd is not known.
+/// Why the configuration in etcd could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// What was given cannot be used.
+    /// Invalid settings of the connection.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// No address answered; each with its reason.
@@ -19,8 +19,8 @@ pub enum SettingsError {
     Unanswered(String),
 }
 
-/// Reads the configuration that Milvus itself keeps in etcd, under `<root path>/config/`: it beats
-/// files and variables. Keys are as Milvus writes them, such as `mq/type` or `mqtype`.
+/// Reads the configuration that Milvus itself stores in etcd under `<root path>/config/`: it takes
+/// precedence over files and variables. Keys are as Milvus writes them: `mq/type` or `mqtype`.
 ///
 /// # Errors
 /// Why it cannot be read.

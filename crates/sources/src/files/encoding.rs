@@ -1,13 +1,13 @@
-//! From the bytes of a file to text: UTF-8 with or without a byte order mark, and UTF-16 as
+//! Decodes the bytes of a file to text: UTF-8 with or without a byte order mark, and UTF-16 as
 //! PowerShell writes it.
 
 use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-/// Bytes that are looked at to recognise UTF-16 without a byte order mark.
+/// Bytes that are read to detect UTF-16 without a byte order mark.
 const SAMPLE: usize = 512;
-/// Bytes of an archive that are unpacked to see what it is.
+/// Bytes of an archive that are unpacked to detect its content.
 const MAX_PEEK: u64 = 1024 * 1024;
 /// Size of a header and of the blocks of a tar archive.
 const TAR_BLOCK: usize = 512;
@@ -19,16 +19,16 @@ pub enum NotText {
     ChartArchive,
     /// Another archive or a compressed file, by the name of its format.
     Packed(&'static str),
-    /// Text in an encoding that is not read.
+    /// Text in an unsupported encoding.
     Encoding(&'static str),
-    /// Anything else; the position of the first byte that is not valid.
+    /// Anything else, with the position of the first invalid byte.
     Binary(usize),
 }
 
 /// The text of a file.
 ///
 /// # Errors
-/// What the bytes are instead of UTF-8 or UTF-16.
+/// The format of the bytes if they are neither UTF-8 nor UTF-16.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotText> {
     match &*bytes {
         [0x1f, 0x8b, ..] => {
@@ -96,7 +96,7 @@ fn unmarked_utf16(bytes: &[u8]) -> Option<fn([u8; 2]) -> u16> {
 /// Whether a gzip file is a tar archive with a `Chart.yaml`.
 fn holds_chart(bytes: &[u8]) -> bool {
     let mut start = Vec::new();
-    // A damaged end does not matter here.
+    // A damaged end of the archive does not matter here.
     let _ = GzDecoder::new(bytes).take(MAX_PEEK).read_to_end(&mut start);
     let mut at = 0;
     while let Some(header) = start.get(at..at + TAR_BLOCK) {
@@ -149,7 +149,7 @@ mod tests {
     #[case::utf16_be_marked([&b"\xfe\xff"[..], &be(TEXT)].concat())]
     #[case::utf16_le(le(TEXT))]
     #[case::utf16_be(be(TEXT))]
-    fn the_same_text_in_every_encoding(#[case] bytes: Vec<u8>) {
+    fn every_supported_encoding_is_decoded(#[case] bytes: Vec<u8>) {
         assert_eq!(decode(bytes).as_deref(), Ok(TEXT));
     }
 
@@ -160,7 +160,10 @@ mod tests {
     #[case(b"kind: \xff".to_vec(), NotText::Binary(6))]
     #[case(b"\xff\xfea\0b".to_vec(), NotText::Binary(4))]
     #[case(b"\xff\xfea\0\0\xd8b\0".to_vec(), NotText::Binary(4))]
-    fn what_is_not_text_is_named(#[case] bytes: Vec<u8>, #[case] expected: NotText) {
+    fn the_error_names_the_format_of_other_bytes(
+        #[case] bytes: Vec<u8>,
+        #[case] expected: NotText,
+    ) {
         assert_eq!(decode(bytes), Err(expected));
     }
 
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_chart_is_told_from_other_archives() {
+    fn a_packed_chart_is_distinguished_from_other_archives() {
         let chart = [
             tar("milvus/values.yaml", b"a: 1\n"),
             tar("milvus/Chart.yaml", b"name: milvus\n"),
@@ -200,12 +203,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_text_or_named(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(bytes);
         }
 
         #[test]
-        fn text_reads_back(text in "[a-z]{2,40}[^\\x00]{0,3}") {
+        fn encoded_text_is_decoded_unchanged(text in "[a-z]{2,40}[^\\x00]{0,3}") {
             prop_assert_eq!(decode(text.clone().into_bytes()), Ok(text.clone()));
             prop_assert_eq!(decode([&b"\xff\xfe"[..], &le(&text)].concat()), Ok(text));
         }

@@ -1,4 +1,4 @@
-//! What can be wrong with an input, as messages for the person who named it.
+//! Errors about inputs, as messages for the user.
 
 use milvus_guard_core::{manifest::ParseError, text::count};
 
@@ -7,7 +7,7 @@ use super::foreign::Foreign;
 /// An input that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
-    /// The file system says no.
+    /// The file system refuses access.
     #[error("cannot read {path}: {reason}")]
     Unreadable {
         /// Path as the user named it.
@@ -21,7 +21,7 @@ pub enum InputError {
         /// Path as the user named it.
         path: String,
     },
-    /// A chart where manifests were expected.
+    /// A chart instead of manifests.
     #[error(
         "{path} is a Helm chart, not rendered manifests; render it first: helm template RELEASE \
          {path} -n NAMESPACE -f values.yaml | milvus-guard check --after -"
@@ -30,7 +30,7 @@ pub enum InputError {
         /// Path as the user named it.
         path: String,
     },
-    /// A kustomization where manifests were expected: its patches are not objects.
+    /// A kustomization instead of manifests: its patches are not objects.
     #[error(
         "{path} is a kustomization, not built manifests; build it first: kustomize build {path} | \
          milvus-guard check --after - (or: kubectl kustomize {path})"
@@ -50,7 +50,7 @@ pub enum InputError {
         /// Name of the format.
         format: &'static str,
     },
-    /// Text in an encoding that is not read.
+    /// Text in an unsupported encoding.
     #[error("{path} is {encoding} text; write it as UTF-8")]
     Encoding {
         /// File.
@@ -58,7 +58,7 @@ pub enum InputError {
         /// Name of the encoding.
         encoding: &'static str,
     },
-    /// A patch whose object is not at hand as it was written.
+    /// A patch whose object was not read as a document.
     #[error(
         "{path}: {object} is a patch, not a whole object; build it first: kubectl kustomize \
          DIRECTORY, or give --before as a file or live"
@@ -77,7 +77,7 @@ pub enum InputError {
     Foreign {
         /// Input.
         path: String,
-        /// What it holds instead.
+        /// What it contains instead.
         found: Vec<Foreign>,
     },
     /// The input is not valid UTF-8.
@@ -91,7 +91,7 @@ pub enum InputError {
         /// First byte that is not text.
         position: usize,
     },
-    /// More than is read.
+    /// The input is too large.
     #[error("{path} is larger than {limit} MiB")]
     TooLarge {
         /// File.
@@ -104,7 +104,7 @@ pub enum InputError {
     Parse {
         /// File.
         path: String,
-        /// What is wrong where.
+        /// The mistake and its place.
         error: ParseError,
     },
     /// One of Helm's records that cannot be unpacked.
@@ -121,7 +121,7 @@ pub enum InputError {
         /// What is wrong.
         reason: String,
     },
-    /// Nothing that is a Kubernetes object.
+    /// No Kubernetes object.
     #[error("{path} does not contain a Kubernetes object")]
     NoObjects {
         /// Input.
@@ -132,7 +132,7 @@ pub enum InputError {
 /// Documents of another kind that one message names.
 const MAX_NAMED: usize = 5;
 
-/// What documents are, one after the other; equal ones once.
+/// Describes the documents in one text; equal descriptions only once.
 #[must_use]
 pub fn list(found: &[Foreign]) -> String {
     let mut texts: Vec<String> = Vec::new();

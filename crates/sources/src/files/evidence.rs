@@ -1,12 +1,12 @@
-//! What manifests of a running release (`kubectl get -o yaml`) tell in addition to themselves:
-//! rollouts, autoscalers, deployers.
+//! Facts that manifests of a running release (`kubectl get -o yaml`) contain: rollouts,
+//! autoscalers, deployers.
 
 use std::collections::BTreeMap;
 
 use crate::kubernetes::evidence;
 use milvus_guard_core::{evidence::Facts, milvus::Snapshot};
 
-/// Adds what a snapshot proves; facts that are known already stay.
+/// Adds the facts that a snapshot proves; existing facts stay.
 pub fn complete(snapshot: &Snapshot, facts: &mut Facts) {
     let components = || {
         snapshot

@@ -1,9 +1,9 @@
-//! What Helm prints for people: `helm install --dry-run`, `helm upgrade --dry-run`, `helm get all`
+//! Output of Helm for people: `helm install --dry-run`, `helm upgrade --dry-run`, `helm get all`
 //! and `helm status`.
 //!
-//! The shape is that of Helm's status printer (`pkg/cmd/status.go` of Helm 4, `cmd/helm/status.go`
+//! The format is that of Helm's status printer (`pkg/cmd/status.go` of Helm 4, `cmd/helm/status.go`
 //! of Helm 3): a head (`NAME:`, `NAMESPACE:`, `STATUS:`, `REVISION:` ...), then sections that begin
-//! with a title on a separate line. Not every section is always there: values only with
+//! with a title on a separate line. Some sections may be missing: values are printed only with
 //! `--debug`, hooks and manifest not in `helm status`.
 
 /// Titles of the sections in their order.
@@ -29,9 +29,9 @@ pub(super) struct HelmOutput<'a> {
     pub(super) revision: u64,
     /// `deployed`, `pending-upgrade` ...
     pub(super) status: &'a str,
-    /// Name and version of the chart, where they are printed.
+    /// Name and version of the chart, if printed.
     pub(super) chart: Option<(&'a str, &'a str)>,
-    /// What the user set, where it is printed.
+    /// The values that the user set, if printed.
     pub(super) user_values: Option<Section<'a>>,
     /// The hooks.
     pub(super) hooks: Option<Section<'a>>,
@@ -43,13 +43,13 @@ pub(super) struct HelmOutput<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Section<'a> {
     pub(super) text: &'a str,
-    /// Lines of the whole text before it.
+    /// Number of lines of the whole text before the section.
     pub(super) lines: usize,
 }
 
 impl Section<'_> {
-    /// The text behind as many empty lines as come before it, so that places in it are places in
-    /// the whole.
+    /// The text after as many empty lines as precede it, so that line numbers are those of the
+    /// whole text.
     pub(super) fn padded(&self) -> String {
         let mut padded = "\n".repeat(self.lines);
         padded.push_str(self.text);
@@ -59,7 +59,7 @@ impl Section<'_> {
 
 /// The parts of Helm's output; `None` if the text is something else.
 pub(super) fn read(text: &str) -> Option<HelmOutput<'_>> {
-    // Most inputs are manifests, and large; this settles it for them in one pass.
+    // Most inputs are manifests, and large; this check excludes them in one pass.
     if !text.contains("REVISION: ") {
         return None;
     }
@@ -172,7 +172,7 @@ mod tests {
         "",
         ""
     )]
-    fn every_shape(
+    fn every_form_of_output_is_read(
         #[case] before: &str,
         #[case] more: &str,
         #[case] hooks: &str,
@@ -210,19 +210,19 @@ mod tests {
     #[case("NAME: a\nSTATUS: b\nREVISION: c\n")]
     #[case("MANIFEST:\nNAME: a\nSTATUS: b\nREVISION: 1\n")]
     #[case("---\nNAME: a\nSTATUS: b\nREVISION: 1\n")]
-    fn other_texts_are_none(#[case] text: &str) {
+    fn other_texts_are_not_output_of_helm(#[case] text: &str) {
         assert_eq!(read(text), None);
     }
 
     #[test]
-    fn a_status_holds_no_manifest() {
+    fn helm_status_prints_no_manifest() {
         let text = format!("{HEAD}TEST SUITE: None\nNOTES:\nMANIFEST:\n");
         let output = read(&text).expect("Helm's output");
         assert_eq!((output.manifest, output.user_values), (None, None));
     }
 
     #[test]
-    fn the_chart_is_read_where_it_is_printed() {
+    fn the_chart_is_read_if_it_is_printed() {
         let text = format!("{HEAD}CHART: milvus\nVERSION: 4.2.57\nMANIFEST:\n");
         let output = read(&text).expect("Helm's output");
         assert_eq!(output.chart, Some(("milvus", "4.2.57")));

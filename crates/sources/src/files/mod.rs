@@ -1,4 +1,4 @@
-//! Adapters: from what a user names to objects and snapshots. They read and never judge.
+//! Adapters: read the inputs that a user names into objects and snapshots. They never judge.
 
 pub mod encoding;
 pub mod error;
@@ -23,7 +23,7 @@ use milvus_guard_core::{milvus::Snapshot, report::InputEntry};
 pub enum Role {
     /// The running state.
     Before,
-    /// What is wanted.
+    /// The desired state.
     After,
 }
 
@@ -41,10 +41,10 @@ impl Role {
 /// An input, read.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What it holds.
+    /// Its content.
     pub content: Content,
-    /// The same, grouped; of what is after a change once it is merged into the running state.
+    /// The same, grouped. After a change: once it is merged into the running state.
     pub snapshot: Snapshot,
-    /// What the report says of it.
+    /// Its entry in the report.
     pub entry: InputEntry,
 }

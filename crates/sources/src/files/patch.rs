@@ -1,4 +1,4 @@
-//! A patch of a workload (kustomize, `kubectl patch`) laid over the workload: the strategic merge
+//! Applies a patch (kustomize, `kubectl patch`) to its workload: the strategic merge
 //! of Kubernetes (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-api-machinery/strategic-merge-patch.md>).
 
 use std::{borrow::Cow, collections::BTreeSet};
@@ -26,12 +26,12 @@ const MERGED_LISTS: [(&str, &str); 8] = [
     ("ports", "containerPort"),
 ];
 
-/// Replaces the patches among the objects after a change by what they make of the objects before
-/// it, and names them. A workload without a selector is a patch if the workload of that name has
-/// one.
+/// Replaces the patches among the objects after a change by the patched objects, and returns their
+/// names. A workload without a selector is a patch if the workload of that name before the change
+/// has one.
 ///
 /// # Errors
-/// Where the document of that workload is not at hand.
+/// If the document of that workload was not kept.
 pub(super) fn lay(
     before: &Content,
     after: &mut Content,
@@ -66,7 +66,7 @@ pub(super) fn lay(
     Ok(laid)
 }
 
-/// Whether two identities are one, where a namespace that is not named may be any.
+/// Whether two identities match; a missing namespace matches any.
 pub(super) fn is_same(one: &ObjectRef, other: &ObjectRef) -> bool {
     one.kind == other.kind
         && one.name == other.name
@@ -89,7 +89,7 @@ fn merged(whole: &RawObject, patch: &RawObject) -> Option<Object> {
     Some(object)
 }
 
-/// `None` if the patch deletes the value.
+/// The patched value; `None` if the patch deletes it.
 fn merge(base: Node, patch: &Node) -> Option<Node> {
     match (base.kind, &patch.kind) {
         (Kind::Mapping(entries), Kind::Mapping(changes)) => match patch.text_at(&["$patch"]) {
@@ -145,7 +145,7 @@ fn merge_entries(
     entries
 }
 
-/// Elements with the same key are merged, or replaced where `replaces`; others are added.
+/// Elements with the same key are merged, or replaced if `replaces`; others are added.
 fn merge_lists(mut items: Vec<Node>, changes: &[Node], key: &str, replaces: bool) -> Vec<Node> {
     if changes
         .iter()
@@ -248,8 +248,12 @@ mod tests {
         "{volumeMounts: [{mountPath: /a, name: w}]}",
         "{volumeMounts: [{mountPath: /a, name: w}]}"
     )]
-    fn merges(#[case] base: &str, #[case] patch: &str, #[case] expected: &str) {
-        // The order of a mapping's keys has no meaning.
+    fn a_patch_is_merged_as_in_kubernetes(
+        #[case] base: &str,
+        #[case] patch: &str,
+        #[case] expected: &str,
+    ) {
+        // The order of the keys of a mapping does not matter.
         let merged = merge(read(base), &read(patch)).unwrap().to_json();
         assert_eq!(merged, read(expected).to_json());
     }

@@ -19,38 +19,38 @@ use super::{
     objects::Collector,
 };
 
-/// What one input may hold in all. A cluster of thousands of objects stays below 100 MiB.
+/// Largest input in bytes. A cluster of thousands of objects has less than 100 MiB.
 pub const MAX_INPUT: u64 = 256 * 1024 * 1024;
 /// Namespaces that a remark names.
 const MAX_NAMESPACES: usize = 5;
-/// Folders inside folders that are opened.
+/// Largest depth of folders inside folders.
 const MAX_DEPTH: u8 = 16;
 
-/// Kustomize reads a directory by a file of one of these names.
+/// A directory with a file of one of these names is a kustomization.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// How an input is read.
 #[derive(Clone, Debug, Default)]
 pub struct Reading<'a> {
-    /// Where objects live that name no namespace; objects of other namespaces are left out.
+    /// Namespace of objects that name none; objects of other namespaces are left out.
     pub namespace: Option<&'a str>,
-    /// Objects (kind and name) whose documents are kept, to lay patches over them.
+    /// Objects (kind and name) whose documents are kept, to apply patches to them.
     pub keep: Vec<(String, String)>,
 }
 
-/// Reads a file, a directory or `-` (standard input). What is before a change is grouped at once;
-/// what is after it is grouped by [`settle`](super::part::settle), together with the running state.
+/// Reads a file, a directory or `-` (standard input). The state before a change is grouped here;
+/// the state after it is grouped by [`settle`](super::part::settle), with the running state.
 ///
 /// # Errors
-/// Where it cannot be read, is not text, not YAML or JSON, or holds no Kubernetes object; the error
-/// names the place, and what the input is instead.
+/// If it cannot be read, is not text, not YAML or JSON, or contains no Kubernetes object; the error
+/// names the place, and the format of the input.
 pub fn load(role: Role, source: &str, how: &Reading<'_>) -> Result<Loaded, InputError> {
     let (collector, read, skipped) = collect(role, source, how)?;
     let shown = if source == "-" { "stdin" } else { source };
     loaded(role, shown, collector, (read, skipped), how)
 }
 
-/// Reads a text that is at hand already; `shown` is its name in the report and in errors.
+/// Reads a text in memory; `shown` is its name in the report and in errors.
 ///
 /// # Errors
 /// As [`load`].
@@ -71,8 +71,7 @@ pub fn load_text(
     )
 }
 
-/// What was collected, with what the report says of it: the names of what was read and of what was
-/// passed over.
+/// The collected content with its entry in the report: the names of read and of skipped files.
 fn loaded(
     role: Role,
     shown: &str,
@@ -129,7 +128,7 @@ fn loaded(
     })
 }
 
-/// Reads the same as the running state in one namespace.
+/// Reads an input as the running state of one namespace.
 ///
 /// # Errors
 /// As [`load`].
@@ -155,7 +154,7 @@ fn collector(role: Role, how: &Reading<'_>) -> Collector {
         .keep(how.keep.iter().cloned())
 }
 
-/// A collector with everything, the names of what was read, and what was passed over.
+/// A collector with all documents, the names of what was read, and what was skipped.
 fn collect(
     role: Role,
     source: &str,
@@ -188,8 +187,8 @@ fn collect(
     Ok((collector, read, skipped))
 }
 
-/// The files of a directory of manifests. In a chart and in a kustomization the files are not
-/// objects as they will be.
+/// The files of a directory of manifests. Charts and kustomizations are refused: their files are
+/// not final objects.
 fn manifests(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     let files = directory(path, skipped)?;
     let folders: BTreeSet<&Path> = files
@@ -213,17 +212,17 @@ fn manifests(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, Inp
 /// Reads one text file (facts, policies, data).
 ///
 /// # Errors
-/// Where it cannot be read, is too large or no text.
+/// If it cannot be read, is too large or is not text.
 pub fn read_text_file(path: &Path) -> Result<String, InputError> {
     let handle = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
     read_text(&path.display().to_string(), handle, MAX_INPUT)
 }
 
-/// The manifest files below a directory, in order of their names; what is passed over goes into
+/// The manifest files below a directory, in order of their names; skipped files are added to
 /// `skipped`.
 ///
 /// # Errors
-/// Where it cannot be listed, is a chart, or holds none.
+/// If it cannot be listed, is a chart, or contains no manifest file.
 pub fn directory(path: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     if path.join("Chart.yaml").is_file() && path.join("templates").is_dir() {
         return Err(InputError::Chart {
@@ -254,7 +253,7 @@ fn walk(
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            // A link may lead back up; folders behind links are passed over.
+            // A link may lead to a parent folder, so folders behind links are skipped.
             if path.is_symlink() || depth == 0 {
                 skipped.push(format!("{}: folder not followed", path.display()));
             } else {

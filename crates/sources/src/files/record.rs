@@ -3,7 +3,7 @@
 
 use milvus_guard_core::manifest::Tree;
 
-/// What the labels of a record say.
+/// Data of a record from its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
     /// Release.
@@ -35,7 +35,7 @@ pub(super) fn is_record(object: &Tree<'_>) -> bool {
     }
 }
 
-/// What the labels say, or else the name `sh.helm.release.v1.<release>.v<revision>`.
+/// The summary from the labels, else from the name `sh.helm.release.v1.<release>.v<revision>`.
 pub(super) fn summary(object: &Tree<'_>) -> Option<Summary> {
     let label = |key: &str| object.text_at(&["metadata", "labels", key]);
     let name = object.text_at(&["metadata", "name"])?;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn records_are_told_from_other_secrets() {
+    fn records_are_distinguished_from_other_secrets() {
         let record = object(
             "kind: Secret\ntype: helm.sh/release.v1\nmetadata: {name: sh.helm.release.v1.my-release.v12}\n",
         );

@@ -5,19 +5,19 @@ use milvus_guard_core::manifest::Tree;
 
 use super::{Role, foreign::shown};
 
-/// Modules inside modules that are opened.
+/// Largest depth of modules inside modules.
 const MAX_MODULES: u8 = 16;
 
-/// Where an object stands.
+/// An object in Terraform's JSON.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found<'t> {
-    /// As it is.
+    /// As a mapping.
     Tree(&'t Tree<'t>),
-    /// As YAML or JSON in a text; the first is the name under which it stands.
+    /// As YAML or JSON in a text: name of the attribute, and the text.
     Text(&'t str, &'t str),
 }
 
-/// The objects of a plan or state, and what was passed over.
+/// The objects of a plan or state, and what was skipped.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'t> {
     pub(super) objects: Vec<Found<'t>>,
@@ -30,8 +30,8 @@ fn is_object(node: &Tree<'_>) -> bool {
         && node.at(&["metadata", "name"]).is_some()
 }
 
-/// The objects of a mapping whose values are objects, or texts of objects; `None` if there is none
-/// among the values.
+/// The objects of a mapping whose values are objects, or texts of objects; `None` if no value is
+/// one.
 pub(super) fn objects_of_map<'t>(node: &'t Tree<'_>) -> Option<Vec<Found<'t>>> {
     let found: Vec<Found<'t>> = node
         .entries()
@@ -43,7 +43,7 @@ pub(super) fn objects_of_map<'t>(node: &'t Tree<'_>) -> Option<Vec<Found<'t>>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// Whether a text may be an object. What it is will be seen when it is read.
+/// Whether a text may be an object. Parsing decides later.
 fn looks_like_object(text: &str) -> bool {
     let text = text.trim_start();
     let head: String = text.chars().take(400).collect();
@@ -63,8 +63,8 @@ pub(super) fn is_plan(node: &Tree<'_>) -> bool {
             .any(|key| node.get(key).is_some_and(Tree::is_mapping))
 }
 
-/// The objects that a plan or state holds for one side of a change: before it the prior state,
-/// after it what is planned.
+/// The objects that a plan or state contains for one side of a change: the prior state before it,
+/// the planned state after it.
 pub(super) fn objects_of_plan<'t>(node: &'t Tree<'_>, role: Role) -> Plan<'t> {
     let root = match role {
         Role::Before => node.at(&["prior_state", "values", "root_module"]),

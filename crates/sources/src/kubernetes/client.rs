@@ -1,4 +1,4 @@
-//! The connection to an API server, found as kubectl finds it.
+//! The connection to an API server, configured as for kubectl.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use super::{
     overrides::Overrides,
 };
 
-/// For a connection to stand.
+/// Limit to establish a connection.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// For one request. The API server itself gives up after 60 s; pages are small.
+/// Limit for one request. The limit of the API server itself is 60 s; pages are small.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// Objects in one page.
 pub const PAGE: u32 = 250;
-/// The same of kinds that may have 1 MiB each: a page is in memory as a whole.
+/// Objects in one page of kinds with up to 1 MiB each: a whole page is held in memory.
 const LARGE_PAGE: u32 = 20;
 /// Pages of one list. A namespace with more objects of one kind (10,000 `ConfigMaps`) is not read.
 pub const MAX_PAGES: usize = 500;
@@ -40,7 +40,7 @@ pub struct Cluster {
     namespace: String,
 }
 
-/// Where a kind of objects is found in the API.
+/// The API path of a kind of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Resource {
     /// `apps/v1`, or `v1` for the core group.
@@ -92,7 +92,7 @@ impl Resource {
     }
 }
 
-/// Refuses what is not a name of an object, because names become parts of a URL or a selector.
+/// Refuses invalid names of objects, because names become parts of a URL or a selector.
 pub(super) fn named(name: &str) -> Result<(), ClusterError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     if !name.is_empty()
@@ -115,7 +115,7 @@ impl Cluster {
     /// may run.
     ///
     /// # Errors
-    /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
+    /// If there is no cluster, no such context, or the kubeconfig cannot be used.
     pub async fn connect(access: &Access) -> Result<Self, ClusterError> {
         Self::connect_with(access, &Overrides::default()).await
     }
@@ -143,13 +143,13 @@ impl Cluster {
     /// one.
     ///
     /// # Errors
-    /// Where there is no cluster, no such context, or the kubeconfig cannot be used.
+    /// If there is no cluster, no such context, or the kubeconfig cannot be used.
     pub async fn namespace_of(access: &Access) -> Result<String, ClusterError> {
         Ok(config(access).await?.default_namespace)
     }
 
-    /// A client for watches: a watch that waits for the next event is not in trouble, so reading
-    /// has no time limit. Anyone who uses it limits the time himself.
+    /// A client for watches: a watch may wait long for the next event, so reading has no time
+    /// limit. The caller must limit the time.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -169,7 +169,7 @@ impl Cluster {
         &self.server
     }
 
-    /// The client, for those who write.
+    /// The client, for callers that write.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
@@ -200,7 +200,7 @@ impl Cluster {
     /// The names of all namespaces.
     ///
     /// # Errors
-    /// Where they may not be listed.
+    /// If they may not be listed.
     pub async fn namespaces(&self) -> Result<Vec<String>, ClusterError> {
         let found = self
             .list(Resource::new("v1", "namespaces", "Namespace"), None, None)
@@ -229,7 +229,7 @@ impl Cluster {
         Ok(objects)
     }
 
-    /// Hands over every object of a kind, one after the other, as [`Self::list`] returns them.
+    /// Calls a function with every object of a kind, as [`Self::list`] returns them.
     pub(super) async fn each(
         &self,
         resource: Resource,
@@ -247,7 +247,7 @@ impl Cluster {
         .await
     }
 
-    /// The metadata of every object of a kind; what the objects hold does not leave the API server.
+    /// The metadata of every object of a kind; the contents do not leave the API server.
     pub(super) async fn list_metadata(
         &self,
         resource: Resource,
@@ -308,9 +308,9 @@ impl Cluster {
         })
     }
 
-    /// Whether the API group of a resource is certainly absent. Without a right the API server
-    /// refuses before it looks, so a refusal alone does not say that there is anything; every
-    /// account may ask for groups.
+    /// Whether the API group of a resource is certain to be absent. Without a permission the API
+    /// server refuses also if the group does not exist, so a refusal does not prove that it
+    /// exists; every account may list groups.
     pub(super) async fn lacks(&self, resource: Resource) -> bool {
         let Some((group, _)) = resource.api.split_once('/') else {
             return false;
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_context_decides() {
+    async fn the_context_selects_server_and_namespace() {
         let file = file(KUBECONFIG);
         let cluster = connect(file.path(), None).await.unwrap();
         assert_eq!(
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_may_be_silent_for_as_long_as_it_likes() {
+    fn watches_have_no_read_timeout() {
         let mut config = Config::new(http::Uri::from_static("https://127.0.0.1:1"));
         config.read_timeout = Some(REQUEST_DEADLINE);
         assert_eq!(for_watches(config).read_timeout, None);

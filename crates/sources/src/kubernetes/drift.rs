@@ -13,9 +13,9 @@ use milvus_guard_core::{
     },
 };
 
-/// Stands for a value that may be a credential.
+/// Replaces a value that may be a credential.
 const HIDDEN: &str = "(hidden)";
-/// Stands for something that one side does not have.
+/// Replaces a value that one side does not have.
 const ABSENT: &str = "(absent)";
 
 /// Parts of a key, in lower case and without separators, that mark a credential.
@@ -108,7 +108,7 @@ fn image_fact(
 }
 
 fn settings(stored: &Release, live: &Release) -> Vec<DriftFact> {
-    // A side without any configuration was not read, which is not the same as an empty one.
+    // If a side has no configuration at all, it was not read; an empty configuration differs.
     if !stored.has_config() || !live.has_config() {
         return Vec::new();
     }
@@ -154,8 +154,8 @@ fn setting_fact(
     }
 }
 
-/// The object that holds the configuration: the one `ConfigMap` that the components mount, else the
-/// release as a whole.
+/// The object that contains the configuration: the only `ConfigMap` that the components mount, else
+/// the release.
 fn holder(release: &Release, from_environment: bool) -> String {
     let mounted: BTreeSet<&str> = release
         .components
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_was_not_read_is_no_drift() {
+    fn a_configuration_that_was_not_read_does_not_count_as_drift() {
         let stored = release(IMAGE, "a: b");
         let mut live = stored.clone();
         live.config = milvus_guard_core::milvus::EffectiveConfig::default();

@@ -1,4 +1,4 @@
-//! Why a cluster could not be read, as messages for the person who asked.
+//! Why a cluster could not be read, as messages for the user.
 
 use milvus_guard_core::{error_text, helm::CodecError, manifest::ParseError};
 
@@ -20,7 +20,7 @@ pub enum ClusterError {
     /// A context that the kubeconfig does not have.
     #[error("context {name:?} does not exist in the kubeconfig; it has {known}")]
     UnknownContext {
-        /// What was asked for.
+        /// The requested context.
         name: String,
         /// The contexts that exist.
         known: String,
@@ -40,20 +40,20 @@ pub enum ClusterError {
     /// The login was refused.
     #[error("the cluster does not accept this login (401); it may have expired")]
     Unauthorized,
-    /// A right is missing.
+    /// A permission is missing.
     #[error("not allowed to {verb} {what}; request that permission or use another context")]
     Forbidden {
-        /// The verb of the right.
+        /// The verb of the permission.
         verb: &'static str,
         /// Resource and place.
         what: String,
     },
-    /// The API server answered with something else than what was asked for.
+    /// The API server returned another error, or an unexpected answer.
     #[error("cannot read {what}: {reason}")]
     Api {
         /// Resource and place.
         what: String,
-        /// Its words.
+        /// The message of the API server.
         reason: String,
     },
     /// The API does not exist in this cluster, or the object does not.
@@ -64,7 +64,7 @@ pub enum ClusterError {
     NoRelease {
         /// The release.
         release: String,
-        /// Where it was looked for.
+        /// The searched namespace.
         namespace: String,
         /// `deployed revision` or `revision 7`.
         wanted: String,
@@ -90,7 +90,7 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
-    /// Brings an error of the client into these words.
+    /// Converts an error of the client.
     #[must_use]
     pub fn of(error: &kube::Error, verb: &'static str, what: &str, server: &str) -> Self {
         match error {
@@ -113,7 +113,7 @@ impl ClusterError {
                     }
                 }
             },
-            // The helper's standard output is part of this error's text.
+            // The text of this error contains the helper's standard output.
             kube::Error::Auth(_) => Self::Login,
             kube::Error::Service(error) if is_login(error.as_ref()) => Self::Login,
             kube::Error::Service(error) => Self::Unreachable {
@@ -124,7 +124,7 @@ impl ClusterError {
                 server: server.to_owned(),
                 reason: error_text::chain(error),
             },
-            // serde_json's words can quote the answer.
+            // The message of serde_json may quote the answer.
             kube::Error::SerdeError(_) => Self::Api {
                 what: what.to_owned(),
                 reason: "the response is not a Kubernetes API response".into(),
@@ -137,7 +137,7 @@ impl ClusterError {
     }
 }
 
-/// What the list of contexts is where there is none.
+/// The list of contexts if there are none.
 pub(super) const NO_CONTEXTS: &str = "none";
 
 fn no_context(known: &str) -> String {
@@ -148,7 +148,7 @@ fn no_context(known: &str) -> String {
     }
 }
 
-/// Whether a login helper failed, somewhere below the transport.
+/// Whether a login helper failed, anywhere in the chain of causes.
 fn is_login(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut current = Some(error);
     while let Some(error) = current {
@@ -181,7 +181,7 @@ mod tests {
     )]
     #[case(404, "deployments in namespace milvus does not exist")]
     #[case(500, "cannot read deployments in namespace milvus: boom (500)")]
-    fn answers_are_worded_for_people(#[case] code: u16, #[case] text: &str) {
+    fn api_errors_become_messages(#[case] code: u16, #[case] text: &str) {
         let error = kube::Error::Api(Status::failure("boom", "x").with_code(code).boxed());
         assert_eq!(
             ClusterError::of(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn contexts_are_offered_only_where_there_are_some() {
+    fn contexts_are_offered_only_if_there_are_any() {
         let text = |known: &str| ClusterError::NoContext(known.into()).to_string();
         assert!(text("a, b").ends_with("choose one with --context: a, b"));
         let none = text(NO_CONTEXTS);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_of_a_login_helper_never_shows() {
+    fn the_output_of_a_login_helper_is_never_shown() {
         let error = kube::Error::Service(Box::new(kube::client::AuthError::AuthExec(
             "token hunter2".into(),
         )));

@@ -1,4 +1,4 @@
-//! Facts from objects that were read: rollouts, autoscalers, deployers. Pure.
+//! Derives facts from objects: rollouts, autoscalers, deployers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ use milvus_guard_core::{
     text::count,
 };
 
-/// Workloads whose current template has been rolled out completely at some time, as `Kind/name`.
+/// Workloads whose current template was completely rolled out at some time, as `Kind/name`.
 pub type Proven = BTreeSet<String>;
 
-/// Whether the Deployment's controller says that the current template has been completely available
-/// once. It keeps saying so when pods fail later.
+/// Whether the Deployment's status shows that the current template was completely available at
+/// some time. It still shows this if pods fail later.
 #[must_use]
 pub fn is_proven(workload: &Tree<'_>) -> bool {
     let observed = workload
@@ -61,7 +61,7 @@ pub fn rollouts(snapshot: &Snapshot, proven: &Proven) -> Vec<RolloutFact> {
     facts
 }
 
-/// Whether more pods are available than the old template can have, so that one of the new is.
+/// Whether more pods are available than the old template has, so at least one is of the new one.
 fn has_new_pod(workload: &Workload, status: &Status) -> bool {
     status.updated > 0 && available(workload, status) > status.replicas - status.updated
 }
@@ -117,14 +117,14 @@ pub fn autoscalers(snapshot: &Snapshot) -> Vec<AutoscalerFact> {
         .collect()
 }
 
-/// What a workload's labels and annotations say about the tool that applies it.
+/// The tool that applies a workload, from its labels and annotations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
     /// Which tool.
     pub tool: &'static str,
     /// Name of its object.
     pub name: String,
-    /// Namespace of its object, where the mark says it.
+    /// Namespace of its object, if the mark names it.
     pub namespace: Option<String>,
 }
 
@@ -132,7 +132,7 @@ const ARGO_CD: &str = "argo-cd";
 const FLUX: &str = "flux";
 
 /// Reads the marks of Argo CD and Flux on an object. The label `app.kubernetes.io/instance`, which
-/// Argo CD also uses, is Helm's own and no mark.
+/// Argo CD also uses, is not a mark because Helm sets it too.
 #[must_use]
 pub fn mark(object: &Tree<'_>) -> Option<Mark> {
     let label = |key: &str| {
@@ -173,8 +173,8 @@ pub fn mark(object: &Tree<'_>) -> Option<Mark> {
         })
 }
 
-/// The deployers of every release: objects that name it, and marks on its workloads. A mark whose
-/// object was not read counts as one that reverts changes: no one can say that it does not.
+/// The deployers of every release: objects that name it, and marks on its workloads. If the object
+/// of a mark was not read, the deployer counts as one that reverts changes: this is unknown.
 #[must_use]
 pub fn deployers(
     snapshot: &Snapshot,
@@ -305,7 +305,7 @@ mod tests {
         Some("its controller has not seen the last change yet"),
         false
     )]
-    fn rollouts_are_complete_or_say_what_is_missing(
+    fn rollouts_are_complete_or_incomplete_by_their_status(
         #[case] replicas: i64,
         #[case] status: Value,
         #[case] missing: Option<&str>,
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_was_available_once_stays_proven() {
+    fn a_template_that_was_once_available_stays_proven() {
         let conditions = json!([{"type": "Available", "status": "False"}, {"type": "Progressing", "reason": "NewReplicaSetAvailable"}]);
         let mut crashed = deployment(1, &status(2, 1, 1, 0));
         crashed["status"]["conditions"] = conditions;
@@ -360,7 +360,7 @@ mod tests {
     #[case(json!({"labels": {"argocd.argoproj.io/instance": "app"}}), Some((ARGO_CD, "app", None)))]
     #[case(json!({"labels": {"helm.toolkit.fluxcd.io/name": "hr", "helm.toolkit.fluxcd.io/namespace": "f"}}), Some((FLUX, "hr", Some("f"))))]
     #[case(json!({"labels": {"app.kubernetes.io/instance": "r"}}), None)]
-    fn marks_are_read(
+    fn marks_of_argo_cd_and_flux_are_read(
         #[case] metadata: Value,
         #[case] expected: Option<(&str, &str, Option<&str>)>,
     ) {
@@ -413,7 +413,7 @@ mod tests {
         assert_eq!(
             (unread[0].name.as_str(), unread[0].self_heal),
             ("c", true),
-            "no one can say that it does not revert"
+            "unknown, so it counts as reverting"
         );
     }
 }

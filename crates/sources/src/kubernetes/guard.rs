@@ -1,5 +1,5 @@
-//! The guard's own objects in a cluster: policies, exceptions and runs. A cluster without them has
-//! none.
+//! The guard's own objects in a cluster: policies, exceptions and runs. If their kinds are not
+//! installed, the lists are empty.
 
 use kube::core::ApiResource;
 use serde_json::Value;
@@ -28,7 +28,7 @@ const fn resource(kind: Kind) -> Resource {
     Resource::new(API_VERSION, kind.plural, kind.kind)
 }
 
-/// Where a kind of the guard is found, for those who write.
+/// The API resource of a kind of the guard, for callers that write.
 #[must_use]
 pub fn api_resource(kind: Kind) -> ApiResource {
     ApiResource {
@@ -40,7 +40,7 @@ pub fn api_resource(kind: Kind) -> ApiResource {
     }
 }
 
-/// Annotation of the guard's webhook registration: the guard's namespace, where runs live.
+/// Annotation of the guard's webhook registration: the guard's namespace, the home of runs.
 pub const GUARD_NAMESPACE: &str = "guard.milvus.io/namespace";
 /// Annotation of the guard's webhook registration: the service account of jobs, in that namespace.
 pub const JOB_ACCOUNT: &str = "guard.milvus.io/job-service-account";
@@ -51,14 +51,14 @@ const REGISTRATION: Resource = Resource::new(
     "ValidatingWebhookConfiguration",
 );
 
-/// Phase that is reported of a run that cannot be read.
+/// Phase that is reported for a run that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
 impl Cluster {
-    /// Policies and exceptions in force, and what could not be used.
+    /// Policies and exceptions that apply, and remarks about unusable ones.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is not an error.
+    /// If the API may not be read; an API that is not installed is not an error.
     pub async fn policies(&self) -> Result<(Vec<PolicyDocument>, Vec<String>), ClusterError> {
         let (mut documents, mut unusable) = (Vec::new(), Vec::new());
         for resource in [api::UPGRADE_POLICY, api::UPGRADE_EXCEPTION].map(resource) {
@@ -72,10 +72,10 @@ impl Cluster {
         Ok((documents, unusable))
     }
 
-    /// Where a guard of this cluster holds changes, as its webhook registration says.
+    /// The namespaces in which a guard of this cluster holds changes: its webhook registration.
     ///
     /// # Errors
-    /// Where the registration may not be read.
+    /// If the registration may not be read.
     pub async fn holding(&self) -> Result<Holding, ClusterError> {
         let registrations = self.list(REGISTRATION, None, None).await?;
         let mut annotations = registrations
@@ -88,7 +88,7 @@ impl Cluster {
     /// Policies and exceptions as the API server has them, each with its kind.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is not an error.
+    /// If the API may not be read; an API that is not installed is not an error.
     pub async fn policy_objects(&self) -> Result<Vec<Value>, ClusterError> {
         let mut found = Vec::new();
         for resource in [api::UPGRADE_POLICY, api::UPGRADE_EXCEPTION].map(resource) {
@@ -97,28 +97,28 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Runs of the guard: which are in progress, and what migrations they have proved.
+    /// Facts from runs of the guard: runs in progress, and proved migrations.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is not an error.
+    /// If the API may not be read; an API that is not installed is not an error.
     pub async fn runs(&self) -> Result<Facts, ClusterError> {
         let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
         Ok(run_facts(&found))
     }
 
-    /// Every run that can be read, also those that have ended.
+    /// Every run that can be read, including ended ones.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is not an error.
+    /// If the API may not be read; an API that is not installed is not an error.
     pub async fn all_runs(&self) -> Result<Vec<UpgradeRun>, ClusterError> {
         let found = installed(self.list(resource(api::UPGRADE_RUN), None, None).await)?;
         Ok(found.iter().filter_map(upgrade_run).collect())
     }
 
-    /// What the release gate allowed lately.
+    /// Recent decisions of the release gate.
     ///
     /// # Errors
-    /// Where the API may not be read; an API that is not installed is not an error.
+    /// If the API may not be read; an API that is not installed is not an error.
     pub async fn decisions(&self, namespace: &str) -> Result<Vec<DecisionSpec>, ClusterError> {
         let found = installed(
             self.list(resource(api::RELEASE_DECISION), Some(namespace), None)
@@ -128,10 +128,10 @@ impl Cluster {
     }
 }
 
-/// A policy or an exception as its author wrote it: what the API server adds is taken off.
+/// A policy or an exception as its author wrote it, without the fields that the API server adds.
 ///
 /// # Errors
-/// Where it is none.
+/// If the object is neither.
 pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, PolicyError> {
     if let Value::Object(fields) = object {
         fields.insert("apiVersion".into(), API_VERSION.into());
@@ -144,20 +144,19 @@ pub fn document(object: &mut Value, kind: &str) -> Result<PolicyDocument, Policy
     from_node(&Tree::from_json(object), "cluster")
 }
 
-/// What an `UpgradeRun` says; `None` if it cannot be read.
+/// Parses an `UpgradeRun`; `None` if it cannot be read.
 #[must_use]
 pub fn upgrade_run(object: &Value) -> Option<UpgradeRun> {
     read(object).ok()
 }
 
-/// What a `ReleaseDecision` says; `None` if it cannot be read, because then it lets nothing
-/// through.
+/// Parses a `ReleaseDecision`; `None` if it cannot be read: such a decision allows nothing.
 #[must_use]
 pub fn decision(object: &Value) -> Option<DecisionSpec> {
     serde_json::from_value(object.get("spec")?.clone()).ok()
 }
 
-/// What `UpgradeRun` objects say: which are in progress, and what migrations they have proved.
+/// Facts from `UpgradeRun` objects: runs in progress, and proved migrations.
 #[must_use]
 pub fn run_facts<'a>(found: impl IntoIterator<Item = &'a Value>) -> Facts {
     let (mut runs, mut migrations) = (Vec::new(), Vec::new());
@@ -167,7 +166,7 @@ pub fn run_facts<'a>(found: impl IntoIterator<Item = &'a Value>) -> Facts {
                 runs.extend(under_way(&run));
                 migrations.extend(migration(&run));
             }
-            // It proves nothing, and what it does it may still be doing.
+            // It proves no migration, and it may still be in progress.
             Err(_) => runs.extend(unreadable(object)),
         }
     }
@@ -188,7 +187,7 @@ fn installed(objects: Result<Vec<Value>, ClusterError>) -> Result<Vec<Value>, Cl
 fn read(object: &Value) -> Result<UpgradeRun, serde_json::Error> {
     let mut object = object.clone();
     if let Value::Object(fields) = &mut object {
-        // Items of a list need not say what they are.
+        // Items of a list may lack kind and API version.
         fields.insert("apiVersion".into(), API_VERSION.into());
         fields.insert("kind".into(), api::UPGRADE_RUN.kind.into());
     }
@@ -213,8 +212,8 @@ fn under_way(run: &UpgradeRun) -> Option<RunFact> {
     })
 }
 
-/// A run that cannot be read holds the release that it names, unless its phase plainly says that it
-/// has ended.
+/// A run that cannot be read counts as in progress for the release that it names, unless its phase
+/// shows that it has ended.
 fn unreadable(object: &Value) -> Option<RunFact> {
     let phase = object.pointer("/status/phase").cloned().unwrap_or_default();
     if serde_json::from_value(phase).is_ok_and(RunPhase::is_ended) {
@@ -241,7 +240,7 @@ fn unreadable(object: &Value) -> Option<RunFact> {
     })
 }
 
-/// What the step does at which a run stands. A step that is done plans nothing more.
+/// The action of the current step of a run; `None` if the step is done.
 fn action(run: &UpgradeRun) -> Option<StepAction> {
     let cursor = run
         .status
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_held_by_its_phase_and_proves_by_its_condition() {
+    fn phases_show_runs_in_progress_and_conditions_prove_migrations() {
         let run = |phase: &str, status: &str| read(&object("Migration", phase, status)).unwrap();
         let held = under_way(&run("Running", "True")).unwrap();
         assert_eq!(
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_four_last_phases_let_go() {
+    fn only_runs_in_the_four_final_phases_are_not_in_progress() {
         let held = |phase: &str| under_way(&read(&object("Hold", phase, "False")).unwrap());
         for phase in [
             "Pending",
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_cannot_be_read_holds_its_release() {
+    fn a_run_that_cannot_be_read_counts_as_in_progress() {
         let mut broken = object("Migration", "Running", "True");
         broken["spec"]["to"] = json!("latest");
         assert!(read(&broken).is_err());

@@ -11,7 +11,7 @@ use milvus_guard_core::error_text;
 
 use super::{error::ClusterError, overrides::Overrides};
 
-/// How to find the cluster; nothing set means as kubectl does.
+/// How to find the cluster. Empty fields mean the same as for kubectl.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// `--kubeconfig`.
@@ -41,7 +41,7 @@ pub(super) async fn config_with(
         Ok(Some(kubeconfig)) if asked || !is_empty(&kubeconfig) => kubeconfig,
         Ok(None) if access.context.is_some() => Kubeconfig::default(),
         Ok(found) if overrides.server.is_some() => found.unwrap_or_default(),
-        // The account of a pod is not in a kubeconfig, so nothing can be laid over it.
+        // The service account of a pod is not in a kubeconfig, so overrides cannot apply.
         Ok(_) if !overrides.is_empty() => return Err(ClusterError::NoCluster),
         Ok(_) => return Config::incluster().map_err(|_| ClusterError::NoCluster),
         Err(error) => return Err(worded(&error, "")),
@@ -64,8 +64,8 @@ pub(super) async fn config_with(
         .map_err(|error| worded(&error, &known))
 }
 
-/// The kubeconfig that kubectl would take; files of `KUBECONFIG` that do not exist are skipped, as
-/// there.
+/// The kubeconfig that kubectl would use. Like kubectl, skips files of `KUBECONFIG` that do not
+/// exist.
 fn found() -> Result<Option<Kubeconfig>, KubeconfigError> {
     let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
         .map(|value| {
@@ -123,7 +123,7 @@ fn worded(error: &KubeconfigError, known: &str) -> ClusterError {
         KubeconfigError::LoadClusterOfContext(name) => ClusterError::Kubeconfig(format!(
             "the context names cluster {name:?}, which it does not describe"
         )),
-        // The parser's words quote the file, which holds tokens and keys.
+        // The parser's message quotes the file, which contains tokens and keys.
         KubeconfigError::Parse(_) => {
             ClusterError::Kubeconfig("it is not YAML of the right shape".into())
         }

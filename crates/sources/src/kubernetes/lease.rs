@@ -1,7 +1,7 @@
-//! A Lease: one holder at a time, as Kubernetes' own controllers have it.
+//! A Lease with one holder at a time, as in Kubernetes' own controllers.
 //!
-//! Clocks of machines differ, so no one compares the times that others wrote: a Lease is free when
-//! it has not changed for as long as its holder said it holds, by the clock of anyone who watches
+//! Clocks of machines differ, so times that other clients wrote are not compared. A Lease is free
+//! if it has not changed for its duration, measured with the clock of the client that watches
 //! it.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// One Lease, as one would-be holder sees it.
+/// One Lease, for a client that wants to hold it.
 #[derive(Clone)]
 pub struct Slot {
     api: Api<Lease>,
@@ -22,48 +22,48 @@ pub struct Slot {
     holds: Duration,
     /// Annotation that the holder writes: key and value.
     note: Option<(&'static str, String)>,
-    /// Transitions count from here at least.
+    /// Smallest number of transitions.
     floor: i32,
 }
 
-/// Who holds a Lease.
+/// The holder of a Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// We do; how often the holder has changed so far.
+    /// This client, with the number of changes of the holder.
     Mine {
         /// Transitions, ours included.
         transitions: i64,
     },
-    /// Another client does.
+    /// Another client.
     Theirs(Holder),
-    /// Another client wrote it at the same time; another attempt will tell.
+    /// Another client wrote it at the same time; the next attempt shows the holder.
     Contended,
 }
 
-/// Another client who holds a Lease.
+/// Another client that holds a Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holder {
     /// Its identity.
     pub identity: String,
     /// Since when, by its own clock.
     pub since: Option<Timestamp>,
-    /// What it noted.
+    /// Its annotation.
     pub note: Option<String>,
-    /// How long it may still be the holder without a renewal.
+    /// How long it remains the holder without a renewal.
     pub left: Duration,
-    /// Whether it gave signs of life while we watched: two, since the last renewal of a process
-    /// that was killed may arrive after its end.
+    /// Whether it renewed the Lease twice while we watched: the last renewal of a killed process
+    /// may arrive after its end, so one renewal is not enough.
     pub renewed: bool,
 }
 
-/// Signs of life that prove one.
+/// Renewals that prove that the holder is alive.
 const SIGNS: u32 = 2;
 
-/// What was last seen of a Lease, and since when by our own clock.
+/// The last seen version of a Lease, and since when by our own clock.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     version: Option<(String, Instant)>,
-    /// How often it changed since.
+    /// Number of changes since we began to watch.
     signs: u32,
 }
 
@@ -82,7 +82,7 @@ impl Seen {
     }
 }
 
-/// How long a Lease says that it holds; `None` if it does not say.
+/// The duration of a Lease; `None` if it has none.
 #[must_use]
 pub fn holds(spec: &LeaseSpec) -> Option<Duration> {
     spec.lease_duration_seconds
@@ -91,7 +91,7 @@ pub fn holds(spec: &LeaseSpec) -> Option<Duration> {
 }
 
 impl Slot {
-    /// A Lease of this name, striven for under this identity.
+    /// A Lease of this name, for a client with this identity.
     #[must_use]
     pub fn new(
         client: Client,
@@ -118,8 +118,8 @@ impl Slot {
         self
     }
 
-    /// Lets transitions count from this number at least: where the Lease was deleted they would
-    /// begin again, and what they fence would take the new holder for an old one.
+    /// Sets the smallest number of transitions. If the Lease was deleted, they would begin at 0
+    /// again, and a record with a fence would reject the new holder as an old one.
     #[must_use]
     pub fn from(mut self, floor: i64) -> Self {
         self.floor = i32::try_from(floor).unwrap_or(i32::MAX);
@@ -132,7 +132,7 @@ impl Slot {
         self.holds
     }
 
-    /// Under which identity.
+    /// The identity of this client.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
@@ -141,7 +141,7 @@ impl Slot {
     /// Renews or takes the Lease, if it is ours or free.
     ///
     /// # Errors
-    /// Where the API server cannot be asked, or refuses.
+    /// If the API server does not answer, or refuses.
     pub async fn attempt(&self, seen: &mut Seen) -> Result<Claim, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let metadata = ObjectMeta {
@@ -190,11 +190,11 @@ impl Slot {
         )
     }
 
-    /// Gives the Lease back, where it is still ours. The object stays, so that transitions go on
-    /// counting.
+    /// Releases the Lease, if it is still ours. The object stays, so that the count of transitions
+    /// continues.
     ///
     /// # Errors
-    /// Where the API server cannot be asked, or refuses.
+    /// If the API server does not answer, or refuses.
     pub async fn give_back(&self) -> Result<(), kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             return Ok(());
@@ -223,7 +223,7 @@ impl Slot {
         let now = MicroTime(Timestamp::now());
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            // Rounded up: others must never think that it ran out before we do.
+            // Rounded up: other clients must never consider it expired before we do.
             lease_duration_seconds: i32::try_from(self.holds.as_millis().div_ceil(1000)).ok(),
             acquire_time: mine
                 .and_then(|mine| mine.acquire_time)
@@ -242,7 +242,7 @@ impl Slot {
     }
 }
 
-/// A write that came too late is not an error: another client was first.
+/// A conflict is not an error: another client was first.
 fn written(answer: Result<Lease, kube::Error>) -> Result<Claim, kube::Error> {
     match answer {
         Ok(lease) => {

@@ -4,23 +4,23 @@
 //! |---|---|
 //! | [`client`] | the connection; raw JSON in bounded pages |
 //! | [`kubeconfig`] | the kubeconfig, found and merged as kubectl does |
-//! | [`overrides`] | a server and a user that are named in addition to the kubeconfig |
+//! | [`overrides`] | settings that override the kubeconfig |
 //! | [`error`] | why something could not be read, as messages for people |
 //! | [`live`] | the workloads of a namespace as a snapshot, with their facts |
 //! | [`storage`] | Helm's revisions, from Secrets or `ConfigMaps` |
 //! | [`guard`] | the guard's own policies, exceptions and runs |
 //! | [`evidence`] | pure: rollouts, autoscalers, deployers from what was read |
-//! | [`view`] | pure: a namespace as the webhook sees it |
+//! | [`view`] | pure: a namespace for the webhook: workloads and facts |
 //! | [`drift`] | pure: the running state compared with Helm's records |
 //! | [`lease`] | one holder at a time |
 //! | [`ping`] | whether the API server reaches the guard |
 //! | [`replicas`] | which runs each replica of the guard knows |
-//! | [`rollout`] | waits until Deployments are what was asked for |
-//! | [`pods`] | pure: what a pod says of itself |
-//! | [`workloads`] | changes Deployments and leaves no field under our name |
+//! | [`rollout`] | waits until Deployments are in a wanted state |
+//! | [`pods`] | pure: metadata and status of pods |
+//! | [`workloads`] | changes Deployments and leaves no field owned by our field manager |
 //!
-//! Nothing here decides. What may not be read is listed; only the workloads themselves must be
-//! readable.
+//! Nothing here decides. Objects that may not be read are listed; only the workloads themselves
+//! must be readable.
 
 pub mod client;
 pub mod drift;

@@ -1,6 +1,6 @@
-//! A server and a user that are named in addition to the kubeconfig, as Helm's flags `--kube-apiserver`,
-//! `--kube-token`, `--kube-as-user` and others do. They are laid over the context of the kubeconfig
-//! as client-go lays them (`tools/clientcmd/client_config.go`).
+//! Settings that override the kubeconfig, as Helm's flags `--kube-apiserver`, `--kube-token`,
+//! `--kube-as-user` and others do. They are applied to the context of the kubeconfig as in
+//! client-go (`tools/clientcmd/client_config.go`).
 
 use std::{fmt, path::PathBuf};
 
@@ -8,10 +8,10 @@ use kube::config::{
     AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
 
-/// Name of what is added to a kubeconfig without contexts.
+/// Name of the context, cluster and user that are added to a kubeconfig without contexts.
 const ADDED: &str = "overrides";
 
-/// What wins over the kubeconfig; nothing set changes nothing.
+/// Settings that take precedence over the kubeconfig. Empty fields change nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// Address of the API server.
@@ -46,9 +46,9 @@ impl Overrides {
         *self == Self::default()
     }
 
-    /// Lays them over the context of this name, else over the current one. A kubeconfig without
-    /// contexts gets one. A context that does not exist stays absent, and is reported by those who
-    /// look for it.
+    /// Applies them to the context of this name, else to the current one. Adds a context to a
+    /// kubeconfig without contexts. A context that does not exist stays absent; the code that
+    /// selects it reports the error.
     pub(super) fn lay_over(&self, kubeconfig: &mut Kubeconfig, context: Option<&str>) {
         if kubeconfig.contexts.is_empty()
             && context.is_none()
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn they_win_over_the_context_that_is_used() {
+    fn overrides_take_precedence_over_the_selected_context() {
         let overrides = Overrides {
             server: Some("https://b".into()),
             authority: Some("/ca".into()),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_enough_without_a_kubeconfig() {
+    fn overrides_work_without_a_kubeconfig() {
         let overrides = Overrides {
             server: Some("https://b".into()),
             ..Overrides::default()

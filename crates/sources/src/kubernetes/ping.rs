@@ -1,5 +1,5 @@
-//! Whether the API server reaches the guard, by a dry run that only the guard refuses.
-//! It knows the answer of the webhook, not why a network stops a call.
+//! Checks whether the API server reaches the guard, with a dry run that only the guard refuses.
+//! It reports the answer of the API server, not why a network blocks a call.
 
 use kube::{
     Api,
@@ -19,24 +19,24 @@ use super::{
 /// The webhook that judges the guard's own objects, as the chart registers it.
 const WEBHOOK: &str = "documents.guard.milvus.io";
 
-/// What became of a run that only the guard may write.
+/// The result of the dry run of an `UpgradeRun`, which only the guard may write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pong {
-    /// The guard refused it: it is asked, and it answers.
+    /// The guard refused it: the API server calls the guard, and the guard answers.
     Answers,
-    /// It was accepted: the guard was not asked, or its failure policy let the request pass.
+    /// It was accepted: the guard was not called, or its failure policy allowed the request.
     NotAsked,
     /// The API server does not know the kinds of the guard.
     NotInstalled,
-    /// The API server called the guard in vain, and says why.
+    /// The API server could not call the guard; the reason that it reports.
     NotReached(String),
 }
 
 impl Cluster {
-    /// Asks for a dry run of an `UpgradeRun` in this namespace. Nothing is stored.
+    /// Creates an `UpgradeRun` in this namespace as a dry run. Nothing is stored.
     ///
     /// # Errors
-    /// Where the account may not create runs there, or the namespace does not exist.
+    /// If the account may not create runs there, or the namespace does not exist.
     pub async fn ping_guard(&self, namespace: &str) -> Result<Pong, ClusterError> {
         named(namespace)?;
         let kind = api_resource(api::UPGRADE_RUN);
@@ -69,7 +69,7 @@ impl Cluster {
     }
 }
 
-/// What the API server says of the guard; `None` if the refusal is not about it.
+/// The result if the refusal is about the guard; else `None`.
 fn refused(error: &kube::Error) -> Option<Pong> {
     let kube::Error::Api(status) = error else {
         return None;
@@ -82,7 +82,7 @@ fn refused(error: &kube::Error) -> Option<Pong> {
     } else if message.contains(&format!("failed calling webhook \"{WEBHOOK}\"")) {
         Some(Pong::NotReached(error_text::line(message)))
     } else if status.code == 404 && !message.contains("namespaces \"") {
-        // A namespace that does not exist is another 404, which names it.
+        // A missing namespace is also a 404, but its details name the namespace.
         Some(Pong::NotInstalled)
     } else {
         None
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_guard_is_told_from_others() {
+    fn a_refusal_of_the_guard_is_distinguished_from_others() {
         let denied = r#"admission webhook "documents.guard.milvus.io" denied the request: no"#;
         assert_eq!(answer(denied), Some(Pong::Answers));
         let failed = r#"Internal error occurred: failed calling webhook "documents.guard.milvus.io": failed to call webhook: Post "https://milvus-guard.milvus-guard.svc:443/validate/x?timeout=5s": context deadline exceeded"#;

@@ -1,4 +1,4 @@
-//! What a pod says of itself.
+//! Reads the metadata and the status of pods.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use milvus_guard_core::error_text;
 
-/// Reasons why a container waits that seldom go away by themselves.
+/// Waiting reasons of a container that rarely end without a change by a person.
 const HOPELESS: [&str; 7] = [
     "ImagePullBackOff",
     "ErrImagePull",
@@ -20,15 +20,15 @@ const HOPELESS: [&str; 7] = [
     "CreateContainerError",
 ];
 
-/// Whether a pod is this Deployment's: its `ReplicaSet` is named after the Deployment and the hash
-/// of the template. The selector alone does not tell where another Deployment has the same labels
+/// Whether a pod belongs to this Deployment: its `ReplicaSet` is named after the Deployment and the
+/// hash of the template. The selector alone is not enough if another Deployment has the same labels
 /// and more, as groups of query nodes have.
 #[must_use]
 pub fn is_pod_of(pod: &Pod, deployment: &str) -> bool {
     is_owned_by(&pod.metadata, deployment)
 }
 
-/// The same, of a pod's metadata alone.
+/// The same, with only the metadata of the pod.
 #[must_use]
 pub fn is_owned_by(pod: &ObjectMeta, deployment: &str) -> bool {
     let labels = pod.labels.as_ref();
@@ -42,7 +42,7 @@ pub fn is_owned_by(pod: &ObjectMeta, deployment: &str) -> bool {
         == Some(hash)
 }
 
-/// Name of the `ReplicaSet` that controls a pod; `None` if none does.
+/// Name of the `ReplicaSet` that controls a pod, if any.
 #[must_use]
 pub fn replica_set(pod: &ObjectMeta) -> Option<&str> {
     let owners = pod.owner_references.iter().flatten();
@@ -70,7 +70,7 @@ pub fn is_ready(pod: &Pod) -> bool {
         .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// Since when a pod is ready, where it is.
+/// Since when a pod is ready; `None` if it is not ready.
 pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions
@@ -79,7 +79,7 @@ pub(super) fn ready_since(pod: &Pod) -> Option<Timestamp> {
     Some(ready.last_transition_time.as_ref()?.0)
 }
 
-/// Whether a pod says itself that it is not ready, or that the process of a container has ended.
+/// Whether the status of a pod shows that it is not ready, or that a container has ended.
 pub(super) fn has_failed(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {
         return false;
@@ -120,7 +120,7 @@ pub(super) fn is_hopeless(pod: &Pod) -> bool {
         .any(|reason| HOPELESS.contains(&reason))
 }
 
-/// Whether no one asks a pod if it can work.
+/// Whether no container of the pod has a readiness probe or a startup probe.
 pub(super) fn is_unprobed(pod: &Pod) -> bool {
     let mut containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     !containers
@@ -140,7 +140,7 @@ pub(super) fn start(container: &ContainerStatus) -> Option<Timestamp> {
     )
 }
 
-/// When a container's last process ended, where it was started again.
+/// When the previous process of a restarted container ended.
 pub(super) fn last_end(container: &ContainerStatus) -> Option<Timestamp> {
     let ended = container
         .last_state
@@ -156,8 +156,8 @@ pub(super) fn has_ended(pod: &Pod) -> bool {
     matches!(phase(pod), Some("Succeeded" | "Failed"))
 }
 
-/// Why a pod does not start, where Kubernetes says so: `ImagePullBackOff`, `CrashLoopBackOff`, no
-/// room.
+/// Why a pod does not start, if its status shows it: `ImagePullBackOff`, `CrashLoopBackOff`, or no
+/// node with enough capacity.
 #[must_use]
 pub fn trouble(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
@@ -211,7 +211,10 @@ mod tests {
     #[case("a-querynode", true)]
     #[case("a-querynode-rg1", false)]
     #[case("a", false)]
-    fn a_pod_is_its_owners(#[case] deployment: &str, #[case] its: bool) {
+    fn a_pod_belongs_to_the_deployment_of_its_replica_set(
+        #[case] deployment: &str,
+        #[case] its: bool,
+    ) {
         let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-querynode-5f4c", "uid": "1", "controller": true});
         let owned = pod(
             "milvus:2",
@@ -220,7 +223,7 @@ mod tests {
         assert_eq!(is_pod_of(&owned, deployment), its);
         assert!(
             is_pod_of(&pod("milvus:2", &json!({})), deployment),
-            "no one says whose it is"
+            "a pod without an owner"
         );
     }
 }

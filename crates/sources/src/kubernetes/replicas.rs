@@ -1,10 +1,10 @@
-//! What each replica of the guard says of itself: that it lives, and which runs it knows.
+//! The Leases with which replicas of the guard report that they are alive and which runs they know.
 //!
-//! A run must not touch anything while a replica may still let others through. So each replica
-//! keeps a Lease in the guard's namespace, writes into it the runs that it knows to be in progress,
-//! and a run waits until all of them name it. A replica that does not renew its Lease has lost the
-//! API server. It then reads runs live before it lets anything through, and that fails, so
-//! after [`HOLDS`] no one waits for it.
+//! A run must not change anything while a replica may still allow changes by others. So each
+//! replica has a Lease in the guard's namespace with the runs that it knows to be in progress, and
+//! a run waits until all Leases name it. A replica that does not renew its Lease has lost the API
+//! server. Before it allows a change it must read the runs live, which fails without the API
+//! server. So after [`HOLDS`] runs no longer wait for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,16 @@ use serde_json::{Value, json};
 
 use super::lease::{self, Seen};
 
-/// How long a Lease holds without renewal. A watch whose connection is dead is noticed after 35
-/// seconds at most.
+/// How long a Lease is valid without renewal. A replica detects a broken connection of a watch
+/// after at most 35 seconds.
 pub const HOLDS: Duration = Duration::from_secs(45);
-/// How often a Lease is renewed: two tries may fail.
+/// Interval of renewals: two attempts may fail.
 pub const RENEW: Duration = Duration::from_secs(15);
 /// Label of these Leases.
 pub const LABEL: &str = "guard.milvus.io/replica";
 /// Annotation of a Lease: `namespace/name` of each run that its replica knows, separated by spaces.
 pub const KNOWN_RUNS: &str = "guard.milvus.io/known-runs";
-/// How many runs a Lease names. An annotation holds 256 KiB, and no one has as many runs in
+/// Most runs that a Lease names: an annotation holds 256 KiB. No cluster has so many runs in
 /// progress.
 const MAX_RUNS: usize = 500;
 
@@ -80,8 +80,8 @@ pub struct Lookout {
 }
 
 impl Lookout {
-    /// The replicas that live and do not know the run. `now` is the time at which the Leases were
-    /// read.
+    /// The replicas that are alive and do not know the run. `now` is the time at which the Leases
+    /// were read.
     pub fn lagging(&mut self, leases: &[Lease], run: &str, now: Instant) -> Vec<String> {
         let mut lagging = Vec::new();
         for lease in leases {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_lags_until_it_names_the_run_or_its_lease_runs_out() {
+    fn a_replica_lags_until_it_names_the_run_or_its_lease_expires() {
         let (mut lookout, start) = (Lookout::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let both = [
@@ -145,14 +145,14 @@ mod tests {
             ["b"],
             "it may still run"
         );
-        // It renews: it lives, and still does not know the run.
+        // It renews its Lease, so it is alive, and it still does not know the run.
         let renewed = [lease_of("a", "3", &[]), lease_of("b", "4", &[])];
         assert_eq!(lookout.lagging(&renewed, "guard/run", at(45)), ["a", "b"]);
         assert_eq!(lookout.lagging(&renewed, "guard/run", at(89)), ["a", "b"]);
         assert_eq!(
             lookout.lagging(&renewed, "guard/run", at(90)),
             [""; 0],
-            "both have ended"
+            "both Leases have expired"
         );
         let known = [lease_of("a", "5", &["guard/run"])];
         assert_eq!(lookout.lagging(&known, "guard/run", at(91)), [""; 0]);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_lease_can_claim_to_hold_for_longer() {
+    fn the_duration_of_a_lease_is_limited() {
         let (mut lookout, start) = (Lookout::default(), Instant::now());
         let mut lease = lease_of("a", "1", &[]);
         if let Some(spec) = &mut lease.spec {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_leases_are_names_of_objects() {
+    fn names_of_leases_are_valid_object_names() {
         assert_eq!(
             lease_name("milvus-guard-7c9-x2x"),
             "milvus-guard-replica-milvus-guard-7c9-x2x"

@@ -1,7 +1,7 @@
-//! Waits until Deployments are what was asked for, by watching them and their pods.
+//! Waits until Deployments are in a wanted state, by watching them and their pods.
 //!
-//! What Kubernetes itself calls complete is not enough: pods of an old template that still end are
-//! alive to Milvus, and a status may be of a generation before the last change.
+//! The condition that Kubernetes calls complete is not enough: for Milvus, pods of an old template
+//! that are still terminating are alive, and a status may be of an earlier generation.
 
 use std::{
     collections::BTreeMap,
@@ -29,21 +29,21 @@ use super::pods::{
     ready_since, start, trouble,
 };
 
-/// How long a pod that restarted must have been up since: long enough for the usual crash at start
-/// to come again (its back-off begins at 10 s).
+/// How long a pod must be up after a restart: long enough that a pod that crashes at start has
+/// crashed again (its back-off begins at 10 s).
 const CALM: SignedDuration = SignedDuration::from_secs(30);
-/// How long a pod must have been up whose containers have no readiness probe: Kubernetes calls it
-/// ready as soon as it starts, also one that ends at once.
+/// How long a pod without readiness probes must be up: Kubernetes calls it ready as soon as it
+/// starts, even if it ends immediately.
 const UNPROBED: SignedDuration = SignedDuration::from_secs(10);
-/// How long a new pod must have been ready before an old one may end because of it. Until the next
-/// new pod has been ready for it, there is time to keep the next old one.
+/// How long a new pod must be ready before the rollout may end an old pod. In this time a caller
+/// can still stop the rollout from ending the next old pod.
 pub const STEADY: Duration = Duration::from_secs(10);
-/// For one watch, in seconds. The server ends it then, and the next one begins where it ended:
-/// sooner than the client gives up on a connection on which nothing comes.
+/// Duration of one watch, in seconds. Then the server ends it, and the next watch continues there.
+/// Shorter than the time after which the client closes a silent connection.
 const WATCH_SECONDS: u32 = 20;
-/// How often what only time can change is looked at, where there is such a thing.
+/// Interval of checks while a Deployment lacks only time.
 const LOOKS: Duration = Duration::from_millis(500);
-/// A Deployment to look at, and the selector of its pods as `kubectl -l` takes it.
+/// A Deployment to watch, and the selector of its pods in the syntax of `kubectl -l`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// Its name.
@@ -68,31 +68,31 @@ impl Watched {
     }
 }
 
-/// What is to become of Deployments.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Every pod is of the current template and available, and no other is left, ending ones
-    /// included.
+    /// Every pod is of the current template and available, and no other pod is left, not even a
+    /// terminating one.
     Complete,
     /// Every pod is of the current template and its containers run, ready or not.
     Running,
-    /// At least so many pods of the current template are ready, all that are for [`STEADY`], and no
-    /// pod ends.
+    /// At least this number of pods of the current template is ready, all for [`STEADY`], and no
+    /// pod is terminating.
     Surged(usize),
-    /// At most so many pods of another template are left, ending ones not included.
+    /// At most this number of pods of another template is left, without terminating ones.
     Old(usize),
-    /// No pod is left, ending ones included.
+    /// No pod is left, not even a terminating one.
     Gone,
 }
 
-/// What was seen of one Deployment.
+/// The objects that were read of one Deployment.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     deployment: Option<Deployment>,
     pods: BTreeMap<String, Pod>,
-    /// Whether both lists were read once: until then nothing is known.
+    /// Whether each of the two lists was read once: until then the state is unknown.
     listed: [bool; 2],
-    /// Pods that do not come up, and since when.
+    /// Pods that do not start, and since when.
     hopeless: BTreeMap<String, Instant>,
 }
 
@@ -102,17 +102,17 @@ enum News {
     Trouble(String),
 }
 
-/// A Deployment of which a pod did not come up for too long, with what it lacks.
+/// A Deployment with a pod that did not start for too long; the text names what is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NoHope(String);
 
-/// Returns when all of these Deployments are as wanted, with the moment in which they were; `tell`
-/// hears what is missing, whenever it may have changed.
+/// Returns when all of these Deployments are in the wanted state, with the time. Calls `tell` with
+/// what is missing after each possible change.
 ///
 /// # Errors
-/// Where a pod cannot be started for longer than `hopeless`, which is why. Else it never gives up:
-/// the caller knows how long to wait.
+/// If a pod does not start for longer than `hopeless`, with the reason. There is no other time
+/// limit: the caller sets it.
 pub async fn until(
     client: &Client,
     namespace: &str,
@@ -248,16 +248,16 @@ impl Seen {
     }
 }
 
-/// What a Deployment lacks.
+/// What a Deployment lacks for the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// In words.
+    /// As text for a person.
     pub text: String,
-    /// Whether nothing but time has to pass, so that no event will say when it is over.
+    /// Whether only time has to pass, so that no event will report the end.
     pub ends_by_time: bool,
 }
 
-/// What a Deployment lacks; `None` if it is as wanted.
+/// What a Deployment lacks; `None` if it is in the wanted state.
 #[must_use]
 pub fn lack(
     deployment: Option<&Deployment>,
@@ -327,13 +327,13 @@ pub fn lack(
     })
 }
 
-/// What a Deployment lacks as far as objects show it; `None` if it is as wanted.
+/// What a Deployment lacks, without times of waiting; `None` if it is in the wanted state.
 #[must_use]
 pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -> Option<String> {
     let Some(deployment) = deployment else {
         return (wanted != Wanted::Gone).then(|| "the Deployment does not exist".into());
     };
-    // What ended leaves no process behind.
+    // A pod that has ended has no process left.
     let pods: Vec<&&Pod> = pods.iter().filter(|pod| !has_ended(pod)).collect();
     let spec = &deployment.spec;
     let status = deployment.status.clone().unwrap_or_default();
@@ -407,7 +407,7 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
     }
 }
 
-/// What is missing while old and new pods stand side by side.
+/// What is missing while old and new pods run together.
 fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> Option<String> {
     let living = pods.iter().filter(|pod| !is_ending(pod));
     let (new, old): (Vec<&&&Pod>, Vec<&&&Pod>) = living.partition(|pod| is_new(deployment, pod));
@@ -428,16 +428,16 @@ fn missing_between(deployment: &Deployment, pods: &[&&Pod], wanted: Wanted) -> O
     }
 }
 
-/// Living pods of a Deployment.
+/// Pods of a Deployment that are neither terminating nor ended.
 #[derive(Clone, Debug, Default)]
 pub struct ByTemplate {
-    /// Those of its current template.
+    /// Pods of the current template.
     pub new: Vec<Pod>,
-    /// Those of another one.
+    /// Pods of another template.
     pub old: Vec<Pod>,
 }
 
-/// Those of these pods that live, by template.
+/// Splits pods by template, without pods that are terminating or have ended.
 #[must_use]
 pub fn by_template(deployment: &Deployment, pods: impl IntoIterator<Item = Pod>) -> ByTemplate {
     let living = pods
@@ -460,7 +460,7 @@ fn is_new(deployment: &Deployment, pod: &Pod) -> bool {
         .eq(template.filter_map(|one| one.image.as_ref()))
 }
 
-/// Why pods do not come up, in brackets; empty where nothing tells.
+/// Why pods do not start, in parentheses; empty if unknown.
 fn why(deployment: &Deployment, pods: &[&&Pod]) -> String {
     pods.iter()
         .find_map(|pod| trouble(pod))
@@ -534,7 +534,7 @@ mod tests {
         vec![pod("milvus:2", &json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}))],
         Some("p is not ready any more")
     )]
-    fn a_deployment_is_complete_or_says_what_is_missing(
+    fn a_deployment_is_complete_or_its_lack_is_named(
         #[case] status: Value,
         #[case] pods: Vec<Pod>,
         #[case] expected: Option<&str>,
@@ -556,7 +556,7 @@ mod tests {
     #[case(&["1", "2 ready"], Wanted::Old(0), Some("1 old pod is left"))]
     #[case(&["1 ending", "1", "2 ready"], Wanted::Old(1), None)]
     #[case(&["2 ready"], Wanted::Old(0), None)]
-    fn old_and_new_pods_stand_side_by_side(
+    fn the_lack_is_named_while_old_and_new_pods_run_together(
         #[case] pods: &[&str],
         #[case] wanted: Wanted,
         #[case] expected: Option<&str>,
@@ -576,14 +576,17 @@ mod tests {
         assert_eq!(missing(Some(&of(2)), &pods, wanted).as_deref(), expected);
         assert!(
             missing(Some(&of(1)), &pods, wanted).is_some(),
-            "not seen yet"
+            "the controller has not seen the last change yet"
         );
     }
 
     #[rstest]
     #[case("05", true)]
     #[case("10", false)]
-    fn a_new_pod_must_stay_ready_before_an_old_one_ends(#[case] now: &str, #[case] lacks: bool) {
+    fn a_surge_is_done_after_new_pods_were_ready_for_10_seconds(
+        #[case] now: &str,
+        #[case] lacks: bool,
+    ) {
         let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let new = pod("milvus:2", &json!({"status": {"conditions": [ready]}}));
         let now = format!("2026-01-01T00:00:{now}Z").parse().unwrap();
@@ -593,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_means_without_any_pod() {
+    fn gone_means_that_no_pod_is_left() {
         let none = deployment(0, &json!({"observedGeneration": 2}));
         let ending = pod(
             "milvus:2",
@@ -617,7 +620,7 @@ mod tests {
     #[case(json!({}), "00:10", false)]
     #[case(json!({"readinessProbe": {}}), "00:05", false)]
     #[case(json!({"startupProbe": {}}), "00:05", false)]
-    fn a_pod_without_a_probe_must_stay_up_for_a_while(
+    fn a_pod_without_a_probe_must_stay_up_for_10_seconds(
         #[case] probes: Value,
         #[case] now: &str,
         #[case] lacks: bool,
@@ -645,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_restarted_must_stay_up_for_a_while() {
+    fn a_restarted_pod_must_stay_up_for_30_seconds() {
         let at =
             |second: &str| -> Timestamp { format!("2026-01-01T00:00:{second}Z").parse().unwrap() };
         let restarted = pod(
@@ -667,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn running_is_less_than_ready_and_a_quota_is_named() {
+    fn running_pods_need_not_be_ready_and_an_exceeded_quota_is_named() {
         let running = pod("milvus:2", &json!({"status": {"phase": "Running"}}));
         let unready = deployment(1, &status(2, 1, 1, 0));
         assert_eq!(missing(Some(&unready), &[&running], Wanted::Running), None);

@@ -40,7 +40,7 @@ impl HelmRecord {
     }
 }
 
-/// One stored revision, known by its labels only.
+/// One stored revision, by its labels only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Revision {
     object: String,
@@ -53,7 +53,7 @@ impl Cluster {
     /// metadata of the other revisions is read.
     ///
     /// # Errors
-    /// Where neither storage driver has it, reading is not allowed, or the payload is damaged.
+    /// If neither Secrets nor `ConfigMaps` have it, reading is not allowed, or it is damaged.
     pub async fn helm_release(
         &self,
         namespace: &str,
@@ -83,7 +83,7 @@ impl Cluster {
             }
             known.extend(revisions);
         }
-        // A driver that may not be read could hold it: that is the reason, not its absence.
+        // A storage without read permission may contain it: report that instead of its absence.
         Err(match forbidden {
             Some(error) if known.is_empty() => error,
             _ => missing(namespace, release, revision, &known),
@@ -93,10 +93,10 @@ impl Cluster {
 
 impl Cluster {
     /// One revision of a release, read by the name of its record: no other record needs to be
-    /// readable. `None` if neither storage driver has it.
+    /// readable. `None` if it is in neither Secrets nor `ConfigMaps`.
     ///
     /// # Errors
-    /// Where reading is not allowed, or the payload is damaged.
+    /// If reading is not allowed, or the data is damaged.
     pub async fn helm_record(
         &self,
         namespace: &str,
@@ -127,7 +127,7 @@ impl Cluster {
     /// none. Only metadata is read.
     ///
     /// # Errors
-    /// Where reading is not allowed, or the API server does not answer.
+    /// If reading is not allowed, or the API server does not answer.
     pub async fn newest_revision(
         &self,
         namespace: &str,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_deployed_revision_is_taken() {
+    fn the_latest_deployed_revision_is_selected() {
         let objects = [
             stored("2", "superseded"),
             stored("9", "deployed"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_names_what_there_is() {
+    fn the_error_about_a_missing_revision_lists_the_existing_ones() {
         let known = revisions(&[
             stored("2", "failed"),
             stored("1", "superseded"),

@@ -1,4 +1,4 @@
-//! A namespace as the webhook sees it: the workloads there, and the facts that come with it. Pure.
+//! The workloads of a namespace and the facts about them, for the webhook. Pure.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,10 +13,10 @@ use milvus_guard_core::{
 
 use super::evidence::{self, Proven};
 
-/// A namespace at one moment.
+/// A namespace at one time.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceView {
-    /// What is in it.
+    /// Its workloads and configurations.
     pub place: Arc<NamespaceState>,
     /// Names of its Services.
     pub services: Arc<[String]>,
@@ -28,8 +28,8 @@ pub struct NamespaceView {
     pub autoscalers: Vec<AutoscalerFact>,
 }
 
-/// Objects of one namespace as they are read. When they take too much room, the largest lose their
-/// large parts, which are then unknown to the rules, never absent.
+/// Objects of one namespace while they are read. If they need too much memory, the largest lose
+/// their large parts, which the rules then treat as unknown, never as absent.
 #[derive(Default)]
 pub(super) struct Gathered {
     objects: Vec<(Object, bool, usize)>,
@@ -37,7 +37,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Takes an object in.
+    /// Adds an object.
     pub(super) fn push(&mut self, object: Object, proven: bool) {
         let weight = object.weight();
         self.bytes += weight;
@@ -66,7 +66,7 @@ impl Gathered {
         }
     }
 
-    /// What the namespace is.
+    /// The view of the namespace.
     pub(super) fn view(self) -> NamespaceView {
         NamespaceView::of(
             self.objects
@@ -77,7 +77,7 @@ impl Gathered {
 }
 
 impl NamespaceView {
-    /// Groups objects, each with whether its current template has been completely available once.
+    /// Groups objects; the flag is whether the current template was completely available once.
     #[must_use]
     pub fn of(objects: impl IntoIterator<Item = (Object, bool)>) -> Self {
         let mut proven = Proven::new();
@@ -152,7 +152,7 @@ mod tests {
     };
 
     #[test]
-    fn a_namespace_full_of_large_objects_is_read_into_its_share() {
+    fn large_objects_of_a_namespace_are_reduced_to_the_memory_limit() {
         let mut gathered = Gathered::default();
         let text = "x".repeat(1_000_000);
         for number in 0..225 {
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(
             view.place.snapshot.releases[0].metadata().root_path.value,
             "by-dev",
-            "what is small stays whole"
+            "small objects stay complete"
         );
         let left_out = view
             .place

@@ -1,9 +1,9 @@
-//! Changes Deployments of a release and leaves no field of theirs under our name.
+//! Changes Deployments of a release and leaves no field owned by our field manager.
 //!
-//! A field that a chart renders must not stay ours: under server-side apply the next `helm upgrade`
-//! would meet a conflict, even where the value is the old one again (`FIELD_MANAGER` would be its
-//! other owner). So after each change our entry in `managedFields` is taken away, and the fields
-//! belong to no one until Helm applies them again.
+//! A field that a chart renders must not stay ours: with server-side apply the next `helm upgrade`
+//! would report a conflict, even if the value is the old one again (`FIELD_MANAGER` would be
+//! another owner). So after each change our entry in `managedFields` is removed, and the fields
+//! have no owner until Helm applies them again.
 
 use k8s_openapi::{
     api::apps::v1::Deployment,
@@ -16,16 +16,16 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// As whom runs write.
+/// Field manager of all runs.
 pub const FIELD_MANAGER: &str = "milvus-guard-run";
 
-/// What is to become of a Deployment. What is absent stays as it is.
+/// A change of a Deployment. Fields that are `None` or empty stay unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Wanted replicas.
     pub replicas: Option<i32>,
-    /// Images by container; containers that it does not have are not an error here, because they
-    /// would be added.
+    /// Images by container. Containers that the Deployment does not have are ignored: a patch would
+    /// add them.
     pub images: Vec<(String, String)>,
     /// `spec.strategy`, as Kubernetes has it.
     pub strategy: Option<Value>,
@@ -33,17 +33,17 @@ pub struct Change {
     pub min_ready_seconds: Option<i32>,
     /// `spec.progressDeadlineSeconds`, which must be above `minReadySeconds`.
     pub progress_deadline_seconds: Option<i32>,
-    /// Labels of the Deployment itself; nothing takes one away.
+    /// Labels of the Deployment itself; `None` removes one.
     pub labels: Vec<(String, Option<String>)>,
-    /// Annotations of the Deployment itself; nothing takes one away.
+    /// Annotations of the Deployment itself; `None` removes one.
     pub annotations: Vec<(String, Option<String>)>,
-    /// Whether a new template waits (`spec.paused`). `false` removes the field, so that the object
-    /// is as its chart describes it.
+    /// Whether rollouts are paused (`spec.paused`). `false` removes the field, so that the object
+    /// is as its chart renders it.
     pub paused: Option<bool>,
 }
 
 impl Change {
-    /// Whether the Deployment is that way already.
+    /// Whether the Deployment already has this change.
     #[must_use]
     pub fn is_made(&self, deployment: &Deployment) -> bool {
         let spec = &deployment.spec;
@@ -126,7 +126,7 @@ impl Change {
         }
         if let Some(strategy) = &self.strategy {
             spec["strategy"] = strategy.clone();
-            // What belongs to another type must go, or the API refuses the whole.
+            // Fields of another strategy type must be removed, or the API refuses the patch.
             let keys: Vec<&String> = strategy
                 .as_object()
                 .into_iter()
@@ -134,8 +134,8 @@ impl Change {
                 .collect();
             spec["strategy"]["$retainKeys"] = json!(keys);
         }
-        // The object as it was read, and no other of its name: what came in between is looked
-        // at first.
+        // Only the object that was read, not a new one of the same name: the caller must first
+        // read such a new object.
         let mut metadata = json!({"uid": deployment.metadata.uid});
         if let Some(version) = &deployment.metadata.resource_version {
             metadata["resourceVersion"] = json!(version);
@@ -158,21 +158,21 @@ impl Change {
     }
 }
 
-/// Whether a new template of a Deployment waits.
+/// Whether rollouts of a Deployment are paused.
 #[must_use]
 pub fn is_paused(deployment: &Deployment) -> bool {
     deployment.spec.paused == Some(true)
 }
 
-/// A Deployment's `progressDeadlineSeconds`; 600 where it says none.
+/// A Deployment's `progressDeadlineSeconds`; 600, the default, if it is not set.
 #[must_use]
 pub fn progress_deadline(deployment: &Deployment) -> i32 {
     const DEFAULT: i32 = 600;
     deployment.spec.progress_deadline_seconds.unwrap_or(DEFAULT)
 }
 
-/// Whether the Deployment's status says that all its pods are updated and available; pods of the
-/// old template may still terminate.
+/// Whether the Deployment's status shows that all its pods are updated and available; pods of the
+/// old template may still be terminating.
 #[must_use]
 pub fn is_complete(deployment: &Deployment) -> bool {
     let updated = deployment
@@ -182,7 +182,7 @@ pub fn is_complete(deployment: &Deployment) -> bool {
     is_available(deployment) && updated.unwrap_or(0) == deployment.spec.replicas.unwrap_or(1)
 }
 
-/// Whether the Deployment's status says that all its pods are available, of whichever template.
+/// Whether the Deployment's status shows that all its pods are available, of any template.
 #[must_use]
 pub fn is_available(deployment: &Deployment) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
@@ -193,7 +193,7 @@ pub fn is_available(deployment: &Deployment) -> bool {
         && all(status.available_replicas)
 }
 
-/// A Deployment's strategy as Kubernetes has it.
+/// A Deployment's `spec.strategy`, as JSON.
 #[must_use]
 pub fn strategy(deployment: &Deployment) -> Option<Value> {
     deployment
@@ -203,11 +203,11 @@ pub fn strategy(deployment: &Deployment) -> Option<Value> {
         .and_then(|strategy| serde_json::to_value(strategy).ok())
 }
 
-/// Makes a change, where it is not made already; the Deployment as it then is.
+/// Makes a change, unless it is made already. Returns the Deployment after it.
 ///
 /// # Errors
-/// As the API server answers; another object of the same name, or a change in between, is a
-/// conflict.
+/// The error of the API server. It is a conflict if the object was replaced or changed since it
+/// was read.
 pub async fn change(
     api: &Api<Deployment>,
     deployment: &Deployment,
@@ -229,7 +229,7 @@ pub async fn change(
     .map(Some)
 }
 
-/// Whether any field of an object is under our name.
+/// Whether any field of an object is owned by our field manager.
 #[must_use]
 pub fn is_ours(metadata: &ObjectMeta) -> bool {
     metadata
@@ -239,10 +239,10 @@ pub fn is_ours(metadata: &ObjectMeta) -> bool {
         .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }
 
-/// Takes our name off an object, where it is on it.
+/// Removes our field manager from an object, if it owns any fields.
 ///
 /// # Errors
-/// As the API server answers; a change that came in between is a conflict.
+/// The error of the API server; a change since the object was read is a conflict.
 pub async fn hand_over<K>(api: &Api<K>, metadata: &ObjectMeta) -> Result<(), kube::Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -259,7 +259,7 @@ where
 /// fields that get no owner, in the form of managed fields (`f:spec`).
 ///
 /// # Errors
-/// As the API server answers; a change that came in between is a conflict.
+/// The error of the API server; a change since the object was read is a conflict.
 pub async fn give_to<K>(
     api: &Api<K>,
     metadata: &ObjectMeta,
@@ -285,7 +285,7 @@ where
     set_managed_fields(api, metadata, &json!(given.managed_fields)).await
 }
 
-/// Takes a field out, where it is there.
+/// Removes a field, if it exists.
 fn remove(fields: &mut Value, path: &[&str]) {
     let Some((last, parents)) = path.split_last() else {
         return;
@@ -307,7 +307,7 @@ where
 {
     let patch = json!([
         {"op": "replace", "path": "/metadata/managedFields", "value": managed},
-        // Makes the change fail where another client was faster, as client-go's own upgrade of managed fields does.
+        // Fails if another client was faster, as client-go's upgrade of managed fields does.
         {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
     ]);
     let patch: json_patch::Patch =
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_taken_out_of_managed_fields() {
+    fn a_field_is_removed_from_managed_fields() {
         let mut fields = json!({"f:spec": {"f:paused": {}, "f:replicas": {}}});
         remove(&mut fields, &["f:spec", "f:paused"]);
         remove(&mut fields, &["f:metadata", "f:annotations"]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_names_containers_that_are_there_and_no_other() {
+    fn a_patch_names_only_containers_of_the_deployment() {
         let images = [
             ("proxy", "milvus:2"),
             ("config", "tool:2"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn no_seconds_and_zero_seconds_are_the_same_to_kubernetes() {
+    fn missing_min_ready_seconds_equal_zero() {
         let seconds = |seconds| Change {
             min_ready_seconds: Some(seconds),
             ..Change::default()
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_so_already_is_not_changed_again() {
+    fn a_change_that_is_made_is_detected() {
         let same = Change {
             replicas: Some(2),
             images: vec![("proxy".into(), "milvus:1".into())],
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strategy_leaves_nothing_of_another_behind_and_a_label_may_go() {
+    fn a_patch_drops_fields_of_the_other_strategy_and_removes_labels() {
         let change = Change {
             strategy: Some(json!({"type": "Recreate"})),
             labels: vec![("a".into(), Some("1".into())), ("b".into(), None)],

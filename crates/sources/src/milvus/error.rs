@@ -1,14 +1,14 @@
-//! Why Milvus gave no answer, as messages for the person who asked.
+//! Why Milvus gave no answer, as messages for the user.
 
 use tonic::{Code, Status};
 
 use crate::etcd::failure::hinted;
 use milvus_guard_core::error_text;
 
-/// Why Milvus gave no answer. No text holds a password or a token.
+/// Why Milvus gave no answer. No text contains a password or a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// What was given cannot be used: an address, a PEM file.
+    /// An invalid setting: an address, a PEM file.
     #[error("Milvus cannot be queried: {0}")]
     Settings(String),
     /// No connection, or no answer in time.
@@ -28,12 +28,12 @@ pub enum ApiError {
         /// Whether any were given.
         given: bool,
     },
-    /// The user may not ask this.
+    /// The user lacks the privilege for this call.
     #[error("this Milvus user may not call {method}; grant it, or give another user: {reason}")]
     PermissionDenied {
         /// The method of `MilvusService`.
         method: &'static str,
-        /// Milvus's words.
+        /// The message of Milvus.
         reason: String,
     },
     /// This Milvus does not have the method: it is too old.
@@ -42,12 +42,12 @@ pub enum ApiError {
         /// The method of `MilvusService`.
         method: &'static str,
     },
-    /// Milvus answered that it cannot or does not want to.
+    /// Milvus answered with another error.
     #[error("Milvus does not answer {method}: {reason}")]
     Other {
         /// The method of `MilvusService`.
         method: &'static str,
-        /// Milvus's words.
+        /// The message of Milvus.
         reason: String,
     },
 }
@@ -55,19 +55,19 @@ pub enum ApiError {
 /// `ErrorCode.PermissionDenied` of common.proto, in the status of an answer.
 const STATUS_PERMISSION_DENIED: i32 = 3;
 
-/// How tonic says that an answer came over HTTP without the status of gRPC: 404 is `Unimplemented`.
+/// Message of tonic for an HTTP answer without a gRPC status: 404 becomes `Unimplemented`.
 const WITHOUT_GRPC: &str = "grpc-status header missing";
 
 impl ApiError {
-    /// Whether the same question has the same end until a person changes something. All else may
-    /// pass, as it does while proxies and coordinators are replaced.
+    /// Whether repeated calls fail until a person changes something. Other errors may be temporary,
+    /// for example while proxies and coordinators are replaced.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         !matches!(self, Self::Unreachable { .. } | Self::Other { .. })
     }
 
-    /// From a gRPC status. Milvus gives codes of gRPC to some refusals only; older servers say
-    /// `Unknown` and words.
+    /// From a gRPC status. Milvus uses gRPC codes only for some refusals; older servers send
+    /// `Unknown` and a message.
     pub(super) fn from_grpc(
         status: &Status,
         method: &'static str,
@@ -92,7 +92,7 @@ impl ApiError {
                 given,
             },
             Code::PermissionDenied => Self::PermissionDenied { method, reason },
-            // Not the word of a gRPC server: something between, or another server at this address.
+            // Not from a gRPC server: a proxy in between, or another server at this address.
             Code::Unimplemented if status.message().starts_with(WITHOUT_GRPC) => {
                 Self::Unreachable {
                     address: address(),
@@ -100,7 +100,7 @@ impl ApiError {
                 }
             }
             Code::Unimplemented => Self::Unimplemented { method },
-            // The last one is tonic's own for a connection that broke.
+            // `Cancelled` is tonic's code for a broken connection.
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unreachable {
                 address: address(),
                 reason: hinted(reason),
@@ -121,7 +121,7 @@ impl ApiError {
         reason: &str,
         method: &'static str,
     ) -> Self {
-        // 2.2 tells where in its code it happened, in many lines.
+        // 2.2 adds a stack trace of many lines.
         let words = reason
             .split("stack trace:")
             .next()
@@ -140,7 +140,7 @@ impl ApiError {
         }
     }
 
-    /// The same without a secret that a server or something between repeated.
+    /// The same without a secret that a server or a proxy in between has repeated.
     pub(super) fn without(self, secret: &str) -> Self {
         let clean = |text: String| {
             if secret.is_empty() {
@@ -168,7 +168,7 @@ impl ApiError {
     }
 }
 
-/// The words of `authentication_interceptor.go`, 2.2 to 2.6.
+/// Whether this is a message of `authentication_interceptor.go`, 2.2 to 2.6.
 fn refuses_login(reason: &str) -> bool {
     [
         "unauthenticated",
@@ -239,14 +239,18 @@ mod tests {
         "other",
         false
     )]
-    fn refusals_of_grpc(#[case] status: Status, #[case] expected: &str, #[case] lasting: bool) {
+    fn grpc_status_codes_become_errors(
+        #[case] status: Status,
+        #[case] expected: &str,
+        #[case] lasting: bool,
+    ) {
         let error = ApiError::from_grpc(&status, "GetReplicas", "milvus:19530", true);
         assert_eq!(kind(&error), expected, "{error}");
         assert_eq!(error.is_lasting(), lasting, "{error}");
     }
 
     #[test]
-    fn refusals_inside_an_answer() {
+    fn status_codes_inside_an_answer_become_messages() {
         let error = |error_code, code, reason| {
             ApiError::from_status(error_code, code, reason, "GetReplicas").to_string()
         };
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_holds_a_secret() {
+    fn no_message_contains_a_secret() {
         let error = ApiError::Other {
             method: "GetVersion",
             reason: "no user root:hunter2".into(),

@@ -1,9 +1,9 @@
-//! What is loaded, what is missing, and what is missing against an earlier moment. Pure: no call is
-//! made here.
+//! What is loaded, what is missing, and what is missing compared with an earlier state. Pure: no
+//! call is made here.
 //!
-//! A collection is whole when its progress is 100 %, every replica has a leader for each shard
-//! among its own nodes, and every flushed segment of what is loaded is on a node of every replica.
-//! Progress alone proves nothing: a coordinator that has just started says 100 % from its metadata.
+//! A collection is complete if its progress is 100 %, every replica has a leader for each shard
+//! among its own nodes, and every flushed segment of the loaded partitions is on a node of every
+//! replica. Progress alone proves nothing: a new coordinator reports 100 % from its metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,36 +12,36 @@ use milvus_guard_core::{
     error_text,
 };
 
-/// Everything that is loaded, as of one moment.
+/// Everything that is loaded, at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Loaded collections and those that are being loaded; released ones are not among them.
     pub collections: Vec<CollectionLoad>,
     /// Ids of all collections that exist, loaded or not.
     pub known: BTreeSet<i64>,
-    /// What could not be asked and was left out, as text; a person must see it.
+    /// What could not be read and was left out, as text for a person.
     pub notes: Vec<String>,
 }
 
 /// How far one collection is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectionLoad {
-    /// Its database; empty where Milvus has no databases (before 2.2.9).
+    /// Its database; empty if Milvus has no databases (before 2.2.9).
     pub database: String,
     /// Its name.
     pub name: String,
     /// Its id, which stays when it is renamed.
     pub id: i64,
-    /// What Milvus says, in percent.
+    /// Loading progress as Milvus reports it, in percent.
     pub progress: i64,
     /// Its shards, by channel.
     pub shards: BTreeSet<String>,
-    /// Flushed segments of the loaded partitions, by id, with their rows: what is to be served.
+    /// Flushed segments of the loaded partitions, by id, with their rows: all must be served.
     pub expected: BTreeMap<i64, i64>,
-    /// Sealed segments on query nodes, by id. Other than `expected` when segments were compacted
-    /// or wait for their index.
+    /// Sealed segments on query nodes, by id. They differ from `expected` while compacted segments
+    /// or indexes are not ready.
     pub served: BTreeMap<i64, Served>,
-    /// Its copies in memory, or why Milvus cannot tell (up to 2.3 it tells of none as long as one
+    /// Its copies in memory, or why Milvus cannot list them (up to 2.3 it lists none while a
     /// shard has no leader).
     pub replicas: Result<Vec<Replica>, String>,
 }
@@ -62,11 +62,11 @@ pub struct Replica {
     pub id: i64,
     /// Ids of its nodes.
     pub nodes: BTreeSet<i64>,
-    /// Who leads its shards.
+    /// The leaders of its shards.
     pub leaders: Vec<ShardLeader>,
 }
 
-/// Who leads a shard of a replica.
+/// The leader of a shard of a replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardLeader {
     /// The shard.
@@ -76,7 +76,7 @@ pub struct ShardLeader {
 }
 
 impl Loaded {
-    /// Whether all is loaded and served.
+    /// Whether everything is loaded and served.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.collections
@@ -84,7 +84,7 @@ impl Loaded {
             .all(|collection| collection.missing().is_empty())
     }
 
-    /// What is missing, one line a collection; empty when it [is complete](Self::is_complete).
+    /// What is missing, one line for each collection; empty if it [is complete](Self::is_complete).
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         self.collections
@@ -93,8 +93,8 @@ impl Loaded {
             .collect()
     }
 
-    /// The same as if only these nodes existed. A coordinator lists nodes that no longer exist for
-    /// a second or longer; who knows the live ones (sessions in etcd, pods) looks at it this way.
+    /// The same as if only these nodes existed. A coordinator lists nodes for a second or longer
+    /// after they have ended; callers pass the live nodes (from sessions in etcd, or from pods).
     #[must_use]
     pub fn on_nodes(mut self, live: &BTreeSet<i64>) -> Self {
         for collection in &mut self.collections {
@@ -108,7 +108,7 @@ impl Loaded {
         self
     }
 
-    /// Ids of all nodes that serve something.
+    /// Ids of all nodes that are in a replica, lead a shard or serve a segment.
     #[must_use]
     pub fn nodes(&self) -> BTreeSet<i64> {
         let of = |collection: &CollectionLoad| {
@@ -128,7 +128,7 @@ impl Loaded {
         self.collections.iter().flat_map(of).collect()
     }
 
-    /// What a later state is to be held against.
+    /// The baseline to compare a later state with.
     #[must_use]
     pub fn baseline(&self) -> Baseline {
         Baseline {
@@ -140,15 +140,15 @@ impl Loaded {
         }
     }
 
-    /// Whether all that was loaded then is loaded and served again.
+    /// Whether everything that was loaded at the baseline is loaded and served again.
     ///
-    /// Collections dropped since are not expected, nor is more than was there: what was loaded
-    /// since then, what was not served then already, and segments flushed since then as long as
-    /// no row is lost (they are served from the message queue, or as the segments that they
-    /// were compacted from, until their index is built).
+    /// Not expected are: collections that were dropped or loaded since then, what was not served at
+    /// the baseline, and segments that were flushed since then as long as no row is lost (until
+    /// their index is built they are served from the message queue, or as the segments from which
+    /// they were compacted).
     ///
     /// # Errors
-    /// What is still missing, one line a collection.
+    /// What is still missing, one line for each collection.
     pub fn regained(&self, baseline: &Baseline) -> Result<(), Vec<String>> {
         let by_id: BTreeMap<i64, &CollectionLoad> =
             self.collections.iter().map(|now| (now.id, now)).collect();
@@ -170,7 +170,7 @@ impl Loaded {
 }
 
 impl CollectionLoad {
-    /// Its name as it may be printed, with its database where it is not the default one.
+    /// Its name for messages, with its database if that is not the default one.
     #[must_use]
     pub fn label(&self) -> String {
         match self.database.as_str() {
@@ -191,7 +191,7 @@ impl CollectionLoad {
         words
     }
 
-    /// What was there and is missing.
+    /// What was served at the baseline and is missing now.
     fn lost(&self, before: &CollectionBaseline) -> Vec<String> {
         let mut words = Vec::new();
         if self.progress < before.progress {
@@ -229,8 +229,8 @@ impl CollectionLoad {
         }
     }
 
-    /// Where segments are looked for: the nodes of each replica; any node when the replicas are not
-    /// known.
+    /// Where segments are expected: on nodes of each replica; on any node (`None`) if the replicas
+    /// are unknown.
     fn copies(&self) -> Vec<Option<&Replica>> {
         match &self.replicas {
             Ok(replicas) => replicas.iter().map(Some).collect(),
@@ -266,7 +266,7 @@ impl CollectionLoad {
         on_it.fold(0, |sum, segment| sum.saturating_add(segment.rows))
     }
 
-    /// How many segments are served, of each replica that lacks some that count.
+    /// How many segments are served, for each replica without a segment for which `counts` is true.
     fn segments_missing(&self, counts: impl Fn(i64, Option<&Replica>) -> bool) -> Vec<String> {
         let all = self.expected.len();
         let copies = self.copies();
@@ -326,7 +326,7 @@ fn said(label: &str, words: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A whole collection: segments 1 to 4 of 100 rows, shards a and b, replicas on nodes {1, 2}
+    /// A complete collection: segments 1 to 4 of 100 rows, shards a and b, replicas on nodes {1, 2}
     /// and {3}.
     fn books() -> CollectionLoad {
         let leader = |channel: &str, node| ShardLeader {
@@ -375,7 +375,7 @@ mod tests {
         collection.replicas.as_mut().unwrap()
     }
 
-    /// Checked alone and against the whole collection.
+    /// What a changed collection lacks: alone, and compared with the complete collection.
     fn both(change: impl Fn(&mut CollectionLoad)) -> (Vec<String>, Vec<String>) {
         let baseline = loaded(books()).baseline();
         let mut collection = books();
@@ -389,13 +389,13 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_collection_lacks_nothing() {
+    fn a_complete_collection_lacks_nothing() {
         assert_eq!(both(|_| ()), (vec![], vec![]));
         assert!(Loaded::default().is_complete());
     }
 
     #[test]
-    fn what_is_missing_is_said_and_was_there_before() {
+    fn missing_segments_leaders_and_progress_are_reported_with_and_without_a_baseline() {
         type Change = fn(&mut CollectionLoad);
         let cases: [(Change, &str); 9] = [
             (|c| c.progress = 40, "books: loaded to 40 %"),
@@ -410,7 +410,7 @@ mod tests {
                 },
                 "books: 3 of 4 segments are served by replica 2 of 2",
             ),
-            // Somewhere is not enough: the node must be one of the replica.
+            // The segment must be on a node of this replica; other nodes do not count.
             (
                 |c| c.served.get_mut(&2).unwrap().nodes = [3, 9].into(),
                 "books: 3 of 4 segments are served by replica 1 of 2",
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_less_is_told_against_the_baseline_only() {
+    fn a_missing_replica_is_reported_only_against_the_baseline() {
         let (missing, lost) = both(|c| drop(replicas(c).pop()));
         assert_eq!(
             (missing, lost),
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn ended_nodes_do_not_serve() {
+    fn segments_on_ended_nodes_count_as_missing() {
         let whole = loaded(books());
         assert_eq!(whole.nodes(), [1, 2, 3].into());
         assert!(whole.clone().on_nodes(&[1, 2, 3].into()).is_complete());
@@ -473,14 +473,14 @@ mod tests {
     }
 
     #[test]
-    fn flushed_since_then_may_wait_for_its_index() {
+    fn a_segment_flushed_after_the_baseline_need_not_be_served() {
         let (missing, lost) = both(|c| c.expected.extend([(5, 100)]));
         assert!(missing[0].contains("4 of 5 segments"), "{missing:?}");
         assert_eq!(lost, Vec::<String>::new());
     }
 
     #[test]
-    fn a_segment_compacted_since_then_is_served_by_its_sources_or_directly() {
+    fn a_segment_compacted_after_the_baseline_may_be_served_as_its_sources() {
         let compact = |c: &mut CollectionLoad| {
             c.expected.retain(|id, _| *id > 2);
             c.expected.insert(5, 190);
@@ -488,13 +488,16 @@ mod tests {
         assert_eq!(
             both(compact).1,
             Vec::<String>::new(),
-            "the sources serve on"
+            "the source segments are still served"
         );
         let (missing, lost) = both(|c| {
             compact(c);
             c.served.retain(|id, _| *id > 2);
         });
-        assert_eq!(missing, lost, "neither serves");
+        assert_eq!(
+            missing, lost,
+            "neither the source segments nor the new one are served"
+        );
         assert!(
             lost[0].contains("2 of 3 segments are served by replica 1 of 2"),
             "{lost:?}"
@@ -513,12 +516,12 @@ mod tests {
         assert_eq!(
             (missing, lost),
             (vec![], vec![]),
-            "without the rows that were deleted"
+            "the new segment is served, without the deleted rows"
         );
     }
 
     #[test]
-    fn what_was_missing_before_is_not_asked_for() {
+    fn what_was_missing_at_the_baseline_is_not_expected() {
         let mut before = books();
         before.progress = 50;
         before.served.remove(&4);
@@ -536,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn released_is_told_dropped_is_not_and_new_is_not_judged() {
+    fn released_collections_are_reported_dropped_and_new_ones_are_not() {
         let baseline = loaded(books()).baseline();
         let released = Loaded {
             known: [7].into(),
@@ -555,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_baseline_can_be_kept() {
+    fn a_baseline_is_read_back_from_its_json() {
         let baseline = loaded(books()).baseline();
         let text = serde_json::to_string(&baseline).unwrap();
         assert_eq!(
@@ -577,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_collection_with_many_segments_that_were_not_served_none_is_judged() {
+    fn a_kept_baseline_lists_at_most_20_unserved_segments_of_a_collection() {
         let before = Baseline {
             collections: vec![lagging(1, 21), lagging(2, 20)],
         };
@@ -610,7 +613,7 @@ mod tests {
         assert_eq!(
             lost,
             ["collection books: 0 of 1 segments are served"],
-            "the second one"
+            "only the collection with 20 unserved segments is judged"
         );
     }
 }

@@ -1,5 +1,5 @@
 //! The messages and the client of `milvus.proto.milvus.MilvusService`, generated from
-//! `proto/milvus.proto`, and what its calls have in common.
+//! `proto/milvus.proto`, and the traits of its calls.
 
 use tonic::{Request, Response, transport::Channel};
 
@@ -14,7 +14,7 @@ mod generated {
 /// The client of a Milvus proxy.
 pub type Client = MilvusServiceClient<Channel>;
 
-/// A request, which knows its method.
+/// A request with its method.
 pub trait Ask: Sized {
     /// The name in `MilvusService`.
     const METHOD: &'static str;

@@ -1,12 +1,12 @@
-//! What a running Milvus says about itself, asked through its proxy (gRPC).
+//! Reads the state of a running Milvus through its proxy (gRPC).
 //!
-//! Kubernetes calls a query node ready before its segments are loaded, and searches are then
-//! answered without an error by nothing or half of the rows. So anyone who changes query nodes asks
-//! Milvus, not only Kubernetes.
+//! Kubernetes reports a query node as ready before its segments are loaded. Searches then return no
+//! rows or a part of them, without an error. So a change of query nodes must check Milvus, not only
+//! Kubernetes.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`proxy`] | where the proxy is, how to get in, the calls with their limits |
+//! | [`proxy`] | address and login of the proxy, the calls with their limits |
 //! | `message` | the few messages of Milvus's protocol that are needed |
 //! | [`error`] | why there is no answer, as messages for people |
 //! | [`read`] | health, version, what is loaded, users and roles |

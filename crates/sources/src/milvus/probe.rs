@@ -18,29 +18,29 @@ use super::{
     search::{Terms, bounded, pairs},
 };
 
-/// What the names of all probe collections begin with.
+/// Prefix of the names of all probe collections.
 pub const PREFIX: &str = "milvus_guard_probe_";
-/// Rows of the collection. One segment; an index of them is built in a moment.
+/// Rows of the collection: one segment, with an index that is built quickly.
 const ROWS: u16 = 64;
 /// Numbers in a vector. The first one is the row's id, the others are 0.
 const DIMENSION: u16 = 8;
-/// Where the search looks, on the first axis: no two rows have the same distance to it.
+/// The searched position on the first axis: no two rows have the same distance to it.
 const WHERE: f32 = 20.2;
-/// What a right answer has, in this order.
+/// The ids of a correct answer, in this order.
 const NEAREST: [i64; 5] = [20, 21, 19, 22, 18];
 /// Limit of each wait: until flushed, loaded, or the first correct answer. A bounded search
 /// may lag 5 s behind (`common.gracefulTime`), and the coordinators look in intervals of seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How often the collection is dropped, until Milvus confirms it.
+/// Most attempts to drop the collection, until Milvus confirms it.
 const DROPS: usize = 3;
-/// Between two of these attempts: Milvus may still be creating it.
+/// Pause between two of these attempts: Milvus may still be creating the collection.
 const BETWEEN_DROPS: Duration = Duration::from_secs(2);
 const ID: &str = "id";
 const VECTOR: &str = "vector";
 
-/// What a step was that failed, as a verb.
+/// Why a probe failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeFailure {
     /// Milvus refused a step or did not answer it.
@@ -57,28 +57,28 @@ pub enum ProbeFailure {
         /// `flushed` or `loaded`.
         state: &'static str,
     },
-    /// Searches were answered, but never right.
+    /// Searches were answered, but never correctly.
     #[error("a bounded search found rows {found:?} instead of {NEAREST:?}")]
     Wrong {
         /// Ids of the last answer.
         found: Vec<i64>,
     },
-    /// It was stopped from outside.
+    /// The caller stopped the probe.
     #[error("the probe was interrupted")]
     Interrupted,
 }
 
-/// How a probe ended.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeOutcome {
-    /// Time from the creation to the first right answer.
+    /// Time from the creation to the first correct answer.
     pub answer: Result<Duration, ProbeFailure>,
     /// Whether the collection was dropped.
     pub dropped: Result<(), ApiError>,
 }
 
 /// Probes with a collection of this name, which must begin with [`PREFIX`] and be new. When
-/// `halted` is ready it ends early; the collection is dropped all the same.
+/// `halted` is ready, the probe ends early; the collection is dropped in this case too.
 pub async fn probe(proxy: &Proxy, name: &str, halted: impl Future<Output = ()>) -> ProbeOutcome {
     tokio::pin!(halted);
     let began = Instant::now();
@@ -199,7 +199,7 @@ impl Probe<'_> {
         }
     }
 
-    /// Searches until the answer is right: what was written a moment ago need not be visible yet.
+    /// Searches until the answer is correct: rows that were just written may not be visible yet.
     async fn search(&self, connection: &Connection) -> Result<(), ProbeFailure> {
         let began = Instant::now();
         loop {
@@ -226,8 +226,8 @@ impl Probe<'_> {
         }
     }
 
-    /// Drops the collection. Milvus up to 2.2 refuses to drop what does not exist, and that is
-    /// what is wanted where it was never created.
+    /// Drops the collection. Milvus up to 2.2 refuses to drop a collection that does not exist;
+    /// that is a success if it was never created.
     async fn clean_up(&self) -> Result<(), ApiError> {
         let mut last = Ok(());
         let attempts = if self.existence == Existence::None {
@@ -247,7 +247,7 @@ impl Probe<'_> {
                 Ok(connection) => connection.call(drop).await.map(|_| ()),
                 Err(error) => Err(error),
             };
-            // One answer is not enough where it may be created after it.
+            // One success is not enough if Milvus may create the collection afterwards.
             if last.is_ok() && self.existence == Existence::Sure {
                 return Ok(());
             }
@@ -289,7 +289,7 @@ fn schema(name: &str) -> CollectionSchema {
     }
 }
 
-/// A vector that is somewhere on the first axis.
+/// A vector at this position on the first axis.
 fn at(place: f32) -> impl Iterator<Item = f32> {
     std::iter::once(place).chain((1..DIMENSION).map(|_| 0.0))
 }
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_right_answer_follows_from_the_rows() {
+    fn the_expected_answer_follows_from_the_rows() {
         let mut by_distance: Vec<i64> = (0..ROWS).map(i64::from).collect();
         let distance = |row: &i64| (f32::from(u16::try_from(*row).unwrap()) - WHERE).abs();
         by_distance.sort_by(|left, right| distance(left).total_cmp(&distance(right)));
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_that_cannot_be_made_says_so_and_drops_nothing() {
+    async fn a_probe_that_cannot_create_its_collection_fails_and_drops_nothing() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);

@@ -1,4 +1,4 @@
-//! Where Milvus's proxy is, how to get in, and one call with its limits.
+//! Address and login of Milvus's proxy, and one call with its limits.
 
 use std::{fmt, time::Duration};
 
@@ -23,38 +23,38 @@ use crate::etcd::{
 };
 use milvus_guard_core::error_text;
 
-/// For a connection to stand. A proxy of the same cluster takes milliseconds.
+/// Limit to establish a connection. It takes milliseconds to a proxy in the same cluster.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// For one call. Coordinators give each other 5 to 10 s before they tell of a failure.
+/// Limit for one call. Coordinators wait 5 to 10 s for each other before they report a failure.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(12);
-/// What a server has beyond this side's deadline.
+/// How much later than this client's deadline the server's deadline is.
 const GRACE: Duration = Duration::from_secs(1);
-/// For all calls of one question together: some hundred thousand segments in thousands of
+/// Limit for all calls of one reading together: some hundred thousand segments in thousands of
 /// collections.
 pub const TOTAL_DEADLINE: Duration = Duration::from_secs(120);
-/// Bytes of one answer. A segment is told in 40 to 80 bytes, so this is about half a million of one
-/// collection.
+/// Largest answer in bytes. A segment takes 40 to 80 bytes, so this is about half a million
+/// segments of one collection.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 
-/// Where Milvus's proxy is and how to get in.
+/// Address and login of Milvus's proxy.
 #[derive(Clone, Default)]
 pub struct Proxy {
     /// `host:19530`, `http://...` or `https://...`.
     pub address: String,
-    /// TLS, where it takes more than an `https://` address and the system's certificate authorities.
+    /// TLS, if it needs more than an `https://` address and the system's certificate authorities.
     pub tls: Option<Tls>,
-    /// The name in the proxy's certificate, where it is not the host of the address.
+    /// The name in the proxy's certificate, if it is not the host of the address.
     pub server_name: Option<String>,
-    /// Who asks.
+    /// The login.
     pub login: Login,
-    /// Databases to look at; all where empty.
+    /// Databases to read; empty for all.
     pub databases: Vec<String>,
 }
 
-/// Who asks.
+/// How to log in to Milvus.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Login {
-    /// No one: `common.security.authorizationEnabled` is off.
+    /// Without a login: `common.security.authorizationEnabled` is off.
     #[default]
     None,
     /// A user of Milvus.
@@ -64,13 +64,13 @@ pub enum Login {
         /// The password.
         password: String,
     },
-    /// A token or API key, as clients take it (`user:password` works too).
+    /// A token or API key, as clients accept it (`user:password` works too).
     Token(String),
 }
 
 impl Login {
-    /// The value of the header `authorization` as Milvus's own clients write it: base64 of all,
-    /// without a scheme.
+    /// The value of the header `authorization` as Milvus's own clients write it: all of it in
+    /// base64, without a scheme.
     fn header(&self) -> Option<String> {
         match self {
             Self::None => None,
@@ -111,8 +111,8 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// A connection to one proxy. Each question opens its own: behind a Service a new one reaches a
-/// proxy that lives, while an old one stays with a proxy that may be stopping.
+/// A connection to one proxy. Each reading opens a new one: behind a Service a new connection
+/// reaches a proxy that runs, an old one stays at a proxy that may be stopping.
 pub struct Connection {
     channel: Channel,
     address: String,
@@ -122,11 +122,11 @@ pub struct Connection {
 }
 
 impl Proxy {
-    /// Connects within [`CONNECT_DEADLINE`]. Nothing is asked yet, and the login is not looked at.
+    /// Connects within [`CONNECT_DEADLINE`]. Sends no call yet, and does not check the login.
     ///
     /// # Errors
-    /// [`ApiError::Settings`] for what cannot be used, [`ApiError::Unreachable`] when no one
-    /// answers.
+    /// [`ApiError::Settings`] for invalid settings, [`ApiError::Unreachable`] if the proxy does not
+    /// answer.
     pub async fn connect(&self) -> Result<Connection, ApiError> {
         let address = public(&self.address);
         if address.is_empty() {
@@ -207,7 +207,7 @@ impl Proxy {
 }
 
 impl Connection {
-    /// One call, within [`CALL_DEADLINE`] and what is left of [`TOTAL_DEADLINE`].
+    /// One call, within [`CALL_DEADLINE`] and the rest of [`TOTAL_DEADLINE`].
     pub(super) async fn call<R: Ask>(&self, request: R) -> Result<R::Answer, ApiError> {
         let method = R::METHOD;
         self.attempt(request)
@@ -233,8 +233,8 @@ impl Connection {
             .filter(|name| !name.is_empty())
             .and_then(|name| name.parse::<AsciiMetadataValue>().ok());
         let mut request = Request::new(message);
-        // For the other side, which is to stop too; this side's own clock is first and says what
-        // took so long.
+        // The deadline for the server, so that it stops too. The client's own deadline comes first
+        // and names the call that took too long.
         request.set_timeout(deadline - now + GRACE);
         if let Some(authorization) = &self.authorization {
             request
@@ -242,7 +242,7 @@ impl Connection {
                 .insert("authorization", authorization.clone());
         }
         if let Some(database) = database {
-            // Where a request has no field for it, and what rights are judged by.
+            // For requests without a field for it, and for Milvus's check of privileges.
             request.metadata_mut().insert("dbname", database);
         }
         let call = async {
@@ -290,11 +290,15 @@ mod tests {
     }
 
     async fn error(proxy: &Proxy) -> ApiError {
-        proxy.connect().await.err().expect("no connection")
+        proxy
+            .connect()
+            .await
+            .err()
+            .expect("an error: there is no connection")
     }
 
     #[test]
-    fn logins_are_written_as_clients_of_milvus_write_them_and_never_shown() {
+    fn logins_have_the_format_of_milvus_clients_and_are_never_shown() {
         assert_eq!(
             proxy("milvus").login.header().as_deref(),
             Some("cm9vdDpodW50ZXIy")
@@ -341,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settings_are_checked_first() {
+    async fn invalid_settings_are_refused_before_connecting() {
         for (address, words) in [
             ("", "address of its proxy is missing"),
             (

@@ -1,4 +1,4 @@
-//! The questions: health, version, what is loaded. Each opens a separate connection.
+//! Reads from Milvus: health, version, what is loaded. Each call opens a separate connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,31 +19,31 @@ use super::{
 };
 use milvus_guard_core::error_text;
 
-/// Collections that are asked about at once, with up to 5 calls each. Proxies and coordinators have
-/// users to serve.
+/// Collections that are read at the same time, with up to 5 calls each. Proxies and coordinators
+/// serve users too.
 pub const CONCURRENCY: usize = 8;
-/// Loaded collections that are looked at; Milvus itself takes 65 536 in all
+/// Most loaded collections that are read; Milvus itself accepts 65 536 in all
 /// (`quotaAndLimits.limits.maxCollectionNum`).
 pub const MAX_COLLECTIONS: usize = 65_536;
-/// Databases that are looked at; Milvus itself takes 64 (`rootCoord.maxDatabaseNum`).
+/// Most databases that are read; Milvus itself accepts 64 (`rootCoord.maxDatabaseNum`).
 pub const MAX_DATABASES: usize = 1024;
-/// Reasons of ill health that are told; there is about one a node.
+/// Most reasons that are reported for bad health; there is about one for each node.
 const MAX_REASONS: usize = 20;
 
-/// What Milvus says about its components.
+/// The health that Milvus reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Whether all are well.
+    /// Whether all components are healthy.
     pub healthy: bool,
     /// Why not.
     pub reasons: Vec<String>,
 }
 
-/// Whether all components are well: coordinators and the nodes that they know, as the proxy finds
-/// them.
+/// Whether all components are healthy: the coordinators and the nodes registered with them, as the
+/// proxy reports it.
 ///
 /// # Errors
-/// No answer. 2.2.2 and earlier do not have this question ([`ApiError::Unimplemented`]).
+/// If Milvus does not answer. 2.2.2 and earlier lack this call ([`ApiError::Unimplemented`]).
 pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
     match proxy.connect().await?.call(CheckHealthRequest {}).await {
         Ok(answer) => {
@@ -58,7 +58,7 @@ pub async fn health(proxy: &Proxy) -> Result<Health, ApiError> {
                 reasons,
             })
         }
-        // A proxy that is not ready itself answers so.
+        // This is the answer of a proxy that is not ready itself.
         Err(ApiError::Other { reason, .. }) => Ok(Health {
             healthy: false,
             reasons: vec![reason],
@@ -83,7 +83,7 @@ pub async fn version(proxy: &Proxy) -> Result<String, ApiError> {
     ))
 }
 
-/// Who may get in, by name.
+/// Names of users and roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Principals {
     /// Users.
@@ -92,7 +92,7 @@ pub struct Principals {
     pub roles: BTreeSet<String>,
 }
 
-/// The users and roles. Means something only where authorization is on; takes the right
+/// The users and roles. Meaningful only if authorization is enabled; needs the privilege
 /// `SelectOwnership`.
 ///
 /// # Errors
@@ -112,14 +112,14 @@ pub async fn principals(proxy: &Proxy) -> Result<Principals, ApiError> {
 
 /// What is loaded, in the databases of [`Proxy::databases`] or in all.
 ///
-/// Where authorization is on, this takes the rights to `ListDatabases`, `ShowCollections`, and
-/// `DescribeCollection` and `ShowPartitions` of every collection (2.2.16 asks for no right to the
-/// last). Collections that a newer Milvus hides from the user are not among them. [`Loaded::notes`]
-/// says what was left out; anyone who relies on the answer must show it.
+/// If authorization is enabled, this needs the privileges `ListDatabases`, `ShowCollections`, and
+/// for every collection `DescribeCollection` and `ShowPartitions` (2.2.16 does not check the last).
+/// Collections that a newer Milvus hides from the user are missing. [`Loaded::notes`] lists what
+/// was left out; callers must show it.
 ///
 /// # Errors
-/// No answer, or one that is too large. What Milvus cannot say about a single collection is part of
-/// the answer.
+/// If Milvus does not answer, or the answer is too large. A failure about a single collection is
+/// part of the result.
 pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
     let connection = proxy.connect().await?;
     let mut loaded = Loaded::default();
@@ -141,7 +141,7 @@ pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
             MAX_COLLECTIONS,
         )?;
     }
-    // Milvus tells them in another order each time.
+    // Milvus returns them in another order each time.
     entries
         .sort_by(|left, right| (&left.database, &left.name).cmp(&(&right.database, &right.name)));
     let reading = entries
@@ -154,7 +154,7 @@ pub async fn loaded(proxy: &Proxy) -> Result<Loaded, ApiError> {
     Ok(loaded)
 }
 
-/// The databases; one without a name where Milvus has none.
+/// The databases; one without a name if Milvus has no databases.
 async fn databases(
     proxy: &Proxy,
     connection: &Connection,
@@ -183,7 +183,7 @@ async fn databases(
     Ok(names)
 }
 
-/// A loaded collection, before it is looked at.
+/// A loaded collection, before its details are read.
 struct Entry {
     database: String,
     name: String,
@@ -243,7 +243,7 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
         collection_name: collection.clone(),
     });
     let (described, partitions, stored) = try_join!(described, partitions, stored)?;
-    // After what is to be served, so that nothing looks missing that was only just made.
+    // Read after the expected segments: otherwise new segments would look missing.
     let served = connection.call(GetQuerySegmentInfoRequest {
         db_name: database.clone(),
         collection_name: collection.clone(),
@@ -280,7 +280,7 @@ async fn collection(connection: &Connection, entry: Entry) -> Result<CollectionL
     })
 }
 
-/// That Milvus cannot tell the replicas is an answer: a shard has no leader.
+/// If Milvus refuses to list the replicas, that is a result: a shard has no leader.
 fn told(
     answer: Result<GetReplicasResponse, ApiError>,
 ) -> Result<Result<Vec<Replica>, String>, ApiError> {
@@ -305,7 +305,7 @@ fn told(
     }
 }
 
-/// What is to be served: complete segments with rows, of loaded partitions.
+/// The segments that must be served: complete segments with rows, of loaded partitions.
 fn expected(segments: &[PersistentSegmentInfo], partitions: &BTreeSet<i64>) -> BTreeMap<i64, i64> {
     let serves = |segment: &&PersistentSegmentInfo| {
         segment.state() == SegmentState::Flushed
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn only_complete_segments_of_loaded_partitions_are_to_be_served() {
+    fn only_complete_segments_of_loaded_partitions_must_be_served() {
         use SegmentState::{Flushed, Growing};
         let segments = [
             stored(1, 10, 5, Flushed, 0),
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_told_once_or_several_times_is_the_same() {
+    fn one_entry_with_several_nodes_equals_several_entries_of_a_segment() {
         let segment = |nodes: &[i64], node_id, state| QuerySegmentInfo {
             segment_id: 1,
             num_rows: 5,
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_do_not_match_are_no_answer() {
+    fn an_answer_with_lists_that_do_not_match_is_an_error() {
         let answer = ShowCollectionsResponse {
             collection_names: vec!["books".into()],
             ..ShowCollectionsResponse::default()
@@ -410,7 +410,7 @@ mod tests {
         assert!(
             listed("", &answer)
                 .err()
-                .expect("no ids")
+                .expect("an error: there are no ids")
                 .to_string()
                 .contains("1 names and 0 ids")
         );
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_that_cannot_be_told_are_told_as_that() {
+    fn a_refusal_to_list_replicas_is_a_result_and_a_timeout_an_error() {
         let refused = ApiError::Other {
             method: "GetReplicas",
             reason: "no leader".into(),

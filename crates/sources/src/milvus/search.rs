@@ -1,5 +1,5 @@
-//! A search in a collection of the users, always the same one, so that its answer can be compared
-//! with an earlier one. It asks for a constant vector with bounded consistency and for no field.
+//! A repeatable search in a collection of the users: its answer can be compared with an earlier
+//! one. It searches for a constant vector with bounded consistency and returns no field.
 
 use std::{fmt, str::FromStr};
 
@@ -22,10 +22,10 @@ use milvus_guard_core::{
 
 /// `guarantee_timestamp` that means bounded consistency for Milvus up to 2.2.
 const BOUNDED: u64 = 2;
-/// Numbers of a vector, at most: Milvus itself takes 32 768 (262 144 bits of a binary one).
+/// Largest dimension of a vector: Milvus itself accepts 32 768 (262 144 bits in binary vectors).
 const MAX_DIMENSION: usize = 262_144;
-/// What index types take that do not search without it in 2.2; later ones have a default. By the
-/// beginning of the type. Of the index documentation of 2.2 ("In-memory Index", "On-disk Index").
+/// Search parameters that 2.2 requires, by prefix of the index type; later versions have defaults.
+/// From the index documentation of 2.2 ("In-memory Index", "On-disk Index").
 const PARAMS: [(&str, &str); 6] = [
     ("IVF", r#"{"nprobe":16}"#),
     ("BIN_IVF", r#"{"nprobe":16}"#),
@@ -35,8 +35,7 @@ const PARAMS: [(&str, &str); 6] = [
     ("DISKANN", r#"{"search_list":128}"#),
 ];
 
-/// A collection, as it is typed: `books`, or `shop/books` where it is in another database than the
-/// default one.
+/// A collection, as users type it: `books`, or `shop/books` if it is not in the default database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CollectionName {
     /// Its database; empty for the default one.
@@ -55,7 +54,7 @@ impl FromStr for CollectionName {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (database, name) = text.split_once('/').unwrap_or(("", text));
-        // Letters, digits, '_' and '$' are what Milvus takes (`validateName` of its proxy).
+        // Milvus accepts letters, digits, '_' and '$' (`validateName` of its proxy).
         let is_name = |name: &str| {
             !name.is_empty()
                 && name
@@ -85,13 +84,13 @@ impl fmt::Display for CollectionName {
 /// Why a collection cannot be searched, as text for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSearchable {
-    /// No field has vectors of a kind that can be made up here.
+    /// No field has vectors of a supported type.
     #[error("it has no field with dense or binary vectors")]
     NoVector,
     /// The index of the field is not described, or without a metric.
     #[error("its vectors have no index with a metric")]
     NoMetric,
-    /// What was recorded names no collection.
+    /// The recorded text names no collection.
     #[error("its name cannot be read")]
     Name,
     /// The field does not have a usable size.
@@ -110,22 +109,22 @@ pub struct Search {
     params: &'static str,
 }
 
-/// What a search asks for, in addition to its vector.
+/// The parameters of a search, in addition to its vector.
 pub(super) struct Terms<'a> {
     /// Field with the vectors.
     pub field: &'a str,
-    /// Rows, at most.
+    /// Largest number of rows.
     pub limit: usize,
-    /// As the index has it.
+    /// Metric of the index.
     pub metric: &'a str,
-    /// Those of the index type, as JSON.
+    /// Search parameters of the index type, as JSON.
     pub params: &'a str,
 }
 
-/// Finds out how a collection is searched.
+/// Finds the parameters to search a collection.
 ///
 /// # Errors
-/// No answer. That it cannot be searched is part of the answer.
+/// If Milvus does not answer. A collection that cannot be searched is not an error.
 pub async fn prepare(
     proxy: &Proxy,
     collection: &CollectionName,
@@ -189,7 +188,7 @@ fn made_of(
 /// Searches for the [`MAX_HITS`] nearest rows, best first.
 ///
 /// # Errors
-/// No answer, or one whose parts do not match.
+/// If Milvus does not answer, or if the parts of its answer do not match.
 pub async fn search(proxy: &Proxy, search: &Search) -> Result<Vec<Hit>, ApiError> {
     let request = search.request();
     let answer = proxy.connect().await?.call(request).await?;
@@ -250,8 +249,8 @@ pub(super) fn pairs(all: &[(&str, &str)]) -> Vec<KeyValuePair> {
     all.iter().map(pair).collect()
 }
 
-/// A vector of ones, as bytes. No zeros: cosine and Jaccard mean nothing there. `None` for what is
-/// not a dense or binary vector.
+/// A vector of ones, as bytes: cosine and Jaccard are not defined for zeros. `None` for types other
+/// than dense and binary vectors.
 fn bytes(kind: DataType, dimension: usize) -> Option<Vec<u8>> {
     Some(match kind {
         DataType::FloatVector => 1f32.to_le_bytes().repeat(dimension),
@@ -302,7 +301,7 @@ fn mismatch(reason: &str) -> ApiError {
     }
 }
 
-/// Enough to tell rows of one answer apart; the key itself is not kept.
+/// A hash that distinguishes the rows of one answer; the key itself is not kept.
 fn digest(key: &[u8]) -> String {
     let digest = Sha256::digest(key);
     digest[..8]
@@ -365,7 +364,7 @@ mod tests {
     #[case(DataType::BFloat16Vector, 128, 256)]
     #[case(DataType::Int8Vector, 128, 128)]
     #[case(DataType::BinaryVector, 128, 16)]
-    fn a_vector_has_the_size_of_its_kind(
+    fn the_size_of_a_vector_follows_from_its_type(
         #[case] kind: DataType,
         #[case] dimension: usize,
         #[case] expected: usize,
@@ -390,7 +389,7 @@ mod tests {
     #[case(&[("metric_type", "L2")], Ok("{}"))]
     #[case(&[("index_type", "HNSW")], Err(NotSearchable::NoMetric))]
     #[case(&[("metric_type", "")], Err(NotSearchable::NoMetric))]
-    fn the_index_says_how_to_search(
+    fn search_parameters_follow_from_the_index(
         #[case] params: &[(&str, &str)],
         #[case] expected: Result<&str, NotSearchable>,
     ) {
@@ -403,14 +402,14 @@ mod tests {
     #[case("-1")]
     #[case("0")]
     #[case("99999999999")]
-    fn a_dimension_that_is_not_one_is_not_searched(#[case] dimension: &str) {
+    fn a_collection_with_an_invalid_dimension_is_not_searched(#[case] dimension: &str) {
         let field = field(DataType::FloatVector, dimension);
         let made = made_of(&books(), &field, &index(&[("metric_type", "L2")]));
         assert_eq!(made, Err(NotSearchable::NoDimension));
     }
 
     #[test]
-    fn keys_of_rows_are_not_kept() {
+    fn hits_contain_hashes_instead_of_keys_of_rows() {
         let results = |ids: IDs, scores: &[f32]| SearchResultData {
             scores: scores.to_vec(),
             ids: Some(ids),
@@ -436,7 +435,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_answered_is_read_or_refused(
+        fn any_answer_is_read_or_refused(
             numbers in proptest::option::of(proptest::collection::vec(any::<i64>(), 0..300)),
             texts in proptest::option::of(proptest::collection::vec(".{0,20}", 0..300)),
             scores in proptest::collection::vec(any::<f32>(), 0..300),
@@ -453,7 +452,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_collection_says_of_itself_is_searched_or_refused(
+        fn any_description_of_a_collection_is_searched_or_refused(
             kind in any::<i32>(),
             dimension in ".{0,12}",
             key in "(index|metric)_type",

@@ -1,4 +1,4 @@
-//! Bodies on their way in: each holds room for what it has sent, never for what it announces.
+//! Memory for incoming bodies: each takes memory for the received bytes, not for its length.
 
 use std::{
     collections::BTreeMap,
@@ -15,39 +15,39 @@ use tokio::{
 
 use milvus_guard_core::admission::review::MAX_REVIEW_BYTES;
 
-/// Bytes of bodies that are in memory at once, all requests together.
+/// Most bytes of bodies in memory at the same time, for all requests together.
 const ROOM: usize = 24 * 1024 * 1024;
-/// For a body to arrive. The API server sends it in one go.
+/// Limit for a body to arrive. The API server sends it without pauses.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// For room to become free.
+/// Limit to wait for free memory.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
-/// A body whose sender kept the server waiting for longer, in all, gives way when others need room.
+/// Waiting time for a sender, in total, after which its body gives way if others need memory.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Bytes of a part of a body that comes in many frames.
+/// Bytes of a buffer for a body with many frames.
 const PART: usize = 64 * 1024;
-/// Between two requests to give way.
+/// Pause before other bodies are asked again to give way.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Why a body was not taken in.
+/// Why a body was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It is larger than a review may be.
     TooLarge,
     /// It took too long to arrive.
     TooSlow,
-    /// There was no room for it.
+    /// There was no memory for it.
     NoRoom,
-    /// It broke off.
+    /// The connection ended before its end.
     Broken,
 }
 
-/// Room for bodies.
+/// The memory for bodies.
 pub struct BodyBudget {
     room: Semaphore,
     arriving: Mutex<Arrivals>,
 }
 
-/// Bodies on their way.
+/// Bodies that are arriving.
 #[derive(Default)]
 struct Arrivals {
     bodies: BTreeMap<u64, Arrival>,
@@ -55,20 +55,20 @@ struct Arrivals {
     next: u64,
 }
 
-/// A body on its way.
+/// A body that is arriving.
 struct Arrival {
-    /// Bytes of room that it takes.
+    /// Bytes of memory that it takes.
     holds: usize,
-    /// Bytes of room that it waits for.
+    /// Bytes of memory that it waits for.
     needs: usize,
-    /// How long its sender kept the server waiting so far. Time in which it waits for room is not
-    /// the sender's.
+    /// How long its sender kept the server waiting so far. Time in which the body waits for memory
+    /// does not count.
     late: Duration,
-    /// Since when the server waits for its sender; `None` while it waits for room.
+    /// Since when the server waits for its sender; `None` while the body waits for memory.
     waiting_since: Option<Instant>,
-    /// Others need its room.
+    /// Tells it to give way, because other bodies need its memory.
     gives_way: Arc<Notify>,
-    /// It was asked to give way, and its room is about to become free.
+    /// Whether it was told to give way, so that its memory is about to become free.
     asked: bool,
 }
 
@@ -82,7 +82,7 @@ impl Arrival {
 }
 
 impl Arrivals {
-    /// Asks bodies to give way until as much room becomes free as others wait for.
+    /// Tells bodies to give way until enough memory becomes free for the waiting ones.
     fn make_room_for(&mut self, asking: u64, now: Instant) {
         let sum = |asked, bytes: fn(&Arrival) -> usize| -> usize {
             let bodies = self.bodies.values().filter(|body| body.asked == asked);
@@ -92,7 +92,7 @@ impl Arrivals {
         let mut leaving = sum(true, |body| body.holds);
         while leaving < needed {
             let number = self.latest(asking, now);
-            // All senders are in time: too many bodies wait for room. One at a time ends.
+            // No sender is slow, but too many bodies wait for memory. Drop one at a time.
             let number = number.or_else(|| self.largest_waiting(asking).filter(|_| leaving == 0));
             let Some(body) = number.and_then(|number| self.bodies.get_mut(&number)) else {
                 return;
@@ -108,7 +108,7 @@ impl Arrivals {
         bodies.filter(move |(number, body)| *number != asking && body.holds > 0 && !body.asked)
     }
 
-    /// The body whose sender kept the server waiting longest, if that sender had its time.
+    /// The body whose sender kept the server waiting longest, if longer than [`PATIENCE`].
     fn latest(&self, asking: u64, now: Instant) -> Option<u64> {
         self.others(asking)
             .filter(|(_, body)| body.waiting_since.is_some() && body.late_at(now) > PATIENCE)
@@ -116,9 +116,9 @@ impl Arrivals {
             .map(|(number, _)| number)
     }
 
-    /// The largest body if all wait for room, and if it is larger than the one that asks. Of
-    /// bodies of one size the newest counts as the largest: otherwise all of them would wait until
-    /// their deadlines, which end together.
+    /// The largest body, if all wait for memory and it is larger than the asking one. Of bodies of
+    /// one size the newest counts as the largest: otherwise all of them would wait until their
+    /// deadlines, which end at the same time.
     fn largest_waiting(&self, asking: u64) -> Option<u64> {
         let mine = self.bodies.get(&asking).map_or(0, |body| body.holds);
         let all_wait = self
@@ -132,9 +132,9 @@ impl Arrivals {
     }
 }
 
-/// A body that has arrived, with the room that it takes.
+/// A body that has arrived, with its reserved memory.
 pub struct Taken<'a> {
-    /// What was sent.
+    /// The body.
     pub bytes: Vec<u8>,
     _room: Option<SemaphorePermit<'a>>,
 }
@@ -153,10 +153,10 @@ impl BodyBudget {
         }
     }
 
-    /// Takes a body in.
+    /// Receives a body.
     ///
     /// # Errors
-    /// Where it is too large or too slow, or where there is no room.
+    /// If it is too large or too slow, or if there is no memory for it.
     pub async fn take(&self, mut body: Body) -> Result<Taken<'_>, Refusal> {
         let place = self.arrive();
         let end = Instant::now() + BODY_DEADLINE;
@@ -238,8 +238,8 @@ impl BodyBudget {
     }
 }
 
-/// What has arrived so far. One vector that grows would be copied again and again, and leave holes
-/// behind.
+/// The parts that have arrived so far. A single growing vector would be copied repeatedly and
+/// fragment the memory.
 #[derive(Default)]
 struct Parts {
     all: Vec<Vec<u8>>,
@@ -247,7 +247,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Copied, since the bytes of a frame keep the buffer of the whole connection.
+    /// Copies the bytes: those of a frame keep the buffer of the whole connection in memory.
     fn add(&mut self, data: &[u8]) {
         self.length += data.len();
         if let Some(last) = self.all.last_mut()
@@ -256,7 +256,7 @@ impl Parts {
             last.extend_from_slice(data);
             return;
         }
-        // Most bodies are one frame.
+        // Most bodies have only one frame.
         let mut part = Vec::with_capacity(if self.all.is_empty() {
             data.len()
         } else {
@@ -282,7 +282,7 @@ impl Parts {
     }
 }
 
-/// A body's place among those that arrive.
+/// The entry of a body among the arriving ones; removed on drop.
 struct ArrivalGuard<'a> {
     budget: &'a BodyBudget,
     number: u64,
@@ -290,7 +290,7 @@ struct ArrivalGuard<'a> {
 }
 
 impl ArrivalGuard<'_> {
-    /// The body holds this many bytes, and the server waits for its sender.
+    /// Records that the body holds this many bytes, and that the server waits for its sender.
     fn holds(&self, bytes: usize) {
         self.change(|body, now| {
             body.holds = bytes;
@@ -328,10 +328,10 @@ mod tests {
 
     use super::*;
 
-    // Time is paused in these tests: it moves on when every body waits, however slow the machine is.
+    // Time is paused in these tests: it advances when every body waits, also on a slow machine.
     const CHUNK: usize = 1000;
 
-    /// So many chunks, and then nothing more, without an end.
+    /// A body that sends `chunks` chunks and then stalls.
     fn stalled(chunks: usize) -> Body {
         let sent = stream::iter(
             (0..chunks).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; CHUNK]))),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_only_announced_holds_nothing_and_what_is_slow_gives_way() {
+    async fn announced_bytes_take_no_memory_and_slow_bodies_give_way() {
         let intake = BodyBudget::with_room(10 * CHUNK);
         let silent =
             futures::future::select_all((0..400).map(|_| Box::pin(intake.take(stalled(0)))));
@@ -356,7 +356,7 @@ mod tests {
         };
         tokio::select! {
             biased;
-            _ = silent => panic!("no one asks those to go who hold nothing, before their time"),
+            _ = silent => panic!("a body without memory was dropped before its deadline"),
             (slow, (honest, took)) = async { tokio::join!(slow, honest) } => {
                 assert_eq!(honest, Ok(9 * CHUNK));
                 assert!(took < ROOM_DEADLINE, "{took:?}");
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(intake.room.available_permits(), 10 * CHUNK);
     }
 
-    /// One chunk, the rest after a moment: by then the others have taken the room.
+    /// A body that sends one chunk, and the rest after 0.2 s, when others have taken the memory.
     fn in_two_parts(chunks: usize) -> Body {
         let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; CHUNK])) });
         let rest = stream::once(async move {
@@ -376,7 +376,7 @@ mod tests {
         Body::from_stream(first.chain(rest))
     }
 
-    /// One frame after this time, and then nothing more, without an end.
+    /// A body that sends one frame after this time and then stalls.
     fn stalled_after(time: Duration, bytes: usize) -> Body {
         let frame = stream::once(async move {
             tokio::time::sleep(time).await;
@@ -386,9 +386,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_whose_sender_is_in_time_is_not_asked_to_give_way() {
+    async fn a_body_with_a_fast_sender_is_not_told_to_give_way() {
         let intake = BodyBudget::with_room(10 * CHUNK);
-        // It is the oldest. It waits for room, and many others ask for room after it.
+        // It is the oldest body. It waits for memory, and many others ask for memory after it.
         let honest = intake.take(in_two_parts(4));
         let before = (0..4).map(|_| stalled_after(Duration::ZERO, 3 * CHUNK));
         let after = (0..36).map(|_| stalled_after(PATIENCE / 2, 3 * CHUNK));
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_many_large_bodies_that_wait_for_room_some_arrive() {
+    async fn some_of_many_large_waiting_bodies_arrive_in_time() {
         let intake = BodyBudget::with_room(10 * CHUNK);
         let bodies = (0..6).map(|_| intake.take(in_two_parts(6)));
         let arrived = futures::future::join_all(bodies.map(async |body| {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_room_is_told_in_time() {
+    async fn a_body_without_memory_is_refused_before_the_deadline() {
         let intake = BodyBudget::with_room(CHUNK);
         let first = intake.take(Body::from(vec![b'x'; CHUNK])).await.unwrap();
         let begun = Instant::now();
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(
             second,
             Err(Refusal::NoRoom),
-            "what has arrived is being judged, and keeps its room"
+            "a body that has arrived is being judged, and keeps its memory"
         );
         assert!(begun.elapsed() < ROOM_DEADLINE * 2);
         drop(first);

@@ -1,14 +1,14 @@
-//! How much of the cluster is kept in memory. Each namespace has a share, and when all of it is
-//! used up, anyone who uses most gives way: no one can fill the memory of a replica, or push out
-//! what another namespace needs.
+//! The memory budget of the cache. Each namespace has a limit, and if the total is used up, the
+//! largest namespace must shrink: no namespace can fill the memory of a replica, or displace the
+//! objects of another one.
 
 use std::collections::HashMap;
 
 pub use milvus_guard_core::manifest::weight::{MAX_NAMESPACE_BYTES, SMALL};
 
-/// Bytes that all objects may take. Ten thousand Deployments of Milvus take 25 MiB.
+/// Most bytes of all objects. Ten thousand Deployments of Milvus take 25 MiB.
 pub const MAX_BYTES: usize = 48 * 1024 * 1024;
-/// Bytes by namespace, and in all.
+/// Used bytes by namespace, and in total.
 #[derive(Debug, Default)]
 pub struct CacheBudget {
     namespaces: HashMap<String, usize>,
@@ -16,7 +16,7 @@ pub struct CacheBudget {
 }
 
 impl CacheBudget {
-    /// An object takes other room than before.
+    /// Records that the size of an object has changed.
     pub fn change(&mut self, namespace: &str, before: usize, after: usize) {
         self.total = self.total.saturating_sub(before) + after;
         let used = self.namespaces.entry(namespace.to_owned()).or_default();
@@ -32,7 +32,7 @@ impl CacheBudget {
         self.namespaces.get(namespace).copied().unwrap_or(0)
     }
 
-    /// The namespace that has to give way after one of them grew; `None` if everything fits.
+    /// The namespace that must shrink after one of them grew; `None` if everything fits.
     #[must_use]
     pub fn too_full(&self, grown: &str) -> Option<String> {
         if self.of(grown) > MAX_NAMESPACE_BYTES {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_gives_way() {
+    fn the_largest_namespace_must_shrink() {
         let mut budget = CacheBudget::default();
         budget.change("milvus", 0, 1000);
         for n in 0..6 {

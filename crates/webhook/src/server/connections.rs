@@ -1,8 +1,8 @@
-//! Who is connected, and who has to go when there is no room for someone new.
+//! The open connections, and which one is closed when a new one needs its place.
 //!
-//! Anyone who can reach the port can hold connections open. None of them may keep the API server
-//! out: a connection that asks nothing is closed after a while, and when all places are taken, the
-//! newcomer gets the place of one that waits.
+//! Every client that reaches the port can hold connections open. They must not keep the API server
+//! out: a connection without requests is closed after a time limit, and if all places are taken, a
+//! new connection gets the place of an idle one.
 
 use std::{
     cmp::Reverse,
@@ -17,15 +17,15 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// From the first byte of a connection to the first request, the TLS handshake included.
+/// Limit from the begin of a connection to the first request, including the TLS handshake.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// Between two requests. An API server gives up a connection that it has not used for 90 s; it must
-/// be the one who closes, since a request that meets a closing connection has to be sent again.
+/// Limit between two requests. An API server closes a connection after 90 s without use. The API
+/// server must close first: a request on a connection that we close would have to be sent again.
 pub const NEXT_REQUEST: Duration = Duration::from_secs(120);
-/// Between two looks for a place, when everybody is being answered.
+/// Pause between two attempts to get a place while all connections are being answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Everybody who is connected to one port.
+/// The connections to one port.
 pub struct Connections {
     all: Mutex<HashMap<u64, Arc<Connection>>>,
     most: usize,
@@ -36,9 +36,9 @@ pub struct Connections {
 pub struct Connection {
     peer: IpAddr,
     doing: Mutex<Doing>,
-    /// Another client needs the place.
+    /// Signals that another client needs the place.
     evicted: Notify,
-    /// A request has ended.
+    /// Signals that a request has ended.
     rested: Notify,
 }
 
@@ -46,16 +46,16 @@ struct Doing {
     /// When the connection began, or its last request ended.
     since: Instant,
     asked: bool,
-    /// A review came and was answered.
+    /// Whether a review was answered on it.
     served: bool,
     /// Requests that have begun and are not answered.
     requests: usize,
-    /// Those of them that have arrived as a whole.
+    /// How many of them have arrived completely.
     arrived: usize,
 }
 
 impl Connections {
-    /// Room for so many.
+    /// A list with this many places.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -65,9 +65,9 @@ impl Connections {
         })
     }
 
-    /// A place for a newcomer. Where there is none, one of those who wait has to go: first who
-    /// never asked for a review, of them the peer that holds most, of its connections the one
-    /// that has waited longest. Who is being answered stays.
+    /// A place for a new connection. If there is none, an idle connection is closed: first those
+    /// without an answered review, of these one of the address with most connections, of these the
+    /// longest idle one. A connection that is being answered stays.
     pub async fn admit(self: &Arc<Self>, peer: IpAddr) -> ConnectionGuard {
         loop {
             if let Some(stay) = self.try_admit(peer) {
@@ -85,8 +85,8 @@ impl Connections {
                 guest.evicted.notify_one();
             }
         }
-        // The number of one who was evicted may come again; anyone who leaves looks whether the
-        // place is still his.
+        // The id of an evicted connection may be used again, so a guard checks on drop whether the
+        // place still belongs to its connection.
         let id = all.keys().max().map_or(0, |last| last + 1);
         let guest = Arc::new(Connection::new(peer));
         all.insert(id, Arc::clone(&guest));
@@ -97,7 +97,7 @@ impl Connections {
         })
     }
 
-    /// Returns when no one is connected.
+    /// Returns when there is no connection.
     pub async fn gone(&self) {
         while !self.lock().is_empty() {
             let _ = tokio::time::timeout(LOOK_AGAIN, self.left.notified()).await;
@@ -138,7 +138,7 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Who has it.
+    /// The connection in this place.
     #[must_use]
     pub const fn guest(&self) -> &Arc<Connection> {
         &self.guest
@@ -148,7 +148,7 @@ impl ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         let mut all = self.connections.lock();
-        // Anyone who was evicted has no place any more, and the number may be another's.
+        // An evicted connection has no place any more, and another one may have its id.
         if all
             .get(&self.id)
             .is_some_and(|known| Arc::ptr_eq(known, &self.guest))
@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    /// A request begins.
+    /// Records the begin of a request.
     #[must_use]
     pub fn ask(self: &Arc<Self>) -> Arc<RequestGuard> {
         let mut doing = self.lock();
@@ -190,12 +190,12 @@ impl Connection {
         })
     }
 
-    /// A review was answered: this is probably an API server.
+    /// Records that a review was answered: the client is probably an API server.
     pub fn served(&self) {
         self.lock().served = true;
     }
 
-    /// Returns when the connection has to end: it has been silent for too long, or someone needs
+    /// Returns when the connection must end: it was idle for too long, or another client needs
     /// the place.
     pub async fn overstays(&self) {
         loop {
@@ -233,14 +233,14 @@ impl Connection {
     }
 }
 
-/// One request of a guest, until it is answered.
+/// One request of a connection, until it is answered.
 pub struct RequestGuard {
     guest: Arc<Connection>,
     arrived: AtomicBool,
 }
 
 impl RequestGuard {
-    /// The whole request is here; from now on it is for us to answer.
+    /// Records that the whole request has arrived; from now on the server must answer.
     pub fn arrived(&self) {
         if !self.arrived.swap(true, Ordering::Relaxed) {
             self.guest.lock().arrived += 1;
@@ -274,21 +274,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_newcomer_gets_the_place_of_whoever_holds_most_and_waits_longest() {
+    async fn a_new_connection_replaces_the_longest_idle_one_of_the_address_with_most() {
         let connections = Connections::new(5);
         let lone = connections.admit(ip(1)).await;
         let mut greedy = Vec::new();
         for _ in 0..4 {
             greedy.push(connections.admit(ip(2)).await);
         }
-        // Alone with its address, and the oldest of all: the greedy one has to go nevertheless.
+        // The first connection is the oldest, but the only one of its address, so it stays.
         let newcomer = connections.admit(ip(3)).await;
         assert!(
             is_evicted(&greedy[0]).await
                 && !is_evicted(&greedy[1]).await
                 && !is_evicted(&lone).await
         );
-        // More of the same push out their own.
+        // A further connection of the same address replaces one of that address.
         let more = connections.admit(ip(2)).await;
         assert!(
             is_evicted(&greedy[1]).await
@@ -302,8 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn from_one_address_those_who_were_never_answered_go_first_and_nobody_who_is_being_answered()
-     {
+    async fn connections_without_an_answer_are_closed_first_and_busy_ones_never() {
         let connections = Connections::new(3);
         let api_server = connections.admit(ip(1)).await;
         let visit = api_server.guest.ask();
@@ -326,12 +325,12 @@ mod tests {
         let another = connections.admit(ip(1)).await;
         assert!(
             is_evicted(&api_server).await,
-            "no one else waits, and the API server can come back"
+            "no other connection is idle, and the API server can connect again"
         );
         let last = another.guest.ask();
         last.arrived();
         let waiting = tokio::time::timeout(LOOK_AGAIN * 3, connections.admit(ip(1))).await;
-        assert!(waiting.is_err(), "everybody is being answered");
+        assert!(waiting.is_err(), "all connections are being answered");
         drop(answered);
         let _stay = connections.admit(ip(1)).await;
         assert!(is_evicted(&at_work).await);
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_has_an_end_before_the_first_request_and_after_the_last() {
+    async fn idle_connections_end_before_the_first_request_and_after_the_last() {
         let connections = Connections::new(3);
         let overstays = async |stay: &ConnectionGuard| {
             tokio::time::timeout(Duration::from_millis(50), stay.guest.overstays())
@@ -356,10 +355,13 @@ mod tests {
         let asking = connections.admit(ip(1)).await;
         let visit = asking.guest.ask();
         silent_for(&asking, NEXT_REQUEST * 2);
-        assert!(!overstays(&asking).await, "it is being answered");
+        assert!(!overstays(&asking).await, "its request is being answered");
         drop(visit);
         silent_for(&asking, FIRST_REQUEST * 2);
-        assert!(!overstays(&asking).await, "it may ask again");
+        assert!(
+            !overstays(&asking).await,
+            "the limit for the next request counts"
+        );
         silent_for(&asking, NEXT_REQUEST);
         assert!(overstays(&asking).await);
     }

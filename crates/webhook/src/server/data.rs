@@ -1,6 +1,6 @@
-//! Data about Milvus releases that a running server takes up without a restart: own rows from files
-//! or from a mounted `ConfigMap`, laid over the embedded ones. Files that cannot be used leave the
-//! data of before in force.
+//! Data about Milvus releases that a running server reloads without a restart: rows of the user
+//! from files or from a mounted `ConfigMap`, merged over the embedded ones. If a file cannot be
+//! used, the previous data stays in use.
 
 use std::{
     convert::Infallible,
@@ -21,18 +21,18 @@ use milvus_guard_sources::files::read_text_file;
 
 use super::metrics::Metrics;
 
-/// The data in force. Clones share it.
+/// The current data. Clones share it.
 #[derive(Clone)]
 pub struct Data(Arc<RwLock<Arc<Catalogue>>>);
 
 impl Data {
-    /// Data that serves until something else is put in its place.
+    /// Data that is used until it is replaced.
     #[must_use]
     pub fn new(catalogue: Arc<Catalogue>) -> Self {
         Self(Arc::new(RwLock::new(catalogue)))
     }
 
-    /// The data in force at this moment. A review keeps what it got until its answer is given.
+    /// The current data. A review keeps the same data until it is answered.
     #[must_use]
     pub fn current(&self) -> Arc<Catalogue> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
@@ -49,7 +49,7 @@ impl Default for Data {
     }
 }
 
-/// Why files of own rows cannot be used.
+/// Why files with rows of the user cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataProblem(String);
 
@@ -59,17 +59,16 @@ impl fmt::Display for DataProblem {
     }
 }
 
-/// What the files hold: name and text of each, in the order in which they are laid over one
-/// another.
+/// Name and text of each file, in the order in which they are merged.
 type Content = Result<Vec<(String, String)>, DataProblem>;
 
-/// Files and folders with own rows.
+/// Files and folders with rows of the user.
 #[derive(Clone, Debug)]
 pub struct DataFiles {
     paths: Vec<PathBuf>,
 }
 
-/// Files that are followed, and what was last seen of them.
+/// Files that are polled, and their last content.
 pub struct Follower {
     files: DataFiles,
     data: Data,
@@ -79,8 +78,7 @@ pub struct Follower {
 }
 
 impl DataFiles {
-    /// Files (`.yaml`, `.yml`, `.json` of a folder), in the order in which they are laid over one
-    /// another.
+    /// Files (`.yaml`, `.yml`, `.json` of a folder), in the order in which they are merged.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
         Self { paths }
@@ -89,9 +87,9 @@ impl DataFiles {
     /// Reads the data for the first time.
     ///
     /// # Errors
-    /// If a file that was named cannot be used. A folder, as a `ConfigMap` is mounted, is another
-    /// matter: a server that did not start because of a wrong row would bar every change of
-    /// Milvus. It starts with the embedded data, logs what is wrong and counts it.
+    /// If a named file cannot be used. A wrong row in a folder, such as a mounted `ConfigMap`, is
+    /// not an error: a server that does not start would block every change of Milvus. It starts
+    /// with the embedded data, logs the mistake and counts it.
     pub fn open(self, metrics: Arc<Metrics>) -> Result<Follower, DataProblem> {
         let seen = self.read();
         let data = Data::default();
@@ -137,8 +135,8 @@ impl DataFiles {
     }
 }
 
-/// The data files of a folder, in order of their names. Hidden ones (kubelet's `..data`) do not
-/// count.
+/// The data files of a folder, in order of their names, without hidden ones (kubelet's
+/// `..data`).
 fn listed(folder: &Path) -> Result<Vec<PathBuf>, DataProblem> {
     let unreadable = |error: std::io::Error| DataProblem(format!("{}: {error}", folder.display()));
     let mut files = Vec::new();
@@ -160,8 +158,8 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>, DataProblem> {
     Ok(files)
 }
 
-/// The embedded tables with those of the files laid over them. Nothing is used of files in which
-/// anything is wrong.
+/// The embedded tables with those of the files merged over them. A mistake in any file is an
+/// error: no file is used then.
 fn laid(content: &[(String, String)]) -> Result<Arc<Catalogue>, DataProblem> {
     if content.is_empty() {
         return Ok(Catalogue::shared());
@@ -188,13 +186,13 @@ fn laid(content: &[(String, String)]) -> Result<Arc<Catalogue>, DataProblem> {
 }
 
 impl Follower {
-    /// The data in force, now and after each change of the files.
+    /// A handle to the current data, also after each change of the files.
     #[must_use]
     pub fn data(&self) -> Data {
         self.data.clone()
     }
 
-    /// Takes up what changes, and never returns. Files that cannot be used are logged once and
+    /// Reloads changed files, and never returns. Files that cannot be used are logged once and
     /// counted at each poll.
     pub async fn follow(mut self, every: Duration) -> Infallible {
         loop {
@@ -257,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_followed_and_what_is_broken_leaves_the_last_good_data() {
+    fn changes_in_a_folder_are_loaded_and_invalid_files_keep_the_last_good_data() {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let files = DataFiles::new(vec![folder.path().to_owned()]);
@@ -295,7 +293,7 @@ mod tests {
             assert_eq!(
                 metrics.data_failures.get(),
                 before + 2,
-                "each poll counts: an alert must not end while it lasts"
+                "each poll counts: an alert must not end while the file is invalid"
             );
         }
 
@@ -308,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_folder_starts_with_the_embedded_data_a_broken_file_does_not() {
+    fn an_invalid_file_is_an_error_and_an_invalid_folder_starts_with_embedded_data() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rows.yaml");
         fs::write(&file, "released: [{version: x}]").unwrap();

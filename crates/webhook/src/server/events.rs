@@ -1,5 +1,5 @@
-//! Kubernetes Events, so that anyone who looks at a release sees why it was denied. In the
-//! background: an answer never waits.
+//! Kubernetes Events that show at a release why it was denied. They are sent in the background: an
+//! answer never waits for them.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,19 @@ use tokio::sync::mpsc;
 
 use milvus_guard_core::text::shortened;
 
-/// Events that may wait. What comes on top is in the log all the same.
+/// Most Events that may wait. Further ones are only in the log.
 const QUEUE: usize = 256;
 /// The same Event is not sent again for this long: a controller that retries would fill etcd.
 const QUIET: Duration = Duration::from_secs(60);
-/// Different Events that are remembered for that.
+/// Most different Events that are remembered for this.
 const REMEMBERED: usize = 1024;
-/// Bytes of a message, by the API's own rule.
+/// Most bytes of a message, by the rule of the API.
 const MAX_MESSAGE: usize = 1024;
 
-/// Reason of an Event about a release that runs: the audit found a problem that it had not found
-/// before.
+/// Reason of an Event about a running release: the audit found a new problem.
 pub const RELEASE_AT_RISK: &str = "ReleaseAtRisk";
 
-/// Something that was denied or accepted for a reason, or a problem of a running release.
+/// A denial, an acceptance, or a problem of a running release.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Denial {
     /// Namespace of the object.
@@ -41,11 +40,11 @@ pub struct Denial {
     pub name: String,
     /// `UpgradeDenied`, `UpgradeAccepted` or [`RELEASE_AT_RISK`].
     pub reason: &'static str,
-    /// In words.
+    /// The message for people.
     pub message: String,
 }
 
-/// Takes Events.
+/// Receives Events.
 #[derive(Clone)]
 pub struct EventSink(mpsc::Sender<Denial>);
 
@@ -58,7 +57,7 @@ impl EventSink {
         Self(sender)
     }
 
-    /// Takes one, if there is room.
+    /// Queues an Event; drops it if the queue is full.
     pub fn send(&self, denial: Denial) {
         let _ = self.0.try_send(denial);
     }
@@ -82,8 +81,8 @@ async fn send(client: Client, mut receiver: mpsc::Receiver<Denial>) {
     }
 }
 
-/// The name of an Event about a running release: the same for the same problem, so that the API server
-/// keeps only one while Events live (an hour), whichever replica leads.
+/// The name of an Event about a running release: the same for the same problem and in all replicas,
+/// so that the API server keeps only one until it expires (after an hour).
 fn lasting_name(denial: &Denial) -> Option<String> {
     let parts = [denial.kind, &denial.name, denial.reason, &denial.message];
     (denial.reason == RELEASE_AT_RISK).then(|| {

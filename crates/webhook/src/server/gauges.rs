@@ -1,4 +1,4 @@
-//! Gauges that are read off when someone asks.
+//! Gauges that are updated at each scrape.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use super::{
     watch_cache::{WatchCache, Watched},
 };
 
-/// Exceptions that end this soon are counted apart, so that someone may look at them in time.
+/// Exceptions that end within this time are counted separately, so that users can review them.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What gauges are read from.
+/// The sources of the gauges.
 #[derive(Clone)]
 pub struct Gauges {
     /// The gauges.
     pub metrics: Arc<Metrics>,
-    /// What was seen of a cluster; nothing without one.
+    /// The cache of the cluster; `None` without a cluster.
     pub store: Option<Arc<WatchCache>>,
     /// The certificate.
     pub certificates: CertStore,
@@ -29,7 +29,7 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Reads all of them off.
+    /// Updates all gauges.
     pub fn refresh(&self) {
         let metrics = &self.metrics;
         let status = self.certificates.status();

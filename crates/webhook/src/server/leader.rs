@@ -1,4 +1,4 @@
-//! Leader election by a Lease: one replica does what only one may do.
+//! Leader election with a Lease: one replica does the tasks that only one replica may do.
 
 use std::{
     sync::{
@@ -15,9 +15,9 @@ use milvus_guard_sources::kubernetes::lease::{Claim, Seen, Slot};
 
 /// Name of the Lease in the guard's namespace.
 pub const LEASE: &str = "milvus-guard-leader";
-/// How long a Lease holds without renewal; after it another replica may lead.
+/// How long the Lease is valid without renewal; then another replica may lead.
 const HOLDS: Duration = Duration::from_secs(15);
-/// How often it is renewed: two tries may fail.
+/// How often it is renewed: two attempts may fail.
 const RENEW: Duration = Duration::from_secs(5);
 
 /// Whether this replica leads.
@@ -25,7 +25,7 @@ const RENEW: Duration = Duration::from_secs(5);
 pub struct Leader(Arc<AtomicBool>);
 
 impl Leader {
-    /// Whether it does now.
+    /// Whether this replica leads now.
     #[must_use]
     pub fn is_me(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -53,7 +53,7 @@ async fn strive(slot: Slot, leader: Leader) {
     let mut seen = Seen::default();
     let mut renewed = Instant::now();
     loop {
-        // Others count from the moment at which they see the renewal, which is later than this one.
+        // Other replicas count from the time at which they see the renewal, which is later.
         let begun = Instant::now();
         match tokio::time::timeout(RENEW, slot.attempt(&mut seen)).await {
             Ok(Ok(Claim::Mine { .. })) => {
@@ -69,7 +69,7 @@ async fn strive(slot: Slot, leader: Leader) {
             }
             Err(_) => {}
         }
-        // Before anybody else may take it.
+        // Stop leading before another replica may take the Lease.
         if renewed.elapsed() >= HOLDS.saturating_sub(RENEW) {
             leader.set(false);
         }

@@ -1,5 +1,5 @@
-//! What is done in addition to reviews. Each replica remembers the releases that it sees. The
-//! leader stores these memories, reports on policies, deletes what has expired, and audits.
+//! Tasks in addition to reviews. Each replica records the releases that it sees in a history. The
+//! leader stores the histories, reports on policies, deletes expired objects, and audits.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -35,44 +35,44 @@ use super::{
     watch_cache::{Document, MEMORY_KEY, WatchCache, Watched, memory_name},
 };
 
-/// How often the leader looks at what changed. A release must be settled for this long to be
-/// remembered as good.
+/// How often the leader looks for changes. A release must be settled for this long to be recorded
+/// as good.
 const TICK: Duration = Duration::from_secs(1);
-/// Tries to store a memory against others who change it at the same time.
+/// Attempts to store a history if other clients change it at the same time.
 const TRIES: usize = 3;
 
-/// The work of a replica.
+/// The tasks of a replica.
 pub struct LeaderTasks {
     /// The cluster.
     pub client: Client,
     /// The guard's namespace.
     pub namespace: String,
-    /// What was seen.
+    /// The cache of the cluster.
     pub store: Arc<WatchCache>,
     /// Whether this replica leads.
     pub leader: Leader,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Data about Milvus releases.
     pub data: Data,
-    /// Where Events about running releases go.
+    /// Receives Events about running releases.
     pub events: EventSink,
-    /// With what owner the audit writes objects of the OpenReports project, where the kind is
-    /// served; `None` if it writes none.
+    /// Owner of the audit's objects of the OpenReports project, if the kind is served; `None` if
+    /// the audit writes none.
     pub policy_reports: Option<PolicyReportsOwner>,
-    /// Time between two audits; nothing for none.
+    /// Time between two audits; `None` without audits.
     pub audit_every: Option<Duration>,
 }
 
-/// The versions of the objects that hold memories, as they were last read or written; `None` if
-/// there is none.
+/// The resource versions of the objects with histories, when last read or written; `None` if an
+/// object does not exist.
 type Versions = BTreeMap<String, Option<String>>;
 
-/// What was last written about a document.
+/// What was last written to the status of a document.
 type Reported = BTreeMap<(Watched, String), (Option<i64>, Option<String>)>;
 
 impl LeaderTasks {
-    /// Does the next step, until the process ends.
+    /// Does the tasks repeatedly, until the process ends.
     pub async fn run(self) {
         let (mut led, mut has_seen_all) = (false, false);
         let mut versions = Versions::new();
@@ -89,7 +89,7 @@ impl LeaderTasks {
                 continue;
             }
             let leads = self.leader.is_me();
-            // What has been remembered for long enough is forgotten although nothing changes.
+            // A new leader reads all namespaces once: releases expire even if nothing changes.
             if leads && !led {
                 has_seen_all = false;
                 reported.clear();
@@ -120,7 +120,7 @@ impl LeaderTasks {
         }
     }
 
-    /// Remembers what the namespaces hold that changed, or that all namespaces hold.
+    /// Records the releases of the namespaces that changed, or of all namespaces.
     async fn see(&self, all: bool, now: Timestamp) {
         let data = self.data.current();
         let mut namespaces = self.store.take_changed();
@@ -133,13 +133,13 @@ impl LeaderTasks {
             if memory.see(&namespace, &self.store.picture(&namespace).view, &data, now) {
                 self.store.remember(&namespace, memory);
             }
-            // There may be thousands, and reviews must not wait for all of them.
+            // There may be thousands of namespaces, and reviews must not wait for all of them.
             tokio::task::yield_now().await;
         }
     }
 
-    /// Stores the memories that changed. One that cannot be stored is tried again at the next look,
-    /// and harms no other. Until then each replica judges by what it has seen itself.
+    /// Stores the histories that changed. After a failure the others are still stored, and the next
+    /// tick tries again. Until then each replica judges by its own observations.
     async fn save_all(&self, versions: &mut Versions) {
         for (namespace, memory) in self.store.unstored() {
             if memory.is_incomplete() {
@@ -148,7 +148,7 @@ impl LeaderTasks {
                     "a release of this namespace does not fit into the memory of the guard"
                 );
             }
-            // Writing may take long. Another replica that leads meanwhile stores what it has seen.
+            // Writing may take long. Another replica may lead now, and stores its own histories.
             if !self.leader.is_me() {
                 return;
             }
@@ -176,9 +176,9 @@ impl LeaderTasks {
             .set(count(self.store.incomplete_memories()));
     }
 
-    /// Stores a memory over the version that was read last; what was stored. If another replica
-    /// stored something since, that is added first. So a write of a replica that led before,
-    /// and which arrives late, removes nothing.
+    /// Stores a history over the version that was read last, and returns what was stored. Merges
+    /// what another replica has stored since then. So a late write of an earlier leader removes
+    /// nothing.
     async fn save(
         &self,
         namespace: &str,
@@ -229,7 +229,7 @@ impl LeaderTasks {
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     versions.remove(namespace);
                 }
-                // No one knows whether it was written.
+                // It is unknown whether the write was made.
                 Err(error) => {
                     versions.remove(namespace);
                     return Err(error);
@@ -241,8 +241,8 @@ impl LeaderTasks {
         ))
     }
 
-    /// Writes a memory over this version of its object, or where there is none. Gives the new
-    /// version.
+    /// Writes a history over this version of its object; creates the object if there is none.
+    /// Returns the new version.
     async fn write(
         &self,
         api: &Api<ConfigMap>,
@@ -296,7 +296,7 @@ impl LeaderTasks {
         Ok(written.metadata.resource_version)
     }
 
-    /// Says of each policy and exception whether it is in force.
+    /// Writes to the status of each policy and exception whether it applies.
     async fn report(&self, reported: &mut Reported, now: Timestamp) {
         let documents = self.store.documents();
         reported.retain(|key, _| documents.iter().any(|(known, _)| known == key));
@@ -333,7 +333,7 @@ impl LeaderTasks {
         let api = decisions(self.client.clone(), &self.namespace);
         for name in self.store.expired_decisions(now) {
             let name = name.rsplit('/').next().unwrap_or_default();
-            // Gone already is as good.
+            // A decision that does not exist any more is fine too.
             let _ = api.delete(name, &DeleteParams::default()).await;
         }
     }

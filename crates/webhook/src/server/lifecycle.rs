@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// What must be so before the server takes reviews.
+/// What must hold before the server accepts reviews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// Every kind of object has been read once.
@@ -24,8 +24,8 @@ pub enum Condition {
     Port,
     /// Runs can see this replica.
     ReplicaLease,
-    /// What is known of the cluster is current: the secret path was read a moment ago, and every
-    /// kind is watched.
+    /// The state of the cluster is current: the secret path was read recently, and every kind is
+    /// watched.
     Cluster,
 }
 
@@ -44,7 +44,7 @@ impl Condition {
 
 type Conditions = BTreeMap<Condition, Result<(), String>>;
 
-/// Whether the server is ready, and whether it is going down.
+/// Whether the server is ready, and whether it shuts down.
 pub struct Lifecycle {
     conditions: Mutex<Conditions>,
     draining: AtomicBool,
@@ -52,7 +52,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Nothing is so yet.
+    /// A server for which none of these conditions holds yet.
     #[must_use]
     pub fn new(conditions: &[Condition]) -> Self {
         let waiting = conditions
@@ -66,7 +66,7 @@ impl Lifecycle {
         }
     }
 
-    /// Notes that a condition holds, or why not.
+    /// Records that a condition holds, or why not.
     pub fn set(&self, condition: Condition, state: Result<(), String>) {
         let mut conditions = self
             .conditions
@@ -105,7 +105,7 @@ impl Lifecycle {
         (self.are_ready(&conditions), text)
     }
 
-    /// Whether all of them hold, and the server does not go down.
+    /// Whether all of them hold, and the server does not shut down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.are_ready(
@@ -120,18 +120,18 @@ impl Lifecycle {
         !self.is_draining() && conditions.values().all(Result::is_ok)
     }
 
-    /// Whether the server takes no new connections soon.
+    /// Whether the server will soon accept no new connections.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Says that the server goes down; it keeps serving, but tells every client to close.
+    /// Begins the shutdown: the server keeps serving, but tells every client to close.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the accepting of connections.
+    /// Stops to accept connections.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -139,13 +139,13 @@ impl Lifecycle {
     /// Returns when [`Self::stop`] was called.
     pub async fn stopped(&self) {
         let mut stop = self.stop.subscribe();
-        // The sender lives as long as this.
+        // The sender exists as long as `self`.
         let _ = stop.wait_for(|stopped| *stopped).await;
     }
 }
 
-/// Waits for SIGTERM or SIGINT, then lets clients go: not ready, keep serving while endpoints
-/// forget this pod, stop.
+/// Waits for SIGTERM or SIGINT, then drains: reports not ready, keeps serving while endpoints
+/// remove this pod, stops.
 pub async fn until_told(life: &Lifecycle, delay: Duration) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn ready_is_when_all_is_so_and_nobody_said_stop() {
+    async fn the_server_is_ready_if_all_conditions_hold_and_it_does_not_drain() {
         let life = Lifecycle::new(&[Condition::Caches, Condition::Certificate]);
         assert!(!life.report().0);
         life.set(Condition::Caches, Ok(()));

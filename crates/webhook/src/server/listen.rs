@@ -1,4 +1,4 @@
-//! Connections: TLS, HTTP/1.1 and HTTP/2, limits, and letting clients go.
+//! Accepts connections: TLS, HTTP/1.1 and HTTP/2, limits, draining.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -29,18 +29,18 @@ use super::{
     routes::Client,
 };
 
-/// Connections at once. Each API server holds a few; probes and people come on top.
+/// Most connections at the same time. Each API server has a few; others are probes and people.
 const MAX_CONNECTIONS: usize = 512;
-/// Between two tries after the system refused a connection (no file descriptors left, for example).
+/// Pause after the system refused to accept a connection (for example without file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Streams at once on one HTTP/2 connection.
+/// Most streams at the same time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// What a connection may have sent that no one has read yet. With HTTP/2, one stream never takes
-/// all of it from the others.
+/// Most bytes that a connection may have sent before the server reads them. With HTTP/2, one stream
+/// never takes all of it from the others.
 const MAX_BUFFER: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// For a connection that has to go to end in order.
+/// Limit for a connection to end normally after it was told to close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The layer below HTTP.
@@ -63,7 +63,7 @@ impl Transport {
 /// A bound port.
 pub struct Port {
     listener: TcpListener,
-    /// Its address, with the port that the system chose where none was named.
+    /// Its address; the system has chosen the port if none was named.
     pub address: SocketAddr,
 }
 
@@ -71,14 +71,14 @@ impl Port {
     /// Binds an address.
     ///
     /// # Errors
-    /// Where it cannot be had.
+    /// If it cannot be bound.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Serves until told to stop, then gives running requests `drain` to end.
+    /// Serves until it must stop, then gives running requests `drain` to end.
     pub async fn serve(
         self,
         transport: Transport,
@@ -97,7 +97,7 @@ impl Port {
             };
             let (transport, router, life) = (transport.clone(), router.clone(), Arc::clone(&life));
             tokio::spawn(async move {
-                // Without it small answers wait for an acknowledgement, some 40 ms.
+                // Otherwise small answers wait about 40 ms for an acknowledgement.
                 let _ = stream.set_nodelay(true);
                 match transport {
                     Transport::Plain => {
@@ -122,7 +122,7 @@ impl Port {
     }
 }
 
-/// One connection, to its end.
+/// Serves one connection until its end.
 async fn converse<S>(
     stream: S,
     client: Client,
@@ -147,7 +147,7 @@ async fn converse<S>(
                 guest.served();
             }
             // The API server keeps its connections to a pod that is not ready, unless it is told to
-            // close them. A new connection leads to a replica that is.
+            // close them. A new connection reaches a ready replica.
             if is_http1 && !life.is_ready() {
                 response
                     .headers_mut()
@@ -158,8 +158,8 @@ async fn converse<S>(
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // This counts from the end of the request before. Anyone who never sent a whole request has
-    // less time, as a guest.
+    // This counts from the end of the previous request. A connection without a complete request
+    // has less time (see `connections`).
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -176,7 +176,7 @@ async fn converse<S>(
             .serve_connection(TokioIo::new(stream), service)
             .into_owned()
     );
-    // A client that goes away or talks nonsense ends its own connection only.
+    // A client that disconnects or sends invalid data ends only its own connection.
     let farewell = tokio::select! {
         _ = connection.as_mut() => return,
         () = guest.overstays() => Some(FAREWELL),
@@ -187,7 +187,7 @@ async fn converse<S>(
         Some(farewell) => {
             let _ = timeout(farewell, connection).await;
         }
-        // Anyone who stops everything says how long this may take.
+        // On shutdown the caller limits the time.
         None => {
             let _ = connection.await;
         }

@@ -1,4 +1,4 @@
-//! What is counted. Labels are bounded: gates, verdicts, rules and kinds, never names that users
+//! The metrics. Labels are bounded: gates, verdicts, rules and kinds, never names that users
 //! choose. Only [`super::release_metrics`] has names, of a bounded number of releases.
 
 use std::sync::atomic::AtomicU64;
@@ -11,8 +11,8 @@ use prometheus_client::{
 
 use super::release_metrics::ReleaseMetrics;
 
-/// Bounds of the latency histogram, in seconds: fine where the server should be, then those of the
-/// API server's own metric.
+/// Bounds of the latency histogram, in seconds: small steps in the expected range, then those of
+/// the API server's own metric.
 const BUCKETS: [f64; 12] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 ];
@@ -42,7 +42,7 @@ pub struct RuleLabels {
     pub rule: &'static str,
 }
 
-/// One rule and what became of it.
+/// One rule and how it failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FailureLabels {
     /// Rule.
@@ -58,7 +58,7 @@ pub struct KindLabels {
     pub kind: &'static str,
 }
 
-/// Policies or exceptions, good or bad.
+/// Valid or invalid policies or exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabels {
     /// `policy` or `exception`.
@@ -67,7 +67,7 @@ pub struct PolicyLabels {
     pub state: &'static str,
 }
 
-/// How something ended.
+/// The result of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
     /// `confirmed`, `changed`, `failed` ...
@@ -84,7 +84,7 @@ pub struct WhichLabels {
 /// A gauge of seconds.
 pub type Seconds = Gauge<f64, AtomicU64>;
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Default)]
 #[allow(missing_docs, reason = "each is described where it is registered")]
 pub struct Metrics {
@@ -130,14 +130,14 @@ impl Default for Durations {
 }
 
 impl Durations {
-    /// Notes how long a review took.
+    /// Records how long a review took.
     pub fn observe(&self, gate: &'static str, seconds: f64) {
         self.0.get_or_create(&GateLabels { gate }).observe(seconds);
     }
 }
 
 impl Metrics {
-    /// All of them, registered.
+    /// Creates and registers all metrics.
     #[must_use]
     pub fn new() -> Self {
         let mut metrics = Self::default();
@@ -256,7 +256,7 @@ impl Metrics {
     }
 }
 
-/// What the guard remembers and holds.
+/// Registers metrics about the release history and about Hold.
 fn register_memory(registry: &mut Registry, metrics: &Metrics) {
     registry.register(
         "memory_failures",
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_documentation() {
+    fn metric_names_match_the_documentation() {
         let metrics = Metrics::new();
         metrics
             .reviews

@@ -3,28 +3,28 @@
 //! | module | holds |
 //! |---|---|
 //! | [`listen`] | connections: TLS, HTTP/1.1 and HTTP/2, limits, draining |
-//! | [`connections`] | who is connected, and who has to go |
-//! | [`body_budget`] | bodies on their way in |
-//! | [`routes`] | paths to functions |
-//! | [`answer`] | one review to one answer, in time, in every case |
-//! | [`callers`] | who may ask: the secret in the webhook's path |
-//! | [`state_source`] | what is known: from files, or from a cluster |
+//! | [`connections`] | the open connections, and which one is closed if all places are taken |
+//! | [`body_budget`] | memory for incoming bodies |
+//! | [`routes`] | the HTTP routes |
+//! | [`answer`] | answers each review, in time, in every case |
+//! | [`callers`] | which callers are answered: the secret in the webhook's path |
+//! | [`state_source`] | the state on which reviews are judged: from files, or from a cluster |
 //! | [`shared_readings`] | readings of the cluster that many reviews share |
 //! | [`watch_cache`] | the cluster's objects in memory, reduced to what rules read |
-//! | [`watch`] | keeps the store up to date |
-//! | [`release_history`] | what ran before it was uninstalled |
-//! | [`leader`] | who does what only one may do |
-//! | [`leader_tasks`] | what is done in addition to reviews |
+//! | [`watch`] | keeps the cache up to date |
+//! | [`release_history`] | releases that were uninstalled |
+//! | [`leader`] | leader election |
+//! | [`leader_tasks`] | tasks in addition to reviews |
 //! | `running_audit` | the periodic audit of the running releases |
-//! | `policy_reports` | what that found, as objects of the OpenReports project |
-//! | [`release_metrics`] | what that found, as gauges |
+//! | `policy_reports` | results of the audit, as objects of the OpenReports project |
+//! | [`release_metrics`] | results of the audit, as gauges |
 //! | [`replica_lease`] | the Lease of this replica, and the runs that it knows |
 //! | [`registration`] | the leader's registration at the API server |
 //! | [`events`] | Kubernetes Events about denials |
-//! | [`metrics`] | what is counted |
-//! | [`gauges`] | gauges that are read off when someone asks |
-//! | [`self_check`] | whether the server could be asked |
-//! | [`lifecycle`] | readiness and the way down |
+//! | [`metrics`] | the metrics |
+//! | [`gauges`] | gauges that are updated at each scrape |
+//! | [`self_check`] | checks the server with connections to its own port |
+//! | [`lifecycle`] | readiness and shutdown |
 
 pub mod answer;
 pub mod body_budget;

@@ -1,6 +1,6 @@
-//! What the periodic audit found, as objects of the kind `Report` of the OpenReports project, for
-//! tools that show policy reports. One object for each namespace that runs Milvus, where the kind
-//! is served.
+//! Results of the periodic audit as objects of the kind `Report` of the OpenReports project, for
+//! tools that show policy reports. One object for each namespace that runs Milvus, if the kind is
+//! served.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use super::MANAGER;
 
-/// What the reports belong to.
+/// The owner of the reports.
 #[derive(Clone, Debug)]
 pub struct PolicyReportsOwner {
-    /// The `ClusterRole` whose removal removes them; `None` if nothing does.
+    /// The `ClusterRole` whose removal removes them; `None` without an owner.
     pub cluster_role: Option<String>,
 }
 
@@ -45,8 +45,8 @@ impl PolicyReports {
         }
     }
 
-    /// Brings the cluster in line with these reports. What could not be written or removed is tried
-    /// again with the next audit.
+    /// Writes these reports to the cluster and removes old ones. The next audit tries again what
+    /// failed.
     pub(super) async fn publish(&mut self, reports: Vec<PolicyReport>, now: Timestamp) {
         if let Err(error) = self.try_publish(reports, now).await {
             tracing::warn!(
@@ -107,7 +107,7 @@ impl PolicyReports {
         Ok(())
     }
 
-    /// The owner of every report, as an object refers to it.
+    /// The owner reference of every report.
     async fn owner_reference(&self) -> Result<Option<Value>, kube::Error> {
         let Some(name) = &self.owner.cluster_role else {
             return Ok(None);
@@ -122,15 +122,15 @@ impl PolicyReports {
         }))
     }
 
-    /// Whether the API server has the kind: by the list of its groups, so that a cluster without
-    /// the kind answers no request with an error.
+    /// Whether the API server serves the kind. Reads the list of groups, so that no request fails
+    /// in a cluster without the kind.
     async fn is_served(&self) -> Result<bool, kube::Error> {
         let served = self.client.list_api_groups().await?;
         let mut versions = served.groups.iter().flat_map(|group| &group.versions);
         Ok(versions.any(|version| version.group_version == API_VERSION))
     }
 
-    /// Namespaces with a report of ours.
+    /// Namespaces with a report of the guard.
     async fn known(&self) -> Result<BTreeSet<String>, kube::Error> {
         let ours = ListParams::default().labels(&format!("{MANAGED_BY}={SOURCE}"));
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource());

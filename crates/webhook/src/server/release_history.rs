@@ -1,5 +1,5 @@
-//! What ran, and with which settings: kept while its data exists, even if Helm or kubectl have
-//! deleted it since. Each namespace has a separate memory, so that no one can fill that of another.
+//! Which releases ran, with which settings: kept while their data exists, even after Helm or
+//! kubectl deleted them. Each namespace has its own history, so none can fill that of another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,25 +22,25 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::NamespaceView;
 
-/// Releases of one namespace.
+/// Most releases of one namespace.
 const MAX_RELEASES: usize = 64;
-/// Components of one release.
+/// Most components of one release.
 const MAX_COMPONENTS: usize = 64;
-/// Bytes of a name, an image or a value. Kubernetes' own names have at most 253.
+/// Most bytes of a name, an image or a value. Kubernetes' own names have at most 253.
 const MAX_TEXT: usize = 512;
-/// Bytes of the memory of one namespace as JSON. An object of Kubernetes holds 1 MiB.
+/// Most bytes of the history of one namespace as JSON. An object of Kubernetes holds 1 MiB.
 const MAX_BYTES: usize = 512 * 1024;
-/// How long a release is remembered after it was last seen, if its data lies outside the cluster,
-/// where no one can look whether it still exists.
+/// How long a release stays in the history after it ran, if its data is outside of the cluster:
+/// the guard cannot check whether the data still exists.
 const OUTSIDE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// What is remembered of one namespace, as it is stored.
+/// The history of one namespace, as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseHistory {
     /// By `name/app name`.
     #[serde(default)]
     releases: BTreeMap<String, Remembered>,
-    /// Whether a release did not fit: what is missing here may have run.
+    /// Whether a release did not fit: a release that is not listed here may have run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     incomplete: bool,
 }
@@ -55,11 +55,11 @@ struct Remembered {
     fullname: String,
     /// Kind, name and image of each component.
     components: Vec<(Component, String, String, String)>,
-    /// The settings that rules guard, by key; `None` if one was absent. A setting that was never
-    /// known is missing.
+    /// The settings that rules guard, by key; `None` if a setting was absent. Settings that were
+    /// never known have no entry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     settings: BTreeMap<String, Option<String>>,
-    /// Whether the metadata lies in a store that is not part of the release.
+    /// Whether the metadata is in a store that is not part of the release.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     outside: bool,
     /// The last version at which every component was available.
@@ -67,12 +67,12 @@ struct Remembered {
     settled: Option<Version>,
     /// Whether it runs.
     running: bool,
-    /// When it was last seen to change.
+    /// When its last change was seen.
     seen: Timestamp,
 }
 
 impl ReleaseHistory {
-    /// Takes in what a namespace holds now; whether anything worth storing changed.
+    /// Records the current releases of a namespace. Returns whether the history changed.
     pub fn see(
         &mut self,
         namespace: &str,
@@ -131,13 +131,13 @@ impl ReleaseHistory {
             release.has_volumes(&view.claims)
                 || (release.outside && now.duration_since(release.seen) < OUTSIDE)
         });
-        // What did not fit may be gone, but no one knows whether its data is.
+        // A release that did not fit may be deleted, but its data may still exist.
         self.incomplete = !fits || (self.incomplete && !view.claims.is_empty());
         *self != before
     }
 
-    /// Adds what the stored memory of the namespace says. What this replica has seen later, or what
-    /// could not be stored, stays.
+    /// Merges the stored history of the namespace. Later observations of this replica, and
+    /// releases that could not be stored, stay.
     pub fn adopt(&mut self, stored: &Self) {
         for (key, release) in &stored.releases {
             match self.releases.get_mut(key) {
@@ -163,8 +163,8 @@ impl ReleaseHistory {
         serde_json::to_string(&self.releases).map_or(0, |text| text.len())
     }
 
-    /// Releases that do not run while their data exists, as they were: stopped, with the settings
-    /// that are known.
+    /// Releases that do not run but whose data exists: as stopped releases, with the known
+    /// settings.
     #[must_use]
     pub fn absent(&self, view: &NamespaceView, catalogue: &Catalogue) -> Vec<Release> {
         let is_left = |release: &&Remembered| {
@@ -177,7 +177,7 @@ impl ReleaseHistory {
             .collect()
     }
 
-    /// Releases that run and whose settings are not all known any more, with those of before.
+    /// Running releases with settings that are no longer known, with the last known settings.
     #[must_use]
     pub fn last_known(&self, view: &NamespaceView, catalogue: &Catalogue) -> Vec<Release> {
         let lacks = |remembered: &&Remembered| {
@@ -203,8 +203,8 @@ impl ReleaseHistory {
             .collect()
     }
 
-    /// Where the data of each release lies that runs, or whose data is outside, with the key under
-    /// which [`Self::release`] finds it.
+    /// The data location of each release that runs or has its data outside of the cluster, with its
+    /// key for [`Self::release`].
     #[must_use]
     pub fn locations(&self, catalogue: &Catalogue) -> Vec<(String, DataLocation)> {
         let counts = |(_, release): &(&String, &Remembered)| release.running || release.outside;
@@ -226,7 +226,7 @@ impl ReleaseHistory {
             .map(|release| release.release(catalogue))
     }
 
-    /// Whether nothing is remembered.
+    /// Whether the history has no release.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.releases.is_empty() && !self.incomplete
@@ -255,8 +255,8 @@ impl ReleaseHistory {
 }
 
 impl Remembered {
-    /// A release as it runs. What is not known of it now stays as it was known before. `None` if it
-    /// does not fit.
+    /// A running release; values that are unknown now are taken from `old`. `None` if it does not
+    /// fit.
     fn of(
         namespace: &str,
         release: &Release,
@@ -304,7 +304,7 @@ impl Remembered {
         })
     }
 
-    /// Adds what was known before and is not known here.
+    /// Adds values that are known in `before` and unknown here.
     fn complete(&mut self, before: &Self) {
         self.settled = self.settled.or(before.settled);
         for (key, value) in &before.settings {
@@ -314,7 +314,7 @@ impl Remembered {
         }
     }
 
-    /// Whether both say the same, whenever they were seen.
+    /// Whether both are equal except for the time.
     fn is_same(&self, other: &Self) -> bool {
         *self
             == Self {
@@ -335,7 +335,7 @@ impl Remembered {
             .any(|release| self.is(release))
     }
 
-    /// Volumes are named after the release, or after a StatefulSet that is:
+    /// Whether a volume of the release exists. Its name contains that of the release:
     /// `data-my-release-etcd-0`.
     fn has_volumes(&self, claims: &BTreeSet<String>) -> bool {
         let own = |claim: &String| {
@@ -379,8 +379,8 @@ impl Remembered {
         release
     }
 
-    /// The settings as variables of a container, which Milvus reads before any file. One that was
-    /// never known has no value.
+    /// The settings as variables of a container, which take precedence over files in Milvus. A
+    /// setting that was never known has no value.
     fn variables(&self, catalogue: &Catalogue) -> Variables {
         let keys = catalogue.guarded_keys();
         let variables = keys
@@ -490,8 +490,8 @@ mod tests {
         let mut memory = ReleaseHistory::default();
         let running = view(&Fixture::cluster("2.1.4").object(CLAIM));
         assert!(see(&mut memory, &running, NOW));
-        assert!(!see(&mut memory, &running, NOW), "nothing new");
-        assert!(absent(&memory, &running).is_empty(), "it runs");
+        assert!(!see(&mut memory, &running, NOW), "nothing has changed");
+        assert!(absent(&memory, &running).is_empty(), "the release runs");
         let claims = objects(&Fixture::cluster("2.1.4").object(CLAIM))
             .into_iter()
             .filter(|object| matches!(object, Object::Claim(_)))
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_whose_data_lies_outside_the_cluster_is_remembered_without_a_volume() {
+    fn a_release_with_data_outside_the_cluster_is_remembered_for_90_days() {
         let mut memory = ReleaseHistory::default();
         see(&mut memory, &view(&outside("2.1.4", "by-dev")), NOW);
         see(&mut memory, &NamespaceView::default(), NOW);
@@ -536,11 +536,11 @@ mod tests {
             outside("2.1.4", "by-dev").release().data_location()
         );
         see(&mut memory, &NamespaceView::default(), NOW + OUTSIDE);
-        assert!(memory.is_empty(), "after 90 days no one knows");
+        assert!(memory.is_empty(), "the release is dropped after 90 days");
     }
 
     #[test]
-    fn settings_that_are_not_known_any_more_stay_as_they_were() {
+    fn settings_that_became_unknown_keep_their_last_value() {
         let mut memory = ReleaseHistory::default();
         see(&mut memory, &view(&outside("2.4.5", "prod")), NOW);
         let without = objects(&outside("2.4.5", "prod"))
@@ -558,7 +558,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_memory_adds_to_what_was_seen_and_outdates_only_what_is_older() {
+    fn a_stored_history_adds_values_and_replaces_only_older_observations() {
         let later = NOW + SignedDuration::from_secs(1);
         let memory_of = |version: &str, now| {
             let mut memory = ReleaseHistory::default();
@@ -594,18 +594,18 @@ mod tests {
         };
         assert_eq!(release.settled, Some(Version::new(2, 4, 5)));
         assert!(release.settings.contains_key("only.known.before"));
-        // The same seen at another time is the same.
+        // Equal releases that were seen at different times count as equal.
         let mut same = memory_of("2.4.5", later);
         same.adopt(&memory_of("2.4.5", NOW));
         assert_eq!(same, memory_of("2.4.5", NOW));
-        // Another replica has seen this one. It is not forgotten for what is stored.
+        // A release that only this replica has seen stays, although the stored history lacks it.
         let mut more = memory_of("2.4.5", NOW);
         more.adopt(&ReleaseHistory::default());
         assert_eq!(more, memory_of("2.4.5", NOW));
     }
 
     #[test]
-    fn what_is_stored_counts_where_not_everything_fits() {
+    fn the_stored_history_wins_if_both_together_are_too_large() {
         let of = |prefix: &str, count: usize| {
             let release = |number: usize| {
                 objects(&Fixture::standalone("2.4.5").named(&format!("{prefix}-{number}")))
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_and_said() {
+    fn a_release_that_does_not_fit_marks_the_history_as_incomplete() {
         let mut memory = ReleaseHistory::default();
         let victim = Fixture::cluster("2.1.4").object(CLAIM);
         see(&mut memory, &view(&victim), NOW);
@@ -636,7 +636,7 @@ mod tests {
         assert!(memory.is_incomplete() && memory.bytes() < MAX_BYTES);
         assert!(
             memory.releases.contains_key("my-release/milvus"),
-            "the older one stays"
+            "the older release stays"
         );
         let many = (0..100).fold(victim, |fixture, number| {
             let name = format!("many-{number}");
@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_good_version_stays_through_a_failing_upgrade() {
+    fn a_failing_upgrade_does_not_replace_the_last_good_version() {
         let mut memory = ReleaseHistory::default();
         let status = |available: i64| {
             format!(

@@ -1,4 +1,4 @@
-//! Gauges about the Milvus releases that run, their findings and their runs. Names and versions are
+//! Gauges about the running Milvus releases, their findings and their runs. Names and versions are
 //! labels here, so the number of releases is bounded. A removed release leaves no series.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,10 @@ use milvus_guard_core::{
     text::shortened,
 };
 
-/// Releases that have series. A release has one series for itself, one for its last
+/// Most releases with series. A release has one series for itself, one for its last
 /// run and one for each rule that found something: about 10, so 10,000 in total.
 const MAX_RELEASES: usize = 1000;
-/// Bytes of a label: names of Kubernetes are shorter, tags of images have at most 128.
+/// Most bytes of a label: names of Kubernetes are shorter, tags of images have at most 128.
 const MAX_LABEL: usize = 128;
 
 /// One rule and its action.
@@ -66,7 +66,7 @@ struct RunLabels {
     phase: &'static str,
 }
 
-/// What the periodic audit knows.
+/// The metrics of the periodic audit.
 #[derive(Default)]
 pub struct ReleaseMetrics {
     count: Gauge,
@@ -103,7 +103,7 @@ impl ReleaseMetrics {
         registry.register("runs", "Upgrade runs by kind and phase", self.runs.clone());
     }
 
-    /// Removes every series, for another replica counts from now on.
+    /// Removes every series, because another replica reports them from now on.
     pub(super) fn clear(&self) {
         self.count.set(0);
         self.audit_findings.clear();
@@ -113,7 +113,7 @@ impl ReleaseMetrics {
         self.runs.clear();
     }
 
-    /// Counts these releases and runs in place of those before; the number of findings.
+    /// Replaces all series by those of these releases and runs. Returns the number of findings.
     pub(super) fn set(&self, judged: &[JudgedRelease], runs: &[UpgradeRun]) -> usize {
         self.clear();
         self.count.set(count(judged.len()));
@@ -150,7 +150,7 @@ impl ReleaseMetrics {
         let labels = ReleaseLabels {
             release_namespace: label(namespace),
             release: label(&release.name),
-            // The lowest version that runs.
+            // The lowest running version.
             version: known(release.from.as_ref().map(ToString::to_string)),
             newest_of_line: known(
                 standing
@@ -186,7 +186,7 @@ impl ReleaseMetrics {
     }
 }
 
-/// The findings of a release that act, as rule and action.
+/// The findings of a release with an effect, as rule and action.
 fn acting(release: &JudgedRelease) -> impl Iterator<Item = (&'static str, &'static str)> {
     let findings = release.findings.iter();
     findings
@@ -203,8 +203,8 @@ const fn kind(kind: RunKind) -> &'static str {
     }
 }
 
-/// A text as the value of a label: what names and tags may hold, so that no value can end a line of
-/// the exposition format.
+/// A text as the value of a label: only characters of names and tags, so that no value can end a
+/// line of the exposition format.
 fn label(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/+:".contains(c);
     let replaced: String = text
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_that_is_gone_or_changed_leaves_no_series() {
+    fn a_removed_or_changed_release_leaves_no_series() {
         let metrics = ReleaseMetrics::default();
         metrics.set(&judged(&Fixture::cluster("2.5.20").named("first")), &[]);
         let before = text(&metrics);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_series_is_bounded_and_no_name_ends_a_label() {
+    fn the_number_of_series_is_bounded_and_names_in_labels_are_escaped() {
         let one = judged(&Fixture::cluster("2.5.27")).remove(0);
         let many: Vec<JudgedRelease> = (0..2 * MAX_RELEASES)
             .map(|number| JudgedRelease {

@@ -1,4 +1,4 @@
-//! Tells runs that this replica lives, and which runs it knows: see
+//! The Lease that shows runs that this replica is alive, and which runs it knows: see
 //! [`milvus_guard_sources::kubernetes::replicas`].
 
 use std::{
@@ -23,11 +23,11 @@ use super::{
     watch_cache::WatchCache,
 };
 
-/// How soon a run that becomes known is named.
+/// How often to check for new runs that the Lease must name.
 const LOOK: Duration = Duration::from_millis(200);
-/// After a write that failed.
+/// Pause after a failed write.
 const PAUSE: Duration = Duration::from_secs(2);
-/// For one write.
+/// Limit for one write.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The Lease of this replica.
@@ -37,19 +37,19 @@ pub struct ReplicaLease {
     pub client: Client,
     /// The guard's namespace.
     pub namespace: String,
-    /// Name of this replica: its pod's where there is one.
+    /// Name of this replica: that of its pod, if there is one.
     pub replica: String,
     /// UID of its pod, which owns the Lease.
     pub pod_uid: Option<String>,
-    /// What was seen.
+    /// The cache of the cluster.
     pub store: Arc<WatchCache>,
     /// Whether it is ready.
     pub life: Arc<Lifecycle>,
 }
 
 impl ReplicaLease {
-    /// Writes the Lease until the process ends. The replica is not ready before the first time: a
-    /// run does not wait for a replica that it cannot see.
+    /// Writes the Lease until the process ends. The replica is not ready before the first write:
+    /// a run does not wait for a replica that it cannot see.
     pub async fn run(self) {
         let mut written: Option<(BTreeSet<String>, Instant)> = None;
         loop {
@@ -83,7 +83,7 @@ impl ReplicaLease {
         }
     }
 
-    /// Deletes the Lease. Without it runs wait until it runs out.
+    /// Deletes the Lease. Otherwise runs would wait until it expires.
     pub async fn end(&self) {
         let (api, name, params) = (
             self.api(),

@@ -1,4 +1,4 @@
-//! Paths to functions. Handlers only adapt.
+//! The HTTP routes. Handlers contain no logic.
 
 use std::sync::Arc;
 
@@ -23,27 +23,27 @@ use super::{
     metrics::Metrics,
 };
 
-/// Who a connection is from, where the client showed a certificate.
+/// Name in the client's certificate of a connection, if any.
 #[derive(Clone, Debug, Default)]
 pub struct Client(pub Option<String>);
 
-/// What handlers share.
+/// State that the handlers share.
 #[derive(Clone)]
 pub struct App {
     /// Answers reviews.
     pub answerer: Arc<Answerer>,
     /// Readiness.
     pub life: Arc<Lifecycle>,
-    /// Name that a client's certificate must bear to be answered.
+    /// Name that a client's certificate must have.
     pub client_name: Option<Arc<str>>,
-    /// Who knows the path.
+    /// The accepted callers.
     pub callers: Callers,
     intake: Arc<BodyBudget>,
 }
 
 impl App {
-    /// One that answers these callers, and of them only who shows a certificate with this name,
-    /// where there is one.
+    /// State for these callers. With a `client_name`, only clients with a certificate of this name
+    /// are answered.
     #[must_use]
     pub fn new(
         answerer: Arc<Answerer>,
@@ -66,7 +66,7 @@ struct Granted {
     timeout: Option<String>,
 }
 
-/// The webhook's paths.
+/// The routes of the webhook.
 pub fn webhook(app: App) -> Router {
     let reviews = Router::new()
         .route("/validate", post(validate))
@@ -81,8 +81,8 @@ pub fn webhook(app: App) -> Router {
         .with_state(app)
 }
 
-/// The metrics' path, on a separate port. Probes are answered here too: anyone who holds the
-/// webhook's port up does not hold them up.
+/// The route of the metrics, on a separate port. Probes are answered here too, so that an
+/// overload of the webhook's port does not affect them.
 pub fn metrics(
     metrics: Arc<Metrics>,
     life: Arc<Lifecycle>,
@@ -104,8 +104,8 @@ pub fn metrics(
         .route("/readyz", get(async move || readiness(&life)))
 }
 
-/// Refuses callers that do not know the path or lack the required certificate,
-/// before anything of the request is looked at: like a path that does not exist.
+/// Refuses callers that do not know the path or lack the required certificate, before anything of
+/// the request is read. The answer is the same as for a path that does not exist.
 async fn known(State(app): State<App>, request: Request, next: Next) -> Response {
     let shown = request
         .extensions()
@@ -282,7 +282,7 @@ mod tests {
     #[case(Some("kube-apiserver"), Some("someone"), StatusCode::NOT_FOUND)]
     #[case(Some("kube-apiserver"), None, StatusCode::NOT_FOUND)]
     #[tokio::test]
-    async fn only_who_shows_the_right_certificate_is_answered(
+    async fn only_clients_with_the_required_certificate_are_answered(
         #[case] wanted: Option<&str>,
         #[case] shown: Option<&str>,
         #[case] expected: StatusCode,
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(
             status(app(wanted), "/healthz", None).await,
             StatusCode::OK,
-            "the kubelet has no certificate"
+            "probes of the kubelet need no certificate"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The periodic audit: judges everything that runs, for the metrics, the log, policy reports, and
+//! The periodic audit: judges all running releases, for the metrics, the log, policy reports, and
 //! Events about new problems.
 
 use std::collections::BTreeSet;
@@ -25,15 +25,15 @@ use super::{
 
 /// Judges the running releases.
 pub(super) struct RunningAudit {
-    /// Where Events go.
+    /// Receives Events.
     events: EventSink,
-    /// Where policy reports go; `None` if they are switched off.
+    /// Writes policy reports; `None` if they are disabled.
     reports: Option<PolicyReports>,
-    /// The problems that the audit before found.
+    /// The problems that the previous audit found.
     known: BTreeSet<Problem>,
 }
 
-/// A finding that denies, of a release that runs.
+/// A finding with the action Deny about a running release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Problem {
     namespace: String,
@@ -54,13 +54,13 @@ impl RunningAudit {
         }
     }
 
-    /// Forgets what was found, for another replica leads.
+    /// Clears the results, because another replica leads.
     pub(super) fn forget(&mut self, metrics: &Metrics) {
         self.known.clear();
         metrics.releases.clear();
     }
 
-    /// Judges everything that runs.
+    /// Judges all running releases.
     pub(super) async fn run(&mut self, store: &WatchCache, data: &Data, metrics: &Metrics) {
         let now = Timestamp::now();
         let mut judged: Vec<JudgedRelease> = Vec::new();
@@ -102,7 +102,7 @@ impl RunningAudit {
     }
 }
 
-/// What denies in each release of a namespace.
+/// The findings with the action Deny in each release of a namespace.
 fn problems_of(running: &[Release], judgement: &Evaluation, namespace: &str) -> Vec<Problem> {
     let denies = |judged: &&JudgedFinding| {
         judged.action() == Some(Action::Deny) && !judged.finding.not_evaluated

@@ -1,4 +1,4 @@
-//! Checks the server by a request to it.
+//! Checks the server with connections to its own port.
 
 use std::{
     net::SocketAddr,
@@ -23,18 +23,18 @@ use super::{
     watch_cache::Watched,
 };
 
-/// How often conditions are looked at until the server is ready, and after.
+/// How often conditions are checked, before and after the server is ready.
 const EVERY: Duration = Duration::from_millis(200);
 const EVERY_WHEN_READY: Duration = Duration::from_secs(1);
-/// How often it asks itself when it is ready.
+/// How often it connects to its own port when it is ready.
 const DIAL_EVERY: Duration = Duration::from_secs(5);
-/// How long a kind may be without a watch. An API server that takes 5 s to answer needs that long
-/// to begin another one.
+/// How long a kind may be without a watch: with an API server that takes 5 s to answer, the next
+/// watch begins after this time.
 const UNWATCHED: Duration = Duration::from_secs(5);
-/// For a handshake with ourselves.
+/// Limit for a handshake with the own port.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Notes how each condition stands, until the process ends.
+/// Updates the state of each condition, until the process ends.
 pub async fn follow(
     life: Arc<Lifecycle>,
     known: Gauges,
@@ -54,7 +54,7 @@ pub async fn follow(
         life.set(Condition::Certificate, certificate);
         if let Some(store) = &known.store {
             let missing = store.missing();
-            // Once filled, a cache that is being listed again still serves what it had.
+            // During a later listing, the cache still serves its previous content.
             synced |= missing.is_empty();
             let filled = if synced {
                 Ok(())
@@ -124,7 +124,7 @@ fn config() -> Result<ClientConfig, String> {
         .with_no_client_auth())
 }
 
-/// The certificate on the own port is accepted as the own one; its dates are checked separately.
+/// Accepts every certificate on the own port; its dates are checked separately.
 #[derive(Debug)]
 struct Ourselves(WebPkiSupportedAlgorithms);
 

@@ -9,25 +9,25 @@ use std::{
 
 use milvus_guard_sources::kubernetes::ClusterError;
 
-/// Keys of [`Readings`] that are remembered. Those in use come on top.
+/// Most keys of [`Readings`] that are kept, in addition to those in use.
 const MAX_KEYS: usize = 256;
 
-/// How old a reading may be for anyone who asks.
+/// How old a reading may be for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// It begins after the question.
+    /// It begins after the call.
     None,
-    /// It began at most so long before the question.
+    /// It began at most this long before the call.
     Within(Duration),
 }
 
-/// Why the cluster did not answer. Everybody who shares a reading gets it.
+/// Why the cluster did not answer. All callers that share a reading get it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
-    /// The time for the review was over first.
+    /// The deadline of the review came first.
     #[error("the API server did not respond in time")]
     Late,
-    /// This server ends.
+    /// This server shuts down.
     #[error("going down")]
     GoingDown,
     /// The request failed, with the reason.
@@ -44,16 +44,16 @@ impl From<ClusterError> for Unanswered {
 /// A reading, or why there is none.
 type Outcome<T> = Result<Arc<T>, Unanswered>;
 
-/// One thing that is read: one reading at a time, and a pause between the begins of two.
+/// One shared reading: only one is in progress at a time, with a pause between two begins.
 pub struct Reading<T> {
-    /// The last one, with its begin. Anyone who holds this reads; the others wait, and share what
-    /// begins after they came.
+    /// The last reading, with its begin. The caller that holds the lock reads; the others wait, and
+    /// share a reading that began after their call.
     last: tokio::sync::Mutex<Option<(Instant, Option<Outcome<T>>)>>,
     every: Duration,
 }
 
 impl<T> Reading<T> {
-    /// One that begins at most once in this time.
+    /// A reading that begins at most once in this time.
     #[must_use]
     pub fn new(every: Duration) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl<T> Reading<T> {
         }
     }
 
-    /// What is read now, or what was read recently enough.
+    /// A new reading, or the last one if it is recent enough.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -85,14 +85,14 @@ impl<T> Reading<T> {
             tokio::time::sleep_until((*begun + self.every).into()).await;
         }
         let begun = Instant::now();
-        // Where the asker goes away meanwhile, the next one in the row reads, after the same pause.
+        // If this caller is cancelled, the next waiting one reads, after the same pause.
         *last = Some((begun, None));
         let outcome = read.await.map(Arc::new);
         *last = Some((begun, Some(outcome.clone())));
         outcome
     }
 
-    /// Forgets what was read, not when.
+    /// Drops the last reading, but keeps its begin.
     fn forget(&self) {
         if let Ok(mut last) = self.last.try_lock()
             && let Some((_, known)) = &mut *last
@@ -102,16 +102,16 @@ impl<T> Reading<T> {
     }
 }
 
-/// Readings of many things of one sort.
+/// Shared readings by key.
 pub struct Readings<T> {
     all: Mutex<HashMap<String, Arc<Reading<T>>>>,
     every: Duration,
-    /// Readings in progress at the same time, of any kind.
+    /// Limit for readings in progress at the same time, of all keys.
     turns: tokio::sync::Semaphore,
 }
 
 impl<T> Readings<T> {
-    /// Those of which each begins at most once in this time, and so many are in progress at once.
+    /// Readings that begin at most once in `every` for each key, `at_once` at the same time.
     #[must_use]
     pub fn new(every: Duration, at_once: usize) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl<T> Readings<T> {
         }
     }
 
-    /// What is read now about a key, shared by all who asked before it began.
+    /// A new reading of a key, shared by all callers that asked before it began.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -141,7 +141,7 @@ impl<T> Readings<T> {
                 read.await
             })
             .await;
-        // The map's and this one: no one waits for what was read, and it may be large.
+        // Only the map and this call hold it: no other caller waits, and it may be large.
         if Arc::strong_count(&reading) <= 2 {
             reading.forget();
         }
@@ -171,7 +171,7 @@ mod tests {
     const EVERY: Duration = Duration::from_millis(100);
     const LONG: Duration = Duration::from_millis(30);
 
-    /// Counts begins, takes a while, and says the how-manieth it was.
+    /// A slow reading that counts begins, and returns its own number.
     async fn slow(count: &AtomicUsize) -> Result<usize, Unanswered> {
         let number = count.fetch_add(1, Ordering::SeqCst) + 1;
         tokio::time::sleep(LONG).await;
@@ -179,13 +179,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_came_before_it_began_share_a_reading() {
+    async fn callers_from_before_its_begin_share_a_reading() {
         let count = AtomicUsize::new(0);
         let reading = Reading::new(EVERY);
         let ask = async || *reading.get(Age::None, slow(&count)).await.unwrap();
         let first = ask();
-        // These come while the first is in progress: what it sees may be older than what they ask
-        // about.
+        // These calls come while the first reading is in progress: its data may be older than the
+        // calls.
         let others = async {
             tokio::time::sleep(LONG / 3).await;
             futures::future::join_all((0..500).map(|_| ask())).await
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readings_begin_no_more_often_than_said() {
+    async fn readings_have_the_minimum_pause_between_their_begins() {
         let count = AtomicUsize::new(0);
         let reading = Reading::new(EVERY);
         let begun = Instant::now();
@@ -209,11 +209,11 @@ mod tests {
             .get(Age::Within(Duration::from_secs(60)), slow(&count))
             .await
             .unwrap();
-        assert_eq!(again, 4, "young enough");
+        assert_eq!(again, 4, "the last reading is recent enough");
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_leaves_no_gap_and_an_error_is_shared_too() {
+    async fn after_a_cancelled_caller_the_next_one_reads_and_errors_are_shared() {
         let count = AtomicUsize::new(0);
         let reading = Arc::new(Reading::new(EVERY));
         let gone = tokio::time::timeout(LONG / 3, reading.get(Age::None, slow(&count))).await;
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_over_many_keys_is_bounded_in_number_and_in_what_is_kept() {
+    async fn readings_of_many_keys_are_limited_in_number_and_in_memory() {
         let (count, now, most) = (
             AtomicUsize::new(0),
             AtomicUsize::new(0),

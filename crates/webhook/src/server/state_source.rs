@@ -1,4 +1,4 @@
-//! What is known: from files for demos, tests and load runs, or from a cluster.
+//! The state on which reviews are judged: from files (demos, tests, load runs) or from a cluster.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -35,7 +35,7 @@ use super::{
     watch_cache::{WatchCache, Watched, is_kept, labels},
 };
 
-/// Kinds of which a picture of a namespace is made.
+/// Kinds of the objects in a namespace view.
 const PICTURED: [Watched; 6] = [
     Watched::Deployments,
     Watched::StatefulSets,
@@ -44,18 +44,18 @@ const PICTURED: [Watched; 6] = [
     Watched::Services,
     Watched::Autoscalers,
 ];
-/// Between two readings of one namespace; each is six listings.
+/// Shortest time between two readings of one namespace; each is six listings.
 const VIEW_EVERY: Duration = Duration::from_millis(200);
-/// Namespaces that are read at once.
+/// Namespaces that are read at the same time.
 const VIEWS_AT_ONCE: usize = 4;
-/// Between two readings of runs and decisions.
+/// Shortest time between two readings of runs and decisions.
 const RECORDS_EVERY: Duration = Duration::from_millis(100);
-/// How old policies, runs and decisions may be that were read because they are not watched.
+/// Age limit of policies, runs and decisions that were read because they are not watched.
 const RECENT: Duration = Duration::from_secs(1);
-/// What judging and answering take after a reading.
+/// Time reserved for judging and answering after a reading.
 pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
-/// Where knowledge comes from.
+/// The source of the state.
 pub enum StateSource {
     /// Files that were read once.
     Files(Box<Files>),
@@ -63,39 +63,39 @@ pub enum StateSource {
     Cluster(Box<Watching>),
 }
 
-/// Knowledge from files.
+/// State from files.
 pub struct Files {
     /// The running state.
     pub place: Arc<NamespaceState>,
-    /// What else is known.
+    /// Additional facts.
     pub facts: Facts,
     /// Policies and exceptions.
     pub policies: PolicySet,
-    /// Who is who.
+    /// The accounts of the guard and its job.
     pub accounts: Accounts,
     /// Data about Milvus releases.
     pub catalogue: Data,
-    /// What was allowed since the start.
+    /// Decisions since the start.
     pub decisions: Mutex<Vec<DecisionSpec>>,
 }
 
-/// Knowledge from a cluster.
+/// State from a cluster.
 pub struct Watching {
-    /// The cluster, for what must be read at this moment.
+    /// The cluster, for live readings.
     pub cluster: Cluster,
     /// The guard's own namespace.
     pub namespace: String,
-    /// What was seen.
+    /// The cache of the cluster.
     pub store: Arc<WatchCache>,
     /// Version of the API server.
     pub kubernetes: Option<Version>,
-    /// Who is who.
+    /// The accounts of the guard and its job.
     pub accounts: Accounts,
-    /// How changes are held.
+    /// Where and how changes are held.
     pub holding: Holding,
     /// Data about Milvus releases.
     pub catalogue: Data,
-    /// What is read at this moment, because memory is not good enough.
+    /// Live readings, for reviews for which the cache is not enough.
     pub live: Live,
 }
 
@@ -116,17 +116,17 @@ impl Default for Live {
     }
 }
 
-/// Why memory is not asked alone.
+/// Why the cache alone is not enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It says no because of the running state, and that may have changed in this moment.
+    /// The review would be denied because of the running state, which may have just changed.
     Denial,
-    /// A kind is not watched now, so that memory may be old.
+    /// A kind is not watched now, so the cache may be outdated.
     Unwatched(Watched),
 }
 
 impl StateSource {
-    /// What is known about a namespace, from memory.
+    /// The review state for a namespace, from the cache.
     #[must_use]
     pub fn state<'a>(
         &'a self,
@@ -151,7 +151,7 @@ impl StateSource {
         }
     }
 
-    /// A kind that is not watched now, so that what memory allows must be looked at again.
+    /// A kind that is not watched now: an allowance by the cache must be judged again live.
     #[must_use]
     pub fn unwatched(&self) -> Option<Watched> {
         match self {
@@ -160,10 +160,10 @@ impl StateSource {
         }
     }
 
-    /// The same, read at this moment as far as there is a doubt; `None` if memory is all there is.
+    /// The review state, with the doubtful parts read live; `None` if there is no cluster.
     ///
     /// # Errors
-    /// Where the cluster does not answer in time.
+    /// If the cluster does not answer in time.
     pub async fn live_state<'a>(
         &'a self,
         namespace: &str,
@@ -194,7 +194,7 @@ impl StateSource {
         holding.scope != HoldScope::Nowhere
     }
 
-    /// Whether a namespace holds Milvus, or its data.
+    /// Whether a namespace contains Milvus, or data of Milvus.
     #[must_use]
     pub fn holds_milvus(&self, namespace: &str) -> bool {
         match self {
@@ -215,7 +215,7 @@ impl StateSource {
         }
     }
 
-    /// Writes down what was allowed, before it happens.
+    /// Records a decision, before the change is made.
     ///
     /// # Errors
     /// If the cluster refuses it.
@@ -231,7 +231,7 @@ impl StateSource {
 }
 
 impl Files {
-    /// Keeps what still counts: memory must not grow with every release that ever passed.
+    /// Adds a decision and removes expired ones, so that the list does not grow without limit.
     fn record(&self, decision: &DecisionSpec, now: Timestamp) {
         let same = |known: &DecisionSpec| known.object_name() == decision.object_name();
         let mut decisions = self
@@ -268,7 +268,7 @@ impl Files {
     }
 }
 
-/// What was read of a cluster, from memory or at this moment.
+/// What was read of a namespace, from the cache or live.
 struct NamespaceReading {
     view: Arc<NamespaceView>,
     runs: Arc<Facts>,
@@ -296,7 +296,7 @@ impl Watching {
             kubernetes: self.kubernetes,
             rollouts: Some(known.view.rollouts.clone()),
             autoscalers: Some(known.view.autoscalers.clone()),
-            // With the guard installed, runs live where no one else can write them.
+            // Only runs in the guard's own namespace count: other users cannot write there.
             runs: known.runs.runs.as_ref().map(|runs| {
                 runs.iter()
                     .filter(|run| run.namespace == namespace && in_own(&run.run))
@@ -344,7 +344,7 @@ impl Watching {
         Elsewhere::new(move |location| store.using(location, &namespace, &catalogue))
     }
 
-    /// What is known, read at this moment where that is in doubt.
+    /// The state of a namespace, with the doubtful parts read live.
     async fn live(
         &self,
         namespace: &str,
@@ -423,8 +423,8 @@ impl Watching {
             .rollouts
             .iter()
             .map(|rollout| {
-                // Whether a template was ever available takes having watched it: one look may see
-                // the condition of another.
+                // Only watching shows whether a template was ever available: in a single reading
+                // the condition may be about an earlier template.
                 remembered
                     .rollouts
                     .iter()
@@ -462,7 +462,7 @@ impl Watching {
             "spec": decision,
         });
         let api = decisions(self.cluster.client().clone(), &self.namespace);
-        // The newest takes the place of the one before, as a whole.
+        // A new decision replaces the previous one completely.
         let params = kube::api::PatchParams::apply("milvus-guard").force();
         let written = api
             .patch(&name, &params, &kube::api::Patch::Apply(object))
@@ -500,7 +500,7 @@ mod tests {
     use milvus_guard_core::api::{DecisionVerdict, HelmDriver, decision::LIFETIME};
 
     #[test]
-    fn decisions_without_a_cluster_do_not_pile_up() {
+    fn without_a_cluster_decisions_are_replaced_and_expire() {
         let now: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
         let files = Files {
             place: Arc::default(),
@@ -535,7 +535,7 @@ mod tests {
         assert_eq!(
             known(),
             ["b", "a"],
-            "a new judgement of the same revision takes the place of the old one"
+            "a new decision about the same revision replaces the old one"
         );
         let later = now + LIFETIME;
         files.record(&decision("c", later), later);

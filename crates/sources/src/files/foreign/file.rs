@@ -4,7 +4,7 @@ use milvus_guard_core::{manifest::Tree, milvus::Build};
 
 use super::{Foreign, shown};
 
-/// Keys of Helm values of the Milvus chart; two of them with mappings below make a values file.
+/// Keys in values of the Milvus chart. A file with two of them, with mappings, is a values file.
 const VALUE_KEYS: [&str; 33] = [
     "attu",
     "cluster",
@@ -158,8 +158,8 @@ fn values(path: &str, chart: &str) -> Foreign {
     )
 }
 
-/// A compose file: Milvus in Docker is not what this program upgrades, but the path of versions is
-/// the same.
+/// A compose file: this program does not upgrade Milvus in Docker, but the path of versions is the
+/// same.
 fn compose(services: &Tree<'_>) -> Foreign {
     let version = services.entries().find_map(|(_, service)| {
         let image = service

@@ -1,9 +1,9 @@
-//! Documents that are read but are not the running state: what they are, and which command makes
-//! manifests of them.
+//! Documents that are not manifests of the running state: what they are, and which command renders
+//! manifests from them.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `text` | texts that do not hold documents |
+//! | `text` | texts without documents |
 //! | `object` | objects of operators and deployers |
 //! | `file` | files that are not objects |
 
@@ -17,7 +17,7 @@ use milvus_guard_core::manifest::Tree;
 
 pub(super) use text::of_text;
 
-/// Texts that are quoted from a document (names, versions) are cut here.
+/// Largest length of a text that is quoted from a document (names, versions), in characters.
 const MAX_WORD: usize = 100;
 
 /// A document of another kind.
@@ -25,9 +25,9 @@ const MAX_WORD: usize = 100;
 pub struct Foreign {
     /// What it is, with its name.
     pub what: String,
-    /// What to do instead, with the command where there is one.
+    /// What to do instead, with the command if there is one.
     pub instead: String,
-    /// Whether the document adds facts where workloads stand next to it (Argo CD, Flux).
+    /// Whether the document adds facts if the input also has workloads (Argo CD, Flux).
     pub is_used: bool,
 }
 
@@ -47,8 +47,8 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// What a document is, where it is of a kind that brings forth Milvus' workloads or configures
-/// them.
+/// Describes a document of a kind that creates or configures Milvus' workloads; `None` for other
+/// kinds.
 pub(super) fn of_document(node: &Tree<'_>, path: &str) -> Option<Foreign> {
     let kind = node.text_at(&["kind"]);
     let api = node.text_at(&["apiVersion"]);
@@ -59,8 +59,8 @@ pub(super) fn of_document(node: &Tree<'_>, path: &str) -> Option<Foreign> {
     }
 }
 
-/// A word of a document or a path as a message and a command show it: cut, without control
-/// characters, and quoted where a shell would read more than a word in it.
+/// A text of a document or a path for a message or a command: truncated, without control
+/// characters, and quoted if a shell needs it.
 pub(super) fn shown(text: &str) -> String {
     let word: String = text
         .chars()

@@ -1,10 +1,10 @@
-//! Objects of operators and deployers, from which the workloads of Milvus are made.
+//! Objects of operators and deployers, which create the workloads of Milvus.
 
 use milvus_guard_core::{manifest::Tree, milvus::Build};
 
 use super::{Foreign, file::kustomization, shown};
 
-/// Names of an object, cut and free of control characters.
+/// Names of an object, truncated and without control characters.
 struct Named {
     name: String,
     namespace: String,
@@ -26,7 +26,7 @@ fn listing(namespace: &str, more: &str) -> String {
     )
 }
 
-/// What an object of this API group and kind is, where it is not a part of the running state itself.
+/// Describes an object of this API group and kind; `None` if it is a part of the running state.
 pub(super) fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> Option<Foreign> {
     let group = api.rsplit_once('/').map_or("", |(group, _)| group);
     let Named { name, namespace } = named(node);
@@ -118,7 +118,7 @@ pub(super) fn of_object(node: &Tree<'_>, api: &str, kind: &str, path: &str) -> O
     })
 }
 
-/// An Argo CD Application, with the command that renders its chart where it names one.
+/// An Argo CD Application, with the command that renders its chart if it names one.
 fn argo_application(node: &Tree<'_>, name: &str) -> Foreign {
     let mut instead = format!("Render it: argocd app manifests {name}");
     let single = node.at(&["spec", "source"]);
@@ -146,7 +146,7 @@ fn argo_application(node: &Tree<'_>, name: &str) -> Foreign {
     )
 }
 
-/// A Flux `HelmRelease`: Flux puts its values together, Helm renders them.
+/// A Flux `HelmRelease`: Flux merges its values, Helm renders them.
 fn flux_release(node: &Tree<'_>, name: &str, namespace: &str) -> Foreign {
     let release = node
         .text_at(&["spec", "releaseName"])
@@ -172,8 +172,8 @@ fn flux_release(node: &Tree<'_>, name: &str, namespace: &str) -> Foreign {
     )
 }
 
-/// `helm template` with what is known. A repository that is not a web address is a registry; one
-/// with a login in its address is not shown.
+/// `helm template` with the known arguments. A repository that is not a web address is a registry;
+/// an address with a login is not shown.
 fn template(
     release: &str,
     chart: &str,

@@ -1,12 +1,12 @@
-//! Texts that are neither YAML nor JSON, or are but hold no objects: web pages, messages of tools,
+//! Texts that are not YAML or JSON, or that contain no objects: web pages, messages of tools,
 //! templates, other languages.
 
 use crate::files::helm_output;
 
 use super::{Foreign, shown};
 
-/// What a whole text is, where its first words say so: web pages, messages of tools, other
-/// languages. Nothing of the text is quoted: messages of tools may hold values.
+/// Detects by its beginning what a text is: web pages, messages of tools, other languages. Nothing
+/// of the text is quoted: messages of tools may contain secret values.
 pub(in crate::files) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     let start = text.trim_start();
     let head: String = start
@@ -74,7 +74,7 @@ pub(in crate::files) fn of_text(text: &str, path: &str) -> Option<Foreign> {
     })
 }
 
-/// Whether a text holds expressions of Helm's templates.
+/// Whether a text contains expressions of Helm's templates.
 fn is_template(text: &str) -> bool {
     text.contains("{{")
         && [".Values", "include \"", ".Release."]

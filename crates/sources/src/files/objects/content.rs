@@ -1,4 +1,4 @@
-//! What an input holds, as data.
+//! The content of an input, as data.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,28 +13,28 @@ use milvus_guard_core::{
 
 use crate::files::foreign::Foreign;
 
-/// What an input holds.
+/// The content of an input.
 #[derive(Debug, Default)]
 pub struct Content {
     /// The objects, in their order.
     pub objects: Vec<Object>,
-    /// What Helm knows of the releases among them. Manifests and hooks are taken out.
+    /// Helm's data about the releases among them, without manifests and hooks.
     pub helm: Vec<StoredRelease>,
-    /// Workloads that Helm makes as hooks, of all namespaces.
+    /// Workloads that are hooks of Helm, in all namespaces.
     pub hooks: Vec<Arc<Workload>>,
     /// Documents of another kind.
     pub foreign: Vec<Foreign>,
-    /// How many objects of each other namespace were left out.
+    /// Number of ignored objects by namespace, for other namespaces.
     pub left_out: BTreeMap<String, usize>,
     /// What could not be used, with the reason.
     pub not_read: Vec<String>,
-    /// Which charts made the workloads, where Helm's comments tell.
+    /// The charts of the workloads, from Helm's comments.
     pub places: ChartPlaces,
-    /// How the objects came.
+    /// The form of the input.
     pub form: Form,
     /// Workloads without a selector: they may be patches of those in the other input.
     pub partial: Vec<RawObject>,
-    /// The documents of the objects that were asked for with [`Collector::keep`].
+    /// The documents of the objects that [`Collector::keep`] names.
     pub raw: Vec<RawObject>,
 }
 
@@ -43,7 +43,7 @@ pub struct Content {
 pub struct RawObject {
     /// Identity.
     pub object: ObjectRef,
-    /// Where it stands.
+    /// Its place in the input.
     pub origin: Origin,
     /// The document.
     pub document: Node,
@@ -71,21 +71,21 @@ impl RawObject {
     }
 }
 
-/// How the objects of an input came, as far as it tells whether they are all of a release.
+/// The form of an input, which shows whether it contains a whole release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// Manifests of which it is not known.
+    /// Manifests: a whole release or a part.
     #[default]
     Manifests,
     /// Manifests with Helm's `# Source:` comments: the render of a chart, or of some of its
     /// templates.
     Rendered,
-    /// A whole release for sure: from Helm, from a Terraform plan, or the running state.
+    /// Always a whole release: from Helm, from a Terraform plan, or the running state.
     Whole,
 }
 
 impl Content {
-    /// A builder with everything in it.
+    /// A builder with this content.
     #[must_use]
     pub fn builder(&self) -> Builder {
         let mut builder = Builder::default();
@@ -96,7 +96,7 @@ impl Content {
         builder
     }
 
-    /// Tells a builder what Helm knows of the releases.
+    /// Adds Helm's data about the releases to a builder.
     pub fn describe_to(&self, builder: &mut Builder) {
         builder.add_places(&self.places);
         for release in &self.helm {

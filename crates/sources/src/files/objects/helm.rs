@@ -1,4 +1,4 @@
-//! What Helm tells of releases: its printed output, its records, and releases as it prints them.
+//! Releases from Helm: its output for people, its records, and releases printed as JSON or YAML.
 
 use milvus_guard_core::{
     helm::{StoredRelease, codec, decode},
@@ -13,8 +13,8 @@ use super::{
 };
 
 impl Collector {
-    /// Reads what Helm printed: the manifest, the workloads among the hooks, and the values where
-    /// they are printed.
+    /// Reads Helm's output for people: the manifest, the workloads among the hooks, and the values
+    /// if printed.
     pub(super) fn add_output(
         &mut self,
         output: &HelmOutput<'_>,
@@ -34,7 +34,7 @@ impl Collector {
                 .map_err(broken)?;
         }
         if let Some(hooks) = &output.hooks {
-            // A hook's other objects come and go with it.
+            // Other objects of a hook are temporary, like the hook.
             let before = self.content.objects.len();
             self.add_documents(&hooks.padded(), source)
                 .map_err(broken)?;
@@ -48,7 +48,7 @@ impl Collector {
         self.namespace = inherited;
         self.seen += 1;
         self.content.form = Form::Whole;
-        // Without --debug Helm prints no values, and none must not be taken for none set.
+        // Without --debug Helm prints no values. That does not mean that none are set.
         if let Some(values) = &output.user_values {
             let document = documents(values.text).next().transpose();
             match document {
@@ -107,7 +107,7 @@ impl Collector {
         }
     }
 
-    /// The objects of a release of Helm's, and what else Helm knows of it.
+    /// The objects of a Helm release, and Helm's other data about it.
     pub(super) fn add_stored(
         &mut self,
         mut release: StoredRelease,
@@ -128,7 +128,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The objects of those of the records that count on this side of a change.
+    /// The objects of the records that count on this side of a change.
     pub(super) fn add_recorded(&mut self) -> Result<(), InputError> {
         for record in choose(std::mem::take(&mut self.records), self.role) {
             let name = format!(

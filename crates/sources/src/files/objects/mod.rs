@@ -1,5 +1,5 @@
-//! From documents to objects, in every form in which objects travel: single objects, lists, Helm's
-//! records and printed output, Terraform's JSON, admission reviews.
+//! From documents to objects, in every supported form: single objects, lists, Helm's records and
+//! printed output, Terraform's JSON, admission reviews.
 
 mod content;
 mod helm;
@@ -26,10 +26,10 @@ use crate::files::{
 
 pub use content::{Content, Form, RawObject};
 
-/// Lists inside lists that are opened.
+/// Largest depth of lists inside lists.
 const MAX_LIST_DEPTH: u8 = 4;
 
-/// Remarks about what could not be used; further ones are counted.
+/// Most remarks about unusable documents; further ones are only counted.
 const MAX_REMARKS: usize = 50;
 
 /// Collects the objects of one input.
@@ -45,7 +45,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector for one side of a change; `namespace` is where objects live that name none.
+    /// A collector for one side of a change; `namespace` is that of objects that name none.
     #[must_use]
     pub fn new(role: Role, namespace: Option<&str>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Collector {
         }
     }
 
-    /// Leaves out objects of other namespaces.
+    /// Ignores objects of other namespaces.
     #[must_use]
     pub fn only(mut self, namespace: Option<&str>) -> Self {
         self.only = namespace.map(str::to_owned);
@@ -77,8 +77,8 @@ impl Collector {
     /// Reads the documents of a text.
     ///
     /// # Errors
-    /// Where the text is not YAML or JSON; the error names document and line, or what the text is
-    /// instead.
+    /// If the text is not YAML or JSON; the error names document and line, or the format of the
+    /// text.
     pub fn add_text(&mut self, text: &str, source: &str) -> Result<(), InputError> {
         if let Some(output) = helm_output::read(text).filter(|output| output.manifest.is_some()) {
             return self.add_output(&output, source);
@@ -305,7 +305,7 @@ impl Collector {
         self.seen += 1;
         self.content.hooks.extend(order_hooks::as_hook(&object));
         let elsewhere = match &object {
-            // These live where their tool lives, and say whom they are about.
+            // These are in the namespace of their tool, and name the namespace that they deploy to.
             Object::Deployer(deployer) => deployer.target_namespace.as_deref(),
             other => other.meta().object.namespace.as_deref(),
         };
@@ -334,11 +334,11 @@ impl Collector {
         }
     }
 
-    /// What was read. Of several revisions of a release the deployed one counts before a change,
-    /// and the pending one (else the newest) after it.
+    /// The collected content. If there are several revisions of a release, the deployed one counts
+    /// before a change, and the pending one (else the newest) after it.
     ///
     /// # Errors
-    /// Where one of Helm's records cannot be unpacked, or nothing was read at all.
+    /// If one of Helm's records cannot be unpacked, or nothing was read at all.
     pub fn content(mut self, source: &str) -> Result<Content, InputError> {
         if self.seen == 0 {
             let path = source.to_owned();
@@ -357,7 +357,7 @@ impl Collector {
         Ok(self.content)
     }
 
-    /// The same, grouped into releases, with what could not be used.
+    /// The same, grouped into releases, with the remarks about unusable documents.
     ///
     /// # Errors
     /// As [`Collector::content`].
@@ -367,8 +367,7 @@ impl Collector {
     }
 }
 
-/// Whether Helm's comments are in a text.
-/// How Helm names the template of a document.
+/// The comment with which Helm names the template of a document.
 const TEMPLATE: &str = "# Source: ";
 
 /// Finds the template of each document, in the order of the text.
@@ -385,7 +384,7 @@ impl<'t> Templates<'t> {
         }
     }
 
-    /// The template that the comment above a line names, between it and the document before.
+    /// The template in the last comment above a line that is not of an earlier document.
     fn above(&mut self, line: u32) -> Option<&'t str> {
         for (number, text) in &mut self.lines {
             if text.starts_with("---") {
@@ -401,6 +400,7 @@ impl<'t> Templates<'t> {
     }
 }
 
+/// Whether a text has these comments.
 fn is_rendered(text: &str) -> bool {
     text.starts_with(TEMPLATE) || memmem::find(text.as_bytes(), b"\n# Source: ").is_some()
 }
@@ -424,7 +424,7 @@ fn item_type(list: &Tree<'_>) -> Option<(String, String)> {
     Some((kind.to_owned(), version.to_owned()))
 }
 
-/// An item of a list with its kind and version, where it does not have them.
+/// Adds kind and version to an item of a list that does not have them.
 fn of_type<'a>(mut item: Tree<'a>, kind: &str, version: &str) -> Tree<'a> {
     let line = item.line;
     if let Kind::Mapping(entries) = &mut item.kind {
@@ -440,8 +440,8 @@ fn of_type<'a>(mut item: Tree<'a>, kind: &str, version: &str) -> Tree<'a> {
 }
 
 /// JSON documents that follow one another without a separator (`kubectl get -o json` of several
-/// commands, `jq -c`), as documents of YAML: each begins on the line on which it was. `None` if the
-/// text is something else.
+/// commands, `jq -c`), as YAML documents that begin on the same lines. `None` if the text is
+/// something else.
 fn separate_json(text: &str) -> Option<String> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
@@ -485,7 +485,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_document_has_its_own_comment() {
+    fn each_document_gets_the_template_of_its_own_comment() {
         let text = "---\n# Source: a/templates/x.yaml\n\n# more\nkind: A\n---\nkind: B\ntext: |\n  # Source: no\n---\n# Source: c/templates/z.yaml\n# Source: d/templates/z.yaml\nkind: C\n";
         let mut templates = Templates::of(text);
         let found: Vec<Option<&str>> = documents(text)

@@ -4,7 +4,7 @@ use milvus_guard_core::manifest::{Node, Origin};
 
 use crate::files::{Role, record::Summary};
 
-/// One of Helm's records, kept until all are known, because an input may hold many revisions.
+/// One of Helm's records, kept until all are read, because an input may contain many revisions.
 pub(super) struct Record {
     pub(super) summary: Summary,
     pub(super) object: Node,

@@ -1,4 +1,4 @@
-//! Signs that an input is a whole release or a part of it.
+//! Decides by signs whether an input is a whole release or a part of it.
 
 use milvus_guard_core::{
     manifest::object::{Meta, ObjectRef},
@@ -11,10 +11,10 @@ use milvus_guard_core::{
 use super::sides::{Sides, components, owned, reads, workloads};
 use crate::files::Form;
 
-/// What the user says of the input after a change.
+/// Whether the user called the input after a change whole or a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Nothing: it is seen from the input.
+    /// Neither: it is detected from the input.
     #[default]
     Seen,
     /// `--whole`.
@@ -23,7 +23,7 @@ pub enum Choice {
     Part,
 }
 
-/// What an input holds of one release.
+/// Whether an input contains one release as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) is_part: bool,
@@ -121,13 +121,13 @@ impl Sides<'_> {
                 && !(holds_the_rest && is_rendered()))
     }
 
-    /// Whether Helm made the input. Objects that were read from a cluster bear Helm's labels too.
+    /// Whether Helm rendered the input. Objects read from a cluster have Helm's labels too.
     fn is_rendered(&self, release: &Release) -> bool {
         self.after.form == Form::Rendered
             || components(release).any(|workload| is_labelled_by_helm(&workload.meta))
     }
 
-    /// Whether a render is that of all templates.
+    /// Whether a rendered input has all templates of the chart.
     fn of_render(&self, running: &Release, release: &Release, common: usize) -> Extent {
         let is_service = |meta: &Meta| meta.object.kind == "Service";
         let is_other = |meta: &Meta| !WORKLOADS.contains(&meta.object.kind.as_str());
@@ -205,7 +205,7 @@ impl Sides<'_> {
         Extent::assumed(true, "it contains Milvus without its dependencies")
     }
 
-    /// Whether a release's configuration still points to a dependency; `None` if it does not say.
+    /// Whether a release's configuration still points to a dependency; `None` if unknown.
     fn is_used(&self, release: &Release, dependency: &Dependency) -> Option<bool> {
         let key = match dependency.family {
             Family::Etcd => "etcd.endpoints",
@@ -222,9 +222,9 @@ impl Sides<'_> {
         Some(hosts.any(|address| self.is_host_of(address, &dependency.workload.meta.object)))
     }
 
-    /// Whether an address is that of a workload, as far as names tell: its own, with a pod's number
-    /// or a Service's suffix; without a namespace also the end of its name, or the name of a
-    /// Service next to it.
+    /// Whether an address belongs to a workload, by its name: the name itself, also with the number
+    /// of a pod or the suffix of a Service; without a namespace also the end of the name, or the
+    /// name of a Service in the same input.
     fn is_host_of(&self, address: &str, workload: &ObjectRef) -> bool {
         let address = address.rsplit_once("://").map_or(address, |(_, rest)| rest);
         let mut labels = address
@@ -271,7 +271,7 @@ fn is_complete(release: &Release) -> bool {
                 .all(|component| release.has(*component)))
 }
 
-/// Whether an object says that it belongs to a release.
+/// Whether an object is labelled as a part of a release.
 fn is_of(meta: &Meta, release: &Release) -> bool {
     let says = meta
         .label("app.kubernetes.io/instance")
@@ -279,7 +279,7 @@ fn is_of(meta: &Meta, release: &Release) -> bool {
     says.is_some() && components(release).any(|workload| instance(workload) == says)
 }
 
-/// Whether an object bears Helm's labels and was not read from a cluster.
+/// Whether an object has Helm's labels and was not read from a cluster.
 fn is_labelled_by_helm(meta: &Meta) -> bool {
     meta.uid.is_none()
         && (meta.label("helm.sh/chart").is_some()

@@ -1,4 +1,4 @@
-//! A part laid over the running state, and dependencies that another owner keeps.
+//! Merges a part into the running state, and keeps dependencies of another owner.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Sides<'_> {
-    /// Dependencies of a running release that another owner keeps: a change of the release does not
+    /// Dependencies of a running release that have another owner: a change of the release does not
     /// remove them.
     pub(super) fn staying(&self, running: Option<&Release>) -> Vec<Object> {
         let Some(running) = running else {
@@ -38,7 +38,7 @@ impl Sides<'_> {
             .collect()
     }
 
-    /// A remark on a release that was taken as whole by assumption, though something is missing.
+    /// A remark about a release that is assumed to be whole, although objects are missing.
     pub(super) fn note_whole(&self, running: &Release, extent: &Extent) -> Option<String> {
         let because = extent.because.as_ref()?;
         let missing: Vec<String> = self
@@ -58,8 +58,8 @@ impl Sides<'_> {
         ))
     }
 
-    /// The running state with the input's objects merged in, without what no longer exists: only
-    /// the releases that the input changes. Also how many objects stay as they are.
+    /// The running state of the releases that the input changes, with its objects merged in and
+    /// without the removed ones. Also the number of unchanged objects.
     pub(super) fn merged(&self, gone: &BTreeSet<&ObjectRef>) -> (Snapshot, usize) {
         let kept: Vec<&Object> = self
             .before
@@ -94,7 +94,7 @@ impl Sides<'_> {
         (snapshot, kept.len())
     }
 
-    /// The namespace of objects that name none: the only one that both inputs name.
+    /// The namespace of objects that name none: the only namespace in both inputs.
     fn namespace(&self) -> Option<String> {
         let releases = self
             .before
@@ -117,7 +117,7 @@ impl Sides<'_> {
     }
 }
 
-/// Who keeps an object: a Helm release, or an object of Argo CD or Flux.
+/// The owner of an object: a Helm release, or an object of Argo CD or Flux.
 pub(super) fn owner(meta: &Meta) -> Option<String> {
     let helm = || {
         let name = meta.annotation("meta.helm.sh/release-name")?;

@@ -1,28 +1,28 @@
-//! Whether the input after a change is a whole release or a part of one, and what a part makes of
-//! the running state.
+//! Decides whether the input after a change is a whole release or a part of one, and merges a part
+//! into the running state.
 //!
-//! `helm upgrade` and a build of kustomize bring a whole release: what they lack is removed.
-//! `kubectl apply -f FILE`, `helm template --show-only` and a patch bring a part: what they lack
-//! stays. An input does not say which it is, so this module looks for signs, release by release.
-//! Where a sign is only likely, the report says what was assumed and names the flag (`--whole`,
-//! `--part`) that says otherwise.
+//! `helm upgrade` and a build of kustomize contain a whole release: missing objects are removed.
+//! `kubectl apply -f FILE`, `helm template --show-only` and a patch contain a part: missing objects
+//! stay. An input does not state which it is, so this module looks for signs in each release.
+//! If a sign is not certain, the report states the assumption and names the flag (`--whole`,
+//! `--part`) that overrides it.
 //!
 //! 1. *Known.* Helm's record, `helm upgrade --dry-run`, `helm get all`, a Terraform plan,
-//!    `release:`, `live` and `version:` are whole. A workload without a selector, where the running
-//!    one has it, is a patch and so a part.
-//! 2. *Nothing is missing.* If every workload of the release before is there after, both readings
-//!    are the same.
-//! 3. *Nothing in common.* If the input holds a complete Milvus and none of the workloads that run,
-//!    it is another release or another topology, and whole.
+//!    `release:`, `live` and `version:` are whole. A workload without a selector is a patch, and so
+//!    a part, if the running workload has a selector.
+//! 2. *Nothing is missing.* If the input contains every workload of the release before, the result
+//!    is the same in both cases.
+//! 3. *Nothing in common.* If the input contains a complete Milvus and none of the running
+//!    workloads, it is another release or another topology, and whole.
 //! 4. *Rendered by Helm* (`# Source:` comments, or Helm's labels on objects that were not read from
-//!    a cluster). A chart of Milvus renders its configuration and its Services each time, so an
-//!    input with them is whole: a component or a dependency that is missing was dropped. Without
-//!    them it is a selection (`--show-only`), a part.
-//! 5. *No Milvus workload.* An input that holds some of the objects that run is a part, unless it
-//!    holds more than half of the workloads, or is rendered by Helm and holds all dependencies:
-//!    then Milvus was dropped, and there is nothing to judge.
-//! 6. *Other files.* One with a Milvus that could not run alone is a part unless it holds more than
-//!    half of the components. One with a complete Milvus is whole if it brings any of its
+//!    a cluster). A chart of Milvus always renders its configuration and its Services, so an
+//!    input with them is whole: a missing component or dependency was dropped. Without them it is a
+//!    selection (`--show-only`), a part.
+//! 5. *No Milvus workload.* An input with some of the running objects is a part, unless it
+//!    contains more than half of the workloads, or is rendered by Helm and contains all
+//!    dependencies: then Milvus was dropped, and there is nothing to judge.
+//! 6. *Other files.* A file with an incomplete Milvus is a part unless it contains more than half
+//!    of the components. A file with a complete Milvus is whole if it contains any of its
 //!    dependencies, or if its configuration points to other hosts than the missing ones; else the
 //!    dependencies are in other files, and it is a part.
 
@@ -44,11 +44,11 @@ use crate::files::{InputError, Loaded, patch};
 
 pub use extent::Choice;
 
-/// Groups the input after a change as it would be in place of what is before it, and says in its
-/// entry how it was understood.
+/// Groups the input after a change into the state that it would create, and notes in its entry
+/// whether it was treated as a part.
 ///
 /// # Errors
-/// Where it holds a patch of a workload whose document is not at hand.
+/// If it contains a patch of a workload whose document was not kept.
 pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(), InputError> {
     let patches = patch::lay(&before.content, &mut after.content)?;
     let alone = after.content.builder().build_over(&before.content.objects);
@@ -100,7 +100,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
         after.snapshot = snapshot;
         return Ok(());
     }
-    // Of a release that is whole, what the input lacks no longer exists.
+    // If a release is whole, objects that the input lacks are removed.
     let gone: BTreeSet<&ObjectRef> = extents
         .iter()
         .filter(|(.., extent)| !extent.is_part)

@@ -1,4 +1,4 @@
-//! Both inputs, and which objects of one are in the other.
+//! Compares the objects of both inputs.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -38,7 +38,7 @@ impl<'a> Index<'a> {
         Self(index)
     }
 
-    /// Whether the object is there; a namespace that is not named may be any.
+    /// Whether the index has the object; a missing namespace matches any.
     fn holds(&self, object: &ObjectRef) -> bool {
         let Some(namespaces) = self.0.get(&(&*object.kind, &*object.name)) else {
             return false;
@@ -61,8 +61,8 @@ impl Sides<'_> {
         self.known.holds(object)
     }
 
-    /// The running state of a release: that with the same workloads, else that of the same name,
-    /// else the only one that is left.
+    /// The running release of a release in the input: one with a common workload, else one of the
+    /// same name, else the only one if both sides have one release.
     pub(super) fn running(&self, release: &Release, alone: &Snapshot) -> Option<&Release> {
         let all = &self.before.snapshot.releases;
         let shares = |running: &&Release| {

@@ -1,4 +1,4 @@
-//! Parts of releases, laid over the running state.
+//! Parts of releases, merged into the running state.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -7,7 +7,7 @@ use super::*;
 use crate::files::{Role, objects::Collector};
 use milvus_guard_core::milvus::{Component, Snapshot};
 
-/// A workload; the labels are those of a Helm release where one is named.
+/// A workload; with the labels of the Helm release, if one is named.
 fn workload(kind: &str, name: &str, image: &str, more: &str, helm: Option<&str>) -> String {
     let labels = match helm {
         Some(release) => {
@@ -100,8 +100,7 @@ fn loaded(role: Role, text: &str) -> Loaded {
     }
 }
 
-/// What a change makes of the running state: whether it is a part, the remark, and the state
-/// after it.
+/// Settles a change: whether it is a part, the remark, and the state after it.
 fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot) {
     let before = loaded(Role::Before, before);
     let mut after = loaded(Role::After, after);
@@ -110,7 +109,7 @@ fn settled(before: &str, after: &str, choice: Choice) -> (bool, String, Snapshot
     (note.starts_with("after is a part"), note, after.snapshot)
 }
 
-/// A Milvus with its services, of this release of Helm or of none.
+/// A Milvus with its dependencies, with labels of this Helm release or of none.
 fn stack(helm: Option<&str>) -> String {
     [
         milvus("standalone", "v2.6.1", helm),
@@ -132,7 +131,7 @@ fn stack(helm: Option<&str>) -> String {
 #[case::etcd_forgotten([milvus("standalone", "v2.6.22", None), config(None, "r-etcd"), minio(None)].concat(), false)]
 #[case::etcd_elsewhere_and_minio([milvus("standalone", "v2.6.22", None), config(None, "etcd.infra.svc"), minio(None)].concat(), false)]
 #[case::another_topology([cluster("v2.6.22", "", None), config(None, "r-etcd")].concat(), false)]
-fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool) {
+fn files_without_helm_are_a_part_or_a_whole_release(#[case] after: String, #[case] expected: bool) {
     let (is_part, note, snapshot) = settled(&stack(None), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     if expected {
@@ -151,7 +150,7 @@ fn files_against_a_stack_of_files(#[case] after: String, #[case] expected: bool)
 #[case::both_elsewhere("etcd.infra", "minio.infra", false)]
 #[case::both_here("r-etcd", "r-minio", true)]
 #[case::one_here("r-etcd", "minio.infra", true)]
-fn the_configuration_says_whether_dependencies_stay(
+fn dependencies_that_the_configuration_still_uses_stay(
     #[case] etcd: &str,
     #[case] minio: &str,
     #[case] expected: bool,
@@ -175,7 +174,7 @@ fn the_configuration_says_whether_dependencies_stay(
 #[case::show_only_two(source(&[milvus("standalone", "v2.6.22", Some("r")), config(Some("r"), "r-etcd")].concat()), true)]
 #[case::show_only_etcd(source(&etcd("r-etcd", Some("r"))), true)]
 #[case::copied_from_the_cluster(milvus("standalone", "v2.6.22", Some("r")).replace("metadata: {name: r", "metadata: {uid: a-b, name: r"), true)]
-fn renders_against_a_chart(#[case] after: String, #[case] expected: bool) {
+fn rendered_templates_are_a_part_or_a_whole_release(#[case] after: String, #[case] expected: bool) {
     let (is_part, note, snapshot) = settled(&stack(Some("r")), &after, Choice::Seen);
     assert_eq!(is_part, expected, "{note}");
     assert_eq!(snapshot.releases.len(), 1);
@@ -207,7 +206,7 @@ fn a_render_without_milvus_is_not_a_part() {
 #[rstest]
 #[case::etcd_dropped(&["r-milvus-standalone", "r-minio"], false)]
 #[case::only_milvus(&["r-milvus-standalone"], true)]
-fn lists_of_workloads_alone(#[case] held: &[&str], #[case] expected: bool) {
+fn lists_of_workloads_are_a_part_or_a_whole_release(#[case] held: &[&str], #[case] expected: bool) {
     let helm = Some("r");
     let all = [
         milvus("standalone", "v2.6.1", helm),
@@ -239,7 +238,10 @@ fn lists_of_workloads_alone(#[case] held: &[&str], #[case] expected: bool) {
 )]
 #[case::half("proxy rootcoord querycoord datacoord", true)]
 #[case::five_of_eight("proxy rootcoord querycoord", false)]
-fn files_with_some_components(#[case] without: &str, #[case] expected: bool) {
+fn files_with_half_of_the_components_or_less_are_a_part(
+    #[case] without: &str,
+    #[case] expected: bool,
+) {
     let before = [cluster("v2.5.10", "", None), config(None, "etcd.infra")].concat();
     let (is_part, note, snapshot) =
         settled(&before, &cluster("v2.5.11", without, None), Choice::Seen);
@@ -252,7 +254,7 @@ fn files_with_some_components(#[case] without: &str, #[case] expected: bool) {
 }
 
 #[test]
-fn the_user_has_the_last_word() {
+fn flags_of_the_user_override_the_detected_extent() {
     let one = milvus("standalone", "v2.6.22", None);
     let (is_part, note, snapshot) = settled(&stack(None), &one, Choice::Whole);
     assert!(
@@ -279,7 +281,7 @@ fn the_user_has_the_last_word() {
 }
 
 #[test]
-fn what_stays_is_counted() {
+fn the_remark_counts_unchanged_objects() {
     let (_, note, _) = settled(
         &stack(None),
         &milvus("standalone", "v2.6.22", None),
@@ -383,7 +385,7 @@ fn a_patch_changes_only_what_it_names() {
 }
 
 #[test]
-fn what_another_owner_keeps_stays() {
+fn dependencies_of_another_owner_are_not_removed() {
     let live = |text: &str, owner: &str| {
         text.replace(
             "metadata: {name",
@@ -411,11 +413,15 @@ fn what_another_owner_keeps_stays() {
         .iter()
         .map(|dependency| &*dependency.workload.meta.object.name)
         .collect();
-    assert_eq!(names, ["r-etcd"], "MinIO is of the same release and goes");
+    assert_eq!(
+        names,
+        ["r-etcd"],
+        "MinIO belongs to the same release and is removed"
+    );
 }
 
 #[test]
-fn helms_and_terraforms_inputs_are_whole() {
+fn output_of_helm_and_of_terraform_is_a_whole_release() {
     let one = milvus("standalone", "v2.6.22", Some("r"));
     let printed = format!(
         "NAME: r\nNAMESPACE: milvus\nSTATUS: pending-upgrade\nREVISION: 2\nHOOKS:\nMANIFEST:\n{}",
@@ -463,7 +469,7 @@ proptest! {
     }
 }
 
-/// The running and the wanted state in a form in which people print objects.
+/// The Milvus versions that are read from a text.
 fn versions(text: &str) -> Vec<String> {
     let loaded = loaded(Role::After, text);
     let releases = &loaded.snapshot.releases;
@@ -504,7 +510,7 @@ fn json_documents_may_follow_one_another() {
         .map(|meta| meta.origin.line)
         .collect();
     assert_eq!(lines, [1, 2]);
-    // A text that ends in the middle is not read in part.
+    // A text that was cut is an error: its first documents are not read alone.
     let mut collector = Collector::new(Role::After, None);
     let cut = format!("{other}\n{}", one.get(..one.len() - 5).unwrap());
     assert!(collector.add_text(&cut, "x.json").is_err());

@@ -1,4 +1,4 @@
-//! Objects of a cluster on their way into a snapshot.
+//! Converts objects of a cluster for a snapshot.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,8 +12,7 @@ use milvus_guard_core::{
 use super::SOURCE;
 use crate::kubernetes::evidence::{self, Mark, Proven};
 
-/// An object of a live cluster, and whether its current template has been completely available
-/// once.
+/// An object of a live cluster, and whether its current template was completely available once.
 #[must_use]
 pub fn seen(object: &Value) -> Option<(Object, bool)> {
     let node = Tree::from_json(object);
@@ -27,7 +26,7 @@ pub fn seen(object: &Value) -> Option<(Object, bool)> {
     Some((object, proven))
 }
 
-/// Objects on their way into a snapshot.
+/// Collects objects for a snapshot.
 pub(super) struct Intake {
     pub(super) builder: Builder,
     pub(super) objects: Vec<Object>,
@@ -80,7 +79,7 @@ impl Intake {
         }
     }
 
-    /// Takes in what deploys into the namespace, or does not say where.
+    /// Adds the deployers whose target is this namespace or unknown.
     pub(super) fn deployers(&mut self, objects: &[Value], namespace: &str) -> Vec<Deployer> {
         let mut deployers = Vec::new();
         for (_, object) in objects.iter().filter_map(|object| self.read(object)) {

@@ -1,14 +1,14 @@
-//! The kinds of objects that are read of a cluster.
+//! The kinds of objects that are read from a cluster.
 
 use crate::kubernetes::client::Resource;
 
-/// Without these there is nothing to judge.
+/// Required kinds: without them there is nothing to judge.
 pub(super) const WORKLOADS: [Resource; 2] = [
     Resource::new("apps/v1", "deployments", "Deployment"),
     Resource::new("apps/v1", "statefulsets", "StatefulSet"),
 ];
 
-/// Other kinds that can run Milvus. What a controller of another kind makes shows as its Pods.
+/// Other kinds that can run Milvus. Workloads of unlisted controllers are seen by their Pods.
 pub(super) const OTHER_WORKLOADS: [Resource; 6] = [
     Resource::new("apps/v1", "daemonsets", "DaemonSet"),
     Resource::new("apps/v1", "replicasets", "ReplicaSet"),
@@ -22,14 +22,14 @@ pub(super) const NAMESPACES: Resource = Resource::new("v1", "namespaces", "Names
 
 pub(super) const SECRETS: Resource = Resource::new("v1", "secrets", "Secret");
 
-/// These add to a verdict.
+/// Optional kinds that improve a verdict.
 pub(super) const AROUND: [Resource; 3] = [
     Resource::new("v1", "configmaps", "ConfigMap"),
     Resource::new("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
     Resource::new("v1", "services", "Service"),
 ];
 
-/// Newest first; Kubernetes below 1.23 has only the second.
+/// Versions of the API, newest first; Kubernetes below 1.23 has only the second.
 pub(super) const AUTOSCALERS: [Resource; 2] = [
     Resource::new(
         "autoscaling/v2",
@@ -69,5 +69,5 @@ pub(super) const FLUX: [Resource; 3] = [
     ),
 ];
 
-/// Where Argo CD's objects live unless its administrator chose otherwise.
+/// The default namespace of Argo CD's objects.
 pub(super) const ARGO_CD_NAMESPACE: &str = "argocd";

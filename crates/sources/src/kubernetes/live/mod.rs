@@ -1,9 +1,9 @@
-//! The workloads in a namespace: objects to a snapshot, and the facts that come with them.
+//! Reads the workloads in a namespace into a snapshot, and the facts about them.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `kinds` | the kinds of objects that are read |
-//! | `intake` | objects on their way into a snapshot |
+//! | `intake` | converts objects for a snapshot |
 
 mod intake;
 mod kinds;
@@ -43,7 +43,7 @@ use kinds::{
 
 pub use intake::seen;
 
-/// Where everything of a live cluster was read, as reports name it.
+/// Name in reports of everything that was read from a live cluster.
 pub const SOURCE: &str = "cluster";
 
 /// Something that could not be read.
@@ -55,18 +55,18 @@ pub struct NotRead {
     pub reason: String,
 }
 
-/// What a cluster told.
+/// What was read from a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     /// The running state.
     pub snapshot: Snapshot,
-    /// The objects that it was made of.
+    /// The objects of the snapshot.
     pub objects: Vec<Object>,
-    /// What else is known. Facts that could not be read are absent.
+    /// Additional facts. Facts that could not be read are absent.
     pub facts: Facts,
     /// What was read, as text.
     pub read: Vec<String>,
-    /// What was not, and why.
+    /// What was not read, and why.
     pub not_read: Vec<NotRead>,
 }
 
@@ -80,12 +80,12 @@ impl Reading {
 }
 
 impl Cluster {
-    /// Reads the workloads in a namespace and the facts about them. With `helm`, Helm's storage
-    /// is read too, for the releases that Helm manages: that takes the right to read Secrets.
+    /// Reads the workloads in a namespace and the facts about them. With `helm`, also reads Helm's
+    /// storage of the releases that Helm manages, which needs the permission to read Secrets.
     ///
     /// # Errors
-    /// Where the workloads themselves cannot be read. Everything else that cannot is listed in the
-    /// reading.
+    /// If the workloads themselves cannot be read. Other objects that cannot be read are listed in
+    /// the result.
     pub async fn read(&self, namespace: &str, helm: bool) -> Result<Reading, ClusterError> {
         let mut reading = Reading::default();
         let mut intake = Intake::new();
@@ -135,8 +135,8 @@ impl Cluster {
         Ok(reading)
     }
 
-    /// Reads the Secrets of which Milvus takes its configuration, each by its name; others are not
-    /// asked for.
+    /// Reads the Secrets that contain configuration of Milvus, each by its name; no others are
+    /// requested.
     async fn with_secrets(
         &self,
         namespace: &str,
@@ -167,7 +167,7 @@ impl Cluster {
     /// The documents of workloads (kind and name) in a namespace, as the API server has them.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     pub async fn workload_documents(
         &self,
         namespace: &str,
@@ -191,12 +191,12 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Reads a namespace as the webhook sees it, for a moment in which the cache is not good
-    /// enough: all kinds at the same time, of each a page after the other, and of a page only
-    /// what is to be kept.
+    /// Reads a namespace live, for the webhook, when its cache is not good enough. All kinds are
+    /// read at the same time, each page by page, and of a page only the needed objects are
+    /// kept.
     ///
     /// # Errors
-    /// Where any of it cannot be read.
+    /// If any of it cannot be read.
     pub async fn view(
         &self,
         namespace: &str,
@@ -231,7 +231,7 @@ impl Cluster {
     /// namespace.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     pub async fn namespace(&self, name: &str) -> Result<Option<Value>, ClusterError> {
         match self.get_of_cluster(NAMESPACES, name).await {
             Err(ClusterError::NotFound(_)) => Ok(None),
@@ -239,7 +239,7 @@ impl Cluster {
         }
     }
 
-    /// Reads autoscalers; whether all of them could be.
+    /// Reads autoscalers. Returns whether all of them could be read.
     async fn autoscalers(
         &self,
         namespace: &str,
@@ -264,8 +264,8 @@ impl Cluster {
         complete
     }
 
-    /// Reads the objects of Argo CD and Flux, everywhere where that is allowed, else where they are
-    /// likely.
+    /// Reads the objects of Argo CD and Flux in all namespaces, if that is allowed, else in the
+    /// likely ones.
     async fn deployers(
         &self,
         namespace: &str,
@@ -319,8 +319,8 @@ impl Cluster {
         Ok(None)
     }
 
-    /// Compares the releases that Helm manages with what it stored, and notes their revisions. No
-    /// difference is a fact only where everything could be compared.
+    /// Compares the releases that Helm manages with Helm's records, and adds their revisions. That
+    /// there is no difference is a fact only if everything could be compared.
     async fn drift(&self, namespace: &str, reading: &mut Reading) {
         let mut facts: Vec<DriftFact> = Vec::new();
         let mut complete = true;
@@ -381,13 +381,13 @@ impl Cluster {
     }
 }
 
-/// Deployers that were read, and whether none can be missing.
+/// The deployers, and whether the list is complete.
 struct Deployers {
     objects: Vec<Deployer>,
     complete: bool,
 }
 
-/// The name of the Helm release, which the label `instance` says unless someone overrode it.
+/// The name of the Helm release: from Helm's annotation, else the name of the Milvus release.
 fn helm_name(release: &Release) -> &str {
     release
         .components

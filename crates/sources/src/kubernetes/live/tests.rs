@@ -1,4 +1,4 @@
-//! What is read of a running cluster.
+//! Reading a running cluster.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
@@ -10,11 +10,11 @@ use tokio::{
 use super::*;
 use crate::kubernetes::Access;
 
-/// What a path is answered with: a status and a body.
+/// The answer for a path: status and body.
 type Answer = fn(&str) -> (u16, Value);
 
-/// A stand-in for an API server, enough to see how answers become facts. How a real one answers
-/// is seen in `tests/testbed`.
+/// A fake API server, enough to test how answers become facts. `tests/testbed` has a real API
+/// server.
 async fn cluster(answer: Answer) -> Cluster {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -103,7 +103,7 @@ fn healthy(path: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_cluster_is_read() {
+async fn workloads_and_facts_of_a_namespace_are_read() {
     let reading = cluster(healthy).await.read("milvus", true).await.unwrap();
     assert_eq!(reading.not_read, []);
     let release = &reading.snapshot.releases[0];
@@ -139,7 +139,7 @@ async fn a_cluster_is_read() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_read_is_listed() {
+async fn objects_without_read_permission_are_listed() {
     let answer = |path: &str| match path {
         path if path.contains("/apis/apps/") => healthy(path),
         "/apis/keda.sh" | "/apis/helm.toolkit.fluxcd.io" => failure(404),
@@ -190,7 +190,7 @@ async fn what_may_not_be_read_is_listed() {
 }
 
 #[tokio::test]
-async fn no_drift_is_a_fact_only_where_all_was_compared() {
+async fn no_drift_is_a_fact_only_if_everything_was_compared() {
     let answer = |path: &str| match path {
         path if path.contains("/secrets/") => {
             let mut object = stored();
@@ -204,7 +204,7 @@ async fn no_drift_is_a_fact_only_where_all_was_compared() {
     let reading = cluster(answer).await.read("milvus", true).await.unwrap();
     assert_eq!(
         reading.facts.drift, None,
-        "the stored manifest holds no Milvus"
+        "the stored manifest contains no Milvus"
     );
     assert_eq!(
         cluster(healthy)
@@ -215,12 +215,12 @@ async fn no_drift_is_a_fact_only_where_all_was_compared() {
             .facts
             .drift,
         None,
-        "no one asked"
+        "Helm's storage was not requested"
     );
 }
 
 #[tokio::test]
-async fn workloads_must_be_readable() {
+async fn it_is_an_error_if_workloads_cannot_be_read() {
     let error = cluster(|_| failure(403))
         .await
         .read("milvus", false)
@@ -236,7 +236,7 @@ async fn workloads_must_be_readable() {
 }
 
 #[tokio::test]
-async fn a_revision_that_is_not_there_is_named() {
+async fn the_error_about_a_missing_revision_lists_the_existing_ones() {
     let error = cluster(healthy)
         .await
         .helm_release("milvus", "r", Some(9))
@@ -251,7 +251,7 @@ async fn a_revision_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_kubernetes_is_named() {
+async fn an_answer_that_is_not_a_kubernetes_list_is_an_error() {
     let error = cluster(|_| (200, json!({"hello": 1})))
         .await
         .read("milvus", false)

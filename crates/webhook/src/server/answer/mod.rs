@@ -1,4 +1,4 @@
-//! One review to one answer: in time, with its uid, in every case.
+//! Answers each review: in time, with its uid, in every case.
 
 mod record;
 mod slots;
@@ -36,20 +36,20 @@ use crate::server::{
 
 pub use unjudged::{FailurePolicies, FailurePolicy};
 
-/// Reviews that may wait for their turn; at a millisecond each, a second's work. What comes on top
-/// is answered unjudged.
+/// Most reviews that may wait for a slot; at a millisecond each, about a second of work. Further
+/// reviews are answered without a judgement.
 const MAX_WAITING: usize = 1024;
 
-/// Reviews from this size on are judged where waiting harms no one: parsing takes milliseconds.
+/// From this size, reviews are read with `block_in_place`: parsing takes milliseconds.
 const LARGE: usize = 64 * 1024;
 
 /// Answers reviews.
 pub struct Answerer {
-    /// What is known.
+    /// The source of the state.
     pub state_source: StateSource,
-    /// What is counted.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Where Events go, in a cluster.
+    /// Receives Events; `None` without a cluster.
     pub events: Option<EventSink>,
     failure: FailurePolicies,
     slots: Semaphore,
@@ -57,7 +57,7 @@ pub struct Answerer {
     huge: Semaphore,
 }
 
-/// Which way a review came in.
+/// The path of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// `/validate`.
@@ -67,7 +67,7 @@ pub enum Path {
 }
 
 impl Answerer {
-    /// One that answers from this knowledge.
+    /// An answerer with this source of the state.
     #[must_use]
     pub fn new(
         state_source: StateSource,
@@ -91,7 +91,7 @@ impl Answerer {
     /// The answer to a body, as JSON.
     ///
     /// # Errors
-    /// Where the body is not a review: then there is no uid to answer to.
+    /// If the body is not a review: then there is no uid to answer to.
     pub async fn answer(
         &self,
         path: Path,
@@ -116,9 +116,9 @@ impl Answerer {
         Ok(ruling.response.render(&review.uid))
     }
 
-    /// Lets through what could not be judged, if it only may belong to Milvus and no Milvus is in
-    /// its namespace: there, a guard that cannot judge must hinder no one, as a guard that does
-    /// not answer.
+    /// Allows a change that could not be judged, if its object does not mention Milvus and its
+    /// namespace contains no Milvus: there, a guard that cannot judge must not block changes, as
+    /// an unavailable guard does not.
     fn spare_others(&self, gate: Gate, review: &Review<'_>, mut ruling: Ruling) -> Ruling {
         let is_unjudged = gate == Gate::Workload && ruling.verdict.is_none();
         let mentions = || {
@@ -160,7 +160,7 @@ impl Answerer {
             if is_heavy(review, size) {
                 return self.judge_heavy(review, end).await;
             }
-            // Most reviews are of no interest; seeing that takes no turn.
+            // Most reviews are irrelevant; finding that out needs no slot.
             match self.read(review, &Budget::small()) {
                 Ok(Task::Done(gate, ruling)) => Some((gate, *ruling)),
                 task => self.judge(review, task, self.turn(0).await?, end).await,
@@ -172,7 +172,7 @@ impl Answerer {
         }
     }
 
-    /// The version label, and what holds a Deployment. A failure here never denies the change.
+    /// The patch for the version label and for Hold. A failure here never denies the change.
     async fn change(&self, review: &Review<'_>, size: usize, end: Instant) -> Ruling {
         let read = || {
             let label = catch_unwind(AssertUnwindSafe(|| mutate(review))).unwrap_or_default();
@@ -200,8 +200,8 @@ impl Answerer {
         Ruling::of(response)
     }
 
-    /// The patch that holds a Deployment; empty if it need not wait. What memory would hold is
-    /// looked at again: an acceptance may be younger than memory. If that fails, it is held.
+    /// The patch that holds a Deployment; empty if it need not wait. A hold by the cache is judged
+    /// again live: an acceptance may be newer than the cache. If that fails, it is held.
     async fn hold(&self, candidate: &Candidate, end: Instant) -> Vec<Patch> {
         let judged = |state: &ReviewState<'_>| {
             catch_unwind(AssertUnwindSafe(|| candidate.patch(state))).unwrap_or_default()
@@ -220,8 +220,8 @@ impl Answerer {
         }
     }
 
-    /// Reads and judges on a thread that the runtime replaces for that time, a few at once: what
-    /// others wait for, and how much memory all of them take, is bounded.
+    /// Reads and judges with `block_in_place`, and with a limit for such reviews at the same time:
+    /// this bounds their memory and the waiting time of other reviews.
     async fn judge_heavy(&self, review: &Review<'_>, end: Instant) -> Option<(Gate, Ruling)> {
         let late = || Instant::now() >= end;
         {
@@ -232,8 +232,8 @@ impl Answerer {
                 return self.judge_here(review, task, turn, end);
             }
         }
-        // A record that says it is small and is not was worth one look; the whole of it waits for
-        // the one large room.
+        // The record is larger than its head states. Reading all of it needs the only slot for
+        // huge records.
         let _room = self.huge.acquire().await.ok()?;
         let turn = self.turn(HEAVY).await?;
         let task =
@@ -252,7 +252,7 @@ impl Answerer {
         tokio::task::block_in_place(|| runtime.block_on(self.judge(review, task, turn, end)))
     }
 
-    /// What is left to judge; where reading fails, what the gate says then.
+    /// Reads a review into a task; `Err` is the answer without a judgement if reading panics.
     fn read<'a>(
         &self,
         review: &Review<'a>,
@@ -270,8 +270,8 @@ impl Answerer {
         })
     }
 
-    /// Judges in a slot, and waits for the API server without one: others are judged meanwhile.
-    /// `None` if the server goes down.
+    /// Judges in a slot. Frees the slot for other reviews while it waits for the API server. `None`
+    /// if the server shuts down.
     async fn judge<'s>(
         &'s self,
         review: &Review<'_>,
@@ -297,8 +297,8 @@ impl Answerer {
         let late = || Instant::now() >= end;
         let overdue = Some(Overdue(&late));
         let mut ruling = self.ruling(&task, &self.state_source.state(namespace, now, overdue));
-        // ReleaseHistory may lag behind; a denial must not, and where a kind is not watched,
-        // nothing must.
+        // The cache may lag behind. A denial is judged again live, and an allowance too while a
+        // kind is not watched.
         let mut doubt = if ruling.by_state {
             Some(Doubt::Denial)
         } else {
@@ -307,7 +307,7 @@ impl Answerer {
         while let Some(why) = doubt.take() {
             let heavy = turn.heavy.as_ref().map_or(0, SemaphorePermit::num_permits);
             drop(turn);
-            // Boxed, because it is rare and large.
+            // Boxed, because the future is large and rarely needed.
             let live = Box::pin(
                 self.state_source
                     .live_state(namespace, now, overdue, why, end),
@@ -316,7 +316,7 @@ impl Answerer {
             turn = self.turn(u32::try_from(heavy).unwrap_or(HEAVY)).await?;
             let Some(live) = live else { break };
             ruling = self.confirm(&task, ruling, why, live);
-            // Where only a kind in doubt was read, the rest of a denial is from memory.
+            // If only the kind in doubt was read live, a denial still rests on the cache.
             doubt = Some(Doubt::Denial).filter(|denial| why != *denial && ruling.by_state);
         }
         drop(turn);
@@ -336,8 +336,8 @@ impl Answerer {
         Some((gate, ruling))
     }
 
-    /// Writes a decision down. A verdict that is known is worth more than its record, so this ends
-    /// before the time for the answer.
+    /// Records a decision. The answer is more important than the record, so this ends before the
+    /// deadline of the answer.
     async fn record(&self, decision: &DecisionSpec, end: Instant) -> Result<(), Unanswered> {
         let end = end.checked_sub(MARGIN).unwrap_or(end);
         let written = tokio::time::timeout_at(end.into(), self.state_source.record(decision)).await;
@@ -355,7 +355,7 @@ impl Answerer {
         let (result, ruling) = match (live, doubt) {
             (Ok(state), _) => {
                 let ruling = self.ruling(task, &state);
-                // A rule without time has no finding. What it found in time counts.
+                // A rule that ran out of time here has no finding. The earlier finding counts.
                 if denied
                     && doubt == Doubt::Denial
                     && ran_out_of_time(&ruling)
@@ -425,7 +425,7 @@ impl Answerer {
     }
 }
 
-/// Whether a rule had no time.
+/// Whether a rule ran out of time.
 fn ran_out_of_time(ruling: &Ruling) -> bool {
     ruling
         .failed
@@ -433,7 +433,7 @@ fn ran_out_of_time(ruling: &Ruling) -> bool {
         .any(|(_, failed)| *failed == Failed::Timeout)
 }
 
-/// Whether a review is more than a short read: large, or with YAML or a packed release inside.
+/// Whether a review may be slow to read: large, or with YAML or a packed release inside.
 fn is_heavy(review: &Review<'_>, size: usize) -> bool {
     let may_hold_files = review.resource.group.is_empty()
         && matches!(&*review.resource.resource, "secrets" | "configmaps");

@@ -1,4 +1,4 @@
-//! What remains of an answer: metrics, a line of the log, an Event. Never what an object holds.
+//! Records each answer: metrics, a line in the log, an Event. Never the content of an object.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Answerer {
             Some(Verdict::Deny) => "deny",
             Some(Verdict::Warn) => "warn",
             Some(Verdict::Allow) => "allow",
-            // Nothing of interest, unless something was said.
+            // Irrelevant to the guard, unless the response is a denial or has a warning.
             None if ruling.response == Response::default() => "allow",
             None => "error",
         };
@@ -58,8 +58,8 @@ impl Answerer {
         }
     }
 
-    /// A line for the log, and an Event for those who look at the release. Never what an object
-    /// holds.
+    /// Writes a line to the log, and an Event for users of the release. Never the content of an
+    /// object.
     pub(super) fn tell(&self, gate: Gate, review: &Review<'_>, ruling: &Ruling, took: Duration) {
         let Some(verdict) = ruling
             .verdict

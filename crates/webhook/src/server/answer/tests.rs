@@ -1,8 +1,8 @@
-//! Answers in every case, and in time.
+//! Answers without time to judge, and without the ability to judge.
 
 use super::*;
 
-/// A state source in which this runs.
+/// A state source with these running objects.
 fn state_source(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSource {
     StateSource::Files(Box::new(crate::server::state_source::Files {
         place: Arc::new(milvus_guard_core::milvus::NamespaceState::new(objects)),
@@ -15,7 +15,7 @@ fn state_source(objects: Vec<milvus_guard_core::manifest::Object>) -> StateSourc
 }
 
 #[test]
-fn a_denial_stands_where_there_was_no_time_to_check_it() {
+fn a_denial_stays_if_there_is_no_time_to_confirm_it() {
     let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
     let failure = FailurePolicies {
         release: FailurePolicy::Ignore,
@@ -48,7 +48,7 @@ fn a_denial_stands_where_there_was_no_time_to_check_it() {
     let namespace = task.namespace().unwrap();
     let now = Timestamp::now();
     let mut cut_short = 0;
-    // The time is over after so many rules.
+    // The time ends after this number of rules.
     for rules in 0..200 {
         let asked = std::sync::atomic::AtomicUsize::new(0);
         let late = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= rules;
@@ -80,7 +80,7 @@ fn a_denial_stands_where_there_was_no_time_to_check_it() {
 }
 
 #[test]
-fn a_guard_that_cannot_judge_hinders_nobody_where_no_milvus_is() {
+fn a_guard_that_cannot_judge_allows_other_workloads_in_namespaces_without_milvus() {
     let state_source = |milvus: bool| {
         let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
         state_source(if milvus {

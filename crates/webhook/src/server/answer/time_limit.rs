@@ -5,11 +5,11 @@ use std::time::Duration;
 /// Time for an answer if the request does not set one: the API server's own default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest time that the API server ever grants.
+/// Longest time that the API server grants.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the answer may take: what the API server grants, less a tenth for the way there and
-/// back.
+/// How long the answer may take: the time that the API server grants, minus a tenth for the
+/// network.
 pub(super) fn deadline(timeout: Option<&str>) -> Duration {
     let granted = timeout
         .and_then(duration)
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_for_an_answer_is_the_api_servers_less_a_margin() {
+    fn the_deadline_is_the_timeout_of_the_api_server_minus_a_tenth() {
         assert_eq!(duration("1m30s"), Some(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
         for wrong in [

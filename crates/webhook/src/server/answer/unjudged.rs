@@ -1,10 +1,10 @@
-//! What a gate answers when it cannot judge.
+//! The answer of a gate that cannot judge.
 
 use milvus_guard_core::admission::{Gate, Response, Ruling};
 
 use super::Answerer;
 
-/// What a gate says when it cannot judge.
+/// How a gate answers if it cannot judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FailurePolicy {
     /// Allow it, with a warning.
@@ -15,7 +15,7 @@ pub enum FailurePolicy {
     Fail,
 }
 
-/// What each gate says when it cannot judge. The documents gate always denies.
+/// How each gate answers if it cannot judge. The documents gate always denies.
 #[derive(Clone, Copy, Debug)]
 pub struct FailurePolicies {
     /// The release gate.
@@ -25,7 +25,7 @@ pub struct FailurePolicies {
 }
 
 impl Answerer {
-    /// What a gate says when it cannot judge.
+    /// The ruling of a gate that cannot judge.
     pub(super) fn unjudged(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
             FailurePolicy::Ignore => {
@@ -41,7 +41,7 @@ impl Answerer {
         }
     }
 
-    /// The same where trying again is of no use: what was sent is damaged or too large.
+    /// The same if a retry cannot help: the request is damaged or too large.
     pub(super) fn unread(&self, gate: Gate, reason: &str) -> Ruling {
         let response = match self.failure(gate) {
             FailurePolicy::Ignore => Response::warn(format!("{reason}, so it was not checked")),

@@ -1,4 +1,4 @@
-//! Which secrets are accepted, and so who is answered.
+//! Which path secrets are accepted, and so which callers are answered.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ fn digest(token: &str) -> Digest {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What is accepted, and what was held in the Secret lately.
+/// The accepted secrets, and those that were in the Secret recently.
 #[derive(Default)]
 struct Accepted {
     digests: ArcSwap<Vec<Digest>>,
@@ -25,12 +25,12 @@ struct Accepted {
     seen: Mutex<BTreeMap<Digest, Timestamp>>,
 }
 
-/// Who is answered; clones share it.
+/// Which callers are answered; clones share it.
 #[derive(Clone)]
 pub enum Callers {
-    /// Anybody, on the plain paths: without a cluster.
+    /// All callers, on the plain paths: without a cluster.
     Anybody,
-    /// Anyone who knows the secret in the path.
+    /// Callers that know the secret in the path.
     Known(AcceptedSecrets),
 }
 
@@ -39,8 +39,8 @@ pub enum Callers {
 pub struct AcceptedSecrets(Arc<Accepted>);
 
 impl Callers {
-    /// Whether a request on this path is answered: `/validate` and `/mutate` for anybody, else the
-    /// same with a secret behind it. The time that this takes tells nothing about a secret.
+    /// Whether a request on this path is answered: `/validate` and `/mutate` for all callers, else
+    /// these paths followed by a secret. The time that this takes reveals nothing about a secret.
     #[must_use]
     pub fn may_ask(&self, path: &str) -> bool {
         let rest = ["/validate", "/mutate"]
@@ -63,7 +63,7 @@ impl AcceptedSecrets {
             return false;
         }
         let shown = digest(shown);
-        // Digests are compared, and all bytes of them: where two begin to differ tells nothing
+        // Compares all bytes of digests: the first difference of two digests reveals nothing
         // about the secret.
         self.0.digests.load().iter().fold(false, |found, held| {
             found
@@ -75,15 +75,15 @@ impl AcceptedSecrets {
         })
     }
 
-    /// Accepts these from now on. One that no longer exists is still accepted for `keep`: someone
-    /// deleted the Secret, and the API server asks on the old path until the new one is registered.
+    /// Accepts these from now on. Removed secrets are still accepted for `keep`: if a user deletes
+    /// the Secret, the API server uses the old path until the new one is registered.
     pub fn accept(&self, tokens: &Tokens, now: Timestamp, keep: SignedDuration) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for token in tokens.all() {
             seen.insert(digest(token), now);
         }
         seen.retain(|_, last| now.duration_since(*last) < keep);
-        // A clock that jumped must not lock the API server out.
+        // A jump of the clock must not make the guard refuse the API server.
         for token in tokens.all() {
             seen.insert(digest(token), now);
         }
@@ -134,11 +134,11 @@ mod tests {
         );
         assert!(
             !tokens.data().contains_key(STATIC),
-            "the guard writes its own"
+            "the guard writes only its own secrets"
         );
         assert!(
             tokens.choice(at(60), &TIMES, &["x"]) == Some(token(&tokens, 0)),
-            "it is never registered by the guard"
+            "the guard never registers it"
         );
     }
 
@@ -177,7 +177,7 @@ mod tests {
         }
         assert!(
             !Callers::Known(AcceptedSecrets::default()).may_ask("/validate"),
-            "no secret yet: no one is answered"
+            "there is no secret yet: no caller is answered"
         );
         assert!(
             Callers::Anybody.may_ask("/mutate")
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_secret_is_refused_and_a_deleted_one_a_little_later() {
+    fn a_removed_secret_is_accepted_until_its_time_is_over() {
         let first = Tokens::default().with_another(at(0)).unwrap();
         let both = first.with_another(at(10)).unwrap();
         let known = known(&both, at(10));
@@ -196,11 +196,11 @@ mod tests {
         known.accept(&both.up_to(token(&both, 0)), at(20), TIMES.keep());
         assert!(
             callers.may_ask(&path(&both, 1)),
-            "the API server may have it still"
+            "the API server may still use it"
         );
         known.accept(&both.up_to(token(&both, 0)), at(140), TIMES.keep());
         assert!(callers.may_ask(&path(&both, 0)) && !callers.may_ask(&path(&both, 1)));
-        // A clock that goes back, or far ahead, leaves what the Secret holds.
+        // After a jump of the clock, back or far ahead, the secrets in the Secret are accepted.
         for now in [at(-100_000), at(100_000)] {
             known.accept(&both, now, TIMES.keep());
             assert!(callers.may_ask(&path(&both, 0)) && callers.may_ask(&path(&both, 1)));

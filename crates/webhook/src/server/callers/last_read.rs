@@ -1,4 +1,4 @@
-//! When the Secret was last read, and how old that may be.
+//! When the Secret was last read, and how old this reading may be.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,9 +7,9 @@ use std::{
 
 use super::tokens::Times;
 
-/// How often replicas read the Secret at least.
+/// Longest time between two readings of the Secret.
 pub(super) const POLL: Duration = Duration::from_secs(10);
-/// The same after a reading that failed.
+/// The same after a failed reading.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// When the Secret was last read; clones share it.
@@ -23,7 +23,7 @@ pub struct LastRead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the secret path was not read for {seconds} s")]
 pub struct Stale {
-    /// How long ago.
+    /// Age of the reading in seconds.
     pub seconds: u64,
 }
 
@@ -39,8 +39,8 @@ impl LastRead {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// Whether each secret that may be registered now was read. A replica that watches nothing
-    /// either has less time: it can only judge by what was.
+    /// Checks that every secret that may be registered now was read. A replica that also has an
+    /// unwatched kind has less time: it can only judge by old data.
     ///
     /// # Errors
     /// If the last reading is so old that another secret may be registered soon.
@@ -65,9 +65,9 @@ impl LastRead {
 }
 
 impl Times {
-    /// How old the last reading of the Secret may be. A secret is registered once it has settled:
-    /// until then, kubelets and the Service have the other half of that time to take a replica
-    /// away that does not know it.
+    /// Age limit of the last reading of the Secret. A secret is registered once it has settled:
+    /// the other half of that time is for kubelets and the Service to remove a replica that does
+    /// not know it.
     #[must_use]
     fn stale(&self) -> Duration {
         Duration::try_from(self.settle / 2)
@@ -75,7 +75,7 @@ impl Times {
             .max(RETRY)
     }
 
-    /// A reading of this moment.
+    /// Records a reading that began now.
     #[must_use]
     pub fn read_now(&self) -> LastRead {
         LastRead::now(self.stale())
@@ -89,7 +89,7 @@ mod tests {
     use super::{super::testing::TIMES, *};
 
     #[test]
-    fn a_replica_that_reads_nothing_is_known_before_another_secret_can_be_registered() {
+    fn a_stale_reading_is_reported_before_another_secret_can_be_registered() {
         assert!(TIMES.stale() < Duration::try_from(TIMES.settle).unwrap());
         let last = TIMES.read_now();
         assert_eq!(last.check(true), Ok(()));

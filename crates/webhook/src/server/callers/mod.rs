@@ -1,16 +1,16 @@
-//! Who may ask: anyone who knows the secret in the webhook's path. The guard makes it, keeps it in
-//! a Secret, and writes it into the registration; every replica accepts what the Secret holds.
+//! Which callers are answered: those that know the secret in the webhook's path. The guard keeps
+//! it in a Secret and registers it; every replica accepts the secrets in the Secret.
 //!
-//! The API server names the whole path in its own error where no replica answers, so anyone who
-//! asks for a change then sees the secret. That is why it lives for an hour only, and why a replica
-//! that takes the lead makes another one.
+//! If no replica answers, the API server's error contains the whole path, and the user who made
+//! the change sees the secret. So a secret is valid for an hour only, and each new leader makes
+//! another one.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `tokens` | pure: the secrets that the Secret holds, and which is registered when |
-//! | `accepted` | which of them are accepted, and so who is answered |
+//! | `tokens` | pure: the secrets in the Secret, and which is registered at what time |
+//! | `accepted` | which of them are accepted, and so which callers are answered |
 //! | `last_read` | how old the last reading of the Secret may be |
-//! | `path_secret` | the Secret in the cluster: made, renewed, followed |
+//! | `path_secret` | the Secret in the cluster: created, renewed, read |
 
 mod accepted;
 mod last_read;

@@ -1,4 +1,4 @@
-//! The Secret in the cluster: made, renewed, and followed by every replica.
+//! The Secret in the cluster with the path secrets: created, renewed, and read by every replica.
 
 use std::time::{Duration, Instant};
 
@@ -21,26 +21,26 @@ use super::{
     tokens::{NoRandomness, Times, Tokens},
 };
 
-/// Tries against others who write the Secret at the same time.
+/// Attempts if other replicas write the Secret at the same time.
 const TRIES: usize = 8;
-/// For one reading. An API server that is slow answers within this time.
+/// Limit for one reading. Even a slow API server answers within this time.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// What can go wrong with the Secret.
+/// Why the Secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CallersError {
     /// No secret could be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// Others change the Secret as fast as it is read.
+    /// Other clients changed the Secret during every attempt.
     #[error("Secret {0} was changed by others each time it was read")]
     Contended(String),
-    /// The cluster says no.
+    /// The cluster refused or did not answer.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
 }
 
-/// Where the secrets are kept.
+/// The Secret with the path secrets.
 #[derive(Clone)]
 pub struct PathSecret {
     /// The cluster.
@@ -49,21 +49,21 @@ pub struct PathSecret {
     pub namespace: String,
     /// Name of the Secret.
     pub name: String,
-    /// How long phases last.
+    /// Durations of the phases of a secret.
     pub times: Times,
 }
 
 impl PathSecret {
-    /// The secrets; one is made where there is none. Of several replicas that start at once, one
-    /// wins.
+    /// The secrets; makes one if there is none. If several replicas start at once, only one of them
+    /// makes it.
     ///
     /// # Errors
-    /// Where the Secret may not be read or written.
+    /// If the Secret may not be read or written.
     pub async fn ensure(&self, now: Timestamp) -> Result<Tokens, CallersError> {
         self.renewed(now, |tokens| !tokens.has_own()).await
     }
 
-    /// The same, with a new one where that is due: the newest is old, or older than this time.
+    /// The same, with a new secret if the newest is too old, or older than `not_before`.
     ///
     /// # Errors
     /// As [`Self::ensure`].
@@ -94,7 +94,7 @@ impl PathSecret {
         Err(CallersError::Contended(self.name.clone()))
     }
 
-    /// Forgets what is older than this one, which has been registered for long enough.
+    /// Deletes the secrets older than this one, which has been registered for long enough.
     ///
     /// # Errors
     /// As [`Self::ensure`].
@@ -102,14 +102,14 @@ impl PathSecret {
         let (version, tokens) = self.read().await?;
         let kept = tokens.up_to(token);
         if kept != tokens && version.is_some() {
-            // Where someone was faster, the next look comes back here.
+            // If another client was faster, the next check tries again.
             self.write(version.as_deref(), &kept).await?;
         }
         Ok(())
     }
 
-    /// Accepts what the Secret holds, until the process ends. What fails is tried again; what was
-    /// accepted before stays.
+    /// Accepts the secrets in the Secret, until the process ends. After a failure it tries again;
+    /// accepted secrets stay accepted.
     pub async fn follow(self, known: AcceptedSecrets, last: LastRead) {
         let settle = Duration::try_from(self.times.settle).unwrap_or(POLL);
         let every = POLL.min(settle / 6).max(Duration::from_millis(50));
@@ -127,8 +127,8 @@ impl PathSecret {
                 read,
                 Ok(Err(CallersError::Cluster(ClusterError::Forbidden { .. })))
             ) {
-                // The cluster answers. All replicas have the same rights, so no one makes another
-                // secret.
+                // The cluster answers. All replicas have the same permissions, so no replica makes
+                // another secret.
                 last.note(begun);
             }
             match read.map_or_else(
@@ -161,7 +161,7 @@ impl PathSecret {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Version and content; no version where the Secret does not exist.
+    /// Resource version and content; no version if the Secret does not exist.
     async fn read(&self) -> Result<(Option<String>, Tokens), ClusterError> {
         let found = self
             .api()

@@ -1,4 +1,4 @@
-//! Times and moments of the tests.
+//! Durations and times for the tests.
 
 use jiff::{SignedDuration, Timestamp};
 

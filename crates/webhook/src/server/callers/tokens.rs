@@ -1,4 +1,4 @@
-//! The secrets that a Secret holds, and which of them is to be registered when. Pure.
+//! The path secrets in a Secret, and which of them must be registered at what time. Pure.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,55 +11,54 @@ use milvus_guard_core::text::hexadecimal;
 
 /// Key of the Secret.
 const KEY: &str = "tokens";
-/// Key under which an administrator puts a separate secret into the Secret: for a registration
-/// in files of the API server, which the guard cannot change. The guard never replaces it.
+/// Key for a separate secret of an administrator: for a registration in files of the API server,
+/// which the guard cannot change. The guard never replaces this secret.
 pub(super) const STATIC: &str = "static";
-/// Bytes of a secret: 256 bits that no one guesses.
+/// Bytes of a secret: 256 random bits.
 const BYTES: usize = 32;
-/// Secrets that hold at once. Leaders that take turns every minute must not fill the Secret.
+/// Most secrets that are valid at once. Frequent changes of the leader must not fill the Secret.
 const MAX_TOKENS: usize = 4;
 
-/// The system has no randomness.
+/// The system provided no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system did not provide random numbers for a secret path")]
 pub struct NoRandomness;
 
-/// How long the phases of a secret last.
+/// Durations of the phases of a secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// After which time another one is made.
+    /// Time after which a new secret is made.
     pub life: SignedDuration,
     /// How long replicas have to read a new one before it is registered.
     pub settle: SignedDuration,
-    /// How long an old one is still accepted after the new one was registered: API servers see a
-    /// registration within a second over their watch, and within half a minute where the watch
-    /// broke.
+    /// How long an old one is still accepted after the new one was registered: API servers get a
+    /// new registration within a second through their watch, and within 30 seconds after a broken
+    /// watch.
     pub grace: SignedDuration,
 }
 
 impl Times {
-    /// How long replicas accept a secret that was removed from the Secret: until its successor
-    /// is registered, if someone deleted the Secret.
+    /// How long replicas accept a secret that was removed from the Secret: if a user deletes the
+    /// Secret, until the next secret is registered.
     #[must_use]
     pub fn keep(&self) -> SignedDuration {
         self.settle * 2
     }
 }
 
-/// A secret and when it was made. Not printed by anything.
+/// A secret and when it was made. Never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Issued {
     token: String,
     made: Timestamp,
 }
 
-/// The secrets that the Secret holds: those that the guard made, the newest first, and that of an
-/// administrator.
+/// The secrets in the Secret: those of the guard, the newest first, and that of an administrator.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<Issued>, Option<String>);
 
 impl fmt::Debug for Tokens {
-    // By hand, so that no secret can reach a log.
+    // Not derived, so that no secret can reach a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tokens({} of them)", self.0.len())
     }
@@ -67,7 +66,7 @@ impl fmt::Debug for Tokens {
 
 impl Tokens {
     pub(super) fn of(data: &BTreeMap<String, ByteString>) -> Self {
-        // What is damaged counts as missing: another one is made.
+        // Damaged data counts as missing: a new secret is made.
         let held: Vec<Issued> = data
             .get(KEY)
             .and_then(|bytes| serde_json::from_slice(&bytes.0).ok())
@@ -103,14 +102,14 @@ impl Tokens {
         !self.0.is_empty()
     }
 
-    /// What the guard writes; the secret of an administrator stays where it is.
+    /// The data that the guard writes; the secret of an administrator is not changed.
     pub(super) fn data(&self) -> BTreeMap<String, ByteString> {
         let text = serde_json::to_vec(&self.0).unwrap_or_default();
         [(KEY.to_owned(), ByteString(text))].into()
     }
 
-    /// Whether another secret is to be made: there is none, or the newest is old, or older than
-    /// this time, or was made by a clock that is far ahead.
+    /// Whether a new secret must be made: there is none, or the newest is too old, or older than
+    /// `not_before`, or from a clock that is far ahead.
     #[must_use]
     pub fn is_due(&self, now: Timestamp, times: &Times, not_before: Option<Timestamp>) -> bool {
         let Some(newest) = self.0.first() else {
@@ -120,7 +119,7 @@ impl Tokens {
         let old = age >= times.life
             || not_before.is_some_and(|limit| newest.made < limit)
             || age < -times.life;
-        // The one that is registered must stay until a successor is.
+        // The registered secret must stay until a newer one is registered.
         old && self.0.len() < MAX_TOKENS
     }
 
@@ -133,9 +132,8 @@ impl Tokens {
         Ok(Self(all, self.1.clone()))
     }
 
-    /// Which of them is to be registered, where these are: the newest that every replica knows.
-    /// `None` if the API server still has to wait for that: what is registered is accepted a
-    /// little longer.
+    /// The secret to register if these are `registered`: the newest that every replica knows.
+    /// `None` if replicas do not know it yet: the registered secrets are still accepted.
     #[must_use]
     pub fn choice(&self, now: Timestamp, times: &Times, registered: &[&str]) -> Option<&str> {
         let newest = self
@@ -147,7 +145,7 @@ impl Tokens {
                 .iter()
                 .find(|issued| registered.contains(&&*issued.token))
         };
-        // No one asks yet, and each replica that is ready has read the Secret.
+        // There are no callers yet, and each ready replica has read the Secret.
         let first = || self.0.last().filter(|_| registered.is_empty());
         newest
             .or_else(known)
@@ -155,7 +153,7 @@ impl Tokens {
             .map(|issued| &*issued.token)
     }
 
-    /// Only those up to and including this one: the older ones are forgotten.
+    /// This secret and the newer ones, without the older ones.
     pub(super) fn up_to(&self, token: &str) -> Self {
         let count = self
             .0
@@ -166,7 +164,7 @@ impl Tokens {
     }
 }
 
-/// Whether it has the length of a secret, which is not a secret itself.
+/// Whether a text has the length of a secret. The length itself is public.
 pub(super) const fn has_length(text: &str) -> bool {
     text.len() == BYTES * 2
 }
@@ -192,12 +190,15 @@ mod tests {
     };
 
     #[test]
-    fn a_secret_is_made_settles_and_is_replaced() {
+    fn a_new_secret_is_registered_after_it_settled_and_replaces_the_old_one() {
         let first = Tokens::default().with_another(at(0)).unwrap();
         assert!(
             Tokens::default().is_due(at(0), &TIMES, None) && !first.is_due(at(3599), &TIMES, None)
         );
-        assert!(first.is_due(at(3600), &TIMES, None), "it is old");
+        assert!(
+            first.is_due(at(3600), &TIMES, None),
+            "the secret is too old"
+        );
         assert!(
             first.is_due(at(5), &TIMES, Some(at(1))),
             "another replica leads now"
@@ -205,7 +206,7 @@ mod tests {
         let only = first.0[0].token.as_str();
         assert!(
             first.choice(at(0), &TIMES, &[]) == Some(only),
-            "no one asks yet"
+            "there are no callers yet"
         );
         assert!(
             first.choice(at(0), &TIMES, &["x", only]) == Some(only),
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn leaders_that_take_turns_do_not_fill_the_secret() {
+    fn frequent_changes_of_the_leader_do_not_fill_the_secret() {
         let mut tokens = Tokens::default();
         for second in 0..100 {
             if tokens.is_due(at(second), &TIMES, Some(at(second))) {
@@ -241,13 +242,13 @@ mod tests {
             }
         }
         assert_eq!(tokens.0.len(), MAX_TOKENS);
-        // The first one is registered, and stays until a later one has settled.
+        // The first secret is registered, and stays until a later one has settled.
         let first = tokens.0.last().unwrap().token.clone();
         assert!(tokens.choice(at(30), &TIMES, &[&first]) == Some(&first));
     }
 
     #[test]
-    fn what_is_not_a_secret_of_an_administrator_is_left_out() {
+    fn invalid_secrets_of_an_administrator_are_ignored() {
         let own = "a".repeat(64);
         let held = |text: &str| {
             Tokens::of(&[(STATIC.to_owned(), ByteString(text.as_bytes().to_vec()))].into())

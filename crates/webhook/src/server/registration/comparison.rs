@@ -1,8 +1,8 @@
-//! Whether a configuration in the cluster is as it should be.
+//! Compares a configuration in the cluster with the wanted one.
 
 use serde_json::{Map, Value};
 
-/// The last parts of the paths of a configuration.
+/// The last parts of the webhook paths in a configuration.
 pub(super) fn shown(configuration: &Value) -> Vec<&str> {
     let webhooks = configuration["webhooks"]
         .as_array()
@@ -22,8 +22,8 @@ pub(super) fn shown(configuration: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Whether an object has all that is wanted; what the API server adds does not count. The webhooks
-/// must be exactly those.
+/// Whether an object has all wanted values. Fields that the API server adds do not count. The
+/// list of webhooks must be exactly the wanted one.
 pub(super) fn holds(wanted: &Value, found: &Value) -> bool {
     let count = |object: &Value| object["webhooks"].as_array().map_or(0, Vec::len);
     count(wanted) == count(found) && is_within(wanted, found)
@@ -57,7 +57,7 @@ fn is_within(wanted: &Value, found: &Value) -> bool {
     }
 }
 
-/// What the API server leaves out.
+/// Whether the API server omits this value.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

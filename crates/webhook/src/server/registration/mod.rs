@@ -1,10 +1,10 @@
-//! The registration at the API server: the leading replica writes both webhook configurations, and
-//! only after it was ready once. A guard that never worked blocks nothing, and what Helm renders
-//! has no field that the guard writes.
+//! The registration at the API server: the leading replica writes both webhook configurations, but
+//! only after it was ready once. So a guard that never worked blocks nothing, and Helm renders no
+//! field that the guard writes.
 //!
-//! The chart's template says which webhooks there are. The guard adds what only it knows: whom the
-//! API server is to trust, the secret path, and the namespaces that hold Milvus. The configurations
-//! are owned by an object of the chart, so that they go with it.
+//! The chart's template defines the webhooks. The guard adds the certificate authority that the API
+//! server must trust, the secret path, and the namespaces that contain Milvus. The configurations
+//! are owned by an object of the chart, so that they are deleted with it.
 
 mod comparison;
 mod template;
@@ -43,31 +43,31 @@ use crate::{
 
 pub use template::MILVUS_NAMESPACES;
 
-/// Under which name the API server notes what the guard applied. Its own, apart from that of single
+/// Field manager of the registration. Different from the one with which the guard changes single
 /// fields.
 const MANAGER: &str = "milvus-guard-registration";
 
-/// How often the leader looks whether something here changed.
+/// How often the leader checks for changes in this process.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it looks at the API server without a reason.
+/// How often it checks the API server without such a change.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// For one look.
+/// Limit for one check.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Whom the API server is to trust.
+/// The certificate authority that the API server must trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authority {
-    /// What the template says, or what the API server trusts anyway.
+    /// That of the template, or one that the API server trusts by default.
     Template,
     /// The authorities in this Secret of the managed mode.
     Secret(String),
-    /// The authorities in this file (PEM), followed when it changes.
+    /// The authorities in this file (PEM), reloaded when it changes.
     File(PathBuf),
 }
 
-/// Why the registration could not be made or kept. Says nothing about the secret path.
+/// Why the registration could not be made or updated. Never contains the secret path.
 #[derive(Debug, thiserror::Error)]
 enum RegistrationError {
     #[error("cannot read {0}: {1}")]
@@ -86,7 +86,7 @@ enum RegistrationError {
     Cluster(#[from] ClusterError),
 }
 
-/// The leader's duty.
+/// Registers the webhooks while this replica leads.
 pub struct Registrar {
     /// The cluster.
     pub client: Client,
@@ -98,30 +98,30 @@ pub struct Registrar {
     pub template: PathBuf,
     /// The `ClusterRole` whose removal removes them.
     pub owner: Option<String>,
-    /// Whom the API server is to trust.
+    /// The certificate authority that the API server must trust.
     pub authority: Authority,
-    /// The secret in the path.
+    /// The Secret with the secret part of the path.
     pub secret: PathSecret,
     /// Whether this replica leads.
     pub leader: Leader,
     /// Whether it is ready.
     pub life: Arc<Lifecycle>,
-    /// Which namespaces hold Milvus.
+    /// The cache, which lists the namespaces that contain Milvus.
     pub store: Arc<WatchCache>,
-    /// Where changes are held.
+    /// In which namespaces changes are held.
     pub holds: HoldScope,
 }
 
-/// What the leader remembers between two looks.
+/// State of the leader between two checks.
 struct LeaderState {
-    /// When this replica began to lead: the secret of those who led before is replaced.
+    /// When this replica began to lead: secrets of earlier leaders are replaced.
     leads_since: Timestamp,
-    /// The secret that all configurations have carried, and since when.
+    /// The secret in all configurations, and since when.
     carried: Option<(String, Timestamp)>,
 }
 
 impl Registrar {
-    /// Registers and keeps the registration in step, until the process ends.
+    /// Makes the registration and keeps it up to date, until the process ends.
     pub async fn run(self) {
         let (mut ready, mut memory, mut complaint) = (false, None, None);
         let mut seen = None;
@@ -166,7 +166,7 @@ impl Registrar {
         }
     }
 
-    /// Namespaces that hold Milvus, or its data.
+    /// Namespaces that contain Milvus, or data of Milvus.
     fn namespaces(&self) -> BTreeSet<String> {
         self.store
             .milvus_namespaces()
@@ -197,9 +197,9 @@ impl Registrar {
         memory: &mut LeaderState,
     ) -> Result<(), RegistrationError> {
         let now = Timestamp::now();
-        // In this order: what was read of the configurations is older than what is written into
-        // them, and the API server refuses to have a later state overwritten.
-        // What may be read at the same time is, for an API server that is slow.
+        // Read the configurations before the rest: if they change in between, the API server
+        // refuses the write with their older version.
+        // Independent reads run at the same time, because the API server may be slow.
         let found = try_join_all(KINDS.map(async |kind| {
             let what = format!("{kind} {}", self.name);
             let object = api(&self.client, kind)
@@ -252,7 +252,7 @@ impl Registrar {
         self.forget_old(token, all_carried, now, memory).await
     }
 
-    /// Old secrets go once the API server has had the new one for a while.
+    /// Deletes old secrets after the API server has had the new one for the grace time.
     async fn forget_old(
         &self,
         token: &str,
@@ -307,7 +307,7 @@ impl Registrar {
                     .and_then(|found| found.data?.remove("ca.crt"))
                     .map(|bytes| bytes.0)
                     .unwrap_or_default();
-                // Without it the API server would believe no one, and what fails closed would stop.
+                // With an empty bundle webhooks that fail closed would block all changes.
                 if bundle.is_empty() {
                     Err(RegistrationError::NoAuthority(what))
                 } else {
@@ -351,7 +351,7 @@ impl Registrar {
             "apply",
             &format!("{kind} {}", self.name),
         ) {
-            // Where it was outdated, the next look comes back here.
+            // If it was outdated, the next check tries again.
             Ok(_) => {
                 tracing::info!(kind, "registered");
                 Ok(())

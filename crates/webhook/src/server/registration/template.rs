@@ -1,4 +1,4 @@
-//! The template of the webhook configurations, completed with what only the guard knows.
+//! The template of the webhook configurations, and the values that the guard adds.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -8,8 +8,8 @@ use milvus_guard_core::{
 };
 use serde_json::{Value, json};
 
-/// The content of the template for the namespaces that hold Milvus. No namespace can have this
-/// name.
+/// The placeholder in the template for the namespaces that contain Milvus. No namespace can have
+/// this name.
 pub const MILVUS_NAMESPACES: &str = "@milvus-namespaces";
 
 /// Both kinds of webhook configuration.
@@ -18,10 +18,10 @@ pub(super) const KINDS: [&str; 2] = [
     "MutatingWebhookConfiguration",
 ];
 
-/// Bytes of the template that are read.
+/// Largest template in bytes.
 const MAX_TEMPLATE: u64 = 1 << 20;
 
-/// What is added to the template.
+/// The values that are added to the template.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Additions<'a> {
     pub(super) name: &'a str,
@@ -29,7 +29,7 @@ pub(super) struct Additions<'a> {
     pub(super) bundle: Option<&'a str>,
     pub(super) token: &'a str,
     pub(super) namespaces: &'a BTreeSet<String>,
-    /// Where changes are held, for those who ask in advance.
+    /// In which namespaces changes are held, for clients that need it before a change.
     pub(super) holds: &'a HoldScope,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 /// The configurations of a template.
 ///
 /// # Errors
-/// Where it holds anything else, or none.
+/// If it contains anything else, or no configuration.
 pub(super) fn parse(text: &str) -> Result<Vec<Value>, String> {
     let mut objects = Vec::new();
     for document in documents(text) {
@@ -67,7 +67,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Value>, String> {
     }
 }
 
-/// A configuration of the template with what only the guard knows.
+/// A configuration of the template with the values of the guard.
 pub(super) fn completed(template: &Value, additions: &Additions<'_>) -> Value {
     let mut object = template.clone();
     if !object["metadata"].is_object() {
@@ -84,7 +84,7 @@ pub(super) fn completed(template: &Value, additions: &Additions<'_>) -> Value {
     object
 }
 
-/// Fills one webhook; whether it has anything to do.
+/// Adds the values to one webhook. Returns whether the webhook applies to any namespace.
 fn fill(webhook: &mut Value, additions: &Additions<'_>) -> bool {
     let config = &mut webhook["clientConfig"];
     for place in ["/service/path", "/url"] {

@@ -1,4 +1,4 @@
-//! What the leader registers, and when.
+//! The registration that the leader writes.
 
 use milvus_guard_core::policy::resolve::HOLD_SCOPE;
 
@@ -38,7 +38,7 @@ fn completed_with(namespaces: &[&str], bundle: Option<&str>) -> Value {
 }
 
 #[test]
-fn the_template_is_completed() {
+fn owner_path_authority_and_namespaces_are_added_to_the_template() {
     let object = completed_with(&["a", "n"], Some("Yg=="));
     assert_eq!(object["metadata"]["name"], "g");
     assert_eq!(object["metadata"]["annotations"][HOLD_SCOPE], "*");
@@ -69,7 +69,7 @@ fn the_template_is_completed() {
 }
 
 #[test]
-fn without_milvus_there_is_no_webhook_for_its_namespaces() {
+fn without_milvus_the_webhook_for_milvus_namespaces_is_left_out() {
     let object = completed_with(&[], None);
     let names: Vec<_> = object["webhooks"]
         .as_array()
@@ -84,12 +84,12 @@ fn without_milvus_there_is_no_webhook_for_its_namespaces() {
     );
     assert_eq!(
         object["webhooks"][1]["clientConfig"]["caBundle"], "eA==",
-        "the template's stays"
+        "the authority of the template stays"
     );
 }
 
 #[test]
-fn only_configurations_are_taken_and_one_of_each() {
+fn a_template_must_contain_only_webhook_configurations_and_one_of_each_kind() {
     for (text, reason) in [
         ("", "not contain a webhook configuration"),
         ("kind: Secret", "'Secret'"),
@@ -108,7 +108,7 @@ fn only_configurations_are_taken_and_one_of_each() {
 }
 
 #[test]
-fn what_the_api_server_adds_is_no_difference_and_what_others_change_is() {
+fn fields_of_the_api_server_are_ignored_and_changes_by_others_are_detected() {
     let wanted = completed_with(&["a"], Some("Yg=="));
     let mut found = wanted.clone();
     found["metadata"]["resourceVersion"] = json!("7");

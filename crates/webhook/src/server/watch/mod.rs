@@ -1,10 +1,9 @@
-//! Keeps the store up to date: one watch a kind, each object reduced at once.
+//! Keeps the cache up to date: one watch for each kind, each object is reduced immediately.
 //!
-//! A watch resumes from the version at which the one before ended, so ending one loses nothing. A
-//! dead connection that sends no error is found by starting another watch, so no watch lasts long:
-//! what decides what is allowed is asked for again every half a minute. The next watch begins
-//! before the last one ends. A slow API server therefore leaves no time in which nothing is
-//! watched.
+//! A watch resumes from the version at which the previous one ended, so no event is lost. A dead
+//! connection without an error is only detected by starting another watch, so watches are short:
+//! those of kinds that decide what is allowed are renewed every 30 seconds. The next watch begins
+//! before the last one ends, so there is no gap even with a slow API server.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -28,32 +27,32 @@ use milvus_guard_sources::kubernetes::client::REQUEST_DEADLINE;
 
 use super::watch_cache::{WatchCache, Watched};
 
-/// Objects in one page of a listing, which is in memory as a whole.
+/// Objects in one page of a listing; a whole page is held in memory.
 const PAGE: u32 = 50;
 /// The same for `ConfigMaps`, which may have 1 MiB each.
 const LARGE_PAGE: u32 = 20;
-/// How long one lasts at most of the kinds that decide what is allowed: so long a dead
-/// connection may stay unnoticed.
+/// Longest watch of kinds that decide what is allowed. A dead connection is detected after this
+/// time at the latest.
 const DECISIVE_TIMEOUT: Duration = Duration::from_secs(30);
-/// An API server sends a bookmark every minute. Where two are missing, the connection is taken for
+/// An API server sends a bookmark every minute. If two are missing, the connection counts as
 /// dead.
 const SILENCE: Duration = Duration::from_secs(150);
-/// Silence after the time at which the API server should have ended a watch.
+/// How long to wait after the time at which the API server should have ended a watch.
 const OVERTIME: Duration = Duration::from_secs(5);
-/// For a watch to begin. The API server answers at once, before anything has happened.
+/// Limit for a watch to begin. The API server answers immediately, before any event.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
-/// A watch that ends in order after this time did what it should; one that ends sooner would be
-/// asked for without a pause.
+/// If a watch ends normally before this time, there is a pause before the next one, which could
+/// end as soon.
 const SOON: Duration = Duration::from_millis(500);
-/// A watch that lasted as long was healthy: what breaks it is a new trouble.
+/// A watch of this duration was healthy: its end does not count as a repeated failure.
 const HEALTHY: Duration = Duration::from_secs(5);
-/// Pauses between two tries, from the first to the longest.
+/// Pauses between two attempts: the first one and the longest one.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(3)];
-/// Tries to go on from a version, before everything is listed again.
+/// Attempts to resume from a version before everything is listed again.
 const TRIES: u32 = 3;
 
-/// Watches every kind until the process ends. The client must not have a read timeout: a watch is
-/// silent for a minute.
+/// Watches every kind until the process ends. The client must not have a read timeout: a watch may
+/// be silent for a minute.
 pub fn start(client: &Client, store: &Arc<WatchCache>, namespace: &str, lasts: Duration) {
     for kind in Watched::ALL {
         let follower = Follower {
@@ -105,7 +104,7 @@ fn resource(kind: Watched) -> ApiResource {
 fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
     let resource = resource(kind);
     match kind {
-        // What others put into their own namespaces is not evidence.
+        // Runs and decisions in other namespaces do not count: other users can write them.
         Watched::Runs | Watched::Decisions => Api::namespaced_with(client, namespace, &resource),
         _ => Api::all_with(client, &resource),
     }
@@ -113,7 +112,7 @@ fn api(kind: Watched, client: Client, namespace: &str) -> Api<DynamicObject> {
 
 type Events = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<DynamicObject>>> + Send>>;
 
-/// How long before the end of a watch the next one is asked for.
+/// How long before the end of a watch the next one is requested.
 fn overlap(lasts: Duration) -> Duration {
     BEGIN_DEADLINE.min(lasts * 2 / 3)
 }
@@ -131,7 +130,7 @@ struct Follower {
     lasts: Duration,
 }
 
-/// Why following came to a halt.
+/// Why a watch or a listing failed.
 enum Halt {
     /// The API server no longer knows what happened since: everything must be listed again.
     Gone,
@@ -195,12 +194,12 @@ impl Follower {
         }
     }
 
-    /// Helm's own records are large, change with every release and say nothing here.
+    /// Leaves out Helm's own records: they are large, change often and are not needed here.
     fn labels(&self) -> Option<String> {
         (self.kind == Watched::ConfigMaps).then(|| "owner!=helm".to_owned())
     }
 
-    /// Takes in every object; the version from which a watch continues.
+    /// Lists every object. Returns the version from which a watch continues.
     async fn list(&self) -> Result<String, Halt> {
         let page = if self.kind == Watched::ConfigMaps {
             LARGE_PAGE
@@ -234,7 +233,7 @@ impl Follower {
         }
     }
 
-    /// Watches from a version, which moves on with what is seen, until a watch ends before the next
+    /// Watches from a version, and updates it with each event, until a watch ends before the next
     /// one has begun.
     async fn watch(&self, version: &mut String) -> Result<(), Halt> {
         let mut events = self.open(version.clone()).await?;
@@ -269,8 +268,8 @@ impl Follower {
             .boxed())
     }
 
-    /// Takes in the events of a watch until the next watch has begun; `None` if it ends sooner, in
-    /// order or without a sign.
+    /// Processes the events of a watch until the next watch has begun; `None` if the watch ends
+    /// earlier, normally or by silence.
     async fn take_until_renewed(
         &self,
         events: &mut Events,
@@ -288,12 +287,12 @@ impl Follower {
                         self.take(event?, version)?;
                         quiet_until = Instant::now() + silence;
                     }
-                    // A watch that begins costs one request and shows whether the connection is dead.
+                    // Starting a watch costs one request and shows whether the connection is dead.
                     Ok(None) | Err(_) => return Ok(None),
                 },
                 () = sleep_until(renewal.into()), if is_due => {
                     is_due = false;
-                    // The next watch repeats what this one shows meanwhile. Versions must be comparable to tell.
+                    // The next watch repeats events. To skip them, versions must be comparable.
                     if number(version).is_some() {
                         next = Some(Box::pin(self.open(version.clone()))).into();
                     }
@@ -301,7 +300,7 @@ impl Follower {
                 Some(opened) = &mut next => match opened {
                     Ok(events) => return Ok(Some(events)),
                     Err(Halt::Gone) => return Err(Halt::Gone),
-                    // This watch still holds. When it ends, the next one is tried again.
+                    // This watch continues. When it ends, the next one is tried again.
                     Err(_) => next = OptionFuture::default(),
                 },
             }
@@ -317,7 +316,7 @@ impl Follower {
             WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version.clone()),
             WatchEvent::Error(_) => None,
         };
-        // The watch before has shown it, and newer events too.
+        // The previous watch has shown this event, and newer ones.
         if seen
             .as_deref()
             .and_then(number)
@@ -361,7 +360,7 @@ fn value(object: DynamicObject) -> Option<Value> {
     None
 }
 
-/// Pauses between tries, each about twice as long as the one before.
+/// Pauses between attempts, each about twice as long as the previous one.
 struct Backoff(Duration);
 
 impl Default for Backoff {
@@ -371,12 +370,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next pause: at least half of it is waited for, so that not all replicas come back at the
-    /// same moment.
+    /// The next pause: a random part of it, at least half, so that replicas do not return at the
+    /// same time.
     fn pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(PAUSES[1]);
-        // Each hasher of the standard library begins with other random keys.
+        // Each hasher of the standard library has other random keys.
         let random = RandomState::new().build_hasher().finish();
         pause / 2 + pause.mul_f64(f64::from(u16::try_from(random & 0x7fff).unwrap_or(0)) / 65_536.0)
     }

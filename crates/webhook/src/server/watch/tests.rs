@@ -1,4 +1,4 @@
-//! How the store follows an API server that answers, lags and breaks off.
+//! How the cache follows an API server that answers, is slow, or breaks connections.
 
 use std::{
     collections::VecDeque,
@@ -13,20 +13,20 @@ use tokio::{
 
 use super::*;
 
-/// How the stand-in for an API server treats one watch.
+/// How the fake API server answers one watch.
 #[derive(Clone)]
 enum Turn {
-    /// It fails at once with this status.
+    /// It fails immediately with this status.
     Refuse(u16),
-    /// It sends these lines, lasts so long, and ends in order.
+    /// It sends these lines, stays open for this time, and ends normally.
     Last(Vec<Value>, Duration),
-    /// It begins after this time, sends these lines and lasts.
+    /// It begins after this time, sends these lines and stays open.
     Late(Duration, Vec<Value>),
-    /// It sends these lines, lasts so long, and breaks off in the middle of a line.
+    /// It sends these lines, stays open for this time, and breaks in the middle of a line.
     Break(Vec<Value>, Duration),
 }
 
-/// What was asked for, and what comes next; the last turn is repeated forever.
+/// The requests so far, and the next answers; the last one is repeated.
 struct Script {
     turns: Mutex<VecDeque<Turn>>,
     asked: Mutex<Vec<String>>,
@@ -97,7 +97,7 @@ impl Script {
                 tokio::time::sleep(time).await;
                 (lines, FOREVER, "0\r\n\r\n".to_owned())
             }
-            // The chunk is cut off, so what was sent is not valid JSON.
+            // The chunk is cut, so the line is not valid JSON.
             Turn::Break(lines, lasts) => (lines, lasts, chunk("nonsense\n")),
         };
         let mut text =
@@ -126,7 +126,7 @@ async fn followed(turns: Vec<Turn>) -> (Arc<Script>, Arc<WatchCache>) {
     followed_for(turns, Duration::from_secs(60)).await
 }
 
-/// Follows with watches that last so long.
+/// Starts a follower whose watches last this long.
 async fn followed_for(turns: Vec<Turn>, lasts: Duration) -> (Arc<Script>, Arc<WatchCache>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -161,7 +161,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(
             begun.elapsed() < Duration::from_secs(20),
-            "it did not come to: {what}"
+            "not reached within 20 s: {what}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -179,7 +179,7 @@ fn age(store: &WatchCache) -> f64 {
 const FOREVER: Duration = Duration::from_secs(600);
 
 #[tokio::test]
-async fn a_watch_that_ends_in_order_is_no_trouble_and_goes_on_where_it_was() {
+async fn after_a_normal_end_the_next_watch_resumes_from_the_last_version() {
     let lasts = Duration::from_millis(600);
     let ends = |version: &str| Turn::Last(vec![bookmark(version)], lasts);
     let (script, store) = followed(vec![
@@ -201,7 +201,7 @@ async fn a_watch_that_ends_in_order_is_no_trouble_and_goes_on_where_it_was() {
     }
     assert!(
         oldest < 1.0,
-        "each watch and each bookmark is a sign, though nothing happens: {oldest}"
+        "each watch and each bookmark counts as contact, also without events: {oldest}"
     );
     assert_eq!(script.listings(), 1);
     let from: Vec<String> = script
@@ -221,9 +221,9 @@ fn removed(version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_next_watch_begins_before_the_last_one_ends_however_slow_the_api_server_is() {
+async fn the_next_watch_begins_before_the_last_one_ends_with_a_slow_api_server() {
     let lasts = Duration::from_secs(3);
-    // The second watch repeats what the first one has shown since the second one was asked for.
+    // The second watch repeats events that the first one has shown after the second request.
     let repeats = vec![policy("12"), removed("13"), policy("14")];
     let (script, store) = followed_for(
         vec![
@@ -238,13 +238,13 @@ async fn the_next_watch_begins_before_the_last_one_ends_however_slow_the_api_ser
     })
     .await;
     let begun = Instant::now();
-    // The first one ends after three seconds, the second one begins half a second later than
-    // without an overlap.
+    // The first watch ends after three seconds. Without the overlap the second one would begin
+    // after it.
     while begun.elapsed() < Duration::from_secs(4) {
         assert_eq!(store.unwatched(&[KIND]), None, "{:?}", script.asked());
         assert!(
             !store.picture("").policies.policies.is_empty(),
-            "an old event counts no more"
+            "an old event is ignored"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -261,7 +261,7 @@ async fn the_next_watch_begins_before_the_last_one_ends_however_slow_the_api_ser
 }
 
 #[tokio::test]
-async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
+async fn a_watch_that_cannot_be_renewed_continues_until_its_end() {
     let lasts = Duration::from_secs(3);
     let (script, store) = followed_for(
         vec![
@@ -272,13 +272,16 @@ async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
         lasts,
     )
     .await;
-    until("it was refused", || script.watches().len() == 2).await;
+    until("the second watch was refused", || {
+        script.watches().len() == 2
+    })
+    .await;
     let refused = Instant::now();
     while refused.elapsed() < Duration::from_secs(1) {
         assert_eq!(store.unwatched(&[KIND]), None);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    until("it is asked for again", || {
+    until("a third watch stands", || {
         script.watches().len() == 3 && store.unwatched(&[KIND]).is_none()
     })
     .await;
@@ -286,7 +289,7 @@ async fn a_watch_that_cannot_be_renewed_holds_until_its_end() {
 }
 
 #[tokio::test]
-async fn a_quiet_kind_is_watched_again_without_waiting_for_an_event() {
+async fn after_a_failure_a_kind_without_events_is_watched_again() {
     for broken in [
         Turn::Break(vec![bookmark("11")], Duration::from_millis(100)),
         Turn::Refuse(500),
@@ -320,7 +323,7 @@ async fn a_quiet_kind_is_watched_again_without_waiting_for_an_event() {
 }
 
 #[tokio::test]
-async fn what_the_api_server_forgot_is_listed_again() {
+async fn after_an_expired_version_everything_is_listed_again() {
     let gone = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "message": "too old", "reason": "Expired", "code": 410}});
     for turn in [Turn::Last(vec![gone], FOREVER), Turn::Refuse(410)] {
         let (script, store) = followed(vec![turn, Turn::Last(Vec::new(), FOREVER)]).await;
@@ -330,7 +333,7 @@ async fn what_the_api_server_forgot_is_listed_again() {
         .await;
         until("it stands", || store.unwatched(&[KIND]).is_none()).await;
     }
-    // A version that the API server does not like for another reason is not tried forever.
+    // A version that the API server refuses for another reason is tried only three times.
     let (script, store) = followed(vec![
         Turn::Refuse(400),
         Turn::Refuse(502),
@@ -343,11 +346,11 @@ async fn what_the_api_server_forgot_is_listed_again() {
 }
 
 #[tokio::test]
-async fn a_watch_that_ends_at_once_is_not_asked_for_without_a_pause() {
+async fn a_watch_that_ends_immediately_is_repeated_only_after_pauses() {
     let (script, _store) = followed(vec![Turn::Last(Vec::new(), Duration::ZERO)]).await;
-    until("it was tried", || script.watches().len() >= 3).await;
+    until("three attempts", || script.watches().len() >= 3).await;
     let begun = Instant::now();
-    until("it was tried again", || script.watches().len() >= 5).await;
+    until("five attempts", || script.watches().len() >= 5).await;
     assert!(
         begun.elapsed() > Duration::from_millis(500),
         "{:?}",
@@ -369,7 +372,7 @@ fn pauses_grow_to_a_few_seconds_and_are_reset() {
 }
 
 #[test]
-fn what_decides_is_asked_for_often() {
+fn watches_of_decisive_kinds_last_at_most_30_seconds() {
     assert_eq!(
         lasts_for(Watched::Runs, Duration::from_secs(290)),
         Duration::from_secs(30)

@@ -1,5 +1,5 @@
-//! How the watch of each kind is: complete, connected, broken, and since when. What the objects hold
-//! is not known here.
+//! The state of the watch of each kind: complete, connected, broken, and since when. Independent of
+//! the content of the objects.
 
 use std::{
     collections::HashSet,
@@ -8,16 +8,16 @@ use std::{
 
 use super::{State, WatchCache, watched::Watched};
 
-/// Between the end of a watch and the begin of the next one. What takes longer is trouble.
+/// After this time between two watches a kind counts as unwatched.
 const HANDOVER: Duration = Duration::from_secs(1);
 
 impl WatchCache {
-    /// A listing of a kind begins; what it does not show no longer exists when it ends.
+    /// Begins a listing of a kind; objects that it does not contain are removed when it ends.
     pub fn begin(&self, kind: Watched) {
         self.write().listed.insert(kind, HashSet::new());
     }
 
-    /// The listing of a kind is complete.
+    /// Ends the listing of a kind.
     pub fn finish(&self, kind: Watched) {
         let mut state = self.write();
         let listed = state.listed.remove(&kind).unwrap_or_default();
@@ -37,8 +37,8 @@ impl WatchCache {
         self.changed.notify_waiters();
     }
 
-    /// The kind does not exist in this cluster: so the API server said just now, and there is
-    /// nothing to miss.
+    /// Records that the kind does not exist in this cluster, by an answer of the API server. So no
+    /// object of it can be missing.
     pub fn absent(&self, kind: Watched) {
         let mut state = self.write();
         state.synced.insert(kind);
@@ -48,19 +48,19 @@ impl WatchCache {
         self.changed.notify_waiters();
     }
 
-    /// A watch of a kind stands.
+    /// Records that a watch of a kind has begun.
     pub fn connected(&self, kind: Watched) {
         let mut state = self.write();
         state.contact(kind);
         state.unwatched.remove(&kind);
     }
 
-    /// The watch of a kind gave a sign.
+    /// Records a contact: an event, a bookmark or a listing.
     pub fn contact(&self, kind: Watched) {
         self.write().contact(kind);
     }
 
-    /// The watch of a kind ended in order. The next one should be up in a moment.
+    /// Records that the watch of a kind ended normally. The next one should begin within 1 s.
     pub fn ended(&self, kind: Watched) {
         self.write()
             .unwatched
@@ -68,7 +68,7 @@ impl WatchCache {
             .or_insert_with(|| Instant::now() + HANDOVER);
     }
 
-    /// The watch of a kind is in trouble.
+    /// Records that the watch of a kind failed.
     pub fn broken(&self, kind: Watched, reason: String) {
         let mut state = self.write();
         let (now, from) = (Instant::now(), state.unwatched.entry(kind));
@@ -77,13 +77,13 @@ impl WatchCache {
         state.broken.insert(kind, reason);
     }
 
-    /// The first of these kinds that is not watched now, so that what is known of it may be old.
+    /// The first of these kinds that is not watched now, so that its data may be outdated.
     #[must_use]
     pub fn unwatched(&self, kinds: &[Watched]) -> Option<Watched> {
         self.unwatched_for(kinds, Duration::ZERO)
     }
 
-    /// The same, if it has been so for this long.
+    /// The same, if the kind has been unwatched for this long.
     #[must_use]
     pub fn unwatched_for(&self, kinds: &[Watched], time: Duration) -> Option<Watched> {
         let state = self.read();
@@ -96,7 +96,7 @@ impl WatchCache {
         })
     }
 
-    /// Kinds that have not been read once, with what is known about why.
+    /// Kinds that were not read yet, with the reason if known.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let state = self.read();
@@ -110,8 +110,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// For each kind how many objects are kept, and how many seconds ago the API server gave a sign
-    /// about it.
+    /// For each kind the number of kept objects, and the seconds since the last contact.
     #[must_use]
     pub fn health(&self) -> Vec<(Watched, usize, f64)> {
         let state = self.read();

@@ -1,4 +1,4 @@
-//! Policies and exceptions: what was good last stays in force.
+//! Policies and exceptions: the last valid version of each applies.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,13 +19,13 @@ use super::{WatchCache, watched::Watched};
 /// A policy or an exception as it was last read.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What is in force: what was good last.
+    /// The version that applies: the last valid one.
     pub good: Option<PolicyDocument>,
-    /// Why the newest is not in force.
+    /// Why the newest version does not apply.
     pub problem: Option<String>,
-    /// What `policy lint` says of the newest.
+    /// Results of `policy lint` for the newest version.
     pub lints: Vec<Lint>,
-    /// Generation of the newest.
+    /// Generation of the newest version.
     pub generation: Option<i64>,
 }
 
@@ -33,8 +33,8 @@ pub struct Document {
 pub(super) type Documents = BTreeMap<(Watched, String), Document>;
 
 impl WatchCache {
-    /// Policies and exceptions in force, where these objects are all that there are now. One of
-    /// them that is bad leaves what was good last in force, as it does where it is watched.
+    /// The policies and exceptions that apply if these are all existing objects. For an invalid
+    /// object the last valid version applies, as for watched objects.
     #[must_use]
     pub fn policies_of(&self, objects: Vec<Value>, now: Timestamp) -> PolicySet {
         let (mut documents, labels) = {
@@ -76,7 +76,7 @@ impl WatchCache {
     }
 }
 
-/// Takes in a policy or an exception.
+/// Adds a policy or an exception.
 pub(super) fn take_document(
     documents: &mut Documents,
     kind: Watched,
@@ -120,7 +120,7 @@ pub(super) fn take_document(
     documents.insert(key, document);
 }
 
-/// What is in force by these documents.
+/// The policies and exceptions that apply by these documents.
 pub(super) fn compiled(documents: &Documents, namespace_labels: Arc<NamespaceLabels>) -> PolicySet {
     let mut set = PolicySet {
         namespace_labels,

@@ -1,4 +1,4 @@
-//! What is remembered of the releases of each namespace, as it is known and as it is stored.
+//! The release history of each namespace: the current one and the stored one.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -7,11 +7,11 @@ use milvus_guard_core::milvus::{Release, catalogue::Catalogue, data_location::Da
 use super::{State, WatchCache, watched::Watched};
 use crate::server::release_history::ReleaseHistory;
 
-/// Beginning of the names of the `ConfigMaps` in the guard's namespace that hold its
+/// Prefix of the names of the `ConfigMaps` in the guard's namespace that store a
 /// [`ReleaseHistory`], one for each namespace.
 const MEMORY: &str = "milvus-guard-memory.";
 
-/// Name of the `ConfigMap` that holds the memory of a namespace.
+/// Name of the `ConfigMap` that stores the history of a namespace.
 #[must_use]
 pub fn memory_name(namespace: &str) -> String {
     format!("{MEMORY}{namespace}")
@@ -21,7 +21,7 @@ pub fn memory_name(namespace: &str) -> String {
 pub const MEMORY_KEY: &str = "releases.json";
 
 impl WatchCache {
-    /// What is remembered of a namespace.
+    /// The history of a namespace.
     #[must_use]
     pub fn memory(&self, namespace: &str) -> Arc<ReleaseHistory> {
         self.read()
@@ -31,7 +31,7 @@ impl WatchCache {
             .unwrap_or_default()
     }
 
-    /// The releases of other namespaces than this that work on some data.
+    /// The releases in other namespaces that use this data.
     #[must_use]
     pub fn using(
         &self,
@@ -55,7 +55,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// Namespaces of which something is remembered.
+    /// Namespaces with a history.
     #[must_use]
     pub fn remembered_namespaces(&self) -> BTreeSet<String> {
         let state = self.read();
@@ -67,7 +67,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// Takes in what this replica has seen of a namespace.
+    /// Sets the history of a namespace, from observations of this replica.
     pub fn remember(&self, namespace: &str, memory: ReleaseHistory) {
         self.write().remember(
             namespace,
@@ -75,14 +75,14 @@ impl WatchCache {
         );
     }
 
-    /// Notes that the memory of a namespace is stored like this.
+    /// Sets the stored history of a namespace.
     pub fn stored(&self, namespace: &str, memory: Arc<ReleaseHistory>) {
         let mut state = self.write();
         if memory.is_empty() {
             state.stored.remove(namespace);
             return;
         }
-        // Equal memories are kept once.
+        // Equal histories share one allocation.
         if let Some(own) = state
             .memories
             .get_mut(namespace)
@@ -93,7 +93,7 @@ impl WatchCache {
         state.stored.insert(namespace.to_owned(), memory);
     }
 
-    /// Namespaces of which something else is remembered than is stored, with what is to be stored.
+    /// Namespaces whose history differs from the stored one, with the history to store.
     #[must_use]
     pub fn unstored(&self) -> Vec<(String, Arc<ReleaseHistory>)> {
         let state = self.read();
@@ -111,7 +111,7 @@ impl WatchCache {
             .collect()
     }
 
-    /// How many namespaces have a release that does not fit into their memory.
+    /// Number of namespaces with a release that does not fit into their history.
     #[must_use]
     pub fn incomplete_memories(&self) -> usize {
         self.read()
@@ -121,7 +121,7 @@ impl WatchCache {
             .count()
     }
 
-    /// The namespace of a memory, if an object is one.
+    /// The namespace of a stored history, if an object is one.
     pub(super) fn is_memory<'n>(
         &self,
         kind: Watched,
@@ -134,7 +134,7 @@ impl WatchCache {
 }
 
 impl State {
-    /// Takes in the stored memory of a namespace.
+    /// Merges the stored history of a namespace.
     pub(super) fn adopt(&mut self, namespace: &str, stored: ReleaseHistory) {
         let stored = Arc::new(stored);
         let mut memory = self
@@ -143,7 +143,7 @@ impl State {
             .map(|memory| ReleaseHistory::clone(memory))
             .unwrap_or_default();
         memory.adopt(&stored);
-        // Equal memories are kept once.
+        // Equal histories share one allocation.
         let memory = if memory == *stored {
             Arc::clone(&stored)
         } else {
@@ -153,7 +153,7 @@ impl State {
         self.stored.insert(namespace.to_owned(), stored);
     }
 
-    /// Replaces what is remembered of a namespace; `None` if nothing is.
+    /// Replaces the history of a namespace; `None` removes it.
     pub(super) fn remember(&mut self, namespace: &str, memory: Option<Arc<ReleaseHistory>>) {
         for key in self.located.remove(namespace).unwrap_or_default() {
             if let Some(users) = self.locations.get_mut(&key) {

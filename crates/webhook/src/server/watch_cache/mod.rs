@@ -1,14 +1,14 @@
-//! The cluster's objects in memory, reduced to what rules read, and one consistent picture of them
+//! The cluster's objects in memory, reduced to what rules read, and one consistent snapshot of them
 //! for each review.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `watched` | the kinds that are watched |
-//! | `contact` | how the watch of each kind is |
-//! | `objects`, `relevance` | what is kept of objects, and which are |
+//! | `contact` | the state of the watch of each kind |
+//! | `objects`, `relevance` | which objects are kept, and which parts of them |
 //! | `documents` | policies and exceptions |
-//! | `history` | what is remembered of releases |
-//! | `views` | the state of a namespace at one moment |
+//! | `history` | the release history of each namespace |
+//! | `views` | the state of a namespace at one time |
 
 mod contact;
 mod documents;
@@ -52,9 +52,9 @@ struct State {
     budget: CacheBudget,
     /// How often an object was too large to keep in full.
     reductions: BTreeMap<Watched, u64>,
-    /// Under which names Services are known.
+    /// The DNS names of Services.
     service_names: Arc<ServiceNames>,
-    /// Labels of each namespace that there is.
+    /// Labels of each existing namespace.
     labels: Arc<NamespaceLabels>,
     /// Namespaces that are being deleted.
     ending: BTreeSet<String>,
@@ -63,29 +63,29 @@ struct State {
     /// Namespace and name of each Deployment that is held.
     held: BTreeSet<(String, String)>,
     decisions: BTreeMap<String, DecisionSpec>,
-    /// What counts of each namespace: what is stored, and what this replica has seen since.
+    /// The history of each namespace: the stored one, with later observations of this replica.
     memories: BTreeMap<String, Arc<ReleaseHistory>>,
-    /// What is stored of each namespace.
+    /// The stored history of each namespace.
     stored: BTreeMap<String, Arc<ReleaseHistory>>,
-    /// Namespace and release of what works on some data, by the keys of its location.
+    /// Namespace and key of each release that uses some data, by the keys of its data location.
     locations: HashMap<String, Vec<(String, String)>>,
-    /// The keys under which the releases of a namespace are there.
+    /// The keys in `locations` of each namespace.
     located: HashMap<String, Vec<String>>,
-    /// Keys that the running listing of a kind has shown.
+    /// Keys of the objects in the current listing of a kind.
     listed: HashMap<Watched, HashSet<(String, String)>>,
     synced: BTreeSet<Watched>,
-    /// Why the last try to read or watch a kind failed.
+    /// Why the last attempt to read or watch a kind failed.
     broken: BTreeMap<Watched, String>,
-    /// When a kind gave its last sign: an event, a bookmark, a listing, or that a watch began.
+    /// Last contact for a kind: an event, a bookmark, a listing, or the begin of a watch.
     contacts: BTreeMap<Watched, Instant>,
-    /// Kinds that are not watched, with the time from which on that counts.
+    /// Kinds that are not watched, and from which time they count as unwatched.
     unwatched: BTreeMap<Watched, Instant>,
     compiled: Arc<PolicySet>,
     compiled_at: Option<Instant>,
     run_facts: Arc<Facts>,
 }
 
-/// The store.
+/// The cache of the cluster.
 #[derive(Default)]
 pub struct WatchCache {
     state: RwLock<State>,
@@ -96,7 +96,7 @@ pub struct WatchCache {
 }
 
 impl WatchCache {
-    /// An empty store of a guard that lives in this namespace.
+    /// An empty cache of a guard in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
         let now = Instant::now();
@@ -113,7 +113,7 @@ impl WatchCache {
         }
     }
 
-    /// An object is new or changed. `now` decides whether an exception reaches too far ahead.
+    /// Adds a new or changed object. `now` decides whether an exception ends too late.
     pub fn put(&self, kind: Watched, object: Value, now: Timestamp) {
         let text = |path: &str| {
             object
@@ -135,7 +135,7 @@ impl WatchCache {
             match memory.map(serde_json::from_str) {
                 Some(Ok(memory)) => {
                     state.adopt(of, memory);
-                    // It may say what is not so any more.
+                    // The stored history may be outdated.
                     self.touch(of);
                 }
                 Some(Err(error)) => tracing::warn!(
@@ -168,7 +168,7 @@ impl WatchCache {
     pub fn delete(&self, kind: Watched, namespace: &str, name: &str) {
         let mut state = self.write();
         if let Some(of) = self.is_memory(kind, namespace, name) {
-            // Anyone who deletes it wants to start again. The running releases are remembered
+            // A user deletes it to reset the history. The running releases are recorded
             // again.
             state.stored.remove(of);
             state.remember(of, None);
@@ -193,14 +193,14 @@ impl WatchCache {
             .collect()
     }
 
-    /// Every run that can be read, also those that have ended.
+    /// Every run that can be read, including ended ones.
     #[must_use]
     pub fn upgrade_runs(&self) -> Vec<UpgradeRun> {
         let state = self.read();
         state.runs.values().filter_map(upgrade_run).collect()
     }
 
-    /// Names of decisions that no longer hold.
+    /// Names of expired decisions.
     #[must_use]
     pub fn expired_decisions(&self, now: Timestamp) -> Vec<String> {
         let state = self.read();
@@ -227,7 +227,7 @@ impl WatchCache {
 }
 
 impl State {
-    /// Takes an object in; whether it may have changed the workloads in its namespace.
+    /// Adds an object. Returns whether it may have changed the workloads in its namespace.
     fn put(
         &mut self,
         kind: Watched,
@@ -244,8 +244,7 @@ impl State {
                 } else {
                     self.ending.remove(name);
                 }
-                // Scenes that are at work keep the labels of before; a change of anything else
-                // copies nothing.
+                // Review states in use keep the old labels; changes of other fields copy nothing.
                 if self.labels.get(name) != Some(&labels) {
                     Arc::make_mut(&mut self.labels).insert(name.to_owned(), labels);
                 }
@@ -302,11 +301,11 @@ impl State {
         }
     }
 
-    /// Rebuilds what depends on a kind.
+    /// Rebuilds the data that depends on a kind.
     fn refresh(&mut self, kind: Watched) {
         match kind {
-            // Policies and exceptions are shared with every review, and so are the labels: a
-            // change of one namespace rebuilds no other.
+            // Reviews share policies, exceptions and labels: a change of one namespace
+            // rebuilds no other one.
             Watched::Namespaces => {
                 let set = PolicySet {
                     namespace_labels: Arc::clone(&self.labels),

@@ -1,4 +1,4 @@
-//! Objects that are kept for the rules, within a budget of memory.
+//! Objects that are kept for the rules, within the memory budget.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,20 +18,20 @@ use crate::server::cache_budget;
 /// An object that is kept.
 pub(super) struct Kept {
     pub(super) object: Object,
-    /// Whether its current template has been completely available once, at any time since this was
-    /// watched.
+    /// Whether its current template was completely available once since this cache has watched
+    /// it.
     pub(super) proven: bool,
-    /// When the condition that proves it was written, as it stood when the template changed last:
-    /// a Deployment that returns to a template it had before keeps the old condition for a
-    /// while, and that proves nothing about the new pods.
+    /// Time of the condition that would prove it, from when the template last changed: after a
+    /// change back to an earlier template, a Deployment still has the old condition for some
+    /// time, which proves nothing about the new pods.
     stale: Option<String>,
-    /// Bytes that the object takes.
+    /// Memory of the object, in bytes.
     weight: usize,
-    /// Whether its large parts are left out.
+    /// Whether its large parts were dropped.
     is_reduced: bool,
 }
 
-/// Whether a Deployment was paused by the webhook and not released since.
+/// Whether the webhook has paused a Deployment that is not released yet.
 pub(super) fn is_held(deployment: &Value) -> bool {
     let is_paused = deployment.pointer("/spec/paused") == Some(&Value::Bool(true));
     let annotations = deployment.pointer("/metadata/annotations");
@@ -51,7 +51,7 @@ impl WatchCache {
         self.read().reductions.clone()
     }
 
-    /// Bytes that the objects of a namespace take.
+    /// Memory of the objects of a namespace, in bytes.
     #[must_use]
     pub fn bytes_of(&self, namespace: &str) -> usize {
         self.read().budget.of(namespace)
@@ -59,7 +59,7 @@ impl WatchCache {
 }
 
 impl State {
-    /// Takes in where a Service leads to; `None` if it no longer exists.
+    /// Records a Service; `None` if it no longer exists.
     pub(super) fn put_service(&mut self, namespace: &str, name: &str, service: Option<&Value>) {
         let target = service.and_then(ServiceTarget::read);
         if !self.service_names.holds(namespace, name, target.as_ref()) {
@@ -118,7 +118,7 @@ impl State {
         true
     }
 
-    /// Forgets an object; whether it was there.
+    /// Removes an object. Returns whether it existed.
     pub(super) fn drop_object(&mut self, namespace: &str, key: &(Watched, String)) -> bool {
         let Some(objects) = self.objects.get_mut(namespace) else {
             return false;
@@ -133,8 +133,8 @@ impl State {
         old.is_some()
     }
 
-    /// Leaves out the largest parts of what is kept until everything fits, after a namespace grew;
-    /// the namespaces where that was done. What is left out is unknown to the rules, never
+    /// Drops large parts of objects until everything fits, after a namespace grew. Returns the
+    /// namespaces of these objects. The rules treat dropped parts as unknown, never as
     /// absent.
     pub(super) fn fit(&mut self, grown: &str) -> BTreeSet<String> {
         let mut done = BTreeSet::new();
@@ -192,12 +192,12 @@ impl State {
     }
 }
 
-/// An object without its large parts; `None` if it is of no use then.
+/// An object without its large parts; `None` if that would be useless.
 fn reduced(object: &Object) -> Option<Object> {
     object.reduced(identify::may_run_milvus)
 }
 
-/// When the Deployment's controller last wrote how the rollout stands.
+/// When the Deployment's controller last updated the progress of the rollout.
 fn progress_written(object: &Value) -> Option<String> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
     let progress = conditions
@@ -206,7 +206,7 @@ fn progress_written(object: &Value) -> Option<String> {
     progress["lastUpdateTime"].as_str().map(str::to_owned)
 }
 
-/// Whether two states of a workload want the same pods.
+/// Whether two states of a workload have the same pod template.
 fn same_template(old: &Object, new: &Object) -> bool {
     match (old, new) {
         (Object::Workload(old), Object::Workload(new)) => old.pod == new.pod,

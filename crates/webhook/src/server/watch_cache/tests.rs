@@ -1,4 +1,4 @@
-//! What the store holds and answers after objects come, change and go.
+//! The content of the cache after objects are added, changed and deleted.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn deployment(name: &str, image: &str) -> Value {
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 #[test]
-fn what_a_new_listing_does_not_show_was_deleted() {
+fn objects_that_a_new_listing_lacks_are_deleted() {
     let store = WatchCache::new("guard");
     store.begin(Watched::Deployments);
     store.put(
@@ -34,14 +34,14 @@ fn what_a_new_listing_does_not_show_was_deleted() {
     assert_eq!(
         store.health()[0].1,
         1,
-        "only what a rule could look at is kept"
+        "only objects that rules read are kept"
     );
     assert!(!store.missing().contains(&"Deployment".to_owned()));
     store.begin(Watched::Deployments);
     assert_eq!(
         store.picture("n").view.place.snapshot.releases.len(),
         1,
-        "a listing in progress takes nothing away"
+        "a listing in progress deletes nothing"
     );
     store.finish(Watched::Deployments);
     assert!(store.picture("n").view.place.snapshot.releases.is_empty());
@@ -70,7 +70,7 @@ fn a_bad_policy_leaves_the_last_good_one_in_force() {
 }
 
 #[test]
-fn scenes_share_labels_and_a_namespace_changes_only_what_it_must() {
+fn review_states_share_namespace_labels_until_one_changes() {
     let namespace = |name: &str, team: &str, phase: &str| json!({"metadata": {"name": name, "labels": {"team": team}}, "status": {"phase": phase}});
     let store = WatchCache::new("guard");
     store.begin(Watched::Namespaces);
@@ -92,7 +92,7 @@ fn scenes_share_labels_and_a_namespace_changes_only_what_it_must() {
     store.put(Watched::Namespaces, namespace("n-1", "a", "Odd"), NOW);
     assert!(
         Arc::ptr_eq(&first, &labels()),
-        "other changes concern no one"
+        "a change of other fields copies nothing"
     );
     store.put(Watched::Namespaces, namespace("n-1", "b", "Active"), NOW);
     assert_eq!(
@@ -139,7 +139,7 @@ fn namespaces_with_milvus_are_known_without_their_views() {
     assert_eq!(store.milvus_namespaces().len(), 3 * MAX_VIEWS);
     let kept = || store.views.lock().unwrap().kept.len();
     assert!(kept() <= MAX_VIEWS);
-    // Nothing changed, so nothing is made again.
+    // Nothing has changed, so no view is made again.
     store.views.lock().unwrap().kept.clear();
     assert_eq!(
         (store.milvus_namespaces().len(), kept()),
@@ -166,7 +166,7 @@ fn namespaces_with_milvus_are_known_without_their_views() {
 }
 
 #[test]
-fn a_memory_that_is_stored_as_it_is_known_is_kept_once() {
+fn a_history_equal_to_the_stored_one_is_kept_once() {
     let store = WatchCache::new("guard");
     let (own, stored) = (
         || Arc::clone(&store.read().memories["n"]),
@@ -214,7 +214,7 @@ fn a_kind_that_is_not_watched_is_named() {
     assert_eq!(
         store.unwatched(&Watched::ALL),
         None,
-        "the next one is on its way"
+        "the next watch begins within a second"
     );
     store.broken(Watched::Runs, "no".into());
     assert_eq!(store.unwatched(&Watched::DECISIVE), Some(Watched::Runs));
@@ -229,12 +229,12 @@ fn a_kind_that_is_not_watched_is_named() {
     assert_eq!(
         store.unwatched(&Watched::DECISIVE),
         None,
-        "what does not exist does not change"
+        "objects of an absent kind cannot change"
     );
 }
 
 #[test]
-fn policies_that_are_read_count_as_those_that_are_watched() {
+fn policies_from_a_live_reading_count_like_watched_ones() {
     let policy = |name: &str, action: &str| {
         json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": name},
             "spec": {"rules": [{"id": "MG201", "action": action}]}})
@@ -251,17 +251,17 @@ fn policies_that_are_read_count_as_those_that_are_watched() {
     assert_eq!(
         seen,
         [("kept", PolicyAction::Warn), ("new", PolicyAction::Audit)],
-        "a bad one leaves what was good in force"
+        "an invalid policy does not replace the last valid one"
     );
     assert_eq!(
         store.picture("n").policies.policies.len(),
         2,
-        "memory follows the watch only"
+        "a live reading does not change the cache"
     );
 }
 
 #[test]
-fn an_old_condition_proves_nothing_about_a_template_that_came_back() {
+fn an_old_condition_proves_nothing_about_a_restored_template() {
     let state = |image: &str, generation: i64, written: &str| {
         let mut object = deployment("r-proxy", image);
         object["metadata"]["generation"] = json!(generation);
@@ -282,7 +282,7 @@ fn an_old_condition_proves_nothing_about_a_template_that_came_back() {
         state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:00:00Z"),
         NOW,
     );
-    assert!(!ever(), "the condition is about the template before");
+    assert!(!ever(), "the condition is about the previous template");
     store.put(
         Watched::Deployments,
         state("milvusdb/milvus:v2.5.12", 2, "2026-01-01T00:01:00Z"),
@@ -292,7 +292,7 @@ fn an_old_condition_proves_nothing_about_a_template_that_came_back() {
 }
 
 #[test]
-fn a_template_that_was_available_once_stays_proven() {
+fn a_template_that_was_once_available_stays_proven() {
     let status = |available: i64, reason: &str| {
         let mut object = deployment("r-proxy", "milvusdb/milvus:v2.4.5");
         object["metadata"]["generation"] = json!(1);
@@ -341,7 +341,7 @@ fn root_path(store: &WatchCache) -> Option<String> {
 }
 
 #[test]
-fn large_objects_that_nobody_mounts_push_out_nobody_else() {
+fn large_objects_do_not_displace_those_of_other_namespaces() {
     let store = WatchCache::new("guard");
     milvus(&store);
     let large = json!({"user.yaml": "x".repeat(1024 * 1024)});
@@ -358,7 +358,7 @@ fn large_objects_that_nobody_mounts_push_out_nobody_else() {
         store.bytes_of("foreign")
     );
     assert!(store.reductions()[&Watched::ConfigMaps] >= 50);
-    // The same from many namespaces: anyone who has most gives way.
+    // The same from many namespaces: the objects of the largest namespace are reduced.
     for number in 0..60 {
         store.put(
             Watched::ConfigMaps,
@@ -379,7 +379,7 @@ fn large_objects_that_nobody_mounts_push_out_nobody_else() {
 }
 
 #[test]
-fn what_is_left_out_in_its_own_namespace_is_unknown_and_comes_back() {
+fn a_reduced_config_map_is_unknown_until_it_fits_again() {
     let store = WatchCache::new("guard");
     milvus(&store);
     let mut text = "etcd: {rootPath: mine}\n# ".to_owned();
@@ -402,7 +402,7 @@ fn what_is_left_out_in_its_own_namespace_is_unknown_and_comes_back() {
     assert_eq!(config.value("etcd.rootPath"), None);
     let reason = config
         .unknown("etcd.rootPath")
-        .expect("unknown, not absent")
+        .expect("the setting is unknown, not absent")
         .to_string();
     assert!(reason.contains("too large to keep"), "{reason}");
     for number in 0..20 {
@@ -417,7 +417,7 @@ fn what_is_left_out_in_its_own_namespace_is_unknown_and_comes_back() {
 }
 
 #[test]
-fn workloads_claims_and_services_have_a_share_too() {
+fn workloads_claims_and_services_count_in_the_budget() {
     let store = WatchCache::new("guard");
     let padding = "x".repeat(900 * 1024);
     for number in 0..40 {
@@ -449,7 +449,7 @@ fn workloads_claims_and_services_have_a_share_too() {
     assert_eq!(
         (components, view.services.len(), view.claims.len()),
         (40, 40, 40),
-        "each of them is still there"
+        "all of them are still known"
     );
     assert!(
         view.place

@@ -1,4 +1,4 @@
-//! The state of a namespace at one moment. Views of namespaces with Milvus are kept ready.
+//! The state of a namespace at one time. Views of namespaces with Milvus are kept.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,40 +15,39 @@ use milvus_guard_sources::kubernetes::NamespaceView;
 
 use super::{State, WatchCache};
 
-/// Namespaces whose picture is kept ready. One takes a millisecond to make and about as much memory
+/// Most namespaces whose view is kept. A view takes a millisecond to make and about as much memory
 /// as its objects.
 pub(super) const MAX_VIEWS: usize = 64;
 
-/// Bytes of the objects of all namespaces whose picture is kept ready. What is parsed of them comes
-/// on top.
+/// Most bytes of the objects of all kept views, without the parsed data.
 const MAX_VIEW_BYTES: usize = 16 * 1024 * 1024;
 
-/// Views that are kept ready, and what is known of all namespaces.
+/// The kept views, and which namespaces contain Milvus.
 #[derive(Default)]
 pub(super) struct Views {
     pub(super) kept: HashMap<String, Arc<NamespaceView>>,
-    /// Whether a namespace holds Milvus; missing if it changed since.
+    /// Whether a namespace contains Milvus; no entry if it has changed.
     pub(super) holds_milvus: HashMap<String, bool>,
 }
 
-/// Everything about one namespace, at one moment.
+/// Everything about one namespace, at one time.
 pub struct NamespaceSnapshot {
     /// The running state.
     pub view: Arc<NamespaceView>,
-    /// Under which names Services of all namespaces are known.
+    /// The DNS names of Services of all namespaces.
     pub service_names: Arc<ServiceNames>,
     /// Whether the namespace is being deleted.
     pub ending: bool,
-    /// Policies and exceptions, without a time.
+    /// Policies and exceptions; the caller sets the time.
     pub policies: Arc<PolicySet>,
     /// Runs and migrations.
     pub runs: Arc<Facts>,
-    /// What was allowed.
+    /// Decisions of the release gate.
     pub decisions: Vec<DecisionSpec>,
 }
 
 impl WatchCache {
-    /// What is known about a namespace now.
+    /// The current state of a namespace.
     #[must_use]
     pub fn picture(&self, namespace: &str) -> NamespaceSnapshot {
         let state = self.read();
@@ -87,7 +86,7 @@ impl WatchCache {
                 .holds_milvus
                 .insert(namespace.to_owned(), holds_milvus);
         }
-        // Namespaces without Milvus are many; theirs cost nothing to make again.
+        // There are many namespaces without Milvus; their views are cheap to make again.
         if holds_milvus {
             let all: usize = views
                 .kept
@@ -102,14 +101,14 @@ impl WatchCache {
         view
     }
 
-    /// Namespaces in which something changed since this was last asked.
+    /// Namespaces that have changed since the last call.
     #[must_use]
     pub fn take_changed(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The namespaces that hold Milvus. Their views are not kept: in a large cluster all of them
-    /// would not fit into memory.
+    /// The namespaces that contain Milvus. Their views are not kept: in a large cluster they would
+    /// not fit into memory.
     #[must_use]
     pub fn milvus_namespaces(&self) -> BTreeSet<String> {
         let names: Vec<String> = self.read().objects.keys().cloned().collect();
@@ -127,7 +126,7 @@ impl WatchCache {
             .holds_milvus
             .get(namespace)
             .copied();
-        // The lock is taken for one namespace at a time, so that no one waits for all of them.
+        // The lock is held for one namespace at a time, so that reviews do not wait for all.
         known.unwrap_or_else(|| {
             !self
                 .view_of(&self.read(), namespace)
@@ -138,7 +137,7 @@ impl WatchCache {
         })
     }
 
-    /// Namespace and name of each release of which a Deployment is held, or whose held change is
+    /// Namespace and name of each release with a held Deployment, or with a run of a held change
     /// in progress.
     #[must_use]
     pub fn held_releases(&self) -> BTreeSet<(String, String)> {

@@ -18,7 +18,7 @@ pub enum Watched {
 }
 
 impl Watched {
-    /// All of them.
+    /// All watched kinds.
     pub const ALL: [Self; 11] = [
         Self::Deployments,
         Self::StatefulSets,
@@ -41,7 +41,7 @@ impl Watched {
         Self::Decisions,
     ];
 
-    /// The kind.
+    /// Name of the kind.
     #[must_use]
     pub const fn kind(self) -> &'static str {
         match self {
