@@ -105,12 +105,12 @@ impl Answerer {
             tokio::task::block_in_place(|| Review::parse(body))
         };
         let review = review?;
-        self.metrics.in_flight.inc();
+        let in_flight = InFlight::begin(&self.metrics);
         let (gate, ruling) = self
             .rule(path, &review, body.len(), started + deadline(timeout))
             .await;
         let ruling = self.spare_others(gate, &review, ruling);
-        self.metrics.in_flight.dec();
+        drop(in_flight);
         self.count(gate, &ruling, started.elapsed());
         self.tell(gate, &review, &ruling, started.elapsed());
         Ok(ruling.response.render(&review.uid))
@@ -438,6 +438,23 @@ fn is_heavy(review: &Review<'_>, size: usize) -> bool {
     let may_hold_files = review.resource.group.is_empty()
         && matches!(&*review.resource.resource, "secrets" | "configmaps");
     size >= LARGE || may_hold_files
+}
+
+/// A review in the gauge, until it is dropped: a client that disconnects ends its answer at any
+/// await.
+struct InFlight<'m>(&'m Metrics);
+
+impl<'m> InFlight<'m> {
+    fn begin(metrics: &'m Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 #[cfg(test)]

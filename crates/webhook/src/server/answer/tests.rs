@@ -115,3 +115,39 @@ fn a_guard_that_cannot_judge_allows_other_workloads_in_namespaces_without_milvus
     assert!(is_denied(true, "bitnami/kafka:3.1.0"));
     assert!(is_denied(false, "milvusdb/milvus:v2.4.5"));
 }
+
+/// Reviews whose clients disconnected counted as waiting for ever, and in the end every review was
+/// answered with "too many reviews are waiting".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_whose_client_disconnects_is_no_longer_in_flight() {
+    let fixture = milvus_guard_core::rules::testing::Fixture::cluster("2.4.5");
+    let failure = FailurePolicies {
+        release: FailurePolicy::Ignore,
+        workload: FailurePolicy::Fail,
+    };
+    let metrics = Arc::new(Metrics::new());
+    let answerer = Answerer::new(
+        state_source(milvus_guard_core::rules::testing::objects(&fixture)),
+        Arc::clone(&metrics),
+        None,
+        failure,
+    );
+    let yaml = fixture.yaml();
+    let mut documents = milvus_guard_core::manifest::documents(&yaml)
+        .map(|document| document.unwrap().root.to_json());
+    let old = documents.next().unwrap();
+    let new = old.to_string().replace("2.4.5", "2.5.12");
+    let text = format!(
+        r#"{{"apiVersion":"admission.k8s.io/v1","request":{{"uid":"1","operation":"UPDATE","namespace":"milvus","name":{},"resource":{{"group":"apps","version":"v1","resource":"deployments"}},"object":{new},"oldObject":{old}}}}}"#,
+        old["metadata"]["name"]
+    );
+    // Every slot is taken, so the review waits.
+    let every_slot = u32::try_from(answerer.slots.available_permits()).unwrap();
+    let taken = answerer.slots.acquire_many(every_slot).await.unwrap();
+    let mut answer = Box::pin(answerer.answer(Path::Validate, text.as_bytes(), Some("30s")));
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(10), &mut answer).await;
+    assert!(waits.is_err() && metrics.in_flight.get() == 1);
+    drop(answer);
+    assert_eq!(metrics.in_flight.get(), 0);
+    drop(taken);
+}
