@@ -60,8 +60,8 @@ fn review(operation: &str, object: &Value, old: &Value) -> String {
     .to_string()
 }
 
-/// The result of a review must be the same by the fast index of the JSON and by the complete
-/// parser, which a trailing space selects.
+/// The result of a review must be the same from the JSON tape and from `serde_json`, which reads
+/// the text if it ends with a space.
 fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review<'_>) -> T) -> T {
     let short = answer(&Review::parse(text.as_bytes()).unwrap());
     let loose = format!("{text} ");
