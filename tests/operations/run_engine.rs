@@ -591,8 +591,7 @@ fn a_holder_that_lost_the_lock_never_writes_again(bed: &EngineCluster) {
             matches!(&written, Err(RunRecordError::Fenced { by: Some(by) }) if by == new.holder()),
             "{written:?}"
         );
-        // After the Lease was deleted, the next holder gets a fence above every fence written
-        // before.
+        // The first fence of a new Lease is higher than every fence of a deleted one.
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
@@ -652,8 +651,7 @@ fn a_run_survives_an_outage_of_the_api_server(bed: &EngineCluster) {
             );
             bed.cluster.api_server().kill();
             *world.fault.lock().unwrap() = None;
-            // The outage must last longer than the lock is valid: its length is what this case
-            // tests.
+            // The tested outage is longer than the lock is valid, so its length is fixed.
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });

@@ -48,7 +48,7 @@ fn is_back(namespace: &str, shape: &[String]) {
     );
 }
 
-/// Waits until the status of the run contains this text as what it waits for.
+/// Waits until the run reports that it waits for a condition with this text.
 fn waits_for(namespace: &str, text: &str) {
     let waits = || {
         roll()
