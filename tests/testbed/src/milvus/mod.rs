@@ -226,8 +226,8 @@ impl MilvusStore {
                 data.clone(),
                 own,
             ),
-            // 2.1 writes objects to the folder `files` in its own folder, and stores paths relative
-            // to its own folder.
+            // 2.1 writes objects to `files` in its storage folder, and stores paths relative to the
+            // storage folder.
             _ => (server.join("milvus.yaml"), own, data.join("files"), data),
         };
         fs::create_dir_all(&config_dir).map_err(failed)?;
