@@ -1,4 +1,4 @@
-//! Threads that run during a test, until they are dropped: they play nodes, Milvus or a kubelet.
+//! Background threads of a test, until they are dropped: they simulate nodes, Milvus or a kubelet.
 
 use std::{
     any::Any,
@@ -12,15 +12,15 @@ use kube::Client;
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use tokio::sync::oneshot;
 
-/// A thread that ends when this is dropped.
+/// A thread that ends when this value is dropped.
 pub struct Background {
-    /// The sending half of a channel: the thread ends when it is dropped.
+    /// The sending half of a channel; dropping it ends the thread.
     stop: Option<Box<dyn Any + Send + Sync>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Background {
-    /// Work with a client of this cluster, on a runtime of its own. It is dropped where it stands.
+    /// Runs `work` with a client of this cluster on a new runtime. The end stops it at an await.
     pub fn start<F: Future<Output = ()>>(
         kubeconfig: &Path,
         work: impl FnOnce(Client) -> F + Send + 'static,
@@ -39,7 +39,7 @@ impl Background {
         }
     }
 
-    /// Work that is done again and again, with this pause in between. It is never interrupted.
+    /// Repeats `work` with this pause in between. A call that has started is never interrupted.
     pub fn repeat(pause: Duration, mut work: impl FnMut() + Send + 'static) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
@@ -66,7 +66,7 @@ impl Drop for Background {
     }
 }
 
-/// Runs work to its end on this thread.
+/// Runs a future to its end on this thread.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -75,7 +75,7 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// A client of the cluster of this kubeconfig.
+/// A client of the cluster in this kubeconfig.
 pub async fn connect(kubeconfig: PathBuf) -> Client {
     let access = Access {
         kubeconfig: Some(kubeconfig),

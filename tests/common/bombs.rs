@@ -1,4 +1,4 @@
-//! Small requests that would build much, each within the size of a request that is read.
+//! Small requests that expand to large data, each within the accepted size of a request.
 
 use std::{fs, io::Write};
 
@@ -7,18 +7,18 @@ use flate2::{Compression, write::GzEncoder};
 use milvus_guard_core::manifest::documents;
 use serde_json::{Value, json};
 
-/// The release to which these are sent.
+/// The manifests of the release to which the requests belong.
 pub const RUNNING: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/examples/demo/1-skipped-migration/before.yaml"
 );
 pub const MIB: usize = 1024 * 1024;
 
-/// A review that would build much.
+/// A review that expands to large data.
 pub struct Bomb {
     pub what: &'static str,
     pub body: Vec<u8>,
-    /// Whether it must be told that it is too large to judge.
+    /// Whether the answer must state that the review is too large to check.
     pub is_refused: bool,
 }
 
@@ -40,7 +40,7 @@ impl Bomb {
     }
 }
 
-/// One of every kind.
+/// All bombs of this file.
 pub fn of_every_kind() -> Vec<Bomb> {
     [
         manifests(),
@@ -82,12 +82,12 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Text of a record, some of it many times: each part is a separate gzip member, so that packing
-/// it takes no time.
+/// Text of a record, each part repeated this many times. Each part is a separate gzip member, so
+/// that packing is fast.
 fn packed_parts(parts: &[(&str, usize)]) -> Vec<u8> {
     let mut all = Vec::new();
     for (text, times) in parts {
-        // As much of the text as makes a member worth its head.
+        // Enough repetitions for one gzip member.
         let inside = (MIB / text.len()).clamp(1, (*times).max(1));
         all.extend(packed(text.repeat(inside).as_bytes()).repeat(times / inside));
         if times % inside > 0 {
@@ -97,7 +97,7 @@ fn packed_parts(parts: &[(&str, usize)]) -> Vec<u8> {
     all
 }
 
-/// A review of a Secret of Helm with this inside.
+/// A review of a Helm Secret with this packed record.
 pub fn release(packed: &[u8]) -> Vec<u8> {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
@@ -114,7 +114,7 @@ pub fn release(packed: &[u8]) -> Vec<u8> {
     )
 }
 
-/// The same, given all that is in the record in addition to its name, in parts.
+/// The same with these parts of the record in addition to its name.
 pub fn record(parts: &[(&str, usize)]) -> Vec<u8> {
     let head = r#"{"name":"my-release","namespace":"milvus","version":2,"info":{"status":"pending-upgrade"},"#;
     let mut all = vec![(head, 1)];
@@ -123,7 +123,7 @@ pub fn record(parts: &[(&str, usize)]) -> Vec<u8> {
     release(&packed_parts(&all))
 }
 
-/// A record with this manifest, in parts without quotes, escaped as JSON wants it.
+/// A record with this manifest, in parts, which are escaped for JSON.
 pub fn manifest(parts: &[(&str, usize)]) -> Vec<u8> {
     let escaped: Vec<(String, usize)> = parts
         .iter()
@@ -145,12 +145,12 @@ fn escape(text: &str) -> String {
 
 pub const WORKLOAD: &str = "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: my-release-milvus-proxy, labels: {app.kubernetes.io/instance: my-release}}\nspec: {template: {spec: {containers: [{name: proxy, image: \"milvusdb/milvus:v2.1.4\", args: [milvus, run, proxy]}]}}}\n";
 
-/// Distinct keys, each on a line or with a comma.
+/// Distinct keys, one for each number.
 fn keys(count: usize, line: impl Fn(usize) -> String) -> String {
     (0..count).map(line).collect()
 }
 
-/// A Deployment of the running state.
+/// A Deployment of the running release.
 pub fn deployment() -> Value {
     let text = fs::read_to_string(RUNNING).unwrap();
     let mut all = documents(&text).map(|document| document.unwrap().root.to_json());
@@ -159,7 +159,7 @@ pub fn deployment() -> Value {
     found
 }
 
-/// Manifests of one Helm record.
+/// Bombs in the manifest of a Helm record.
 pub fn manifests() -> Vec<Bomb> {
     let mut all = Vec::new();
     let list = manifest(&[("milvus: [", 1), ("1,", 15_500_000), ("1]\n", 1)]);
@@ -192,7 +192,7 @@ pub fn manifests() -> Vec<Bomb> {
     all
 }
 
-/// What YAML repeats, or keeps as one text.
+/// Bombs by YAML aliases and long scalars.
 pub fn anchors_and_scalars() -> Vec<Bomb> {
     let mut all = Vec::new();
     let mut nested = String::from("kind: Pod\nmilvus: ");
@@ -248,7 +248,7 @@ pub fn anchors_and_scalars() -> Vec<Bomb> {
     all
 }
 
-/// What else a Helm record holds.
+/// Bombs in other fields of a Helm record.
 pub fn outside_of_the_manifest() -> Vec<Bomb> {
     let mut all = Vec::new();
     let workload = format!(r#""manifest":"{}","#, escape(WORKLOAD));
@@ -328,7 +328,7 @@ pub fn outside_of_the_manifest() -> Vec<Bomb> {
     all
 }
 
-/// Files and variables of Milvus' settings.
+/// Bombs in configuration files and variables of Milvus.
 pub fn settings() -> Vec<Bomb> {
     let mut all = Vec::new();
     let mounted = |file: &str| {
@@ -455,7 +455,7 @@ pub fn settings() -> Vec<Bomb> {
     all
 }
 
-/// Single objects.
+/// Bombs in single objects.
 pub fn objects() -> Vec<Bomb> {
     let mut all = Vec::new();
     let milvus = deployment().to_string();

@@ -1,5 +1,5 @@
-//! An API server that misbehaves: a plain HTTP server in front of a real one, which counts writes
-//! and lets one of them, or each, go wrong.
+//! An API server that fails: a plain HTTP server in front of a real one, which counts writes and
+//! makes one of them, or each, fail.
 
 use std::{
     collections::BTreeMap,
@@ -32,40 +32,40 @@ use super::{
     migration_cluster::{DEADLINE, Running},
 };
 
-/// What goes wrong.
+/// The fault that is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
     None,
-    /// The write of this number never arrives, and nobody answers.
+    /// The write of this number does not reach the API server, and gets no response.
     LostBefore(usize),
-    /// The write of this number is made, and nobody answers.
+    /// The write of this number is made, and gets no response.
     LostAfter(usize),
     /// Every other change of an object meets a conflict.
     Conflicts,
-    /// Every write is made, and the answer to every other one is that the server is away.
+    /// Every write is made, and every other one gets 503 as its response.
     AnswersLost,
     /// Writes of paths with this text are refused.
     Refused(&'static str),
-    /// Writes of paths with this text are on the way until [`Faults::set`] is called again. Then
-    /// they arrive.
+    /// Writes of paths with this text are delayed until [`Faults::set`] is called again. Then they
+    /// reach the API server.
     Held(&'static str),
 }
 
-/// How the network between the client and the server is.
+/// State of the network between the client and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// It works.
+    /// Without faults.
     Open,
-    /// Each answer takes this long.
+    /// Each response is delayed by this duration.
     Slow(Duration),
-    /// Nothing arrives in either direction, and no connection ends. What was sent arrives when the
-    /// link is open again, also if the client does not wait for it any more.
+    /// Nothing arrives in either direction, and connections stay open. Data arrives when the
+    /// network is open again, even if the client has stopped waiting.
     Cut,
 }
 
 impl Fault {
-    /// The write of this number is lost: an even one before it is made, an odd one after.
+    /// The write of this number is lost: an even one before it is made, an odd one after it.
     pub fn lost(number: usize) -> Self {
         if number.is_multiple_of(2) {
             Self::LostBefore(number)
@@ -75,8 +75,8 @@ impl Fault {
     }
 }
 
-/// Numbers of writes at which something goes wrong: with `MILVUS_GUARD_FULL` all of them, else
-/// some, from a seed (`SplitMix64`), so that a failure can be repeated.
+/// Numbers of writes at which to fail: all with `MILVUS_GUARD_FULL`, else a sample from a seed
+/// (`SplitMix64`), so that a failure can be repeated.
 pub fn places(of: usize, some: usize, seed: u64) -> Vec<usize> {
     if is_full() {
         return (1..=of).collect();
@@ -104,7 +104,7 @@ impl Shared {
     }
 }
 
-/// What nobody can read.
+/// Kinds of objects that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blind {
     /// A watch of these is refused.
@@ -123,7 +123,7 @@ impl Blind {
     }
 }
 
-/// The server, until it is dropped.
+/// The server; it stops when the value is dropped.
 pub struct Faults {
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
@@ -146,9 +146,9 @@ struct Shared {
 }
 
 impl Faults {
-    /// Kills the command at its write of this number, and says how. How often a status says what is
-    /// waited for depends on the pods: a run that came to its end with fewer writes is begun
-    /// `again` and killed at an earlier one.
+    /// Kills the command at its write of this number, and returns the fault. The number of status
+    /// writes depends on the timing of pods: if a run completes with fewer writes, `again` restores
+    /// the start and an earlier write is tried.
     pub fn kill_at(&self, number: usize, command: impl Fn() -> Command, again: impl Fn()) -> Fault {
         let mut place = number;
         loop {
@@ -160,7 +160,7 @@ impl Faults {
                 ended = running.0.try_wait().unwrap();
                 self.is_reached() || ended.is_some()
             });
-            assert!(met, "it neither reaches {fault:?} nor ends");
+            assert!(met, "the command neither reaches {fault:?} nor ends");
             drop(running);
             let writes = self.writes();
             if self.is_reached() {
@@ -174,7 +174,7 @@ impl Faults {
             );
             assert!(
                 (number / 2..place).contains(&writes),
-                "{fault:?} was not met by {writes} writes"
+                "{fault:?} was not reached by {writes} writes"
             );
             self.set(Fault::None);
             place = writes - writes / 8;
@@ -182,8 +182,8 @@ impl Faults {
         }
     }
 
-    /// In front of the server of this kubeconfig, as its user; the new kubeconfig is written to the
-    /// folder.
+    /// Starts in front of the server of this kubeconfig, as its user; the new kubeconfig is written
+    /// to the folder.
     pub fn start(kubeconfig: &Path, folder: &Path) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -243,7 +243,7 @@ impl Faults {
         &self.kubeconfig
     }
 
-    /// From now on this goes wrong; counting begins again.
+    /// Sets the fault, and resets the counts.
     pub fn set(&self, fault: Fault) {
         self.shared.fault.send_replace(fault);
         self.shared.writes.store(0, Ordering::SeqCst);
@@ -252,12 +252,12 @@ impl Faults {
         self.shared.log.lock().unwrap().clear();
     }
 
-    /// From now on the network is like this.
+    /// Sets the state of the network.
     pub fn network(&self, link: Network) {
         self.shared.link.send_replace(link);
     }
 
-    /// Writes that were held, and those of them that were answered by the API server afterwards.
+    /// Number of delayed writes, and how many of them the API server has answered since.
     pub fn held(&self) -> (usize, usize) {
         (
             self.shared.held.load(Ordering::SeqCst),
@@ -265,7 +265,7 @@ impl Faults {
         )
     }
 
-    /// From now on this cannot be read; watches that stand go on to their end.
+    /// Sets what cannot be read; watches that are open continue.
     pub fn blind(&self, blind: Option<Blind>) {
         *self.shared.blind.lock().unwrap() = blind;
     }
@@ -275,17 +275,17 @@ impl Faults {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// Writes so far; renewals of the lock are none.
+    /// Number of writes so far, without renewals of the lock.
     pub fn writes(&self) -> usize {
         self.shared.writes.load(Ordering::SeqCst)
     }
 
-    /// Whether the one write was met.
+    /// Whether the write with the fault was reached.
     pub fn is_reached(&self) -> bool {
         self.shared.reached.load(Ordering::SeqCst)
     }
 
-    /// What was written, in order.
+    /// Method and path of the writes, in order.
     pub fn log(&self) -> Vec<String> {
         self.shared.log.lock().unwrap().clone()
     }
@@ -315,7 +315,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         }
         return treat(shared, request).await;
     }
-    // On the way: it arrives, whether the client still waits or not.
+    // Delayed: the write reaches the server even if the client has stopped waiting.
     let delivered = tokio::spawn(async move {
         if is_held {
             shared.held.fetch_add(1, Ordering::SeqCst);
@@ -337,7 +337,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .unwrap_or_else(|_| answer(StatusCode::BAD_GATEWAY, "BadGateway"))
 }
 
-/// Returns when the link is not cut.
+/// Waits until the network is not cut.
 async fn opened(shared: &Shared) {
     let _ = shared
         .link
@@ -438,7 +438,7 @@ async fn forward(shared: &Arc<Shared>, request: Request) -> Response {
             Response::from_parts(parts, Body::from_stream(Box::pin(frames)))
         }
         Err(error) => {
-            eprintln!("the API server behind: {error}");
+            eprintln!("the real API server: {error}");
             answer(StatusCode::BAD_GATEWAY, "BadGateway")
         }
     }

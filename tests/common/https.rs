@@ -1,5 +1,5 @@
-//! A small HTTPS client of one connection: it sends what no real client would, and sees every byte
-//! of the answer.
+//! A small HTTPS client with one connection: it can send requests that no real client sends, and
+//! shows the whole response.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +22,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 
-/// Longest wait for anything.
+/// Read timeout of a connection.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One connection.
@@ -31,7 +31,7 @@ pub struct Https {
     unread: Vec<u8>,
 }
 
-/// One answer.
+/// A response.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -88,7 +88,7 @@ impl Https {
         self.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
 
-    /// Writes bytes as they are.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)?;
         self.stream.flush()
@@ -111,7 +111,7 @@ impl Https {
         self.receive()
     }
 
-    /// Reads one answer. The end of the connection before its first byte is `UnexpectedEof`.
+    /// Reads one response. `UnexpectedEof` if the connection ends before its first byte.
     pub fn receive(&mut self) -> io::Result<Reply> {
         let end = loop {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! The guard as a node runs it: our image, and our chart.
+//! The guard on a node: our image and our chart.
 
 use std::{path::Path, time::Duration};
 
@@ -11,12 +11,12 @@ use super::{binary, webhook::GUARD};
 pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 /// The image that [`build_guard_image`] makes.
 pub const IMAGE: &str = "localhost/milvus-guard:test";
-/// The libraries below our image.
+/// The base image, with the libraries of our binary.
 const BASE: &str = "localhost/testbed-base:1";
 /// For a pod on a busy machine of 2 cores.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// An image of the binary and what it is linked to, nothing else.
+/// An image with only the binary and its libraries.
 pub fn build_bare_image(node: &Node, tag: &str) {
     let dockerfile =
         format!("FROM {BASE}\nCOPY milvus-guard /milvus-guard\nENTRYPOINT [\"/milvus-guard\"]\n");
@@ -26,7 +26,7 @@ pub fn build_bare_image(node: &Node, tag: &str) {
     node.build_image(&BuildImage::new(tag, context.path()));
 }
 
-/// The image as the repository's Dockerfile makes it from a binary that is built already.
+/// The image by the repository's Dockerfile, from a binary that is already built.
 pub fn build_guard_image(node: &Node) {
     node.build_base_image(BASE, &[&binary()]);
     let context = context();
@@ -53,10 +53,10 @@ pub fn chart(name: &str) -> String {
     path.display().to_string()
 }
 
-/// Values of our charts that name the image.
+/// Chart values with the name of the image.
 pub const IMAGE_VALUES: [&str; 2] = ["image.repository=localhost/milvus-guard", "image.tag=test"];
 
-/// Installs the guard with its chart, and waits until the API server asks it.
+/// Installs the guard with its chart, and waits until it is registered with the API server.
 pub fn install_guard(node: &Node, replicas: usize, values: &[&str]) {
     let chart = chart(GUARD);
     let mut args = vec!["install", GUARD, &chart, "-n", GUARD, "--create-namespace"];
@@ -67,7 +67,7 @@ pub fn install_guard(node: &Node, replicas: usize, values: &[&str]) {
     }
     expect_success(node.helm(Helm::V4, args));
     node.wait_for_rollout(GUARD, GUARD, DEADLINE);
-    // The guard makes its certificate itself, and registers itself with it when it is ready.
+    // The guard creates its certificate, and registers itself when it is ready.
     wait_for("the registration", DEADLINE, || {
         let configurations =
             node.get_json("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations");

@@ -1,5 +1,5 @@
-//! Plays the kubelet for the pods of our Jobs: starts the real binary with the pod's arguments, as
-//! the pod's account, and says how it ended. What a pod would find in its volumes lies in a folder.
+//! Simulates the kubelet for the pods of our Jobs: starts the real binary with the pod's arguments
+//! and account, and reports how it ended. The pod's volumes are in a folder.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ use super::{
     migration_cluster::MigrationCluster,
 };
 
-/// Between two looks at the pods of our Jobs.
+/// Between two listings of the pods of our Jobs.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Plays until it is dropped; then its processes end too.
+/// Simulates until it is dropped; then its processes end too.
 pub struct Kubelet {
     shared: Arc<Shared>,
     background: Option<Background>,
@@ -47,7 +47,7 @@ impl Kubelet {
         Self::on(setup.cluster(), setup.folder.path())
     }
 
-    /// In this cluster, with this folder.
+    /// Starts in this cluster, with its files in this folder.
     pub fn on(cluster: &ControlPlane, folder: &Path) -> Self {
         let shared = Arc::new(Shared::default());
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -69,7 +69,7 @@ impl Kubelet {
         }
     }
 
-    /// What the processes said.
+    /// The output of the processes that have ended.
     pub fn log(&self) -> Vec<String> {
         self.shared.log.lock().unwrap().clone()
     }
@@ -79,7 +79,7 @@ impl Kubelet {
         self.shared.order.lock().unwrap().len()
     }
 
-    /// SIGKILL for the process that was started last.
+    /// Sends SIGKILL to the process that was started last.
     pub fn kill_last(&self) {
         let last = self.shared.order.lock().unwrap().last().cloned().unwrap();
         self.shared
@@ -101,7 +101,7 @@ impl Drop for Kubelet {
             let _ = child.wait();
         }
         if thread::panicking() {
-            eprintln!("--- what the Jobs said ---\n{}", self.log().join("\n"));
+            eprintln!("--- output of the Jobs ---\n{}", self.log().join("\n"));
         }
     }
 }
@@ -166,7 +166,7 @@ impl JobEnvironment {
                 shared.order.lock().unwrap().push(name.clone());
             }
         }
-        // One that is missing from the list was deleted without waiting for anybody.
+        // A pod that is missing from the list was deleted without a grace period.
         let there = |name: &str| {
             list["items"]
                 .as_array()
@@ -196,7 +196,7 @@ impl JobEnvironment {
         });
     }
 
-    /// Folders with the secrets of a pod, by where the pod has them.
+    /// Folders with the secrets of a pod, by their mount paths.
     fn secrets(&self, pod: &Value) -> BTreeMap<String, PathBuf> {
         let (name, namespace) = (
             pod["metadata"]["name"].as_str().unwrap(),
@@ -233,7 +233,7 @@ impl JobEnvironment {
         folders
     }
 
-    /// The pod's process.
+    /// Starts the pod's process.
     fn spawn(&self, pod: &Value, shared: &Shared) -> Child {
         let name = pod["metadata"]["name"].as_str().unwrap();
         let namespace = pod["metadata"]["namespace"].as_str().unwrap();

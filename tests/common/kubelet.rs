@@ -1,5 +1,5 @@
-//! The smallest thing that plays a node honestly: the real controllers make pods, and this says of
-//! each that it is ready, unless its image is one that never gets so.
+//! Simulates nodes: the real controllers create pods, and this makes each pod ready, unless its
+//! image must never be ready.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,32 +13,32 @@ use serde_json::{Value, json};
 
 use super::background::Background;
 
-/// Between two looks at all pods.
+/// Between two listings of all pods.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Says that pods are ready until it is dropped.
+/// Makes pods ready until it is dropped.
 pub struct Nodes {
     _background: Background,
 }
 
-/// How the nodes differ from those that start everything at once.
+/// How the nodes differ from nodes that start every pod at once.
 #[derive(Default)]
 struct Manner {
-    /// A pod whose image contains this text gets never ready.
+    /// A pod whose image contains this text never becomes ready.
     never_ready: String,
-    /// How long a pod takes.
+    /// Seconds from the creation of a pod until it is ready.
     seconds: i64,
     /// Whether a pod waits for each `ConfigMap` that it mounts.
     waits_for_mounts: bool,
 }
 
 impl Nodes {
-    /// Plays for every pod whose image does not contain this text.
+    /// Makes every pod ready whose image does not contain this text.
     pub fn start(cluster: &ControlPlane, never_ready: &str) -> Self {
         Self::slow(cluster, never_ready, 0)
     }
 
-    /// The same, with pods that take this many seconds.
+    /// The same, after this many seconds.
     pub fn slow(cluster: &ControlPlane, never_ready: &str, seconds: i64) -> Self {
         let never_ready = never_ready.to_owned();
         Self::play(
@@ -51,8 +51,8 @@ impl Nodes {
         )
     }
 
-    /// The same, with pods that do not start before each ConfigMap that they mount exists, as on a
-    /// real node.
+    /// The same; a pod is not ready before every ConfigMap that it mounts exists, as on a real
+    /// node.
     pub fn with_mounts(cluster: &ControlPlane, never_ready: &str) -> Self {
         let never_ready = never_ready.to_owned();
         Self::play(
@@ -78,7 +78,7 @@ impl Nodes {
 }
 
 impl Manner {
-    /// While the API server is away, nothing gets ready.
+    /// If the API server is unavailable, no pod becomes ready.
     async fn look(&self, client: &Client) {
         let everything = ListParams::default();
         let Ok(pods) = Api::<Pod>::all(client.clone()).list(&everything).await else {
@@ -124,7 +124,7 @@ fn has_ready_condition(pod: &Pod) -> bool {
     conditions.flatten().any(|one| one.type_ == "Ready")
 }
 
-/// Whether a pod is called ready.
+/// Whether the pod's condition `Ready` is true.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
@@ -135,9 +135,9 @@ pub fn is_ready(pod: &Pod) -> bool {
         .any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-/// The status of a pod that runs.
+/// The status of a running, ready pod.
 pub fn ready() -> Value {
-    // Without this time, a Deployment with minReadySeconds never calls the pod available.
+    // Without this time, a Deployment with minReadySeconds never reports the pod as available.
     let since = jiff::Timestamp::now()
         .strftime("%Y-%m-%dT%H:%M:%SZ")
         .to_string();

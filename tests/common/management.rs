@@ -1,7 +1,7 @@
-//! Plays the management port of Milvus' proxies, with the paths, parameters and answers of
+//! Simulates the management port of Milvus' proxies, with the paths, parameters and responses of
 //! `internal/http/router.go`, `internal/proxy/management.go` and `internal/querycoordv2` of
-//! milvus-io/milvus (2.4 and 2.5), because no server of the test bed has them. It gives pods
-//! addresses: proxies that of this server, query nodes one each.
+//! milvus-io/milvus (2.4 and 2.5), because no server of the test bed has them. It assigns addresses
+//! to pods: this server's to proxies, a separate one to each query node.
 
 use std::{
     collections::BTreeMap,
@@ -25,21 +25,21 @@ use serde_json::{Value, json};
 
 use super::{background::Background, roll::Roll};
 
-/// The port that the chart's pods name.
+/// The port in the chart's pods.
 const PORT: u16 = 9091;
-/// Segments of a query node.
+/// Number of segments of a query node.
 const SEGMENTS: usize = 4;
-/// Channels of one.
+/// Number of channels of a query node.
 const CHANNELS: usize = 2;
 
-/// A call that was made, and of which pod's node.
+/// A call, and the pod of the node that it names.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub at: Instant,
     pub path: String,
     pub form: String,
     pub pod: String,
-    /// What the node still had afterwards.
+    /// Segments and channels that the node had afterwards.
     pub left: usize,
 }
 
@@ -58,18 +58,18 @@ struct Played {
     nodes: BTreeMap<String, Node>,
     calls: Vec<Call>,
     next: u8,
-    /// Whether nodes get rid of what they have.
+    /// Whether segments and channels move away when requested.
     drains: bool,
 }
 
-/// Plays until it is dropped.
+/// Simulates until it is dropped.
 pub struct Management {
     played: Arc<Mutex<Played>>,
     _background: Background,
 }
 
 impl Management {
-    /// One for the proxies and query nodes of a namespace, whose nodes are emptied or never.
+    /// For the proxies and query nodes of a namespace. Without `drains` nodes keep all segments.
     pub fn start(roll: &Roll, namespace: &str, drains: bool) -> Self {
         let played = Arc::new(Mutex::new(Played {
             drains,
@@ -97,13 +97,13 @@ impl Management {
         }
     }
 
-    /// All calls that changed something, in order, and each look at a distribution.
+    /// All calls for a node, in order: changes and reads of the distribution.
     pub fn calls(&self) -> Vec<Call> {
         self.played.lock().unwrap().calls.clone()
     }
 }
 
-/// A network of this machine in which no one else listens.
+/// A loopback network in which the port is free.
 fn listen() -> ([u8; 3], TcpListener) {
     for second in 64..=250 {
         for third in 1..=250 {
@@ -113,14 +113,14 @@ fn listen() -> ([u8; 3], TcpListener) {
             }
         }
     }
-    panic!("port {PORT} is taken everywhere")
+    panic!("port {PORT} is taken in all loopback networks")
 }
 
 fn address(net: [u8; 3], host: u8) -> Ipv4Addr {
     Ipv4Addr::new(net[0], net[1], net[2], host)
 }
 
-/// Gives pods their addresses, and knows the query nodes that there are.
+/// Assigns addresses to pods, and keeps the list of query nodes.
 async fn register(client: Client, namespace: String, net: [u8; 3], state: Arc<Mutex<Played>>) {
     let api: Api<Pod> = Api::namespaced(client, &namespace);
     loop {
@@ -160,7 +160,7 @@ async fn register(client: Client, namespace: String, net: [u8; 3], state: Arc<Mu
                 continue;
             }
             let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
-            // It may have ended just now.
+            // The pod may have ended meanwhile.
             let _ = api
                 .patch_status(
                     &pod.name_any(),
@@ -201,7 +201,7 @@ async fn answer(
         let text = r#"{"msg": "failed, node not found"}"#;
         return (StatusCode::INTERNAL_SERVER_ERROR, text.into());
     };
-    // Without this, segments are copied and stay.
+    // Otherwise segments are copied and stay.
     let moves = field("copy_mode") == Some("false");
     let mut body = json!({"msg": "OK"});
     match &*path {
@@ -215,7 +215,7 @@ async fn answer(
                 node.segments = less(node.segments, node.moves_segments);
                 node.channels = less(node.channels, node.moves_channels);
             }
-            // As text, as later builds have it; nothing is null.
+            // IDs as text, as in later builds; no field is null.
             let segments: Vec<String> = (0..node.segments).map(|id| id.to_string()).collect();
             let channels: Vec<String> = (0..node.channels).map(|id| format!("dml_{id}")).collect();
             body = json!({"channel_names": channels, "sealed_segmentIDs": segments});

@@ -1,4 +1,4 @@
-//! Metadata in a real etcd, and the binary run on it.
+//! Metadata in a real etcd, and runs of the binary on it.
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::{
@@ -22,20 +22,20 @@ use tokio::runtime::Runtime;
 /// Keys and values.
 pub type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Keys that one request of a test puts at once.
+/// Number of keys in one put request of a test.
 const CHUNK: usize = 100;
 
-/// An etcd, a client, a folder for backups.
+/// An etcd, a client, and a folder for backups.
 pub struct Bed {
     pub etcd: Etcd,
     pub runtime: Runtime,
     pub client: Client,
     pub folder: TempDir,
-    /// Operations that this etcd takes in one transaction.
+    /// Operations that this etcd accepts in one transaction.
     pub chunk: usize,
 }
 
-/// How a run of the binary ended.
+/// The result of a run of the binary.
 #[derive(Debug)]
 pub struct Ended {
     pub code: i32,
@@ -109,7 +109,7 @@ impl Bed {
         }
     }
 
-    /// One whose transactions are so small that every operation is a separate revision.
+    /// An etcd whose transactions are so small that every operation is a separate revision.
     pub fn with_small_transactions() -> Self {
         let options = EtcdOptions {
             args: vec!["--max-txn-ops=11".into()],
@@ -121,7 +121,7 @@ impl Bed {
         }
     }
 
-    /// Puts everything of a dump that no lease holds, where the dump says.
+    /// Puts all records of a dump that have no lease, under the root of the dump.
     pub fn fill(&self, dump: &Dump) {
         self.fill_at(&dump.root, dump);
     }
@@ -160,7 +160,7 @@ impl Bed {
             .unwrap();
     }
 
-    /// A key under a lease that nobody renews, as a component's that was just killed.
+    /// A key under a lease that is not renewed, like the session of a killed component.
     pub fn put_leased(
         &self,
         key: impl Into<Vec<u8>>,
@@ -198,7 +198,7 @@ impl Bed {
         answer.header().unwrap().revision()
     }
 
-    /// A proxy before its etcd that stops the world when so many writes more are made.
+    /// A proxy in front of the etcd that stops all traffic after this number of further writes.
     pub fn proxy_after(&self, writes: i64, when: When) -> Proxy {
         Proxy::start(
             self.etcd.port(),
@@ -216,7 +216,7 @@ impl Bed {
             .unwrap();
     }
 
-    /// Everything of a prefix: key, value, revision of its last change, lease.
+    /// All records of a prefix: key, value, revision of the last change, lease.
     pub fn read(&self, prefix: &str) -> Vec<(Vec<u8>, Vec<u8>, i64, i64)> {
         let options = GetOptions::new().with_prefix();
         let mut kv = self.client.kv_client().max_decoding_message_size(1 << 30);
@@ -246,7 +246,7 @@ impl Bed {
         answer.kvs().first().map(|kv| kv.value().to_vec())
     }
 
-    /// What is metadata under `by-dev/meta`: no sessions, no leases.
+    /// Metadata under `by-dev/meta`, without sessions and leased keys.
     pub fn metadata(&self) -> Pairs {
         self.metadata_at("by-dev/meta/")
     }
@@ -263,7 +263,7 @@ impl Bed {
             .collect()
     }
 
-    /// The record of the run, where there is one.
+    /// The record of the run, if there is one.
     pub fn journal(&self) -> Option<Value> {
         self.get("by-dev/milvus-guard/migration")
             .map(|bytes| serde_json::from_slice(&bytes).unwrap())
@@ -276,12 +276,12 @@ impl Bed {
         )
     }
 
-    /// Waits until this is so, as long as a person would.
+    /// Waits for a condition for at most 60 s.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         assert!(
             milvus_guard_testbed::wait_until(Duration::from_secs(60), || is_so(self)),
-            "waited in vain for {what}"
+            "not within 60 s: {what}"
         );
     }
 
@@ -371,7 +371,7 @@ pub fn signal(child: &Child, name: &str) {
     assert!(status.success());
 }
 
-/// What etcd must hold after a migration of this.
+/// The metadata that etcd must hold after a migration of this dump.
 pub fn planned(dump: &Dump, options: &Options) -> Pairs {
     let plan = plan(dump, options).unwrap();
     plan.end_state()
@@ -388,7 +388,7 @@ pub fn metadata(dump: &Dump) -> Pairs {
         .collect()
 }
 
-/// Names the first keys that differ, which two maps of thousands of bytes do not.
+/// Fails with the first keys that differ, which is readable even for large maps.
 #[track_caller]
 pub fn assert_same(seen: &Pairs, expected: &Pairs) {
     let shown = |key: &[u8]| String::from_utf8_lossy(key).into_owned();
@@ -416,7 +416,7 @@ pub fn assert_same(seen: &Pairs, expected: &Pairs) {
     );
 }
 
-/// A small cluster that has a bit of everything: two collections with indexes, one without, one
+/// A small cluster with every kind of record: two collections with indexes, one without, one
 /// dropped; aliases, partitions, small segments, load records.
 pub fn small() -> Sample {
     use milvus_guard_metadata::model::sample::{TEXT_FIELD, VECTOR_FIELD};
@@ -449,7 +449,7 @@ pub fn small() -> Sample {
     sample
 }
 
-/// A key compare for tests that write under conditions.
+/// A condition that the key exists, for transactions of tests.
 pub fn exists(key: &str) -> Compare {
     Compare::version(key, CompareOp::Greater, 0)
 }

@@ -1,6 +1,6 @@
-//! A cluster with Milvus 2.1 in it, as far as a migration can tell: a real control plane with
-//! controllers, a real etcd with metadata of 2.1, and the smallest thing that plays nodes and
-//! Milvus: pods get ready, and register in etcd while they are there.
+//! A cluster with Milvus 2.1, as far as a migration can observe: a real control plane with
+//! controllers, a real etcd with metadata of 2.1, and a simulation of nodes and Milvus: pods become
+//! ready, and register in etcd while they exist.
 
 use std::{
     collections::BTreeMap,
@@ -34,21 +34,21 @@ use super::{
     webhook::Webhook,
 };
 
-/// Release and namespace under test.
+/// Release under test.
 pub const RELEASE: &str = "my-release";
 pub const NAMESPACE: &str = "milvus";
-/// Where its metadata lies.
+/// Prefix of its metadata in etcd.
 pub const ROOT: &str = "by-dev/meta/";
-/// For anything that has to happen on a busy machine of 2 cores.
+/// For any event on a busy machine of 2 cores.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster with Milvus 2.1.
 pub struct MigrationCluster {
-    // Ended first: it writes to the two below.
+    // First, so that it is dropped before the two that it writes to.
     milvus: Option<Player>,
     ground: ControlPlaneKind,
     pub etcd: Etcd,
-    /// How the test itself connects to it.
+    /// How the test itself connects to etcd.
     connect: ConnectOptions,
     pub folder: tempfile::TempDir,
 }
@@ -60,12 +60,12 @@ enum ControlPlaneKind {
 }
 
 impl MigrationCluster {
-    /// One with the definitions, and Milvus 2.1.4 installed by this Helm.
+    /// A cluster with the definitions, and Milvus 2.1.4 installed by this Helm.
     pub fn start(with: Helm) -> Self {
         Self::start_on(with, &sample())
     }
 
-    /// The same, with other metadata.
+    /// The same with other metadata.
     pub fn start_on(with: Helm, sample: &Sample) -> Self {
         let setup = Self::bare();
         super::install_definitions(setup.cluster());
@@ -73,7 +73,7 @@ impl MigrationCluster {
         setup
     }
 
-    /// The same, with the guard installed before.
+    /// The same with the guard, installed before Milvus.
     pub fn guarded(with: Helm) -> Self {
         let setup = Self::on(
             ControlPlaneKind::Guarded(Box::new(Webhook::start())),
@@ -83,7 +83,7 @@ impl MigrationCluster {
         setup
     }
 
-    /// The same, with a guard that holds changes.
+    /// The same with a guard that holds changes.
     pub fn holding(with: Helm) -> Self {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         let webhook = Webhook::with(cluster, &["--hold"]);
@@ -95,12 +95,12 @@ impl MigrationCluster {
         setup
     }
 
-    /// One without any Milvus, and without the definitions.
+    /// A cluster without Milvus and without the definitions.
     pub fn bare() -> Self {
         Self::on(Self::plain(), &EtcdOptions::default())
     }
 
-    /// One like [`Self::start`], whose etcd asks for a client certificate, and for this user and
+    /// Like [`Self::start`], with an etcd that requires a client certificate and this user and
     /// password.
     pub fn secured(with: Helm, user: &str, password: &str) -> Self {
         let auth = Some((user.to_owned(), password.to_owned()));
@@ -216,7 +216,7 @@ impl MigrationCluster {
         shape
     }
 
-    /// Whether anything that the chart renders is under the name of a run.
+    /// Names of Deployments that have a field owned by a run; a finished run leaves none.
     pub fn owned_by_runs(&self) -> Vec<String> {
         let ours = |one: &&Value| {
             let managers = one["metadata"]["managedFields"]
@@ -237,7 +237,7 @@ impl MigrationCluster {
     /// Every run, the newest last.
     pub fn runs(&self, namespace: &str) -> Vec<Value> {
         let path = format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns");
-        // A kind that was only just defined is not served at once.
+        // A new kind is not served at once.
         assert!(wait_until(DEADLINE, || self.cluster().get(&path).status == 200));
         let list = self.cluster().get_json(&path);
         let mut items = list["items"].as_array().unwrap().clone();
@@ -245,12 +245,12 @@ impl MigrationCluster {
         items
     }
 
-    /// The only, or the last run.
+    /// The last run.
     pub fn run(&self) -> Value {
         self.runs(NAMESPACE).pop().expect("a run")
     }
 
-    /// All metadata, sessions and our own record aside.
+    /// All metadata, without sessions and the record of a run.
     pub fn metadata(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         metadata_with(&self.etcd.endpoint(), self.connect.clone())
     }
@@ -278,19 +278,19 @@ impl MigrationCluster {
         })
     }
 
-    /// Writes metadata.
+    /// Writes these records into etcd.
     pub fn put(&self, sample: &Sample) {
         put_with(&self.etcd.endpoint(), self.connect.clone(), sample);
     }
 
-    /// `migrate` in this process's own cluster, on this machine.
+    /// `migrate` with `--local`, in the process of the command.
     pub fn migrate(&self) -> Command {
         let mut command = self.bare_migrate();
         command.args(["-s", "2.1.4", "-t", "2.2.16"]);
         command
     }
 
-    /// `migrate` as a person runs it: the command makes a Job and follows it.
+    /// `migrate` as users run it: the command creates a Job and follows it.
     pub fn migrate_in_job(&self, more: &[&str]) -> Command {
         let mut command = guard();
         command
@@ -317,14 +317,14 @@ impl MigrationCluster {
         assert_eq!(code, 0, "{stderr}");
     }
 
-    /// The same, with another etcd (each `-e` adds one).
+    /// The same as [`Self::migrate`], with another etcd (each `-e` adds one).
     pub fn migrate_on(&self, etcd: &str) -> Command {
         let mut command = self.migrate_with(etcd);
         command.args(["-s", "2.1.4", "-t", "2.2.16"]);
         command
     }
 
-    /// The same, without versions.
+    /// The same without versions.
     pub fn bare_migrate(&self) -> Command {
         self.migrate_with(&self.etcd.endpoint())
     }
@@ -363,7 +363,7 @@ impl MigrationCluster {
         command
     }
 
-    /// The backups that were made.
+    /// Backup files in the folder of the test.
     pub fn backups(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder.path())
             .unwrap()
@@ -376,7 +376,7 @@ impl MigrationCluster {
             .collect()
     }
 
-    /// No pod gets ready any more, and none registers.
+    /// From now on no pod becomes ready, and none registers.
     pub fn freeze(&mut self) {
         self.milvus = None;
     }
@@ -400,7 +400,7 @@ fn start_etcd(options: &EtcdOptions) -> (Etcd, ConnectOptions) {
     (etcd, connect)
 }
 
-/// All metadata of an etcd, sessions aside.
+/// All metadata of an etcd, without sessions.
 pub fn metadata_in(endpoint: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
     metadata_with(endpoint, ConnectOptions::new())
 }
@@ -442,7 +442,7 @@ fn put_with(endpoint: &str, connect: ConnectOptions, sample: &Sample) {
     });
 }
 
-/// The metadata that the tests migrate.
+/// The metadata that most tests migrate.
 pub fn sample() -> Sample {
     Sample::random(
         7,
@@ -454,7 +454,7 @@ pub fn sample() -> Sample {
     )
 }
 
-/// Metadata on which the official tool does not give up.
+/// Metadata that the official tool can migrate.
 pub fn sample_for_the_official_tool() -> Sample {
     Sample::random(
         7,
@@ -474,7 +474,7 @@ pub fn release() -> ReleaseName {
     }
 }
 
-/// A process that ends with this value.
+/// A process that is killed when this value is dropped.
 pub struct Running(pub Child);
 
 impl Running {
@@ -489,19 +489,22 @@ impl Running {
         )
     }
 
-    /// Sends a process SIGTERM.
+    /// Sends SIGTERM to the process.
     pub fn terminate(&self) {
         let status = Command::new("kill").arg(self.0.id().to_string()).status();
-        assert!(status.unwrap().success(), "it has ended before");
+        assert!(status.unwrap().success(), "the process has already ended");
     }
 
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// Waits until it ends; whether it succeeded.
+    /// Waits until the process ends; returns whether it succeeded.
     pub fn succeeds(&mut self) -> bool {
-        assert!(wait_until(DEADLINE, || self.has_ended()), "it does not end");
+        assert!(
+            wait_until(DEADLINE, || self.has_ended()),
+            "the process does not end"
+        );
         self.0.wait().unwrap().success()
     }
 }
@@ -513,7 +516,7 @@ impl Drop for Running {
     }
 }
 
-/// Plays nodes and Milvus until it is dropped.
+/// Simulates nodes and Milvus until it is dropped.
 pub struct Player {
     _background: Background,
 }
@@ -570,8 +573,8 @@ async fn play(client: kube::Client, mut etcd: EtcdClient) {
     }
 }
 
-/// A pod that is there: ready, unless its image is one that never gets so, and then registered if
-/// it is Milvus.
+/// Handles an existing pod: makes it ready, unless its image must never be ready, and registers it
+/// if it runs Milvus.
 async fn seen(
     client: &kube::Client,
     etcd: &mut EtcdClient,
@@ -583,7 +586,7 @@ async fn seen(
     if image.contains("never-ready") {
         return;
     }
-    // What a Job runs has a kubelet of its own, which also tells when it has ended.
+    // Pods of Jobs have a separate kubelet, which also reports their end.
     let of_job = pod.owner_references().iter().any(|one| one.kind == "Job");
     if !is_ready(&pod) && !of_job {
         set_status(client, &pod, ready()).await;

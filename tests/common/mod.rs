@@ -1,4 +1,4 @@
-//! What the integration tests share: the binary, charts, and the JSON report.
+//! Shared by the integration tests: the binary, charts, and the JSON report.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,13 +37,13 @@ use std::{
 use milvus_guard_testbed::{Access, Helm, helm, wait_until};
 use serde_json::Value;
 
-/// Whether matrices are tried whole: `MILVUS_GUARD_FULL=1`, as `make test-full` sets it.
+/// Whether all cases of a matrix are tested: `MILVUS_GUARD_FULL=1`, set by `make test-full`.
 pub fn is_full() -> bool {
     env::var_os("MILVUS_GUARD_FULL").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// Names another build of the program under test: a released one, where memory and time are
-/// measured.
+/// Environment variable with another build of the program: the released one, for measurements of
+/// memory and time.
 pub const BINARY: &str = "MILVUS_GUARD_BINARY";
 
 /// The binary under test.
@@ -54,12 +54,12 @@ pub fn binary() -> PathBuf {
         .into()
 }
 
-/// The binary under test, without colours and without a cluster of the person who runs the tests.
+/// The binary under test, without colors and without the user's kubeconfig.
 pub fn guard() -> Command {
     let mut command = Command::new(binary());
     command
         .env_remove("KUBECONFIG")
-        // Helm and kubectl write their caches here.
+        // Helm and kubectl write their caches to this folder.
         .env("HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/home"))
         .env("NO_COLOR", "1")
         .env("LC_ALL", "C.UTF-8")
@@ -67,7 +67,7 @@ pub fn guard() -> Command {
     command
 }
 
-/// What bash would offer for the last word of a line, as the script of `completions bash` asks.
+/// Completions for the last argument of a line, requested as the script of `completions bash` does.
 pub fn offered(line: &str, more: impl FnOnce(&mut Command)) -> Vec<String> {
     let typed: Vec<&str> = line.split(' ').collect();
     let mut command = guard();
@@ -85,16 +85,16 @@ pub fn offered(line: &str, more: impl FnOnce(&mut Command)) -> Vec<String> {
     stdout.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// Runs the binary and gives exit code, stdout and stderr.
+/// Runs the binary and returns exit code, stdout and stderr.
 pub fn run(command: &mut Command) -> (i32, String, String) {
     let Output {
         status,
         stdout,
         stderr,
-    } = command.output().expect("the binary runs");
+    } = command.output().expect("the binary must run");
     let code = status
         .code()
-        .unwrap_or_else(|| panic!("the binary was ended by a signal: {status}"));
+        .unwrap_or_else(|| panic!("a signal ended the binary: {status}"));
     (
         code,
         String::from_utf8(stdout).expect("stdout is text"),
@@ -111,7 +111,7 @@ pub fn install_definitions(cluster: &Access) {
     await_definitions(cluster, &["-l", "app.kubernetes.io/part-of=milvus-guard"]);
 }
 
-/// Waits until these definitions are served. `kubectl wait` fails where one has no condition yet.
+/// Waits until these definitions are served. `kubectl wait` fails if one has no condition yet.
 pub fn await_definitions(cluster: &Access, which: &[&str]) {
     let wait = [
         "wait",
@@ -129,8 +129,8 @@ pub fn await_definitions(cluster: &Access, which: &[&str]) {
     assert!(served, "{last:?}");
 }
 
-/// Brings runs into the order in which they began. Several may be of one second, which is all that
-/// the API server keeps of their creation.
+/// Sorts runs by their start. Runs may have the same creation time, which the API server stores in
+/// seconds only.
 pub fn oldest_first(runs: &mut [Value]) {
     runs.sort_by_key(|run| {
         let began = run["status"]["startedAt"]
@@ -147,7 +147,7 @@ pub fn oldest_first(runs: &mut [Value]) {
     });
 }
 
-/// A judged change: exit code and JSON report.
+/// The result of `check`: exit code and JSON report.
 pub struct Judged {
     pub code: i32,
     pub report: Value,
@@ -203,7 +203,7 @@ pub struct Chart {
     pub is_real: bool,
 }
 
-/// The eras that tests go through: chart version and what it ships.
+/// Chart versions for each period of Milvus, with the Milvus version that each installs.
 pub const ERAS: [(&str, &str); 5] = [
     ("3.2.18", "2.1.4"),
     ("4.0.31", "2.2.13"),
@@ -237,7 +237,7 @@ impl Chart {
         }
     }
 
-    /// The real chart of this version where `MILVUS_CHARTS` names them, else the compact one.
+    /// The real chart of this version if `MILVUS_CHARTS` is set, else the compact one.
     pub fn real_or_compact(version: &'static str) -> Self {
         let compact = Self::compact(version);
         let Some(folder) = env::var_os("MILVUS_CHARTS") else {
@@ -284,8 +284,8 @@ impl Chart {
     }
 }
 
-/// The charts to test with: the project's own, and the real ones where `MILVUS_CHARTS` names them.
-/// Says which.
+/// The charts to test with: the compact ones, and the real ones if `MILVUS_CHARTS` is set. Prints
+/// which.
 pub fn charts() -> Vec<Vec<Chart>> {
     let own: Vec<Chart> = ERAS
         .iter()
@@ -336,7 +336,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A file of this content in a folder.
+/// Writes a file into a folder, and returns its path.
 pub fn file(folder: &Path, name: &str, content: &str) -> String {
     let path = folder.join(name);
     fs::write(&path, content).expect("a file");

@@ -1,4 +1,4 @@
-//! Both Helms with our plugins, on a real API server.
+//! Both versions of Helm with our plugins, on a real API server.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::{Chart, run};
 
 pub const BOTH: [Helm; 2] = [Helm::V3, Helm::V4];
-/// Where the metadata would be skipped.
+/// An upgrade that would skip the metadata migration.
 pub const SKIPPED: [&str; 2] = ["--set", "image.all.tag=v2.2.16"];
-/// A patch release.
+/// An upgrade to a patch release.
 pub const PATCH: [&str; 2] = ["--set", "image.all.tag=v2.4.24"];
 
 /// A cluster, and a Helm with our plugins.
@@ -22,9 +22,9 @@ pub struct PluginCluster<'a> {
     pub cluster: &'a ControlPlane,
     pub with: Helm,
     pub namespace: &'static str,
-    /// Copy of `plugins/helm`, where the plugins are installed from.
+    /// Copy of `plugins/helm`, from which the plugins are installed.
     pub folder: tempfile::TempDir,
-    /// Further variables of each run of Helm.
+    /// Further environment variables of each run of Helm.
     pub variables: Vec<(&'static str, String)>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> PluginCluster<'a> {
         folder.join("bin/helm-guard-post-render")
     }
 
-    /// Flags with which Helm runs the post-renderer.
+    /// Flags that make Helm run the post-renderer.
     pub fn post_renderer(&self) -> Vec<String> {
         let name = if self.with == Helm::V3 {
             self.post_renderer_link().to_str().unwrap().to_owned()
@@ -105,7 +105,7 @@ impl<'a> PluginCluster<'a> {
         vec!["--post-renderer".into(), name]
     }
 
-    /// A verb of Helm on a chart, through the post-renderer.
+    /// A Helm command for a chart, through the post-renderer.
     pub fn rendered(&self, verb: &[&str], chart: &Chart, more: &[&str]) -> (i32, String, String) {
         let own = self.post_renderer();
         let mut args = vec![verb[0], "my-release", chart.path(), "-n", self.namespace];
@@ -115,7 +115,7 @@ impl<'a> PluginCluster<'a> {
         self.helm(&args)
     }
 
-    /// A verb of the plugin on a chart.
+    /// A command of the plugin for a chart.
     pub fn guard(&self, verb: &str, chart: &Chart, more: &[&str]) -> (i32, String, String) {
         let mut args = vec!["guard", verb, "my-release", chart.path(), "-n"];
         args.push(self.namespace);
@@ -143,7 +143,7 @@ impl<'a> PluginCluster<'a> {
             .collect()
     }
 
-    /// Images of Milvus, each once.
+    /// Images of Milvus, without duplicates.
     pub fn images(&self) -> Vec<String> {
         let path = format!("/apis/apps/v1/namespaces/{}/deployments", self.namespace);
         let list = self.cluster.get_json(&path);
@@ -158,7 +158,7 @@ impl<'a> PluginCluster<'a> {
     }
 }
 
-/// The same for both Helms.
+/// A setup for each version of Helm.
 pub fn setups(cluster: &ControlPlane) -> impl Iterator<Item = PluginCluster<'_>> {
     BOTH.into_iter()
         .map(|with| PluginCluster::new(cluster, with))

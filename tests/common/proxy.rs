@@ -1,9 +1,9 @@
-//! A proxy before etcd that stops the world at an exact revision.
+//! A proxy in front of etcd that stops all traffic at an exact revision.
 //!
-//! It passes bytes both ways. Before it passes an answer of etcd on, it asks etcd for its revision:
-//! once that has reached the one it waits for, the write is made, and the answer that acknowledges
-//! it is either kept back or passed on as the last one. From then on nothing passes in either
-//! direction, so that whoever kills the client then kills it exactly there.
+//! It forwards bytes in both directions. Before it forwards a response of etcd, it reads etcd's
+//! revision. If that has reached the requested revision, the write is made; the response with the
+//! acknowledgement is either dropped or forwarded as the last one. Then all traffic stops, so a
+//! client that is killed afterwards is killed exactly at this point.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "each test uses a part")]
 pub enum When {
-    /// The write is made, its acknowledgement never arrives.
+    /// The write is made; its acknowledgement never arrives.
     BeforeAcknowledgement,
     /// The acknowledgement is the last thing to arrive.
     AfterAcknowledgement,
@@ -38,10 +38,10 @@ struct Gate {
     upstream: u16,
     client: Client,
     runtime: Handle,
-    /// Never, where it is the highest number.
+    /// The revision at which to stop; `i64::MAX` for never.
     revision: AtomicI64,
     when: When,
-    /// Nothing passes any more.
+    /// All traffic is stopped.
     closed: AtomicBool,
     reached: Mutex<bool>,
     told: Condvar,
@@ -49,7 +49,7 @@ struct Gate {
 
 #[allow(dead_code, reason = "each test uses a part")]
 impl Proxy {
-    /// Before the etcd at `upstream`; stops at this revision.
+    /// In front of the etcd on port `upstream`; stops at this revision.
     pub fn start(
         upstream: u16,
         client: Client,
@@ -88,7 +88,7 @@ impl Proxy {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits until nothing changes any more; returns whether that happened.
+    /// Waits until all traffic is stopped; returns whether that happened in time.
     pub fn wait(&self, at_most: Duration) -> bool {
         let reached = self.gate.reached.lock().unwrap();
         *self
@@ -99,7 +99,7 @@ impl Proxy {
             .0
     }
 
-    /// Lets everything pass again, on new connections.
+    /// Forwards again, on new connections.
     pub fn open(&self) {
         self.gate.revision.store(i64::MAX, Ordering::SeqCst);
         self.gate.closed.store(false, Ordering::SeqCst);
@@ -108,7 +108,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Wakes the thread that accepts, which then ends.
+        // Wakes the accepting thread, which then ends.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -160,8 +160,8 @@ impl Gate {
     }
 }
 
-/// Passes bytes on until there are none, or `each` has enough. Connections are then left open, as
-/// those of a machine that hangs; they end with the client.
+/// Forwards bytes until the end of the stream, or until `each` returns false. The connection then
+/// stays open, as on a machine that hangs, until the client closes it.
 fn pass(
     from: &mut TcpStream,
     to: &mut TcpStream,
@@ -176,7 +176,7 @@ fn pass(
             }
             Ok(read) => {
                 if !each(&buffer[..read], to) {
-                    // Swallow what still comes until the other side goes away.
+                    // Discard further bytes until the sender closes the connection.
                     while matches!(from.read(&mut buffer), Ok(read) if read > 0) {}
                     let _ = to.shutdown(Shutdown::Both);
                     return;

@@ -1,6 +1,6 @@
-//! A cluster in which Milvus rolls, as far as an upgrade can tell: a real control plane with
-//! controllers, and the smallest thing that plays nodes. Tags of images say what becomes of a pod:
-//! `never-ready`, `no-such` (cannot be pulled), `crash`.
+//! A cluster in which Milvus rolls, as far as an upgrade can observe: a real control plane with
+//! controllers, and simulated nodes. Tags of images select how a pod fails: `never-ready`,
+//! `no-such` (cannot be pulled), `crash`.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ use super::{
 
 /// Release under test.
 pub const RELEASE: &str = "my-release";
-/// For anything that has to happen on a busy machine of 2 cores.
+/// For any event on a busy machine of 2 cores.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A cluster in which Milvus rolls.
@@ -47,7 +47,7 @@ pub struct Roll {
     _nodes: Background,
 }
 
-/// A control plane, or one with the guard in it.
+/// A control plane, without the guard or with it.
 pub enum NamespaceState {
     Bare(Box<ControlPlane>),
     Guarded(Box<Webhook>),
@@ -75,7 +75,7 @@ pub fn is_complete(deployment: &Value) -> bool {
 }
 
 impl Roll {
-    /// One with the definitions.
+    /// A cluster with the definitions.
     pub fn start() -> Self {
         let roll = Self::on(NamespaceState::Bare(Box::new(
             ControlPlane::builder().controller_manager(true).start(),
@@ -84,24 +84,24 @@ impl Roll {
         roll
     }
 
-    /// The same, whose pods have addresses where they tell of their time ticks.
+    /// The same; pods have addresses where they serve their time-tick metrics.
     pub fn start_with(ticks: Arc<Ticks>) -> Self {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         super::install_definitions(&cluster);
         Self::telling(NamespaceState::Bare(Box::new(cluster)), Some(ticks))
     }
 
-    /// One with the guard.
+    /// A cluster with the guard.
     pub fn guarded() -> Self {
         Self::on(NamespaceState::Guarded(Box::new(Webhook::start())))
     }
 
-    /// One with a guard that holds changes.
+    /// A cluster with a guard that holds changes.
     pub fn holding(flags: &[&str]) -> Self {
         Self::on(Self::holder(flags))
     }
 
-    /// The same, whose pods have addresses where they tell of their time ticks.
+    /// The same; pods have addresses where they serve their time-tick metrics.
     pub fn holding_with(ticks: Arc<Ticks>) -> Self {
         Self::telling(Self::holder(&[]), Some(ticks))
     }
@@ -129,7 +129,7 @@ impl Roll {
         self.install_as(RELEASE, with, namespace, chart, tag, values);
     }
 
-    /// The same, of another release.
+    /// The same for another release name.
     pub fn install_as(
         &self,
         release: &str,
@@ -170,7 +170,7 @@ impl Roll {
         );
     }
 
-    /// Waits until the controller knows that a component is paused.
+    /// Waits until the controller has seen that a component is paused.
     pub fn await_paused(&self, namespace: &str, component: &str) {
         let is_paused = || {
             let one = self.deployment(namespace, component);
@@ -232,7 +232,7 @@ impl Roll {
             .to_owned()
     }
 
-    /// What is still under the name of a run: nothing should be.
+    /// Names of objects that have a field owned by a run; a finished run leaves none.
     pub fn owned_by_runs(&self, namespace: &str) -> Vec<String> {
         let maps = self
             .cluster
@@ -293,12 +293,12 @@ impl Roll {
         serde_json::from_value(map["data"].clone()).unwrap()
     }
 
-    /// `upgrade` in this process's own place.
+    /// `upgrade` with `--local`, in the process of the command.
     pub fn upgrade(&self, namespace: &str, target: &str) -> Command {
         self.upgrade_of(RELEASE, namespace, target)
     }
 
-    /// The same, of another release.
+    /// The same for another release name.
     pub fn upgrade_of(&self, release: &str, namespace: &str, target: &str) -> Command {
         let mut command = guard();
         command
@@ -321,7 +321,7 @@ impl Roll {
         command
     }
 
-    /// Records what happens to pods of a namespace until it is asked for.
+    /// Records changes of the pods of a namespace until the value is dropped.
     pub fn watch(&self, namespace: &str) -> Watch {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let ready = Arc::new(AtomicBool::new(false));
@@ -332,7 +332,7 @@ impl Roll {
         });
         assert!(
             wait_until(DEADLINE, || ready.load(Ordering::Relaxed)),
-            "the watch begins"
+            "the watch must have listed the pods"
         );
         Watch {
             seen,
@@ -341,7 +341,7 @@ impl Roll {
     }
 }
 
-/// What happened to a pod.
+/// A change of a pod.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub at: Instant,
@@ -350,23 +350,23 @@ pub struct Seen {
     pub image: String,
     pub labels: BTreeMap<String, String>,
     pub is_ready: bool,
-    /// Whether it no longer exists.
+    /// Whether the pod was deleted.
     pub is_gone: bool,
 }
 
-/// A recording.
+/// A recording of changes of pods.
 pub struct Watch {
     seen: Arc<Mutex<Vec<Seen>>>,
     _background: Background,
 }
 
 impl Watch {
-    /// All that was seen.
+    /// All changes until now.
     pub fn events(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The components in the order in which their first pod of this image came.
+    /// The components in the order in which their first pod with this image appeared.
     pub fn order(&self, image: &str) -> Vec<Component> {
         let mut order = Vec::new();
         for seen in self
@@ -381,8 +381,8 @@ impl Watch {
         order
     }
 
-    /// Fails where a pod of the new image came before every pod of all that must precede it was of
-    /// that image, and ready. The pods of what `needs_not_be_ready` names only had to be there.
+    /// Fails if a pod with the new image appeared while a component that must precede it had a pod
+    /// with another image, or one not ready. Pods of `needs_not_be_ready` only had to exist.
     pub fn assert_order(
         &self,
         image: &str,
@@ -404,7 +404,7 @@ impl Watch {
                     });
                     assert!(
                         late.is_none(),
-                        "{} moved while {late:?} was there",
+                        "{} moved while {late:?} existed",
                         seen.component
                     );
                 }
@@ -417,7 +417,7 @@ impl Watch {
         }
     }
 
-    /// The longest time between a component that was completely new and the first pod of the next.
+    /// The longest time from a completely new component to the first pod of the next one.
     pub fn longest_pause(&self, image: &str) -> Duration {
         let (mut pods, mut last, mut longest) = (
             BTreeMap::new(),
@@ -493,7 +493,7 @@ async fn record(
     }
 }
 
-/// Says of every pod what a node would.
+/// Sets the status of every pod as a node would.
 async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
     let mut events = std::pin::pin!(
         watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff()

@@ -1,5 +1,5 @@
-//! A Service: a port of the host that leads to the replicas that are ready, and a steady stream of
-//! changes that meet them.
+//! A Service: a port of the host that forwards to the ready replicas, and a steady stream of
+//! changes that the replicas judge.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,12 +32,12 @@ use serde_json::json;
 
 use super::webhook::{GUARD, Server};
 
-/// Between two probes of a replica.
+/// Between two readiness probes of a replica.
 const PERIOD: Duration = Duration::from_millis(500);
 /// Probes in a row that must fail before a replica gets no new connections, as in the chart.
 const FAILURES: usize = 2;
 
-/// Makes the Service that the webhook configurations name. It leads to this host.
+/// Creates the Service that the webhook configurations name. It resolves to this host.
 pub fn make_service(cluster: &ControlPlane) {
     cluster.apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: milvus-guard, namespace: {GUARD}}}, spec: {{type: ExternalName, externalName: localhost}}}}"
@@ -95,7 +95,7 @@ impl Service {
                 }
                 let ready: Vec<&Replica> =
                     behind.iter().filter(|replica| replica.is_ready()).collect();
-                // Without a replica the connection is refused.
+                // Without a ready replica the connection is closed.
                 let Some(replica) = ready.get(turn % ready.len().max(1)) else {
                     continue;
                 };
@@ -162,18 +162,18 @@ fn carry(client: &TcpStream, server: &TcpStream) {
     }
 }
 
-/// What a change should come to, and what became of it instead.
+/// A change with a result other than expected.
 #[derive(Clone, Debug)]
 pub struct Lost {
-    /// When, from the begin of the stream.
+    /// Time since the start of the stream.
     pub at: Duration,
     pub took: Duration,
     pub wanted: &'static str,
     pub text: String,
 }
 
-/// A steady stream of changes through the API server, none of which is made: one that is allowed,
-/// one that is denied, and one of another workload.
+/// A steady stream of changes through the API server as dry runs: one that must be allowed, one
+/// that must be denied, and one of another workload.
 pub struct Changes {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -184,7 +184,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Of the release `my-release` in namespace `milvus`, which runs 2.3.22.
+    /// Changes of the release `my-release` in namespace `milvus`, which runs 2.3.22.
     pub fn start(kubeconfig: &Path) -> Self {
         let (stop, asked) = (
             Arc::new(AtomicBool::new(false)),
@@ -245,7 +245,7 @@ impl Changes {
         }
     }
 
-    /// Rounds so far.
+    /// Completed rounds.
     pub fn rounds(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -255,13 +255,13 @@ impl Changes {
         *self.slowest.lock().unwrap()
     }
 
-    /// Time since the begin.
+    /// Time since the start of the stream.
     pub fn time(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// Takes what did not come to what it should. Nothing unsafe may have passed, and nobody else
-    /// may have been hindered.
+    /// Takes the changes with an unexpected result. Fails if an unsafe change was allowed, or a
+    /// change of another workload was refused.
     pub fn take(&self) -> Vec<Lost> {
         let lost = std::mem::take(&mut *self.lost.lock().unwrap());
         let unsafe_or_others: Vec<&Lost> = lost
@@ -282,7 +282,7 @@ impl Drop for Changes {
     }
 }
 
-/// Asks for a change; `allowed`, or why not.
+/// Requests a change; returns `allowed`, or the error.
 async fn change(client: &Client, wanted: &str) -> String {
     let api: Api<Deployment> = Api::namespaced(client.clone(), "milvus");
     let params = PatchParams {

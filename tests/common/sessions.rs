@@ -1,7 +1,7 @@
-//! Plays the sessions of a Milvus 2.3 in etcd, as they were seen on a real one: processes that stop
-//! keep their lease, a standby ignores the signal for a while and still competes for the active key,
-//! and only query nodes give their session up. Beside [`super::roll`], which says that pods are
-//! ready.
+//! Simulates the sessions of a Milvus 2.3 in etcd, as observed on a real one: the lease of a
+//! stopped process lasts on, a standby ignores SIGTERM for a while and still competes for the
+//! active key, and only query nodes revoke their session. Used together with [`super::roll`], which
+//! makes pods ready.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,12 +28,12 @@ use kube::{
 use milvus_guard_sources::kubernetes::{Access, Cluster};
 use serde_json::json;
 
-/// Value of the chart that lets coordinators work in active-standby.
+/// Chart value that enables active-standby for coordinators.
 pub const STANDBY: &str = "extraConfigFiles.user\\.yaml=rootCoord:\n  enableActiveStandby: true\n\
                        dataCoord:\n  enableActiveStandby: true\nindexCoord:\n  \
                        enableActiveStandby: true\nqueryCoord:\n  enableActiveStandby: true\n";
 const ROOT: &str = "by-dev/meta/session/";
-/// Keeps a pod that is deleted until its process has ended, as a kubelet does.
+/// Finalizer that keeps a deleted pod until its process has ended, as a kubelet does.
 const HOLD: &str = "tests.milvus.io/process";
 /// Coordinators, and the keys for which their processes compete.
 const COORDINATORS: [(&str, &[&str]); 4] = [
@@ -45,16 +45,16 @@ const COORDINATORS: [(&str, &[&str]); 4] = [
         &["rootcoord", "datacoord", "indexcoord", "querycoord"],
     ),
 ];
-/// For which a standby ignores the signal to end; 30 s in truth.
+/// How long a standby ignores SIGTERM; 30 s in a real Milvus.
 const STUBBORN: Duration = Duration::from_secs(8);
-/// For a process to begin. A pod that is deleted before has no session.
+/// How long a process takes to start. A pod that is deleted earlier has no session.
 const START: Duration = Duration::from_millis(500);
-/// For which the API server lists a pod whose containers have ended, as a kubelet leaves it.
+/// How long the API server still lists a pod whose containers have ended, as with a kubelet.
 const LISTED: Duration = Duration::from_millis(1500);
-/// For which a query node moves its segments away.
+/// How long a query node takes to move its segments away.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A coordinator that became active.
+/// A coordinator became active.
 #[derive(Clone, Debug)]
 pub struct Takeover {
     pub role: String,
@@ -62,19 +62,19 @@ pub struct Takeover {
     pub version: String,
     /// Whether its pod was terminating.
     pub is_ending: bool,
-    /// For how long no one was active before.
+    /// How long no coordinator was active before.
     pub after: Duration,
 }
 
-/// What was seen.
+/// What the simulation observed.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
     pub takeovers: Vec<Takeover>,
-    /// Pods that lost their session while they lived, or while they might not lose it yet.
+    /// Pods that lost their session while they were live, or earlier than allowed.
     pub robbed: Vec<String>,
 }
 
-/// Plays until it is dropped.
+/// Simulates until it is dropped.
 pub struct Sessions {
     story: Arc<Mutex<Story>>,
     stop: Arc<AtomicBool>,
@@ -108,7 +108,7 @@ struct Process {
 }
 
 impl Sessions {
-    /// With leases that last for so many seconds after their process has ended.
+    /// `seconds` is the TTL of the leases.
     pub fn start(kubeconfig: &Path, etcd: &str, seconds: i64) -> Self {
         let (story, stop): (Arc<Mutex<Story>>, _) =
             (Arc::default(), Arc::new(AtomicBool::new(false)));
@@ -146,7 +146,7 @@ impl Sessions {
         }
     }
 
-    /// What was seen until now.
+    /// What was observed until now.
     pub fn story(&self) -> Story {
         self.story.lock().unwrap().clone()
     }
@@ -168,7 +168,7 @@ struct Milvus {
     /// Pods whose process has no session yet.
     starting: BTreeMap<String, Starting>,
     processes: BTreeMap<String, Process>,
-    /// Since when no one is active in a role.
+    /// Since when a role has no active coordinator.
     vacant: BTreeMap<String, Instant>,
     renewed: Instant,
     story: Arc<Mutex<Story>>,
@@ -240,7 +240,7 @@ impl Milvus {
         }
     }
 
-    /// Begins the processes that have started.
+    /// Registers the processes that have started.
     async fn start(&mut self) {
         let started = |one: &Starting| one.since.elapsed() > START;
         let waiting = std::mem::take(&mut self.starting);
@@ -325,13 +325,13 @@ impl Milvus {
             let ended = match process.ending {
                 None => false,
                 Some(ending) if process.role == "querynode" => ending.since.elapsed() > GRACE,
-                // Whether it has its session or not.
+                // With or without its session.
                 Some(Ending { since, grace }) if is_coordinator && !was_active => {
                     since.elapsed() > grace.min(STUBBORN)
                 }
                 Some(_) => true,
             };
-            // The guard may have listed the pod before our watch told of its end.
+            // The guard may have seen the deletion of the pod before our watch.
             let may_be_robbed =
                 is_coordinator && (is_ending || is_robbed && self.is_terminating(&host).await);
             if is_robbed && !may_be_robbed {
@@ -340,7 +340,7 @@ impl Milvus {
             if ended {
                 self.end(&host).await;
             } else if is_robbed && !is_ending {
-                // A process without its session ends, and Kubernetes starts it again.
+                // A process that lost its session exits, and Kubernetes restarts it.
                 let Process {
                     namespace,
                     role,
@@ -357,14 +357,14 @@ impl Milvus {
         }
     }
 
-    /// Whether the API server calls this pod terminating now.
+    /// Whether the pod is terminating in the API server now.
     async fn is_terminating(&self, host: &str) -> bool {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.processes[host].namespace);
         let pod = api.get_opt(host).await.ok().flatten();
         pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some())
     }
 
-    /// A terminating pod is the first to try.
+    /// Terminating pods try first.
     async fn compete(&mut self, role: &str) {
         let since = *self
             .vacant
@@ -388,7 +388,7 @@ impl Milvus {
             let txn = Txn::new()
                 .when([Compare::version(key.clone(), CompareOp::Equal, 0)])
                 .and_then([TxnOp::put(key, said(host, process), Some(options))]);
-            // A lease that was revoked cannot hold a key.
+            // A revoked lease cannot hold a key.
             if self
                 .etcd
                 .clone()

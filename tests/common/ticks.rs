@@ -1,6 +1,6 @@
-//! What pods of Milvus 2.3 say at their port for metrics: how many rounds of time ticks a root
-//! coordinator sent, and how old the last report of a proxy was. When a root coordinator of another
-//! version is asked for the first time, one proxy reports no new tick, and the rounds stop.
+//! Simulates the metrics of pods of Milvus 2.3: the number of time-tick rounds that a root
+//! coordinator has sent, and the age of the last report of a proxy. After the first request to a
+//! root coordinator of the new version, one proxy reports no new tick, and the rounds stop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,23 +20,23 @@ use tokio::net::TcpListener;
 /// The port for metrics in the charts.
 const PORT: u16 = 9091;
 
-/// How a proxy reports no new tick. Both were seen on Milvus 2.3.2.
+/// How a proxy fails to report new ticks. The first two were seen on Milvus 2.3.2.
 #[derive(Clone, Copy, Default)]
 pub enum Stuck {
     /// It reports nothing.
     #[default]
     Silent,
-    /// It reports its last tick again and again.
+    /// It repeats its last tick.
     Repeating,
-    /// Every proxy that lives at that moment reports nothing.
+    /// Every proxy that exists at that moment reports nothing.
     AllSilent,
 }
 
-/// What is said, and what was seen.
+/// Metrics of all pods of a cluster.
 #[derive(Default)]
 pub struct Ticks {
     state: Mutex<State>,
-    /// How many questions of a root coordinator the proxy is stuck for; `None` for ever.
+    /// Number of requests to a root coordinator for which the proxy is stuck; `None` for ever.
     stuck_for: Option<u32>,
     how: Stuck,
 }
@@ -46,24 +46,24 @@ struct State {
     rounds: u32,
     reports: u32,
     living: BTreeSet<String>,
-    /// The proxies that are stuck.
+    /// The proxies that report nothing new.
     stuck: Option<StuckProxies>,
     over: bool,
     addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 struct StuckProxies {
-    /// Those that live.
+    /// Those that still exist.
     names: BTreeSet<String>,
-    /// The first of them.
+    /// The first of them by name.
     first: String,
-    /// How many questions of a root coordinator they have been stuck for.
+    /// Requests to a root coordinator since they are stuck.
     asked: u32,
     since: Instant,
 }
 
 impl Ticks {
-    /// With a proxy that is stuck for so many questions of a root coordinator; `None` for ever.
+    /// `stuck_for` is the number of requests to a root coordinator; `None` for ever.
     pub fn with_stuck_proxy(how: Stuck, stuck_for: Option<u32>) -> Self {
         Self {
             stuck_for,
@@ -81,14 +81,14 @@ impl Ticks {
         self.state().stuck.as_ref().map(|stuck| stuck.first.clone())
     }
 
-    /// A pod no longer exists.
+    /// Records that a pod was deleted.
     pub fn is_gone(&self, name: &str) {
         self.state().living.remove(name);
     }
 
-    /// Answers as this pod from now on; at which address.
+    /// Starts to serve the metrics of this pod; returns its address.
     pub async fn answer_as(self: &Arc<Self>, pod: &Pod) -> Ipv4Addr {
-        /// Every pod of this process has an address of its own.
+        /// Every pod of this process has a separate address.
         static NEXT: AtomicU16 = AtomicU16::new(1);
         let name = pod.name_any();
         if let Some(known) = self.state().addresses.get(&name) {
@@ -145,7 +145,7 @@ impl Ticks {
                     stuck.asked += 1;
                     let before = stuck.names.len();
                     stuck.names.retain(|name| living.contains(name));
-                    // One round is sent without the proxy that left.
+                    // One round is sent after a stuck proxy has ended.
                     is_fewer = stuck.names.len() < before;
                     over |= stuck.names.is_empty()
                         || self.stuck_for.is_some_and(|limit| stuck.asked > limit);

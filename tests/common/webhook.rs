@@ -1,5 +1,5 @@
-//! The webhook as a cluster has it: a real API server calls the real binary through the objects of
-//! its chart.
+//! The webhook in a cluster: a real API server calls the real binary through the objects of its
+//! chart.
 
 use std::{
     fs,
@@ -23,9 +23,9 @@ use super::{
 
 /// The guard's namespace.
 pub const GUARD: &str = "milvus-guard";
-/// File of the registration's template.
+/// File name of the template of the registration.
 pub const TEMPLATE: &str = "webhooks.yaml";
-/// Objects of the chart that make no sense without a node.
+/// Kinds of the chart's objects that are useless without a node.
 const LEFT_OUT: [&str; 7] = [
     "Deployment",
     "Service",
@@ -36,7 +36,7 @@ const LEFT_OUT: [&str; 7] = [
     "Pod",
 ];
 
-/// A cluster with the webhook in it.
+/// A cluster with the webhook installed.
 pub struct Webhook {
     pub cluster: ControlPlane,
     pub folder: tempfile::TempDir,
@@ -63,7 +63,7 @@ pub struct Server {
 }
 
 impl Webhook {
-    /// A cluster with controllers and the webhook.
+    /// A new cluster with controllers and the webhook.
     pub fn start() -> Self {
         Self::with(
             ControlPlane::builder().controller_manager(true).start(),
@@ -71,7 +71,7 @@ impl Webhook {
         )
     }
 
-    /// The webhook in this cluster, with more flags.
+    /// The webhook in this cluster, with further flags.
     pub fn with(cluster: ControlPlane, flags: &[&str]) -> Self {
         Self::at(cluster, flags, None)
     }
@@ -97,11 +97,11 @@ impl Webhook {
         Self::at(cluster, flags, Some(authority))
     }
 
-    /// Has the running server register itself as in a cluster, but by its address.
+    /// Makes the running server register itself as in a cluster, but with its address.
     pub fn register(&self) {
         write_template(&self.folder.path().join(TEMPLATE), &self.server.url, &[]);
-        // The API server takes a moment to call a new webhook: a run that nobody may write tells
-        // when it does.
+        // The API server calls a new webhook with a delay. It does once it refuses to create a run,
+        // which only the guard may write.
         wait_until("the webhook is called", Duration::from_secs(60), || {
             let run = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
                 "metadata": {"name": "probe", "namespace": "default"},
@@ -113,7 +113,7 @@ impl Webhook {
         });
     }
 
-    /// Runs Helm; whether it succeeded, and what it said.
+    /// Runs Helm; returns whether it succeeded, and its output.
     pub fn helm(&self, with: Helm, args: &[&str]) -> (bool, String) {
         let output = self.cluster.helm(with, args);
         let text = format!(
@@ -124,7 +124,7 @@ impl Webhook {
         (output.status.success(), text)
     }
 
-    /// Installs Milvus as `my-release` in the namespace `milvus`, which the guard allows.
+    /// Installs Milvus as `my-release` in the namespace `milvus`; the guard must allow that.
     pub fn install(&self, with: Helm, chart: &Chart, more: &[&str]) {
         let args = ["install", "my-release", chart.path(), "-n", "milvus"];
         let args = [&args[..], &["--create-namespace"], more].concat();
@@ -132,13 +132,13 @@ impl Webhook {
         assert!(done, "{text}");
     }
 
-    /// Upgrades that release; whether it succeeded, and what was said.
+    /// Upgrades that release; returns whether that succeeded, and the output.
     pub fn upgrade(&self, with: Helm, chart: &Chart, more: &[&str]) -> (bool, String) {
         let args = ["upgrade", "my-release", chart.path(), "-n", "milvus"];
         self.helm(with, &[&args[..], more].concat())
     }
 
-    /// Runs kubectl; whether it succeeded, and what it said.
+    /// Runs kubectl; returns whether it succeeded, and its output.
     pub fn kubectl(&self, args: &[&str]) -> (bool, String) {
         let output = self.cluster.kubectl(args);
         let text = format!(
@@ -165,14 +165,14 @@ impl Webhook {
             .collect()
     }
 
-    /// A Deployment, as a review holds it.
+    /// A Deployment as the API server returns it, which is what a review contains.
     pub fn deployment(&self, namespace: &str, name: &str) -> Value {
         self.cluster.get_json(&format!(
             "/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
         ))
     }
 
-    /// Says of every Deployment of a namespace what its controller would say after a complete
+    /// Sets the status of every Deployment of a namespace as its controller would after a complete
     /// rollout.
     pub fn roll_out(&self, namespace: &str) {
         let list = self
@@ -183,7 +183,7 @@ impl Webhook {
         }
     }
 
-    /// The same of one Deployment.
+    /// The same for one Deployment.
     pub fn complete(&self, namespace: &str, deployment: &Value) {
         let replicas = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
         let status = json!({"status": {
@@ -197,14 +197,14 @@ impl Webhook {
         self.cluster.merge(&path, &status);
     }
 
-    /// A value of the metrics, 0 where it is not there.
+    /// A value of the metrics; 0 if it is missing.
     pub fn metric(&self, name: &str) -> f64 {
         self.server.metric(name)
     }
 }
 
 impl Caller {
-    /// Asks this replica, whose authority lies in this folder, on the path that is registered now.
+    /// A caller of this replica, whose CA is in this folder, on the path that is registered now.
     pub fn of(cluster: &ControlPlane, server: &Server, folder: &std::path::Path) -> Self {
         let config = trusting(&[&fs::read_to_string(folder.join("ca.crt")).unwrap()]);
         Self {
@@ -218,7 +218,7 @@ impl Caller {
         Https::connect(&self.url, &self.config).unwrap()
     }
 
-    /// What the replica answers to this review.
+    /// The response of the replica to this review.
     pub fn ask(&self, review: &Value) -> Value {
         let reply = self
             .connect()
@@ -237,7 +237,7 @@ impl Caller {
     }
 }
 
-/// What the guard has stored about a namespace; empty if nothing is.
+/// The release history that the guard has stored for a namespace; empty if there is none.
 pub fn stored_memory(cluster: &ControlPlane, namespace: &str) -> String {
     let answer = cluster.get(&format!(
         "/api/v1/namespaces/{GUARD}/configmaps/{}",
@@ -274,7 +274,7 @@ pub fn update(old: &Value, new: &Value) -> Value {
 }
 
 impl Server {
-    /// Starts the server with the rights that its chart gives it.
+    /// Starts the server with the rights of its chart.
     pub fn start(
         cluster: &ControlPlane,
         folder: &std::path::Path,
@@ -285,7 +285,7 @@ impl Server {
         Self::start_through(&kubeconfig, folder, listen, flags)
     }
 
-    /// The same with this kubeconfig, whose rights are those of the chart.
+    /// The same with this kubeconfig, which must have the rights of the chart.
     pub fn start_through(
         kubeconfig: &std::path::Path,
         folder: &std::path::Path,
@@ -295,7 +295,7 @@ impl Server {
         Self::spawn_ready(serve(kubeconfig, folder, listen, flags), folder)
     }
 
-    /// Starts this `serve`, with its log in the folder, and waits until it is ready.
+    /// Starts this `serve` command, with its log in the folder, and waits until it is ready.
     pub fn spawn_ready(command: Command, folder: &std::path::Path) -> Self {
         let server = Self::spawn(command, folder.join("serve.log"));
         wait_until("the server is ready", Duration::from_secs(60), || {
@@ -304,7 +304,7 @@ impl Server {
         server
     }
 
-    /// Starts `serve` without a cluster, and says whom a client is to trust.
+    /// Starts `serve` without a cluster, and returns a client configuration that trusts its CA.
     pub fn alone(folder: &std::path::Path, flags: &[&str]) -> (Self, Arc<ClientConfig>) {
         let authority = folder.join("ca.crt");
         let mut command = guard();
@@ -328,12 +328,12 @@ impl Server {
         (server, config)
     }
 
-    /// The most memory that the process has had, in KiB.
+    /// Peak resident memory of the process, in KiB.
     pub fn peak_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
 
-    /// The memory that the process has now, in KiB.
+    /// Current resident memory of the process, in KiB.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
@@ -347,7 +347,7 @@ impl Server {
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 
-    /// Starts any `serve` with the variables of the chart, and reads from its log where it listens.
+    /// Starts a `serve` with the variables of the chart, and reads its address from its log.
     pub fn spawn(mut command: Command, log: PathBuf) -> Self {
         let file = fs::OpenOptions::new()
             .create(true)
@@ -404,7 +404,7 @@ impl Server {
         curl(&self.metrics.replace("/metrics", "/readyz")).unwrap_or_default()
     }
 
-    /// A value of the metrics, 0 where it is not there.
+    /// A value of the metrics; 0 if it is missing.
     pub fn metric(&self, name: &str) -> f64 {
         self.get_metrics()
             .lines()
@@ -430,7 +430,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits until the process has ended.
     pub fn stop(&mut self) {
         let _ = Command::new("kill")
             .arg(self.child.id().to_string())
@@ -438,12 +438,12 @@ impl Server {
         let _ = self.child.wait();
     }
 
-    /// Waits for an end that another process caused.
+    /// Waits until the process has ended; another process stops it.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -464,7 +464,7 @@ impl Drop for Server {
     }
 }
 
-/// The command of a server of this cluster, with its files in a folder.
+/// The `serve` command for this cluster, with its files in a folder.
 pub fn serve(
     kubeconfig: &std::path::Path,
     folder: &std::path::Path,
@@ -501,12 +501,12 @@ pub fn serve(
     command
 }
 
-/// Status and body of a GET, whatever certificate the server shows.
+/// Status and body of a GET; the certificate is not verified.
 pub fn curl(url: &str) -> Option<(u16, String)> {
     let output = Command::new("curl")
         .args(["-sk", "--max-time", "5", "-w", "\n%{http_code}", url])
         .output()
-        .expect("curl is installed");
+        .expect("curl must be installed");
     let text = String::from_utf8(output.stdout).ok()?;
     let (body, code) = text.rsplit_once('\n')?;
     Some((
@@ -515,13 +515,13 @@ pub fn curl(url: &str) -> Option<(u16, String)> {
     ))
 }
 
-/// Installs the definitions and the objects of the chart, as far as they make sense without a node.
+/// Installs the definitions and those objects of the chart that work without a node.
 pub fn prepare(cluster: &ControlPlane) {
     super::install_definitions(cluster);
     expect_success(cluster.kubectl(["create", "namespace", GUARD]));
     let mut objects = rendered_with(&["hold.enabled=true"], |kind| !LEFT_OUT.contains(&kind));
     for object in &mut objects {
-        // What Helm would do with objects that name no namespace.
+        // Helm would set the namespace of these objects.
         if ["ServiceAccount", "Role", "RoleBinding"].contains(&object["kind"].as_str().unwrap()) {
             object["metadata"]["namespace"] = json!(GUARD);
         }
@@ -529,7 +529,7 @@ pub fn prepare(cluster: &ControlPlane) {
     cluster.apply(&in_yaml(&objects));
 }
 
-/// The objects of the guard's own chart that pass.
+/// The objects of the guard's chart whose kind passes the filter.
 pub fn rendered(wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     rendered_with(&[], wanted)
 }
@@ -538,7 +538,7 @@ fn rendered_with(values: &[&str], wanted: impl Fn(&str) -> bool) -> Vec<Value> {
     rendered_by(&[], values, wanted)
 }
 
-/// The objects of the guard's own chart for this Kubernetes that pass.
+/// The same for this Kubernetes version and these values.
 pub fn rendered_for(
     kubernetes: &str,
     values: &[&str],
@@ -569,8 +569,8 @@ fn rendered_by(flags: &[&str], values: &[&str], wanted: impl Fn(&str) -> bool) -
         .collect()
 }
 
-/// The variables that the chart sets for a replica. The settings of the allocator among them halve
-/// the memory under attack, so a server without them is not the one that is deployed.
+/// The variables that the chart sets for a replica. They include settings of the allocator that
+/// halve the memory under attack, so the tests need them too.
 fn chart_variables() -> Vec<(String, String)> {
     static VARIABLES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
         let deployments = rendered(|kind| kind == "Deployment");
@@ -581,11 +581,11 @@ fn chart_variables() -> Vec<(String, String)> {
             .filter_map(|one| Some((text(&one["name"])?, text(&one["value"])?)))
             .collect()
     });
-    assert!(!VARIABLES.is_empty(), "the chart sets variables");
+    assert!(!VARIABLES.is_empty(), "the chart must set variables");
     VARIABLES.clone()
 }
 
-/// The webhook configurations of the guard's own chart, as the template that its leader completes.
+/// The webhook configurations of the guard's chart: the template that its leader completes.
 pub fn template(values: &[&str]) -> Vec<Value> {
     let maps = rendered_with(values, |kind| kind == "ConfigMap");
     let map = maps
@@ -620,7 +620,7 @@ fn write_template_with(file: &std::path::Path, values: &[&str], change: impl Fn(
             .iter_mut()
             .for_each(|webhook| change(&mut webhook["clientConfig"]));
     }
-    // In one go, as kubelet does it.
+    // Atomically, as the kubelet does.
     let part = file.with_extension("part");
     fs::write(&part, in_yaml(&configurations)).unwrap();
     fs::rename(part, file).unwrap();
@@ -633,7 +633,7 @@ fn in_yaml(objects: &[Value]) -> String {
         .collect()
 }
 
-/// Writes an object of the guard as its own account would.
+/// Writes an object by the account of the guard.
 pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
     let kubeconfig = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
     for subresource in [None, Some("--subresource=status")] {
@@ -660,10 +660,10 @@ pub fn write_as_guard(cluster: &ControlPlane, object: &Value) {
     }
 }
 
-/// Waits for a condition, and says which one did not come.
+/// Waits for a condition; the panic names it if it does not come true in time.
 pub fn wait_until(what: &str, deadline: Duration, condition: impl FnMut() -> bool) {
     assert!(
         milvus_guard_testbed::wait_until(deadline, condition),
-        "within {deadline:?} it did not come to: {what}"
+        "not within {deadline:?}: {what}"
     );
 }

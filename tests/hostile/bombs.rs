@@ -1,6 +1,6 @@
-//! Small requests that would build much: whatever comes up to the accepted size, the webhook's
-//! memory stays bounded, the request is answered with its uid, and honest reviews in addition to it
-//! are checked before their deadline.
+//! Small requests that expand to large data. For any request up to the accepted size, the webhook's
+//! memory stays bounded, the request is answered with its uid, and honest reviews are checked
+//! before their deadline meanwhile.
 
 use std::{
     fs,
@@ -21,8 +21,8 @@ use crate::common::{
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-/// What a replica may take beyond what it takes idle: 200 MiB in all, of which the released program
-/// takes 32 idle (a debug build takes 60).
+/// Memory of a replica beyond its idle memory: 200 MiB in all, of which the idle released program
+/// uses 32 (a debug build 60).
 const MAX_GROWTH_KIB: u64 = (200 - 32) * 1024;
 
 struct Target {
@@ -46,7 +46,7 @@ impl Target {
         Https::connect(&self.server.url, &self.config).unwrap()
     }
 
-    /// Sends one review and returns what it was told.
+    /// Sends one review and returns the response.
     fn told(&self, what: &str, body: &[u8]) -> Value {
         let reply = self
             .connect()
@@ -59,14 +59,14 @@ impl Target {
     }
 }
 
-/// Sends each bomb to a fresh server: the memory stays bounded, and the answer says what is due.
+/// Sends each bomb to a fresh server: the memory stays bounded, and the answer is as expected.
 fn are_bounded(all: &[Bomb]) {
     let _machine = shared();
     let wrong: Vec<String> = all.iter().flat_map(faults).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is wrong with how a fresh server bears one bomb.
+/// Sends one bomb to a fresh server, and returns what went wrong.
 fn faults(bomb: &Bomb) -> Vec<String> {
     let Bomb {
         what,
@@ -75,7 +75,7 @@ fn faults(bomb: &Bomb) -> Vec<String> {
     } = bomb;
     assert!(
         body.len() <= 7 * MIB,
-        "{what}: {} bytes are refused for their size",
+        "{what}: {} bytes would be refused for their size",
         body.len()
     );
     let target = Target::start();
@@ -110,32 +110,32 @@ fn faults(bomb: &Bomb) -> Vec<String> {
 }
 
 #[test]
-fn a_manifest_builds_no_more_than_its_budget() {
+fn a_manifest_stays_within_its_memory_budget() {
     are_bounded(&bombs::manifests());
 }
 
 #[test]
-fn anchors_and_scalars_build_no_more_than_their_budget() {
+fn anchors_and_scalars_stay_within_their_memory_budget() {
     are_bounded(&bombs::anchors_and_scalars());
 }
 
 #[test]
-fn fields_outside_of_the_manifest_stay_within_their_budget() {
+fn fields_outside_of_the_manifest_stay_within_their_memory_budget() {
     are_bounded(&bombs::outside_of_the_manifest());
 }
 
 #[test]
-fn settings_build_no_more_than_their_budget() {
+fn settings_stay_within_their_memory_budget() {
     are_bounded(&bombs::settings());
 }
 
 #[test]
-fn an_object_builds_no_more_than_its_budget() {
+fn an_object_stays_within_its_memory_budget() {
     are_bounded(&bombs::objects());
 }
 
-/// Bombs from several connections, one after the other, during a stream of honest reviews: each of
-/// these is checked before its deadline.
+/// Several connections send bombs, one after the other, during a stream of honest reviews: each
+/// honest review is checked before its deadline.
 #[test]
 fn honest_reviews_during_bombs_are_checked() {
     let _machine = alone();
@@ -176,7 +176,7 @@ fn honest_reviews_during_bombs_are_checked() {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    // A bomb may be answered late or not at all; only the others count.
+                    // A bomb may be answered late or not at all; only honest reviews count.
                     let _ = target.connect().post("/validate?timeout=10s", bomb);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
@@ -184,8 +184,8 @@ fn honest_reviews_during_bombs_are_checked() {
         }
         let mut connection = target.connect();
         for round in 0..300 {
-            // A release waits for the bomb that has the large room; one in thirty rounds is enough
-            // to see how long.
+            // A release waits for the bomb that holds the slot for large requests; one in thirty
+            // rounds is enough to measure that.
             let kinds = if round % 30 == 0 { 2 } else { 1 };
             for (kind, body) in honest.iter().enumerate().take(kinds) {
                 let started = Instant::now();
@@ -222,9 +222,9 @@ fn honest_reviews_during_bombs_are_checked() {
         "{}",
         target.server.log()
     );
-    assert!(sent.load(Ordering::Relaxed) >= 8, "the bombs were there");
-    // Each honest review was checked within the time that it names: otherwise its answer is
-    // another one. How long it took is printed; it depends on what else this machine does.
+    assert!(sent.load(Ordering::Relaxed) >= 8, "too few bombs were sent");
+    // An honest review that is not checked within its timeout gets another answer, and fails above.
+    // The duration is only printed, because it depends on the load of this machine.
     assert!(
         peak - idle < MAX_GROWTH_KIB,
         "{} -> {} MiB",

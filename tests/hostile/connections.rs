@@ -1,5 +1,5 @@
-//! Connections that hold the port: none of them lasts, and meanwhile no honest review is lost or
-//! late.
+//! Connections that are held open without requests: the server closes them, and meanwhile no honest
+//! review is lost or late.
 
 use std::{
     io::{self, Read},
@@ -20,7 +20,7 @@ use crate::common::{
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 
-/// What an API server waits for at most by default.
+/// Default timeout of an API server for a webhook.
 const LATE: Duration = Duration::from_secs(10);
 
 struct Bed {
@@ -51,7 +51,7 @@ impl Bed {
         TcpStream::connect(self.server.url.trim_start_matches("https://"))
     }
 
-    /// A connection that has sent this after the handshake.
+    /// A connection that has sent these bytes after the handshake.
     fn after(&self, bytes: &[u8]) -> io::Result<Https> {
         let mut connection = self.tls()?;
         connection.send(bytes)?;
@@ -82,7 +82,7 @@ fn review(uid: &str, letters: usize) -> String {
 }
 
 #[test]
-fn whoever_asks_nothing_is_shown_out() {
+fn connections_without_a_request_are_closed() {
     let bed = Bed::start();
     let half = [PREFACE, SETTINGS].concat();
     let ways: [(&str, &[u8]); 6] = [
@@ -103,7 +103,7 @@ fn whoever_asks_nothing_is_shown_out() {
     let mut buffer = Vec::new();
     assert!(bare.read_to_end(&mut buffer).is_ok(), "no handshake");
     for (name, connection) in &mut open {
-        // Whatever is said to it first, the end comes.
+        // Whatever the server sends first, it must close the connection.
         let begun = Instant::now();
         let end = loop {
             match connection.receive() {
@@ -120,7 +120,7 @@ fn whoever_asks_nothing_is_shown_out() {
             begun.elapsed()
         );
     }
-    // Whoever asked once may stay longer.
+    // A connection that has sent a request may stay longer.
     let mut warm = bed.tls().unwrap();
     assert_eq!(
         warm.post("/validate", review("1", 10).as_bytes())
@@ -138,31 +138,33 @@ fn whoever_asks_nothing_is_shown_out() {
             .unwrap()
             .status,
         200,
-        "longer than one who never asked"
+        "a connection with a request must outlive one without"
     );
 }
 
-/// One honest client: its reviews, the longest time that one took, and how often a connection ended
-/// between two.
+/// One honest client. Returns the longest duration of a review.
 fn honest(bed: &Bed, over: &AtomicBool, answered: &AtomicUsize) -> Duration {
     let mut longest = Duration::ZERO;
     let mut connection: Option<(Https, usize)> = None;
     let mut count = 0;
     while !over.load(Ordering::Relaxed) {
         let uid = format!("uid-{count}");
-        // Now and then one that needs room.
+        // Every 16th review is large.
         let body = review(&uid, if count % 16 == 0 { 1_000_000 } else { 1000 });
         let begun = Instant::now();
         let reply = loop {
-            let (mut open, used) = connection
-                .take()
-                .unwrap_or_else(|| (bed.tls().expect("an honest client gets in"), 0));
+            let (mut open, used) = connection.take().unwrap_or_else(|| {
+                (
+                    bed.tls().expect("an honest client must be able to connect"),
+                    0,
+                )
+            });
             match open.post("/validate?timeout=10s", body.as_bytes()) {
                 Ok(reply) => {
                     connection = (used < 20).then_some((open, used + 1));
                     break reply;
                 }
-                // A connection that ended between two reviews: the API server tries again too.
+                // A connection ended between two reviews: the API server also retries.
                 Err(error) if used > 0 => eprintln!("a connection ended after {used}: {error}"),
                 Err(error) => panic!("a review was lost on a new connection: {error}"),
             }
@@ -193,7 +195,7 @@ fn honest_reviews_continue_during_hostile_connections() {
         over.store(true, Ordering::Relaxed);
         let longest = callers
             .into_iter()
-            .map(|caller| caller.join().expect("no review was lost"))
+            .map(|caller| caller.join().expect("no review may be lost"))
             .max()
             .unwrap();
         all.unwrap();
@@ -209,7 +211,7 @@ fn honest_reviews_continue_during_hostile_connections() {
     assert!(!bed.server.log().contains("panicked"));
 }
 
-/// Every way to hold the port, one after the other and then all of them together.
+/// Every way to hold connections open, one after the other and then all at once.
 fn attack(bed: &Bed, answered: &AtomicUsize) {
     let more = |what: &str| {
         let from = answered.load(Ordering::Relaxed);
@@ -250,7 +252,7 @@ fn attack(bed: &Bed, answered: &AtomicUsize) {
     let slow: Vec<_> = (0..40)
         .filter_map(|_| {
             let mut connection = bed.after(&head(7 * 1024 * 1024 - 1)).ok()?;
-            // The server may show it out meanwhile.
+            // The server may close the connection meanwhile.
             let _ = connection.send(&part);
             Some(connection)
         })

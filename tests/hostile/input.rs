@@ -30,7 +30,7 @@ fn truncated_yaml_names_document_and_line() {
 }
 
 #[test]
-fn ten_megabytes_of_nested_aliases_stay_small() {
+fn nested_aliases_of_ten_megabytes_stay_within_memory() {
     let _machine = shared();
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..9 {
@@ -62,7 +62,7 @@ fn ten_megabytes_of_nested_aliases_stay_small() {
 }
 
 #[test]
-fn cycles_depth_and_binaries() {
+fn cycles_depth_and_binary_files_are_refused() {
     let _machine = shared();
     assert!(refused(b"a: &a\n  b: *a\n").contains("cyclic"));
     assert!(refused("[".repeat(200_000).as_bytes()).contains("line 1"));
@@ -86,7 +86,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_gzip_bomb_in_a_release_secret() {
+fn a_gzip_bomb_in_a_release_secret_is_refused() {
     let _machine = shared();
     let stderr =
         refused(secret("helm.sh/release.v1", &gzip(&vec![b' '; 200 * 1024 * 1024])).as_bytes());
@@ -97,7 +97,7 @@ fn a_gzip_bomb_in_a_release_secret() {
 }
 
 #[test]
-fn secrets_of_another_type_and_damaged_ones() {
+fn secrets_of_another_type_and_damaged_secrets_are_refused() {
     let _machine = shared();
     let stderr = refused(secret("Opaque", b"not helm's").as_bytes());
     assert!(stderr.contains("Opaque"), "{stderr}");
@@ -113,7 +113,7 @@ fn secrets_of_another_type_and_damaged_ones() {
 }
 
 #[test]
-fn folders_charts_and_missing_files() {
+fn folders_without_manifests_charts_and_missing_files_are_refused() {
     let _machine = shared();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
@@ -139,13 +139,13 @@ fn folders_charts_and_missing_files() {
 }
 
 #[test]
-fn files_without_permission() {
+fn files_without_permission_are_refused() {
     let _machine = shared();
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "secret.yaml", "kind: A\n");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&path).is_ok() {
-        // Root may read everything; setpriv drops that right, so that the test still tests.
+        // Root may read every file; setpriv drops that right, so that the test still applies.
         let output = Command::new("setpriv")
             .args([
                 "--reuid=65534",
@@ -158,7 +158,7 @@ fn files_without_permission() {
             .output();
         assert!(
             output.is_ok_and(|output| !output.status.success()),
-            "nobody must not read the file either"
+            "user nobody must not be able to read the file"
         );
         let stage = tempfile::tempdir().unwrap();
         fs::set_permissions(stage.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -184,7 +184,7 @@ fn files_without_permission() {
 }
 
 #[test]
-fn wrong_flags() {
+fn invalid_flags_are_refused() {
     let _machine = shared();
     for args in [
         &["check"][..],
@@ -201,7 +201,7 @@ fn wrong_flags() {
 }
 
 #[test]
-fn configuration_that_cannot_be_read_does_not_pass_silently() {
+fn unreadable_configuration_is_refused() {
     let _machine = shared();
     let manifest = |config: &str| {
         format!(

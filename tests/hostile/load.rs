@@ -1,6 +1,6 @@
 //! A replica as the chart deploys it, in a cgroup with the chart's memory limit and on a real API
-//! server, under every attack at once: ten thousand honest reviews in addition to it are answered
-//! rightly and in time, and its memory stays below 200 MiB.
+//! server, under every attack at once: ten thousand honest reviews are answered correctly and in
+//! time, and the memory stays below 200 MiB.
 //!
 //! It needs root and a release build: `make test-hostile`.
 
@@ -28,9 +28,9 @@ use serde_json::{Value, json};
 
 const REVIEWS: usize = 10_000;
 const CLIENTS: usize = 8;
-/// Between two reviews of a client: 200 reviews a second in all.
+/// Between two reviews of one client: 200 reviews per second in all.
 const EVERY: Duration = Duration::from_millis(40);
-/// A client makes a new connection after so many reviews, as API servers do from time to time.
+/// Reviews of one connection; then the client opens a new one, as API servers do.
 const PER_CONNECTION: usize = 500;
 const MAX_PEAK: u64 = 200 * MIB as u64;
 
@@ -54,10 +54,10 @@ impl Cgroup {
         };
         if is_v2 {
             fs::write(root.join("cgroup.subtree_control"), "+memory")
-                .expect("the memory controller can be delegated (root)");
+                .expect("delegating the memory controller needs root");
         }
         let folder = parent.join(format!("milvus-guard-hostile-{}", std::process::id()));
-        fs::create_dir(&folder).expect("a cgroup can be made (root)");
+        fs::create_dir(&folder).expect("creating a cgroup needs root");
         let cgroup = Self { folder, is_v2 };
         cgroup.write(
             if is_v2 {
@@ -100,7 +100,7 @@ impl Cgroup {
             .any(|line| line == pid.to_string())
     }
 
-    /// Bytes that were in use at most: also the page cache of what the process reads and writes.
+    /// Peak memory in bytes, including the page cache of files that the process reads and writes.
     fn peak(&self) -> u64 {
         self.read(if self.is_v2 {
             "memory.peak"
@@ -120,13 +120,13 @@ impl Cgroup {
         });
         text.lines()
             .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-            .expect("the kernel counts kills")
+            .expect("the kernel must count OOM kills")
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // A process that was killed leaves it a moment later.
+        // A killed process leaves the cgroup with a delay.
         let gone = milvus_guard_testbed::wait_until(Duration::from_secs(10), || {
             fs::remove_dir(&self.folder).is_ok()
         });
@@ -136,8 +136,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// What the chart gives a replica: the limit of its memory, and how long an API server waits for an
-/// answer.
+/// The chart's values for a replica: its memory limit, and the timeout of a review.
 fn chart() -> (String, Duration) {
     let text = fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -157,7 +156,7 @@ fn chart() -> (String, Duration) {
     )
 }
 
-/// An honest review, and the answer that it is given in peace.
+/// An honest review, and its answer without an attack.
 struct Question {
     name: &'static str,
     path: String,
@@ -165,7 +164,7 @@ struct Question {
     answer: Value,
 }
 
-/// What people do to a release, and what becomes of it.
+/// Changes that users make to a release, and the answers.
 fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
     let old = webhook.deployment("milvus", "my-release-milvus-proxy");
     let changed = |change: &dyn Fn(&mut Value)| {
@@ -257,7 +256,7 @@ fn questions(webhook: &Webhook, caller: &Caller) -> Vec<Question> {
     questions
 }
 
-/// A stream of honest reviews: how long each took, by its question.
+/// A stream of honest reviews; returns the duration of each, with the index of its question.
 fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
     let next = AtomicUsize::new(0);
     let begun = Instant::now();
@@ -269,8 +268,8 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
             if number >= REVIEWS {
                 return took;
             }
-            // A denial waits for a reading that many share, and releases are rare: one in ten, and
-            // one in twenty.
+            // A denial waits for a live read that requests share, and releases are rare: one in
+            // ten, and one in twenty.
             let which = match number % 20 {
                 9 | 19 => 5,
                 4 => 4,
@@ -293,7 +292,7 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
                             .then_some((open, used + 1));
                         break reply;
                     }
-                    // A connection that ended between two reviews: the API server tries again too.
+                    // A connection ended between two reviews: the API server also retries.
                     Err(error) if used > 0 => eprintln!("a connection ended after {used}: {error}"),
                     Err(error) => panic!("a review was lost on a new connection: {error}"),
                 }
@@ -313,13 +312,13 @@ fn honest(caller: &Caller, questions: &[Question]) -> Vec<(usize, Duration)> {
             .flat_map(|client| {
                 client
                     .join()
-                    .expect("every review of this client was answered rightly")
+                    .expect("every review of this client must be answered correctly")
             })
             .collect()
     })
 }
 
-/// What attackers did.
+/// Counts of what the attackers did.
 #[derive(Default)]
 struct Attacks {
     over: AtomicBool,
@@ -331,7 +330,7 @@ struct Attacks {
 }
 
 impl Attacks {
-    /// Does something again and again until the end.
+    /// Repeats an action until the end of the attack.
     fn again(&self, count: &AtomicUsize, mut once: impl FnMut() -> bool) {
         while !self.over.load(Ordering::Relaxed) {
             if once() {
@@ -340,7 +339,7 @@ impl Attacks {
         }
     }
 
-    /// Holds so many connections, the oldest of which give way to new ones all the time.
+    /// Holds this many connections, and continuously replaces the oldest by new ones.
     fn hold<T>(
         &self,
         count: &AtomicUsize,
@@ -360,7 +359,7 @@ impl Attacks {
         });
     }
 
-    /// Every attack at once, until it is over.
+    /// Every attack at once, until the end.
     fn run(&self, caller: &Caller, bombs: &[Bomb]) {
         let address = caller.url.trim_start_matches("https://");
         let tls = || Https::connect(&caller.url, &caller.config);
@@ -397,7 +396,7 @@ impl Attacks {
                         let mut connection = tls()?;
                         connection.send(head.as_bytes())?;
                         if number % 2 == 0 {
-                            // The server may show it out meanwhile.
+                            // The server may close the connection meanwhile.
                             let _ = connection.send(part);
                         }
                         Ok(connection)
@@ -425,7 +424,7 @@ impl Attacks {
                 scope.spawn(move || {
                     let mut next = bombs.iter().cycle().skip(turn * bombs.len() / 8);
                     self.again(&self.bombs, || {
-                        // A bomb may be answered late or not at all; only the honest ones count.
+                        // A bomb may be answered late or not at all; only honest reviews count.
                         let bomb = next.next().unwrap();
                         tls().is_ok_and(|mut connection| connection.post(path, &bomb.body).is_ok())
                     });
@@ -435,7 +434,7 @@ impl Attacks {
     }
 }
 
-/// Milliseconds: the median, the 99th percentile and the longest.
+/// In milliseconds: the median, the 99th percentile and the maximum.
 fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
     let mut all: Vec<f64> = took
         .iter()
@@ -449,7 +448,7 @@ fn figures(took: &[(usize, Duration)], which: Option<usize>) -> [f64; 3] {
 
 #[test]
 #[ignore = "needs root and a release build: make test-hostile"]
-fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its_limit() {
+fn honest_reviews_are_in_time_and_memory_stays_within_its_limit_during_attacks() {
     let _machine = alone();
     assert!(
         env::var_os(BINARY).is_some(),
@@ -474,7 +473,7 @@ fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its
     webhook.server = Server::spawn_ready(cgroup.enclosed(&command), webhook.folder.path());
     webhook.register();
     let pid = webhook.server.pid();
-    assert!(cgroup.holds(pid), "the server runs in the cgroup");
+    assert!(cgroup.holds(pid), "the server must run in the cgroup");
 
     let caller = Caller::of(&webhook.cluster, &webhook.server, webhook.folder.path());
     let questions = questions(&webhook, &caller);
@@ -488,14 +487,14 @@ fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its
         attacks.over.store(true, Ordering::Relaxed);
         attackers
             .join()
-            .expect("attackers are refused as they should be");
+            .expect("requests on a wrong path must be answered with 404");
         assert_eq!(
             cgroup.oom_kills(),
             0,
             "killed at {} MiB",
             cgroup.peak() / MIB as u64
         );
-        answered.expect("honest reviews are answered")
+        answered.expect("honest reviews must be answered")
     });
 
     let (peak, resident) = (cgroup.peak(), webhook.server.peak_kib() * 1024);
@@ -542,12 +541,12 @@ fn honest_reviews_are_in_time_during_every_attack_and_the_memory_stays_below_its
     );
     assert!(
         did[0] > 512 && did[1] > 100 && did[2] > 20 && did[3] > 1000 && did[4] >= bombs.len(),
-        "the attacks took place: {did:?}"
+        "too few attacks were made: {did:?}"
     );
     assert_eq!(cgroup.oom_kills(), 0);
     assert!(
         cgroup.holds(pid) && webhook.server.is_ready(),
-        "it is the same process, and it is ready"
+        "the same process must still run and be ready"
     );
     assert!(
         peak < MAX_PEAK && resident < MAX_PEAK,

@@ -1,4 +1,4 @@
-//! Hostile input: files, reviews and connections that are built to harm.
+//! Hostile input: files, reviews and connections that are meant to cause damage.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

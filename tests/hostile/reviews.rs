@@ -1,5 +1,5 @@
-//! The webhook under attack: what no API server sends, and what one sends on a bad day. Whatever
-//! comes, a review is answered with its uid, the server stays up, and its memory stays bounded.
+//! The webhook under attack: requests that no API server sends, and damaged ones. For any input, a
+//! review is answered with its uid, the server stays up, and its memory stays bounded.
 #![allow(clippy::too_many_lines)]
 
 use std::{
@@ -27,7 +27,7 @@ const RUNNING: &str = concat!(
 );
 const MIB: usize = 1024 * 1024;
 const LIMIT: usize = 7 * MIB;
-/// Bound of the resident memory of a debug build under everything here.
+/// Upper bound of the resident memory of a debug build in all tests of this file.
 const MAX_RSS_KIB: u64 = 400 * 1024;
 
 struct Target {
@@ -66,8 +66,8 @@ impl Target {
         connection.receive().unwrap()
     }
 
-    /// Both paths answer a well-formed review with 200, the version and the uid; the answer of
-    /// `/validate`.
+    /// Sends a well-formed review to both paths; each answers 200 with the version and the uid.
+    /// Returns the answer of `/validate`.
     fn answered(&self, what: &str, body: &[u8], uid: &str) -> Value {
         let mut connection = self.connect();
         let mut last = Value::Null;
@@ -85,7 +85,7 @@ impl Target {
         last
     }
 
-    /// It is up, ready, had no internal defect and did not grow without bound.
+    /// The server is up and ready, has not panicked, and its memory is within the bound.
     fn survived(&self) {
         let mut connection = self.connect();
         for path in ["/healthz", "/readyz"] {
@@ -105,7 +105,7 @@ fn body(request: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A request about an object, as text: it may hold what no JSON tree can.
+/// A review about an object, as text: it may contain values that a JSON tree cannot represent.
 fn raw_body(resource: &str, operation: &str, object: &str, old: &str) -> Vec<u8> {
     let group = if ["deployments", "statefulsets"].contains(&resource) {
         "apps"
@@ -132,7 +132,7 @@ fn update(new: &Value, old: &Value) -> Vec<u8> {
     raw_body("deployments", "UPDATE", &new.to_string(), &old.to_string())
 }
 
-/// A Secret of Helm with this payload below the Secret's own base64.
+/// A review of a Helm Secret with this payload, before the Secret's own base64.
 fn release(payload: &[u8]) -> Vec<u8> {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
@@ -149,7 +149,7 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The same of a whole release with this manifest.
+/// The same for a whole release with this manifest.
 fn release_of(manifest: &str) -> Vec<u8> {
     let stored = json!({"name": "my-release", "namespace": "milvus", "version": 2, "info": {"status": "pending-upgrade"},
         "chart": {"metadata": {"name": "milvus", "version": "4.0.31"}}, "config": {}, "manifest": manifest, "hooks": []});
@@ -171,7 +171,7 @@ fn warning(answer: &Value) -> &str {
 }
 
 #[test]
-fn requests_that_are_no_reviews_are_refused() {
+fn requests_that_are_not_reviews_are_refused() {
     let target = Target::start(&[]);
     let review = String::from_utf8(update(&deployment(), &deployment())).unwrap();
     let length = review.len();
@@ -187,7 +187,7 @@ fn requests_that_are_no_reviews_are_refused() {
         "invalid UTF-8 outside the object"
     );
 
-    // 7 MiB to the byte is read, whatever it holds; one more is not.
+    // A body of exactly 7 MiB is read; one more byte is refused.
     let mut padded = review.clone().into_bytes();
     padded.resize(LIMIT, b' ');
     target.answered("7 MiB", &padded, "u-1");
@@ -201,7 +201,7 @@ fn requests_that_are_no_reviews_are_refused() {
     assert_eq!(
         target.raw(&head(usize::MAX)).status,
         431,
-        "hyper's own word for a length that is none"
+        "hyper answers an invalid length itself"
     );
 
     let chunked = "POST /validate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -287,7 +287,7 @@ fn requests_that_are_no_reviews_are_refused() {
     assert_eq!(
         target.post(twice.as_bytes()).status,
         400,
-        "which of two uids would it be"
+        "the uid would be ambiguous"
     );
     let shouted = review.replacen(r#""uid""#, r#""UID""#, 1);
     assert!(
@@ -315,7 +315,7 @@ fn every_review_is_answered_with_its_uid() {
         "{denied}"
     );
 
-    // Deep: no stack overflows, whether the depth is where nobody looks or in the object.
+    // Deep nesting: no stack overflow, whether in a part that is skipped or in the object.
     let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
     let deep = format!("{open}{close}");
     let named = format!(r#"["milvus",{deep}]"#);
@@ -326,17 +326,17 @@ fn every_review_is_answered_with_its_uid() {
     );
     assert!(
         !allowed(&answer),
-        "what may be Milvus and cannot be read does not pass"
+        "an unreadable object that may be Milvus must be denied"
     );
     let escaped = format!(r#"["\u006dilvus",{deep}]"#);
     let answer = target.answered(
-        "a word that is escaped",
+        "an escaped word",
         &raw_body("deployments", "UPDATE", &escaped, "null"),
         "u-1",
     );
-    assert!(!allowed(&answer), "an escape hides nothing");
+    assert!(!allowed(&answer), "an escape must not hide Milvus");
     target.answered(
-        "depth in what is not Milvus",
+        "depth in an object without Milvus",
         &raw_body("deployments", "UPDATE", &deep, "null"),
         "u-1",
     );
@@ -349,7 +349,7 @@ fn every_review_is_answered_with_its_uid() {
         "u-1",
     );
     target.answered(
-        "depth of no interest",
+        "depth in a resource that is skipped",
         &raw_body("pods", "CREATE", &deep, "null"),
         "u-1",
     );
@@ -448,7 +448,10 @@ fn every_review_is_answered_with_its_uid() {
         !log.lines().any(|line| line.starts_with("forged")),
         "a name cannot add a line to the log"
     );
-    assert!(!log.contains('\u{1b}'), "nor steer a terminal");
+    assert!(
+        !log.contains('\u{1b}'),
+        "a name must not send control sequences to a terminal"
+    );
 
     let mut large = next.clone();
     large["metadata"]["annotations"] = json!({"notes": "x".repeat(256 * 1024)});
@@ -461,13 +464,13 @@ fn every_review_is_answered_with_its_uid() {
 }
 
 #[test]
-fn damaged_and_exploding_releases_are_told_apart() {
+fn damaged_releases_and_bombs_are_reported_as_unreadable() {
     let target = Target::start(&[]);
     let unreadable = |what: &str, review: &[u8]| {
         let answer = target.answered(what, review, "u-1");
         assert!(
             allowed(&answer),
-            "{what}: the workload gate stands behind: {answer}"
+            "{what}: the release must be left to the workload gate: {answer}"
         );
         assert!(
             warning(&answer).contains("could not read this Helm release"),
@@ -532,14 +535,14 @@ fn damaged_and_exploding_releases_are_told_apart() {
 }
 
 #[test]
-fn who_is_slow_is_let_go() {
+fn slow_clients_are_disconnected() {
     let target = Target::start(&[]);
     let mut slow = target.connect();
     slow.send(b"POST /validate HTTP/1.1\r\nhost: a\r\n")
         .unwrap();
     let mut body = target.connect();
     body.send(b"POST /validate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{").unwrap();
-    // A socket without a handshake.
+    // A connection without a TLS handshake.
     let mut silent =
         std::net::TcpStream::connect(target.server.url.trim_start_matches("https://")).unwrap();
     silent
@@ -550,7 +553,7 @@ fn who_is_slow_is_let_go() {
         Err(error) => assert_ne!(
             error.kind(),
             io::ErrorKind::WouldBlock,
-            "the server waits forever"
+            "the server must close a slow connection"
         ),
     }
     assert_eq!(body.receive().unwrap().status, 408);
@@ -559,7 +562,7 @@ fn who_is_slow_is_let_go() {
 }
 
 #[test]
-fn the_time_that_the_api_server_grants_is_kept() {
+fn the_timeout_of_the_api_server_is_kept() {
     let target = Target::start(&[]);
     let (old, mut new) = (deployment(), deployment());
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
@@ -575,7 +578,7 @@ fn the_time_that_the_api_server_grants_is_kept() {
     assert!(!allowed(&late), "{late}");
     assert!(
         !late.to_string().contains("without evidence"),
-        "it had no time to judge: {late}"
+        "the review must not be evaluated within 1 ms: {late}"
     );
     for query in [
         "",
@@ -593,7 +596,7 @@ fn the_time_that_the_api_server_grants_is_kept() {
 }
 
 #[test]
-fn going_down_loses_nothing() {
+fn no_review_is_lost_during_shutdown() {
     let mut target = Target::start(&["--shutdown-delay", "2s"]);
     let review = update(&deployment(), &deployment());
     let mut pool: Vec<Https> = (0..8).map(|_| target.connect()).collect();
@@ -601,7 +604,7 @@ fn going_down_loses_nothing() {
         let reply = connection.post("/validate", &review).unwrap();
         assert_eq!((reply.status, reply.closes()), (200, false));
     }
-    // One review is in progress when the signal comes: its head is there, its body is not.
+    // One review is in progress at the signal: the server has its head, but not its body.
     let mut running = target.connect();
     let head = format!(
         "POST /validate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -614,9 +617,11 @@ fn going_down_loses_nothing() {
         .status()
         .unwrap();
     assert!(status.success());
-    wait_until("it is not ready any more", Duration::from_secs(2), || {
-        target.connect().get("/readyz").unwrap().status == 503
-    });
+    wait_until(
+        "the server is no longer ready",
+        Duration::from_secs(2),
+        || target.connect().get("/readyz").unwrap().status == 503,
+    );
     assert_eq!(
         target.connect().get("/healthz").unwrap().status,
         200,
@@ -633,11 +638,11 @@ fn going_down_loses_nothing() {
         assert_eq!(
             connection.receive().unwrap_err().kind(),
             io::ErrorKind::UnexpectedEof,
-            "the connection ends in order"
+            "the connection must be closed cleanly"
         );
     }
     wait_until(
-        "nobody is accepted any more",
+        "new connections are refused",
         Duration::from_secs(10),
         || Https::connect(&target.server.url, &target.config).is_err(),
     );

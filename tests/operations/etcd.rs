@@ -1,5 +1,5 @@
-//! MG101 asks a real etcd: format 2.2 lets the upgrade pass, everything else denies, each with its
-//! own reason.
+//! MG101 on a real etcd: the rule passes with metadata of 2.2, and denies any other state with a
+//! specific reason.
 
 use crate::common::{self, Chart, Judged, file, guard};
 use milvus_guard_testbed::{Etcd, EtcdOptions, Helm, expect_success};
@@ -123,7 +123,7 @@ fn each_format_has_its_verdict() {
 }
 
 #[test]
-fn the_official_tool_that_died_is_told_apart() {
+fn an_interrupted_official_tool_is_recognized() {
     let pair = pair();
     let etcd = Etcd::start();
     put(
@@ -145,7 +145,7 @@ fn the_official_tool_that_died_is_told_apart() {
 }
 
 #[test]
-fn tls_and_passwords_work_and_never_show() {
+fn tls_and_passwords_work_and_no_secret_is_printed() {
     let pair = pair();
     let options = EtcdOptions {
         auth: Some(("root".into(), "s3cret-pass".into())),
@@ -174,7 +174,7 @@ fn tls_and_passwords_work_and_never_show() {
                 .contains("could not be read"),
             "{text}"
         );
-        assert!(!text.contains(password), "the password must not show");
+        assert!(!text.contains(password), "the password must not be printed");
     }
 
     let etcd = Etcd::start_with(&EtcdOptions {
@@ -221,7 +221,7 @@ fn an_etcd_that_does_not_answer_denies_in_bounded_time() {
     etcd.resume();
     assert_eq!(
         judged.code, 1,
-        "evidence that cannot be read is a finding, not a lack of verdict"
+        "unreadable evidence is a finding, not a missing verdict"
     );
     assert!(
         judged.finding("MG101")["message"]

@@ -1,4 +1,4 @@
-//! A release that Helm upgrades in the order of the data, and what is looked at there.
+//! A release that Helm upgrades in the order of the data, and functions that inspect the release.
 
 use std::{fs, path::Path, process::Command};
 
@@ -38,7 +38,7 @@ impl Site {
         site
     }
 
-    /// Our command with the variables that Helm needs, and the words of `helm upgrade` behind it.
+    /// Our command with the variables that Helm needs, and `helm upgrade` with its arguments.
     pub fn upgrade_by(&self, program: &Path, more: &[&str], upgrade: &[String]) -> Command {
         self.command(program, &[&["--local"], more].concat(), upgrade)
     }
@@ -68,12 +68,12 @@ impl Site {
         self.upgrade_by(&helm(self.with), &[], &words(chart, tag, values))
     }
 
-    /// What ends a run, by its flags.
+    /// Ends the run by this operation: exit code, stdout, stderr.
     pub fn end(&self, operation: &str, target: &str) -> (i32, String, String) {
         run(self.roll.upgrade(NAMESPACE, target).args(["-o", operation]))
     }
 
-    /// Only Helm can bring the old templates, and the run says so.
+    /// Only Helm can restore the old templates, and the run states the command.
     pub fn assert_rollback_waits_for_helm(&self, target: &str) {
         let (code, _, stderr) = self.end("rollback", target);
         assert_eq!(code, 3, "{stderr}");
@@ -83,14 +83,14 @@ impl Site {
         );
     }
 
-    /// What it says, and the end of the run.
+    /// Runs that command, and rolls the run back.
     pub fn roll_back_by_helm(&self, target: &str) {
         self.helm(&["rollback", RELEASE, "1"]);
         let (code, stdout, stderr) = self.end("rollback", target);
         assert_eq!(code, 0, "{stdout}\n{stderr}");
     }
 
-    /// A plain command of Helm.
+    /// Runs Helm directly.
     pub fn helm(&self, args: &[&str]) -> String {
         let args = [args, &["-n", NAMESPACE]].concat();
         expect_success(self.roll.cluster.helm(self.with, args))
@@ -114,8 +114,8 @@ impl Site {
         self.names(&format!("/api/v1/namespaces/{NAMESPACE}/services"))
     }
 
-    /// Pods whose image is one of Milvus: what this tells of each, each once.
-    pub fn of_pods(&self, tells: &str) -> Vec<String> {
+    /// The values at this JSON pointer in all pods that run Milvus, without duplicates.
+    pub fn of_pods(&self, pointer: &str) -> Vec<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let pods = self.roll.cluster.get_json(&path);
         let of_milvus = |pod: &&Value| {
@@ -123,13 +123,13 @@ impl Site {
             image.is_some_and(|image| image.contains("milvusdb/milvus:"))
         };
         let items = pods["items"].as_array().unwrap().iter();
-        let mut told: Vec<String> = items
+        let mut values: Vec<String> = items
             .filter(of_milvus)
-            .map(|pod| pod.pointer(tells).unwrap().as_str().unwrap().to_owned())
+            .map(|pod| pod.pointer(pointer).unwrap().as_str().unwrap().to_owned())
             .collect();
-        told.sort();
-        told.dedup();
-        told
+        values.sort();
+        values.dedup();
+        values
     }
 
     pub fn pod_images(&self) -> Vec<String> {
@@ -141,7 +141,7 @@ impl Site {
         self.of_pods("/metadata/uid")
     }
 
-    /// Nothing of ours is left on any object of the release.
+    /// No object of the release has a field or a mark of the run.
     pub fn assert_clean(&self) {
         assert_eq!(self.roll.owned_by_runs(NAMESPACE), [""; 0]);
         for one in self.roll.deployments(NAMESPACE) {
@@ -178,7 +178,7 @@ impl Site {
     }
 }
 
-/// Lines of a diff that `kubectl apply` itself would bring.
+/// Lines of a diff that `kubectl apply` itself causes.
 fn is_bookkeeping(line: &str) -> bool {
     let line = line[1..].trim_start();
     [
@@ -190,7 +190,7 @@ fn is_bookkeeping(line: &str) -> bool {
     .any(|start| line.starts_with(start))
 }
 
-/// The words behind `helm upgrade RELEASE`.
+/// The arguments of `helm upgrade RELEASE`.
 pub fn words(chart: &Chart, tag: &str, values: &[&str]) -> Vec<String> {
     let mut words = vec![chart.path().to_owned()];
     let tag = format!("image.all.tag={tag}");
@@ -204,7 +204,7 @@ pub fn image(tag: &str) -> String {
     format!("milvusdb/milvus:{tag}")
 }
 
-/// When something first or last happened, as a position in the recording.
+/// When a change happened first or last, as a position in the recording.
 pub fn position(
     watch: &Watch,
     is: impl Fn(Component, &str, bool) -> bool,

@@ -12,20 +12,20 @@ use crate::common::metadata::{
 use crate::common::proxy::When;
 use milvus_guard_metadata::model::{Dump, Options};
 
-/// Points of each kind in the sample.
+/// Crash points of each kind in the sample.
 const SAMPLE: usize = 5;
-/// Longer than any run takes to one of its writes.
+/// Longer than a run takes to reach any of its writes.
 const REACHED: Duration = Duration::from_secs(60);
 
 /// What is killed, and what is done afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
     /// A migration; the same command again.
-    GoOn,
+    Resume,
     /// A migration; a restore.
-    GoBack,
+    Undo,
     /// A restore after a migration; the same command again.
-    RestoreGoesOn,
+    ResumeRestore,
 }
 
 struct Matrix {
@@ -47,7 +47,7 @@ impl Matrix {
         }
     }
 
-    /// Back to the metadata of 2.1, without a trace of what was.
+    /// Restores the metadata of 2.1, and removes every other key.
     fn begin(&self) {
         for (key, ..) in self.bed.read("by-dev/") {
             self.bed.delete(key);
@@ -58,8 +58,8 @@ impl Matrix {
 
     fn command(&self, endpoint: &str, course: Course) -> Command {
         match course {
-            Course::GoOn | Course::GoBack => self.bed.migration_at(endpoint, "a.backup"),
-            Course::RestoreGoesOn => {
+            Course::Resume | Course::Undo => self.bed.migration_at(endpoint, "a.backup"),
+            Course::ResumeRestore => {
                 let mut command = self.bed.command_at(endpoint, "restore");
                 command.args(["a.backup", "--yes"]);
                 command
@@ -69,7 +69,7 @@ impl Matrix {
 
     fn prepare(&self, course: Course) {
         self.begin();
-        if course == Course::RestoreGoesOn {
+        if course == Course::ResumeRestore {
             self.bed.migrate(&[]).expect(0);
         }
     }
@@ -82,7 +82,7 @@ impl Matrix {
         self.bed.revision() - before
     }
 
-    /// Kills a run at a write, of `all` that it makes, and lets the command end the work.
+    /// Kills a run at one of its `all` writes, and completes the work with the command.
     fn kill(&self, course: Course, write: i64, all: i64, when: When) {
         self.prepare(course);
         let proxy = self.bed.proxy_after(write, when);
@@ -90,23 +90,23 @@ impl Matrix {
         let reached = proxy.wait(REACHED);
         child.kill().unwrap();
         let killed = collect(child);
-        // Nothing holds a process back that has the answer to its last write: it may end by itself.
+        // A process that has the response to its last write may end before it is killed.
         let ended = killed.code == 0 && write == all && when == When::AfterAcknowledgement;
         assert!(
             reached && (killed.code == -1 || ended),
             "{course:?} {write} {when:?}: reached {reached}, {killed:?}"
         );
         let expected = match course {
-            Course::GoOn => {
+            Course::Resume => {
                 self.bed.migrate(&[]).expect(0);
                 &self.planned
             }
-            // Before there is a backup, nothing has to be undone, and nobody takes the lock over.
-            Course::GoBack if !self.bed.file("a.backup").exists() => {
+            // Without a backup file, no record has changed and there is nothing to restore.
+            Course::Undo if !self.bed.file("a.backup").exists() => {
                 assert_same(&self.bed.metadata(), &self.original);
                 return;
             }
-            Course::GoBack | Course::RestoreGoesOn => {
+            Course::Undo | Course::ResumeRestore => {
                 self.bed.restore(&[]).expect(0);
                 &self.original
             }
@@ -117,7 +117,7 @@ impl Matrix {
                 .read("by-dev/meta/session/")
                 .iter()
                 .all(|(.., lease)| *lease == 0),
-            "the lock is given back"
+            "the lock must be released"
         );
     }
 }
@@ -126,7 +126,7 @@ fn is_full() -> bool {
     env::var_os("MILVUS_GUARD_FULL").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
-/// All points, or a sample spread over them that always holds the first and the last.
+/// All points, or an evenly spread sample with the first and the last.
 fn points(writes: i64) -> Vec<i64> {
     let all: Vec<i64> = (1..=writes).collect();
     if is_full() {
@@ -153,19 +153,19 @@ fn matrix(course: Course) -> usize {
 }
 
 #[test]
-fn a_killed_migration_goes_on() {
-    let tried = matrix(Course::GoOn);
+fn a_killed_migration_resumes() {
+    let tried = matrix(Course::Resume);
     assert!(tried >= if is_full() { 100 } else { 8 });
 }
 
 #[test]
 fn a_killed_migration_is_undone() {
-    let tried = matrix(Course::GoBack);
+    let tried = matrix(Course::Undo);
     assert!(tried >= if is_full() { 100 } else { 8 });
 }
 
 #[test]
-fn a_killed_restore_goes_on() {
-    let tried = matrix(Course::RestoreGoesOn);
+fn a_killed_restore_resumes() {
+    let tried = matrix(Course::ResumeRestore);
     assert!(tried >= if is_full() { 100 } else { 8 });
 }

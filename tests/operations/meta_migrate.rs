@@ -1,4 +1,4 @@
-//! Metadata of 2.1 in a real etcd becomes that of 2.2; what must not be touched is not.
+//! Metadata of 2.1 in a real etcd is migrated to 2.2; unrelated keys are not changed.
 
 use std::fs;
 
@@ -11,9 +11,9 @@ use milvus_guard_metadata::model::{
 use milvus_guard_testbed::Terminal;
 use serde_json::Value;
 
-/// Cases 2 to 30 in one: every record ends as planned, and a second run finds nothing to do.
+/// Cases 2 to 30 together: every record ends as planned, and a second run finds nothing to do.
 #[test]
-fn everything_ends_as_planned_and_twice_is_once() {
+fn every_record_ends_as_planned_and_a_second_run_changes_nothing() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -35,11 +35,11 @@ fn everything_ends_as_planned_and_twice_is_once() {
     );
     assert!(
         bed.revision() <= revision + 2,
-        "nothing but the lock, taken and given back"
+        "only the lock was written, and released"
     );
     assert!(
         !bed.file("b.backup").exists(),
-        "no backup of what is not changed"
+        "no backup if nothing changes"
     );
     bed.run("verify", &["--backup", "a.backup"])
         .expect(0)
@@ -49,7 +49,7 @@ fn everything_ends_as_planned_and_twice_is_once() {
 
 // Case 1.
 #[test]
-fn nothing_is_nothing_to_do() {
+fn an_empty_etcd_needs_no_migration() {
     let bed = Bed::start();
     bed.migrate(&[])
         .expect(0)
@@ -67,9 +67,9 @@ fn nothing_is_nothing_to_do() {
         .says("check --root-path");
 }
 
-// Case 30: what a migration does not concern keeps its bytes and its revision.
+// Case 30: keys that a migration does not concern keep their bytes and their revision.
 #[test]
-fn untouched_is_untouched() {
+fn unrelated_keys_keep_their_bytes_and_revisions() {
     let bed = Bed::start();
     bed.put("by-dev/kv/tso/timestamp", "1");
     bed.put("by-dev/kv/gid/idTimestamp", "2");
@@ -104,7 +104,7 @@ fn untouched_is_untouched() {
 }
 
 #[test]
-fn random_clusters_end_as_planned_and_go_back_to_the_byte() {
+fn random_clusters_end_as_planned_and_a_restore_is_byte_exact() {
     let bed = Bed::start();
     for seed in 0..6 {
         for strict in [false, true] {
@@ -182,7 +182,7 @@ fn a_dry_run_shows_every_key_and_changes_nothing() {
 }
 
 #[test]
-fn progress_and_report_are_apart() {
+fn progress_goes_to_stderr_and_the_report_to_stdout() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -250,7 +250,7 @@ fn progress_and_report_are_apart() {
 }
 
 #[test]
-fn off_a_terminal_nothing_is_changed_without_a_yes() {
+fn without_a_terminal_and_without_yes_nothing_changes() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     let revision = bed.revision();
@@ -294,7 +294,7 @@ fn a_backup_is_always_made_and_never_replaces_a_file() {
         .says("a.backup exists already")
         .says("Nothing was changed");
     assert_eq!(fs::read(bed.file("a.backup")).unwrap(), b"precious");
-    assert!(bed.revision() <= revision + 2, "nothing but the lock");
+    assert!(bed.revision() <= revision + 2, "only the lock was written");
     let made = bed
         .run(
             "migrate",
@@ -310,7 +310,7 @@ fn a_backup_is_always_made_and_never_replaces_a_file() {
 }
 
 #[test]
-fn a_backup_of_the_same_metadata_is_taken_as_it_is() {
+fn an_existing_backup_of_the_same_metadata_is_reused() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     let made = bed
@@ -324,9 +324,9 @@ fn a_backup_of_the_same_metadata_is_taken_as_it_is() {
         .says("exists already");
 }
 
-// Case 33, the part with files; the codec has its own tests.
+// Case 33, the part about files; the codec has separate tests.
 #[test]
-fn the_official_form_is_written_and_read() {
+fn the_backup_format_of_the_official_tool_is_written_and_read() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -341,9 +341,9 @@ fn the_official_form_is_written_and_read() {
     assert_same(&bed.metadata(), &metadata(&dump));
 }
 
-// Cases 7, 11 and 41, and values that are no messages: nothing is written, and the key is named.
+// Cases 7, 11 and 41, and values that are not messages: the key is named, nothing is written.
 #[test]
-fn what_cannot_be_migrated_is_named_and_nothing_is_written() {
+fn records_that_cannot_be_migrated_are_named_and_nothing_is_written() {
     type Break = fn(&mut Sample);
     let broken: [(&str, Break); 4] = [
         ("root-coord/collection/9", |sample| {
@@ -390,7 +390,7 @@ fn what_cannot_be_migrated_is_named_and_nothing_is_written() {
 
 // Case 37.
 #[test]
-fn half_done_states_are_refused_with_the_way_out() {
+fn half_migrated_states_are_refused_with_the_next_command() {
     let bed = Bed::start();
     let refused = |root: &str, keys: &[(&str, &[u8])], words: &[&str]| {
         for (key, value) in keys {
@@ -433,9 +433,9 @@ fn half_done_states_are_refused_with_the_way_out() {
     );
 }
 
-// An unknown key under the root neither stops a migration nor is lost.
+// A migration continues despite an unknown key under the root, and keeps that key.
 #[test]
-fn unknown_keys_stay() {
+fn unknown_keys_are_kept() {
     let bed = Bed::start();
     let mut sample = small();
     sample
@@ -452,7 +452,7 @@ fn unknown_keys_stay() {
 
 // Case 23, with root paths of every shape.
 #[test]
-fn root_paths_of_every_shape() {
+fn root_paths_of_every_shape_are_migrated() {
     let bed = Bed::start();
     for (root_path, sub_path) in [
         ("env_ts1", "meta"),
@@ -480,7 +480,7 @@ fn root_paths_of_every_shape() {
     }
 }
 
-// Case 38, a tenth of it: more than one page and more than one answer may hold.
+// Case 38 at a tenth of its size: more keys than one page or one answer can hold.
 #[test]
 fn large_metadata_is_read_in_pages() {
     let bed = Bed::start();
@@ -489,7 +489,7 @@ fn large_metadata_is_read_in_pages() {
         segments: 2000,
         has_oddities: false,
     });
-    // Together above the 32 MiB of one answer, each below the 1.5 MiB of one request.
+    // Together above the 32 MiB of one answer; each is below the 1.5 MiB of one request.
     for number in 0..40 {
         sample.put(
             format!("of-another-client/{number}"),
@@ -511,7 +511,7 @@ fn large_metadata_is_read_in_pages() {
 }
 
 #[test]
-fn inspect_tells_what_is_there_and_what_would_be_done() {
+fn inspect_shows_the_state_and_the_planned_change() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -548,7 +548,7 @@ fn inspect_tells_what_is_there_and_what_would_be_done() {
 }
 
 #[test]
-fn on_a_terminal_a_person_sees_the_plan_and_is_asked() {
+fn on_a_terminal_the_plan_is_shown_before_the_question() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);

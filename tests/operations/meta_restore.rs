@@ -1,4 +1,4 @@
-//! Back to a backup: exactly its records, from any state, and nothing lost without a yes.
+//! Restores a backup: exactly its records, from any state, and no data is lost without consent.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use milvus_guard_metadata::model::{
 };
 use prost::Message as _;
 
-/// Data that a running 2.2 writes; the official rollback does not restore it.
+/// Keys that a running 2.2 writes; the official rollback does not remove them.
 const BY_2_2: [&str; 8] = [
     "root-coord/database/db-info/1",
     "root-coord/credential/roles/admin",
@@ -31,7 +31,7 @@ fn migrated() -> (Bed, Dump) {
 
 // Case 34.
 #[test]
-fn what_2_2_left_is_removed_and_a_second_migration_ends_as_the_first() {
+fn keys_written_by_2_2_are_removed_and_a_second_migration_succeeds() {
     let (bed, dump) = migrated();
     for key in BY_2_2 {
         bed.put(format!("by-dev/meta/{key}"), "x");
@@ -47,14 +47,14 @@ fn what_2_2_left_is_removed_and_a_second_migration_ends_as_the_first() {
     assert_eq!(
         bed.get("by-dev/meta/session/id").unwrap(),
         b"99",
-        "no server gets a number that another one has had"
+        "no server may get an ID that another one has had"
     );
     finish(&mut bed.migration_at(&bed.etcd.endpoint(), "b.backup")).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
 #[test]
-fn twice_is_once() {
+fn a_second_restore_changes_nothing() {
     let (bed, dump) = migrated();
     bed.restore(&[]).expect(0);
     let before = bed.read("by-dev/meta/");
@@ -68,7 +68,7 @@ fn twice_is_once() {
 }
 
 #[test]
-fn what_would_be_lost_is_listed_and_needs_a_yes() {
+fn a_restore_lists_the_data_that_it_would_lose_and_requires_consent() {
     let (bed, dump) = migrated();
     let alias = AliasInfo {
         alias_name: "brand_new".into(),
@@ -130,7 +130,7 @@ fn what_would_be_lost_is_listed_and_needs_a_yes() {
 
 // Case 35.
 #[test]
-fn a_backup_of_another_root_needs_to_be_meant() {
+fn a_backup_of_another_root_requires_a_flag() {
     let (bed, dump) = migrated();
     let revision = bed.revision();
     bed.run("restore", &["a.backup", "--yes", "--root-path", "other"])
@@ -151,7 +151,7 @@ fn a_backup_of_another_root_needs_to_be_meant() {
     assert_same(&bed.metadata(), &here);
 }
 
-// Case 33: all of the file is checked before anything is written.
+// Case 33: the whole file is checked before anything is written.
 #[test]
 fn a_damaged_file_changes_nothing() {
     let (bed, _) = migrated();
@@ -181,7 +181,7 @@ fn a_damaged_file_changes_nothing() {
 }
 
 #[test]
-fn a_restore_waits_for_no_one_to_run() {
+fn a_restore_is_refused_while_a_component_runs() {
     let (bed, _) = migrated();
     bed.put_leased("by-dev/meta/session/proxy-3", "{}", 60);
     let before = bed.metadata();
@@ -228,9 +228,9 @@ fn verify_finds_every_difference() {
 }
 
 #[test]
-fn what_the_official_tool_left_half_done_is_put_back() {
+fn a_half_done_migration_of_the_official_tool_is_restored() {
     let (bed, dump) = migrated();
-    // As it leaves etcd when it dies between deleting and writing.
+    // The state in etcd if the official tool crashes between its deletes and its writes.
     for (key, ..) in bed.read("by-dev/meta/root-coord/") {
         if !key.windows(10).any(|part| part == b"credential") {
             bed.delete(key);

@@ -1,5 +1,5 @@
-//! Who else is there: components of Milvus, another run, the official tool, a lock whose holder no
-//! longer exists.
+//! Other clients of the same etcd: components of Milvus, another run, the official tool, and a lock
+//! whose holder no longer exists.
 
 use std::{process::Child, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const LOCK: &str = "by-dev/milvus-guard/lock";
 
-/// Enough writes to be caught in the middle of: each is a separate transaction.
+/// Enough writes to freeze a run in the middle: each write is a separate transaction.
 fn many() -> (Bed, Dump) {
     let bed = Bed::with_small_transactions();
     let dump = Sample::large(Size {
@@ -49,7 +49,7 @@ fn old_records(metadata: &Pairs) -> usize {
 
 // Case 31, first part, and the contract's exit code for "refused, nothing changed".
 #[test]
-fn components_that_run_keep_a_migration_out() {
+fn a_migration_is_refused_while_components_run() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -65,7 +65,7 @@ fn components_that_run_keep_a_migration_out() {
         assert_eq!(bed.phase(), "none");
         bed.revoke(lease);
     }
-    // A session whose value nobody can read shows that something runs all the same.
+    // A session whose value cannot be parsed still shows that a component runs.
     let lease = bed.put_leased("by-dev/meta/session/datanode-9", b"\xff".to_vec(), 60);
     bed.migrate(&[]).expect(1).says("datanode-9");
     bed.revoke(lease);
@@ -73,7 +73,7 @@ fn components_that_run_keep_a_migration_out() {
 }
 
 #[test]
-fn sessions_of_what_was_just_stopped_are_waited_for() {
+fn a_migration_waits_for_the_sessions_of_components_that_were_just_stopped() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     bed.put_leased("by-dev/meta/session/rootcoord", "{}", 2);
@@ -86,9 +86,9 @@ fn sessions_of_what_was_just_stopped_are_waited_for() {
         .says("rootcoord");
 }
 
-// Case 31, second part: nobody can register between check and write.
+// Case 31, second part: no component can register between the check and the write.
 #[test]
-fn a_component_that_starts_in_the_middle_stops_the_run_before_anything_is_deleted() {
+fn a_component_that_starts_during_a_run_stops_it_before_anything_is_deleted() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     let lease = bed.put_leased("by-dev/meta/session/querycoord", "{}", 60);
@@ -121,7 +121,7 @@ fn a_component_that_starts_in_the_middle_stops_the_run_before_anything_is_delete
 }
 
 #[test]
-fn of_two_runs_one_wins_and_the_other_says_who() {
+fn a_second_run_is_refused_and_names_the_first() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     let other = bed
@@ -150,7 +150,7 @@ fn of_two_runs_one_wins_and_the_other_says_who() {
 }
 
 #[test]
-fn two_runs_at_the_same_moment() {
+fn two_runs_started_at_the_same_time_do_not_collide() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     for round in 0..5 {
@@ -161,7 +161,7 @@ fn two_runs_at_the_same_moment() {
             .map(|name| start(&mut bed.migration_at(&bed.etcd.endpoint(), name)));
         let mut codes = runs.map(|run| collect(run).code);
         codes.sort_unstable();
-        // The second is locked out, or comes when all is done.
+        // The second is locked out, or starts after the first has finished.
         assert!(codes == [0, 5] || codes == [0, 0], "{codes:?}");
         assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
         for (key, ..) in bed.read("by-dev/") {
@@ -170,10 +170,10 @@ fn two_runs_at_the_same_moment() {
     }
 }
 
-// Specification 4.6: the tool registers by a transaction that wants this key absent, and refuses
-// another's address.
+// Specification 4.6: the tool registers in a transaction that requires this key to be absent, and
+// refuses the address of another process.
 #[test]
-fn the_official_tool_and_we_keep_each_other_out() {
+fn a_run_and_the_official_tool_exclude_each_other() {
     let (bed, _) = many();
     let child = frozen_at_work(&bed);
     let session = "by-dev/meta/session/migration";
@@ -217,7 +217,7 @@ fn the_official_tool_and_we_keep_each_other_out() {
 }
 
 #[test]
-fn a_lost_lease_stops_the_run_and_it_goes_on_later() {
+fn a_lost_lease_stops_the_run_and_the_next_command_resumes_it() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     let lease = bed.read(LOCK)[0].3;
@@ -236,7 +236,7 @@ fn a_lost_lease_stops_the_run_and_it_goes_on_later() {
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
-/// What a holder on another machine leaves.
+/// The lock that a holder on another machine leaves.
 fn foreign_lock(bed: &Bed, seconds: i64) -> i64 {
     let holder = json!({"id": "x", "verb": "meta migrate", "host": "pod-1", "pid": 1, "boot": "another", "namespace": "pid:[1]", "started": 1, "since": "2026-01-31T00:00:00Z"});
     bed.put_leased(LOCK, holder.to_string(), seconds)
@@ -253,7 +253,7 @@ fn the_lock_of_a_lost_machine_expires() {
 }
 
 #[test]
-fn the_lock_of_another_machine_that_lives_is_respected() {
+fn the_lock_of_a_live_process_on_another_machine_is_respected() {
     let bed = Bed::start();
     bed.fill(&small().dump().unwrap());
     let lease = foreign_lock(&bed, 30);
@@ -273,7 +273,7 @@ fn the_lock_of_another_machine_that_lives_is_respected() {
 }
 
 #[test]
-fn a_process_that_is_asked_to_stop_does_so_between_two_writes() {
+fn a_signal_stops_the_process_between_two_writes() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     signal(&child, "TERM");
@@ -282,14 +282,14 @@ fn a_process_that_is_asked_to_stop_does_so_between_two_writes() {
         .expect(3)
         .says("asked to stop")
         .says("start neither");
-    assert!(bed.get(LOCK).is_none(), "the lock is given back");
+    assert!(bed.get(LOCK).is_none(), "the lock must be released");
     bed.migrate(&[]).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
-// Somebody who ignores the lock: his change is found, not overwritten.
+// A client that ignores the lock: its change is found, not overwritten.
 #[test]
-fn foreign_changes_are_found() {
+fn changes_by_other_clients_are_found() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     let key = "by-dev/meta/root-coord/collection/1";
@@ -316,7 +316,7 @@ fn foreign_changes_are_found() {
 }
 
 #[test]
-fn going_on_needs_the_very_backup_and_the_very_flags() {
+fn resuming_requires_the_same_backup_and_the_same_flags() {
     let (bed, dump) = many();
     let child = frozen_at_work(&bed);
     signal(&child, "KILL");

@@ -1,4 +1,4 @@
-//! Trouble with etcd: nothing is lost, and the error says what it is.
+//! Failures of etcd: no metadata is lost, and the error names the cause.
 
 use std::{
     fs,
@@ -52,19 +52,19 @@ fn ends_as_planned(bed: &Bed, dump: &Dump, child: Child) -> String {
 }
 
 #[test]
-fn a_stall_is_waited_out() {
+fn a_run_survives_a_stall_of_etcd() {
     let (bed, dump) = many();
     let child = start(&mut bed.migration());
     wait_for_writes(&bed);
     bed.etcd.pause();
-    // The length of the stall is what is tested: nothing tells of it.
+    // The length of the stall is what is tested: there is no condition to wait for.
     thread::sleep(Duration::from_secs(5));
     bed.etcd.resume();
     ends_as_planned(&bed, &dump, child);
 }
 
 #[test]
-fn a_restart_is_waited_out() {
+fn a_run_survives_a_restart_of_etcd() {
     let (bed, dump) = many();
     let child = start(&mut bed.migration());
     wait_for_writes(&bed);
@@ -78,7 +78,7 @@ fn a_restart_is_waited_out() {
 }
 
 #[test]
-fn an_etcd_that_does_not_come_back_stops_the_run() {
+fn an_etcd_that_stays_down_stops_the_run() {
     let (bed, dump) = many();
     let child = start(bed.migration().args(["--etcd-timeout", "3s"]));
     wait_for_writes(&bed);
@@ -93,10 +93,10 @@ fn an_etcd_that_does_not_come_back_stops_the_run() {
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
 }
 
-// The write is made and its acknowledgement lost, though both sides live: it is read back and not
-// made twice.
+// The write is made and its acknowledgement is lost, but both sides stay up: the write is read back
+// and not repeated.
 #[test]
-fn a_lost_acknowledgement_is_read_back() {
+fn a_write_with_a_lost_acknowledgement_is_read_back() {
     let bed = Bed::with_small_transactions();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -120,7 +120,7 @@ fn a_lost_acknowledgement_is_read_back() {
 }
 
 #[test]
-fn a_new_leader_is_found() {
+fn a_run_survives_a_change_of_the_leader() {
     let cluster = EtcdCluster::start();
     let endpoints = cluster.endpoints();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -159,7 +159,7 @@ fn a_new_leader_is_found() {
             .unwrap();
     }
     let bed = Bed::start();
-    // The leader first, so that its end breaks the connection too.
+    // The leader first, so that stopping it breaks the connection too.
     let order = [leader, (leader + 1) % 3, (leader + 2) % 3]
         .map(|member| endpoints[member].as_str())
         .join(",");
@@ -198,7 +198,7 @@ fn a_new_leader_is_found() {
 }
 
 #[test]
-fn endpoints_that_are_dead_or_of_another_cluster() {
+fn endpoints_that_are_down_or_of_another_cluster_are_not_written_to() {
     let bed = Bed::start();
     let dump = small().dump().unwrap();
     bed.fill(&dump);
@@ -208,7 +208,7 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
         .unwrap();
     let endpoints = format!("http://{closed},{}", bed.etcd.endpoint());
     finish(&mut bed.migration_at(&endpoints, "a.backup")).expect(0);
-    // No verdict for those who only read, and a refusal for those who would change something.
+    // Commands that only read give no verdict; commands that would change something are refused.
     finish(&mut bed.command_at(&format!("http://{closed}"), "inspect"))
         .expect(3)
         .says("refused")
@@ -224,8 +224,7 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
         .expect(1)
         .says("check --etcd");
 
-    // The first endpoint goes, and the second turns out to be another cluster: it must not be
-    // written to.
+    // The first endpoint stops, and the second is of another cluster, which must not be written to.
     let (bed, _) = many();
     let other = Etcd::start();
     let child = start(
@@ -244,7 +243,7 @@ fn endpoints_that_are_dead_or_of_another_cluster() {
     assert_eq!(output.trim(), "");
 }
 
-/// Compacts etcd as soon as the first page of a read is there.
+/// Compacts etcd as soon as the first page of a read has arrived.
 struct Compacting<'b> {
     bed: &'b Bed,
     done: AtomicBool,
@@ -272,7 +271,7 @@ impl Events for Compacting<'_> {
 }
 
 #[test]
-fn a_compaction_in_between_restarts_the_read() {
+fn a_compaction_during_a_read_restarts_the_read() {
     let bed = Bed::start();
     let dump = Sample::large(Size {
         collections: 1,
@@ -320,7 +319,7 @@ fn a_compaction_in_between_restarts_the_read() {
 
 // Case 40, the quota.
 #[test]
-fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
+fn a_full_etcd_is_refused_and_one_that_fills_up_during_a_run_loses_nothing() {
     let args = vec!["--max-txn-ops=11".into()];
     let options = EtcdOptions {
         quota_bytes: Some(16 * 1024 * 1024),
@@ -355,7 +354,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
                 )
                 .is_err()
         };
-        assert!((0..1000).any(full), "it runs full");
+        assert!((0..1000).any(full), "etcd must run out of space");
     };
     let empty = || {
         for (key, ..) in bed.read("filler/") {
@@ -373,7 +372,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
     assert_same(&bed.metadata(), &before);
     empty();
 
-    // It runs full in the middle: after the lock, the record, and 20 writes.
+    // etcd runs out of space in the middle: after the lock, the record, and 20 writes.
     let proxy = bed.proxy_after(22, When::AfterAcknowledgement);
     let child = start(&mut bed.migration_at(&proxy.endpoint(), "a.backup"));
     assert!(proxy.wait(Duration::from_secs(60)));
@@ -395,7 +394,7 @@ fn an_etcd_without_room_is_refused_and_when_it_runs_full_nothing_is_lost() {
 }
 
 #[test]
-fn requests_that_are_too_large_are_cut() {
+fn requests_that_are_too_large_are_split() {
     let options = EtcdOptions {
         args: vec!["--max-request-bytes=16384".into()],
         ..EtcdOptions::default()
@@ -460,7 +459,7 @@ fn tls_with_client_certificates() {
         .expect(1)
         .says("https://");
     assert_eq!(bed.revision(), revision);
-    // The names of earlier versions stay valid.
+    // Flag names of earlier versions stay valid.
     let flags = ["--cacert", ca.as_str(), "--cert", &cert, "--key", &key];
     bed.migrate(&flags).expect(0);
     assert_same(&bed.metadata(), &planned(&dump, &Options::default()));
@@ -468,9 +467,9 @@ fn tls_with_client_certificates() {
     assert_same(&bed.metadata(), &metadata(&dump));
 }
 
-// Case 40, users; the role may do no more than section 4.6 of the specification asks for.
+// Case 40, users; the role has only the rights that section 4.6 of the specification requires.
 #[test]
-fn users_with_a_role_of_just_this_root() {
+fn a_role_for_only_this_root_path_is_enough() {
     let bed = Bed::with(&EtcdOptions {
         auth: Some(("root".into(), "hunter2".into())),
         ..EtcdOptions::default()
@@ -515,7 +514,7 @@ fn users_with_a_role_of_just_this_root() {
     bed.run("inspect", &file).expect(0).says("2.2");
     bed.restore(&file).expect(0);
     assert_same(&bed.metadata(), &metadata(&dump));
-    // A password for an etcd that asks for none does no harm.
+    // A password is harmless for an etcd that requires none.
     let open = Bed::start();
     open.fill(&dump);
     let mut command = open.migration();

@@ -1,4 +1,4 @@
-//! `migrate` on a real control plane with a real etcd, in this process's place (`--local`).
+//! `migrate` on a real control plane with a real etcd, in the process of the command (`--local`).
 
 use crate::common::{
     Chart, await_definitions,
@@ -74,7 +74,7 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
             8
         );
 
-        // What is done already is not done again.
+        // The same command does not repeat a migration that is complete.
         let metadata = setup.metadata();
         let (code, stdout, stderr) = run(&mut setup.migrate());
         assert!(
@@ -82,7 +82,7 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
             "{code} {stdout}{stderr}"
         );
         assert!(setup.metadata() == metadata && setup.runs(NAMESPACE).len() == 1);
-        // Nor is it after a run that was refused.
+        // Nor after a later run that was refused.
         let (code, _, stderr) = run(setup.bare_migrate().args(["-s", "2.1.4", "-t", "2.2.12"]));
         assert_eq!(
             (code, &setup.run()["status"]["phase"]),
@@ -117,7 +117,7 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
 
         migrated(&setup);
         assert_eq!(setup.runs(NAMESPACE).len(), 2);
-        // Nothing of what the chart renders has another owner, so Helm's own apply meets no
+        // Every field that the chart renders has no other owner, so Helm's own apply meets no
         // conflict.
         let (chart, tag) = (Chart::compact("4.0.31"), "image.all.tag=v2.2.16");
         expect_success(setup.cluster().helm(
@@ -143,7 +143,7 @@ fn a_cluster_is_migrated_rolled_back_and_migrated_again() {
 }
 
 #[test]
-fn helm_may_start_the_new_version_and_nobody_else() {
+fn only_helm_may_start_the_new_version() {
     for with in [Helm::V3, Helm::V4] {
         let setup = MigrationCluster::start(with);
         let (code, stdout, stderr) = run(setup.migrate().args(["--start", "helm"]));
@@ -163,7 +163,7 @@ fn helm_may_start_the_new_version_and_nobody_else() {
             (&json!("Paused"), &json!("start-by-helm"))
         );
         assert_eq!(setup.owned_by_runs(), [""; 0]);
-        // As long as Helm has not come, the same command says the same.
+        // Until Helm has started the new version, the same command prints the same text.
         let (code, again, _) = run(setup.migrate().args(["--start", "helm"]));
         assert_eq!((code, again), (0, stdout));
         let (code, text, _) = run(&mut setup.status(&[]));
@@ -202,10 +202,10 @@ fn helm_may_start_the_new_version_and_nobody_else() {
 }
 
 #[test]
-fn a_run_is_ended_only_where_the_metadata_is_whole() {
+fn a_run_can_be_aborted_only_if_the_metadata_is_complete() {
     let setup = MigrationCluster::start(Helm::V4);
     let (before, shape) = (setup.metadata(), setup.shape());
-    // The new version never gets ready, so the run stops while it starts.
+    // The new version never becomes ready, so the run stops while it starts.
     let never = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "20s"];
     let (code, _, stderr) = run(setup.migrate().args(never));
     assert_eq!(code, 3, "{stderr}");
@@ -223,7 +223,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
         (code, &status["phase"], &status["step"]["id"]),
         (3, &json!("Stopped"), &json!("start-coordinators"))
     );
-    // Other flags are another plan.
+    // Other flags make another plan.
     let (code, _, stderr) = run(setup.migrate().args(["-w", "milvusdb/milvus:v2.2.16"]));
     assert!(
         code == 1 && stderr.contains("is in progress with another plan"),
@@ -241,11 +241,11 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
         code == 0 && stdout.contains("is already ended. Run "),
         "{code}: {stdout}{stderr}"
     );
-    // A run that was ended can still be taken back.
+    // An aborted run can still be rolled back.
     let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_eq!((setup.metadata(), setup.shape()), (before, shape));
-    // A client that lost the last answer asks again.
+    // A client that lost the last response repeats the command.
     let (code, stdout, stderr) = run(setup.migrate().args(["-o", "rollback"]));
     assert!(
         code == 0 && stdout.contains("is already rolled back. Milvus is restored"),
@@ -259,7 +259,7 @@ fn a_run_is_ended_only_where_the_metadata_is_whole() {
 }
 
 #[test]
-fn a_failure_is_taken_back_where_that_was_asked_for() {
+fn a_failure_is_rolled_back_if_requested() {
     let setup = MigrationCluster::start(Helm::V4);
     let (before, shape) = (setup.metadata(), setup.shape());
     let never = [
@@ -320,7 +320,7 @@ fn evidence_of_a_migration_by_hand_is_recorded() {
 }
 
 #[test]
-fn a_second_run_is_told_who_holds_the_lock() {
+fn a_second_run_is_refused_and_names_the_holder_of_the_lock() {
     let setup = MigrationCluster::start(Helm::V4);
     let mut first = setup.migrate();
     first.args(["-w", "milvusdb/milvus:never-ready"]);
@@ -348,7 +348,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
         "{}",
         run(&mut setup.status(&[])).1
     );
-    // Asked to end, it stops cleanly, and its lock is free at once.
+    // After SIGTERM the run stops cleanly, and its lock is free at once.
     let _ = std::process::Command::new("kill")
         .arg(first.0.id().to_string())
         .status();
@@ -363,7 +363,7 @@ fn a_second_run_is_told_who_holds_the_lock() {
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
-/// Helm 4 does complain about a field of another owner, so that its silence elsewhere says
+/// Helm 4 does report a field of another owner as a conflict, so its silence in other tests means
 /// something.
 #[test]
 fn a_field_of_another_owner_is_a_conflict() {
@@ -398,7 +398,7 @@ fn a_field_of_another_owner_is_a_conflict() {
 
 /// KEDA scales up from zero, so it is paused while Milvus is stopped, and resumed afterwards.
 #[test]
-fn autoscalers_that_start_from_zero_are_held() {
+fn autoscalers_that_start_from_zero_are_paused() {
     let setup = MigrationCluster::start(Helm::V4);
     let definition = json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "scaledobjects.keda.sh"},
@@ -424,7 +424,7 @@ fn autoscalers_that_start_from_zero_are_held() {
     assert_eq!((code, paused()), (0, Value::Null), "{stdout}{stderr}");
     migrated(&setup);
     assert_eq!(paused(), Value::Null);
-    // Kubernetes' own may start from zero only where it is told so.
+    // A HorizontalPodAutoscaler of Kubernetes starts from zero only if configured to.
     let autoscaler = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "proxies", "namespace": NAMESPACE},
         "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "my-release-milvus-proxy"}, "minReplicas": 1, "maxReplicas": 3},
@@ -436,7 +436,7 @@ fn autoscalers_that_start_from_zero_are_held() {
 }
 
 #[test]
-fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
+fn the_live_view_shows_the_step_and_what_the_run_waits_for() {
     let setup = MigrationCluster::start(Helm::V4);
     let mut migrate = setup.migrate();
     let run_on_terminal = Terminal::start(
@@ -453,7 +453,7 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
         screen.contains("at 9 of 13: Start the coordinators of the new version"),
         "{screen}"
     );
-    // The live view is drawn again, not again and again below.
+    // The live view is redrawn in place, not appended below.
     assert!(
         wait_until(DEADLINE, || status.screen().contains("\u{1b}[J")),
         "{}",
@@ -462,8 +462,8 @@ fn on_a_terminal_a_person_sees_what_is_done_and_what_is_waited_for() {
     drop(run_on_terminal);
 }
 
-/// The official tool cannot be had here. In its place, in its pod, our own migration leaves the
-/// state in which the tool ends (`--strict-upstream`); what is shown is what stands around it.
+/// The official tool is not available here. Our own migration runs in the tool's pod and leaves the
+/// state that the tool leaves (`--strict-upstream`); tested are the steps before and after it.
 #[test]
 fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
     let setup = MigrationCluster::start_on(Helm::V4, &sample_for_the_official_tool());
@@ -500,7 +500,7 @@ fn the_official_tool_rewrites_between_our_backup_and_our_verification() {
         ];
         expect_success(setup.cluster().kubectl(patch));
     };
-    // A tool that fails stops the run; its next attempt begins with the backup.
+    // If the tool fails, the run stops; its next attempt begins with the backup.
     let mut first = Running::spawn(migrate());
     assert!(wait_until(DEADLINE, || !pods().is_empty()));
     let pod = pods().remove(0);

@@ -1,6 +1,6 @@
-//! `migrate` is killed, cut off, refused by conflicts and left without an API server: the same
-//! command again reaches the plan, or `-o rollback` the beginning. Without `MILVUS_GUARD_FULL` a
-//! seeded sample of the places is tried; with it all of them.
+//! `migrate` is killed, disconnected, hit by conflicts and left without an API server: the same
+//! command again completes the plan, or `-o rollback` restores the beginning. Without
+//! `MILVUS_GUARD_FULL` only a seeded sample of the crash points is tried.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::common::{
 };
 use milvus_guard_testbed::{Helm, wait_until};
 
-/// Places that are tried without `MILVUS_GUARD_FULL`.
+/// Crash points that are tried without `MILVUS_GUARD_FULL`.
 const SAMPLE: usize = 3;
 
 struct Crash {
@@ -28,7 +28,7 @@ struct Crash {
 }
 
 impl Crash {
-    /// A cluster, and what a migration without trouble makes of it.
+    /// A cluster, and its metadata after an undisturbed migration.
     fn start() -> Self {
         let setup = MigrationCluster::start(Helm::V4);
         let faults = Faults::start(setup.cluster().kubeconfig(), setup.folder.path());
@@ -87,12 +87,12 @@ impl Crash {
         assert_eq!(self.setup.shape(), self.shape, "{why}");
         assert!(
             self.setup.metadata() == self.before,
-            "{why}: the metadata is not what it was"
+            "{why}: the metadata differs from before the migration"
         );
         assert_eq!(self.setup.owned_by_runs(), [""; 0], "{why}");
     }
 
-    /// Everything as a migration without trouble leaves it.
+    /// The state after an undisturbed migration.
     fn is_there(&self, why: &str) {
         assert!(
             self.setup
@@ -104,7 +104,7 @@ impl Crash {
         );
         assert!(
             self.setup.metadata() == self.after,
-            "{why}: the metadata is not what was planned"
+            "{why}: the metadata differs from the plan"
         );
         assert_eq!(self.setup.owned_by_runs(), [""; 0], "{why}");
         assert_eq!(self.setup.run()["status"]["phase"], "Succeeded", "{why}");
@@ -117,7 +117,7 @@ impl Crash {
         self.setup.await_running();
     }
 
-    /// Kills what begins at the state that `again` reaches.
+    /// Kills the command at a write of this number; `again` restores the state that it starts from.
     fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
         let why = format!(
             "{:?}",
@@ -129,7 +129,7 @@ impl Crash {
 }
 
 #[test]
-fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
+fn killed_at_any_write_a_migration_resumes_or_is_rolled_back() {
     let crash = Crash::start();
     crash.roll_back("at the beginning");
     crash.faults.set(Fault::None);
@@ -141,7 +141,7 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
         let why = crash.kill_at(number, &[], || {
             crash.roll_back("after a run with fewer writes");
         });
-        // Each place both ways, in turn.
+        // Alternates between resuming and rolling back.
         if number % 3 == 0
             && !crash.setup.runs(NAMESPACE).is_empty()
             && crash.setup.run()["status"]["phase"] != "RolledBack"
@@ -156,7 +156,7 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
 }
 
 #[test]
-fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
+fn killed_at_any_write_a_rollback_resumes() {
     let crash = Crash::start();
     crash.faults.set(Fault::None);
     crash.run_to_the_end(&["-o", "rollback"]);
@@ -174,7 +174,7 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
 }
 
 #[test]
-fn conflicts_and_lost_answers_are_no_trouble() {
+fn a_run_completes_despite_conflicts_and_lost_responses() {
     let crash = Crash::start();
     crash.is_there("without trouble");
     crash.roll_back("without trouble");
@@ -190,17 +190,17 @@ fn conflicts_and_lost_answers_are_no_trouble() {
 }
 
 #[test]
-fn the_api_server_may_be_away_for_a_while() {
+fn a_run_survives_an_outage_of_the_api_server() {
     let crash = Crash::start();
     crash.roll_back("at the beginning");
-    // Ten seconds at a place of each kind: while it stops, between, while it starts.
+    // An outage of 10 s in each phase: while Milvus stops, between, and while it starts.
     let places: &[usize] = if is_full() { &[6, 24, 40, 60] } else { &[24] };
     for &number in places {
         crash.faults.set(Fault::None);
         let mut running = Running::spawn(crash.command(&["--progress", "plain"]));
         assert!(
             wait_until(DEADLINE, || crash.faults.writes() >= number),
-            "write {number} does not come"
+            "write {number} was not reached"
         );
         crash.setup.cluster().api_server().kill();
         let away = Instant::now();

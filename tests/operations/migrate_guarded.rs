@@ -1,5 +1,5 @@
-//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook allows
-//! what the run plans, keeps everybody else out, and believes the evidence afterwards.
+//! `migrate` with the guard installed, by its Job and by the Job's account: the webhook allows what
+//! the run plans, denies other clients, and trusts the evidence afterwards.
 
 use std::{path::PathBuf, process::Command};
 
@@ -16,7 +16,7 @@ use milvus_guard_operations::{
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-/// The account of the guard's jobs, with the rights that the documentation lists and no other.
+/// The account of the guard's jobs, with only the rights that the documentation lists.
 fn job_account(setup: &MigrationCluster) -> PathBuf {
     for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home())] {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "job", "namespace": namespace}, "rules": rules});
@@ -88,10 +88,11 @@ fn kubectl(setup: &MigrationCluster, args: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn the_run_passes_and_nobody_else_does() {
+fn the_guard_allows_the_run_and_denies_everyone_else() {
     let setup = MigrationCluster::guarded(Helm::V4);
     let (before, shape) = (setup.metadata(), setup.shape());
-    // Whoever is not the job cannot write a run where the guard believes it.
+    // An account other than the Job's cannot write a run in the namespace where the guard trusts
+    // runs.
     let (code, _, stderr) = run(&mut setup.migrate());
     assert!(
         code == 3 && stderr.contains("are written by milvus-guard itself"),
@@ -102,7 +103,7 @@ fn the_run_passes_and_nobody_else_does() {
     let account = job_account(&setup);
     let (denied, text) = upgrade(&setup, Helm::V4, "v2.2.16");
     assert!(!denied && text.contains("MG101"), "{text}");
-    // While it is in progress, at a place where it waits.
+    // While the run is in progress, at a step where it waits.
     let mut running = Running::spawn(as_job(
         &setup,
         &account,
@@ -129,7 +130,7 @@ fn the_run_passes_and_nobody_else_does() {
     assert!(!done && text.contains("MG208"), "{text}");
     running.terminate();
     assert!(wait_until(DEADLINE, || running.has_ended()));
-    // Back, although the version goes down.
+    // Rollback, although the version becomes older.
     let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}");
     assert_eq!((setup.metadata(), setup.shape()), (before, shape));
@@ -138,7 +139,7 @@ fn the_run_passes_and_nobody_else_does() {
 
     let (code, stdout, stderr) = run(&mut as_job(&setup, &account, &[]));
     assert_eq!(code, 0, "{stdout}{stderr}");
-    // Now the evidence counts, and what goes down is what must not.
+    // Now the evidence counts, and the guard denies the version of 2.1.
     let (done, text) = kubectl(
         &setup,
         &[
@@ -154,7 +155,7 @@ fn the_run_passes_and_nobody_else_does() {
 }
 
 #[test]
-fn the_one_upgrade_by_helm_passes_the_lock() {
+fn the_planned_upgrade_by_helm_is_allowed_during_the_run() {
     for with in [Helm::V3, Helm::V4] {
         let setup = MigrationCluster::guarded(with);
         let account = job_account(&setup);
@@ -204,7 +205,7 @@ fn kinds(path: &str) -> &'static str {
 }
 
 #[test]
-fn a_job_does_it_where_the_guard_lives() {
+fn a_job_migrates_in_the_namespace_of_the_guard() {
     let setup = MigrationCluster::guarded(Helm::V4);
     let kubelet = Kubelet::start(&setup);
     let (before, shape) = (setup.metadata(), setup.shape());
@@ -222,7 +223,7 @@ fn a_job_does_it_where_the_guard_lives() {
     let done = setup.runs(GUARD).pop().unwrap();
     assert_eq!(done["status"]["phase"], "Succeeded");
     assert_eq!(done["spec"]["requestedBy"], "admin");
-    // Rights go, the Job too where that was asked for; the backup stays.
+    // The rights are deleted, the Job too if requested; the backup stays.
     assert!(wait_until(DEADLINE, || names(
         &setup,
         GUARD,
@@ -245,7 +246,7 @@ fn a_job_does_it_where_the_guard_lives() {
 }
 
 #[test]
-fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
+fn the_command_follows_an_existing_job_and_replaces_a_failed_one() {
     let setup = MigrationCluster::start(Helm::V4);
     let kubelet = Kubelet::start(&setup);
     let never = ["-w", "milvusdb/milvus:never-ready"];
@@ -258,7 +259,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     };
     assert!(wait_until(DEADLINE, || starts() || first.has_ended()));
     assert!(starts(), "{:?}", kubelet.log());
-    // The command that follows may end; the Job continues, and the next command follows it.
+    // The following command may end; the Job continues, and the next command follows it.
     first.terminate();
     let mut code = None;
     assert!(wait_until(DEADLINE, || {
@@ -268,7 +269,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     assert_eq!(code.unwrap().code(), Some(3));
     assert_eq!(setup.run()["status"]["phase"], "Running");
     let second = Running::spawn(setup.migrate_in_job(&never));
-    // Its process is killed, as by a lost node: the Job makes another pod, which resumes.
+    // The process is killed, as by a lost node: the Job creates another pod, which resumes.
     let pods = kubelet.pods();
     kubelet.kill_last();
     assert!(
@@ -279,7 +280,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
     let again = || setup.run()["status"]["step"]["attempts"].as_i64() >= Some(2);
     assert!(wait_until(DEADLINE, again), "{:#}", setup.run()["status"]);
     drop(second);
-    // A rollback ends the Job that is at work, and takes its place.
+    // A rollback ends the active Job and replaces it.
     let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&["-o", "rollback"]));
     assert_eq!(code, 0, "{stdout}{stderr}{:?}", kubelet.log());
     assert!(
@@ -293,7 +294,7 @@ fn the_command_goes_on_with_the_job_that_is_there_and_replaces_a_dead_one() {
 }
 
 #[test]
-fn without_a_way_to_make_the_job_nothing_is_touched() {
+fn if_the_job_cannot_be_created_nothing_is_changed() {
     let setup = MigrationCluster::start(Helm::V4);
     let shape = setup.shape();
     let mut command = guard();

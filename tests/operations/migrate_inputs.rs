@@ -1,4 +1,4 @@
-//! What `migrate` must refuse, before anything is touched.
+//! Inputs that `migrate` must refuse before it changes anything.
 #![allow(clippy::too_many_lines)]
 
 use crate::common::{
@@ -10,7 +10,7 @@ use milvus_guard_testbed::{Helm, expect_success, wait_until};
 use rstest::rstest;
 use serde_json::json;
 
-/// Wrong usage needs no cluster to be told.
+/// Invalid usage is reported without a cluster.
 #[rstest]
 #[case(&["-i", "a", "-s", "2.2.3", "-t", "2.2.16"], "2.2.3 already has the metadata of 2.2")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.3.0"], "metadata can be migrated to 2.2 only, not to 2.3.0")]
@@ -24,14 +24,14 @@ use serde_json::json;
 #[case(&["-s", "2.1.4", "-t", "2.2.16"], "--instance <NAME>")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--step-timeout", "soon"], "'soon' is not a valid duration")]
 #[case(&["-i", "a", "-s", "2.1.4", "-t", "2.2.16", "--job-overrides", "/does/not/exist"], "/does/not/exist")]
-fn wrong_usage_is_told_at_once(#[case] args: &[&str], #[case] part: &str) {
+fn invalid_usage_is_reported_without_a_cluster(#[case] args: &[&str], #[case] part: &str) {
     let (code, _, stderr) = run(guard().arg("migrate").args(args));
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains(part), "{part:?} is not in {stderr}");
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_anything_is_touched() {
+fn unsupported_releases_are_refused_before_anything_changes() {
     let setup = MigrationCluster::bare();
     setup.put(&sample());
     let before = setup.metadata();
@@ -47,7 +47,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         assert_eq!(setup.shape(), shape);
         assert!(setup.metadata() == before);
     };
-    // Without the definitions, nothing begins.
+    // Without the definitions, no run starts.
     refused(
         &[],
         3,
@@ -73,7 +73,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     );
     refused(&["-s", "2.1.2"], 1, "runs 2.1.4, but -s is 2.1.2");
     refused(&["-e", "http://127.0.0.1:1"], 1, "etcd cannot be used");
-    // An etcd that is not this release's.
+    // An etcd of another release.
     let other = milvus_guard_testbed::Etcd::start();
     refused(
         &["-e", &other.endpoint()],
@@ -81,7 +81,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "the path by-dev/meta in etcd",
     );
 
-    // One that is not healthy.
+    // A release that is not healthy.
     let image = [
         "-n",
         NAMESPACE,
@@ -116,7 +116,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         "deployment/my-release-milvus-proxy",
     ]));
 
-    // One that an operator manages.
+    // A release that an operator manages.
     let mine = |name: &str, patch: &str| {
         expect_success(setup.cluster().kubectl([
             "-n",
@@ -138,7 +138,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
     };
     manage("milvus-operator");
     refused(&[], 1, "is managed by milvus-operator");
-    // Helm removes only what says that it is Helm's.
+    // Helm removes only objects that are labeled as managed by Helm.
     manage("Helm");
     expect_success(
         setup
@@ -188,7 +188,7 @@ fn what_does_not_fit_is_refused_before_anything_is_touched() {
         &patch,
     ]));
     refused(&[], 1, "stores its metadata in mysql");
-    // What was refused before it could be planned left no run behind.
+    // A run that was refused before it had a plan leaves no record.
     assert!(
         setup
             .runs(NAMESPACE)

@@ -1,5 +1,5 @@
-//! What a Job of `migrate` gets besides its arguments: the credentials of etcd, and what its user
-//! wants of it.
+//! What a Job of `migrate` gets in addition to its arguments: the credentials of etcd, and the
+//! user's overrides.
 
 use crate::common::{
     jobs::Kubelet,
@@ -11,7 +11,7 @@ use serde_json::json;
 
 const USER: &str = "milvus";
 const PASSWORD: &str = "pass:word-of-etcd";
-/// As a cluster may need it: where it runs, how much it may have, who pulls it.
+/// What a cluster may require: node, limits, pull secret, annotations.
 const OVERRIDES: &str = "\
 metadata:
   annotations:
@@ -52,14 +52,14 @@ fn make_secret(setup: &MigrationCluster, name: &str, password: &str) {
 }
 
 #[test]
-fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
+fn a_job_uses_the_etcd_secret_and_applies_the_overrides() {
     let setup = MigrationCluster::secured(Helm::V4, USER, PASSWORD);
     let kubelet = Kubelet::start(&setup);
     let (before, shape) = (setup.metadata(), setup.shape());
     let overrides = setup.folder.path().join("overrides.yaml");
     std::fs::write(&overrides, OVERRIDES).unwrap();
 
-    // Without the secret, and with a wrong password in it, nothing is touched.
+    // Without the secret, and with a wrong password in it, nothing changes.
     let (code, stdout, stderr) = run(&mut setup.migrate_in_job(&[]));
     assert!(
         code != 0 && stderr.contains("etcd cannot be used"),
@@ -100,7 +100,7 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
     assert_eq!(pod["imagePullSecrets"], json!([{"name": "registry"}]));
     let container = &pod["containers"][0];
     assert_eq!(container["resources"]["limits"], json!({"memory": "2Gi"}));
-    // What the Job needs is still there.
+    // Values that the Job needs are kept.
     assert_eq!(
         container["resources"]["requests"],
         json!({"cpu": "100m", "memory": "128Mi"})
@@ -121,7 +121,7 @@ fn a_job_gets_into_etcd_with_its_secret_and_is_as_the_overrides_say() {
         .unwrap();
     assert_eq!(secret["secret"]["secretName"], "etcd-access");
 
-    // The password is nowhere to be read but in the Secret.
+    // Only the Secret contains the password.
     let said = format!(
         "{stdout}{stderr}{}{}{list}",
         kubelet.log().join("\n"),

@@ -12,8 +12,7 @@ fn fixture() -> Dump {
     let fixture: Value =
         serde_json::from_str(include_str!("../fixtures/metadata/milvus-2.1.0.json")).unwrap();
     let root = Root::new(fixture["root"].as_str().unwrap(), "meta").unwrap();
-    // What lies next to the metadata, such as the clock of the timestamps, is not the business of a
-    // migration.
+    // Other keys, such as the clock of the timestamps, do not concern a migration.
     let records = fixture["records"]
         .as_array()
         .unwrap()
@@ -39,7 +38,7 @@ fn fixture() -> Dump {
     .unwrap()
 }
 
-/// How many keys begin with each part that `parts` names; the longest that fits counts.
+/// Counts keys by the longest of these prefixes that fits.
 fn count<'k>(
     keys: impl Iterator<Item = &'k [u8]>,
     parts: &[&'static str],
@@ -56,7 +55,7 @@ fn count<'k>(
 }
 
 #[test]
-fn all_that_2_1_wrote_is_planned() {
+fn every_record_of_2_1_is_planned() {
     let dump = fixture();
     let plan = plan(&dump, &Options::default()).unwrap();
     let parts = [
@@ -68,9 +67,9 @@ fn all_that_2_1_wrote_is_planned() {
         "querycoord-partition-loadinfo/",
     ];
     let expected = BTreeMap::from([
-        // Ten collections with one index and one with two; "rebuilt" has only the later one.
+        // Ten collections with one index and one with two; of "rebuilt", only the later index.
         ("field-index/", 11),
-        // 28 that were built and 4 of segments below the threshold.
+        // 28 built indexes, and 4 of segments below the threshold.
         ("segment-index/", 32),
         ("root-coord/aliases/", 3),
         ("snapshots/root-coord/aliases/", 5),
@@ -109,7 +108,7 @@ fn all_that_2_1_wrote_is_planned() {
 }
 
 #[test]
-fn what_the_plan_leaves_needs_no_other() {
+fn a_migrated_state_needs_no_second_plan() {
     let dump = fixture();
     let first = plan(&dump, &Options::default()).unwrap();
     let records = first

@@ -1,5 +1,5 @@
-//! The engine behind `migrate` and `upgrade` on a real API server: the record, the lock, stops of
-//! every kind.
+//! The engine of `migrate` and `upgrade` on a real API server: the record, the lock, and every way
+//! in which a run stops.
 
 use std::{
     path::Path,
@@ -24,14 +24,14 @@ use milvus_guard_testbed::{ControlPlane, expect_success};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// Long enough for a busy machine to renew in time, short enough to wait for its end.
+/// Validity of a lock: enough to renew it on a busy machine, short enough to wait for its end.
 const HOLDS: Duration = Duration::from_secs(2);
 const OPTIONS: Options = Options {
     total: Duration::from_secs(60),
     back_on_failure: false,
 };
 
-/// What the steps of these tests do: keep a list, and something fault at one place.
+/// Data of the steps of these tests: the list that they change, and the step that fails.
 #[derive(Default)]
 struct ListData {
     done: Mutex<Vec<String>>,
@@ -43,9 +43,9 @@ enum Fault {
     Fails,
     Refuses,
     Waits,
-    /// Never ends on its own.
+    /// Never finishes.
     Hangs,
-    /// Goes on as soon as it is no longer told to be fault.
+    /// Waits until the test clears the fault.
     Held,
 }
 
@@ -188,7 +188,7 @@ impl EngineCluster {
         )
     }
 
-    /// A release that no other test of this cluster uses.
+    /// The name of a release that no other test of this cluster uses.
     fn release(&self) -> ReleaseName {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         ReleaseName {
@@ -205,8 +205,8 @@ impl EngineCluster {
             .clone()
     }
 
-    /// What one process does: takes the lock, opens or writes the record, runs, gives the lock
-    /// back.
+    /// The work of one process: takes the lock, opens or writes the record, runs, releases the
+    /// lock.
     fn make(&self, of: &ReleaseName, data: &ListData, options: Options, back: bool) -> End {
         let (client, history, _) = self.client_and_history();
         self.make_with(of, data, options, back, &client, history)
@@ -273,7 +273,7 @@ fn run(of: &ReleaseName) -> UpgradeRun {
 }
 
 #[test]
-fn without_the_definitions_nothing_begins() {
+fn without_the_definitions_no_run_starts() {
     let cluster = ControlPlane::start();
     let runtime = Runtime::new().unwrap();
     let found = runtime.block_on(async {
@@ -299,25 +299,25 @@ fn without_the_definitions_nothing_begins() {
     assert_eq!(found, Err(HomeError::NoDefinitions));
 }
 
-/// One control plane for all that follows: each case has a separate release.
+/// One control plane for all cases; each has a separate release.
 #[test]
 fn runs_are_recorded_resumed_rolled_back_and_kept_apart() {
     let bed = EngineCluster::start();
-    a_run_reaches_its_plan_and_says_so(&bed);
-    a_failure_stops_and_the_same_command_goes_on(&bed);
-    a_failure_before_the_first_touch_is_a_refusal(&bed);
-    a_failure_is_taken_back_where_that_was_asked_for(&bed);
-    a_rollback_undoes_what_was_begun(&bed);
+    a_run_completes_and_reports_it(&bed);
+    a_failure_stops_the_run_and_the_same_command_resumes_it(&bed);
+    a_failure_before_the_first_change_is_a_refusal(&bed);
+    a_failure_is_rolled_back_if_requested(&bed);
+    a_rollback_undoes_steps_that_were_started(&bed);
     a_step_may_wait_for_another_client(&bed);
     a_signal_stops_cleanly(&bed);
     a_lost_lock_stops_at_once(&bed);
-    a_second_run_is_told_who_holds_the_lock(&bed);
-    whoever_was_overtaken_never_writes_again(&bed);
-    conflicts_on_every_write_are_no_trouble(&bed);
-    the_api_server_may_be_away(&bed);
+    a_second_run_is_refused_and_names_the_holder_of_the_lock(&bed);
+    a_holder_that_lost_the_lock_never_writes_again(&bed);
+    a_run_completes_despite_conflicts_on_every_write(&bed);
+    a_run_survives_an_outage_of_the_api_server(&bed);
 }
 
-fn a_run_reaches_its_plan_and_says_so(bed: &EngineCluster) {
+fn a_run_completes_and_reports_it(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     let end = bed.make(&of, &world, OPTIONS, false);
     assert_eq!(end, End::Reached("Forth at 3.".into()));
@@ -345,7 +345,7 @@ fn a_run_reaches_its_plan_and_says_so(bed: &EngineCluster) {
     );
 }
 
-fn a_failure_stops_and_the_same_command_goes_on(bed: &EngineCluster) {
+fn a_failure_stops_the_run_and_the_same_command_resumes_it(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     *world.fault.lock().unwrap() = Some((2, Fault::Fails));
     for attempt in 1..=2 {
@@ -374,7 +374,7 @@ fn a_failure_stops_and_the_same_command_goes_on(bed: &EngineCluster) {
     );
 }
 
-fn a_failure_before_the_first_touch_is_a_refusal(bed: &EngineCluster) {
+fn a_failure_before_the_first_change_is_a_refusal(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     *world.fault.lock().unwrap() = Some((0, Fault::Refuses));
     let end = bed.make(&of, &world, OPTIONS, false);
@@ -388,7 +388,7 @@ fn a_failure_before_the_first_touch_is_a_refusal(bed: &EngineCluster) {
     assert_eq!(bed.status(&of)["phase"], "Refused");
 }
 
-fn a_failure_is_taken_back_where_that_was_asked_for(bed: &EngineCluster) {
+fn a_failure_is_rolled_back_if_requested(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     *world.fault.lock().unwrap() = Some((2, Fault::Fails));
     let end = bed.make(
@@ -413,7 +413,7 @@ fn a_failure_is_taken_back_where_that_was_asked_for(bed: &EngineCluster) {
     );
 }
 
-fn a_rollback_undoes_what_was_begun(bed: &EngineCluster) {
+fn a_rollback_undoes_steps_that_were_started(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     bed.make(&of, &world, OPTIONS, false);
     assert_eq!(
@@ -447,9 +447,9 @@ fn a_step_may_wait_for_another_client(bed: &EngineCluster) {
     );
 }
 
-/// Makes a run that hangs in its third step, does something to it there, and gives how it ended and
-/// after how long.
-fn disturbed(
+/// Starts a run that hangs in its third step, calls the given function then, and returns how the
+/// run ended and how long that took.
+fn disturbed_run(
     bed: &EngineCluster,
     of: &ReleaseName,
     disturb: impl FnOnce(&RetryingClient) + Send,
@@ -484,7 +484,7 @@ fn disturbed(
 
 fn a_signal_stops_cleanly(bed: &EngineCluster) {
     let of = bed.release();
-    let (end, took) = disturbed(bed, &of, |client| {
+    let (end, took) = disturbed_run(bed, &of, |client| {
         client.cancellation.cancel(CancelReason::Terminated);
     });
     assert!(
@@ -499,13 +499,13 @@ fn a_signal_stops_cleanly(bed: &EngineCluster) {
     ));
     assert!(
         lease["spec"]["holderIdentity"].is_null(),
-        "the lock was given back: {lease:#}"
+        "the lock must be released: {lease:#}"
     );
 }
 
 fn a_lost_lock_stops_at_once(bed: &EngineCluster) {
     let of = bed.release();
-    let (end, took) = disturbed(bed, &of, |_| {
+    let (end, took) = disturbed_run(bed, &of, |_| {
         let stolen = r#"{"spec": {"holderIdentity": "thief", "leaseTransitions": 9}}"#;
         expect_success(bed.cluster.kubectl([
             "patch",
@@ -524,13 +524,13 @@ fn a_lost_lock_stops_at_once(bed: &EngineCluster) {
     assert_eq!(
         bed.status(&of)["phase"],
         "Running",
-        "nothing was written any more"
+        "nothing is written after the lock is lost"
     );
 }
 
-fn a_second_run_is_told_who_holds_the_lock(bed: &EngineCluster) {
+fn a_second_run_is_refused_and_names_the_holder_of_the_lock(bed: &EngineCluster) {
     let of = bed.release();
-    disturbed(bed, &of, |client| {
+    disturbed_run(bed, &of, |client| {
         let asked = Instant::now();
         let End::Locked(text) = bed.make(&of, &ListData::default(), OPTIONS, false) else {
             panic!("it got the lock")
@@ -542,14 +542,14 @@ fn a_second_run_is_told_who_holds_the_lock(bed: &EngineCluster) {
         );
         assert!(
             asked.elapsed() < HOLDS * 2,
-            "a holder that lives is seen at its next renewal: {:?}",
+            "a live holder is noticed at its next renewal: {:?}",
             asked.elapsed()
         );
         client.cancellation.cancel(CancelReason::Terminated);
     });
 }
 
-fn whoever_was_overtaken_never_writes_again(bed: &EngineCluster) {
+fn a_holder_that_lost_the_lock_never_writes_again(bed: &EngineCluster) {
     let of = bed.release();
     let (client, history, _) = bed.client_and_history();
     bed.runtime.block_on(async {
@@ -565,7 +565,7 @@ fn whoever_was_overtaken_never_writes_again(bed: &EngineCluster) {
             .update(|status| status.phase = RunPhase::Running)
             .await
             .unwrap();
-        // As a process that was frozen for a long time would find it.
+        // The state in which a process that was frozen for a long time finds the cluster.
         drop(old);
         let new = Lock::take(&client, &home, &of, "run", HOLDS, 0)
             .await
@@ -591,7 +591,7 @@ fn whoever_was_overtaken_never_writes_again(bed: &EngineCluster) {
             matches!(&written, Err(RunRecordError::Fenced { by: Some(by) }) if by == new.holder()),
             "{written:?}"
         );
-        // A Lease that was deleted begins above every fence that was ever written.
+        // The first fence of a new Lease is higher than every fence of a deleted one.
         let floor = later.run().status.fence.unwrap() + 1;
         new.give_back().await;
         expect_success(bed.cluster.kubectl(["delete", "lease", &of.lease()]));
@@ -605,10 +605,9 @@ fn whoever_was_overtaken_never_writes_again(bed: &EngineCluster) {
     assert_eq!(bed.status(&of)["message"], "mine");
 }
 
-fn conflicts_on_every_write_are_no_trouble(bed: &EngineCluster) {
+fn a_run_completes_despite_conflicts_on_every_write(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
-    // Somebody who labels the run all the time: each of our writes meets a version that no longer
-    // exists.
+    // Another client labels the run continuously, so each write of the run meets a conflict.
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -632,7 +631,7 @@ fn conflicts_on_every_write_are_no_trouble(bed: &EngineCluster) {
     assert_eq!(bed.status(&of)["phase"], "Succeeded");
 }
 
-fn the_api_server_may_be_away(bed: &EngineCluster) {
+fn a_run_survives_an_outage_of_the_api_server(bed: &EngineCluster) {
     let (of, world) = (bed.release(), ListData::default());
     let (client, history, events) = bed.client_and_history();
     *world.fault.lock().unwrap() = Some((2, Fault::Held));
@@ -652,7 +651,7 @@ fn the_api_server_may_be_away(bed: &EngineCluster) {
             );
             bed.cluster.api_server().kill();
             *world.fault.lock().unwrap() = None;
-            // The outage must last longer than the lock: its length is what is tested.
+            // The tested outage is longer than the lock is valid, so its length is fixed.
             std::thread::sleep(HOLDS * 2);
             bed.cluster.api_server().restart();
         });
@@ -663,5 +662,5 @@ fn the_api_server_may_be_away(bed: &EngineCluster) {
     let waited = said
         .iter()
         .any(|event| matches!(event, Event::Waiting { on } if on.starts_with("the API server")));
-    assert!(waited, "it says what it waits for: {said:#?}");
+    assert!(waited, "the run must report what it waits for: {said:#?}");
 }

@@ -1,6 +1,6 @@
-//! Sessions are released in etcd while pods come and go: in every order of events, no pod loses
-//! its session while it lives, and none that the run has seen keeps one after its end. The decision
-//! and the transaction are the product's; the pods are a list, as the API server answers it.
+//! Sessions are released in etcd while pods come and go. In every order of events, a live pod keeps
+//! its session, and a pod that the run has seen has none after its end. The decision and the
+//! transaction are the product's; the list of pods is simulated.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -14,29 +14,29 @@ use proptest::prelude::*;
 use serde_json::json;
 
 const ROOT: &str = "by-dev/meta/";
-/// Names of pods: few, so that they are used again.
+/// Names of pods: few, so that they are reused.
 const NAMES: [&str; 3] = ["rootcoord-a", "rootcoord-b", "proxy-a"];
 
-/// What happens next.
+/// The next event.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// A pod of this name is made, if none is there, and its process registers.
+    /// A pod of this name is created, if there is none, and its process registers.
     Make(usize),
-    /// Its process ends and another one begins in the same pod, under a new lease.
+    /// The process of the pod ends and another one starts in the same pod, under a new lease.
     Restart(usize),
-    /// Its process was paused until its lease ended, comes back, and registers under the same key.
+    /// The process was paused until its lease ended, resumes, and registers under the same key.
     ComeBack(usize),
-    /// Something else is attached to the lease of its process.
+    /// Another key is attached to the lease of the process.
     Attach(usize),
-    /// It is deleted, and still terminating.
+    /// The pod is deleted, and still terminating.
     Terminate(usize),
-    /// It was deleted.
+    /// The pod no longer exists.
     Remove(usize),
     /// The run reads the sessions.
     Read,
     /// The run lists the pods.
     List,
-    /// The run releases what it found.
+    /// The run releases the sessions that it may release.
     Release,
 }
 
@@ -63,7 +63,7 @@ struct Pod {
     lease: i64,
 }
 
-/// The run's next step: it reads, then lists, then releases.
+/// State of the run: it reads sessions, then lists pods, then releases.
 #[derive(Default)]
 struct Run {
     seen: Vec<SeenPod>,
@@ -75,9 +75,9 @@ struct Model {
     etcd: Client,
     registry: Registry,
     pods: Vec<Pod>,
-    /// Keys that must be there, and their lease.
+    /// Keys that etcd must have, and their leases.
     keys: BTreeMap<String, i64>,
-    /// Pods by the leases that their processes ever had.
+    /// Pods by all leases that their processes have had.
     owners: BTreeMap<i64, String>,
     run: Run,
     made: usize,
@@ -89,7 +89,7 @@ impl Model {
         let mut etcd = Client::connect([endpoint], None).await.unwrap();
         let all = DeleteOptions::new().with_prefix();
         etcd.delete("by-dev/", Some(all)).await.unwrap();
-        // Without a lease: it never goes.
+        // Without a lease: it never expires.
         let forever = format!("{ROOT}session/datanode-1");
         let said = json!({"ServerID": 1, "HostName": "proxy-a"}).to_string();
         etcd.put(forever.clone(), said, None).await.unwrap();
@@ -118,7 +118,8 @@ impl Model {
         self.owners.insert(lease, pod.uid.clone());
         let role = name.split('-').next().unwrap();
         let said = json!({"ServerID": lease, "LeaseID": lease, "HostName": name}).to_string();
-        // The key of an active coordinator has no number: one may be written over another.
+        // The key of an active coordinator has no number, so one coordinator may overwrite
+        // another's.
         let mut keys = vec![format!("{ROOT}session/{role}-{lease}")];
         if role == "rootcoord" {
             keys.push(format!("{ROOT}session/rootcoord"));
@@ -146,7 +147,7 @@ impl Model {
                 });
                 self.register(NAMES[index]).await;
             }
-            // The old process is dead; its lease is not.
+            // The old process has ended; its lease has not.
             Act::Restart(index) if self.lives(index) => self.register(NAMES[index]).await,
             Act::ComeBack(index) if self.lives(index) => {
                 let lease = self.pods[at(&self.pods, index).unwrap()].lease;
@@ -240,7 +241,7 @@ impl Model {
         }
     }
 
-    /// The run sees every pod, all of them end, and it releases once more.
+    /// The run sees every pod, all pods end, and the run releases once more.
     async fn end(&mut self) {
         self.act(Act::Read).await;
         self.act(Act::List).await;
@@ -273,7 +274,7 @@ impl Model {
 }
 
 #[test]
-fn no_pod_loses_its_session_while_it_lives_or_keeps_it_after() {
+fn a_live_pod_keeps_its_session_and_a_deleted_pod_loses_it() {
     let (etcd, released) = (Etcd::start(), RefCell::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -301,6 +302,6 @@ fn no_pod_loses_its_session_while_it_lives_or_keeps_it_after() {
             assert!(world.released >= before + alive);
         });
     });
-    // Nearly every case releases one: that none of them does means that the acts no longer fit.
+    // Nearly every case releases a session. If none does, the events no longer fit the product.
     assert!(released.into_inner() > 0);
 }

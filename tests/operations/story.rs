@@ -15,7 +15,7 @@ use crate::common::{
 };
 use milvus_guard_testbed::Helm;
 
-/// Names a file for the text of the story.
+/// Environment variable: the file to which the text of the story is written.
 const RECORD: &str = "MILVUS_GUARD_RECORD";
 
 struct Story {
@@ -56,7 +56,7 @@ impl Story {
         self.tell(&format!("\n=== {}. {title}\n", self.chapter));
     }
 
-    /// Runs a command, shows it with what it said, and gives that.
+    /// Runs a command, prints it with its output, and returns the output.
     #[track_caller]
     fn shell(&mut self, command: &mut Command, shown: &[&str], expected: i32) -> String {
         self.tell(&format!("$ {}", shown.join(" ")));
@@ -101,7 +101,7 @@ impl Story {
         )
     }
 
-    /// What was told, with the folder that stands for the volume of the backup named as such.
+    /// The text of the story; the temporary folder is shown as `/backup`, the volume of the backup.
     fn recording(&self) -> String {
         let temporary = std::env::temp_dir();
         let start = format!("{}/.tmp", temporary.display());

@@ -1,4 +1,4 @@
-//! `upgrade` on a real control plane: the order in which pods really change, the way back, and Helm
+//! `upgrade` on a real control plane: the order in which pods really change, the rollback, and Helm
 //! afterwards.
 
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use milvus_guard_core::milvus::{
 };
 use milvus_guard_testbed::{Helm, Terminal, expect_success};
 
-/// The order data for one upgrade, laid over the components that are there.
+/// The order data for one upgrade: for each component, those that must move before it.
 fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> Vec<Component> {
     let version = |text: &str| text.parse::<Version>().unwrap();
     let order = Catalogue::embedded()
@@ -24,7 +24,7 @@ fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> 
     move |component| order.before(component).collect()
 }
 
-/// Runs the `helm upgrade` that was printed, with the chart at hand.
+/// Runs the printed `helm upgrade`, with a local copy of the chart.
 fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str) {
     let command = printed
         .lines()
@@ -46,9 +46,9 @@ fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str)
     assert!(roll.deployments(namespace).len() > 1);
 }
 
-/// The question stands at the end of the plan with its warnings, and nothing is drawn over it. Any
-/// answer but yes changes nothing.
-fn asks_at_a_terminal(roll: &Roll, namespace: &str) {
+/// The question follows the plan and its warnings, and nothing is drawn over it. Any answer except
+/// yes changes nothing.
+fn assert_asks_at_a_terminal(roll: &Roll, namespace: &str) {
     for more in [&[][..], &["-o", "rollback"]] {
         let mut command = guard();
         command
@@ -100,7 +100,7 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
             "{stdout}"
         );
         assert!(roll.runs(namespace).is_empty(), "nothing was done");
-        asks_at_a_terminal(&roll, namespace);
+        assert_asks_at_a_terminal(&roll, namespace);
         let watch = roll.watch(namespace);
         let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.3.22"));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
@@ -156,8 +156,8 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
     }
 }
 
-/// What the official script does, driven by `kubectl`: the image of one Deployment, then `rollout
-/// status`.
+/// What the official script does, by `kubectl`: sets the image of one Deployment after another, and
+/// waits for `rollout status`.
 fn by_kubectl(roll: &Roll, namespace: &str, order: &[&str], tag: &str) -> Duration {
     let began = Instant::now();
     for component in order {
@@ -211,14 +211,13 @@ fn no_time_is_lost_between_components() {
         "8 components: {script:?} by kubectl and rollout status, {ours:?} by this run; longest \
          pause between components {slow:?} and {pause:?}"
     );
-    // On a machine that is busy with something else, everything takes longer, the baseline too.
+    // On a busy machine everything takes longer, including the baseline.
     assert!(
         pause < Duration::from_secs(2).max(slow * 3),
         "{pause:?}, kubectl {slow:?}"
     );
-    // Checks, records and what must be put back come on top; the time between components is what a
-    // person waits for. A new proxy must be ready for 10 s, and the old one leaves its Services 4 s
-    // before it ends.
+    // Checks, records and cleanup add to the total; users notice the time between components. A new
+    // proxy must be ready for 10 s, and the old one leaves its Services 4 s before it ends.
     let worst = stdout
         .lines()
         .find_map(|line| line.split("that was ready and the next: ").nth(1))

@@ -1,5 +1,5 @@
-//! The hooks of the chart `milvus-upgrade` in a chart with Milvus: a plain `helm upgrade` judges,
-//! pauses, changes and releases the components in the order of the data.
+//! The hooks of the chart `milvus-upgrade` in an umbrella chart with Milvus: a plain `helm upgrade`
+//! evaluates, pauses, changes and releases the components in the order of the data.
 
 use std::{
     fs,
@@ -24,21 +24,21 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Values of the hooks. The label is that by which the tests find pods that they have to play.
+/// Values of the hooks. The tests find the pods that they simulate by the label.
 const HOOKS: [&str; 4] = [
     "milvus-upgrade.hooks.enabled=true",
     "milvus-upgrade.verb=upgrade",
     "milvus-upgrade.image.repository=milvus-guard",
     r"milvus-upgrade.podLabels.guard\.milvus\.io/run=hook",
 ];
-/// In addition where the guard is installed.
+/// Further values if the guard is installed.
 const GUARDED: [&str; 3] = [
     "milvus-upgrade.namespaceOverride=milvus-guard",
     "milvus-upgrade.serviceAccount.create=false",
     "milvus-upgrade.serviceAccount.name=milvus-guard-job",
 ];
 
-/// A chart that has Milvus, as this version of its chart, and the chart of the hooks as dependencies.
+/// A chart whose dependencies are Milvus' chart of this version and the chart of the hooks.
 struct Umbrella {
     folder: TempDir,
 }
@@ -69,7 +69,7 @@ impl Umbrella {
         templates.join("z.yaml")
     }
 
-    /// The words behind `helm install|upgrade RELEASE`: Milvus has this tag and these values.
+    /// The arguments of `helm install|upgrade RELEASE`: Milvus has this tag and these values.
     fn words(&self, tag: &str, milvus: &[&str], more: &[&str]) -> Vec<String> {
         let tag = format!("image.all.tag={tag}");
         let milvus = milvus.iter().copied().chain([&*tag]);
@@ -83,7 +83,7 @@ impl Umbrella {
     }
 }
 
-/// A release of the chart, and who plays the pods of its hooks.
+/// Installs a release of the chart, and starts the kubelet that runs the pods of its hooks.
 fn start(roll: Roll, with: Helm, words: &[String]) -> (Site, Kubelet) {
     let site = Site {
         roll,
@@ -97,7 +97,7 @@ fn start(roll: Roll, with: Helm, words: &[String]) -> (Site, Kubelet) {
     (site, kubelet)
 }
 
-/// Whether a command of Helm did it, and what it printed.
+/// Whether a Helm command succeeded, and its output.
 fn helm(site: &Site, verb: &[&str], words: &[String]) -> (bool, String) {
     let words = words.iter().map(String::as_str);
     let all = ["-n", NAMESPACE, "--timeout", "10m"];
@@ -114,7 +114,7 @@ fn upgrade(site: &Site, words: &[String]) -> (bool, String) {
     helm(site, &["upgrade", RELEASE], words)
 }
 
-/// The rules by which `check` denies what Helm renders, of which the hook of one moment is left out.
+/// The rules by which `check` denies the rendered chart without the hooks of the given kind.
 fn denied_rules(site: &Site, words: &[String], without: &str) -> Vec<String> {
     let (is_done, rendered) = helm(site, &["template", RELEASE], words);
     assert!(is_done, "{rendered}");
@@ -141,7 +141,7 @@ fn denied_rules(site: &Site, words: &[String], without: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_plain_helm_upgrade_brings_another_topology_in_order() {
+fn a_plain_helm_upgrade_changes_the_topology_in_order() {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &[]);
     let (site, kubelet) = start(Roll::start(), Helm::V3, &old);
@@ -162,13 +162,13 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     assert_eq!(watch.order(&target), expected);
     let gone = position(&watch, |one, _, gone| one == IndexNode && gone, false).unwrap();
     let last = position(&watch, |_, image, gone| image == target && !gone, true).unwrap();
-    assert!(gone > last, "index nodes end when all others are new");
+    assert!(gone > last, "index nodes must end after all others are new");
     assert_eq!(site.pod_images(), [target]);
     site.assert_clean();
     site.assert_as_manifest();
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
 
-    // Other values alone are Helm's own affair.
+    // Helm makes a change of other values without a run.
     let more = [&VALUES[..], &["readinessProbe.periodSeconds=11"]].concat();
     let (is_done, said) = upgrade(&site, &new.words("v2.6.22", &more, &[]));
     assert!(is_done, "{said}\n{:#?}", kubelet.log());
@@ -177,7 +177,7 @@ fn a_plain_helm_upgrade_brings_another_topology_in_order() {
     site.assert_clean();
 }
 
-/// The hook before the upgrade fails and says this; no Deployment is changed.
+/// The pre-upgrade hook fails and logs these texts; no Deployment is changed.
 fn assert_refused(site: &Site, kubelet: &Kubelet, words: &[String], says: &[&str]) {
     let objects = site.roll.deployments(NAMESPACE);
     let (is_done, said) = upgrade(site, words);
@@ -204,7 +204,7 @@ fn a_denied_change_stops_helm_before_it_changes_anything() {
 }
 
 #[test]
-fn what_helm_would_start_too_early_is_refused() {
+fn a_component_that_helm_would_start_too_early_is_refused() {
     let separate = ["mixCoordinator.enabled=false", "componentServices=true"];
     let chart = Umbrella::of("4.1.34");
     let old = chart.words("v2.4.5", &separate, &[]);
@@ -217,7 +217,10 @@ fn what_helm_would_start_too_early_is_refused() {
 #[rstest]
 #[case::helm_3(Helm::V3, "--atomic")]
 #[case::helm_4(Helm::V4, "--rollback-on-failure")]
-fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes_back: &str) {
+fn helm_fails_in_the_middle_and_is_rolled_back_or_run_again(
+    #[case] with: Helm,
+    #[case] goes_back: &str,
+) {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &[]);
     let (site, kubelet) = start(Roll::start(), with, &old);
@@ -230,12 +233,12 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes
     assert_eq!(
         site.roll.tag(NAMESPACE, "proxy"),
         "v2.6.22",
-        "Helm had begun"
+        "Helm must have applied a part"
     );
     let are_there = |all: &[String]| pods.iter().all(|pod| all.contains(pod));
     assert!(are_there(&site.pods()), "nothing has rolled");
 
-    // Back, by Helm alone: the hook of the revision that returns ends the run.
+    // Back, by Helm alone: the post-rollback hook ends the run.
     site.helm(&["rollback", RELEASE, "1", "--timeout", "10m"]);
     // A new component had started already, and Helm has deleted it.
     let is_as_before = wait_until(DEADLINE, || site.pods() == pods);
@@ -243,7 +246,7 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes
     site.assert_clean();
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "RolledBack");
 
-    // Forward again: broken once more, and Helm goes back by itself.
+    // Forward again: fails once more, and Helm rolls back automatically.
     let (is_done, said) = helm(&site, &["upgrade", RELEASE, goes_back], &words);
     assert!(!is_done, "{said}");
     let is_as_before = wait_until(DEADLINE, || site.pods() == pods);
@@ -261,7 +264,7 @@ fn helm_fails_in_the_middle_and_goes_back_or_on(#[case] with: Helm, #[case] goes
 }
 
 #[test]
-fn a_guard_that_holds_leaves_the_order_to_the_hooks() {
+fn a_guard_with_hold_leaves_the_order_to_the_hooks() {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &GUARDED);
     let (site, kubelet) = start(Roll::holding(&[]), Helm::V4, &old);
@@ -289,14 +292,14 @@ fn a_guard_that_holds_leaves_the_order_to_the_hooks() {
     assert_eq!(
         kinds,
         [json!(["Rolling", "Succeeded"])],
-        "Hold has made no run"
+        "Hold must not create a run"
     );
     site.assert_clean();
     site.assert_as_manifest();
 }
 
 #[test]
-fn without_its_hooks_a_change_is_held_as_any_other() {
+fn a_change_without_the_hooks_is_held_like_any_other() {
     let chart = Umbrella::of("4.1.34");
     let old = chart.words("v2.4.5", &VALUES, &GUARDED);
     let (site, _kubelet) = start(Roll::holding(&[]), Helm::V3, &old);
@@ -321,7 +324,7 @@ fn without_its_hooks_a_change_is_held_as_any_other() {
 }
 
 #[test]
-fn a_hook_whose_pod_is_killed_is_tried_again_by_its_job() {
+fn a_hook_whose_pod_is_killed_is_retried_by_its_job() {
     let (old, new) = (Umbrella::of("4.2.40"), Umbrella::of("5.0.14"));
     let old = old.words("v2.5.27", &VALUES, &[]);
     let (site, kubelet) = start(Roll::start(), Helm::V4, &old);

@@ -1,6 +1,6 @@
-//! `upgrade` is killed, cut off, refused by conflicts and left without an API server or without its
-//! lock: the same command again reaches the plan, or `-o rollback` the beginning. Without
-//! `MILVUS_GUARD_FULL` a seeded sample of the places is tried.
+//! `upgrade` is killed, disconnected, hit by conflicts and left without an API server or its lock:
+//! the same command again completes the plan, or `-o rollback` restores the beginning. Without
+//! `MILVUS_GUARD_FULL` only a seeded sample of the crash points is tried.
 
 use std::{
     process::Command,
@@ -18,7 +18,7 @@ use crate::common::{
 use milvus_guard_testbed::{Helm, expect_success, wait_until};
 
 const NAMESPACE: &str = "milvus";
-/// Places that are tried without `MILVUS_GUARD_FULL`.
+/// Crash points that are tried without `MILVUS_GUARD_FULL`.
 const SAMPLE: usize = 6;
 
 struct Crash {
@@ -30,7 +30,7 @@ struct Crash {
 }
 
 impl Crash {
-    /// Milvus 2.4.5 with a mixed coordinator; within a minor the way back is open until the end.
+    /// Milvus 2.4.5 with a mixed coordinator; within a minor a rollback is possible until the end.
     fn start() -> Self {
         let (roll, chart, folder) = (
             Roll::start(),
@@ -87,7 +87,7 @@ impl Crash {
         );
     }
 
-    /// Everything as before, by Helm: an upgrade that was finished has no way back of its own.
+    /// Restores the start by Helm: an upgrade that has completed cannot be rolled back by a run.
     fn reset(&self) {
         self.faults.set(Fault::None);
         self.helm_upgrade("v2.4.5");
@@ -144,7 +144,7 @@ impl Crash {
         self.is_clean(why);
     }
 
-    /// Kills what begins at the state that `again` reaches.
+    /// Kills the command at a write of this number; `again` restores the state that it starts from.
     fn kill_at(&self, number: usize, more: &[&str], again: impl Fn()) -> String {
         let why = format!(
             "{:?}",
@@ -154,7 +154,7 @@ impl Crash {
         why
     }
 
-    /// Goes forward until the component has the new image, and kills it there.
+    /// Runs the command until the component has the new image, and kills it there.
     fn stop_at(&self, component: &str) {
         let mut running = Running::spawn(self.command(&[]));
         let there = wait_until(DEADLINE, || {
@@ -166,7 +166,7 @@ impl Crash {
 }
 
 #[test]
-fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
+fn killed_at_any_write_an_upgrade_resumes_or_is_rolled_back() {
     let crash = Crash::start();
     crash.faults.set(Fault::None);
     crash.run_to_the_end(&[]);
@@ -190,14 +190,14 @@ fn killed_at_any_write_the_same_command_goes_on_or_goes_back() {
 }
 
 #[test]
-fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
+fn killed_at_any_write_a_rollback_resumes() {
     let crash = Crash::start();
     crash.stop_at("querynode");
     crash.faults.set(Fault::None);
     crash.run_to_the_end(&["-o", "rollback"]);
     crash.is_back("without trouble");
     let writes = crash.faults.writes();
-    // A client that lost the last answer asks again.
+    // A client that lost the last response repeats the command.
     crash.faults.set(Fault::None);
     let (code, stdout, stderr) = run(&mut crash.command(&["-o", "rollback"]));
     assert!(
@@ -211,7 +211,7 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
         crash.run_to_the_end(&["-o", "rollback"]);
         crash.is_back(&why);
     }
-    // What was rolled back and upgraded by other means is not rolled back any more.
+    // A release that was rolled back and then upgraded by Helm cannot be rolled back again.
     crash.helm_upgrade("v2.4.24");
     let (code, stdout, stderr) = run(&mut crash.command(&["-o", "rollback"]));
     assert!(
@@ -221,7 +221,7 @@ fn killed_at_any_write_of_a_rollback_the_same_command_goes_on() {
 }
 
 #[test]
-fn conflicts_and_lost_answers_are_no_trouble() {
+fn a_run_completes_despite_conflicts_and_lost_responses() {
     let crash = Crash::start();
     for fault in [Fault::Conflicts, Fault::AnswersLost] {
         crash.faults.set(fault);
@@ -236,7 +236,7 @@ fn conflicts_and_lost_answers_are_no_trouble() {
 }
 
 #[test]
-fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
+fn a_run_survives_an_outage_of_the_api_server_and_stops_without_its_lock() {
     let crash = Crash::start();
     let full = is_full();
     let (away, components) = if full {
@@ -266,7 +266,7 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
         crash.is_there(component);
         crash.reset();
     }
-    // Somebody takes the lock away.
+    // Another client takes the lock away.
     let mut running = Running::spawn(crash.command(&[]));
     assert!(wait_until(DEADLINE, || crash
         .roll
@@ -292,7 +292,7 @@ fn the_api_server_may_be_away_and_a_lost_lock_ends_the_run() {
     ]));
     assert!(wait_until(DEADLINE, || running.has_ended()));
     let code = running.0.wait().unwrap().code();
-    // A run that was done before it noticed is not a failure.
+    // A run that completed before it noticed is not a failure.
     assert!(
         code == Some(3) || crash.roll.run(NAMESPACE)["status"]["phase"] == "Succeeded",
         "{code:?}"

@@ -1,5 +1,5 @@
-//! What goes wrong in a rolling upgrade stops it where it stands, with the reason, and the way back
-//! leads to the beginning.
+//! A problem in a rolling upgrade stops it at that point, with the reason, and a rollback restores
+//! the state before the run.
 
 use std::{process::Command, sync::OnceLock, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::common::{
 use milvus_guard_testbed::{Helm, Terminal, expect_success, wait_until};
 use serde_json::{Value, json};
 
-/// One cluster for all tests of this file; each has a namespace of its own.
+/// One cluster for all tests of this file; each test has a separate namespace.
 fn roll() -> &'static Roll {
     static ROLL: OnceLock<Roll> = OnceLock::new();
     ROLL.get_or_init(Roll::start)
@@ -48,7 +48,7 @@ fn is_back(namespace: &str, shape: &[String]) {
     );
 }
 
-/// Waits until the run says that it waits for this.
+/// Waits until the run reports that it waits for a condition with this text.
 fn waits_for(namespace: &str, text: &str) {
     let waits = || {
         roll()
@@ -64,7 +64,7 @@ fn waits_for(namespace: &str, text: &str) {
 }
 
 #[test]
-fn a_wrong_image_stops_at_the_first_component_and_goes_back() {
+fn a_wrong_image_stops_at_the_first_component_and_is_rolled_back() {
     let namespace = "wrong-image";
     let shape = install(namespace);
     let image = "milvusdb/milvus:no-such-tag";
@@ -87,7 +87,7 @@ fn a_wrong_image_stops_at_the_first_component_and_goes_back() {
         moved.len() == 1 && moved[0].contains("indexnode"),
         "{moved:?}"
     );
-    // Another image is another plan.
+    // A different image makes a different plan.
     let (code, _, stderr) = run(&mut upgrade(namespace, &["-w", "milvusdb/milvus:v2.4.24"]));
     assert!(
         code == 1 && stderr.contains("another plan") && stderr.contains("-o abort"),
@@ -101,14 +101,14 @@ fn a_wrong_image_stops_at_the_first_component_and_goes_back() {
     );
     is_back(namespace, &shape);
     assert_eq!(roll().run(namespace)["status"]["phase"], "RolledBack");
-    // And now with the right one.
+    // Then with the right image.
     let (code, stdout, stderr) = run(&mut upgrade(namespace, &[]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
 }
 
 #[test]
-fn a_crash_loop_is_rolled_back_where_that_was_asked_for() {
+fn a_crash_loop_is_rolled_back_if_requested() {
     let namespace = "crash";
     let shape = install(namespace);
     let more = [
@@ -150,7 +150,7 @@ fn a_pod_that_never_gets_ready_runs_out_of_time() {
 }
 
 #[test]
-fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_told_who_works() {
+fn a_terminating_pod_delays_the_next_component_and_a_second_run_is_locked_out() {
     let namespace = "hanging";
     install(namespace);
     let pods = roll()
@@ -178,13 +178,17 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     finalizer(r#"["test.milvus.io/hangs"]"#);
     let mut running = Running::spawn(upgrade(namespace, &[]));
     waits_for(namespace, "1 old pod is left");
-    assert_eq!(roll().tag(namespace, "mixcoord"), "v2.4.5", "it must wait");
+    assert_eq!(
+        roll().tag(namespace, "mixcoord"),
+        "v2.4.5",
+        "the next component must wait"
+    );
     let (code, _, stderr) = run(&mut upgrade(namespace, &[]));
     assert!(
         code == 5 && stderr.contains("holds the lock of this release"),
         "{code} {stderr}"
     );
-    // What the person on call sees: live on a terminal, plain elsewhere.
+    // What the on-call engineer sees: a live view on a terminal, plain text elsewhere.
     let status = |more: &[&str]| {
         let mut command = guard();
         command
@@ -198,7 +202,7 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
     let mut narrow = status(&["--wait"]);
     let mut live = Terminal::start(narrow.env("TERM", "xterm").env("COLUMNS", "60"));
     live.expect("my-release-milvus-indexnode: 1 old pod is left");
-    // A row for each component, with the one that moves marked.
+    // A row for each component; the one in progress is marked.
     live.expect("COMPONENT  PODS        NEW  OLD  READY  NO POD");
     live.expect(" indexnode  ");
     live.expect("measured   none in ");
@@ -240,7 +244,7 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         ),
         "{stdout}"
     );
-    // Without a release: every run, wherever it lives.
+    // Without a release: every run, in any namespace.
     let every = |more: &[&str]| {
         let kubeconfig = roll().cluster.kubeconfig();
         run(guard()
@@ -274,14 +278,14 @@ fn an_old_pod_that_does_not_end_holds_the_next_component_and_a_second_run_is_tol
         "{lines}"
     );
     assert!(lines.contains("\nmeasured   none in "), "{lines}");
-    removes_what_it_drew(&live.screen());
+    live_view_leaves_no_lines_behind(&live.screen());
     assert!(running.succeeds());
     assert_eq!(roll().tag(namespace, "proxy"), "v2.4.24");
 }
 
-/// A live view whose lines were longer than the terminal stacked up: fewer lines were removed than
-/// the terminal had made of them.
-fn removes_what_it_drew(screen: &str) {
+/// Lines of the live view that were longer than the terminal used to pile up: the view removed
+/// fewer lines than the terminal showed.
+fn live_view_leaves_no_lines_behind(screen: &str) {
     let drawings: Vec<&str> = screen.split("\u{1b}[J").collect();
     assert!(drawings.len() > 1, "{screen}");
     for drawing in &drawings[..drawings.len() - 1] {
@@ -295,7 +299,7 @@ fn removes_what_it_drew(screen: &str) {
 }
 
 #[test]
-fn a_paused_deployment_is_refused_before_and_named_within() {
+fn a_paused_deployment_is_refused_before_a_run_and_named_during_it() {
     let namespace = "paused";
     install(namespace);
     let kubectl =
@@ -311,7 +315,7 @@ fn a_paused_deployment_is_refused_before_and_named_within() {
         code == 1 && stdout.contains("Refused       Deployment my-release-milvus-proxy is paused"),
         "{code} {stdout}"
     );
-    // The same for an issue, and for a change ticket.
+    // The same as Markdown for an issue, and as HTML for a change ticket.
     for (format, parts) in [
         (
             "markdown",
@@ -357,7 +361,7 @@ fn a_paused_deployment_is_refused_before_and_named_within() {
 }
 
 #[test]
-fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_configuration_are_seen() {
+fn autoscalers_and_disruption_budgets_do_not_block_and_edits_of_the_configuration_are_noticed() {
     let namespace = "around";
     install(namespace);
     let kubectl =
@@ -401,7 +405,7 @@ fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_config
     let config = roll().config(namespace);
     assert_eq!(
         config["user.yaml"], "log: {level: debug}\n",
-        "what a person wrote stays"
+        "the user's edit must be kept"
     );
     assert!(!config.contains_key("user.yaml.before-milvus-guard"));
     assert_eq!(
@@ -416,7 +420,7 @@ fn autoscalers_and_disruption_budgets_are_not_in_the_way_and_hands_on_the_config
 }
 
 #[test]
-fn beyond_the_point_of_no_return_the_way_back_is_refused_with_what_would_be_lost() {
+fn after_the_point_of_no_return_a_rollback_is_refused_with_what_it_would_lose() {
     let namespace = "no-return";
     roll().install(
         Helm::V3,
@@ -445,7 +449,7 @@ fn beyond_the_point_of_no_return_the_way_back_is_refused_with_what_would_be_lost
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     let (code, _, stderr) = run(&mut upgrade(&["-o", "rollback"]));
     assert!(code == 1 && stderr.contains("ended when"), "{stderr}");
-    // Nothing of it is left to do.
+    // Nothing is left for that run to do.
     assert!(
         !stderr.contains("(resumes)") && stderr.contains("going back would lose"),
         "{stderr}"
@@ -453,7 +457,7 @@ fn beyond_the_point_of_no_return_the_way_back_is_refused_with_what_would_be_lost
 }
 
 #[test]
-fn a_watch_on_which_nothing_comes_is_not_taken_for_a_lost_api_server() {
+fn a_silent_watch_is_not_taken_for_a_lost_api_server() {
     let namespace = "quiet";
     install(namespace);
     let more = ["-w", "milvusdb/milvus:never-ready", "--step-timeout", "36s"];
@@ -461,7 +465,7 @@ fn a_watch_on_which_nothing_comes_is_not_taken_for_a_lost_api_server() {
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.contains("it was not done within 36 s"), "{stderr}");
     assert!(!stderr.contains("the API server"), "{stderr}");
-    // The command that is named asks the same etcd from the same place.
+    // The command that the message names asks the same etcd, from the same machine.
     let etcd = ["-e", "http://127.0.0.1:1", "--no-session-help"];
     let (_, _, stderr) = run(&mut upgrade(
         namespace,
@@ -472,7 +476,7 @@ fn a_watch_on_which_nothing_comes_is_not_taken_for_a_lost_api_server() {
 }
 
 #[test]
-fn a_signal_stops_it_and_helm_agrees_after_the_way_back() {
+fn a_signal_stops_the_run_and_helm_agrees_after_the_rollback() {
     let namespace = "signal";
     let shape = install(namespace);
     let mut running = Running::spawn(upgrade(namespace, &[]));
@@ -508,7 +512,7 @@ fn a_signal_stops_it_and_helm_agrees_after_the_way_back() {
 }
 
 #[test]
-fn a_node_without_room_is_told_before() {
+fn a_node_without_capacity_is_reported_before_the_run() {
     let namespace = "room";
     install(namespace);
     let kubectl = |args: &[&str]| expect_success(roll().cluster.kubectl(args));
@@ -537,7 +541,7 @@ fn a_node_without_room_is_told_before() {
     let (_, stdout, _) = run(&mut upgrade(namespace, &["--dry-run"]));
     assert!(
         !stdout.contains("no node has room"),
-        "a new node is closed until a person opens it: {stdout}"
+        "a new node is cordoned until a person uncordons it: {stdout}"
     );
     kubectl(&[
         "patch",
@@ -558,13 +562,13 @@ fn a_node_without_room_is_told_before() {
 }
 
 #[test]
-fn a_definition_that_drops_what_the_run_must_record_stops_it_before_anything_moves() {
+fn a_definition_that_drops_fields_of_the_record_stops_the_run_before_any_change() {
     let roll = Roll::start();
     let chart = Chart::compact("4.1.34");
     roll.install(Helm::V4, "older", &chart, "v2.4.5", &[]);
     let shape = roll.shape("older");
-    // As a definition from before the run recorded the pods that it has seen; the second field tells
-    // when the API server uses it.
+    // A definition as it was before the run recorded the pods that it has seen; the second field
+    // tells when the API server uses it.
     let (code, definitions, stderr) = run(guard().arg("crds"));
     assert_eq!(code, 0, "{stderr}");
     let as_json = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
@@ -594,7 +598,7 @@ fn a_definition_that_drops_what_the_run_must_record_stops_it_before_anything_mov
         assert_eq!(answer.status, 201, "{answer:?}");
         !answer.body.contains("requestedBy")
     });
-    assert!(is_used, "the definition is in use");
+    assert!(is_used, "the API server does not use the definition");
     let (code, stdout, stderr) = run(&mut roll.upgrade("older", "2.4.24"));
     let said = format!("{stdout}{stderr}");
     assert_ne!(code, 0, "{said}");
@@ -605,7 +609,7 @@ fn a_definition_that_drops_what_the_run_must_record_stops_it_before_anything_mov
     );
     assert_eq!(roll.shape("older"), shape, "{said}");
 
-    // The command that it names is enough.
+    // The command that the message names is enough.
     install_definitions(&roll.cluster);
     let (code, stdout, stderr) = run(&mut roll.upgrade("older", "2.4.24"));
     assert_eq!(code, 0, "{stdout}{stderr}");

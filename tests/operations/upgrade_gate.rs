@@ -1,5 +1,5 @@
-//! `upgrade` asks more than Kubernetes: etcd for the active coordinator, and says once what it
-//! could not ask. And releases whose names are other than usual roll as well.
+//! `upgrade` checks more than Kubernetes does: it reads the active coordinator from etcd, and warns
+//! once about checks that it could not make. Releases with unusual names roll as well.
 
 use std::io::Read as _;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const CHART: &str = "4.1.34";
 
-/// Says that this host is the active coordinator of a role, as Milvus does.
+/// Registers this host in etcd as the active coordinator of a role, as Milvus does.
 fn activate(etcd: &Etcd, role: &str, host: &str) {
     let value = json!({"ServerID": 7, "ServerName": role, "Address": "10.9.9.9:53100", "Exclusive": true, "HostName": host});
     expect_success(etcd.etcdctl([
@@ -26,7 +26,7 @@ fn activate(etcd: &Etcd, role: &str, host: &str) {
 }
 
 #[test]
-fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
+fn a_new_coordinator_must_be_ready_and_active() {
     let (roll, etcd, namespace) = (Roll::start(), Etcd::start(), "active");
     roll.install(
         Helm::V4,
@@ -42,7 +42,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
     command.args(["--etcd", &etcd.endpoint()]);
     let mut running = Running::spawn(command);
     let moved = || roll.tag(namespace, "mixcoord") == "v2.4.24" || running.has_ended();
-    assert!(wait_until(DEADLINE, moved), "the coordinator moves");
+    assert!(wait_until(DEADLINE, moved), "the coordinator must move");
     let waiting = || {
         let step = roll.run(namespace)["status"]["step"].clone();
         step["id"] == "update-mixcoord"
@@ -56,7 +56,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
     assert_eq!(
         roll.tag(namespace, "querynode"),
         "v2.4.5",
-        "nothing moves meanwhile"
+        "no other component may move meanwhile"
     );
     let pods = roll.cluster.get_json(&format!(
         "/api/v1/namespaces/{namespace}/pods?labelSelector=component%3Dmixcoord"
@@ -89,7 +89,7 @@ fn a_coordinator_that_is_ready_must_be_the_active_one_too() {
 }
 
 #[test]
-fn a_release_may_be_called_anything() {
+fn a_release_may_have_any_name() {
     let roll = Roll::start();
     let chart = Chart::compact(CHART);
     for (release, namespace, full, more) in [
@@ -123,7 +123,7 @@ fn a_release_may_be_called_anything() {
 }
 
 #[test]
-fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
+fn all_groups_of_query_nodes_move_at_the_same_place_in_the_order() {
     let (roll, namespace) = (Roll::start(), "groups");
     let values = ["mixCoordinator.enabled=true", "querynode.replicas=2"];
     roll.install(
@@ -133,7 +133,7 @@ fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
         "v2.4.5",
         &values,
     );
-    // A Deployment of its own for each resource group, as people add them beside the chart's.
+    // A separate Deployment for each resource group, as users add them to those of the chart.
     let model = roll.deployment(namespace, "querynode");
     for group in ["rg1", "rg2"] {
         let mut own = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": model["spec"]});
@@ -144,7 +144,7 @@ fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
         labels(&mut own["spec"]["template"]["metadata"]["labels"]);
         roll.cluster.apply(&own.to_string());
     }
-    // Each selector must choose its own pods only.
+    // Each selector must choose only the pods of its Deployment.
     roll.await_complete(namespace);
     let watch = roll.watch(namespace);
     let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.4.24"));
@@ -178,7 +178,7 @@ fn every_group_of_query_nodes_moves_between_the_same_neighbours() {
 }
 
 #[test]
-fn a_controller_that_lags_holds_the_next_component() {
+fn a_controller_that_lags_delays_the_next_component() {
     let (roll, namespace) = (Roll::start(), "lag");
     roll.install(
         Helm::V4,
@@ -187,8 +187,11 @@ fn a_controller_that_lags_holds_the_next_component() {
         "v2.4.5",
         &["mixCoordinator.enabled=true"],
     );
-    // Every status still says that all is well, about the state before.
-    let controllers = roll.cluster.controller_manager().expect("it runs");
+    // Every status still shows the state before, in which all is well.
+    let controllers = roll
+        .cluster
+        .controller_manager()
+        .expect("the controller manager must run");
     controllers.pause();
     let mut running = Running::spawn(roll.upgrade(namespace, "2.4.24"));
     let waits = || {
@@ -203,7 +206,7 @@ fn a_controller_that_lags_holds_the_next_component() {
     assert_eq!(
         roll.tag(namespace, "indexnode"),
         "v2.4.24",
-        "the first one has its image"
+        "the first component must have the new image"
     );
     assert_eq!(
         roll.tag(namespace, "mixcoord"),

@@ -1,5 +1,5 @@
-//! `upgrade` with the guard installed, by the account of its jobs: the webhook lets through what
-//! the run plans, holds off everybody else, and leaves autoscalers alone.
+//! `upgrade` with the guard installed, by the account of its jobs: the webhook allows what the run
+//! plans, denies other clients, and leaves autoscalers alone.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ use serde_json::json;
 
 const NAMESPACE: &str = "milvus";
 
-/// The account of the guard's jobs, with the rights that a run is granted and no other.
+/// The account of the guard's jobs, with only the rights that a run is granted.
 fn job_account(cluster: &ControlPlane) -> PathBuf {
     for (namespace, rules) in [(NAMESPACE, rules_in_release()), (GUARD, rules_at_home())] {
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "job", "namespace": namespace}, "rules": rules});
@@ -60,10 +60,10 @@ fn upgrade(kubeconfig: &Path, target: &str, more: &[&str]) -> Command {
 }
 
 #[test]
-fn the_run_passes_and_nobody_else_does() {
+fn the_guard_allows_the_run_and_denies_everyone_else() {
     let roll = Roll::guarded();
     let NamespaceState::Guarded(webhook) = &roll.cluster else {
-        unreachable!("it is guarded")
+        unreachable!("the cluster must have the guard")
     };
     let chart = Chart::compact("4.1.34");
     roll.install(
@@ -84,7 +84,7 @@ fn the_run_passes_and_nobody_else_does() {
         kubectl(&["set", "image", &deployment, &image])
     };
 
-    // A run that waits: nothing of the new image gets ready.
+    // A run that waits: no pod of the new image becomes ready.
     let mut running = Running::spawn(upgrade(
         &account,
         "2.4.24",
@@ -113,10 +113,7 @@ fn the_run_passes_and_nobody_else_does() {
         "deployment/my-release-milvus-querynode",
         "--replicas=3",
     ]);
-    assert!(
-        done,
-        "what an autoscaler does is none of the run's business: {text}"
-    );
+    assert!(done, "changes by an autoscaler must be allowed: {text}");
     let (done, text) = kubectl(&[
         "scale",
         "deployment/my-release-milvus-querynode",
@@ -129,14 +126,14 @@ fn the_run_passes_and_nobody_else_does() {
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(roll.shape(NAMESPACE), shape);
 
-    // A person's own account cannot write a run where the guard believes it.
+    // The user's own account cannot write a run in the namespace where the guard trusts runs.
     let (code, _, stderr) = run(&mut upgrade(webhook.cluster.kubeconfig(), "2.4.24", &[]));
     assert!(
         code == 3 && stderr.contains("are written by milvus-guard itself"),
         "{code} {stderr}"
     );
 
-    // Across a minor, where anybody else is denied for the order.
+    // Across a minor version, where the guard denies other clients because of the order.
     let (code, stdout, stderr) = run(&mut upgrade(&account, "2.4.24", &[]));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     let (done, text) = image("proxy", "v2.5.27");
@@ -154,10 +151,10 @@ fn the_run_passes_and_nobody_else_does() {
 }
 
 #[test]
-fn nothing_moves_before_every_replica_knows_of_the_run() {
+fn no_component_moves_before_every_replica_has_seen_the_run() {
     let roll = Roll::guarded();
     let NamespaceState::Guarded(webhook) = &roll.cluster else {
-        unreachable!("it is guarded")
+        unreachable!("the cluster must have the guard")
     };
     roll.install(
         Helm::V4,
@@ -199,7 +196,7 @@ fn nothing_moves_before_every_replica_knows_of_the_run() {
     assert_eq!(
         leases().lines().count(),
         2,
-        "a replica that is ready has its Lease: {}",
+        "every ready replica must have a Lease: {}",
         leases()
     );
     faults.blind(Some(Blind::Unreadable(&["upgraderuns"])));
@@ -225,7 +222,7 @@ fn nothing_moves_before_every_replica_knows_of_the_run() {
         roll.runs(GUARD).pop().unwrap()["status"]
     );
     assert_ne!(roll.shape(NAMESPACE), shape);
-    // A replica that ends takes its Lease away, so that the next run waits for nobody.
+    // A replica that ends deletes its Lease, so the next run does not wait for it.
     second.stop();
     assert!(
         wait_until(DEADLINE, || leases().lines().count() == 1),

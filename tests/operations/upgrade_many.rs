@@ -1,4 +1,4 @@
-//! Many releases roll at once, each by a run of its own: what that costs the API server, and the
+//! Many releases roll at the same time, each in a separate run: the load on the API server, and the
 //! memory of each run.
 #![allow(clippy::cast_precision_loss)]
 
@@ -22,15 +22,15 @@ use milvus_guard_testbed::Helm;
 const COMPONENTS: usize = 8;
 /// Releases with `MILVUS_GUARD_FULL`: 200 components.
 const MANY: usize = 25;
-/// Without.
+/// Releases without `MILVUS_GUARD_FULL`.
 const SAMPLE: usize = 4;
-/// Requests for each component, watches and renewals of the lock included.
+/// Requests for each component, including watches and renewals of the lock.
 const MAX_REQUESTS: usize = 100;
-/// KiB of memory of its own at the peak: 64 MiB less the text of the released program (35 MB;
-/// without optimization it is longer than that already).
+/// Peak anonymous memory in KiB: 64 MiB less the code of the released program (35 MB; without
+/// optimization the code alone is larger).
 const MAX_MEMORY: u64 = (64 - 35) * 1024;
 
-/// What a process holds, in KiB; `None` if it has ended.
+/// Anonymous memory of a process in KiB; `None` if it has ended.
 fn held(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
@@ -57,7 +57,7 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
     let mut runs: Vec<(Faults, Running, u64)> = namespaces
         .iter()
         .map(|namespace| {
-            // It counts, and lets nothing go wrong.
+            // Counts requests, and injects no fault.
             let counter = Faults::start(roll.cluster.kubeconfig(), folder.path());
             let mut command = guard();
             command
@@ -90,7 +90,7 @@ fn many_releases_roll_at_once_with_few_requests_and_little_memory() {
         }
         assert!(
             began.elapsed() < Duration::from_secs(600),
-            "they do not come to an end"
+            "the runs do not complete"
         );
         thread::sleep(Duration::from_millis(20));
     }

@@ -1,5 +1,5 @@
-//! The order in which pods really change, read from the API server's watch, is that of the data:
-//! for every source, target and layout of it with `MILVUS_GUARD_FULL`, else for a sample.
+//! The order in which pods really change, read from the API server's watch, equals the order data:
+//! for every source, target and layout with `MILVUS_GUARD_FULL`, else for a sample.
 
 use crate::common::{self, Chart, roll::Roll, run};
 use milvus_guard_core::milvus::{
@@ -8,7 +8,7 @@ use milvus_guard_core::milvus::{
 };
 use milvus_guard_testbed::Helm;
 
-/// Chart that brings the source's layout, source, target, layout.
+/// The chart with the source's layout, source, target, layout.
 const TABLE: [(&str, &str, &str, OrderTopology); 12] = [
     ("4.0.31", "2.2.9", "2.2.16", Separate),
     ("4.0.31", "2.2.16", "2.3.22", Separate),
@@ -23,7 +23,7 @@ const TABLE: [(&str, &str, &str, OrderTopology); 12] = [
     ("5.0.14", "2.6.22", "3.0.2", Streaming),
     ("4.1.34", "2.4.5", "2.4.24", Standalone),
 ];
-/// Without `MILVUS_GUARD_FULL`.
+/// Rows that are tested without `MILVUS_GUARD_FULL`.
 const SAMPLE: [usize; 3] = [1, 8, 11];
 
 #[test]
@@ -87,7 +87,7 @@ fn pods_change_in_the_order_of_the_data() {
             let gone = roll.deployment(&namespace, removal.component.name());
             assert_eq!(
                 gone["spec"]["replicas"], 0,
-                "{case}: {} is stopped",
+                "{case}: {} must be stopped",
                 removal.component
             );
         }
@@ -96,7 +96,7 @@ fn pods_change_in_the_order_of_the_data() {
 }
 
 #[test]
-fn every_order_of_the_data_is_in_the_table_or_cannot_be_rolled_by_this_verb() {
+fn every_order_of_the_data_is_in_the_table_or_needs_helm() {
     let tried: Vec<&str> = TABLE
         .iter()
         .map(|(_, from, to, topology)| {
@@ -113,7 +113,7 @@ fn every_order_of_the_data_is_in_the_table_or_cannot_be_rolled_by_this_verb() {
         .map(|order| order.id.as_str())
         .filter(|id| !tried.contains(id))
         .collect();
-    // Denied as a path (one step over several minors), or a change of layout, which is Helm's to
+    // Denied as a path (one step over several minors), or a change of layout, which only Helm can
     // make.
     let expected = [
         "separate-2.2-to-later",

@@ -1,4 +1,4 @@
-//! Proxies under `upgrade`: each leaves its Services before it ends, and none is forgotten.
+//! Proxies under `upgrade`: each leaves its Services before it ends, even after an interruption.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "milvus";
-/// A little less than the time that nodes get to route new clients elsewhere.
+/// Slightly less than the time that the run gives nodes to route new clients elsewhere.
 const ROUTED: Duration = Duration::from_millis(3500);
 
 fn installed(replicas: usize) -> Roll {
@@ -49,14 +49,14 @@ fn name(pod: &Value) -> String {
     pod["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-/// A run that is killed as soon as this is so.
+/// Kills the run as soon as the condition is true.
 fn killed_when(roll: &Roll, is_so: impl Fn() -> bool) {
     let mut running = Running::spawn(roll.upgrade(NAMESPACE, "2.4.24"));
     let there = wait_until(2 * DEADLINE, || is_so() || running.has_ended());
     assert!(there && !running.has_ended(), "{:#}", roll.run(NAMESPACE));
 }
 
-/// A run that ended while an old proxy was on its way out.
+/// Kills a run while an old proxy is leaving its Services, and returns the name of that pod.
 fn interrupted(roll: &Roll) -> String {
     killed_when(roll, || !detached(roll).is_empty());
     let left = detached(roll);
@@ -77,7 +77,7 @@ fn assert_nothing_is_left(roll: &Roll, replicas: usize) {
     assert_eq!(roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 }
 
-/// When each of these pods left its Services, and when it was gone.
+/// When each of these pods left its Services, and when it was deleted.
 fn ways_out(events: &[Seen], names: &BTreeSet<String>) -> Vec<(Instant, Instant)> {
     let of = |name: &str, is: &dyn Fn(&Seen) -> bool| {
         let mut of_pod = events.iter().filter(|event| event.name == name);
@@ -110,9 +110,12 @@ fn each_proxy_leaves_its_services_before_it_ends() {
         assert!(*gone - *left >= ROUTED, "{:?}", *gone - *left);
     }
     for pair in ways.windows(2) {
-        assert!(pair[0].1 <= pair[1].0, "one after the other: {ways:?}");
+        assert!(
+            pair[0].1 <= pair[1].0,
+            "the proxies must leave one after the other: {ways:?}"
+        );
     }
-    // What its ReplicaSet starts in its place ends while it still serves.
+    // A pod that the ReplicaSet starts as replacement ends while the proxy still serves.
     let old = events
         .iter()
         .filter(|event| event.component == Component::Proxy && event.image.ends_with(":v2.4.5"));
@@ -135,7 +138,7 @@ fn each_proxy_leaves_its_services_before_it_ends() {
     assert_nothing_is_left(&roll, 3);
 }
 
-/// What a person does with a run that ended in the middle.
+/// What a user does with an interrupted run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Again,
@@ -144,13 +147,13 @@ enum Next {
 }
 
 #[rstest]
-fn a_proxy_that_left_its_services_is_not_forgotten(
+fn a_proxy_that_left_its_services_is_deleted_or_named_later(
     #[values(Next::Again, Next::Back, Next::Abort)] next: Next,
 ) {
     let roll = installed(2);
     let left = interrupted(&roll);
     let more: &[&str] = match next {
-        // Another time for a step keeps old pods for another time.
+        // Another step timeout gives another `minReadySeconds`, which keeps old pods longer.
         Next::Again => &["--step-timeout", "7m"],
         Next::Back => &["-o", "rollback", "--step-timeout", "7m"],
         Next::Abort => &["-o", "abort"],
@@ -174,7 +177,7 @@ fn a_proxy_that_left_its_services_is_not_forgotten(
 }
 
 #[test]
-fn a_rollback_takes_a_surplus_proxy_out_of_its_services_first() {
+fn a_rollback_removes_a_surplus_proxy_from_its_services_first() {
     let roll = installed(2);
     killed_when(&roll, || proxies(&roll).len() == 3);
     assert_eq!(detached(&roll), Vec::<Value>::new());
@@ -195,7 +198,7 @@ fn a_rollback_takes_a_surplus_proxy_out_of_its_services_first() {
 }
 
 #[test]
-fn proxies_that_no_service_selects_end_as_kubernetes_ends_them() {
+fn proxies_that_no_service_selects_are_deleted_without_delay() {
     let roll = installed(2);
     let path = format!("/api/v1/namespaces/{NAMESPACE}/services/{RELEASE}-milvus");
     let nothing = json!({"spec": {"selector": {"component": "elsewhere"}}});
@@ -207,7 +210,7 @@ fn proxies_that_no_service_selects_end_as_kubernetes_ends_them() {
 }
 
 #[test]
-fn a_pod_that_may_not_be_changed_is_said_once_and_the_roll_continues() {
+fn a_pod_that_may_not_be_changed_is_reported_once_and_the_roll_continues() {
     let roll = installed(2);
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
@@ -243,7 +246,7 @@ fn a_pod_that_may_not_be_changed_is_said_once_and_the_roll_continues() {
         ];
         !roll.cluster.kubectl(args).status.success()
     });
-    assert!(is_denied, "the policy is in force");
+    assert!(is_denied, "the policy must be in force");
     let (code, stdout, stderr) = run(&mut roll.upgrade(NAMESPACE, "2.4.24"));
     assert_eq!(code, 0, "{stdout}{stderr}");
     let said = stderr.matches("out of its Service before it ends").count();

@@ -1,5 +1,5 @@
-//! `upgrade` and the sessions of Milvus in etcd: coordinators hand over at once, gone proxies leave
-//! no session behind, and no pod loses its session while it lives.
+//! `upgrade` and the sessions of Milvus in etcd: a coordinator hands over at once, the sessions of
+//! deleted proxies are released, and a live pod never loses its session.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +18,10 @@ use crate::common::{
 use milvus_guard_testbed::{Etcd, Helm, expect_success, wait_until};
 use serde_json::{Value, json};
 
-/// Longer than any test: what ends in time was released.
+/// Session TTL in seconds. Longer than any test: a session that ends in time was released.
 const FOREVER: i64 = 3600;
 
-/// Fields end in this order.
+/// Fields are dropped in this order.
 struct ReleaseWithSessions {
     sessions: Sessions,
     roll: Roll,
@@ -30,7 +30,7 @@ struct ReleaseWithSessions {
 }
 
 impl ReleaseWithSessions {
-    /// Milvus 2.3.2 with so many pods of each component.
+    /// Milvus 2.3.2 with this number of pods for each component.
     fn start(namespace: &'static str, seconds: i64, values: &[&str]) -> Self {
         Self::start_on(Etcd::start(), namespace, seconds, values)
     }
@@ -78,7 +78,7 @@ impl ReleaseWithSessions {
         self.pods().keys().filter(|name| name.contains(&of)).count()
     }
 
-    /// Sessions by key: what each says.
+    /// Sessions by key, with their values.
     fn registered(&self) -> BTreeMap<String, Value> {
         let answer = self
             .etcd
@@ -119,7 +119,7 @@ impl ReleaseWithSessions {
             .collect()
     }
 
-    /// Replicas, strategy and `minReadySeconds` of every Deployment, and pods that are marked.
+    /// Replicas, strategy and `minReadySeconds` of every Deployment, and pods with a deletion cost.
     fn settings(&self) -> Vec<String> {
         let of = |one: &Value| {
             let spec = &one["spec"];
@@ -145,7 +145,7 @@ impl ReleaseWithSessions {
         all
     }
 
-    /// No session is left but those of pods that live, and none of these was lost on the way.
+    /// Only live pods have sessions, and none of them lost its session during the run.
     fn assert_clean(&self) {
         let live: BTreeSet<String> = self.pods().into_keys().collect();
         let hosts = self.hosts();
@@ -168,7 +168,7 @@ fn ends(running: &mut Running) -> (bool, String) {
 }
 
 #[test]
-fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
+fn coordinators_with_a_standby_hand_over_at_once_in_upgrade_and_rollback() {
     let setup = ReleaseWithSessions::start("standby", FOREVER, &["replicas=2", STANDBY]);
     let (roll, namespace) = (&setup.roll, setup.namespace);
     let (settings, before) = (setup.settings(), setup.sessions.story().takeovers.len());
@@ -237,14 +237,14 @@ fn coordinators_with_a_standby_hand_over_at_once_there_and_back() {
         );
     }
     assert_eq!(back.len(), 4, "{back:?}");
-    assert_eq!(setup.settings(), settings, "everything is as it was");
+    assert_eq!(setup.settings(), settings, "all settings must be restored");
     assert_eq!(roll.tag(namespace, "rootcoord"), "v2.3.2");
     assert_eq!(roll.owned_by_runs(namespace), [""; 0]);
     setup.assert_clean();
 }
 
 #[test]
-fn a_run_is_done_only_when_no_session_of_a_gone_pod_is_left() {
+fn a_run_completes_only_when_no_session_of_a_deleted_pod_is_left() {
     let setup = ReleaseWithSessions::start("gone", FOREVER, &["replicas=2", STANDBY]);
     let settings = setup.settings();
     let (code, stdout, stderr) = run(&mut setup.upgrade(&[]));
@@ -264,7 +264,7 @@ fn a_run_is_done_only_when_no_session_of_a_gone_pod_is_left() {
             "{what}: {released:?}"
         );
     }
-    // Query nodes give their sessions up when they have moved their segments away.
+    // Query nodes release their sessions after they have moved their segments away.
     assert!(
         !released.iter().any(|text| text.contains("querynode")),
         "{released:?}"
@@ -279,7 +279,7 @@ fn a_run_is_done_only_when_no_session_of_a_gone_pod_is_left() {
 }
 
 #[test]
-fn a_single_coordinator_is_followed_at_once_too() {
+fn a_single_coordinator_is_replaced_without_waiting_for_its_lease() {
     let setup = ReleaseWithSessions::start("single", FOREVER, &[]);
     let before = setup.sessions.story().takeovers.len();
     let (code, stdout, stderr) = run(&mut setup.upgrade(&[]));
@@ -306,7 +306,7 @@ fn without_session_help_sessions_end_with_their_lease() {
 }
 
 #[test]
-fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
+fn a_run_killed_while_only_the_active_coordinator_runs_resumes() {
     let setup = ReleaseWithSessions::start("alone", FOREVER, &["replicas=2", STANDBY]);
     let (roll, namespace, settings) = (&setup.roll, setup.namespace, setup.settings());
     let mut running = Running::spawn(setup.upgrade(&[]));
@@ -331,7 +331,7 @@ fn a_kill_while_the_active_coordinator_is_alone_loses_nothing() {
 }
 
 #[test]
-fn etcd_is_found_by_the_address_of_a_pod_where_its_name_means_nothing() {
+fn etcd_is_reached_by_a_pod_address_if_its_name_does_not_resolve() {
     let (etcd, namespace) = (Etcd::start(), "by-address");
     let port = etcd.port();
     let config = format!(

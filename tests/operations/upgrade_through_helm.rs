@@ -1,5 +1,5 @@
-//! `upgrade ... -- helm upgrade`: Helm brings a new chart, a new topology and new values while
-//! everything is paused, and the components roll in the order of the data.
+//! `upgrade ... -- helm upgrade`: Helm applies a new chart, topology and values while every
+//! component is paused, and the components then roll in the order of the data.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ fn streaming_nodes_come_first_and_index_nodes_go_last(#[case] with: Helm) {
     watch.assert_order(&target, |one| order.before(one).collect(), &[StreamingNode]);
     let gone = position(&watch, |one, _, gone| one == IndexNode && gone, false).unwrap();
     let last = position(&watch, |_, image, gone| image == target && !gone, true).unwrap();
-    assert!(gone > last, "index nodes end when all others are new");
+    assert!(gone > last, "index nodes must end after all others are new");
 
     let expected = [
         "datanode",
@@ -83,12 +83,15 @@ fn streaming_nodes_come_first_and_index_nodes_go_last(#[case] with: Helm) {
             .contains(&"my-release-milvus-streamingnode".into())
     );
     let querynode = site.roll.deployment(NAMESPACE, "querynode");
-    assert_eq!(querynode["spec"]["replicas"], 2, "values came along");
+    assert_eq!(
+        querynode["spec"]["replicas"], 2,
+        "the new values must be applied"
+    );
     site.assert_clean();
     site.assert_as_manifest();
     assert_eq!(site.roll.run(NAMESPACE)["status"]["phase"], "Succeeded");
 
-    // The next plain upgrade changes every component, the new one too, and meets no conflict.
+    // The next plain upgrade changes every component, including the new one, and meets no conflict.
     let mut next = vec!["upgrade".to_owned(), RELEASE.to_owned()];
     let more = ["readinessProbe.periodSeconds=11"];
     next.extend(words(&new, "v2.6.22", &[&values[..], &more].concat()));
@@ -105,7 +108,7 @@ fn streaming_nodes_come_first_and_index_nodes_go_last(#[case] with: Helm) {
 #[rstest]
 #[case::from_2_2(Helm::V3, "4.1.34", "2.2.16", "2.3.22", "separate-to-mixed-from-2.2")]
 #[case::from_2_4(Helm::V4, "4.1.34", "2.4.5", "2.4.24", "separate-to-mixed")]
-fn separate_coordinators_are_gone_before_a_mixed_one_starts(
+fn separate_coordinators_are_deleted_before_a_mixed_one_starts(
     #[case] with: Helm,
     #[case] chart: &'static str,
     #[case] from: &str,
@@ -143,7 +146,7 @@ fn separate_coordinators_are_gone_before_a_mixed_one_starts(
         let gone = position(&watch, |one, _, gone| one == coordinator && gone, true).unwrap();
         assert!(
             gone < first,
-            "{coordinator} is gone before the mixed one comes"
+            "{coordinator} must be deleted before the mixed coordinator starts"
         );
     }
     let left = site.deployments();
@@ -154,7 +157,7 @@ fn separate_coordinators_are_gone_before_a_mixed_one_starts(
 }
 
 #[test]
-fn a_denied_change_is_stopped_before_anything_is_touched() {
+fn a_denied_change_stops_before_any_object_changes() {
     let old = Chart::compact("4.1.34");
     let site = Site::new(Helm::V4, &old, "v2.4.24", &VALUES);
     let objects = site.roll.deployments(NAMESPACE);
@@ -191,7 +194,7 @@ fn a_dry_run_shows_the_steps_and_changes_nothing() {
     assert!(site.roll.runs(NAMESPACE).is_empty());
 }
 
-/// A Helm that waits in `upgrade` until a file exists, before it does anything.
+/// A Helm whose `upgrade` waits until a file exists before it does anything.
 fn waiting_helm(site: &Site) -> (PathBuf, PathBuf) {
     let (program, gate) = (
         site.folder.path().join("helm-that-waits"),
@@ -209,7 +212,7 @@ fn waiting_helm(site: &Site) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
+fn a_killed_client_leaves_the_old_version_and_the_next_one_finishes() {
     let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
     let site = Site::new(Helm::V4, &old, "v2.5.27", &VALUES);
     let pods = site.pods();
@@ -217,7 +220,7 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
     let words = words(&new, "v2.6.22", &VALUES);
     let pid = || fs::read_to_string(format!("{}.pid", gate.display())).unwrap_or_default();
 
-    // Before Helm has done anything. Helm itself is stopped by the missing file until the end.
+    // The client is killed before Helm has changed anything.
     let client = Running::spawn(site.upgrade_by(&program, &[], &words));
     assert!(
         wait_until(DEADLINE, || pid().ends_with('\n')),
@@ -228,12 +231,12 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
     assert_eq!(site.pods(), pods);
     let paused = site.roll.deployments(NAMESPACE);
     let is_paused = |one: &&Value| one["spec"]["paused"] == true;
-    // All but the index node, which the chart does not have any more.
+    // All but the index node, which the new chart does not have.
     assert_eq!(paused.iter().filter(is_paused).count(), 5);
     let stray = Command::new("kill").arg(pid().trim()).status();
-    assert!(stray.unwrap().success(), "the Helm of the dead client");
+    assert!(stray.unwrap().success(), "the Helm of the killed client");
 
-    // The way back from there needs no Helm.
+    // A rollback from there needs no Helm.
     let (code, stdout, stderr) = site.end("rollback", "2.6.22");
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(site.pods(), pods, "nothing rolls");
@@ -244,7 +247,7 @@ fn a_client_that_dies_leaves_the_old_version_and_the_next_one_finishes() {
             .contains(&"my-release-milvus-streamingnode".into())
     );
 
-    // In the middle of the order: what was released goes on, what was not stays on the old version.
+    // In the middle of the order: released components continue, the others stay on the old version.
     fs::write(&gate, "").unwrap();
     let client = Running::spawn(site.upgrade_by(&program, &[], &words));
     site.await_step("update-mixcoord");
@@ -286,11 +289,11 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
     assert_eq!(
         site.roll.tag(NAMESPACE, "proxy"),
         "v2.6.22",
-        "Helm had begun"
+        "Helm must have applied a part"
     );
     assert_eq!(site.pods(), pods, "nothing has rolled");
 
-    // Back: only Helm can bring the old templates, and says so.
+    // Back: only Helm can restore the old templates, and the message states that.
     site.assert_rollback_waits_for_helm("2.6.22");
     site.roll_back_by_helm("2.6.22");
     assert_eq!(site.pods(), pods, "nothing has rolled");
@@ -310,7 +313,7 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
 #[rstest]
 #[case::helm_3(Helm::V3)]
 #[case::helm_4(Helm::V4)]
-fn a_guard_that_holds_leaves_the_release_to_the_run(#[case] with: Helm) {
+fn a_guard_with_hold_leaves_the_release_to_the_run(#[case] with: Helm) {
     let old = Chart::compact("4.2.40");
     let site = Site::on(Roll::holding(&[]), with, &old, "v2.5.27", &VALUES);
     let kubelet = Kubelet::on(&site.roll.cluster, site.folder.path());
@@ -333,7 +336,11 @@ fn a_guard_that_holds_leaves_the_release_to_the_run(#[case] with: Helm) {
         .iter()
         .map(|run| format!("{} {}", run["spec"]["kind"], run["status"]["phase"]))
         .collect();
-    assert_eq!(kinds, [r#""Rolling" "Succeeded""#], "Hold has made no run");
+    assert_eq!(
+        kinds,
+        [r#""Rolling" "Succeeded""#],
+        "Hold must not create a run"
+    );
     site.assert_clean();
     site.assert_as_manifest();
 }
@@ -341,7 +348,7 @@ fn a_guard_that_holds_leaves_the_release_to_the_run(#[case] with: Helm) {
 #[rstest]
 #[case::helm_3(Helm::V3)]
 #[case::helm_4(Helm::V4)]
-fn a_half_done_upgrade_goes_back_when_helm_has_gone_back(#[case] with: Helm) {
+fn a_half_done_upgrade_is_rolled_back_after_helm_rollback(#[case] with: Helm) {
     let chart = Chart::compact("4.1.34");
     let site = Site::new(with, &chart, "v2.4.5", &VALUES);
     let shape = site.roll.shape(NAMESPACE);

@@ -14,10 +14,10 @@ use crate::common::{
     ticks::{Stuck, Ticks},
 };
 
-/// Longer than any test: what ends in time was released.
+/// Session TTL in seconds. Longer than any test: a session that ends in time was released.
 const FOREVER: i64 = 3600;
 
-/// Fields end in this order.
+/// Fields are dropped in this order.
 struct Milvus {
     sessions: Sessions,
     roll: Roll,
@@ -27,7 +27,7 @@ struct Milvus {
 
 impl Milvus {
     /// 2.3.2 in namespace `milvus`, whose first proxy reports no new tick to a root coordinator of
-    /// 2.3.5, for ever or for so many questions of it.
+    /// 2.3.5, for ever or for this number of requests.
     fn start(how: Stuck, stuck_for: Option<u32>, values: &[&str]) -> Self {
         let ticks = Arc::new(Ticks::with_stuck_proxy(how, stuck_for));
         let etcd = Etcd::start();
@@ -118,10 +118,10 @@ fn two_proxies_that_hold_up_time_ticks_are_replaced_one_after_the_other() {
 }
 
 #[rstest]
-#[case::the_only_one(Stuck::Silent, "proxy.replicas=1", 15)]
+#[case::it_is_the_only_proxy(Stuck::Silent, "proxy.replicas=1", 15)]
 #[case::it_repeats_its_last_tick(Stuck::Repeating, "proxy.replicas=2", 30)]
-#[case::for_a_moment(Stuck::Silent, "proxy.replicas=2", 2)]
-fn a_proxy_is_not_ended(#[case] how: Stuck, #[case] replicas: &str, #[case] questions: u32) {
+#[case::it_reports_no_tick_for_two_requests(Stuck::Silent, "proxy.replicas=2", 2)]
+fn a_proxy_is_not_replaced_if(#[case] how: Stuck, #[case] replicas: &str, #[case] questions: u32) {
     let milvus = Milvus::start(how, Some(questions), &[replicas]);
     let (code, stdout, stderr) = run(&mut milvus.upgrade());
     assert_eq!(code, 0, "{stdout}\n{stderr}");

@@ -1,5 +1,5 @@
-//! `verify` on a real API server and a real etcd that has the sessions of a Milvus 2.3. What Milvus
-//! itself says is tested on real servers: `tests/real/milvus_verify.rs`.
+//! `verify` on a real API server and a real etcd with the sessions of a Milvus 2.3. Answers of
+//! Milvus itself are tested on real servers: `tests/real/milvus_verify.rs`.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "verify";
 
-/// Fields end in this order.
+/// Fields are dropped in this order.
 struct SilentRelease {
     _sessions: Sessions,
     roll: Roll,
@@ -84,7 +84,7 @@ fn has(checks: &[String], beginning: &str) -> bool {
 }
 
 #[test]
-fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
+fn a_release_is_verified_against_the_cluster_and_etcd() {
     let setup = SilentRelease::start();
     let without_milvus = ["--milvus", "none"];
     let (code, checks) = setup.outcomes(&without_milvus);
@@ -100,7 +100,7 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
         assert!(has(&checks, expected), "{expected}: {checks:#?}");
     }
 
-    // Milvus does not answer at the Service: what could not be looked at is not verified.
+    // Milvus does not answer at the Service: a check that could not be made does not pass.
     let (code, checks) = setup.outcomes(&["--probe"]);
     assert_eq!(code, 1, "{checks:#?}");
     for expected in ["milvus: unknown: ", "probe: unknown: Milvus did not answer"] {
@@ -109,7 +109,7 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
     assert!(!has(&checks, "collections: passed"), "{checks:#?}");
     assert_eq!(setup.outcomes(&["--fail-on", "failed"]).0, 0);
 
-    // Without an address, etcd need not be reached; with one, it must.
+    // Without an address, etcd need not be reachable; with an address, it must be.
     let (code, stdout, _) = run(&mut setup.verify(&without_milvus));
     assert!(
         code == 0 && stdout.contains("skipped  sessions"),
@@ -149,7 +149,7 @@ fn a_release_is_verified_by_what_the_cluster_and_etcd_say() {
 }
 
 #[test]
-fn a_release_that_is_not_whole_is_not_verified() {
+fn an_unhealthy_release_fails_the_verification() {
     let setup = SilentRelease::start();
     let roll = &setup.roll;
     let proxy = roll.deployment(NAMESPACE, "proxy")["metadata"]["name"].clone();
@@ -189,9 +189,9 @@ fn a_release_that_is_not_whole_is_not_verified() {
     );
 }
 
-/// What is there during a run is not the state before it. A Job that resumes records again.
+/// The state during a run is not the state before it. A Job that resumes records again.
 #[test]
-fn while_a_run_is_in_progress_an_earlier_record_stays() {
+fn while_a_run_is_in_progress_an_earlier_record_is_kept() {
     let setup = SilentRelease::start();
     let cluster = &setup.roll.cluster;
     let verify = |more: &[&str]| {

@@ -1,5 +1,5 @@
-//! What is printed as a command is executed as printed, on a real API server with both Helms, and
-//! its result judged again. Where no command exists, none is printed.
+//! Commands that the program prints are executed as printed, on a real API server with both
+//! versions of Helm, and the result is checked again. If no command exists, none is printed.
 
 use std::{
     collections::BTreeMap,
@@ -26,16 +26,15 @@ use milvus_guard_core::{
 use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
-/// A folder in which a printed command finds what a user has: both programs, and the chart under
-/// its usual name.
+/// A folder in which a printed command finds the same as on a user's machine: both programs, and
+/// the chart under its usual name.
 fn desk(with: Helm, chart: &Chart) -> tempfile::TempDir {
     let desk = tempfile::tempdir().unwrap();
     fs::create_dir_all(desk.path().join("bin")).unwrap();
     fs::create_dir_all(desk.path().join("zilliztech")).unwrap();
     symlink(helm(with), desk.path().join("bin/helm")).unwrap();
     symlink(chart.path(), desk.path().join("zilliztech/milvus")).unwrap();
-    // A person says yes at a terminal; a build without its own image runs here instead of in
-    // a Job.
+    // A user confirms at a terminal; a build without an image runs `--local` instead of in a Job.
     let program = desk.path().join("bin/milvus-guard");
     fs::write(
         &program,
@@ -78,8 +77,8 @@ fn execute(roll: &Roll, with: Helm, desk: &Path, line: &str) {
     );
 }
 
-/// The record of the revision that a `helm upgrade` would make, as Helm would store it: nothing is
-/// changed.
+/// The record of the revision that a `helm upgrade` would create, as Helm would store it; nothing
+/// is changed in the cluster.
 fn wanted(
     roll: &Roll,
     with: Helm,
@@ -140,7 +139,7 @@ fn fix<'a>(judged: &'a Judged, rule: &str) -> &'a str {
     judged.finding(rule)["fix"]["text"].as_str().unwrap()
 }
 
-/// Every object of the namespace that is not of Milvus itself, with its wanted state.
+/// The desired state of every object of the namespace that is not part of Milvus itself.
 fn others(roll: &Roll, namespace: &str) -> BTreeMap<String, Value> {
     let paths = [
         "apis/apps/v1/{}/deployments",
@@ -185,11 +184,11 @@ fn images(roll: &Roll, namespace: &str) -> Vec<String> {
     images
 }
 
-/// A standalone on RocksMQ whose next chart would render Woodpecker.
+/// A standalone with RocksMQ; the next chart would render Woodpecker.
 const STANDALONE: [&str; 2] = ["cluster.enabled=false", "standalone.persistence.size=20Gi"];
 
 #[test]
-fn a_printed_command_does_what_it_says_and_nothing_else() {
+fn a_printed_command_resolves_its_finding_and_changes_nothing_else() {
     let roll = Roll::start();
     let (old, new) = (Chart::compact("4.2.40"), Chart::compact("5.0.14"));
     for (namespace, with) in [("plain-three", Helm::V3), ("plain-four", Helm::V4)] {
@@ -227,7 +226,7 @@ fn a_printed_command_does_what_it_says_and_nothing_else() {
         assert_eq!(
             images(&roll, namespace),
             ["milvusdb/milvus:v2.6.22"],
-            "the wanted image"
+            "the new image must run"
         );
         assert_eq!(others(&roll, namespace), rest, "nothing else");
         let values = expect_success(roll.cluster.helm(
@@ -240,9 +239,9 @@ fn a_printed_command_does_what_it_says_and_nothing_else() {
             "image": {"all": {"tag": "v2.6.22"}},
             "standalone": {"messageQueue": "rocksmq", "persistence": {"size": "20Gi"}},
         });
-        assert_eq!(values, expected, "the user's values");
+        assert_eq!(values, expected, "the user's values must be kept");
 
-        // The same change with a value that runs nowhere yet: a command would drop it.
+        // The same change with another new value, which a command from the live values would drop.
         expect_success(
             roll.cluster
                 .helm(with, ["rollback", RELEASE, "1", "-n", namespace]),
@@ -268,7 +267,7 @@ fn a_printed_command_does_what_it_says_and_nothing_else() {
     without_command(&roll);
 }
 
-/// The command for a change of all components at once: the ordered upgrade.
+/// The command for a change of all components at once is the ordered upgrade.
 fn ordered(roll: &Roll) {
     let (namespace, with, chart) = ("ordered", Helm::V3, Chart::compact("4.1.34"));
     let desk = desk(with, &chart);
@@ -294,7 +293,7 @@ fn ordered(roll: &Roll) {
     assert_eq!(judged.rules("deny"), [""; 0], "{:#}", judged.report);
 }
 
-/// A chart with Milvus under an alias, and its own templates.
+/// A chart with Milvus under an alias, and with templates.
 fn write_umbrella(folder: &Path, milvus: &Chart) -> String {
     let chart = folder.join(format!("umbrella-{}", milvus.version));
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -310,7 +309,7 @@ fn write_umbrella(folder: &Path, milvus: &Chart) -> String {
     chart.to_str().unwrap().to_owned()
 }
 
-/// No command replaces an umbrella by its part; what the words say leads to a change that passes.
+/// No command replaces an umbrella chart by its subchart; the text leads to a valid change.
 fn umbrella(roll: &Roll) {
     for (namespace, with) in [("umbrella-three", Helm::V3), ("umbrella-four", Helm::V4)] {
         let folder = tempfile::tempdir().unwrap();
@@ -375,7 +374,7 @@ fn umbrella(roll: &Roll) {
     }
 }
 
-/// Values that a fix says to set, as `--set` takes them.
+/// Values that the text of a fix names, in the form for `--set`.
 fn values_in(text: &str) -> Vec<String> {
     text.split_whitespace()
         .filter_map(|word| word.trim_end_matches([',', '.']).split_once('='))
@@ -386,16 +385,16 @@ fn values_in(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// On the real charts: what a fix says to set takes its finding away and brings no other denial.
+/// On the real charts: the values in a fix remove its finding and add no other denial.
 #[test]
-fn the_values_that_fixes_name_take_the_findings_away() {
+fn the_values_in_fixes_remove_their_findings() {
     const CLUSTER: &[&str] = &[];
     const STANDALONE: &[&str] = &[
         "cluster.enabled=false",
         "etcd.replicaCount=1",
         "minio.mode=standalone",
     ];
-    // The running state has the first, the wanted change the second.
+    // The first list is for the running state, the second for the new state.
     let kafka: &[&str] = &[
         "externalKafka.enabled=true",
         "externalKafka.brokerList=b-1.example.com:9092\\,b-2.example.com:9092",
@@ -517,11 +516,11 @@ fn the_values_that_fixes_name_take_the_findings_away() {
     println!("tried {tried} changes of real charts");
 }
 
-/// The table of chart values against the real charts, where `MILVUS_CHARTS` names them.
+/// The table of chart values against the real charts, if `MILVUS_CHARTS` is set.
 #[test]
-fn real_charts_have_the_values() {
-    // Read by templates or by the sub-chart although values.yaml does not list them, and listed
-    // although no template reads them.
+fn real_charts_have_the_values_of_the_table() {
+    // Values that templates or the subchart read although values.yaml does not list them, and a
+    // listed value that no template reads.
     let unlisted = [
         "nameOverride",
         "fullnameOverride",
@@ -542,7 +541,7 @@ fn real_charts_have_the_values() {
             .iter()
             .filter(|row| row.chart == ChartName::Zilliz)
         {
-            // The dot of user.yaml is part of its key.
+            // `user.yaml` is one key, despite its dot.
             let keys: Vec<&str> = match row.path.strip_suffix(".user.yaml") {
                 Some(above) => above.split('.').chain(["user.yaml"]).collect(),
                 None => row.path.split('.').collect(),
@@ -563,8 +562,8 @@ fn real_charts_have_the_values() {
     }
 }
 
-/// Managers that no command of Helm may touch: nothing is printed, and the words name their own
-/// place.
+/// Managers whose objects no command of Helm may change: no command is printed, and the text names
+/// the place to edit.
 fn without_command(roll: &Roll) {
     let cases = [
         (

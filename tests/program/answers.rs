@@ -1,4 +1,4 @@
-//! Answers that were false, or named a next step that did not work. Each test holds one problem
+//! Answers that were wrong, or named a next step that did not work. Each test is about one problem
 //! that a new user had.
 
 use std::{
@@ -31,11 +31,11 @@ fn kubeconfig(folder: &Path, server: &str) -> String {
     )
 }
 
-/// "The version has no known defect" was ticked for a version that the data does not know.
+/// "The version has no known defect" was ticked for a version that is not in the data.
 #[rstest]
 #[case("2.5.99")]
 #[case("2.4.99")]
-fn an_unknown_release_gets_no_tick(#[case] to: &str) {
+fn an_unknown_release_is_not_reported_as_passed(#[case] to: &str) {
     let (code, text, _) = said(&format!("check --before {BEFORE} -t {to} --show all"));
     assert_eq!(code, 0, "a newer release is not denied: {text}");
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -52,16 +52,16 @@ fn an_unknown_release_gets_no_tick(#[case] to: &str) {
     );
 }
 
-/// `plan` denied that a release exists whose charts `data show` lists.
+/// `plan` stated that a release does not exist although `data show` lists its charts.
 #[test]
 fn a_release_that_a_chart_ships_can_be_planned() {
     let (code, text, stderr) = said("plan --from 2.6.24 --to 3.0.1");
     assert!(code == 0 && text.contains("3.0.1"), "{text}{stderr}");
 }
 
-/// A line below the running version "does not exist".
+/// The error for a minor version below the running one was "does not exist".
 #[test]
-fn a_lower_line_is_a_downgrade() {
+fn a_lower_minor_version_is_a_downgrade() {
     let (code, text, _) = said("plan --from 2.5.27 --to 2.4");
     assert!(
         code == 1 && text.contains("There is no upgrade path from 2.5.27 to 2.4."),
@@ -74,7 +74,7 @@ fn a_lower_line_is_a_downgrade() {
 
 /// The advice named flags that the verb does not have.
 #[test]
-fn an_audit_names_no_flag_of_another_verb_alone() {
+fn an_audit_names_flags_of_other_commands_with_the_command() {
     let (_, text, _) = said(&format!("audit --before {BEFORE} --show all"));
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
@@ -84,9 +84,9 @@ fn an_audit_names_no_flag_of_another_verb_alone() {
     );
 }
 
-/// "Stopped: stopped." said neither why nor at what.
+/// "Stopped: stopped." contained neither the reason nor the operation.
 #[test]
-fn an_interruption_says_what_it_interrupted() {
+fn an_interruption_names_the_interrupted_operation() {
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(folder.path(), "https://127.0.0.1:1");
     let child = guard()
@@ -110,9 +110,9 @@ fn an_interruption_says_what_it_interrupted() {
     );
 }
 
-/// A dead port was reported with an internal name, and without the server.
+/// An unreachable server was reported with an internal name, and without its address.
 #[test]
-fn a_dead_cluster_is_named() {
+fn an_unreachable_cluster_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(folder.path(), "https://127.0.0.1:1");
     let (code, _, stderr) = said(&format!("status -i a -n b --kubeconfig {config}"));
@@ -122,9 +122,9 @@ fn a_dead_cluster_is_named() {
     );
 }
 
-/// The reader's own words about a time, and documents that were not counted.
+/// An invalid time was reported in the words of the parser, and documents were not counted.
 #[test]
-fn a_lint_counts_what_it_read_and_says_how_to_write_a_time() {
+fn policy_lint_counts_documents_and_explains_the_time_format() {
     let folder = tempfile::tempdir().unwrap();
     let exception = file(
         folder.path(),
@@ -144,9 +144,9 @@ fn a_lint_counts_what_it_read_and_says_how_to_write_a_time() {
     assert!(text.contains("1 case passed, 0 failed"), "{text}");
 }
 
-/// A wrong row in `--data` was not named, and an empty file was valid.
+/// An invalid row in `--data` was not named, and an empty file was valid.
 #[test]
-fn a_wrong_row_is_named() {
+fn an_invalid_row_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = file(
         folder.path(),
@@ -165,7 +165,7 @@ fn a_wrong_row_is_named() {
     assert!(code == 1 && text.contains("the file is empty"), "{text}");
 }
 
-/// Wrong usage that was answered with another code, with foreign words or not at all.
+/// Invalid usage with another exit code, the message of a library, or no error.
 #[rstest]
 #[case(
     "verify -i a -n b --record configmap/",
@@ -195,16 +195,16 @@ fn a_wrong_row_is_named() {
     "upgrade -i x -n y --dry-run -- helm upgrade x",
     "CHART is missing after x"
 )]
-fn wrong_usage_says_what_lacks(#[case] line: &str, #[case] words: &str) {
+fn invalid_usage_names_what_is_missing(#[case] line: &str, #[case] words: &str) {
     let mut command = guard();
     command.args(line.split(' ')).stdin(Stdio::null());
     let (code, _, stderr) = run(&mut command);
     assert!(code == 2 && stderr.contains(words), "{line}: {stderr}");
 }
 
-/// One of two reports was lost.
+/// Of two reports to one file, one was lost.
 #[test]
-fn two_reports_need_two_files() {
+fn two_reports_to_one_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let line = format!(
@@ -218,9 +218,9 @@ fn two_reports_need_two_files() {
     );
 }
 
-/// A kubeconfig without contexts was answered with `choose one with --context: none`.
+/// For a kubeconfig without contexts the message was `choose one with --context: none`.
 #[test]
-fn an_empty_kubeconfig_has_no_contexts() {
+fn an_empty_kubeconfig_is_reported_as_without_contexts() {
     let folder = tempfile::tempdir().unwrap();
     let empty = file(folder.path(), "kubeconfig", "");
     let (code, _, stderr) = said(&format!("audit --kubeconfig {empty}"));
@@ -230,9 +230,9 @@ fn an_empty_kubeconfig_has_no_contexts() {
     );
 }
 
-/// The header named etcd twice.
+/// The header of the report listed etcd twice.
 #[test]
-fn etcd_is_one_input() {
+fn etcd_is_listed_as_one_input() {
     let (_, text, _) = said(&format!(
         "check --before {BEFORE} -t 2.5.27 -e http://127.0.0.1:1"
     ));
@@ -240,13 +240,13 @@ fn etcd_is_one_input() {
     assert_eq!(named.count(), 1, "{text}");
 }
 
-/// `helm guard upgrade` promises its last line.
+/// The documentation of `helm guard upgrade` promises this last line.
 #[rstest]
 #[case("helm upgrade my-release --in-order")]
 #[case("helm upgrade my-release")]
 #[case("helm upgrade my-release ./chart --format sarf")]
 #[case("helm upgrade my-release /nope/chart --in-order --yes")]
-fn an_upgrade_that_was_not_made_says_so_last(#[case] line: &str) {
+fn an_upgrade_that_did_not_run_states_that_in_its_last_line(#[case] line: &str) {
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(folder.path(), "https://127.0.0.1:1");
     let mut command = guard();
@@ -265,7 +265,7 @@ fn an_upgrade_that_was_not_made_says_so_last(#[case] line: &str) {
     );
 }
 
-/// An example with a fixed date expires. Then `policy lint` refuses the pasted exception.
+/// An example with a fixed date would expire, and then `policy lint` refuses the copied exception.
 #[test]
 fn exceptions_of_the_documentation_expire_at_a_placeholder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

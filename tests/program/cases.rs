@@ -1,5 +1,5 @@
-//! Cases from public reports: what ran, what was wanted, and the right answer. Each folder names
-//! its source in `case.json`.
+//! Cases from public reports: the running state, the desired state, and the right answer. The
+//! source is in `case.json` of each folder.
 
 use std::{fs, path::PathBuf};
 
@@ -22,7 +22,7 @@ struct Case {
     to: Option<OneOrMore>,
 }
 
-/// A rule that must speak, with the actions that are right.
+/// A rule that must report a finding, with the accepted actions.
 #[derive(Debug, Deserialize)]
 struct Wanted {
     rule: OneOrMore,
@@ -49,7 +49,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
 }
 
-/// What is wrong with the answer to a case.
+/// Differences between the report and the right answer of a case.
 fn flaws(case: &Case, report: &Value, code: i32) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let verdict = text(&report["verdict"]);
@@ -64,7 +64,7 @@ fn flaws(case: &Case, report: &Value, code: i32) -> Vec<String> {
     let mut flaws = Vec::new();
     if !case.verdict.holds(&verdict) {
         flaws.push(format!(
-            "the verdict is {verdict}, and must be {:?}; {findings:?}",
+            "the verdict is {verdict}, but must be {:?}; {findings:?}",
             case.verdict
         ));
     }
@@ -113,11 +113,7 @@ fn every_case_has_the_right_answer() {
     for path in folders {
         let case: Case =
             serde_json::from_str(&fs::read_to_string(path.join("case.json")).unwrap()).unwrap();
-        assert!(
-            !case.source.is_empty(),
-            "{} names no source",
-            path.display()
-        );
+        assert!(!case.source.is_empty(), "{} has no source", path.display());
         let side = |name: &str| path.join(name).to_str().unwrap().to_owned();
         let (before, after) = (side("before.yaml"), side("after.yaml"));
         let (code, out, error) = run(guard().args([

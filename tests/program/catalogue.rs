@@ -1,4 +1,4 @@
-//! The data tables are complete, without contradiction, and every row names its source.
+//! The data tables are complete and without contradictions, and every row has a source.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ fn versions() -> Vec<Version> {
 }
 
 #[test]
-fn the_embedded_tables_are_read() {
+fn the_embedded_tables_are_valid() {
     let catalogue = Catalogue::embedded();
     assert!(
         catalogue.paths.len() > 20
@@ -45,7 +45,7 @@ fn the_embedded_tables_are_read() {
 }
 
 #[test]
-fn every_step_forward_has_exactly_one_unconditional_answer() {
+fn every_upgrade_path_has_exactly_one_unconditional_verdict() {
     let catalogue = Catalogue::embedded();
     let mut wrong = Vec::new();
     for from in versions() {
@@ -76,7 +76,7 @@ fn every_step_forward_has_exactly_one_unconditional_answer() {
 }
 
 #[test]
-fn stops_in_between_lead_somewhere() {
+fn required_stops_are_in_order_and_reachable() {
     let catalogue = Catalogue::embedded();
     let situation = Situation::default();
     for row in &catalogue.paths {
@@ -100,7 +100,7 @@ fn stops_in_between_lead_somewhere() {
         if row.verdict >= Verdict::Warn {
             assert!(
                 !row.reason.is_empty() && !row.fix.is_empty(),
-                "{} says neither why nor what to do",
+                "{} has no reason or no fix",
                 row.id
             );
         }
@@ -114,7 +114,7 @@ fn stops_in_between_lead_somewhere() {
 }
 
 #[test]
-fn every_rolling_step_has_an_order() {
+fn every_rolling_upgrade_has_an_order() {
     let catalogue = Catalogue::embedded();
     let streaming = Line { major: 2, minor: 6 };
     let mut missing = Vec::new();
@@ -186,12 +186,12 @@ fn orders_name_each_component_once() {
 }
 
 #[test]
-fn ids_are_unique_and_rows_name_their_source() {
+fn ids_are_unique_and_rows_have_a_source() {
     fn check<'a>(table: &str, rows: impl Iterator<Item = (&'a str, &'a [String])>) {
         let mut seen = BTreeSet::new();
         for (id, source) in rows {
             assert!(seen.insert(id.to_owned()), "{table}: {id} stands twice");
-            assert!(!source.is_empty(), "{table}: {id} names no source");
+            assert!(!source.is_empty(), "{table}: {id} has no source");
         }
     }
     let catalogue = Catalogue::embedded();
@@ -255,7 +255,7 @@ fn ids_are_unique_and_rows_name_their_source() {
 }
 
 #[test]
-fn landing_releases_are_good_and_rules_exist() {
+fn landing_releases_have_no_defects_and_rules_exist() {
     let catalogue = Catalogue::embedded();
     let situation = Situation {
         woodpecker_storage: Some("minio".into()),
@@ -292,16 +292,20 @@ fn landing_releases_are_good_and_rules_exist() {
 }
 
 #[test]
-fn days_of_releases_stand_in_order() {
+fn release_days_are_in_order() {
     let catalogue = Catalogue::embedded();
     assert_eq!(
         milvus_guard_core::milvus::catalogue::embedded_day(),
         catalogue.as_of(),
-        "--version reads the day from the data"
+        "--version must show the day of the data"
     );
     let as_of = catalogue.as_of().unwrap();
     for row in &catalogue.released {
-        assert!(row.date <= as_of, "{} is of the future", row.version);
+        assert!(
+            row.date <= as_of,
+            "{} is released after the day of the data",
+            row.version
+        );
         let later = catalogue.released.iter().filter(|other| {
             other.version.line() == row.version.line()
                 && other.version > row.version
@@ -321,7 +325,7 @@ fn days_of_releases_stand_in_order() {
     {
         assert!(
             catalogue.released(landing.version).is_some(),
-            "the day of {} is not known",
+            "the release day of {} is missing",
             landing.version
         );
     }

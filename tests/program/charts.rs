@@ -1,5 +1,5 @@
-//! Right verdicts on rendered charts, each step and each jump, cluster and standalone, rendered by
-//! Helm 3 and Helm 4.
+//! Verdicts on rendered charts: each step and each jump between versions, cluster and standalone,
+//! rendered by Helm 3 and Helm 4.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use milvus_guard_sources::files::{Role, objects::Collector};
 use milvus_guard_testbed::Helm;
 use serde_json::{Value, json};
 
-/// Values that make each chart a standalone as people install one.
+/// Values with which users install a chart as a standalone.
 fn standalone(chart: &Chart) -> Vec<&'static str> {
     if !chart.is_real {
         return vec!["cluster.enabled=false"];
@@ -35,7 +35,7 @@ fn standalone(chart: &Chart) -> Vec<&'static str> {
     values
 }
 
-/// From, to, rules that must deny, rules that must not speak as denials.
+/// From, to, rules that must deny, rules that must not deny.
 type Case = (
     usize,
     usize,
@@ -43,7 +43,7 @@ type Case = (
     &'static [&'static str],
 );
 
-/// 0 = 3.2.18, 1 = 4.0.31, 2 = 4.1.34, 3 = 4.2.40, 4 = 5.0.14.
+/// Index of the chart: 0 = 3.2.18, 1 = 4.0.31, 2 = 4.1.34, 3 = 4.2.40, 4 = 5.0.14.
 const CLUSTER: [Case; 10] = [
     (
         0,
@@ -123,8 +123,8 @@ fn judge(before: &str, after: &str) -> Judged {
     Judged::of(&["--before", &before, "--after", &after, "-n", "milvus"])
 }
 
-/// The rules that deny where kubectl sends every object alone. Each object is in the cluster for
-/// the next, whatever the answer: a rule must not deny because of the order.
+/// The rules that deny if kubectl sends each object in a separate request. Each object is then part
+/// of the cluster, even if denied, since a rule must not deny because of the order.
 fn denied_object_by_object(before: &str, after: &str, is_reversed: bool) -> BTreeSet<String> {
     let accounts = Accounts::new("milvus-guard", "milvus-guard", "milvus-guard-job");
     let objects = |text: &str| -> BTreeMap<String, Value> {
@@ -252,17 +252,17 @@ fn walk(cases: &[Case], values: impl Fn(&Chart) -> Vec<&'static str>) {
 }
 
 #[test]
-fn clusters_of_every_era() {
+fn clusters_of_every_chart_get_the_right_verdict() {
     walk(&CLUSTER, |_| Vec::new());
 }
 
 #[test]
-fn standalones_of_every_era() {
+fn standalones_of_every_chart_get_the_right_verdict() {
     walk(&STANDALONE, standalone);
 }
 
 #[test]
-fn the_skipped_migration_names_its_command() {
+fn the_finding_of_a_skipped_migration_names_the_command() {
     for set in charts() {
         let judged = judge(
             &set[0].render(Helm::V3, &[]),
@@ -278,7 +278,7 @@ fn the_skipped_migration_names_its_command() {
 }
 
 #[test]
-fn values_that_charts_from_4_on_ignore_are_caught() {
+fn values_that_charts_from_4_on_ignore_are_reported() {
     for set in charts() {
         let before = set[0].render(
             Helm::V3,
@@ -297,9 +297,9 @@ fn values_that_charts_from_4_on_ignore_are_caught() {
 }
 
 #[test]
-fn default_flips_are_caught_and_pins_avoid_them() {
+fn changed_defaults_are_reported_unless_the_value_is_set() {
     for set in charts() {
-        // 4.2.4: four coordinators become one.
+        // Chart 4.2.4: four coordinators become one.
         let judged = judge(
             &set[2].render(Helm::V3, &[]),
             &set[3].render(Helm::V3, &["image.all.tag=v2.4.5"]),
@@ -309,7 +309,7 @@ fn default_flips_are_caught_and_pins_avoid_them() {
             "{:?}",
             judged.rules("warn")
         );
-        // 4.2.27: Pulsar v2 becomes v3, unless it is pinned.
+        // Chart 4.2.27: Pulsar v2 becomes v3, unless it is set.
         assert!(judged.rules("deny").contains(&"MG301".to_owned()));
         let pin: &[&str] = if set[3].is_real {
             &["pulsar.enabled=true", "pulsarv3.enabled=false"]
@@ -335,7 +335,7 @@ fn default_flips_are_caught_and_pins_avoid_them() {
             "{:?}",
             judged.rules("deny")
         );
-        // 5.0.0: a standalone's RocksMQ becomes Woodpecker, unless it is named.
+        // Chart 5.0.0: a standalone's RocksMQ becomes Woodpecker, unless it is set.
         let mut values = standalone(&set[4]);
         let before = set[3].render(Helm::V3, &standalone(&set[3]));
         assert!(
@@ -353,7 +353,7 @@ fn default_flips_are_caught_and_pins_avoid_them() {
 }
 
 #[test]
-fn harmless_changes_give_no_denial() {
+fn harmless_changes_are_not_denied() {
     for set in charts() {
         for chart in &set[1..] {
             let before = chart.render(Helm::V3, &[]);
@@ -380,8 +380,8 @@ fn harmless_changes_give_no_denial() {
                     "{} {values:?}",
                     chart.version
                 );
-                // The images of MinIO in these charts were removed from Docker Hub; that is so,
-                // and a pod that starts cannot pull them.
+                // The images of MinIO in these charts were removed from Docker Hub, so the warning
+                // is right: a pod that starts cannot pull them.
                 let warnings: Vec<String> = judged
                     .rules("warn")
                     .into_iter()
@@ -395,7 +395,7 @@ fn harmless_changes_give_no_denial() {
                 );
                 assert!(
                     !values.is_empty() || judged.rules("warn").is_empty(),
-                    "{}: nothing changes",
+                    "{}: nothing changed",
                     chart.version
                 );
             }
@@ -404,7 +404,7 @@ fn harmless_changes_give_no_denial() {
 }
 
 #[test]
-fn overridden_names_are_still_milvus() {
+fn releases_with_overridden_names_are_recognized() {
     for set in charts() {
         for chart in &set {
             let values = ["nameOverride=vectors", "fullnameOverride=search"];

@@ -1,5 +1,5 @@
-//! What a person meets in the first hour at the command line. Each test holds one problem that a
-//! new user had; its comment says which.
+//! The first hour of a new user at the command line. Each test is about one problem that a new user
+//! had; its comment names the problem.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -11,7 +11,7 @@ use crate::common::{self, file, guard, run};
 const BEFORE: &str = "examples/demo/2-good-upgrade/before.yaml";
 const AFTER: &str = "examples/demo/2-good-upgrade/after.yaml";
 
-/// Every verb, by its words.
+/// Every command, with its subcommand.
 const VERBS: [&str; 34] = [
     "audit",
     "plan",
@@ -64,7 +64,7 @@ fn help(verb: &str, columns: u32) -> String {
     stdout
 }
 
-/// Lines that are longer than the terminal, unless one word alone is.
+/// Lines that are longer than the terminal, except those with a single word that is longer.
 fn too_long(text: &str, columns: usize) -> Vec<&str> {
     let longest = |line: &str| words(line).map(|word| word.chars().count()).max();
     text.lines()
@@ -75,7 +75,7 @@ fn too_long(text: &str, columns: usize) -> Vec<&str> {
 /// Long lines were broken inside words by the terminal: tables, commands and warnings did not know
 /// its width.
 #[test]
-fn no_line_is_longer_than_the_terminal() {
+fn no_line_is_longer_than_the_terminal_is_wide() {
     let denied = "examples/demo/1-skipped-migration";
     let (before, after) = (
         format!("{denied}/before.yaml"),
@@ -103,7 +103,7 @@ fn no_line_is_longer_than_the_terminal() {
                     .args(args)
                     .args(["--color", color])
                     .env("COLUMNS", columns.to_string());
-                let text = without_colours(&run(&mut command).1);
+                let text = without_colors(&run(&mut command).1);
                 assert!(text.lines().count() > 5, "{args:?}: {text}");
                 let long = too_long(&text, columns);
                 assert!(long.is_empty(), "{args:?} at {columns}: {long:#?}");
@@ -112,7 +112,7 @@ fn no_line_is_longer_than_the_terminal() {
     }
 }
 
-fn without_colours(text: &str) -> String {
+fn without_colors(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((shown, sequence)) = rest.split_once('\u{1b}') {
@@ -122,9 +122,9 @@ fn without_colours(text: &str) -> String {
     out + rest
 }
 
-/// A command that a plan continues on the next line is still the command.
+/// A command that is continued on the next line stays a valid command.
 #[test]
-fn a_continued_command_is_the_same_command() {
+fn a_command_on_several_lines_is_a_valid_command() {
     let plan = |columns: &str| {
         let mut command = guard();
         command
@@ -146,13 +146,13 @@ fn a_continued_command_is_the_same_command() {
     let piped = run(guard().args(["plan", "--from", "2.4.5", "--to", "2.5.27"])).1;
     assert!(
         !piped.contains(" \\\n"),
-        "a log keeps commands whole: {piped}"
+        "a log must contain commands on one line: {piped}"
     );
 }
 
 /// Errors on a terminal were broken inside words.
 #[test]
-fn errors_are_broken_at_words() {
+fn errors_are_wrapped_at_words() {
     let mut command = guard();
     command
         .args([
@@ -170,7 +170,7 @@ fn errors_are_broken_at_words() {
 /// Exit codes had hard line breaks inside wrapped text, and some verbs did not list theirs, or had
 /// no example.
 #[test]
-fn every_help_has_an_example_exit_codes_and_an_address() {
+fn every_help_has_an_example_exit_codes_and_a_url() {
     for verb in VERBS {
         for columns in [60, 80, 110, 120] {
             let text = help(verb, columns);
@@ -181,7 +181,7 @@ fn every_help_has_an_example_exit_codes_and_an_address() {
             ] {
                 assert!(text.contains(title), "{verb} lacks {title:?}: {text}");
             }
-            // The parser writes the line of the usage.
+            // clap writes the usage line without a limit.
             let mut long = too_long(&text, columns as usize);
             long.retain(|line| !line.starts_with("Usage: "));
             assert!(long.is_empty(), "{verb} at {columns}: {long:#?}");
@@ -189,9 +189,9 @@ fn every_help_has_an_example_exit_codes_and_an_address() {
     }
 }
 
-/// Sixteen verbs stood in no order, without a first command or an address.
+/// Sixteen commands were listed in no order, without a first command or a URL.
 #[test]
-fn the_first_help_groups_the_verbs() {
+fn the_top_level_help_groups_the_commands() {
     let text = help("", 100);
     let top: String = text.lines().take(6).collect::<Vec<_>>().join("\n");
     assert!(
@@ -225,7 +225,7 @@ fn examples_have_the_name_of_the_plugin() {
 
 /// `completions -h` did not say where the script goes.
 #[test]
-fn completions_say_where_the_script_goes() {
+fn the_help_of_completions_names_the_file_for_the_script() {
     let text = help("completions", 100);
     for place in [
         "~/.bashrc",
@@ -238,7 +238,7 @@ fn completions_say_where_the_script_goes() {
     }
 }
 
-/// Neither formats nor rules nor versions were completed.
+/// Formats, rules and versions were not completed.
 #[test]
 fn values_are_completed() {
     for (line, value) in [
@@ -260,9 +260,9 @@ fn values_are_completed() {
     }
 }
 
-/// A shell must not hang because a cluster does not answer.
+/// A shell must not hang if a cluster does not answer.
 #[test]
-fn completion_leaves_out_a_cluster_that_does_not_answer() {
+fn completion_does_not_wait_for_a_cluster_that_does_not_answer() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let address = silent.local_addr().unwrap();
@@ -287,7 +287,7 @@ fn completion_leaves_out_a_cluster_that_does_not_answer() {
     assert_eq!(contexts, ["c"]);
 }
 
-/// Exit codes and examples landed in a section EXTRA, and `--now` had no text.
+/// Exit codes and examples were in a section EXTRA, and `--now` had no text.
 #[test]
 fn man_pages_have_the_sections_of_a_manual() {
     let folder = tempfile::tempdir().unwrap();
@@ -327,9 +327,9 @@ fn man_pages_have_the_sections_of_a_manual() {
     assert!(!check.contains("MILVUS_GUARD_ETCD_PASSWORD=") && check.contains("milvus\\-guard(1)"));
 }
 
-/// `FORCE_COLOR` was not heard, and `plan` and `rules list` had no colours.
+/// `FORCE_COLOR` had no effect, and `plan` and `rules list` had no colors.
 #[test]
-fn colours_are_everywhere_and_can_be_forced() {
+fn colors_are_in_every_command_and_can_be_forced() {
     for args in [
         vec!["plan", "--from", "2.1.4", "--to", "2.5"],
         vec!["rules", "list"],
@@ -360,8 +360,8 @@ fn colours_are_everywhere_and_can_be_forced() {
     );
 }
 
-/// GitHub rejected the whole SARIF file: "expected a physical location". Its rules:
-/// relative addresses, a line, a level, known rules, limits on numbers; for standard input too.
+/// GitHub rejected the whole SARIF file: "expected a physical location". It requires relative
+/// paths, a line, a level, known rules, and limits numbers; also for standard input.
 #[test]
 fn sarif_is_accepted_by_code_scanning() {
     let absolute = |path: &str| fs::canonicalize(path).unwrap().to_str().unwrap().to_owned();
@@ -487,9 +487,9 @@ fn annotations_of_policies_have_a_title() {
     );
 }
 
-/// A line and `latest` were refused without the name of the release that the data recommends.
+/// A minor version and `latest` were refused without the name of the recommended release.
 #[test]
-fn a_line_is_resolved_or_the_error_names_its_release() {
+fn a_minor_version_is_resolved_or_the_error_names_its_release() {
     let (code, text, stderr) = run(guard().args(["check", "--before", BEFORE, "-t", "2.5"]));
     assert!(
         code == 0 && text.contains("2.4.24 → 2.5.27"),
@@ -531,9 +531,9 @@ fn a_line_is_resolved_or_the_error_names_its_release() {
     );
 }
 
-/// `check` alone asked for `--after` and did not mention `-t`.
+/// `check` without arguments required `--after` and did not mention `-t`.
 #[test]
-fn check_alone_names_both_ways() {
+fn check_without_arguments_names_both_ways() {
     let (code, _, stderr) = run(guard().arg("check"));
     assert!(
         code == 2 && stderr.contains("-t") && stderr.contains("--after"),
@@ -541,15 +541,15 @@ fn check_alone_names_both_ways() {
     );
 }
 
-/// One message spoke of "os error 2", others did not.
+/// One message contained "os error 2", others did not.
 #[test]
-fn a_missing_folder_is_named_in_words() {
+fn a_missing_folder_is_reported_without_an_error_number() {
     let (code, _, stderr) = run(guard().args(["policy", "test", "nope"]));
     assert!(code == 2 && stderr.contains("cannot read nope"), "{stderr}");
     assert!(!stderr.contains("os error"), "{stderr}");
 }
 
-/// The same thing had another flag in another verb. Old spellings stay as aliases.
+/// The flags of etcd had different names in different commands. Old names stay as aliases.
 #[test]
 fn etcd_has_the_same_flags_in_every_verb() {
     let flags = [
@@ -614,7 +614,7 @@ fn etcd_has_the_same_flags_in_every_verb() {
 
 /// A plan in Markdown had doubled full stops.
 #[test]
-fn no_full_stop_is_doubled() {
+fn no_sentence_ends_with_two_full_stops() {
     for format in ["markdown", "text"] {
         for to in ["2.2", "2.3", "2.4", "2.5", "2.6", "latest"] {
             let (code, text, stderr) =
@@ -627,9 +627,9 @@ fn no_full_stop_is_doubled() {
 }
 
 /// The tool recommended a release that its own rule warns about, and `plan`, MG104 and the data
-/// named different ones as the best of a line.
+/// named different releases as the best of a minor version.
 #[test]
-fn what_is_recommended_for_a_line_has_no_warning() {
+fn the_recommended_release_of_a_minor_version_has_no_warning() {
     let (_, rows, _) = run(guard().args(["data", "show", "landing", "--format", "json"]));
     let rows: Value = serde_json::from_str(&rows).unwrap();
     for row in rows.as_array().unwrap() {
@@ -653,11 +653,10 @@ fn what_is_recommended_for_a_line_has_no_warning() {
     }
 }
 
-/// The question before a change was erased by the spinner, and the plan was cut by the terminal.
-/// The commands of this test ask nothing: the plan of a cluster that is not there is an error,
-/// which must be readable on a narrow terminal.
+/// The spinner erased the question before a change, and the terminal cut the plan. This test only
+/// prints a table, on a real terminal of 60 columns.
 #[test]
-fn a_terminal_shows_whole_words() {
+fn a_terminal_shows_colors_and_whole_words() {
     let mut command = guard();
     command
         .args(["rules", "list"])
@@ -666,15 +665,15 @@ fn a_terminal_shows_whole_words() {
     let mut terminal = Terminal::start(&mut command);
     assert!(terminal.wait().success());
     terminal.expect("MG705");
-    let screen = without_colours(&terminal.screen()).replace('\r', "");
+    let screen = without_colors(&terminal.screen()).replace('\r', "");
     assert!(too_long(&screen, 60).is_empty(), "{screen}");
     assert!(
         terminal.screen().contains('\u{1b}'),
-        "a terminal has colours"
+        "a terminal must get colors"
     );
 }
 
-/// Files that show commands to people.
+/// Files that contain commands for users.
 fn published() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -702,7 +701,7 @@ fn published() -> Vec<(String, String)> {
     found
 }
 
-/// Releases that a text moves to.
+/// Target versions in a text.
 fn targets(text: &str) -> BTreeSet<String> {
     let marks = [
         "-t ",
@@ -739,7 +738,7 @@ fn targets(text: &str) -> BTreeSet<String> {
 
 /// Documentation, help and examples upgraded to releases that the product itself warns about.
 #[test]
-fn examples_move_only_to_releases_without_known_defects() {
+fn examples_upgrade_only_to_releases_without_known_defects() {
     let mut bad = BTreeSet::new();
     let mut seen = 0;
     for (name, text) in published() {
@@ -764,9 +763,9 @@ fn examples_move_only_to_releases_without_known_defects() {
     assert!(seen > 15, "{seen} targets were found");
 }
 
-/// An audit of nothing was green, with 41 ticks and the code of success.
+/// An audit of an empty file succeeded, with 41 ticks.
 #[test]
-fn nothing_is_not_a_success() {
+fn an_audit_of_an_empty_file_fails() {
     let folder = tempfile::tempdir().unwrap();
     let empty = file(folder.path(), "empty.yaml", "");
     for format in ["text", "json", "junit", "markdown"] {

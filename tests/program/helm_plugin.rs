@@ -1,5 +1,5 @@
-//! The verbs of the Helm plugin with both Helms on a real API server, and the names under which the
-//! program is called.
+//! The commands of the Helm plugin with both versions of Helm on a real API server, and the names
+//! under which the program is called.
 
 use std::{
     ffi::OsStr,
@@ -46,7 +46,7 @@ fn a_plugin_is_not_installed_without_the_program() {
     assert_eq!(read("guard"), read("guard-post-render"));
 }
 
-/// As docs/helm-plugin.md warns.
+/// docs/helm-plugin.md warns about this.
 #[test]
 fn a_plugin_of_helm_4_hides_all_plugins_from_helm_3() {
     let cluster = ControlPlane::start();
@@ -61,7 +61,7 @@ fn a_plugin_of_helm_4_hides_all_plugins_from_helm_3() {
 }
 
 #[test]
-fn the_plugin_judges_and_then_upgrades() {
+fn the_plugin_checks_and_then_upgrades() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         setup.install(&Chart::compact("3.2.18"), &[]);
@@ -75,7 +75,7 @@ fn the_plugin_judges_and_then_upgrades() {
             (&"2.1.4".into(), &"2.2.16".into())
         );
         assert_eq!(report["releases"][0]["namespace"], setup.namespace);
-        // Helm's record and its own version are known here.
+        // The plugin knows Helm's record and the version of Helm.
         for rule in ["MG503", "MG702"] {
             let checks = report["checks"].as_array().unwrap();
             let check = checks.iter().find(|check| check["rule"] == rule).unwrap();
@@ -107,7 +107,7 @@ fn the_plugin_judges_and_then_upgrades() {
             "{stdout}{stderr}"
         );
 
-        // A release that Helm does not know, and a chart that does not exist: no verdict.
+        // A release that does not exist in Helm, and a chart that does not exist: no verdict.
         let unknown = [
             "guard",
             "upgrade",
@@ -149,7 +149,7 @@ fn the_plugin_runs_helm_with_the_same_flags_and_ends_with_its_code() {
         assert!(stderr.contains("milvus-guard: warning: MG201"), "{stderr}");
         assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.24"]);
 
-        // No controller runs here, so Helm waits in vain, and fails.
+        // No controller runs here, so `--wait` of Helm times out and fails.
         let waits = [&PATCH[..], &["--wait", "--timeout", "1s"]].concat();
         let (code, _, stderr) = setup.guard("upgrade", &chart, &waits);
         assert!(
@@ -162,7 +162,7 @@ fn the_plugin_runs_helm_with_the_same_flags_and_ends_with_its_code() {
 }
 
 #[test]
-fn values_of_the_release_are_reused_as_helm_reuses_them() {
+fn values_of_the_release_are_reused_as_by_helm() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
@@ -186,7 +186,7 @@ fn values_of_the_release_are_reused_as_helm_reuses_them() {
         let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &reused);
         assert_eq!(code, 0, "{stderr}");
 
-        // Values from standard input are read once, and reach both runs of Helm.
+        // Values from standard input are read once, and are used in both runs of Helm.
         let mut command = setup.command();
         command
             .args(["guard", "upgrade", "my-release", chart.path(), "-n"])
@@ -206,7 +206,7 @@ fn values_of_the_release_are_reused_as_helm_reuses_them() {
 }
 
 #[test]
-fn a_label_of_the_upgrade_accepts_a_denial_for_its_revision() {
+fn a_label_accepts_a_denial_for_its_revision() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
@@ -237,7 +237,7 @@ fn a_label_of_the_upgrade_accepts_a_denial_for_its_revision() {
     }
 }
 
-/// A file with the authority of the API server, and a token of an account with these rights.
+/// The CA file of the API server, and a token for an account of this name.
 fn credentials(cluster: &ControlPlane, folder: &Path, name: &str) -> (String, String) {
     expect_success(cluster.kubectl(["create", "serviceaccount", name]));
     let token = expect_success(cluster.kubectl(["create", "token", name]));
@@ -250,7 +250,7 @@ fn credentials(cluster: &ControlPlane, folder: &Path, name: &str) -> (String, St
 }
 
 #[test]
-fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
+fn the_server_and_the_user_in_flags_of_helm_are_used() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         setup.install(&Chart::compact("3.2.18"), &[]);
@@ -270,7 +270,7 @@ fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
         };
         let own = setup.post_renderer();
         let template = ["template", &own[0], &own[1]];
-        // The account exists and may read nothing yet.
+        // The account exists and has no rights yet.
         let (code, _, stderr) = without_kubeconfig(&template);
         assert_ne!(code, 0, "{stderr}");
         assert!(
@@ -294,7 +294,7 @@ fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
         let (code, _, stderr) = without_kubeconfig(&template);
         assert!(code != 0 && stderr.contains("MG101 "), "{stderr}");
 
-        // The administrator of the kubeconfig, as another user.
+        // The administrator of the kubeconfig impersonates another user.
         let (code, _, stderr) =
             setup.rendered(&["template"], &next, &["--kube-as-user", "stranger"]);
         assert_ne!(code, 0, "{stderr}");
@@ -305,7 +305,7 @@ fn a_server_and_a_user_given_to_helm_are_those_that_are_asked() {
     }
 }
 
-/// RELEASING.md has the version set in both.
+/// RELEASING.md requires that the version is set in both.
 #[test]
 fn the_plugins_have_the_version_of_the_program() {
     for plugin in ["guard", "guard-post-render"] {
@@ -318,7 +318,7 @@ fn the_plugins_have_the_version_of_the_program() {
     }
 }
 
-/// The program under another name, on a separate `PATH`.
+/// The program under another name, in a separate folder.
 fn named(folder: &Path, name: &str) -> PathBuf {
     let link = folder.join(name);
     symlink(env!("CARGO_BIN_EXE_milvus-guard"), &link).unwrap();
@@ -326,7 +326,7 @@ fn named(folder: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_name_of_the_program_shows_in_its_usage() {
+fn the_usage_shows_the_name_of_the_program() {
     let folder = tempfile::tempdir().unwrap();
     for (name, arg, usage) in [
         ("kubectl-guard", "check", "Usage: kubectl guard check "),
@@ -375,9 +375,9 @@ fn kubectl_runs_the_program_as_its_plugin() {
     );
 }
 
-/// `kubectl guard` and `helm guard` offered nothing.
+/// `kubectl guard` and `helm guard` had no completion.
 #[test]
-fn kubectl_and_helm_complete_the_words_of_the_plugin() {
+fn kubectl_and_helm_complete_the_arguments_of_the_plugin() {
     let cluster = ControlPlane::start();
     for with in BOTH {
         let setup = PluginCluster::new(&cluster, with);
@@ -425,7 +425,7 @@ fn kubectl_and_helm_complete_the_words_of_the_plugin() {
 }
 
 #[test]
-fn completions_and_man_pages_know_the_verbs_of_helm() {
+fn completions_and_man_pages_contain_the_commands_of_the_plugin() {
     let offered = common::offered("milvus-guard helm p", |_| {});
     for verb in ["plan", "post-render"] {
         assert!(offered.iter().any(|one| one == verb), "{offered:?}");
@@ -439,9 +439,9 @@ fn completions_and_man_pages_know_the_verbs_of_helm() {
     }
 }
 
-/// A flag of ours with the name of one of Helm's would never reach Helm.
+/// Helm would consume a flag of ours that has the name of one of its flags.
 #[test]
-fn no_flag_of_the_plugin_has_the_name_of_one_of_helm() {
+fn no_flag_of_the_plugin_has_the_name_of_a_flag_of_helm() {
     let cluster = ControlPlane::start();
     let long = |help: &str| -> Vec<String> {
         let words = help.split([' ', '=', '\n', ',', '\'', '"']);
@@ -458,14 +458,14 @@ fn no_flag_of_the_plugin_has_the_name_of_one_of_helm() {
         for verb in ["check", "plan", "upgrade"] {
             let (code, help, _) = run(guard().args(["helm", verb, "-h"]));
             assert_eq!(code, 0);
-            // Behind the options stands text.
+            // After the options there is text.
             let help = help.split("\nFlags that").next().unwrap();
             let options = help
                 .lines()
                 .filter(|line| line.trim_start().starts_with('-'));
             let ours: Vec<String> = options.flat_map(long).collect();
             assert!(ours.contains(&"--format".to_owned()), "{help}");
-            // The two have the same meaning in both programs.
+            // These two have the same meaning in both programs.
             let shared = ["--help", "--color"];
             let mut both = ours.iter().filter(|flag| helms.contains(flag));
             assert!(both.all(|flag| shared.contains(&flag.as_str())), "{ours:?}");

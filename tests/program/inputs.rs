@@ -1,5 +1,5 @@
-//! What people give to `check`: parts, other namespaces, Helm's printed output, Terraform's JSON,
-//! other encodings, and files that are something else.
+//! Inputs of `check`: parts of a release, other namespaces, printed output of Helm, JSON of
+//! Terraform, other encodings, and files of other kinds.
 
 use std::{fs, path::Path};
 
@@ -23,7 +23,7 @@ fn stack(tag: &str, etcd: bool) -> String {
     }
 }
 
-/// The report on a change, both sides as text.
+/// The report on a change; both sides are given as text.
 fn judged(before: &str, after: &str, more: &[&str]) -> (i32, Value, String) {
     let folder = tempfile::tempdir().unwrap();
     let (before, after) = (
@@ -56,7 +56,7 @@ fn notes(report: &Value) -> String {
         .unwrap_or_default()
 }
 
-/// `check --after` of one file, which is refused.
+/// Error of `check --after` with one file, which is refused.
 fn refused(name: &str, content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -69,7 +69,7 @@ fn refused(name: &str, content: &[u8]) -> String {
 }
 
 #[test]
-fn one_file_for_kubectl_apply_is_a_part() {
+fn one_file_for_kubectl_apply_is_merged_as_a_part() {
     let (before, after) = (stack("v2.6.1", true), stack("v2.6.22", false));
     let (_, report, stderr) = judged(&before, &after, &[]);
     assert!(!denies(&report, "MG401"), "{stderr}");
@@ -100,7 +100,7 @@ fn one_file_for_kubectl_apply_is_a_part() {
 }
 
 #[test]
-fn the_text_report_says_that_it_is_a_part() {
+fn the_text_report_states_that_the_input_is_a_part() {
     let folder = tempfile::tempdir().unwrap();
     let before = file(folder.path(), "before.yaml", &stack("v2.6.1", true));
     let after = file(folder.path(), "after.yaml", &stack("v2.6.22", false));
@@ -112,7 +112,7 @@ fn the_text_report_says_that_it_is_a_part() {
 }
 
 #[test]
-fn a_patch_is_laid_over_the_object() {
+fn a_patch_is_merged_into_the_object() {
     let patch = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: milvus}\nspec:\n  template:\n    spec:\n      containers: [{name: milvus, image: 'milvusdb/milvus:v2.6.22'}]\n";
     let (code, report, stderr) = judged(&stack("v2.6.1", true), patch, &[]);
     assert_eq!(code, 0, "{report} {stderr}");
@@ -130,7 +130,7 @@ fn a_patch_is_laid_over_the_object() {
 #[case(&["--whole", "--after", "live"])]
 #[case(&["--part", "--after", "release:x"])]
 #[case(&["--part", "--after", "version:2.6.22"])]
-fn whole_and_part_are_for_files(#[case] flags: &[&str]) {
+fn whole_and_part_are_only_for_files(#[case] flags: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let before = file(folder.path(), "before.yaml", &stack("v2.6.1", true));
     let (code, _, stderr) = run(guard().args(["check", "--before", &before]).args(flags));
@@ -138,7 +138,7 @@ fn whole_and_part_are_for_files(#[case] flags: &[&str]) {
 }
 
 #[test]
-fn a_part_needs_something_to_lie_on() {
+fn a_part_requires_a_state_before() {
     let folder = tempfile::tempdir().unwrap();
     let after = file(folder.path(), "after.yaml", &stack("v2.6.1", true));
     let (code, _, stderr) = run(guard().args(["check", "--part", "--after", &after]));
@@ -146,7 +146,7 @@ fn a_part_needs_something_to_lie_on() {
 }
 
 #[test]
-fn other_namespaces_are_left_out() {
+fn objects_of_other_namespaces_are_left_out() {
     let second = stack("v2.3.0", true).replace("namespace: search", "namespace: test");
     let folder = tempfile::tempdir().unwrap();
     let both = file(
@@ -188,11 +188,11 @@ fn other_namespaces_are_left_out() {
     let report: Value = serde_json::from_str(&stdout).expect(&stderr);
     assert_eq!(
         report["releases"][0]["namespace"], "prod",
-        "objects that name none get it"
+        "objects without a namespace must get this one"
     );
 }
 
-/// Two standalones with metadata of their own, named with this prefix.
+/// Two standalones with separate metadata, whose names have this prefix.
 fn two(prefix: &str, tags: [&str; 2]) -> String {
     let one = |name: &str, tag: &str| {
         format!(
@@ -207,13 +207,13 @@ fn two(prefix: &str, tags: [&str; 2]) -> String {
 }
 
 #[test]
-fn a_release_that_a_whole_input_lacks_is_not_passed_over() {
+fn a_release_that_is_missing_in_a_whole_input_is_an_error() {
     let before = two("", ["v2.5.27", "v2.6.22"]);
     let only_a = before.split_inclusive("---\n").next().unwrap();
     let (code, report, text) = judged(&before, only_a, &["--whole"]);
     assert_eq!((code, &report), (2, &Value::Null), "{text}");
     assert!(text.contains("does not contain n/b"), "{text}");
-    // The commands that it names.
+    // The commands that the error names.
     for more in [&["--part"][..], &["--whole", "-i", "n/a"]] {
         let (code, report, text) = judged(&before, only_a, more);
         assert_eq!(code, 0, "{report} {text}");
@@ -221,7 +221,7 @@ fn a_release_that_a_whole_input_lacks_is_not_passed_over() {
 }
 
 #[test]
-fn several_releases_may_get_a_prefix_at_once() {
+fn several_releases_may_be_renamed_with_a_prefix() {
     let (before, after) = (
         two("", ["v2.5.27", "v2.6.22"]),
         two("x-", ["v2.4.24", "v2.6.24"]),
@@ -233,7 +233,7 @@ fn several_releases_may_get_a_prefix_at_once() {
 }
 
 #[test]
-fn a_whole_without_milvus_cannot_be_judged() {
+fn a_whole_input_without_milvus_is_refused() {
     let etcd = stack("v2.6.1", true)
         .split("---\n")
         .nth(1)
@@ -255,7 +255,7 @@ fn a_whole_without_milvus_cannot_be_judged() {
 }
 
 #[test]
-fn what_a_filter_left_out_is_said_where_nothing_is_left_to_judge() {
+fn the_error_names_what_a_namespace_filter_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let web = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n";
     let path = file(
@@ -273,7 +273,7 @@ fn what_a_filter_left_out_is_said_where_nothing_is_left_to_judge() {
 }
 
 #[test]
-fn aliases_of_one_umbrella_are_chosen_by_name_and_alias() {
+fn aliases_of_one_umbrella_chart_are_selected_by_release_and_alias() {
     let alias = |alias: &str, tag: &str| {
         format!(
             "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: up-{alias}-standalone}}\nspec:\n  selector: {{matchLabels: {{app.kubernetes.io/instance: up, app.kubernetes.io/name: {alias}, component: standalone}}}}\n  template:\n    spec:\n      containers: [{{name: standalone, image: 'milvusdb/milvus:{tag}', args: [milvus, run, standalone]}}]\n"
@@ -311,7 +311,11 @@ fn aliases_of_one_umbrella_are_chosen_by_name_and_alias() {
     "\nNOTES:\nkind: nonsense: [\n"
 )]
 #[case::get_all("CHART: milvus\nVERSION: 5.0.1\n", "", "")]
-fn helms_printed_output(#[case] values: &str, #[case] hooks: &str, #[case] notes: &str) {
+fn the_printed_output_of_helm_is_read(
+    #[case] values: &str,
+    #[case] hooks: &str,
+    #[case] notes: &str,
+) {
     let manifest = stack("v2.6.22", true).replace(", namespace: search", "");
     let text = format!(
         "Release \"r\" has been upgraded. Happy Helming!\nNAME: r\nLAST DEPLOYED: Sat Nov 28 10:00:00 2026\nNAMESPACE: search\nSTATUS: pending-upgrade\nREVISION: 2\nTEST SUITE: None\n{values}{hooks}MANIFEST:\n---\n# Source: milvus/templates/a.yaml\n{manifest}{notes}"
@@ -330,7 +334,7 @@ fn helms_printed_output(#[case] values: &str, #[case] hooks: &str, #[case] notes
 }
 
 #[test]
-fn helms_json_output() {
+fn the_json_output_of_helm_is_read() {
     let release = json!({
         "name": "r", "namespace": "search", "version": 2, "info": {"status": "pending-upgrade"},
         "config": {"minio": {"secretKey": "hunter2"}}, "manifest": stack("v2.6.22", true),
@@ -341,7 +345,7 @@ fn helms_json_output() {
 }
 
 #[test]
-fn terraforms_forms() {
+fn the_json_forms_of_terraform_are_read() {
     let wanted: Vec<Value> = documents(&stack("v2.6.22", true))
         .map(|document| document.unwrap().root.to_json())
         .collect();
@@ -381,7 +385,7 @@ fn terraforms_forms() {
 }
 
 #[test]
-fn powershell_writes_utf16() {
+fn utf16_of_powershell_is_read() {
     let text = stack("v2.6.22", true).replace('\n', "\r\n");
     let folder = tempfile::tempdir().unwrap();
     for (name, mark) in [("marked.yaml", "\u{feff}"), ("plain.yaml", "")] {
@@ -442,7 +446,7 @@ fn merge_keys_are_read() {
 #[case::status_output("NAME: r\nNAMESPACE: a\nSTATUS: deployed\nREVISION: 1\nTEST SUITE: None\nNOTES:\nx\n", &["helm status", "helm get all"])]
 #[case::empty("", &["it is empty"])]
 #[case::others("apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n", &["does not contain Milvus", "Service/web, Deployment/web"])]
-fn inputs_of_another_kind(#[case] text: &str, #[case] expected: &[&str]) {
+fn inputs_of_another_kind_are_refused_with_a_hint(#[case] text: &str, #[case] expected: &[&str]) {
     let stderr = refused("input.yaml", text.as_bytes());
     for words in expected {
         assert!(stderr.contains(words), "'{words}' is missing: {stderr}");
@@ -451,7 +455,7 @@ fn inputs_of_another_kind(#[case] text: &str, #[case] expected: &[&str]) {
 }
 
 #[test]
-fn folders_of_charts_and_kustomizations() {
+fn folders_of_charts_and_kustomizations_are_recognized() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::create_dir_all(path("chart/templates")).unwrap();
@@ -470,7 +474,7 @@ fn folders_of_charts_and_kustomizations() {
         assert_eq!(code, 2);
         assert!(stderr.contains(words), "{stderr}");
     }
-    // A folder of policies may be a kustomization.
+    // A folder with policies may also be a kustomization.
     fs::write(path("overlay/a.yaml"), "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\nspec: {rules: [{id: MG101, action: Warn}]}\n").unwrap();
     let (_, stdout, stderr) = run(guard()
         .current_dir(folder.path())
@@ -482,7 +486,7 @@ fn folders_of_charts_and_kustomizations() {
 }
 
 #[test]
-fn a_mixed_input_says_what_it_left_out() {
+fn a_mixed_input_reports_what_was_left_out() {
     let text = format!(
         "{}---\napiVersion: milvus.io/v1beta1\nkind: Milvus\nmetadata: {{name: m}}\n",
         stack("v2.6.1", true)
@@ -498,7 +502,7 @@ fn a_mixed_input_says_what_it_left_out() {
 }
 
 #[test]
-fn words_of_a_document_cannot_become_commands() {
+fn text_of_a_document_cannot_inject_commands() {
     let text = "apiVersion: milvus.io/v1beta1\nkind: Milvus\nmetadata: {name: \"x; rm -rf ~ #\\n\", namespace: \"a' b\"}\n";
     let stderr = refused("input.yaml", text.as_bytes());
     assert!(
@@ -509,7 +513,7 @@ fn words_of_a_document_cannot_become_commands() {
     assert!(!refused("input.yaml", login.as_bytes()).contains("hunter2"));
 }
 
-/// Pieces of every form that the reader knows, in any order.
+/// Parts of every input format, in any order.
 fn anything() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("---\n"),
@@ -569,7 +573,7 @@ proptest! {
     }
 
     #[test]
-    fn merging_is_what_the_specification_says(own in entries(), first in entries(), second in entries(), late in any::<bool>()) {
+    fn merge_keys_follow_the_specification(own in entries(), first in entries(), second in entries(), late in any::<bool>()) {
         let flow = |entries: &[(String, u8)]| entries.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", ");
         let body = if late { format!("{}<<: [*f, *s]", own.iter().map(|(key, value)| format!("{key}: {value}, ")).collect::<String>()) }
             else { format!("<<: [*f, *s]{}", own.iter().map(|(key, value)| format!(", {key}: {value}")).collect::<String>()) };
@@ -587,9 +591,9 @@ fn entries() -> impl Strategy<Value = Vec<(String, u8)>> {
     proptest::collection::vec(("[a-e]", any::<u8>()), 0..5)
 }
 
-/// The demos of the repository are whole releases.
+/// The demos of the repository contain complete releases.
 #[test]
-fn demos_are_whole() {
+fn demos_are_complete_releases() {
     let demos = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo");
     for case in fs::read_dir(demos)
         .unwrap()

@@ -1,4 +1,4 @@
-//! `check` and `plan` against a real API server, on releases that both Helms installed.
+//! `check` and `plan` against a real API server, on releases installed by both versions of Helm.
 
 use crate::common::{self, Chart, ERAS, Judged, charts, file, guard, install_definitions, run};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
@@ -39,7 +39,7 @@ fn releases_of_both_helms_are_judged_live() {
                 "{kind}-{}",
                 if with == Helm::V3 { "helm3" } else { "helm4" }
             );
-            // Real chart 3.2.18 asks for an API that today's Kubernetes no longer has.
+            // The real chart 3.2.18 uses an API that current Kubernetes versions no longer have.
             let era = usize::from(set[0].is_real);
             install(&cluster, with, &set[era], &namespace, &[]);
             let from = ERAS[era].1;
@@ -55,8 +55,8 @@ fn releases_of_both_helms_are_judged_live() {
                 from == "2.1.4",
                 "{denied:?}"
             );
-            // Images that were never available may be replaced; a component that was, and is not,
-            // holds the upgrade up.
+            // No component was ever available here, so its image may be replaced; a component that
+            // was available and is not any more blocks the upgrade.
             assert!(!denied.contains(&"MG206".to_owned()), "{denied:?}");
             let name = "my-release-milvus-querynode";
             let status = r#"{"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}}"#;
@@ -158,7 +158,7 @@ fn removed_values_are_read_from_helms_storage() {
 }
 
 #[test]
-fn drift_is_seen() {
+fn drift_is_reported() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V4, &Chart::compact("4.2.40"), "milvus", &[]);
     expect_success(cluster.kubectl([
@@ -217,7 +217,7 @@ fn the_config_map_driver_is_read_too() {
 }
 
 #[test]
-fn least_rights_still_give_a_verdict_and_none_give_exit_3() {
+fn minimal_rights_give_a_verdict_and_no_rights_give_exit_3() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V3, &Chart::compact("4.1.34"), "milvus", &[]);
     cluster.apply(
@@ -246,7 +246,7 @@ fn least_rights_still_give_a_verdict_and_none_give_exit_3() {
     let not_read = judged.report["inputs"][0]["notRead"].to_string();
     assert!(
         not_read.contains("Helm"),
-        "the report says what was missing: {not_read}"
+        "the report must state what could not be read: {not_read}"
     );
 
     let stranger = cluster.kubeconfig_for("stranger", &[]);
@@ -267,7 +267,7 @@ fn least_rights_still_give_a_verdict_and_none_give_exit_3() {
 }
 
 #[test]
-fn policies_of_the_cluster_count() {
+fn policies_of_the_cluster_are_applied() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V3, &Chart::compact("4.1.34"), "milvus", &[]);
     install_definitions(&cluster);
@@ -291,7 +291,7 @@ fn policies_of_the_cluster_count() {
 }
 
 #[test]
-fn plan_reads_the_running_state() {
+fn plan_reads_the_running_version() {
     let cluster = ControlPlane::start();
     install(
         &cluster,
@@ -328,7 +328,7 @@ fn plan_reads_the_running_state() {
 }
 
 #[test]
-fn missing_clusters_and_contexts_are_exit_3_with_a_clear_error() {
+fn missing_clusters_and_contexts_give_exit_3_and_a_clear_error() {
     let (code, stdout, stderr) = run(guard().args(["check", "-i", "x", "-n", "y", "-t", "2.5.27"]));
     assert_eq!((code, stdout.as_str()), (3, ""));
     assert!(stderr.contains("no cluster"), "{stderr}");
@@ -361,13 +361,13 @@ fn missing_clusters_and_contexts_are_exit_3_with_a_clear_error() {
             "--kubeconfig",
         ])
         .arg(cluster.kubeconfig()));
-    assert_eq!(code, 3, "there is nothing to judge: {stderr}");
+    assert_eq!(code, 3, "no release to judge: {stderr}");
     assert!(stderr.contains("nothing"), "{stderr}");
 }
 
-/// A wrong name was answered by the same command again, and not by the names that exist.
+/// For a wrong name, the program printed the same command again instead of the existing names.
 #[test]
-fn a_release_that_does_not_exist_is_answered_with_those_that_do() {
+fn for_an_unknown_release_the_existing_ones_are_named() {
     let cluster = ControlPlane::start();
     let chart = Chart::compact("4.2.40");
     install(&cluster, Helm::V4, &chart, "search", &[]);
@@ -400,7 +400,7 @@ fn a_release_that_does_not_exist_is_answered_with_those_that_do() {
         assert!(stderr.contains("found: my-release"), "{stderr}");
         assert!(
             !stderr.contains("-i nosuch"),
-            "the same command again: {stderr}"
+            "the same command must not be printed again: {stderr}"
         );
     }
     let (code, _, stderr) = ask(&["check", "-i", "my-release", "-n", "nothing", "-t", "2.5.27"]);
@@ -412,7 +412,7 @@ fn a_release_that_does_not_exist_is_answered_with_those_that_do() {
 
 /// Releases and namespaces were not completed.
 #[test]
-fn shells_are_offered_what_the_cluster_holds() {
+fn completion_offers_releases_and_namespaces_of_the_cluster() {
     let cluster = ControlPlane::start();
     install(&cluster, Helm::V4, &Chart::compact("4.2.40"), "search", &[]);
     let offered = |line: &str| {

@@ -1,6 +1,6 @@
-//! The program as its user meets it: the command line, what it reads, what it judges and advises.
-//! `advice`, `helm_plugin`, `live` and `post_renderer` start a control plane, `charts` and `values`
-//! call Helm; the others need Rust alone.
+//! The program for its user: the command line, its inputs, checks and advice. `advice`,
+//! `helm_plugin`, `live` and `post_renderer` start a control plane, `charts` and `values` call
+//! Helm; the others only need Rust.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! The post-renderer with both Helms on a real API server, and alone.
+//! The post-renderer with both versions of Helm on a real API server, and without Helm.
 
 use std::{
     fs,
@@ -73,7 +73,7 @@ fn the_post_renderer_stops_a_skipped_migration_before_anything_is_stored() {
 }
 
 #[test]
-fn a_denial_is_in_the_file_that_takes_the_errors_of_helm() {
+fn a_denial_is_in_the_log_of_helms_errors() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         setup.install(&Chart::compact("3.2.18"), &[]);
@@ -102,15 +102,15 @@ fn a_denial_is_in_the_file_that_takes_the_errors_of_helm() {
 }
 
 #[test]
-fn a_good_upgrade_passes_the_post_renderer_byte_for_byte() {
+fn a_good_upgrade_passes_the_post_renderer_unchanged() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         let chart = Chart::compact("4.1.34");
-        // A first installation passes as well: there is nothing to judge against.
+        // A first installation passes as well: there is no state before.
         let (code, _, stderr) = setup.rendered(&["install", "--create-namespace"], &chart, &[]);
         assert_eq!(code, 0, "{stderr}");
 
-        // What Helm prints through our post-renderer is what it prints through one that copies.
+        // Through our post-renderer, Helm prints the same as through one that copies its input.
         let (code, ours, stderr) = setup.rendered(&["template"], &chart, &PATCH);
         assert_eq!(code, 0, "{stderr}");
         assert!(stderr.contains("milvus-guard: warning: MG201"), "{stderr}");
@@ -128,7 +128,7 @@ fn a_good_upgrade_passes_the_post_renderer_byte_for_byte() {
         assert_eq!(setup.history(), ["superseded", "deployed"]);
         assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.24"]);
 
-        // Comments, a missing line feed at the end and Windows' line ends are kept.
+        // Comments, a missing line feed at the end and Windows line endings are kept.
         let rendered = chart.render_in(setup.namespace, setup.with, &["image.all.tag=v2.4.24"]);
         let odd = format!("# first\r\n---\r\n{}\n# last", rendered.trim_end());
         let config = cluster.kubeconfig().to_str().unwrap();
@@ -139,7 +139,7 @@ fn a_good_upgrade_passes_the_post_renderer_byte_for_byte() {
     }
 }
 
-/// Puts a shell script where a program is expected.
+/// Writes a shell script to the path of a program.
 fn program(path: &Path, script: &str) {
     fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -163,7 +163,7 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
         let (code, _, stderr) = setup.rendered(&["upgrade"], &chart, &PATCH);
         stopped("helm-guard-post-render", code, &stderr);
 
-        // The real program, ended by a signal as soon as it begins.
+        // The real program, killed by a signal at its start.
         fs::remove_file(&link).unwrap();
         let real = env!("CARGO_BIN_EXE_milvus-guard");
         program(
@@ -191,7 +191,7 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
             &chart,
             &[&flag, "--post-renderer-args", "--before=none"],
         );
-        assert_eq!(code, 0, "nothing is asked of the cluster: {stderr}");
+        assert_eq!(code, 0, "no request may go to the cluster: {stderr}");
         assert!(stdout.contains("kind: Deployment"));
 
         let wrong_flag = ["--post-renderer-args", "--befor=none"];
@@ -201,11 +201,11 @@ fn a_missing_program_a_crash_and_an_unreachable_cluster_stop_helm() {
 }
 
 #[test]
-fn what_helm_deployed_counts_where_nothing_runs() {
+fn without_running_pods_the_deployed_revision_of_helm_is_judged() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         setup.install(&Chart::compact("3.2.18"), &[]);
-        // Another Milvus runs there, and is not taken for this one.
+        // Another Milvus runs there, and must not be taken for this one.
         let other = Chart::compact("4.1.34");
         let (code, _, stderr) =
             setup.helm(&["install", "other", other.path(), "-n", setup.namespace]);
@@ -222,7 +222,7 @@ fn what_helm_deployed_counts_where_nothing_runs() {
     }
 }
 
-/// A hook that runs Milvus under another name, and has no labels.
+/// A hook that runs Milvus under another name, without labels.
 const HOOK: &str = r#"apiVersion: batch/v1
 kind: Job
 metadata: {name: "a-hook", annotations: {helm.sh/hook: pre-upgrade}}
@@ -234,7 +234,7 @@ spec:
 "#;
 
 #[test]
-fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
+fn a_hook_that_runs_milvus_does_not_hide_the_running_release() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         setup.install(&Chart::compact("3.2.18"), &[]);
@@ -268,7 +268,7 @@ fn a_hook_that_runs_milvus_does_not_hide_what_runs() {
 }
 
 #[test]
-fn a_second_milvus_of_the_namespace_is_left_alone() {
+fn a_second_milvus_in_the_namespace_is_ignored() {
     let cluster = ControlPlane::start();
     for setup in setups(&cluster) {
         let old = Chart::compact("3.2.18");
@@ -290,11 +290,11 @@ fn a_second_milvus_of_the_namespace_is_left_alone() {
     }
 }
 
-/// With `HELM_DRIVER=sql` Helm's storage is a database, which these tests do not have: that Helm
-/// itself works with one is not tested. What runs is enough for the post-renderer.
+/// With `HELM_DRIVER=sql` Helm's storage is a database: here the post-renderer runs alone and
+/// judges the running state. `tests/real/helm_sql.rs` tests Helm with a database.
 #[test]
-fn with_the_sql_driver_what_runs_is_judged() {
-    eprintln!("not tested: Helm with a database (HELM_DRIVER=sql); the post-renderer runs alone");
+fn with_the_sql_driver_the_running_state_is_judged() {
+    eprintln!("not tested here: Helm with a database (HELM_DRIVER=sql)");
     let cluster = ControlPlane::start();
     let setup = PluginCluster::new(&cluster, Helm::V4);
     setup.install(&Chart::compact("3.2.18"), &[]);
@@ -321,14 +321,14 @@ fn with_the_sql_driver_what_runs_is_judged() {
 }
 
 #[test]
-fn a_place_that_is_not_known_is_not_taken_for_an_empty_one() {
+fn an_unknown_namespace_is_not_taken_for_an_empty_one() {
     let cluster = ControlPlane::start();
     let setup = PluginCluster::new(&cluster, Helm::V4);
     setup.install(&Chart::compact("3.2.18"), &[]);
     let next = Chart::compact("4.0.31");
     let rendered = next.render_in(setup.namespace, Helm::V4, &["image.all.tag=v2.2.16"]);
     let manifests = rendered.as_bytes();
-    // The kubeconfig is where it is found without being named.
+    // The kubeconfig is at its default path.
     let home = setup.folder.path().join("home");
     fs::create_dir_all(home.join(".kube")).unwrap();
     fs::copy(cluster.kubeconfig(), home.join(".kube/config")).unwrap();
@@ -355,7 +355,7 @@ fn a_place_that_is_not_known_is_not_taken_for_an_empty_one() {
     });
     assert!(code == 1 && stderr.contains("MG101 "), "{code} {stderr}");
 
-    // The manifests name the namespace themselves, as those of newer charts do.
+    // The manifests contain the namespace, as those of newer charts do.
     let name = "metadata:\n  name: my-release";
     let named = format!(
         "metadata:\n  namespace: {}\n  name: my-release",
@@ -378,7 +378,7 @@ fn context(cluster: &ControlPlane) -> String {
 }
 
 #[test]
-fn manifests_without_milvus_pass_and_what_is_broken_does_not() {
+fn manifests_without_milvus_pass_and_broken_ones_do_not() {
     let other = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
     for manifests in [&other[..], b"", b"\n---\n# only a comment\n"] {
         let (code, stdout, stderr) = post_render(manifests, &[], |_| {});

@@ -1,5 +1,5 @@
-//! What must hold for any input: readers of untrusted text never panic, and what they accept reads
-//! back the same.
+//! Properties of any input: readers of untrusted text never panic, and text that they accept is
+//! read back unchanged.
 
 use milvus_guard_core::{
     helm::codec::decode_payload,
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn images_read_back_the_same(
+    fn images_are_parsed_and_printed_unchanged(
         host in proptest::option::of("[a-z]{1,8}\\.[a-z]{2,3}(:[0-9]{2,5})?"),
         path in "[a-z]{1,8}(/[a-z]{1,8}){0,2}",
         tag in proptest::option::of("[A-Za-z0-9_][A-Za-z0-9._-]{0,20}"),
@@ -88,14 +88,14 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_an_image_reference(text in ".{0,80}") {
+    fn any_text_is_an_image_reference(text in ".{0,80}") {
         let image = ImageRef::parse(&text);
         let _ = (image.build(), image.path().len(), image.registry().map(str::len), image.name().len());
         let _ = image.at(&Build::of(Version::new(2, 5, 27)));
     }
 
     #[test]
-    fn tags_never_panic_and_releases_read_back(major in 0u16..9, minor in 0u16..30, patch in 0u16..99, junk in ".{0,20}") {
+    fn tags_never_panic_and_releases_are_parsed_and_printed_unchanged(major in 0u16..9, minor in 0u16..30, patch in 0u16..99, junk in ".{0,20}") {
         let build: Build = format!("v{major}.{minor}.{patch}").parse().unwrap();
         prop_assert_eq!(build.to_string(), format!("{major}.{minor}.{patch}"));
         let _ = Build::from_tag(&junk);
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn ranges_read_back_and_agree_with_comparisons(a in 0u16..40, b in 0u16..40, c in 0u16..40) {
+    fn ranges_are_printed_unchanged_and_agree_with_comparisons(a in 0u16..40, b in 0u16..40, c in 0u16..40) {
         let (low, high) = (Version::new(2, a.min(b), 0), Version::new(2, a.max(b), 0));
         let range: Range = format!(">={low},<{high}").parse().unwrap();
         prop_assert_eq!(range.to_string().parse::<Range>().unwrap(), range.clone());
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn hosts_never_panic_and_know_their_service(text in ".{0,60}", service in "[a-z]{1,10}", namespace in "[a-z]{1,10}") {
+    fn hosts_never_panic_and_match_their_service(text in ".{0,60}", service in "[a-z]{1,10}", namespace in "[a-z]{1,10}") {
         let _ = Host::parse(&text, Some("milvus"));
         let short = Host::parse(&format!("{service}:1"), Some(&namespace));
         prop_assert_eq!(short, Host::parse(&format!("http://{service}.{namespace}.svc.cluster.local:1"), Some(&namespace)));

@@ -1,5 +1,5 @@
-//! What must hold for any review: from its text to the answer nothing panics, the version label
-//! settles at once, and a change of metadata alone is nobody's business.
+//! Properties of any review: nothing panics between its text and the answer, the version label is
+//! set in one step, and a change of only metadata is allowed.
 
 use std::sync::{Arc, LazyLock};
 
@@ -29,7 +29,7 @@ static PLACE: LazyLock<Arc<NamespaceState>> = LazyLock::new(|| {
         collector.content("running").unwrap().objects,
     ))
 });
-/// The running state, Deployments and `StatefulSets` only.
+/// The workloads of the running state: only Deployments and `StatefulSets`.
 static WORKLOADS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let all = documents(RUNNING).map(|document| document.unwrap().root.to_json());
     all.filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet")
@@ -60,8 +60,8 @@ fn review(operation: &str, object: &Value, old: &Value) -> String {
     .to_string()
 }
 
-/// What both ways of reading make of a review: from a tape, and the long way, for which a space at
-/// the end is enough.
+/// The result of a review must be the same from the JSON tape and from `serde_json`, which reads
+/// the text if it ends with a space.
 fn both_ways<T: PartialEq + std::fmt::Debug>(text: &str, answer: impl Fn(&Review<'_>) -> T) -> T {
     let short = answer(&Review::parse(text.as_bytes()).unwrap());
     let loose = format!("{text} ");
@@ -93,7 +93,7 @@ fn answer(response: &Response) -> Value {
     answer["response"].clone()
 }
 
-/// Applies the patch of an answer.
+/// Applies the patch of an answer to the object.
 fn patched(object: &Value, answer: &Value) -> Value {
     let mut object = object.clone();
     if let Some(patch) = answer["patch"].as_str() {
@@ -105,12 +105,12 @@ fn patched(object: &Value, answer: &Value) -> Value {
     object
 }
 
-/// One change at a place that a number picks.
+/// A change at a place that a number selects.
 #[derive(Clone, Debug)]
 enum Change {
     Set(usize, Value),
     Remove(usize),
-    /// One part of the object over another.
+    /// Replaces one part of the object by another part of it.
     Copy(usize, usize),
     Rename(usize, String),
 }
@@ -240,7 +240,7 @@ proptest! {
             prop_assert!(said["patch"].is_null());
             answer(&mutated(&text));
         }
-        // Changes to the envelope: what still is a review is answered, whatever it is about.
+        // Changes to the envelope: every text that is still a valid review gets an answer.
         let mut envelope: Value = serde_json::from_str(&review(operation, &new, &old)).unwrap();
         for change in &changes {
             change.apply(&mut envelope);
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn the_version_label_settles_at_once(
+    fn the_version_label_is_set_in_one_step(
         mut object in some_workload(),
         labels in proptest::option::of(labels()),
         changes in proptest::collection::vec(change(), 0..3),
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn metadata_alone_is_let_through(
+    fn a_change_of_only_metadata_is_allowed(
         old in some_workload(),
         annotations in proptest::collection::btree_map("[a-z]{1,8}", ".{0,40}", 0..4),
         generation in any::<u32>(),
@@ -302,7 +302,7 @@ proptest! {
 }
 
 #[test]
-fn a_rule_that_had_no_time_does_not_let_data_pass() {
+fn a_data_rule_that_ran_out_of_time_denies() {
     let old = WORKLOADS[0].clone();
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");
@@ -311,8 +311,8 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
     let late = Task::of(&parsed).judge(&context(Some(Overdue(&|| true))));
     assert!(late.response.denied.is_some(), "{late:?}");
     assert!(!late.failed.is_empty());
-    // What had no time before and after is not an old sin either, so even an innocent change waits
-    // for its next try.
+    // A rule without time reports neither the old nor the new state as checked, so even a harmless
+    // change is denied until the next attempt.
     new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["env"] =
         json!([{"name": "GODEBUG", "value": "madvdontneed=0"}]);
@@ -332,7 +332,7 @@ fn a_rule_that_had_no_time_does_not_let_data_pass() {
 }
 
 #[test]
-fn the_same_specification_next_to_another_one_is_denied() {
+fn a_duplicate_specification_is_denied() {
     let old = WORKLOADS[0].clone();
     let mut new = old.clone();
     new["spec"]["template"]["spec"]["containers"][0]["image"] = json!("milvusdb/milvus:v2.2.16");

@@ -1,5 +1,5 @@
-//! No value that a template of a chart reads is reported as unread, whether Helm's record holds the
-//! templates or not.
+//! A value that a template of a chart reads is never reported as unread, with and without the
+//! templates in Helm's record.
 
 use std::{fs, path::Path};
 
@@ -22,7 +22,7 @@ fn files(folder: &Path, texts: &mut Vec<String>) {
     }
 }
 
-/// Every path behind `.Values.` in a text.
+/// Every path after `.Values.` in a text.
 fn read(text: &str) -> impl Iterator<Item = &str> {
     let name = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
     text.split(".Values.")
@@ -30,7 +30,7 @@ fn read(text: &str) -> impl Iterator<Item = &str> {
         .map(move |rest| rest[..rest.find(name).unwrap_or(rest.len())].trim_end_matches('.'))
 }
 
-/// Sets a path to a text; what lies below a path that is set already makes it a map.
+/// Sets a path to a string; a path below an existing one turns that into a map.
 fn set(values: &mut Map<String, Value>, path: &str) {
     let (first, rest) = path
         .split_once('.')
@@ -62,7 +62,7 @@ fn stored(user: &Value, values: &Value, templates: &[String]) -> StoredRelease {
 }
 
 #[test]
-fn what_templates_read_is_never_reported() {
+fn values_that_templates_read_are_never_reported() {
     for chart in charts().into_iter().flatten() {
         let mut templates = Vec::new();
         files(&Path::new(chart.path()).join("templates"), &mut templates);
@@ -86,7 +86,7 @@ fn what_templates_read_is_never_reported() {
         for held in [&templates[..], &[]] {
             let unread = stored(&user, &values, held)
                 .unread_values
-                .expect("the record tells");
+                .expect("the record must have unread values");
             assert!(
                 unread.is_empty(),
                 "{}, {} templates: {unread:?}",
@@ -94,7 +94,7 @@ fn what_templates_read_is_never_reported() {
                 held.len()
             );
         }
-        // The same with a name that no chart has.
+        // The same with a value that no chart reads.
         let mut other = user.as_object().unwrap().clone();
         set(&mut other, "standalone.notRead");
         let unread = stored(&Value::Object(other), &values, &templates)

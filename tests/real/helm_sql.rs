@@ -11,7 +11,7 @@ use crate::common::{
     plugin::{BOTH, PATCH, PluginCluster, SKIPPED},
 };
 
-/// Each Helm with our plugins, and with its records in a database of its own.
+/// Runs the check with each Helm with our plugins, and with its records in a separate database.
 fn with_database(cluster: &ControlPlane, judge: impl Fn(&PluginCluster, &Postgres)) {
     for with in BOTH {
         let database = Postgres::start();
@@ -62,7 +62,7 @@ fn a_skipped_migration_is_stopped_when_the_records_are_in_a_database() {
 
 #[test]
 #[ignore = "needs PostgreSQL: make test-node"]
-fn a_good_upgrade_is_kept_byte_for_byte_when_the_records_are_in_a_database() {
+fn a_good_upgrade_is_unchanged_when_the_records_are_in_a_database() {
     let cluster = ControlPlane::start();
     with_database(&cluster, |setup, _| {
         let chart = Chart::compact("4.1.34");
@@ -84,7 +84,7 @@ fn a_good_upgrade_is_kept_byte_for_byte_when_the_records_are_in_a_database() {
         };
         let ours = upgrade("2");
         assert_eq!(setup.images(), ["milvusdb/milvus:v2.4.24"]);
-        // The same through a post-renderer that copies.
+        // The same with a copy of the post-renderer instead of the link.
         fs::remove_file(setup.post_renderer_link()).unwrap();
         fs::write(setup.post_renderer_link(), "#!/bin/sh\nexec cat\n").unwrap();
         let executable = fs::Permissions::from_mode(0o755);

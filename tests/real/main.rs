@@ -1,6 +1,6 @@
-//! Pods on a real node, a database for Helm, real Milvus servers. Most of it is ignored by default,
-//! because it needs root, packages of the machine or large downloads: `make test-node`, `make
-//! test-milvus`, `make test-roll`.
+//! Pods on a real node, a database for Helm, real Milvus servers. Most tests are ignored by
+//! default, because they need root, packages of the machine or large downloads: `make test-node`,
+//! `make test-milvus`, `make test-roll`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

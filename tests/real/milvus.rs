@@ -1,5 +1,5 @@
-//! Real Milvus servers: what 2.1.0 wrote is served by 2.2.16 after the migration, and by 2.1.0
-//! again after the restore. The servers are large and downloaded: `make test-milvus`.
+//! Real Milvus servers: 2.2.16 serves data of 2.1.0 after the migration, and 2.1.0 serves it again
+//! after the restore. The servers are large downloads: `make test-milvus`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -16,13 +16,13 @@ const FIXTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/fixtures/metadata/milvus-2.1.0.json"
 );
-/// Distances are computed by another release of the search library, which may sum up in another
+/// Each release has its own version of the search library, which may sum up distances in another
 /// order.
 const TOLERANCE: f64 = 1e-5;
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn what_2_1_wrote_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_restore() {
+fn data_of_2_1_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_restore() {
     let server = MilvusStore::new().serve(MilvusVersion::V2_1_0);
     say("2.1.0 runs");
     ask(&server, "write");
@@ -56,8 +56,8 @@ fn what_2_1_wrote_is_served_by_2_2_after_the_migration_and_by_2_1_after_the_rest
     say("2.1.0 has answered as before");
 }
 
-/// The check of the migration can fail: without one, 2.2.16 knows the collections and their rows,
-/// and nothing of their indexes.
+/// Shows that the comparison can fail: without a migration, 2.2.16 has the collections and their
+/// rows, but not their indexes.
 fn indexes_are_lost(written: &Value, served: &Value) {
     assert_eq!(
         names(&served["collections"]),
@@ -89,7 +89,7 @@ fn indexes_are_lost(written: &Value, served: &Value) {
     assert!(!differences(written, served).is_empty());
 }
 
-/// What differs between two readings, by its path; distances may differ by rounding.
+/// Differences between two answers, by JSON path; distances may differ by rounding.
 fn differences(expected: &Value, found: &Value) -> Vec<String> {
     let mut all = Vec::new();
     compare("", expected, found, &mut all);
@@ -136,8 +136,8 @@ fn read(server: &Milvus) -> Value {
     serde_json::from_str(&ask(server, "read")).unwrap()
 }
 
-/// Serves by 2.2.16 and reads. That one may end on its first start after 2.1, see the test bed; it
-/// is then started again.
+/// Serves with 2.2.16 and reads. Its first start after 2.1 may crash (see the test bed); it is then
+/// started again.
 fn serve_migrated(mut store: MilvusStore) -> (Milvus, Value) {
     for _ in 0..3 {
         let server = store.serve(MilvusVersion::V2_2_16);
@@ -147,12 +147,12 @@ fn serve_migrated(mut store: MilvusStore) -> (Milvus, Value) {
             return (server, answers);
         }
         say(&format!(
-            "2.2.16 ended while it was asked; starting it again. Its last words:\n{}",
+            "2.2.16 crashed while it was read; starting it again. The end of its log:\n{}",
             server.daemon().log_tail(12)
         ));
         store = server.stop();
     }
-    panic!("2.2.16 ends whenever it is asked");
+    panic!("2.2.16 crashed three times while it was read");
 }
 
 fn migrate(store: &MilvusStore, backup: &Path) {
@@ -185,7 +185,7 @@ fn restore(store: &MilvusStore, backup: &Path) {
     let (code, stdout, stderr) = command(&[]);
     assert_eq!(
         code, 1,
-        "2.2 has written meanwhile, which is to be lost only when that is asked for: \
+        "data that 2.2 wrote may be lost only with consent: \
          {stdout}{stderr}"
     );
     assert!(
@@ -205,7 +205,7 @@ fn target(store: &MilvusStore) -> [String; 4] {
     ]
 }
 
-/// All records, as etcdctl tells them.
+/// All records, as etcdctl prints them.
 fn records(store: &MilvusStore) -> Value {
     let output = store.etcd().etcdctl([
         "get",
@@ -216,7 +216,7 @@ fn records(store: &MilvusStore) -> Value {
     serde_json::from_str(&expect_success(output)).unwrap()
 }
 
-/// Keys and values of the metadata, without what continues to count whatever is restored.
+/// Keys and values of the metadata, without the session counter, which is never restored.
 fn metadata(store: &MilvusStore) -> Vec<(String, String)> {
     let records = records(store);
     let records = records["kvs"].as_array().unwrap().iter();
@@ -241,7 +241,7 @@ fn key(record: &Value) -> String {
     .unwrap()
 }
 
-/// Replaces the fixture that unit tests read, when asked to.
+/// Replaces the fixture that unit tests read, if `UPDATE_GENERATED` is set.
 fn update_fixture(store: &MilvusStore) {
     if env::var_os("UPDATE_GENERATED").is_none() {
         return;
@@ -263,9 +263,9 @@ fn update_fixture(store: &MilvusStore) {
     fs::write(FIXTURE, text).unwrap();
 }
 
-/// What a person who waits for minutes reads meanwhile.
+/// Progress for a user who waits for minutes.
 fn say(what: &str) {
-    // Not eprintln: libtest would hold it back.
+    // Not eprintln: libtest would capture it.
     let mut stderr = io::stderr();
     writeln!(stderr, "test-milvus: {what}").unwrap();
 }

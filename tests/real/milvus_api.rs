@@ -1,5 +1,5 @@
-//! What real Milvus servers say about themselves: whole after a load, what is missing after a
-//! restart, and why there is no answer. The servers are large and downloaded: `make test-milvus`.
+//! What real Milvus servers report: complete after a load, what is missing after a restart, and why
+//! there is no answer. The servers are large downloads: `make test-milvus`.
 
 use std::future::Future;
 use std::path::Path;
@@ -16,9 +16,9 @@ use milvus_guard_testbed::{
 use rstest::rstest;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py");
-/// The password of `root` that Milvus begins with.
+/// The initial password of `root`.
 const PASSWORD: &str = "Milvus";
-/// Rows of one batch of the script.
+/// Rows of one batch that the script writes.
 const ROWS: i64 = 2000;
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -65,10 +65,10 @@ fn collection<'a>(loaded: &'a Loaded, label: &str) -> &'a CollectionLoad {
         .unwrap_or_else(|| panic!("{label}: {loaded:#?}"))
 }
 
-/// How often a server is started again until it was seen with something missing.
+/// How many restarts are tried until one is seen with something missing.
 const RESTARTS: usize = 4;
 
-/// Waits until Milvus says that all is loaded.
+/// Waits until Milvus reports that everything is loaded.
 fn complete(proxy: &Proxy) -> Loaded {
     let mut last = None;
     wait_for("all to be loaded", DEADLINE, || {
@@ -82,7 +82,7 @@ fn complete(proxy: &Proxy) -> Loaded {
 #[case(MilvusVersion::V2_2_16, "2.2")]
 #[case(MilvusVersion::V2_3_5, "2.3")]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
+fn a_real_milvus_reports_what_is_loaded_and_what_is_missing(
     #[case] wheel: MilvusVersion,
     #[case] minor: &str,
 ) {
@@ -102,7 +102,7 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
     assert_eq!(
         names(&whole),
         ["books", "drafts", "shop/orders"],
-        "neither what is not loaded nor what was released"
+        "only loaded collections, without released ones"
     );
     assert_eq!(whole.notes, Vec::<String>::new());
     for (label, rows) in [("books", 3 * ROWS), ("drafts", ROWS), ("shop/orders", ROWS)] {
@@ -130,7 +130,7 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
         ..root.clone()
     };
     assert_eq!(names(&run(loaded(&one)).unwrap()), ["shop/orders"]);
-    // The only node there is has everything.
+    // Without the only node, nothing is complete.
     assert!(!whole.clone().on_nodes(&[-1].into()).is_complete());
     let baseline = whole.baseline();
     assert_eq!(whole.regained(&baseline), Ok(()));
@@ -147,7 +147,7 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
     assert_eq!(complete(&root).regained(&baseline), Ok(()));
     say(wheel, "released and loaded again");
 
-    // On a busy machine all can be loaded again before it answers for the first time.
+    // On a busy machine everything can be loaded before the server answers for the first time.
     let mut seen = Vec::new();
     for _ in 0..RESTARTS {
         server.daemon().stop();
@@ -172,11 +172,11 @@ fn a_real_milvus_says_what_is_loaded_and_what_is_missing(
     assert_eq!(
         run(loaded(&root)).unwrap().regained(&baseline),
         Ok(()),
-        "what was dropped is not expected"
+        "a dropped collection is not expected"
     );
 }
 
-/// Who is not let in learns why, within the deadline.
+/// A client without access learns the reason within the deadline.
 fn logins(wheel: MilvusVersion, server: &Milvus) {
     let nobody = Proxy {
         login: Login::None,
@@ -207,8 +207,7 @@ fn logins(wheel: MilvusVersion, server: &Milvus) {
     };
     run(version(&token)).unwrap();
     match (wheel, run(loaded(&proxy(server, "guest", "a-password")))) {
-        // It asks for a right to list databases, and for none that a guest does not have to all
-        // else.
+        // 2.2 requires a right to list databases, but a guest may do everything else.
         (MilvusVersion::V2_2_16, told) => {
             let told = told.unwrap();
             assert!(
@@ -236,8 +235,7 @@ fn logins(wheel: MilvusVersion, server: &Milvus) {
     }
 }
 
-/// Starts the server again and asks all the time until it has everything; gives the answers, each
-/// once in a row.
+/// Restarts the server and polls until it has everything; returns the answers, without repetitions.
 fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     thread::scope(|scope| {
@@ -256,7 +254,7 @@ fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
                 );
                 seen.push(answer);
             }
-            // A server that answers before it knows of any collection has not everything.
+            // A server that answers before it has loaded its collections is not complete.
             complete && run(loaded(proxy)).is_ok_and(|loaded| loaded.collections.len() == 3)
         });
     });
@@ -265,7 +263,7 @@ fn restarted(server: &Milvus, proxy: &Proxy) -> Vec<String> {
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_milvus_that_is_too_old_says_so() {
+fn a_milvus_that_is_too_old_is_recognized() {
     let server = MilvusStore::new().serve(MilvusVersion::V2_1_0);
     expect_success(server.python(Path::new(SCRIPT), ["few", &server.port().to_string()]));
     let proxy = Proxy {
@@ -288,9 +286,9 @@ fn a_milvus_that_is_too_old_says_so() {
     );
 }
 
-/// Any server that speaks gRPC will do: an etcd has no method of Milvus.
+/// Any gRPC server will do: an etcd has no method of Milvus.
 #[test]
-fn a_proxy_with_tls_is_reached_and_a_reason_says_what_is_wrong() {
+fn a_proxy_with_tls_is_reached_and_errors_name_the_reason() {
     let server = Etcd::start_with(&EtcdOptions {
         tls: true,
         ..EtcdOptions::default()
@@ -337,8 +335,8 @@ fn a_proxy_with_tls_is_reached_and_a_reason_says_what_is_wrong() {
     assert!(plain.contains("https://"), "{plain}");
 }
 
-/// What a person who waits for minutes reads meanwhile.
+/// Progress for a user who waits for minutes.
 fn say(version: MilvusVersion, what: &str) {
-    // Not eprintln: libtest would hold it back.
+    // Not eprintln: libtest would capture it.
     eprintln!("test-milvus: {}: {what}", version.name());
 }

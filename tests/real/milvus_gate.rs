@@ -1,6 +1,6 @@
-//! `upgrade` asks a real Milvus whether it serves again what it had loaded. Nodes are played: the
-//! components that roll are not the server that is asked, so what happens to it is in the test's
-//! hand. The servers are large and downloaded: `make test-milvus`.
+//! `upgrade` asks a real Milvus whether it serves all collections that it had loaded. Nodes are
+//! simulated: the pods that roll are not the server that is asked, so the test controls what
+//! happens to the server. The servers are large downloads: `make test-milvus`.
 
 use std::{
     io::Read as _,
@@ -24,7 +24,7 @@ use serde_json::Value;
 
 const NAMESPACE: &str = "milvus";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py");
-/// The password of `root` that Milvus begins with.
+/// The initial password of `root`.
 const PASSWORD: &str = "Milvus";
 
 struct ServedRelease {
@@ -33,7 +33,7 @@ struct ServedRelease {
 }
 
 impl ServedRelease {
-    /// Milvus 2.4.5 as far as Kubernetes knows, and a server with three loaded collections.
+    /// Kubernetes has a Milvus 2.4.5; the server of another version has three loaded collections.
     fn start(wheel: MilvusVersion) -> Self {
         Self::start_with(wheel, &[])
     }
@@ -79,7 +79,7 @@ impl ServedRelease {
         self.roll.tag(NAMESPACE, component) == "v2.4.24"
     }
 
-    /// Goes forward until the query nodes move.
+    /// Starts an upgrade, and waits until the query nodes move.
     fn begin(&self) -> Running {
         self.begin_with(&[])
     }
@@ -89,16 +89,16 @@ impl ServedRelease {
         let there = wait_until(DEADLINE, || {
             self.has_moved("querynode") || running.has_ended()
         });
-        assert!(there, "the query nodes move");
+        assert!(there, "the query nodes must move");
         running
     }
 
-    /// Waits until the run's record says that it waits for this.
+    /// Waits until the run's record shows that it waits for this.
     fn await_reason(&self, running: &mut Running, part: &str) {
         self.await_reason_of(running, "Running", part);
     }
 
-    /// The same in this phase.
+    /// The same, for a run in this phase.
     fn await_reason_of(&self, running: &mut Running, phase: &str, part: &str) {
         let says = || {
             let status = self.status();
@@ -110,7 +110,7 @@ impl ServedRelease {
         assert_eq!(self.status()["step"]["id"], "update-querynode");
     }
 
-    /// Everything as before, by Helm.
+    /// Restores the state before the upgrade by Helm.
     fn reset(&self) {
         let (chart, tag) = (Chart::compact("4.1.34"), "image.all.tag=v2.4.5");
         let args = [
@@ -128,9 +128,12 @@ impl ServedRelease {
     }
 }
 
-/// Its end: code, and what it said on both.
+/// Waits for the end: exit code, and stdout and stderr together.
 fn ended(mut running: Running) -> (Option<i32>, String) {
-    assert!(wait_until(2 * DEADLINE, || running.has_ended()), "it ends");
+    assert!(
+        wait_until(2 * DEADLINE, || running.has_ended()),
+        "the command must end"
+    );
     let mut text = String::new();
     running
         .0
@@ -153,12 +156,10 @@ fn ended(mut running: Running) -> (Option<i32>, String) {
 #[case(MilvusVersion::V2_2_16)]
 #[case(MilvusVersion::V2_3_5)]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
-    #[case] wheel: MilvusVersion,
-) {
+fn a_query_node_step_ends_when_milvus_serves_all_that_it_had_loaded(#[case] wheel: MilvusVersion) {
     let setup = ServedRelease::start(wheel);
-    // Kubernetes is content at once. Milvus lists the nodes that served before, and one collection
-    // is released.
+    // Kubernetes reports the rollout complete at once. Milvus lists the nodes that served before,
+    // and one collection is released.
     let mut first = setup.begin();
     setup.script("release");
     setup.await_reason(
@@ -180,8 +181,8 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     );
     drop(first);
 
-    // Killed, the same command resumes, and compares Milvus against what was there before the one
-    // that was killed.
+    // After a kill, the same command resumes, and compares Milvus with the state that the killed
+    // command recorded.
     let (code, _, stderr) = run(&mut setup.upgrade(PASSWORD, &["--step-timeout", "8s"]));
     let said = stderr.contains(
         "not done within 8 s; it waited for Milvus to serve again what it had loaded: collection \
@@ -190,7 +191,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
     assert!(code == 3 && said && !setup.has_moved("proxy"), "{stderr}");
     assert_eq!(setup.status()["loaded"], before);
 
-    // Its query node is replaced, as the step would.
+    // The query node of the server is replaced, as the step would do.
     let mut last = Running::spawn(setup.upgrade(PASSWORD, &[]));
     setup.server.daemon().stop();
     setup.await_reason(&mut last, "did not answer");
@@ -223,7 +224,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
         setup.status()
     );
 
-    // Somebody who may not ask is told so once, and loses no time.
+    // A run without access to Milvus warns once, and loses no time.
     setup.reset();
     let begin = Instant::now();
     let (code, stdout, stderr) = run(&mut setup.upgrade("wrong-password", &[]));
@@ -246,7 +247,7 @@ fn a_query_node_step_ends_when_milvus_serves_again_what_it_had_loaded(
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_minute() {
+fn replaced_nodes_that_milvus_still_lists_are_ignored_for_a_minute() {
     let setup = ServedRelease::start(MilvusVersion::V2_3_5);
     let mut running = setup.begin();
     setup.await_reason(
@@ -268,12 +269,12 @@ fn nodes_that_milvus_lists_although_they_were_replaced_are_not_believed_for_a_mi
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
+fn the_next_query_node_ends_only_when_all_collections_are_served() {
     let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
     let watch = setup.roll.watch(NAMESPACE);
     let mut running = setup.begin();
     setup.script("release");
-    // One new pod came in addition to the old ones, and Milvus lacks a collection.
+    // One new pod was added to the old ones, and Milvus has released a collection.
     setup.await_reason(
         &mut running,
         "collection books: was loaded before, but is not loaded now",
@@ -286,21 +287,24 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
     };
     let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert!(spec["minReadySeconds"].as_i64().unwrap() > 3600, "{spec:#}");
-    // Longer than a new pod must be ready before an old one ends.
+    // Longer than a new pod must be ready before an old pod ends.
     let (held, kept) = (Instant::now(), Duration::from_secs(15));
     let ends = |events: &[Seen]| {
         let mut gone = events.iter().filter(|event| event.is_gone);
         gone.any(|event| event.at > held)
     };
     assert!(wait_until(DEADLINE, || {
-        assert!(!ends(&query_nodes(&watch)), "Milvus lacks a collection");
+        assert!(
+            !ends(&query_nodes(&watch)),
+            "no query node may end while a collection is released"
+        );
         held.elapsed() > kept
     }));
     setup.script("load");
     let (code, text) = ended(running);
     assert_eq!(code, Some(0), "{text}");
 
-    // Each old pod ended after one more new pod had been ready for a while.
+    // Each old pod ended after another new pod had been ready for at least 9 s.
     let events = query_nodes(&watch);
     let is_new = |event: &Seen| event.image.ends_with(":v2.4.24");
     let mut ready: Vec<(&str, Instant)> = Vec::new();
@@ -319,15 +323,18 @@ fn the_next_old_query_node_ends_only_when_milvus_is_whole_again() {
     let early = events
         .iter()
         .filter(|event| event.is_gone && event.at < held);
-    assert!(early.count() < 3, "the question came after all of them");
+    assert!(
+        early.count() < 3,
+        "at least one old pod must end after the wait"
+    );
     let spec = setup.roll.deployment(NAMESPACE, "querynode")["spec"].clone();
     assert_eq!(spec["minReadySeconds"].as_i64().unwrap_or(0), 0, "{spec:#}");
     assert_eq!(spec["progressDeadlineSeconds"], 600, "{spec:#}");
     assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 }
 
-/// Waits until the query nodes have been held for longer than a new pod must be ready before an old
-/// one ends, and fails where one ends.
+/// Waits longer than a new pod must be ready before an old pod ends. Fails if a query node ends
+/// meanwhile.
 fn no_query_node_ends(watch: &Watch) {
     let (held, kept) = (Instant::now(), Duration::from_secs(15));
     assert!(wait_until(DEADLINE, || {
@@ -336,7 +343,7 @@ fn no_query_node_ends(watch: &Watch) {
         };
         assert!(
             !watch.events().iter().any(ends),
-            "searches are not complete"
+            "no query node may end while searches are incomplete"
         );
         held.elapsed() > kept
     }));
@@ -346,9 +353,7 @@ fn no_query_node_ends(watch: &Watch) {
 #[case(MilvusVersion::V2_2_16)]
 #[case(MilvusVersion::V2_3_5)]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
-    #[case] wheel: MilvusVersion,
-) {
+fn the_next_query_node_ends_only_when_searches_are_complete(#[case] wheel: MilvusVersion) {
     let setup = ServedRelease::start_with(wheel, &["queryNode.replicas=2"]);
     let watch = setup.roll.watch(NAMESPACE);
     let mut running = setup.begin_with(&["--probe-collection", "books"]);
@@ -362,7 +367,7 @@ fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
         (&"books".into(), &"User".into(), &100.into()),
         "{before}"
     );
-    // Milvus serves all segments of it, and a search finds less.
+    // Milvus serves all segments of the collection, and a search finds fewer rows.
     setup.script("thin");
     setup.await_reason(
         &mut running,
@@ -383,7 +388,7 @@ fn the_next_old_query_node_ends_only_when_searches_find_what_they_found_before(
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_ends() {
+fn searches_that_stay_incomplete_stop_the_run_before_the_next_query_node_ends() {
     let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=2"]);
     let unknown = setup.upgrade(PASSWORD, &["--probe-collection", "shop/none"]);
     let (code, text) = ended(Running::spawn(unknown));
@@ -405,7 +410,7 @@ fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_end
     );
     let gone = |event: &Seen| event.component == Component::QueryNode && event.is_gone;
     assert!(!watch.events().iter().any(gone), "{:#?}", watch.events());
-    // The rows were deleted on purpose.
+    // The test deleted the rows.
     let resumed = setup.upgrade(PASSWORD, &["--probe-collection", "none"]);
     let (code, text) = ended(Running::spawn(resumed));
     assert_eq!(code, Some(0), "{text}");
@@ -413,7 +418,7 @@ fn searches_that_stay_incomplete_stop_the_run_before_the_next_old_query_node_end
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
+fn a_query_node_is_emptied_before_it_ends_if_milvus_supports_that() {
     let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
     let played = Management::start(&setup.roll, NAMESPACE, true);
     let watch = setup.roll.watch(NAMESPACE);
@@ -453,7 +458,7 @@ fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
         assert!(last.left == 0 && last.at < event.at, "{event:?} {calls:#?}");
     }
     assert_eq!(old, 3, "{events:#?}");
-    // One after the other, and no new one.
+    // Each old node was suspended once, and no new node.
     let suspended: Vec<Call> = played
         .calls()
         .into_iter()
@@ -470,14 +475,14 @@ fn a_query_node_is_emptied_before_it_ends_where_milvus_can_do_that() {
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_query_node_that_is_not_emptied_is_used_again() {
+fn a_query_node_that_cannot_be_emptied_is_resumed() {
     let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=1"]);
     let played = Management::start(&setup.roll, NAMESPACE, false);
     let count = |path: &str| {
         let calls = played.calls();
         calls.iter().filter(|call| call.path == path).count()
     };
-    // The run is told to stop while it waits.
+    // The run is stopped by a signal while it waits.
     let mut running = setup.begin();
     setup.await_reason(
         &mut running,
@@ -493,7 +498,7 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
         "{:#}",
         setup.status()
     );
-    // Nothing moves for a minute: the node ends as usual.
+    // Nothing moves away for a minute: the node ends as usual.
     let (code, text) = ended(Running::spawn(setup.upgrade(PASSWORD, &[])));
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -511,10 +516,10 @@ fn a_query_node_that_is_not_emptied_is_used_again() {
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long() {
+fn a_rollback_waits_for_all_collections_before_the_next_query_node_ends_but_only_once() {
     let setup = ServedRelease::start_with(MilvusVersion::V2_3_5, &["queryNode.replicas=3"]);
     let mut running = setup.begin();
-    // The first new one has come, and the run ends in the middle.
+    // The first new pod is ready, and the run ends there.
     setup.script("release");
     setup.await_reason(&mut running, "collection books: was loaded before");
     drop(running);
@@ -534,7 +539,7 @@ fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long()
         };
         events.iter().any(new)
     };
-    // Kubernetes would end it in this time.
+    // Without the rollback, Kubernetes would end a new pod in this time.
     let is_early = wait_until(Duration::from_secs(10), ended_new);
     assert!(!is_early, "{:#?}", watch.events());
     setup.script("load");
@@ -547,7 +552,7 @@ fn a_rollback_keeps_the_next_query_node_until_milvus_is_whole_and_not_for_long()
     assert!(ended_new(), "{:#?}", watch.events());
     assert_eq!(setup.roll.owned_by_runs(NAMESPACE), Vec::<String>::new());
 
-    // What never comes back is waited for once.
+    // The rollback waits only once for a collection that stays released.
     setup.reset();
     let mut running = setup.begin();
     setup.script("release");

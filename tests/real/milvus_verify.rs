@@ -1,5 +1,5 @@
-//! `verify` asks a real Milvus what is loaded and who may get in, and probes it. Nodes are played:
-//! the server is not in the cluster that is asked. The servers are large and downloaded: `make
+//! `verify` asks a real Milvus for loaded collections and users, and probes it. Nodes are
+//! simulated: the server is not a pod of the cluster. The servers are large downloads: `make
 //! test-milvus`.
 
 use std::{
@@ -21,9 +21,9 @@ use serde_json::Value;
 
 const NAMESPACE: &str = "milvus";
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milvus/books.py");
-/// The password of `root` that Milvus begins with.
+/// The initial password of `root`.
 const PASSWORD: &str = "Milvus";
-/// What the names of probe collections begin with.
+/// Prefix of the names of probe collections.
 const PROBE: &str = "milvus_guard_probe_";
 
 struct ServedRelease {
@@ -44,7 +44,7 @@ impl ServedRelease {
         setup
     }
 
-    /// What it prints.
+    /// Runs the script, and returns its output.
     fn script(&self, verb: &str) -> String {
         let output = self.server.python(
             Path::new(SCRIPT),
@@ -92,7 +92,7 @@ fn has(checks: &[String], part: &str) -> bool {
 #[case(MilvusVersion::V2_2_16)]
 #[case(MilvusVersion::V2_3_5)]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) {
+fn a_milvus_is_compared_with_its_record_and_probed(#[case] wheel: MilvusVersion) {
     let setup = ServedRelease::start(wheel);
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("before.json");
@@ -115,7 +115,7 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
     }
     assert!(!setup.probes_left());
 
-    // The same, kept in the cluster.
+    // The same record, stored in the cluster.
     assert_eq!(setup.outcomes(&["--record-to", "configmap/before"]).0, 0);
     let (code, checks) = setup.outcomes(&["--record", "configmap/before"]);
     assert!(
@@ -127,7 +127,7 @@ fn a_milvus_is_held_against_its_record_and_probed(#[case] wheel: MilvusVersion) 
     let (code, checks) = setup.outcomes(&["--record", record]);
     let lost = "collections: failed: [\"collection books: was loaded before";
     assert!(code == 1 && has(&checks, lost), "{checks:#?}");
-    // Without a record, it is not known that it was loaded.
+    // Without a record, `verify` cannot know that the collection was loaded.
     assert_eq!(setup.outcomes(&[]).0, 0);
     setup.script("drop");
     let (code, checks) = setup.outcomes(&["--record", record]);
@@ -150,7 +150,7 @@ fn an_interrupted_probe_leaves_no_collection() {
     let mut running = Running::spawn(setup.verify(&["--probe"]));
     assert!(
         wait_until(DEADLINE, || setup.probes_left()),
-        "the probe creates its collection"
+        "the probe must create its collection"
     );
     let interrupt = Command::new("kill")
         .args(["-INT", &running.0.id().to_string()])
@@ -158,5 +158,8 @@ fn an_interrupted_probe_leaves_no_collection() {
     assert!(interrupt.unwrap().success());
     let ended = wait_until(Duration::from_secs(60), || running.has_ended());
     assert!(ended, "it ends");
-    assert!(!setup.probes_left(), "its collection is dropped");
+    assert!(
+        !setup.probes_left(),
+        "the collection of the probe must be dropped"
+    );
 }

@@ -11,7 +11,7 @@ use crate::roll::{
     ways::Way,
 };
 
-/// What a variable chooses by name, separated by commas; all without it.
+/// The items that an environment variable names, separated by commas; all if it is empty.
 fn chosen<T: Copy>(variable: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Vec<T> {
     let wanted = env::var(variable).unwrap_or_default();
     if wanted.is_empty() {
@@ -26,7 +26,7 @@ fn chosen<T: Copy>(variable: &str, all: &[T], name: impl Fn(T) -> &'static str) 
         .collect()
 }
 
-/// How often each roll is made: `RUNS`, else once.
+/// Number of rolls of each kind: `RUNS`, else one.
 fn runs() -> usize {
     let wanted = env::var("RUNS").unwrap_or_default();
     if wanted.is_empty() {
@@ -36,7 +36,7 @@ fn runs() -> usize {
     number.unwrap_or_else(|| panic!("RUNS: {wanted} is not a number above 0"))
 }
 
-/// Adds a roll to the file that `ROLL_RESULTS` names, if it names one.
+/// Appends a roll to the file in `ROLL_RESULTS`, if set.
 fn keep(roll: &Roll) {
     let Some(path) = env::var_os("ROLL_RESULTS").filter(|path| !path.is_empty()) else {
         return;
@@ -52,7 +52,7 @@ fn keep(roll: &Roll) {
 /// The requests of one kind in a roll.
 type Part = fn(&Roll) -> &Requests;
 
-/// What rolls by the product lose more than plain ones of the same topology, by the medians.
+/// Cases in which the product loses more than a plain roll of the same topology, by the medians.
 fn worse(rolls: &[Roll]) -> Vec<String> {
     let lost = |topology: &str, way: Way, what: Part| {
         let of_kind = rolls
@@ -70,7 +70,7 @@ fn worse(rolls: &[Roll]) -> Vec<String> {
             for (name, what) in kinds {
                 let ours = lost(topology.name, way, what);
                 let plain = lost(topology.name, Way::Plain, what);
-                // Not a number if one of them was not rolled.
+                // NaN, and not greater, if one of the two was not rolled.
                 if ours > plain {
                     let (topology, way) = (topology.name, way.name());
                     worse.push(format!(
@@ -89,7 +89,7 @@ fn an_upgrade_loses_no_more_than_a_plain_helm_upgrade() {
     let topologies = chosen("ROLL", &COMPARED, |topology| topology.name);
     let ways = chosen("WAYS", &Way::ALL, Way::name);
     let (runs, mut site, mut rolls) = (runs(), Site::start(&topologies), Vec::new());
-    // One of each kind after the other, so that a change of the machine meets all kinds.
+    // One roll of each kind in turn, so that a change of the machine's speed affects all kinds.
     for _ in 0..runs {
         for topology in &topologies {
             for way in &ways {

@@ -3,8 +3,8 @@
 
 use crate::roll::{rolls, site::Site, table, topology::SHORT, ways::Way};
 
-/// Seconds without a right answer that the roll may cost. On a machine that was busy with other
-/// builds it cost 50 to 104; a bound for what breaks, not a measurement.
+/// Upper bound of the seconds without a right answer. On a machine that was busy with other builds
+/// it was 50 to 104; the bound finds regressions, and is not a measurement.
 const BOUND: f64 = 150.0;
 
 #[test]

@@ -1,11 +1,11 @@
-//! Rust alone builds the program: no protoc, also from vendored crates and from another folder.
+//! Rust is enough to build the program: no protoc, also from vendored crates and another folder.
 
 use std::{fs, path::Path, process::Command};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The packages of `Cargo.lock` that depend on one. `dependency` is as the file names it: with the
-/// version, if there is more than one.
+/// The packages of `Cargo.lock` that depend on `dependency`, which is written as in the file: with
+/// the version if there is more than one.
 fn dependents(lock: &str, dependency: &str) -> Vec<String> {
     let entry = format!("\n \"{dependency}\",\n");
     lock.split("[[package]]\n")
@@ -18,7 +18,7 @@ fn dependents(lock: &str, dependency: &str) -> Vec<String> {
         .collect()
 }
 
-/// `prost-build` runs protoc, if a build script lets it. All of them must use ours.
+/// `prost-build` can run protoc. Every dependent must use our replacement.
 #[test]
 fn no_build_script_can_run_protoc() {
     let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
@@ -32,8 +32,8 @@ fn no_build_script_can_run_protoc() {
 }
 
 /// One command for all three: `cargo install --path`, with crates from a vendored folder and no
-/// registry, called in another folder. A `PROTOC` that does not exist is worse than none: whoever
-/// wanted to run protoc would fail even where one is installed.
+/// registry, called in another folder. `PROTOC` names a missing file, so that a build that runs
+/// protoc fails even on a machine with protoc.
 #[test]
 #[ignore = "builds the program from nothing, which takes ten minutes: make test-full"]
 fn the_program_installs_from_vendored_crates_without_protoc() {

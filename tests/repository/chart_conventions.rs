@@ -1,5 +1,5 @@
-//! What users of charts expect of both charts: values that other charts have too, files for
-//! chart-testing, generated tables, and `helm test`.
+//! Conventions that users of charts expect of both charts: common values, files for chart-testing,
+//! generated tables, and `helm test`.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ fn chart(name: &str) -> PathBuf {
     root().join("charts").join(name)
 }
 
-/// The files of values for chart-testing.
+/// The values files for chart-testing.
 fn ci_values(chart: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(chart.join("ci"))
         .unwrap()
@@ -42,7 +42,7 @@ fn ci_values(chart: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     assert!(files.len() > 2, "{files:?}");
-    // chart-testing takes files with this ending only.
+    // chart-testing only uses files with this ending.
     for file in &files {
         let name = file.to_str().unwrap();
         assert!(name.ends_with("-values.yaml"), "{name}");
@@ -63,7 +63,7 @@ fn rendered(chart: &Path, values: &str) -> Vec<Value> {
 }
 
 #[test]
-fn values_for_chart_testing_are_clean_and_both_helms_agree() {
+fn values_for_chart_testing_pass_lint_and_both_helms_render_the_same() {
     for chart in CHARTS.map(chart) {
         for with in HELMS {
             let lint = |args: &[&str]| {
@@ -88,7 +88,7 @@ fn values_for_chart_testing_are_clean_and_both_helms_agree() {
     }
 }
 
-/// An installation without an image would block Milvus and never work.
+/// An installation without a valid image would block Milvus.
 #[test]
 fn an_image_is_required_and_the_message_says_what_to_set() {
     for chart in CHARTS.map(chart) {
@@ -128,7 +128,7 @@ fn images(documents: &[Value]) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_umbrella_chart_switches_both_charts_and_names_the_registry() {
+fn an_umbrella_chart_enables_both_charts_and_sets_the_registry() {
     let folder = tempfile::tempdir().unwrap();
     let umbrella = folder.path();
     let dependencies: String = CHARTS
@@ -195,7 +195,7 @@ fn labels_namespace_and_registry_reach_every_object() {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     assert_eq!(
         labels["team"], "platform",
-        "podLabels come before commonLabels"
+        "podLabels must override commonLabels"
     );
     let pod = one(&documents, "Pod");
     for service in of_kind(&documents, "Service") {
@@ -204,7 +204,7 @@ fn labels_namespace_and_registry_reach_every_object() {
         assert!(selects(labels));
         assert!(
             !selects(&pod["metadata"]["labels"]),
-            "the test pod serves nothing"
+            "no Service may select the test pod"
         );
     }
     assert_eq!(
@@ -215,13 +215,13 @@ fn labels_namespace_and_registry_reach_every_object() {
 }
 
 #[test]
-fn private_clusters_get_other_ports_and_the_network_of_the_node() {
+fn private_clusters_get_other_ports_and_the_host_network() {
     let documents = rendered(&chart("milvus-guard"), "private-cluster");
     let spec = &one(&documents, "Deployment")["spec"];
     let pod = &spec["template"]["spec"];
     assert_eq!(pod["hostNetwork"], true);
     assert_eq!(pod["dnsPolicy"], "ClusterFirstWithHostNet");
-    // On as many nodes as replicas, one more pod would never find its ports free.
+    // If there are as many nodes as replicas, an additional pod would find no node with free ports.
     assert_eq!(
         spec["strategy"]["rollingUpdate"],
         json!({"maxUnavailable": 1, "maxSurge": 0})
@@ -248,7 +248,7 @@ fn private_clusters_get_other_ports_and_the_network_of_the_node() {
 }
 
 #[test]
-fn what_operators_add_is_rendered() {
+fn extra_values_of_operators_are_rendered() {
     let documents = rendered(&chart("milvus-guard"), "extras");
     let deployment = one(&documents, "Deployment");
     assert_eq!(
@@ -276,7 +276,7 @@ fn what_operators_add_is_rendered() {
     let pods = &one(&documents, "PodMonitor")["spec"]["podMetricsEndpoints"][0];
     assert_eq!(pods.get("scrapeTimeout"), None);
     for endpoint in [service, pods] {
-        // What alerts and the dashboard ask for.
+        // The `job` label that the alerts and the dashboard use.
         assert_eq!(
             endpoint["relabelings"][0],
             json!({"targetLabel": "job", "replacement": "milvus-guard-metrics"})
@@ -327,7 +327,7 @@ fn each_alert_links_to_its_section() {
 }
 
 #[test]
-fn the_addresses_are_those_of_cargo_toml() {
+fn the_urls_equal_those_of_cargo_toml() {
     for name in CHARTS {
         let text = fs::read_to_string(chart(name).join("Chart.yaml")).unwrap();
         let chart: Value = serde_saphyr::from_str(&text).unwrap();
@@ -344,7 +344,7 @@ fn the_addresses_are_those_of_cargo_toml() {
 }
 
 #[test]
-fn artifact_hub_gets_definitions_and_examples_that_are_true() {
+fn the_annotations_for_artifact_hub_list_the_definitions_and_valid_examples() {
     let text = fs::read_to_string(chart("milvus-guard").join("Chart.yaml")).unwrap();
     let chart: Value = serde_saphyr::from_str(&text).unwrap();
     let annotation = |name: &str| chart["annotations"][name].as_str().unwrap().to_owned();
@@ -376,7 +376,7 @@ fn artifact_hub_gets_definitions_and_examples_that_are_true() {
 }
 
 #[test]
-fn real_api_servers_take_each_file_of_values() {
+fn a_real_api_server_accepts_each_values_file() {
     let cluster = ControlPlane::start();
     for name in [GUARD, "platform", "milvus"] {
         namespace(&cluster, name);
@@ -406,9 +406,9 @@ fn real_api_servers_take_each_file_of_values() {
     }
 }
 
-/// What the pod of `helm test` runs, under its account.
+/// Runs the command of the pod of `helm test`, by its account.
 #[test]
-fn ping_tells_whether_api_servers_reach_the_guard() {
+fn ping_reports_whether_api_servers_reach_the_guard() {
     let ping = |cluster: &ControlPlane, account: &str| {
         run(guard()
             .args(["ping", "--timeout=6s", "--namespace", GUARD, "--kubeconfig"])
@@ -463,7 +463,7 @@ fn ping_tells_whether_api_servers_reach_the_guard() {
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(stdout, "milvus-guard answers the API server.\n");
 
-    // A port that is closed is what a firewall looks like.
+    // A closed port gives the same error as a firewall.
     let Webhook {
         cluster, server, ..
     } = webhook;
@@ -477,7 +477,7 @@ fn ping_tells_whether_api_servers_reach_the_guard() {
 }
 
 #[test]
-fn the_test_of_helm_pings_with_the_guards_image() {
+fn helm_test_runs_ping_in_the_guards_image() {
     let objects = rendered(&chart("milvus-guard"), "default");
     let pod = one(&objects, "Pod");
     assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
@@ -491,9 +491,9 @@ fn the_test_of_helm_pings_with_the_guards_image() {
     let (code, _, stderr) = run(guard()
         .args(args.iter().map(|arg| arg.as_str().unwrap()))
         .args(["--kubeconfig", "/nonexistent"]));
-    // The arguments are right; there is no cluster.
+    // The arguments are valid; there is no cluster.
     assert_eq!(code, 3, "{stderr}");
-    // What it may do exists during the test only.
+    // Its rights exist only during the test.
     for object in &objects {
         if text(object, "/metadata/name") == "milvus-guard-test" {
             let annotations = &object["metadata"]["annotations"];
@@ -505,7 +505,7 @@ fn the_test_of_helm_pings_with_the_guards_image() {
 }
 
 #[test]
-fn the_tables_of_values_are_those_of_the_files() {
+fn the_tables_of_values_are_up_to_date() {
     for name in CHARTS {
         let folder = chart(name);
         let readme = fs::read_to_string(folder.join("README.md")).unwrap();
@@ -523,7 +523,7 @@ fn the_tables_of_values_are_those_of_the_files() {
     }
 }
 
-/// One row for each value and for each group that has a description: the comment above it.
+/// One row for each value and for each group with a description, which is the comment above it.
 fn table(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join("values.yaml")).unwrap();
     let values: Value = serde_saphyr::from_str(&text).unwrap();
@@ -531,7 +531,7 @@ fn table(folder: &Path) -> String {
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let mut table = "| value | default | meaning |\n|---|---|---|\n".to_owned();
     let (mut path, mut comment): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-    // Lines below a value that is a map itself are not values.
+    // Lines below a value that is a map are not separate values.
     let mut open: Option<usize> = None;
     let mut rows = 0;
     for line in text.lines() {
@@ -578,7 +578,7 @@ fn table(folder: &Path) -> String {
     table
 }
 
-/// The schema of a value; the schema must name it.
+/// The schema of a value; fails if the schema does not have the value.
 fn schema_of<'a>(schema: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().fold(schema, |known, key| {
         let known = resolved(schema, known);

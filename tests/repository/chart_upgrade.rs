@@ -1,5 +1,5 @@
-//! The chart `charts/milvus-upgrade`: what both Helms make of it, and that its rights are those of
-//! the code.
+//! The chart `charts/milvus-upgrade`: its renderings by both versions of Helm, and that its rights
+//! equal those in the code.
 
 use std::{
     path::{Path, PathBuf},
@@ -76,7 +76,7 @@ fn role(documents: &[Value], name: &str) -> Value {
 }
 
 #[test]
-fn the_chart_is_clean_and_both_helms_agree() {
+fn the_chart_passes_lint_and_both_helms_render_the_same() {
     for values in [&UPGRADE[..], &MIGRATE, &CHECK, &HOOKS] {
         for with in [Helm::V3, Helm::V4] {
             let mut lint = Command::new(helm(with));
@@ -109,7 +109,7 @@ fn renderings() {
 }
 
 #[test]
-fn rights_are_those_that_a_run_needs() {
+fn rights_are_exactly_those_that_a_run_needs() {
     for (values, rules) in [
         (&UPGRADE[..], rolling_upgrade::job::rules_in_release()),
         (&MIGRATE, metadata_migration::job::rules_in_release()),
@@ -153,13 +153,13 @@ fn rights_are_those_that_a_run_needs() {
             .unwrap()
             .iter()
             .all(|rule| rule["verbs"] == json!(["list"])),
-        "check changes nothing: {verbs}"
+        "check must not change anything: {verbs}"
     );
     assert_eq!(check.iter().filter(|one| one["kind"] == "Role").count(), 1);
 }
 
 #[test]
-fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone() {
+fn hooks_run_before_and_after_helm_and_read_only_the_records_of_their_release() {
     let documents = rendered(&HOOKS);
     let moments = |one: &Value| -> String {
         let moments = one["metadata"]["annotations"]["helm.sh/hook"].as_str();
@@ -174,7 +174,7 @@ fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone(
     let (verify, jobs): (Vec<&Value>, Vec<&Value>) = jobs.into_iter().partition(is_verify);
     assert_eq!(moments(verify[0]), "post-upgrade");
     let weight = &verify[0]["metadata"]["annotations"]["helm.sh/hook-weight"];
-    assert_eq!(*weight, "10", "after the components are new");
+    assert_eq!(*weight, "10", "the verification must come last");
     let of_jobs: Vec<String> = jobs.iter().map(|job| moments(job)).collect();
     assert_eq!(of_jobs, ["pre-upgrade", "post-upgrade", "post-rollback"]);
     for job in jobs {
@@ -197,7 +197,10 @@ fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone(
     }
     for one in others {
         let weight = &one["metadata"]["annotations"]["helm.sh/hook-weight"];
-        assert_eq!(*weight, "-10", "rights come before the Jobs: {one:#}");
+        assert_eq!(
+            *weight, "-10",
+            "rights must be created before the Jobs: {one:#}"
+        );
     }
     let mut expected = rolling_upgrade::job::rules_in_release()
         .as_array()
@@ -217,7 +220,7 @@ fn hooks_come_before_and_after_helm_and_read_the_records_of_their_release_alone(
 }
 
 #[test]
-fn hooks_are_of_the_release_itself() {
+fn hooks_are_for_the_release_of_the_chart() {
     for more in ["instance=other", "namespace=other", "verb=check"] {
         let output = template(Helm::V3, &[&HOOKS[..], &[more]].concat());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -226,7 +229,7 @@ fn hooks_are_of_the_release_itself() {
 }
 
 #[test]
-fn the_account_lists_policies_of_the_cluster_where_that_is_wanted() {
+fn the_account_lists_policies_of_the_cluster_if_enabled() {
     let of_cluster = |values: &[&str]| -> Vec<Value> {
         let all = rendered(values).into_iter();
         all.filter(|one| one["kind"].as_str().unwrap().starts_with("Cluster"))
@@ -245,7 +248,7 @@ fn the_account_lists_policies_of_the_cluster_where_that_is_wanted() {
 }
 
 #[test]
-fn the_schema_refuses_what_is_wrong() {
+fn the_schema_refuses_invalid_values() {
     let cases: [&[&str]; 6] = [
         &[],
         &["instance=a", "namespace=b", "targetVersion=latest"],

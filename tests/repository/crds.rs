@@ -1,5 +1,5 @@
-//! The definitions of the guard's objects on a real API server: what it takes, what it refuses and
-//! in which words.
+//! The definitions of the guard's objects on a real API server: what it accepts, what it refuses
+//! and with which message.
 #![allow(clippy::too_many_lines)]
 
 use crate::common::install_definitions;
@@ -94,7 +94,7 @@ fn decision() -> Value {
     })
 }
 
-/// Applies one document and gives what kubectl says about it.
+/// Applies one document; the error is the output of kubectl.
 fn applied(cluster: &ControlPlane, document: &str) -> Result<(), String> {
     let output = cluster.kubectl_with_input(["apply", "--server-side", "-f", "-"], document);
     if output.status.success() {
@@ -132,7 +132,7 @@ fn table(cluster: &ControlPlane, args: &[&str]) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Does something with the guard's own connection.
+/// Runs a function with the guard's client.
 fn connected<T>(cluster: &ControlPlane, job: impl AsyncFnOnce(Cluster) -> T) -> T {
     let access = Access {
         kubeconfig: Some(cluster.kubeconfig().to_owned()),
@@ -145,7 +145,7 @@ fn connected<T>(cluster: &ControlPlane, job: impl AsyncFnOnce(Cluster) -> T) -> 
     runtime.block_on(async { job(Cluster::connect(&access).await.unwrap()).await })
 }
 
-/// Reads what the cluster holds as the guard does.
+/// Reads the policies from the cluster as the guard does.
 fn policies(cluster: &ControlPlane) -> Vec<PolicyDocument> {
     let (documents, unusable) =
         connected(cluster, async |cluster| cluster.policies().await.unwrap());
@@ -161,7 +161,7 @@ fn content(document: &PolicyDocument) -> Value {
 }
 
 #[test]
-fn definitions_are_served_and_good_documents_come_back_equal() {
+fn definitions_are_served_and_valid_documents_are_stored_unchanged() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
     install_definitions(&cluster);
@@ -181,7 +181,7 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
     for text in [POLICY, EXCEPTION] {
         applied(&cluster, text).unwrap();
     }
-    // What the guard writes into the status is not part of the document.
+    // The status that the guard writes is not part of the document.
     let ready = |reason: &str| {
         json!({"status": {"observedGeneration": 1, "rules": "MG201=Hold MG105=Off",
             "conditions": [{"type": "Ready", "status": "True", "reason": reason, "message": "in force", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
@@ -240,7 +240,7 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
         ]
     );
 
-    // kubectl's older way of applying works too.
+    // Client-side apply works too.
     expect_success(cluster.kubectl_with_input(["apply", "-f", "-"], POLICY));
     let explained =
         String::from_utf8(cluster.kubectl(["explain", "uex.spec.expires"]).stdout).unwrap();
@@ -248,7 +248,7 @@ fn definitions_are_served_and_good_documents_come_back_equal() {
 }
 
 #[test]
-fn bad_documents_are_refused_in_words_that_help() {
+fn invalid_documents_are_refused_with_a_helpful_message() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
     let exact = "exactly, without wildcards";
@@ -269,7 +269,7 @@ fn bad_documents_are_refused_in_words_that_help() {
             "spec.rules[0].action: Unsupported value: true",
         ),
         (
-            "an action that is not a word",
+            "an action that is not a string",
             POLICY,
             "action: Warn",
             "action: {a: 1}",
@@ -449,7 +449,7 @@ fn bad_documents_are_refused_in_words_that_help() {
 }
 
 #[test]
-fn runs_and_decisions_keep_all_they_hold() {
+fn runs_and_decisions_keep_all_their_fields() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
     let run = whole_run();
@@ -459,7 +459,7 @@ fn runs_and_decisions_keep_all_they_hold() {
     assert_eq!(
         stored.get("status"),
         None,
-        "the status is written separately"
+        "the status must only be written separately"
     );
     let pending: UpgradeRun = serde_json::from_value(stored).unwrap();
     assert!(pending.is_under_way());
@@ -478,7 +478,7 @@ fn runs_and_decisions_keep_all_they_hold() {
     );
     let mut whole = serde_json::to_value(&stored).unwrap();
     whole["metadata"] = run["metadata"].clone();
-    assert_eq!(whole, run, "every field of the example is known");
+    assert_eq!(whole, run, "every field of the example must be kept");
 
     let facts = connected(&cluster, async |cluster| cluster.runs().await.unwrap());
     let (runs, migrations) = (facts.runs.unwrap(), facts.migrations.unwrap());
@@ -545,7 +545,7 @@ fn runs_and_decisions_keep_all_they_hold() {
     assert_eq!(
         cluster.get_json(&path)["status"]["phase"],
         "RollingBack",
-        "only the subresource writes the status"
+        "the status must only be written by the subresource"
     );
     for (status, says) in [
         (

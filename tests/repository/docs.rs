@@ -1,4 +1,4 @@
-//! Generated documentation equals what is committed.
+//! Generated documentation equals the committed files.
 //! `UPDATE_GENERATED=1 cargo test --test repository docs::` writes it again.
 
 use std::{env, fs, path::Path, process::Command};
@@ -45,11 +45,11 @@ fn the_index_lists_all_rules() {
 }
 
 #[test]
-fn the_chart_holds_the_definitions_of_this_build() {
+fn the_chart_contains_the_definitions_of_this_build() {
     same("charts/milvus-guard/files/crds.yaml", &crd::yaml());
 }
 
-/// Files of the documentation that a reader may open first, and those that the README leads to.
+/// Pages of the documentation that a reader may open first, and pages to which the README links.
 const PAGES: [&str; 21] = [
     "README.md",
     "CONTRIBUTING.md",
@@ -75,7 +75,7 @@ const PAGES: [&str; 21] = [
 ];
 
 #[test]
-fn every_link_between_pages_leads_somewhere() {
+fn every_link_between_pages_has_a_target() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut dead = Vec::new();
     for page in PAGES {
@@ -109,7 +109,7 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
 
-/// The anchors of the headings of a page, as GitHub makes them.
+/// The anchors of the headings of a page, as GitHub generates them.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let headings = text.lines().filter(|line| line.starts_with('#'));
     headings.map(|line| {
@@ -122,9 +122,9 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// pre-commit itself is not run here: what it would run is.
+/// pre-commit itself is not run here, but its commands are.
 #[test]
-fn the_hooks_for_pre_commit_run_verbs_that_exist() {
+fn the_hooks_for_pre_commit_run_existing_commands() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join(".pre-commit-hooks.yaml")).unwrap();
     let hooks = documents(&text).next().unwrap().unwrap().root.to_json();
@@ -146,7 +146,7 @@ fn the_hooks_for_pre_commit_run_verbs_that_exist() {
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        // The flags are right, and only the files are missing.
+        // The flags are valid; only the files are missing.
         assert!(stderr.contains("no such file"), "{id}: {stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the house in order: the core does no I/O, reads no clock and knows no Kubernetes client.
+//! Checks of the sources: the core does no I/O, texts are plain, every test target is run.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const PURE: [&str; 17] = [
     "crates/operations/src/rolling_upgrade/verdict.rs",
 ];
 
-/// What has no place in the core.
+/// Names that must not occur in these sources.
 const BANNED: [&str; 18] = [
     "std::fs",
     "std::net",
@@ -68,7 +68,7 @@ fn violations(rooms: &[&str]) -> Vec<String> {
     let mut violations = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        // Tests may do what they like; their module is the last one of a file, or a file.
+        // Tests may use I/O; their module is the last one of a file, or a separate file.
         if file.ends_with("tests.rs") {
             continue;
         }
@@ -107,7 +107,7 @@ fn this_test_can_fail() {
     );
 }
 
-/// The text of every `#[error(...)]` with lines that are continued joined.
+/// The text of every `#[error(...)]`, with continued lines joined.
 fn error_texts(code: &str) -> Vec<String> {
     let attributes = code.split("#[error(").skip(1);
     let texts = attributes.map(|rest| rest.split(")]\n").next().unwrap_or_default());
@@ -120,7 +120,7 @@ fn error_texts(code: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_error_has_a_run_of_spaces() {
+fn no_error_text_contains_multiple_spaces() {
     let lost = "#[error(\"a b          c\")]\n#[error(\"a \\\n         b\")]\n";
     let has_run = |text: &String| {
         let message = text.split('"').nth(1);
@@ -144,7 +144,7 @@ fn no_error_has_a_run_of_spaces() {
     }
 }
 
-/// The ids with which files of a folder begin, in order.
+/// The ids at the beginning of the file names of a folder, sorted.
 fn ids_of_files(folder: &str, prefix: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut ids: Vec<String> = fs::read_dir(folder)
@@ -168,8 +168,8 @@ fn every_rule_has_one_file_under_its_id_and_one_snapshot_of_its_messages() {
     assert_eq!(registered, snapshots);
 }
 
-/// Phrases that readers stumble over, with how often each may still be found in sources and pages.
-/// Fix one and lower its number; a new one needs another wording. What to write instead:
+/// Phrases that are hard to understand, and how often each may still occur in sources and pages.
+/// After a fix, lower the number; for a new text, use another wording. Good wording:
 /// docs/ARCHITECTURE.md and CONTRIBUTING.md.
 const PHRASES: [(&str, usize); 50] = [
     // The list of phrases that no message may have (`rules/messages.rs`) names some of them.
@@ -225,7 +225,7 @@ const PHRASES: [(&str, usize); 50] = [
     ("says so", 22),
 ];
 
-/// Names of the public functions in a source that return text as their error.
+/// Names of the public functions in a source whose error is a `String`.
 fn with_text_as_error(source: &str) -> Vec<&str> {
     let code = source.split("#[cfg(test)]\nmod tests").next();
     let functions = ["pub fn ", "pub async fn ", "pub const fn "]
@@ -343,7 +343,7 @@ fn modules(target: &str) -> Option<Vec<(String, String)>> {
     })
 }
 
-/// Whether a filter as cargo takes it, a part of the path of a test, finds one.
+/// Whether a filter of cargo, a part of the path of a test, matches a test.
 fn finds(modules: &[(String, String)], filter: &str) -> bool {
     modules.iter().any(|(module, source)| {
         let tests = source.split("\nfn ").skip(1);
@@ -397,7 +397,7 @@ fn every_test_that_commands_and_pages_name_exists() {
             lost.push(format!("{page}: {target} {filter}"));
         }
     };
-    // A filter that finds nothing is no error for cargo: the command would test nothing.
+    // A filter that matches no test is not an error for cargo: the command would test nothing.
     for page in [
         "Makefile",
         "CONTRIBUTING.md",

@@ -1,4 +1,4 @@
-//! What the repository publishes: generated texts, schemas, definitions and charts.
+//! Files that the repository publishes: generated texts, schemas, definitions and charts.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,8 +21,8 @@ mod pipelines;
 mod release;
 mod schemas;
 
-/// Names the files of snapshots as the tests do, without the path of the module before it. It ends
-/// with what it returns.
+/// Gives snapshot files the names in the tests, without the module path, until the returned value
+/// is dropped.
 fn plain_snapshot_names() -> insta::internals::SettingsBindDropGuard {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);

@@ -1,4 +1,4 @@
-//! The action and the examples for pipelines: each is run, or judged by what its tool judges with.
+//! The action and the examples for pipelines: each is run, or checked by the parser of its tool.
 
 use std::{
     collections::BTreeMap,
@@ -41,14 +41,14 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn actionlint_accepts_the_workflows_and_the_inputs_of_the_action() {
     let folder = tempfile::tempdir().unwrap();
-    // actionlint finds a project by its .git, and the inputs of an action only in the project.
+    // actionlint finds a project by its .git, and checks the inputs of an action only in a project.
     let workflows = folder.path().join(".github/workflows");
     fs::create_dir_all(&workflows).unwrap();
     fs::create_dir(folder.path().join(".git")).unwrap();
     fs::copy(root().join("action.yml"), folder.path().join("action.yml")).unwrap();
     let mine = example("github/milvus.yaml");
     let local = mine.replace("OWNER/milvus-guard@v0.1.0", "./");
-    assert_ne!(mine, local, "the example uses the action");
+    assert_ne!(mine, local, "the example must use the action");
     fs::write(workflows.join("milvus.yaml"), &local).unwrap();
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
         let file = entry.unwrap().path();
@@ -70,10 +70,13 @@ fn actionlint_accepts_the_workflows_and_the_inputs_of_the_action() {
     );
     let typo = local.replace("          namespace:", "          namespaze:");
     fs::write(workflows.join("milvus.yaml"), typo).unwrap();
-    assert!(!lint().status.success(), "a typo in an input is seen");
+    assert!(
+        !lint().status.success(),
+        "actionlint must report a typo in an input"
+    );
 }
 
-/// The folders that a runner gives to a step, and what it wrote there.
+/// The folders that a runner gives to a step, and the files that the step wrote there.
 struct Runner {
     folder: TempDir,
 }
@@ -125,7 +128,7 @@ impl Runner {
     }
 }
 
-/// A folder as releases are: the archive of this build and the list of checksums.
+/// A folder like that of a release: the archive of this build and the list of checksums.
 fn released(runner: &Runner) -> (String, String) {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let name = format!("milvus-guard-{VERSION}-{target}");
@@ -146,7 +149,7 @@ fn released(runner: &Runner) -> (String, String) {
 }
 
 #[test]
-fn the_action_installs_what_was_released_and_nothing_else() {
+fn the_action_installs_only_released_archives_with_the_right_checksum() {
     let runner = Runner::new();
     let (downloads, sum) = released(&runner);
     let tag = format!("v{VERSION}");
@@ -163,7 +166,7 @@ fn the_action_installs_what_was_released_and_nothing_else() {
         assert!(!fs::read_to_string(runner.path("path")).unwrap().is_empty());
     }
 
-    // A program that is there already.
+    // A program that is already installed.
     let output = install(&[("GUARD_PROGRAM", BINARY)]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(runner.outputs()["program"], BINARY);
@@ -182,7 +185,7 @@ fn the_action_installs_what_was_released_and_nothing_else() {
         &[("GUARD_PROGRAM", "no-such-program")],
         "there is no program",
     );
-    // A list without the archive is not a list that has it right.
+    // A list of checksums without the archive must be refused.
     fs::write(&sums, format!("{}  other.tar.gz\n", "0".repeat(64))).unwrap();
     refused(&[], "the checksum of");
     fs::write(&sums, "").unwrap();
@@ -253,7 +256,7 @@ fn the_action_renders_the_chart_with_its_values() {
     let report = fs::read_to_string(&runner.outputs()["report"]).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["to"], "2.5.27");
-    // From a repository, though a folder has the name of the chart, which Helm alone would take.
+    // The chart of the repository, even if a folder has the same name, which Helm would prefer.
     for name in ["milvus", "charts"] {
         fs::create_dir(runner.path(name)).unwrap();
     }
@@ -267,7 +270,7 @@ fn the_action_renders_the_chart_with_its_values() {
     let output = runner.run("check.sh", &[&variables[..], &remote].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(runner.outputs()["code"], "0");
-    // What cannot be rendered or read is not a verdict.
+    // If the chart cannot be rendered or a file cannot be read, there is no verdict.
     let broken = [&variables[..], &[("VALUES", "no-such-file.yaml")]].concat();
     let output = runner.run("check.sh", &broken);
     assert!(!output.status.success());
@@ -277,7 +280,7 @@ fn the_action_renders_the_chart_with_its_values() {
     assert_eq!(runner.outputs().get("verdict"), None);
 }
 
-/// GitHub itself is not here: the calls are written down by a program with the name of its client.
+/// GitHub is not called: a program with the name of its client records the calls.
 #[test]
 fn the_action_writes_one_comment_and_replaces_it() {
     let runner = Runner::new();
@@ -318,14 +321,14 @@ fn the_action_writes_one_comment_and_replaces_it() {
         "{calls}"
     );
     assert!(!calls.contains("POST"), "{calls}");
-    // A pull request from a fork may not write: the verdict stands without the comment.
+    // A pull request from a fork may not write: the job continues without the comment.
     let (_, stdout) = run("", "1");
     assert!(stdout.starts_with("::warning"), "{stdout}");
 }
 
 // GitLab
 
-/// Serves the files of a folder over HTTP until the test ends; its address.
+/// Serves the files of a folder over HTTP until the test ends; returns the URL.
 fn serve(folder: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -355,7 +358,7 @@ fn serve(folder: PathBuf) -> String {
     format!("http://{address}")
 }
 
-/// The compact chart, in a repository; its address.
+/// A chart repository with the compact chart; returns its URL.
 fn repository(folder: &Path) -> String {
     let mut package = Command::new(helm(Helm::V3));
     package.args(["package", "--version", "4.2.58", "--destination"]);
@@ -406,7 +409,7 @@ fn the_jobs_of_gitlab_run() {
         String::from_utf8_lossy(&output.stdout),
         stderr(&output)
     );
-    // The compact chart is not the chart of the example: a verdict is what counts.
+    // The compact chart differs from the chart of the example, so any verdict is accepted.
     assert!(
         [Some(0), Some(1)].contains(&output.status.code()),
         "{shown}"
@@ -415,7 +418,7 @@ fn the_jobs_of_gitlab_run() {
     assert!(report.contains("<testsuites"), "{report}");
     assert!(path("milvus-guard.md").exists());
 
-    // There is no cluster and no registry here: the charts are rendered with the same values.
+    // Without a cluster and a registry the charts are only rendered, with the same values.
     let chart = root().join("charts/milvus-upgrade");
     let render = |line: &str| {
         line.replace("upgrade --install", "template")
@@ -429,7 +432,7 @@ fn the_jobs_of_gitlab_run() {
     assert!(rendered.contains("--target-version=2.5.27"), "{rendered}");
     assert!(rendered.contains("milvusdb/milvus:v2.5.27"), "{rendered}");
     for job in ["milvus-check", "milvus-upgrade"] {
-        // An entrypoint other than a shell stops the runner.
+        // With an entrypoint other than a shell, the runner fails.
         assert_eq!(pipeline[job]["image"]["entrypoint"], json!([""]), "{job}");
     }
 }
@@ -445,9 +448,9 @@ const DEPLOYED: [&str; 6] = [
     "kargo/stage.yaml",
 ];
 
-/// The definitions are those of the tools (tests/fixtures/definitions/README.md).
+/// The definitions are copies of those of the tools (tests/fixtures/definitions/README.md).
 #[test]
-fn a_real_api_server_accepts_each_object_with_the_definitions_of_its_tool() {
+fn a_real_api_server_accepts_each_object_of_the_examples() {
     let cluster = ControlPlane::start();
     install_definitions(&cluster);
     for entry in fs::read_dir(root().join("tests/fixtures/definitions")).unwrap() {
@@ -481,10 +484,13 @@ fn a_real_api_server_accepts_each_object_with_the_definitions_of_its_tool() {
         assert!(output.status.success(), "{file}: {}", stderr(&output));
     }
     let typo = example("flux/upgrade.yaml").replace("remediation:", "remediacion:");
-    assert!(!apply(&typo).status.success(), "a typo is seen");
+    assert!(
+        !apply(&typo).status.success(),
+        "the API server must refuse a typo"
+    );
 }
 
-/// Values in examples are values of the charts of this version.
+/// The charts of this version accept the values in the examples.
 #[test]
 fn the_values_in_examples_render() {
     let render = |chart: &str, values: &Value| {
@@ -519,7 +525,7 @@ fn the_values_in_examples_render() {
     assert_eq!(seen, 3);
 }
 
-/// The arguments that a tool gives to the container are arguments of the program.
+/// The program accepts the arguments that a tool gives to the container.
 #[test]
 fn the_job_of_the_analysis_runs_check() {
     let template = &documents(&example("argo-rollouts/analysis-template.yaml"))[0];
@@ -534,13 +540,13 @@ fn the_job_of_the_analysis_runs_check() {
         .args(args)
         .args(["--kubeconfig", "/nonexistent"])
         .output();
-    // The arguments are right; there is no cluster.
+    // The arguments are valid; there is no cluster.
     assert_eq!(output.unwrap().status.code(), Some(3));
 }
 
-/// The commands of the hooks exist, and their account may read what they need.
+/// The commands of the hooks exist, and their account may read the objects that they need.
 #[test]
-fn the_hooks_of_an_umbrella_chart_verify_milvus_with_the_rights_that_they_bring() {
+fn the_hooks_of_an_umbrella_chart_verify_milvus_with_their_own_rights() {
     let umbrella = tempfile::tempdir().unwrap();
     let metadata = "{apiVersion: v2, name: umbrella, version: 1.0.0}\n";
     fs::write(umbrella.path().join("Chart.yaml"), metadata).unwrap();
@@ -590,7 +596,7 @@ fn the_hooks_of_an_umbrella_chart_verify_milvus_with_the_rights_that_they_bring(
         let job = objects.iter().find(|one| one["metadata"]["name"] == *name);
         job.unwrap()["spec"]["template"]["spec"].clone()
     };
-    // Nothing answers as Milvus here, so there is nothing to record; the upgrade begins nevertheless.
+    // Milvus does not answer, so there is nothing to record; the upgrade continues all the same.
     let (code, said) = run(&pod("pre-upgrade")["containers"][0]);
     assert!(
         code == Some(0) && said.contains("the state was not recorded"),
@@ -683,7 +689,7 @@ fn argo_cd_and_flux_agree_on_the_health_of_a_run(
         (health.as_str(), flux("UpgradeRun", &run).as_str()),
         (in_argo, in_flux)
     );
-    // A person who looks at the health wants to know why.
+    // The health message must contain the reason.
     for part in [text(&status, "/message"), text(&status, "/step/id")] {
         assert!(message.contains(part), "{message}");
     }
@@ -725,7 +731,7 @@ fn terraform_reads_the_example() {
     let resources: Value = serde_json::from_str(&expect_success(output.unwrap())).unwrap();
     let attributes = resources["helm_release.milvus"].as_array().unwrap();
     assert!(attributes.contains(&json!("postrender")), "{attributes:?}");
-    // The arguments of the post-renderer, without those that name a cluster.
+    // The arguments of the post-renderer, without those that select a cluster.
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("helm-guard-post-render");
     symlink(BINARY, &program).unwrap();
@@ -741,7 +747,7 @@ fn terraform_reads_the_example() {
     let after = fs::read(root().join("examples/demo/2-good-upgrade/after.yaml")).unwrap();
     child.stdin.take().unwrap().write_all(&after).unwrap();
     let output = child.wait_with_output().unwrap();
-    // It fails closed: the context does not exist here.
+    // The post-renderer fails closed: the context does not exist here.
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(output.stdout.is_empty());
 }

@@ -1,4 +1,4 @@
-//! A release, as a dry run: the files that `release/assemble.sh` makes, read by those who will read
+//! A dry run of a release: the files that `release/assemble.sh` makes, read by the tools that use
 //! them.
 
 use std::{
@@ -49,7 +49,7 @@ impl Build {
             .arg(self.folder.path().join("binaries"));
         command.arg("--out").arg(self.folder.path().join(out));
         command.args(more).env("HELM", helm(Helm::V3));
-        // What the machine has installed makes no difference.
+        // The result must not depend on tools installed on the machine.
         command.env("CARGO_HOME", self.folder.path());
         command.output().unwrap()
     }
@@ -64,7 +64,7 @@ impl Build {
 }
 
 #[test]
-fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
+fn a_dry_run_is_reproducible_and_the_tools_accept_its_files() {
     let build = Build::new();
     let repository = "https://git.example/me/guard";
     let named = [
@@ -100,7 +100,7 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     ];
     assert_eq!(listed, expected.map(str::to_owned).into());
 
-    // The archive, as cargo binstall, krew and Homebrew unpack it.
+    // The archive, unpacked as cargo binstall, krew and Homebrew do.
     let unpacked = build.file("unpacked", "");
     fs::create_dir(&unpacked).unwrap();
     let mut unpack = Command::new("tar");
@@ -125,7 +125,7 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
         assert!(text.contains(word), "{file}: {text}");
     }
 
-    // krew: under the name of the plugin, the program is kubectl guard.
+    // krew: under the name of the plugin, the program calls itself kubectl guard.
     let manifest: Value = serde_saphyr::from_str(&build.text("one", "guard.yaml")).unwrap();
     assert_eq!(manifest["metadata"]["name"], "guard");
     assert_eq!(manifest["spec"]["version"], format!("v{VERSION}"));
@@ -149,7 +149,7 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
     let formula = build.text("one", "milvus-guard.rb");
     assert!(formula.contains(&format!("url \"{address}\"")) && formula.contains(sum));
 
-    // cargo binstall, by the templates in Cargo.toml.
+    // cargo binstall, with the templates in Cargo.toml.
     let cargo = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let template = |key: &str| {
         let (_, rest) = cargo.split_once(&format!("{key} = \"")).unwrap();
@@ -207,7 +207,7 @@ fn a_dry_run_makes_the_same_files_each_time_and_their_readers_take_them() {
 }
 
 #[test]
-fn a_release_that_is_not_ready_is_refused() {
+fn an_incomplete_release_is_refused() {
     let build = Build::new();
     let refused = |out: &str, more: &[&str], why: &str| {
         let output = build.assemble(out, more);
@@ -227,10 +227,10 @@ fn a_release_that_is_not_ready_is_refused() {
     refused("empty", &["--dry-run"], "none of the binaries runs");
 }
 
-/// What the Dockerfile builds first: the dependencies alone. Cargo itself says whether the empty
-/// sources are a workspace.
+/// The Dockerfile builds the dependencies first. Cargo checks that the empty sources are a
+/// workspace.
 #[test]
-fn the_manifests_alone_are_a_workspace_with_the_same_dependencies() {
+fn the_manifests_without_sources_are_a_workspace_with_the_same_dependencies() {
     let folder = tempfile::tempdir().unwrap();
     let copy = "git archive HEAD Cargo.toml Cargo.lock .cargo src crates patches benches release \
                 tests/testbed/Cargo.toml tests/testbed/src xtask | tar x -C \"$0\" && cd \"$0\" && release/manifests.sh";
@@ -251,12 +251,12 @@ fn the_manifests_alone_are_a_workspace_with_the_same_dependencies() {
             .collect::<BTreeSet<String>>()
     };
     assert_eq!(metadata(folder.path()), metadata(root()));
-    // A change of the sources changes nothing of it, so the layer stays.
+    // A change of the sources does not change these files, so the image layer stays valid.
     assert_eq!(
         fs::read_to_string(folder.path().join("crates/core/src/lib.rs")).unwrap(),
         ""
     );
-    // In a clone it would delete the sources.
+    // In a clone, the script would delete the sources.
     let mut there = Command::new(root().join("release/manifests.sh"));
     let output = there.current_dir(root()).output().unwrap();
     assert!(!output.status.success());

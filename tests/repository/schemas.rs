@@ -1,4 +1,4 @@
-//! The published schemas are those of this build.
+//! The published schemas equal those of this build.
 //! `UPDATE_GENERATED=1 cargo test --test repository schemas::` writes them again.
 
 use std::{fs, path::Path};

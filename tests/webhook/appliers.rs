@@ -1,5 +1,5 @@
-//! Tools that apply a Milvus by themselves, on a real API server: what Argo CD, Flux and Terraform
-//! write, in their order and under their names.
+//! Deployment tools on a real API server: the requests of Argo CD, Flux and Terraform, in their
+//! order and under their names.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -46,7 +46,7 @@ struct Site<'a> {
     namespace: String,
 }
 
-/// What a tool was told.
+/// The result of a tool: whether it succeeded, and its output.
 struct Outcome {
     done: bool,
     text: String,
@@ -94,7 +94,7 @@ impl<'a> Site<'a> {
         self.get("/apis/apps/v1/{}/deployments")
     }
 
-    /// All components at this version, and no pod of another one is left.
+    /// Waits until all components run this version and no pod of another version is left.
     #[track_caller]
     fn settle(&self, tag: &str) {
         wait_until(
@@ -125,7 +125,7 @@ impl<'a> Site<'a> {
         );
     }
 
-    /// What decides where the data lies.
+    /// The configuration that determines the data location.
     fn settings(&self) -> Vec<Value> {
         let configs = self
             .get("/api/v1/{}/configmaps")
@@ -158,8 +158,8 @@ impl<'a> Site<'a> {
                 String::from_utf8_lossy(&output.stdout),
                 String::from_utf8_lossy(&output.stderr)
             );
-            // A controller wrote to the object between kubectl's reading and writing: the tools try
-            // again.
+            // A controller wrote to the object between kubectl's read and write: the tools also
+            // retry.
             if !output.status.success() && said.contains("the object has been modified") {
                 continue;
             }
@@ -193,10 +193,10 @@ impl<'a> Site<'a> {
         objects
     }
 
-    /// Waits until the guard has stored that this version was available as a whole.
+    /// Waits until the guard has stored that every component was available at this version.
     fn remember(&self, version: &str) {
         wait_until(
-            "the guard remembers what was good",
+            "the guard has stored the available version",
             Duration::from_secs(30),
             || {
                 stored_memory(&self.webhook.cluster, &self.namespace)
@@ -210,16 +210,16 @@ fn tag(version: &str) -> String {
     format!("image.all.tag={version}")
 }
 
-/// A tool that brings a Milvus to what a chart and values say.
+/// A tool that applies a chart with values.
 trait Tool {
     fn put(&self, site: &Site<'_>, chart: &Chart, values: &[&str]) -> Outcome;
 }
 
-/// Values that move the metadata, and what else a 2.3 has.
+/// A value that moves the metadata to another root path.
 const ROOT: &str = "extraConfigFiles.user\\.yaml=etcd: {rootPath: elsewhere}";
 
-/// What every tool does with a Milvus: patches pass, what loses data is denied however often it is
-/// tried, and a rollback is possible.
+/// Changes that every tool makes to a Milvus: patch releases are allowed, changes that lose data
+/// are denied on every attempt, and a rollback is allowed.
 fn upgrades<'a>(setup: &'a SharedCluster, tool: &impl Tool, namespace: &str) -> Site<'a> {
     let site = Site::new(setup, namespace);
     let chart = Chart::compact("4.1.34");
@@ -251,7 +251,7 @@ fn upgrades<'a>(setup: &'a SharedCluster, tool: &impl Tool, namespace: &str) -> 
     put(&[&now]).assert_done();
     site.settle("v2.3.21");
 
-    // An upgrade that never becomes available is taken back.
+    // An upgrade that never becomes available is rolled back.
     put(&[&tag(BROKEN)]).assert_done();
     site.assert_at(BROKEN);
     put(&[&now]).assert_done();
@@ -259,7 +259,7 @@ fn upgrades<'a>(setup: &'a SharedCluster, tool: &impl Tool, namespace: &str) -> 
     site
 }
 
-/// A Milvus 2.1 does not become 2.2 without a migration of its metadata.
+/// A Milvus 2.1 cannot become 2.2 without a migration of its metadata.
 fn skips_migration(setup: &SharedCluster, tool: &impl Tool, namespace: &str) {
     let site = Site::new(setup, namespace);
     tool.put(&site, &Chart::compact("3.2.18"), &[])
@@ -272,7 +272,7 @@ fn skips_migration(setup: &SharedCluster, tool: &impl Tool, namespace: &str) {
     }
 }
 
-/// How Argo CD puts an object.
+/// How Argo CD sends an object.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     ClientSide,
@@ -281,12 +281,12 @@ enum Way {
     Replace,
 }
 
-/// Argo CD: no record of Helm, its own tracking, its own order, and what fails does not stop the
-/// rest of a wave.
+/// Argo CD: no record of Helm, its own tracking labels and order; a failure does not stop the rest
+/// of a wave.
 struct Argo {
     app: &'static str,
     way: Way,
-    /// Kinds by wave; the others come last.
+    /// Kinds by wave; all other kinds come last.
     waves: &'static [&'static str],
 }
 
@@ -299,7 +299,7 @@ impl Argo {
                 object["metadata"]["name"].as_str().unwrap().to_owned(),
             );
             let id = format!("{}:apps/{kind}:{}/{name}", self.app, site.namespace);
-            // Both ways of tracking: the label takes the place of the chart's.
+            // Both kinds of tracking: the label overwrites that of the chart.
             object["metadata"]["labels"]["app.kubernetes.io/instance"] = json!(self.app);
             object["metadata"]["annotations"]["argocd.argoproj.io/tracking-id"] = json!(id);
             object["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"] =
@@ -321,7 +321,7 @@ impl Argo {
             .unwrap_or(self.waves.len())
     }
 
-    /// Deletes what is not wanted any more, as a sync with `prune` does before it applies.
+    /// Deletes unwanted objects, as a sync with `prune` does before it applies.
     fn prune(&self, site: &Site<'_>, wanted: &[Value]) -> Outcome {
         let mut outcome = Outcome {
             done: true,
@@ -418,7 +418,7 @@ fn argo_cd_with_replace() {
     );
 }
 
-/// A tool with Helm built in, and its flags.
+/// A tool that contains Helm, and its flags.
 struct BuiltIn {
     helm: Helm,
     flags: &'static [&'static str],
@@ -433,14 +433,14 @@ impl Tool for BuiltIn {
         let stopped = outcome.text.contains("denied the request");
         assert!(
             !stopped || outcome.text.contains("Nothing was changed"),
-            "before anything changes: {}",
+            "a denial must come before any change: {}",
             outcome.text
         );
         outcome
     }
 }
 
-/// An upgrade that fails is rolled back by the tool itself.
+/// A failed upgrade is rolled back by the tool.
 fn rolls_back(site: &Site<'_>, tool: &BuiltIn) {
     let chart = Chart::compact("4.1.34");
     let last = || {
@@ -482,8 +482,8 @@ fn rolls_back(site: &Site<'_>, tool: &BuiltIn) {
     );
 }
 
-/// What a request gets that claims a name of Helm for an object that Helm made, once no decision is
-/// known.
+/// Requests that use a field manager of Helm for an object that Helm created, without a decision:
+/// the findings about data still deny.
 fn claims(site: &Site<'_>) {
     let (done, text) = site.webhook.kubectl(&[
         "-n",
@@ -513,7 +513,7 @@ fn claims(site: &Site<'_>) {
         let outcome = set(manager, "v2.4.5");
         assert!(
             outcome.done && outcome.text.contains("MG201"),
-            "what guards no data is a warning: {}",
+            "a rule that protects no data must only warn: {}",
             outcome.text
         );
     }
@@ -539,8 +539,8 @@ fn flux_with_its_helm_controller() {
     skips_migration(&setup, &flux, "flux-old");
     rolls_back(&site, &flux);
 
-    // Somebody changes what Flux made, and it corrects the drift: with a JSON patch, and with a
-    // creation where an object no longer exists.
+    // A user changes an object of Flux, and Flux corrects the drift: with a JSON patch, or with a
+    // creation if the object no longer exists.
     let proxy = "deployment/my-release-milvus-proxy";
     let correct = || {
         let patch = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "milvusdb/milvus:v2.3.21"}]);
@@ -604,7 +604,7 @@ fn flux_with_its_helm_controller() {
 #[test]
 fn terraform_with_its_helm_provider() {
     let setup = SharedCluster::share();
-    // The provider has Helm 3 built in, which patches what is there.
+    // The provider contains Helm 3, which patches existing objects.
     let terraform = BuiltIn {
         helm: Helm::Terraform,
         flags: &["--server-side=false"],
@@ -613,7 +613,7 @@ fn terraform_with_its_helm_provider() {
     rolls_back(&site, &terraform);
 }
 
-/// Terraform's Kubernetes provider: one request for each resource, in no order.
+/// Terraform's Kubernetes provider: one request for each resource, in any order.
 struct Kubernetes {
     /// Whether the resources are `kubernetes_manifest`.
     is_manifest: bool,

@@ -1,4 +1,4 @@
-//! The periodic audit of what runs, on a real API server.
+//! The periodic audit of running releases, on a real API server.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::common::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Events about releases at risk: the object, and the message.
+/// Events about releases at risk: the object and the message.
 fn at_risk(webhook: &Webhook) -> Vec<(String, String)> {
     let events = webhook.cluster.get_json("/api/v1/namespaces/milvus/events");
     let events = events["items"].as_array().unwrap().iter();
@@ -35,9 +35,9 @@ fn audits(webhook: &Webhook) -> f64 {
     webhook.metric("milvus_guard_audit_last_run_timestamp_seconds")
 }
 
-/// Waits until everything that is in the cluster now was judged.
+/// Waits until an audit has judged the current state of the cluster.
 fn await_audit(webhook: &Webhook) {
-    // An audit that began before may end after: two of them, at least.
+    // The current audit may have started earlier, so wait for two.
     for _ in 0..2 {
         let before = audits(webhook);
         wait_until("another audit", MINUTE, || audits(webhook) > before);
@@ -66,7 +66,7 @@ fn a_problem_of_a_running_release_becomes_one_event() {
             .filter(|(_, message)| message.starts_with(rule))
             .collect()
     };
-    assert_eq!(about("MG105"), [], "a warning is not a problem");
+    assert_eq!(about("MG105"), [], "a warning must not cause an Event");
 
     let policy = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "strict"},
         "spec": {"rules": [{"id": "MG105", "action": "Enforce", "params": {"strict": true}}]}});
@@ -74,7 +74,11 @@ fn a_problem_of_a_running_release_becomes_one_event() {
     wait_until("the Event", MINUTE, || !about("MG105").is_empty());
     await_audit(&webhook);
     let events = about("MG105");
-    assert_eq!(events.len(), 1, "once, not with each audit: {events:?}");
+    assert_eq!(
+        events.len(),
+        1,
+        "one Event, not one for each audit: {events:?}"
+    );
     let (object, message) = &events[0];
     assert_eq!(object, "Deployment/my-release-milvus-proxy");
     assert!(message.starts_with("MG105 unknown-version: "), "{message}");

@@ -1,4 +1,4 @@
-//! Who may ask: the API server, which knows the secret path. Everybody else is answered 404 and
+//! Callers of the webhook: only the API server has the secret path. Every other caller gets 404 and
 //! leaves no trace.
 
 use std::{
@@ -21,7 +21,7 @@ use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Phases of a secret, short enough to watch.
+/// Short phases of a secret path.
 const FAST: [&str; 6] = [
     "--path-lifetime",
     "4s",
@@ -68,8 +68,7 @@ fn review(
         "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"}}})
 }
 
-/// Helm's record of a release `ghost` with the running state at another version, as an attacker
-/// would forge it.
+/// A forged record of Helm for a release `ghost`, with the running state at another version.
 fn record(webhook: &Webhook) -> Value {
     let secrets = webhook
         .cluster
@@ -88,7 +87,7 @@ fn record(webhook: &Webhook) -> Value {
 }
 
 #[test]
-fn only_who_knows_the_path_is_answered() {
+fn only_callers_with_the_secret_path_are_answered() {
     let webhook = Webhook::start();
     let chart = common::Chart::compact("3.2.18");
     webhook.install(Helm::V4, &chart, &["--no-hooks"]);
@@ -151,7 +150,7 @@ fn only_who_knows_the_path_is_answered() {
             format!("{gate}?timeout=5s"),
             format!("{gate}/{wrong}"),
             format!("{gate}/{wrong}?timeout=5s"),
-            // Not even a query that cannot be read tells more.
+            // The answer to an invalid query must not reveal more.
             format!("{gate}/{wrong}?timeout=1s&timeout=2s"),
             format!("{gate}/{}", &token[..63]),
             format!("{gate}/{token}0"),
@@ -173,7 +172,7 @@ fn only_who_knows_the_path_is_answered() {
             }
             assert_eq!(client.connect().get(&path).unwrap().status, 404, "{path}");
         }
-        // Before a body is read: it is announced, and never comes.
+        // The answer comes before the body: it is announced, and never sent.
         let mut connection = client.connect();
         connection
             .send(
@@ -188,17 +187,17 @@ fn only_who_knows_the_path_is_answered() {
     assert_eq!(
         traces(),
         before,
-        "no decision, no Event, no review that was counted"
+        "no decision, no Event and no counted review"
     );
 
-    // Whoever knows it is answered, so the above were real questions.
+    // With the right path the same requests are answered, so the requests above were valid ones.
     assert_eq!(client.post(&right, &denied), 200);
     assert_eq!(client.post(&right, &decision), 200);
     assert_ne!(traces(), before);
     let log = webhook.server.log();
     assert!(
         !log.contains(&token) && !webhook.server.get_metrics().contains(&token),
-        "the secret is told nobody"
+        "the secret must not be in the log or the metrics"
     );
     let (_, events) = webhook.kubectl(&[
         "get",
@@ -209,12 +208,12 @@ fn only_who_knows_the_path_is_answered() {
     ]);
     assert!(
         !events.contains(&token),
-        "nor written where others may read"
+        "the secret must not be in objects that others can read"
     );
 }
 
-/// Asks the guard all the time, through the API server; what was refused for another reason than
-/// the guard's own.
+/// Calls the guard continuously through the API server, and collects the answers that are not the
+/// guard's own.
 struct Asking {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
@@ -232,7 +231,7 @@ impl Asking {
             let mut lost = Vec::new();
             while !stopped.load(Ordering::SeqCst) {
                 let text = kubectl();
-                // A policy with a rule that does not exist is refused by the guard itself.
+                // The guard itself refuses a policy with a rule that does not exist.
                 if !text.contains("\"documents.guard.milvus.io\" denied the request") {
                     lost.push(text);
                 }
@@ -284,12 +283,12 @@ fn asking(webhook: &Webhook) -> Asking {
 }
 
 #[test]
-fn rotation_loses_no_review_and_old_paths_end() {
+fn a_rotation_loses_no_review_and_old_paths_expire() {
     let webhook = Webhook::with(
         ControlPlane::builder().controller_manager(true).start(),
         &FAST,
     );
-    // A second replica: it never leads, and knows each path before it is registered.
+    // A second replica: it never leads, and has each path before the path is registered.
     let folder = tempfile::tempdir().unwrap();
     let follower = Server::start(&webhook.cluster, folder.path(), "127.0.0.1:0", &FAST);
     let clients = [
@@ -302,11 +301,11 @@ fn rotation_loses_no_review_and_old_paths_end() {
         let now = registered(&webhook.cluster).unwrap();
         if paths.last() != Some(&now) {
             for client in &clients {
-                // 400: the path is known, and the body is not a review.
+                // 400: the path is valid, and the body is not a review.
                 assert_eq!(
                     client.post(&now, &json!({})),
                     400,
-                    "each replica knows what is registered"
+                    "each replica must have the registered path"
                 );
             }
             paths.push(now);
@@ -322,7 +321,7 @@ fn rotation_loses_no_review_and_old_paths_end() {
     assert_eq!(
         paths.iter().collect::<BTreeSet<_>>().len(),
         paths.len(),
-        "no path comes back"
+        "no path may be used again"
     );
     for path in &paths[..2] {
         for client in &clients {
@@ -337,12 +336,12 @@ fn rotation_loses_no_review_and_old_paths_end() {
     assert_eq!(
         secret["data"].as_object().unwrap().len(),
         1,
-        "one key, with the newest few"
+        "only one key, with the newest paths"
     );
 }
 
 #[test]
-fn a_secret_that_was_deleted_is_replaced_without_losing_a_review() {
+fn a_deleted_secret_is_replaced_without_losing_a_review() {
     let times = [
         "--path-lifetime",
         "1h",
@@ -371,7 +370,7 @@ fn a_secret_that_was_deleted_is_replaced_without_losing_a_review() {
         asked > 3 && lost.is_empty(),
         "{asked} asked, lost: {lost:#?}"
     );
-    // Damaged by hand, it is replaced too.
+    // A Secret that was damaged by hand is replaced too.
     let second = registered(&webhook.cluster).unwrap();
     let spoil = r#"{"data": {"tokens": "Z2FyYmFnZQ=="}}"#;
     expect_success(webhook.cluster.kubectl([
@@ -390,7 +389,7 @@ fn a_secret_that_was_deleted_is_replaced_without_losing_a_review() {
 }
 
 #[test]
-fn what_the_api_server_tells_while_no_replica_answers_is_soon_worth_nothing() {
+fn a_path_that_the_api_server_printed_in_an_error_expires_soon() {
     let times = [
         "--path-lifetime",
         "1h",
@@ -414,7 +413,7 @@ fn what_the_api_server_tells_while_no_replica_answers_is_soon_worth_nothing() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         text.contains(&told),
-        "Kubernetes names the whole path, as docs/security.md says: {text}"
+        "Kubernetes prints the whole path, as documented in docs/security.md: {text}"
     );
     webhook.server = Server::start(&webhook.cluster, webhook.folder.path(), &address, &times);
     let client = Client::of(webhook.folder.path(), &webhook.server);

@@ -1,5 +1,5 @@
-//! Certificates in files: followed as kubelet replaces them, served over TLS, made by the verb
-//! `certs`.
+//! Certificates in files: reloaded as kubelet replaces them, served over TLS, created by the
+//! command `certs`.
 
 use std::{
     fs,
@@ -49,8 +49,8 @@ fn digest(made: &SelfSigned) -> String {
         .to_owned()
 }
 
-/// A mounted Secret: `tls.crt` is a link to `..data/tls.crt`, and `..data` one to a folder that is
-/// replaced as a whole.
+/// A mounted Secret: `tls.crt` is a link to `..data/tls.crt`, and `..data` is a link to a folder
+/// that is replaced as a whole.
 struct Mount {
     folder: tempfile::TempDir,
     generation: usize,
@@ -94,7 +94,7 @@ impl Mount {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_of_three_swaps_is_seen() {
+async fn each_of_three_swaps_is_loaded() {
     let now = Timestamp::now();
     let first = made_at(now);
     let mut mount = Mount::new(&first);
@@ -124,11 +124,11 @@ async fn each_of_three_swaps_is_seen() {
     assert_eq!(
         store.status().reload_failures,
         0,
-        "a swap is never seen by halves"
+        "a swap must never be read in part"
     );
 }
 
-/// Plain files, looked at when a test says so.
+/// Plain files; the test triggers each poll.
 struct Plain {
     _folder: tempfile::TempDir,
     files: CertFiles,
@@ -169,11 +169,11 @@ impl Plain {
         assert_eq!(
             self.follower.poll(self.now),
             None,
-            "nothing new is nothing to say"
+            "an unchanged file must not be reported"
         );
     }
 
-    /// The last good one stays, and the cause is said once.
+    /// The last valid certificate stays in use, and the reason is reported once.
     fn keeps(&mut self, kept: &SelfSigned, reason: &str) {
         let event = self.follower.poll(self.now);
         assert!(
@@ -190,13 +190,13 @@ fn spring() -> Timestamp {
 }
 
 #[test]
-fn files_are_followed_in_place_and_when_replaced() {
+fn files_are_reloaded_when_rewritten_or_replaced() {
     let now = spring();
     let mut plain = Plain::new(now);
     let [first, second, third] = [made_at(now), made_at(now), made_at(now)];
     assert!(
         matches!(plain.follower.poll(now), Some(Reload::Kept { .. })),
-        "there is nothing yet"
+        "there is no file yet"
     );
     assert!(plain.store.current().is_none());
     plain.write(&first.cert_pem, &first.key_pem);
@@ -213,7 +213,7 @@ fn files_are_followed_in_place_and_when_replaced() {
 }
 
 #[test]
-fn half_a_pair_is_tried_again() {
+fn an_incomplete_pair_is_retried() {
     let now = spring();
     let mut plain = Plain::new(now);
     let [first, second] = [made_at(now), made_at(now)];
@@ -233,7 +233,7 @@ fn half_a_pair_is_tried_again() {
 }
 
 #[test]
-fn dates_are_judged_by_the_wall_clock() {
+fn validity_is_checked_against_the_wall_clock() {
     let now = spring();
     let mut plain = Plain::new(now);
     let (good, expired, early) = (made_at(now), made_at(days(now, -31)), made_at(days(now, 3)));
@@ -247,7 +247,7 @@ fn dates_are_judged_by_the_wall_clock() {
     plain.loads(&early);
 }
 
-/// A root, one in between, and the server's certificate.
+/// A root CA, an intermediate CA, and the server's certificate.
 fn chain_of_three() -> (String, Pair) {
     let authority = |name: &str| {
         let mut params = CertificateParams::default();
@@ -275,14 +275,14 @@ fn chain_of_three() -> (String, Pair) {
     )
 }
 
-/// One client: what it trusts, what it shows, what it speaks.
+/// A client: the CA that it trusts, its certificate, its TLS version.
 struct Caller<'a> {
     trusts: &'a str,
     shows: Option<&'a Pair>,
     speaks: &'static SupportedProtocolVersion,
 }
 
-/// What came of a handshake: the protocol above TLS, and the client's name.
+/// Makes a handshake; returns the protocol above TLS (ALPN), and the client's name.
 async fn shake(
     store: &CertStore,
     client_ca: Option<&str>,
@@ -343,7 +343,7 @@ fn client_of(issuer: &CertifiedIssuer<'_, KeyPair>, name: &str) -> Pair {
 }
 
 #[tokio::test]
-async fn a_chain_of_three_is_served_and_swapped_under_a_running_server() {
+async fn a_chain_of_three_is_served_and_replaced_without_a_restart() {
     let (root, pair) = chain_of_three();
     let store = CertStore::new();
     let caller = Caller {
@@ -400,7 +400,7 @@ async fn a_chain_of_three_is_served_and_swapped_under_a_running_server() {
 }
 
 #[tokio::test]
-async fn a_client_may_show_a_certificate_of_the_authority_or_none() {
+async fn a_client_needs_a_certificate_of_the_ca_or_none() {
     let made = made_at(Timestamp::now());
     let store = CertStore::new();
     store.put(Certificate::from_pem(made.cert_pem.as_bytes(), made.key_pem.as_bytes()).unwrap());
@@ -427,7 +427,7 @@ async fn a_client_may_show_a_certificate_of_the_authority_or_none() {
     assert_eq!(
         shake(&store, Some(&ca), &caller(None)).await.unwrap().1,
         None,
-        "as a kubelet's probe"
+        "a client without a certificate, as a kubelet's probe, must be accepted"
     );
     assert!(
         shake(&store, Some(&ca), &caller(Some(&stranger)))
@@ -439,7 +439,7 @@ async fn a_client_may_show_a_certificate_of_the_authority_or_none() {
 }
 
 #[test]
-fn the_verb_makes_a_pair_that_can_be_served() {
+fn the_command_certs_creates_a_pair_that_can_be_served() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("deep/local");
     let call = |args: &[&str]| run(guard().arg("certs").arg("--out").arg(&out).args(args));
@@ -461,7 +461,7 @@ fn the_verb_makes_a_pair_that_can_be_served() {
     assert_eq!(
         fs::read_dir(&out).unwrap().count(),
         3,
-        "nothing is left over"
+        "no temporary file may remain"
     );
     let files = CertFiles {
         cert: out.join("tls.crt"),
@@ -487,7 +487,7 @@ fn the_verb_makes_a_pair_that_can_be_served() {
 }
 
 #[test]
-fn wrong_usage_of_the_verb_is_exit_2() {
+fn invalid_usage_of_the_command_certs_gives_exit_2() {
     let folder = tempfile::tempdir().unwrap();
     let file = common::file(folder.path(), "file", "");
     let (out, under_a_file) = (folder.path().join("out"), format!("{file}/x"));

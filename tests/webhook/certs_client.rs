@@ -1,5 +1,5 @@
-//! A real API server calls over TLS: it trusts what the managed mode registered, and shows the
-//! certificate that `certs/README.md` says how to give it.
+//! A real API server calls over TLS: it trusts the CA that the managed mode registered, and
+//! presents the client certificate as configured according to `certs/README.md`.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_server_shows_its_name() {
+async fn the_api_server_presents_its_client_certificate() {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -78,8 +78,8 @@ async fn the_api_server_shows_its_name() {
     let (said, mut heard) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A handshake that fails is the API server's, which has not seen the bundle yet; it
-            // comes again.
+            // A failed handshake comes from an API server that has not read the bundle yet; it
+            // retries.
             if let Ok(stream) = acceptor.accept(stream).await {
                 let _ = said.send(stream.get_ref().1.peer_certificates().and_then(client_name));
             }
@@ -97,6 +97,6 @@ async fn the_api_server_shows_its_name() {
     };
     let name = tokio::time::timeout(DEADLINE, asked)
         .await
-        .expect("the API server calls");
+        .expect("the API server must call");
     assert_eq!(name.as_deref(), Some("kube-apiserver-webhooks"));
 }

@@ -1,5 +1,5 @@
-//! The managed mode against a real API server: replicas agree, both configurations are filled, and
-//! clients that trust what is registered always get in while the guard rotates.
+//! The managed mode against a real API server: replicas agree on a certificate, both configurations
+//! get the CA, and clients that trust the registered CA can always connect during a rotation.
 
 use std::{
     collections::BTreeSet,
@@ -61,7 +61,7 @@ fn managed(client: &Client, secret: &str) -> Managed {
     }
 }
 
-/// Both configurations, as the chart makes them: without a bundle.
+/// Both configurations as in the chart: without a CA bundle.
 fn configurations() -> String {
     let webhook = |name: &str| {
         format!(
@@ -82,7 +82,7 @@ fn configurations() -> String {
         .join("---\n")
 }
 
-/// What the webhooks of both configurations carry, one after the other.
+/// The CA bundles of all webhooks in both configurations.
 async fn bundles(client: &Client) -> Vec<String> {
     let validating = Api::<ValidatingWebhookConfiguration>::all(client.clone())
         .get(NAME)
@@ -114,7 +114,7 @@ fn authorities(bundle: &str) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-/// The time of a test; replicas and clients go by it.
+/// The clock of a test, for replicas and clients.
 #[derive(Clone, Debug)]
 struct Clock(Arc<AtomicI64>);
 
@@ -145,7 +145,7 @@ impl TimeProvider for Clock {
     }
 }
 
-/// A server that does nothing but shake hands.
+/// A server that only makes TLS handshakes.
 async fn serve(store: &CertStore) -> SocketAddr {
     let acceptor = TlsAcceptor::from(Arc::new(server_config(store.clone(), None).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -158,7 +158,7 @@ async fn serve(store: &CertStore) -> SocketAddr {
     address
 }
 
-/// Connects as an API server does that trusts this bundle and nothing else.
+/// Connects as an API server that trusts only this bundle.
 async fn connect(address: SocketAddr, bundle: &str, clock: &Clock) -> Result<(), std::io::Error> {
     let mut roots = RootCertStore::empty();
     for authority in authorities(bundle) {
@@ -208,7 +208,7 @@ async fn replicas_agree_on_one_certificate() {
     for round in 0..5 {
         let name = format!("race-{round}");
         if round % 2 == 1 {
-            // As a chart may make it, so that it goes with the release.
+            // A chart may create the empty Secret, so that it is deleted with the release.
             cluster.apply(&format!(
                 "{{apiVersion: v1, kind: Secret, metadata: {{name: {name}, labels: {{a: b}}}}}}"
             ));
@@ -233,7 +233,7 @@ async fn replicas_agree_on_one_certificate() {
         assert_eq!(
             secret.metadata.labels.is_some(),
             round % 2 == 1,
-            "what others wrote stays"
+            "labels of others must be kept"
         );
     }
 
@@ -243,7 +243,7 @@ async fn replicas_agree_on_one_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn configurations_are_filled_once_they_exist_and_stay_the_charts() {
+async fn configurations_get_the_ca_once_they_exist_and_stay_owned_by_the_chart() {
     let cluster = ControlPlane::start();
     let client = client(cluster.kubeconfig()).await;
     let (clock, store) = (Clock::new(), CertStore::new());
@@ -251,7 +251,7 @@ async fn configurations_are_filled_once_they_exist_and_stay_the_charts() {
     let events = leader.poll(Role::Leader, clock.now()).await;
     assert!(
         failures(&events).is_empty(),
-        "a guard may start before its configurations: {events:?}"
+        "a guard must be able to start before its configurations exist: {events:?}"
     );
     assert_eq!(
         (
@@ -280,7 +280,7 @@ async fn configurations_are_filled_once_they_exist_and_stay_the_charts() {
             } else {
                 vec![]
             },
-            "an upgrade takes nothing away"
+            "an upgrade must not remove the CA"
         );
         let secret = Api::<Secret>::namespaced(client.clone(), "default")
             .get(SECRET)
@@ -329,12 +329,12 @@ async fn configurations_are_filled_once_they_exist_and_stay_the_charts() {
     assert_eq!(
         steps(&leader.poll(Role::Leader, clock.now()).await),
         [Step::Register],
-        "what others wrote there is mended"
+        "a CA written by others must be corrected"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_right_is_said_once_and_a_successor_goes_on() {
+async fn a_missing_right_is_reported_once_and_a_successor_continues() {
     let cluster = ControlPlane::start();
     cluster.apply(&configurations());
     cluster.apply(
@@ -367,13 +367,13 @@ async fn a_missing_right_is_said_once_and_a_successor_goes_on() {
     );
     assert!(
         stores[0].current().is_some(),
-        "its certificate is there all the same"
+        "its certificate must exist nevertheless"
     );
     clock.advance(20 * DAY);
     assert_eq!(
         steps(&first.poll(Role::Leader, clock.now()).await),
         [Step::RenewLeaf],
-        "a renewal needs no registration"
+        "a renewal must not need the registration"
     );
 
     assert_eq!(
@@ -387,7 +387,7 @@ async fn a_missing_right_is_said_once_and_a_successor_goes_on() {
     );
 }
 
-/// What a client saw that connects all the time.
+/// Observations of a client that connects continuously.
 #[derive(Default)]
 struct Seen {
     passes: AtomicUsize,
@@ -396,7 +396,7 @@ struct Seen {
     refused: Mutex<Vec<String>>,
 }
 
-/// Connects to all servers, again and again, with what each webhook carries at that time.
+/// Connects to all servers continuously, with the CA bundle that each webhook has at that time.
 async fn watch(client: Client, servers: Vec<SocketAddr>, clock: Clock, seen: Arc<Seen>) {
     loop {
         for bundle in bundles(&client).await.into_iter().collect::<BTreeSet<_>>() {
@@ -420,7 +420,7 @@ async fn watch(client: Client, servers: Vec<SocketAddr>, clock: Clock, seen: Arc
 }
 
 impl Seen {
-    /// Waits until the client has gone round twice: once it may have begun with what was before.
+    /// Waits for two full rounds of the client: the first may have started before the change.
     async fn rounds(&self) {
         let wanted = self.passes.load(Ordering::SeqCst) + 2;
         let reached = async {
@@ -430,14 +430,13 @@ impl Seen {
         };
         tokio::time::timeout(DEADLINE, reached)
             .await
-            .expect("the client still connects");
+            .expect("the client must still connect");
         let refused = self.refused.lock().unwrap();
         assert!(refused.is_empty(), "{refused:#?}");
     }
 }
 
-/// Three rotations on a clock that runs fast, while a client connects all the time to both
-/// replicas.
+/// Three rotations on a simulated clock, while a client continuously connects to both replicas.
 async fn rotate(roles: [Role; 2]) {
     let cluster = ControlPlane::start();
     cluster.apply(&configurations());
@@ -466,8 +465,8 @@ async fn rotate(roles: [Role; 2]) {
 
     let count = |done: &[Step], step: Step| done.iter().filter(|one| **one == step).count();
     while count(&done, Step::DropAuthorities) < 3 {
-        // Nine days are less than the third of a certificate's life that is left when it is
-        // renewed. In the middle of a rotation, the minute and the hour that it waits for.
+        // Nine days are less than the third of a lifetime that is left at a renewal. During a
+        // rotation, the minute and the hour for which the rotation waits.
         let rotating = count(&done, Step::AddAuthority) > count(&done, Step::DropAuthorities);
         for seconds in if rotating {
             [10, 60, 60 * 60]
@@ -484,16 +483,16 @@ async fn rotate(roles: [Role; 2]) {
     assert_eq!(
         seen.widest.load(Ordering::SeqCst),
         2,
-        "old and new stand side by side, and no third"
+        "at most the old and the new CA may be in the bundle"
     );
     assert_eq!(
         seen.authorities.lock().unwrap().len(),
         4,
-        "the first and three more"
+        "the first CA and three more"
     );
     assert!(
         count(&done, Step::Create) <= 1,
-        "any replica may make the first, and nobody a second: {done:?}"
+        "only one certificate may be created, by any replica: {done:?}"
     );
     poll(&clock, &mut done).await;
     assert_eq!(
@@ -503,17 +502,17 @@ async fn rotate(roles: [Role; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_always_get_in_while_the_leader_rotates() {
+async fn clients_can_always_connect_while_the_leader_rotates() {
     rotate([Role::Leader, Role::Follower]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_who_think_they_lead_break_nothing() {
+async fn two_leaders_at_the_same_time_break_nothing() {
     rotate([Role::Leader, Role::Leader]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_authority_goes() {
+async fn a_replica_that_misses_a_rotation_is_trusted_until_the_old_ca_is_removed() {
     let cluster = ControlPlane::start();
     cluster.apply(&configurations());
     let client = client(cluster.kubeconfig()).await;
@@ -548,8 +547,8 @@ async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_autho
         clock.clone(),
         Arc::clone(&seen),
     ));
-    // As in `rotate`: two more polls after a jump, so that each replica serves the certificate that
-    // was renewed then.
+    // As in `rotate`: two more polls after a jump, so that each replica serves the renewed
+    // certificate.
     'until_rotating: loop {
         for seconds in [9 * DAY, 10, 10] {
             clock.advance(seconds);
@@ -560,8 +559,8 @@ async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_autho
         }
     }
 
-    // The third replica is cut off for 55 minutes. It is not ready meanwhile, and what still asks
-    // it is not turned away.
+    // The third replica is disconnected for 55 minutes. It is not ready meanwhile, but clients can
+    // still connect to it.
     for seconds in [10, 60, 10, 54 * 60] {
         clock.advance(seconds);
         let done = poll(0..2).await;
@@ -573,7 +572,7 @@ async fn a_replica_that_misses_most_of_a_rotation_is_trusted_until_the_old_autho
         .map(|store| store.current().unwrap().digest().to_owned());
     assert!(
         digests[0] == digests[1] && digests[1] != digests[2],
-        "the others serve the new certificate, it does not"
+        "only the third replica must still serve the old certificate"
     );
     poll(2..3).await;
     assert_eq!(stores[2].current().unwrap().digest(), digests[0]);

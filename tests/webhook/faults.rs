@@ -1,5 +1,5 @@
-//! What happens to the webhook when certificates expire, replicas lose the API server or end, and
-//! the API server is slow.
+//! The webhook while certificates expire, replicas lose the API server or end, and the API server
+//! is slow.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ const VALIDATING: &str =
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/milvus-guard";
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: i64 = 24 * 60 * 60;
-/// Phases of a secret path, short enough to watch, and watches that end soon.
+/// Short phases of a secret path, and watches that end soon.
 const FAST: [&str; 8] = [
     "--path-lifetime",
     "3s",
@@ -40,7 +40,7 @@ const FAST: [&str; 8] = [
     "10s",
 ];
 
-/// A cluster with a release of Milvus, which is ready for a guard.
+/// A cluster with a release of Milvus, prepared for a guard.
 fn with_milvus() -> ControlPlane {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     prepare(&cluster);
@@ -74,7 +74,7 @@ fn said(output: std::process::Output) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// What is said about a change of Milvus that is unsafe.
+/// The output for an unsafe change of Milvus.
 fn denied(cluster: &ControlPlane) -> String {
     let image = "proxy=milvusdb/milvus:v2.4.5";
     said(cluster.kubectl([
@@ -121,7 +121,7 @@ fn put_secret(cluster: &ControlPlane, authority: &Authority, leaf: &Pair) {
     ));
 }
 
-/// Waits until the certificate of a server has expired, and looks at what everybody says about it.
+/// Waits until a certificate has expired, and checks readiness, refusals and the metric.
 fn is_expired(cluster: &ControlPlane, server: &Server) {
     wait_until(
         "the server says that its certificate has expired",
@@ -140,7 +140,10 @@ fn is_expired(cluster: &ControlPlane, server: &Server) {
     #[allow(clippy::cast_precision_loss, reason = "seconds of an epoch fit")]
     let now = Timestamp::now().as_second() as f64;
     let end = server.metric("milvus_guard_certificate_expiry_timestamp_seconds{which=\"leaf\"}");
-    assert!(end > 1.0 && end <= now, "an alert can see it: {end}");
+    assert!(
+        end > 1.0 && end <= now,
+        "the metric must show the expiry: {end}"
+    );
     expect_success(cluster.kubectl([
         "-n",
         "milvus",
@@ -153,12 +156,12 @@ fn is_expired(cluster: &ControlPlane, server: &Server) {
 }
 
 #[test]
-fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() {
+fn with_an_expired_certificate_changes_are_refused_and_a_renewal_needs_no_restart() {
     let (cluster, folder) = (with_milvus(), tempfile::tempdir().unwrap());
     let account = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
     let faults = Faults::start(&account, folder.path());
     let now = Timestamp::now();
-    // All replicas were away until the certificate and its authority had expired.
+    // As if all replicas had been down until the certificate and its CA expired.
     let authority = Authority::make(ago(now, 400 * DAY)).unwrap();
     put_secret(
         &cluster,
@@ -170,7 +173,7 @@ fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() 
         denied(&cluster).contains("MG201")
     });
 
-    // It expires while it cannot be renewed.
+    // The certificate expires while it cannot be renewed.
     faults.set(Fault::Refused("secrets/milvus-guard-tls"));
     let secret = cluster.get_json(&format!(
         "/api/v1/namespaces/{GUARD}/secrets/milvus-guard-tls"
@@ -194,7 +197,7 @@ fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() 
     is_expired(&cluster, &server);
     assert!(
         server.metric("milvus_guard_certificate_reload_failures_total") > 0.5,
-        "the failure is counted"
+        "the failure must be counted"
     );
     faults.set(Fault::None);
     wait_until("the gate works with a new certificate", MINUTE, || {
@@ -240,7 +243,7 @@ fn while_a_certificate_is_expired_milvus_waits_and_a_renewal_needs_no_restart() 
     });
 }
 
-/// Three replicas behind a Service, each with a separate network.
+/// Three replicas behind a Service, each with a separate network connection.
 struct Replicas {
     service: Service,
     servers: Vec<Server>,
@@ -293,7 +296,7 @@ impl Replicas {
         self.servers[number].metric("milvus_guard_leader") > 0.5
     }
 
-    /// Who leads, other than these.
+    /// The number of the leader, which must not be one of these.
     fn leader(&self, but: &[usize]) -> usize {
         let mut found = None;
         wait_until("a replica leads", MINUTE, || {
@@ -311,7 +314,7 @@ impl Replicas {
             .to_owned()
     }
 
-    /// Certificates of the authorities that API servers trust.
+    /// Number of CA certificates that API servers trust.
     fn trusted(&self) -> usize {
         let object = self.cluster.get_json(VALIDATING);
         let bundle = object["webhooks"][0]["clientConfig"]["caBundle"]
@@ -321,7 +324,7 @@ impl Replicas {
         text.matches("BEGIN CERTIFICATE").count()
     }
 
-    /// When the certificate ends that a replica serves, in seconds since 1970.
+    /// When the certificate of a replica expires, in seconds since 1970.
     fn ends(&self, number: usize) -> f64 {
         self.servers[number]
             .metric("milvus_guard_certificate_expiry_timestamp_seconds{which=\"leaf\"}")
@@ -331,7 +334,7 @@ impl Replicas {
         stored_memory(&self.cluster, "milvus")
     }
 
-    /// Another Milvus in the same namespace.
+    /// Creates another Milvus in the same namespace.
     fn create(&self, name: &str) {
         let container = json!({"name": "standalone", "image": "milvusdb/milvus:v2.3.22", "args": ["milvus", "run", "standalone"],
             "env": [{"name": "ETCD_ENDPOINTS", "value": format!("etcd-{name}.elsewhere:2379")}]});
@@ -354,19 +357,19 @@ impl Replicas {
     }
 }
 
-fn go_on(changes: &Changes, rounds: usize) {
+fn wait_for_changes(changes: &Changes, rounds: usize) {
     let until = changes.rounds() + rounds;
     wait_until("more changes", MINUTE, || changes.rounds() >= until);
 }
 
 #[test]
-fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_server() {
+fn no_review_is_lost_while_a_replica_or_the_leader_is_disconnected() {
     let mut all = Replicas::start();
     let changes = Changes::start(all.cluster.kubeconfig());
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     assert_eq!(changes.take().len(), 0);
 
-    // A replica that learns of no new path gets no reviews.
+    // A replica that is not told new paths gets no reviews.
     let first = all.leader(&[]);
     let follower = (first + 1) % 3;
     let begun = Instant::now();
@@ -380,18 +383,18 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
         all.servers[follower].readiness().1
     );
     all.rotates(2);
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
     all.faults[follower].network(Network::Open);
     wait_until("the replica is ready again", MINUTE, || {
         all.service.is_ready(follower)
     });
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
 
-    // The leader is cut off while it writes. What it sent arrives after its successor wrote.
+    // The leader is disconnected during a write, which arrives after its successor has written.
     let begun = Instant::now();
     all.faults[first].set(Fault::Held("configmaps/milvus-guard-memory"));
     all.create("milvus-a");
@@ -412,7 +415,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
         !all.leads(first)
     });
     all.rotates(1);
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
     all.faults[first].set(Fault::None);
@@ -425,14 +428,14 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
     });
     assert!(
         all.memory().contains("milvus-b"),
-        "nobody overwrites what a successor wrote"
+        "the record of the successor must not be overwritten"
     );
     all.rotates(1);
     assert!(all.leads(second) && !all.leads(first));
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
 
-    // The leader is killed. Reviews that it had are lost, which denies them; all others are
+    // The leader is killed. Reviews that it was processing are lost, and so denied; all others are
     // answered.
     let (killed, begun) = (changes.time(), Instant::now());
     all.servers[second].kill();
@@ -446,7 +449,7 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
         begun.elapsed().as_secs_f64()
     );
     all.rotates(1);
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     let lost = changes.take();
     eprintln!(
         "{} changes were denied because of the end of a replica: {lost:#?}",
@@ -484,10 +487,10 @@ fn no_review_is_lost_while_a_replica_or_the_leader_is_cut_off_from_the_api_serve
 }
 
 #[test]
-fn no_review_is_lost_while_the_authority_is_replaced_and_a_replica_lags() {
+fn no_review_is_lost_while_the_ca_is_replaced_and_a_replica_lags() {
     let cluster = with_milvus();
     let now = Timestamp::now();
-    // Two thirds of the life of the authority are over.
+    // Two thirds of the lifetime of the CA have passed.
     let authority = Authority::make(ago(now, 250 * DAY)).unwrap();
     let leaf = authority.leaf(&names(), ago(now, DAY)).unwrap();
     put_secret(&cluster, &authority, &leaf);
@@ -502,17 +505,17 @@ fn no_review_is_lost_while_the_authority_is_replaced_and_a_replica_lags() {
     let others = || (0..3).filter(|number| *number != lagging);
     assert!(
         (0..3).all(|number| all.ends(number) <= old),
-        "nothing is served before every API server can know the new authority"
+        "no new certificate may be served before every API server trusts the new CA"
     );
     wait_until("the others serve a new certificate", 3 * MINUTE, || {
         others().all(|number| all.ends(number) > old)
     });
-    assert!(all.ends(lagging) <= old, "one replica lags");
-    go_on(&changes, 5);
+    assert!(all.ends(lagging) <= old, "one replica must lag");
+    wait_for_changes(&changes, 5);
     assert_eq!(
         all.trusted(),
         2,
-        "the old authority stays for the one that lags"
+        "the old CA must stay trusted for the lagging replica"
     );
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
@@ -520,14 +523,14 @@ fn no_review_is_lost_while_the_authority_is_replaced_and_a_replica_lags() {
     wait_until("the last one serves a new certificate", MINUTE, || {
         all.ends(lagging) > old
     });
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     let lost = changes.take();
     assert!(lost.is_empty(), "{lost:#?}");
     assert!(denied(&all.cluster).contains("MG201"));
 }
 
 #[test]
-fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_passes() {
+fn with_a_slow_api_server_reviews_are_answered_in_time_and_unsafe_changes_denied() {
     const SLOW: Duration = Duration::from_secs(5);
     let (cluster, folder) = (with_milvus(), tempfile::tempdir().unwrap());
     let account = cluster.kubeconfig_for_service_account(GUARD, "milvus-guard");
@@ -537,11 +540,11 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
         denied(&cluster).contains("MG201")
     });
     let changes = Changes::start(cluster.kubeconfig());
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     assert_eq!(changes.take().len(), 0);
 
     faults.network(Network::Slow(SLOW));
-    // Long enough for each watch to end and to begin again.
+    // Long enough for each watch to end and to start again.
     let begun = changes.time();
     wait_until("some time", MINUTE, || {
         changes.time() > begun + Duration::from_secs(30)
@@ -563,7 +566,7 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
     );
     assert!(
         lost.len() <= 2,
-        "each watch begins before the last one ends: {lost:#?}"
+        "each watch must start before the last one ends: {lost:#?}"
     );
     let (done, text) = helm(
         &cluster,
@@ -573,19 +576,19 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
     assert!(done, "{text}");
     assert!(
         changes.slowest() < SLOW,
-        "others do not wait for the network: {:?}",
+        "other workloads must not wait for the network: {:?}",
         changes.slowest()
     );
 
     faults.network(Network::Open);
     wait_until("the guard knows everything again", MINUTE, || {
         let _ = changes.take();
-        go_on(&changes, 3);
+        wait_for_changes(&changes, 3);
         changes.take().is_empty() && is_fresh(&server)
     });
     drop(changes);
 
-    // An API server that restarts.
+    // The API server restarts.
     cluster.api_server().kill();
     wait_until("the guard says so", MINUTE, || {
         !is_fresh(&server) || server.readiness().0 == 503
@@ -600,11 +603,11 @@ fn behind_a_slow_api_server_every_review_is_answered_in_time_and_nothing_unsafe_
         is_fresh(&server) && server.readiness().0 == 200
     });
     let changes = Changes::start(cluster.kubeconfig());
-    go_on(&changes, 5);
+    wait_for_changes(&changes, 5);
     assert_eq!(changes.take().len(), 0);
 }
 
-/// Whether the metrics say that every kind is watched.
+/// Whether the metrics show that every kind is watched.
 fn is_fresh(server: &Server) -> bool {
     let text = server.get_metrics();
     let ages = text.lines().filter_map(|line| {

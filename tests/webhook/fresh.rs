@@ -1,4 +1,4 @@
-//! What was written a moment ago counts, on a cluster in which nothing else happens, and where a
+//! A change is taken into account at once, on a cluster in which nothing else happens, and while a
 //! watch does not work.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use futures::StreamExt;
 use milvus_guard_testbed::{ControlPlane, Helm};
 use serde_json::{Value, json};
 
-/// How soon what was written must count.
+/// Maximum time until a change must be taken into account.
 const SOON: Duration = Duration::from_secs(2);
 
 fn install(webhook: &Webhook) {
@@ -31,7 +31,7 @@ fn run() -> Value {
     })
 }
 
-/// How often the API server has ended a watch of a kind, by its own count.
+/// How often the API server has ended a watch of a kind, by its own metric.
 fn watches(webhook: &Webhook, plural: &str) -> f64 {
     let text = webhook.cluster.get("/metrics").body;
     text.lines()
@@ -43,7 +43,7 @@ fn watches(webhook: &Webhook, plural: &str) -> f64 {
         .sum()
 }
 
-/// The greatest age of a kind's knowledge.
+/// The highest age of cached data, with its kind.
 fn oldest(server: &Server) -> (f64, String) {
     let text = server.get_metrics();
     let ages = text.lines().filter_map(|line| {
@@ -68,18 +68,18 @@ fn set_proxy(webhook: &Webhook, tag: &str) -> (bool, String) {
     ])
 }
 
-/// Watches that end within seconds.
+/// Watches that end after a few seconds.
 const SHORT: [&str; 2] = ["--watch-timeout", "3s"];
-/// How long nothing happens with `MILVUS_GUARD_FULL` and the watches as they are by default.
+/// Length of the idle time with `MILVUS_GUARD_FULL` and the default timeout of watches.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// The longest silence about a kind that is usual: the API server sends a bookmark each minute,
-/// late on a busy machine, and the guard takes a watch for dead after 150 s.
+/// The longest usual time without an event of a kind, in seconds: the API server sends a bookmark
+/// each minute, later on a busy machine, and the guard restarts a watch after 150 s.
 const fn silence(full: bool) -> f64 {
     if full { 150.0 } else { 10.0 }
 }
 
-/// Waits until nothing has happened for long and every watch has ended again and again.
+/// Waits until the cluster was idle for a long time and every watch has ended several times.
 fn stay_idle(webhook: &Webhook, replicas: &[&Server], full: bool) {
     const PLURALS: [&str; 4] = [
         "upgradeexceptions",
@@ -105,7 +105,7 @@ fn stay_idle(webhook: &Webhook, replicas: &[&Server], full: bool) {
     while begun.elapsed() < for_long || !ended_often() {
         assert!(
             begun.elapsed() < for_long + Duration::from_secs(90),
-            "the watches did not end again and again"
+            "the watches did not end several times"
         );
         for server in replicas {
             let now = oldest(server);
@@ -121,7 +121,7 @@ fn stay_idle(webhook: &Webhook, replicas: &[&Server], full: bool) {
     );
     assert!(
         worst.0 < silence(full),
-        "nobody wrote anything, and yet nothing is old: {worst:?}"
+        "without any write, no data may be old: {worst:?}"
     );
     for server in replicas {
         let log = server.log();
@@ -130,7 +130,7 @@ fn stay_idle(webhook: &Webhook, replicas: &[&Server], full: bool) {
 }
 
 #[test]
-fn on_a_quiet_cluster_everything_counts_at_once_on_every_replica() {
+fn on_an_idle_cluster_every_change_counts_at_once_on_every_replica() {
     let full = is_full();
     let flags: &[&str] = if full { &[] } else { &SHORT };
     let webhook = Webhook::with(
@@ -196,7 +196,7 @@ fn on_a_quiet_cluster_everything_counts_at_once_on_every_replica() {
         "spec": run()["spec"], "status": {"phase": "Aborted"}});
     write_as_guard(&webhook.cluster, &over);
     all_count("the end of a run", &callers, &scaled, is_allowed);
-    // What the API server is told is the same.
+    // The API server gets the same answer.
     assert!(scale(&webhook).0, "{}", scale(&webhook).1);
 }
 
@@ -209,8 +209,8 @@ fn counts(what: &str, condition: impl FnMut() -> bool) {
     );
 }
 
-/// Waits until every replica answers a review rightly. What was written counts from the moment at
-/// which the writer returned.
+/// Waits until every replica answers a review as expected. The time starts when the writer
+/// returned.
 fn all_count(
     what: &str,
     callers: &[Caller],
@@ -231,7 +231,7 @@ fn all_count(
             .collect();
         asked
             .into_iter()
-            .map(|asked| asked.join().expect("this replica knows what was written"))
+            .map(|asked| asked.join().expect("this replica must have the change"))
             .collect()
     });
     eprintln!("{what} counted on each replica after {took:?} ms");
@@ -283,7 +283,7 @@ fn scale(webhook: &Webhook) -> (bool, String) {
     ])
 }
 
-/// Waits until the ages say that nobody watches any more.
+/// Waits until the ages show that no watch works.
 fn wait_blind(webhook: &Webhook) {
     wait_until("the guard is blind", Duration::from_secs(30), || {
         oldest(&webhook.server).0 > 4.0
@@ -291,7 +291,7 @@ fn wait_blind(webhook: &Webhook) {
 }
 
 #[test]
-fn what_is_not_watched_is_read_before_anything_is_let_through() {
+fn kinds_without_a_watch_are_read_before_a_change_is_allowed() {
     let (webhook, faults) = behind_faults();
     let policy = |action: &str| {
         json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "p"},
@@ -327,15 +327,15 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
         );
     }
 
-    // The running state is equally fresh: only the live reading shows a component that was added in
-    // the meantime.
+    // The running state is equally current: only the live read shows a component that was added
+    // meanwhile.
     faults.blind(Some(Blind::Refused(PICTURED)));
     wait_blind(&webhook);
     let before = webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}");
     assert!(scale(&webhook).0);
     assert!(
         webhook.metric("milvus_guard_live_reads_total{result=\"confirmed\"}") > before,
-        "what is allowed is looked at"
+        "an allowed change must be checked by a live read"
     );
     faults.blind(None);
     wait_until(
@@ -344,7 +344,7 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
         || oldest(&webhook.server).0 < 2.5,
     );
 
-    // What can be read by no means is not judged by what was known long ago.
+    // If the data can be neither watched nor read, old data is not used for a decision.
     faults.blind(Some(Blind::Unreadable(DECISIVE)));
     wait_blind(&webhook);
     let (done, text) = scale(&webhook);
@@ -360,7 +360,7 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
         "web",
         "--image=nginx",
     ]);
-    assert!(web.status.success(), "others go on");
+    assert!(web.status.success(), "other workloads must not be blocked");
     faults.blind(None);
     wait_until("the gate works again", Duration::from_secs(30), || {
         scale(&webhook).0
@@ -368,7 +368,7 @@ fn what_is_not_watched_is_read_before_anything_is_let_through() {
 }
 
 #[test]
-fn a_flood_of_denials_is_no_flood_on_the_api_server() {
+fn many_denials_cause_few_requests_to_the_api_server() {
     const REVIEWS: usize = 240;
     const AT_ONCE: usize = 30;
     let (webhook, faults) = behind_faults();
@@ -396,10 +396,10 @@ fn a_flood_of_denials_is_no_flood_on_the_api_server() {
         assert_eq!(other, None);
         (denied, begun.elapsed().as_secs_f64(), faults.requests() - before)
     });
-    // A machine that does much else may miss a deadline of the API server; nothing passes for that.
+    // A busy machine may miss a deadline of the API server, which denies as well.
     assert!(denied > REVIEWS / 2, "{denied}");
-    // Six listings five times a second, two ten times a second, and the watches; each once more at
-    // the begin and the end.
+    // Six lists five times a second, two lists ten times a second, and the watches; each once more
+    // at the begin and the end.
     let most = (took * 5.0 + 2.0) * 6.0 + (took * 10.0 + 2.0) * 2.0 + (took + 2.0) * 11.0;
     eprintln!("{REVIEWS} denials in {took:.1} s made {requests} requests, of at most {most:.0}");
     assert!(

@@ -1,4 +1,4 @@
-//! Hold: a plain change of the version rolls in order with every tool.
+//! Hold: a plain change of the version, made with any tool, rolls in order.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ struct Site {
 }
 
 impl Site {
-    /// A release of this version, and a guard that holds.
+    /// A release of this version, and a guard with Hold.
     fn new(with: Helm, tag: &str) -> Self {
         let site = Self {
             roll: Roll::holding(&[]),
@@ -51,7 +51,7 @@ impl Site {
     fn webhook(&self) -> &Webhook {
         match &self.roll.cluster {
             NamespaceState::Guarded(webhook) => webhook,
-            NamespaceState::Bare(_) => unreachable!("it is guarded"),
+            NamespaceState::Bare(_) => unreachable!("the cluster must have the guard"),
         }
     }
 
@@ -90,11 +90,11 @@ impl Site {
     fn guard(&mut self) -> &mut Webhook {
         match &mut self.roll.cluster {
             NamespaceState::Guarded(webhook) => webhook,
-            NamespaceState::Bare(_) => unreachable!("it is guarded"),
+            NamespaceState::Bare(_) => unreachable!("the cluster must have the guard"),
         }
     }
 
-    /// Components that are held.
+    /// Names of the components that are held.
     fn held(&self) -> Vec<String> {
         let deployments = self.roll.deployments(NAMESPACE);
         let mut held: Vec<String> = deployments
@@ -122,14 +122,14 @@ impl Site {
         self.roll.run(GUARD)
     }
 
-    /// Makes or deletes the quota that keeps pods from starting.
+    /// Creates or deletes the quota that keeps pods from starting.
     fn quota(&self, verb: &str, more: &[&str]) {
         let (done, text) = self.kubectl(&[&[verb, "quota", "no-pods"], more].concat());
         assert!(done, "{text}");
     }
 
-    /// Waits until the run has come to the step of a component. On a busy machine it may be past it
-    /// when one looks.
+    /// Waits until the run has reached the step of a component. On a busy machine it may already be
+    /// past that step.
     fn await_step(&self, component: &str) {
         let is_of = |id: &Value| id.as_str().is_some_and(|id| id.ends_with(component));
         wait_until("the step is reached", DEADLINE, || {
@@ -143,7 +143,7 @@ impl Site {
     }
 }
 
-/// The components moved to this version one after the other.
+/// Asserts that the components moved to this version in order.
 #[track_caller]
 fn assert_order(watch: &Watch, tag: &str) {
     let order = watch.order(&image(tag));
@@ -160,7 +160,7 @@ fn image(tag: &str) -> String {
     format!("milvusdb/milvus:{tag}")
 }
 
-/// The image of a version that never becomes ready.
+/// The repository of an image that never becomes ready.
 const BROKEN: &str = "image.all.repository=registry.example/never-ready/milvus";
 
 #[rstest]
@@ -198,7 +198,7 @@ fn a_plain_helm_upgrade_rolls_in_order(#[case] with: Helm, #[case] from: &str, #
         ids(&run["spec"]["plan"], "id"),
         "{run:#}"
     );
-    // Nothing of ours is left, and the next upgrade meets no conflict.
+    // No field of the guard is left, and the next upgrade meets no conflict.
     for one in site.roll.deployments(NAMESPACE) {
         assert_eq!(one["spec"]["paused"], Value::Null, "{one:#}");
         assert_eq!(one["metadata"]["annotations"][HELD_FROM], Value::Null);
@@ -230,11 +230,11 @@ fn kubectl_apply_rolls_in_order(#[case] apply: &[&str]) {
         .copied()
         .collect();
     let (done, text) = site.kubectl(&diff);
-    assert!(done, "nothing differs afterwards: {text}");
+    assert!(done, "kubectl diff must be empty afterwards: {text}");
 }
 
 #[test]
-fn check_says_that_a_change_would_be_held() {
+fn check_reports_that_a_change_would_be_held() {
     let site = Site::new(Helm::V4, "v2.4.24");
     let check = |more: &[&str]| {
         let mut command = guard();
@@ -258,7 +258,7 @@ fn check_says_that_a_change_would_be_held() {
 }
 
 #[test]
-fn a_corrected_upgrade_in_the_middle_is_held_again() {
+fn a_corrected_upgrade_during_a_run_is_held_again() {
     let site = Site::new(Helm::V4, "v2.4.24");
     let (done, text) = site.upgrade(Helm::V4, "v2.5.26", &["--set", BROKEN]);
     assert!(done, "{text}");
@@ -282,7 +282,7 @@ fn a_corrected_upgrade_in_the_middle_is_held_again() {
 #[rstest]
 #[case(Helm::V3)]
 #[case(Helm::V4)]
-fn helm_rollback_in_the_middle_returns_to_the_old_version(#[case] with: Helm) {
+fn helm_rollback_during_a_run_returns_to_the_old_version(#[case] with: Helm) {
     let site = Site::new(with, "v2.4.24");
     let shape = site.roll.shape(NAMESPACE);
     let (done, text) = site.upgrade(with, "v2.5.27", &["--set", BROKEN]);
@@ -309,7 +309,7 @@ fn helm_rollback_in_the_middle_returns_to_the_old_version(#[case] with: Helm) {
 }
 
 #[test]
-fn what_a_person_resumes_is_left_to_that_person() {
+fn a_component_that_a_user_resumes_is_left_to_the_user() {
     let site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
@@ -328,19 +328,19 @@ fn what_a_person_resumes_is_left_to_that_person() {
 }
 
 #[test]
-fn a_new_leader_resumes_where_the_old_one_was_killed() {
+fn a_new_leader_resumes_the_run_of_a_killed_leader() {
     let mut site = Site::new(Helm::V4, "v2.4.24");
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", BROKEN]);
     assert!(done, "{text}");
     site.await_step("indexnode");
     let held = site.held();
     site.guard().server.kill();
-    assert_eq!(site.held(), held, "nothing moves without a leader");
+    assert_eq!(site.held(), held, "no component may move without a leader");
     let webhook = site.guard();
     let (cluster, folder) = (&webhook.cluster, webhook.folder.path());
     webhook.server = Server::start(cluster, folder, "127.0.0.1:0", &["--hold"]);
     webhook.register();
-    // What was broken gets ready: an image that comes up, in the component that was released.
+    // The component that was released becomes ready with a working image.
     let correct = "image.all.repository=milvusdb/milvus";
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
     assert!(done, "{text}");
@@ -348,8 +348,8 @@ fn a_new_leader_resumes_where_the_old_one_was_killed() {
     assert_eq!(site.held(), Vec::<String>::new());
 }
 
-/// The guard's leader begins the run of a held change a moment after the change, and resumes one that
-/// stopped: a pipeline that waits must neither hear that there is no run, nor that it has to act.
+/// The guard's leader creates the run of a held change after the change, and resumes a stopped one.
+/// A waiting pipeline must not end because there is no run yet, or because the run has stopped.
 #[test]
 fn status_waits_for_a_held_change_until_it_has_ended() {
     let roll = Roll::start();
@@ -396,8 +396,8 @@ fn status_waits_for_a_held_change_until_it_has_ended() {
     assert!(waiting.0.wait().unwrap().success());
 }
 
-/// A release of 2.3.2 with two coordinators of each kind and two proxies, whose sessions outlast
-/// their processes, as those of Milvus 2.3 do.
+/// A release of 2.3.2 with two coordinators of each kind and two proxies. As in Milvus 2.3,
+/// sessions outlast their processes.
 fn with_sessions(etcd: &Etcd, roll: Roll) -> (Site, Sessions) {
     let forever = 3600;
     let sessions = Sessions::start(roll.cluster.kubeconfig(), &etcd.endpoint(), forever);
@@ -415,7 +415,7 @@ fn with_sessions(etcd: &Etcd, roll: Roll) -> (Site, Sessions) {
     (Site { roll, chart }, sessions)
 }
 
-// Searches of all clients would wait for 50 s.
+// Otherwise searches of all clients would wait for 50 s.
 #[test]
 fn a_proxy_that_holds_up_time_ticks_is_replaced_during_a_held_change() {
     let (etcd, ticks) = (
@@ -442,7 +442,7 @@ fn a_proxy_that_holds_up_time_ticks_is_replaced_during_a_held_change() {
     assert_eq!(sessions.story().robbed, [""; 0]);
 }
 
-/// Without help no coordinator would take over.
+/// Otherwise no coordinator would take over.
 #[test]
 fn sessions_of_ended_pods_are_removed_during_a_held_change() {
     let etcd = Etcd::start();
@@ -452,7 +452,7 @@ fn sessions_of_ended_pods_are_removed_during_a_held_change() {
     assert!(done, "{text}");
     let run = site.await_end("Succeeded");
     let Story { takeovers, robbed } = sessions.story();
-    assert_eq!(robbed, [""; 0], "no pod lost its session while it lived");
+    assert_eq!(robbed, [""; 0], "no live pod may lose its session");
     for role in ["rootcoord", "datacoord", "querycoord"] {
         let mut of_role = takeovers[before..].iter().filter(|one| one.role == role);
         let is_new = |one: &Takeover| one.version == "2.3.5" && !one.is_ending;
@@ -479,12 +479,12 @@ fn sessions_of_ended_pods_are_removed_during_a_held_change() {
     }
     assert_eq!(run["status"]["pods"], Value::Null);
     let left = expect_success(etcd.etcdctl(["get", "--prefix", "by-dev/meta/session/"]));
-    // Index nodes are first in the order, so nothing pauses them: their old pods may end before the
-    // guard has seen them, and what it has not seen is not removed.
+    // Index nodes are first in the order, so they are not paused: their old pods may end before the
+    // guard has seen them, and it only removes sessions of pods that it has seen.
     let mut left_of_others = left.lines().filter(|line| !line.contains("-indexnode-"));
     assert!(
         left_of_others.all(|line| !line.contains("\"2.3.2\"")),
-        "a session of an old pod is left when the run is done: {left}"
+        "a completed run must leave no session of an old pod: {left}"
     );
 }
 
@@ -496,12 +496,12 @@ fn status(roll: &Roll) -> Command {
     command
 }
 
-/// What Argo CD does: it applies all objects again and again, under its own field manager, until
-/// nothing differs.
+/// Like Argo CD: applies all objects repeatedly, under a separate field manager, until there is no
+/// difference.
 #[rstest]
 #[case::server_side(&["apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller"])]
 #[case::client_side(&["apply", "--field-manager=argocd-controller"])]
-fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
+fn a_tool_that_applies_repeatedly_rolls_in_order(#[case] apply: &[&str]) {
     let site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
     let folder = tempfile::tempdir().unwrap();
@@ -512,7 +512,7 @@ fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
         let (done, text) = site.kubectl(&sync);
         assert!(done, "{text}");
     };
-    // No pod starts before two syncs have met held components.
+    // No pod starts before two syncs were made while components are held.
     site.quota("create", &["--hard=pods=0"]);
     syncs();
     for _ in 0..2 {
@@ -527,21 +527,25 @@ fn a_tool_that_applies_again_and_again_rolls_in_order(#[case] apply: &[&str]) {
     });
     assert_order(&watch, "v2.5.27");
     let runs = site.roll.runs(GUARD);
-    assert_eq!(runs.len(), 1, "later syncs are the same change: {runs:#?}");
+    assert_eq!(
+        runs.len(),
+        1,
+        "later syncs must not start another run: {runs:#?}"
+    );
 }
 
 #[test]
-fn without_any_replica_nothing_moves_and_the_next_one_resumes() {
+fn without_any_replica_no_component_moves_and_the_next_replica_resumes() {
     let mut site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
-    // No pod starts before the guard is gone, so the guard cannot release another component.
+    // No pod starts before the guard is killed, so the guard cannot release another component.
     site.quota("create", &["--hard=pods=0"]);
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &[]);
     assert!(done, "{text}");
     site.await_step("indexnode");
     site.guard().server.kill();
     site.quota("delete", &[]);
-    // What was released before completes; what is held stays.
+    // Released components complete their rollout; held ones stay held.
     wait_until("what was released is complete", DEADLINE, || {
         let deployments = site.roll.deployments(NAMESPACE);
         deployments
@@ -560,9 +564,9 @@ fn without_any_replica_nothing_moves_and_the_next_one_resumes() {
     assert_order(&watch, "v2.5.27");
 }
 
-/// As after an expired certificate: API servers do not trust what the guard shows.
+/// As after an expired certificate: API servers do not trust the certificate of the guard.
 #[test]
-fn with_a_certificate_that_is_not_trusted_nothing_moves_out_of_order() {
+fn with_an_untrusted_certificate_no_component_moves_out_of_order() {
     let mut site = Site::new(Helm::V4, "v2.4.24");
     let watch = site.roll.watch(NAMESPACE);
     let authority = site.guard().folder.path().join("ca.crt");
@@ -595,7 +599,7 @@ fn with_a_certificate_that_is_not_trusted_nothing_moves_out_of_order() {
 }
 
 #[test]
-fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
+fn a_stuck_hold_is_reported_with_the_command_that_resumes_it() {
     let site = Site {
         roll: Roll::holding(&["--hold-stuck-after", "2s"]),
         chart: Chart::compact("4.1.34"),
@@ -635,7 +639,7 @@ fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
     wait_until("it is counted as stuck", DEADLINE, || {
         site.webhook().metric("milvus_guard_stuck_holds") >= 1.0
     });
-    // A corrected change is not stuck.
+    // A corrected change is not reported as stuck.
     let correct = "image.all.repository=milvusdb/milvus";
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--set", correct]);
     assert!(done, "{text}");
@@ -646,29 +650,29 @@ fn a_stuck_hold_is_reported_with_the_command_that_frees_it() {
 }
 
 #[test]
-fn nothing_is_held_that_need_not_wait() {
+fn components_that_need_not_wait_are_not_held() {
     let site = Site::new(Helm::V4, "v2.4.24");
     let set_image = |component: &str, tag: &str| {
         let deployment = format!("deployment/{RELEASE}-milvus-{component}");
         let image = format!("{component}={}", image(tag));
         site.kubectl(&["set", "image", &deployment, &image])
     };
-    // Its turn.
+    // The first component in the order.
     assert!(set_image("indexnode", "v2.5.27").0);
     assert_eq!(site.held(), Vec::<String>::new());
     site.roll.await_complete(NAMESPACE);
-    // Not its turn.
+    // Not the first in the order.
     let (done, text) = set_image("proxy", "v2.5.27");
     assert!(done && text.contains("MG201"), "{text}");
     assert_eq!(site.held(), ["proxy"]);
-    // It waits for those before it, which somebody changes one by one.
+    // The proxy waits for the components before it, which a user changes one by one.
     for component in ["mixcoord", "querynode", "datanode"] {
         let (done, text) = set_image(component, "v2.5.27");
         assert!(done, "{text}");
         site.await_step(component);
     }
     site.await_end("Succeeded");
-    // What the deployer accepted.
+    // The deployer accepts the findings.
     let label = "guard.milvus.io/accept=MG201_MG206-r2";
     let (done, text) = site.upgrade(Helm::V4, "v2.5.27", &["--labels", label]);
     assert!(done, "{text}");

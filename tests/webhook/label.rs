@@ -1,5 +1,5 @@
-//! Who sets the version label: the webhook, called only where there is something to do, or
-//! a `MutatingAdmissionPolicy` in the API server.
+//! The version label: set by the webhook, which is called only if there is something to do, or by a
+//! `MutatingAdmissionPolicy` in the API server.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -16,7 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const OURS: &str = "guard.milvus.io/version";
 const COMMON: &str = "app.kubernetes.io/version";
 
-/// A cluster that has the policy of the chart, and nothing else of the guard.
+/// A cluster with the policy of the chart, but without the guard.
 fn with_policy() -> ControlPlane {
     let cluster = ControlPlane::start();
     let values = ["hold.enabled=false", "versionLabel.by=policy"];
@@ -47,7 +47,7 @@ fn pod_of(name: &str, labels: &Value, pod: &Value) -> Value {
         "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}}, "spec": pod}}})
 }
 
-/// The objects as the API server would store them.
+/// The objects as the API server would store them, by a dry run.
 fn tried(cluster: &ControlPlane, objects: &[Value]) -> Vec<Value> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     let text = expect_success(cluster.kubectl_with_input(
@@ -67,7 +67,7 @@ fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["labels"][key].as_str()
 }
 
-/// The object as the guard's own code labels it.
+/// The object with the label that the guard's own code sets.
 fn by_webhook(object: &Value) -> Value {
     let review = json!({"apiVersion": "admission.k8s.io/v1", "request": {"uid": "1", "operation": "CREATE",
         "namespace": "default", "resource": {"group": "apps", "version": "v1", "resource": "deployments"}, "object": object}})
@@ -80,7 +80,7 @@ fn by_webhook(object: &Value) -> Value {
     object
 }
 
-/// Images of which the policy must know the version.
+/// Images whose version the policy must recognize.
 const CLEAR: [&str; 13] = [
     "milvusdb/milvus:v2.4.5",
     "milvusdb/milvus:2.4.5",
@@ -97,7 +97,7 @@ const CLEAR: [&str; 13] = [
     "milvusdb/milvus:V2.4.5",
 ];
 
-/// Images of which the policy may say nothing; if it does, it must be what the webhook says.
+/// Images whose version the policy may omit; a version that it sets must be the webhook's.
 const OTHERS: [&str; 27] = [
     "milvusdb/milvus:latest",
     "milvusdb/milvus",
@@ -242,7 +242,7 @@ fn pods() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn the_policy_never_says_another_version_than_the_webhook() {
+fn the_policy_never_sets_another_version_than_the_webhook() {
     let cluster = with_policy();
     let images = CLEAR.iter().chain(&OTHERS);
     let mut objects: Vec<Value> = images
@@ -258,7 +258,7 @@ fn the_policy_never_says_another_version_than_the_webhook() {
     let mut object = deployment("declared", "milvusdb/milvus:latest", &json!({}));
     object["metadata"]["annotations"] = declared;
     objects.push(object);
-    // What someone wrote is corrected or removed.
+    // A label that a user wrote is corrected or removed.
     objects.push(deployment(
         "wrong",
         "milvusdb/milvus:v2.4.5",
@@ -317,7 +317,7 @@ fn the_policy_never_says_another_version_than_the_webhook() {
 }
 
 #[test]
-fn the_labels_of_the_policy_follow_the_image_and_nobody_fights_over_them() {
+fn the_labels_of_the_policy_follow_the_image_without_conflicts() {
     let cluster = with_policy();
     let apply = |object: &Value, manager: &str| {
         let flag = format!("--field-manager={manager}");
@@ -331,7 +331,7 @@ fn the_labels_of_the_policy_follow_the_image_and_nobody_fights_over_them() {
         |object: &Value| [OURS, COMMON].map(|key| label(object, key).unwrap_or("none").to_owned());
     let at = |tag: &str| deployment("m", &format!("milvusdb/milvus:{tag}"), &json!({}));
     assert_eq!(both(&apply(&at("v2.4.5"), "one")), ["2.4.5", "2.4.5"]);
-    // No field of ours is in the way of another tool.
+    // The policy owns no field, so another tool meets no conflict.
     let moved = apply(&at("v2.4.24"), "one");
     assert_eq!(both(&moved), ["2.4.24", "2.4.24"]);
     let again = apply(&at("v2.4.24"), "one");
@@ -339,9 +339,9 @@ fn the_labels_of_the_policy_follow_the_image_and_nobody_fights_over_them() {
         again["metadata"]["resourceVersion"],
         moved["metadata"]["resourceVersion"]
     );
-    // An unknown version is not the old one.
+    // For an unknown version the label of the old one is removed.
     assert_eq!(both(&apply(&at("latest"), "one"))[0], "none");
-    // What a chart owns is left to it.
+    // A label that a chart owns is not changed.
     let owned = deployment("m", "milvusdb/milvus:v2.4.5", &json!({COMMON: "2.4.5"}));
     apply(&owned, "one");
     let owned = deployment("m", "milvusdb/milvus:v2.4.24", &json!({COMMON: "2.4.5"}));
@@ -349,13 +349,13 @@ fn the_labels_of_the_policy_follow_the_image_and_nobody_fights_over_them() {
 }
 
 #[test]
-fn every_chart_gets_its_labels_by_the_policy() {
+fn the_policy_labels_the_workloads_of_every_chart() {
     let cluster = with_policy();
     for version in ["3.2.18", "4.1.34", "5.0.14"] {
         let chart = Chart::real_or_compact(version);
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = chart.render_in("default", Helm::V4, &["image.all.tag=v2.4.5"]);
-        // Old charts have objects of their dependencies that no API server of today serves.
+        // Old charts contain objects of dependencies whose APIs no longer exist.
         let deployments: Vec<&str> = text
             .split("\n---")
             .filter(|document| document.contains("\nkind: Deployment\n"))
@@ -387,7 +387,7 @@ fn every_chart_gets_its_labels_by_the_policy() {
     }
 }
 
-/// Freezes the guard, or lets it go on.
+/// Sends a signal to the guard: STOP freezes it, CONT resumes it.
 fn signal(webhook: &Webhook, name: &str) {
     let pid = webhook.server.pid().to_string();
     let mut kill = Command::new("kill");
@@ -395,7 +395,7 @@ fn signal(webhook: &Webhook, name: &str) {
 }
 
 #[test]
-fn the_webhook_is_called_only_where_there_is_something_to_label_or_to_hold() {
+fn the_webhook_is_called_only_if_there_is_something_to_label_or_to_hold() {
     let webhook = Webhook::start();
     let calls = || -> f64 {
         webhook
@@ -446,7 +446,7 @@ fn the_webhook_is_called_only_where_there_is_something_to_label_or_to_hold() {
         ),
         ("unknown version", image("milvusdb/milvus:latest"), true),
         (
-            "each time, as long as it is unknown",
+            "each change while the version is unknown",
             json!({"spec": {"replicas": 1}}),
             true,
         ),
@@ -459,13 +459,13 @@ fn the_webhook_is_called_only_where_there_is_something_to_label_or_to_hold() {
         assert_eq!(patch(&change), is_called, "{what}");
     }
     assert_eq!(label(&object(), OURS), Some("2.4.15"), "declared");
-    // A call that failed is made up for with the next change: 2.4.1 is not 2.4.15.
+    // After a failed call the next change corrects the label: 2.4.1 is not 2.4.15.
     assert!(patch(&image("milvusdb/milvus:v2.4.15")));
     signal(&webhook, "STOP");
     let unseen = json!({"metadata": {"labels": {OURS: "2.4.1"}}});
     let (done, text) = webhook.kubectl(&["patch", "deployment", "m", "-p", &unseen.to_string()]);
     signal(&webhook, "CONT");
-    assert!(done, "a label is not worth a refusal: {text}");
+    assert!(done, "a failed label must not refuse the change: {text}");
     assert_eq!(label(&object(), OURS), Some("2.4.1"));
     assert!(patch(&json!({"spec": {"replicas": 0}})));
     assert_eq!(label(&object(), OURS), Some("2.4.15"));

@@ -1,5 +1,4 @@
-//! The webhook as a member of a cluster: what it leaves alone, what happens without it, policies,
-//! labels.
+//! The webhook in a cluster: objects that it ignores, changes while it is down, policies, labels.
 
 use std::{
     fs,
@@ -16,7 +15,7 @@ use crate::common::{
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
 use serde_json::{Value, json};
 
-/// A chart that has nothing to do with Milvus: a web server with its configuration and a volume.
+/// A chart unrelated to Milvus: a web server with its configuration and a volume.
 fn unrelated(folder: &Path) -> String {
     let chart = folder.join("web");
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -50,7 +49,7 @@ fn unrelated_charts_are_left_alone() {
         };
         assert!(
             of("workload") + of("mutate") < 0.5,
-            "single objects of other charts never come here:\n{text}"
+            "no single object of another chart may be reviewed:\n{text}"
         );
         of("release")
     };
@@ -67,7 +66,7 @@ fn unrelated_charts_are_left_alone() {
         }
         assert!(
             (reviews() - before - 3.0).abs() < 0.5,
-            "one look at each new revision, none at an uninstallation"
+            "one review for each new revision, none for an uninstallation"
         );
     }
     let (_, events) = webhook.kubectl(&["get", "events", "-A"]);
@@ -75,7 +74,7 @@ fn unrelated_charts_are_left_alone() {
 }
 
 #[test]
-fn without_any_replica_the_cluster_goes_on() {
+fn without_any_replica_other_workloads_can_change() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let scratch = tempfile::tempdir().unwrap();
     let out = scratch.path().join("tls");
@@ -108,7 +107,7 @@ fn without_any_replica_the_cluster_goes_on() {
     let (done, text) = webhook.helm(Helm::V4, &["install", "web", &chart, "-n", "milvus"]);
     assert!(
         done,
-        "unrelated work is not hindered, in the same namespace either: {text}"
+        "unrelated objects must not be blocked, not even in the same namespace: {text}"
     );
     expect_success(webhook.cluster.kubectl([
         "-n",
@@ -130,11 +129,11 @@ fn without_any_replica_the_cluster_goes_on() {
     let (done, text) = webhook.kubectl(&["-n", "milvus", "scale", proxy, "--replicas=3"]);
     assert!(
         !done && text.contains("failed calling webhook"),
-        "Milvus follows the failure policy: {text}"
+        "for Milvus the failure policy applies: {text}"
     );
     let (done, text) = webhook.kubectl(&["-n", "milvus", "label", proxy, "team=search"]);
-    assert!(done, "labels are nobody's upgrade: {text}");
-    // Pods come and go without the guard, so that the running state is repaired.
+    assert!(done, "a change of labels must be allowed: {text}");
+    // Pods can be created and deleted without the guard, so that the running state is repaired.
     expect_success(webhook.cluster.kubectl([
         "-n",
         "milvus",
@@ -151,8 +150,7 @@ fn without_any_replica_the_cluster_goes_on() {
             .0
     });
 
-    // The API server forgets nothing either: a cold start of the control plane, the guard first
-    // without it.
+    // After a restart of the API server, while the guard keeps running, the gate still denies.
     webhook.cluster.api_server().stop();
     webhook.cluster.api_server().restart();
     wait_until("the gate works again", Duration::from_secs(60), || {
@@ -176,7 +174,7 @@ fn policy(name: &str, action: &str) -> String {
 }
 
 #[test]
-fn policies_take_effect_at_once_and_bad_ones_never() {
+fn policies_take_effect_at_once_and_invalid_ones_never() {
     let webhook = Webhook::start();
     let milvus = Chart::compact("4.1.34");
     webhook.install(Helm::V4, &milvus, &[]);
@@ -210,7 +208,7 @@ fn policies_take_effect_at_once_and_bad_ones_never() {
             .clone();
         status["conditions"][0]["status"] == "True" && status["rules"] == "MG104=Warn"
     });
-    // A document that does not do what it says is refused.
+    // A document with an action that has no effect is refused.
     let contradiction = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "hold"},
         "spec": {"rules": [{"id": "MG104", "action": "Hold"}]}});
     let output = webhook
@@ -231,7 +229,7 @@ fn policies_take_effect_at_once_and_bad_ones_never() {
         !output.status.success() && text.contains("30 days"),
         "{text}"
     );
-    // What slipped in while nobody looked is reported, and what was good stays in force.
+    // An invalid policy that bypassed the webhook is reported; the last valid one stays in force.
     expect_success(webhook.cluster.kubectl([
         "delete",
         "validatingwebhookconfiguration",
@@ -239,7 +237,7 @@ fn policies_take_effect_at_once_and_bad_ones_never() {
     ]));
     let broken = policy("lenient", "Warn").replace("MG104", "MG999");
     wait_until(
-        "the API server calls nobody any more",
+        "the API server no longer calls the webhook",
         Duration::from_secs(10),
         || {
             webhook
@@ -273,7 +271,7 @@ fn policies_take_effect_at_once_and_bad_ones_never() {
 }
 
 #[test]
-fn the_label_is_true_and_nobody_fights_over_it() {
+fn the_label_is_right_and_causes_no_conflicts() {
     let webhook = Webhook::start();
     for with in [Helm::V4, Helm::V3] {
         let milvus = Chart::compact("4.1.34");
@@ -294,9 +292,9 @@ fn the_label_is_true_and_nobody_fights_over_it() {
         assert_eq!(
             first["spec"]["template"]["metadata"]["labels"]["guard.milvus.io/version"],
             Value::Null,
-            "never the pods"
+            "pods must not get the label"
         );
-        // The same release again changes nothing and has no conflict.
+        // The same release again changes nothing and meets no conflict.
         for _ in 0..2 {
             let (done, text) = webhook.upgrade(with, &milvus, &["--set", "image.all.tag=v2.4.15"]);
             assert!(done, "{text}");
@@ -305,8 +303,8 @@ fn the_label_is_true_and_nobody_fights_over_it() {
             proxy()["metadata"]["generation"],
             first["metadata"]["generation"]
         );
-        // Another tool takes the object over, server side, as Argo CD does: no field of ours is in
-        // its way.
+        // Another tool takes the object over by server-side apply, like Argo CD: no field of the
+        // guard conflicts.
         let mut desired = proxy();
         for key in [
             "managedFields",
@@ -350,13 +348,13 @@ fn the_label_is_true_and_nobody_fights_over_it() {
         );
         assert!(
             diff.status.success(),
-            "no difference is left: {}",
+            "there must be no difference: {}",
             String::from_utf8_lossy(&diff.stdout)
         );
         let owners = proxy()["metadata"]["managedFields"].to_string();
         assert!(
             !owners.contains("f:guard.milvus.io/version"),
-            "nobody owns it: {owners}"
+            "no manager may own the label: {owners}"
         );
         expect_success(webhook.cluster.kubectl([
             "-n",
@@ -377,7 +375,7 @@ fn the_label_is_true_and_nobody_fights_over_it() {
 }
 
 #[test]
-fn the_config_map_driver_is_gated_too() {
+fn releases_of_the_config_map_driver_are_judged_too() {
     let webhook = Webhook::start();
     for with in [Helm::V3, Helm::V4] {
         let helm = |args: &[&str]| {

@@ -1,4 +1,4 @@
-//! The admission webhook and its certificates, most of it on real API servers.
+//! The admission webhook and its certificates; most tests use real API servers.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

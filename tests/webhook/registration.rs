@@ -1,5 +1,5 @@
-//! What the API server asks about is what the guard registered: kinds with pods, and the namespaces
-//! that hold Milvus.
+//! The guard registers itself for kinds with pods, and for the namespaces that contain Milvus; the
+//! API server calls it only for these.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn stateful(name: &str) -> String {
 }
 
 #[test]
-fn what_milvus_stands_on_waits_only_where_milvus_is() {
+fn dependencies_are_blocked_only_in_namespaces_with_milvus() {
     let mut webhook = Webhook::start();
     let address = webhook
         .server
@@ -59,7 +59,7 @@ fn what_milvus_stands_on_waits_only_where_milvus_is() {
     assert_eq!(
         namespaces(&webhook, "dependencies", "In"),
         None,
-        "there is no Milvus yet"
+        "without Milvus, no namespace may be registered"
     );
     for space in ["milvus", "other"] {
         expect_success(webhook.cluster.kubectl(["create", "namespace", space]));
@@ -110,7 +110,7 @@ fn what_milvus_stands_on_waits_only_where_milvus_is() {
         let there = webhook.kubectl(&[&["-n", "other"], change].concat());
         assert!(
             there.0,
-            "the etcd of another team is not hindered, {change:?}: {}",
+            "the etcd of another team must not be blocked, {change:?}: {}",
             there.1
         );
     }
@@ -119,7 +119,7 @@ fn what_milvus_stands_on_waits_only_where_milvus_is() {
         !scaled(&webhook).contains("failed calling webhook")
     });
 
-    // Milvus goes, and with it the reason.
+    // After Milvus is uninstalled, its namespace is removed from the registration.
     let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", "milvus"]);
     assert!(done, "{text}");
     expect_success(
@@ -133,7 +133,7 @@ fn what_milvus_stands_on_waits_only_where_milvus_is() {
 }
 
 #[test]
-fn every_kind_with_pods_of_milvus_is_asked_about() {
+fn every_kind_with_pods_of_milvus_is_reviewed() {
     let webhook = Webhook::start();
     expect_success(webhook.cluster.kubectl(["create", "namespace", "milvus"]));
     wait_until("the namespace's account", MINUTE, || {
@@ -201,7 +201,10 @@ fn every_kind_with_pods_of_milvus_is_asked_about() {
                 .cluster
                 .kubectl_with_input(["create", "-n", "milvus", "-f", "-"], &object.to_string()),
         );
-        assert!(reviews() > before, "{kind} is created");
+        assert!(
+            reviews() > before,
+            "{kind} must be reviewed when it is created"
+        );
         if at.is_empty() {
             continue;
         }
@@ -219,10 +222,13 @@ fn every_kind_with_pods_of_milvus_is_asked_about() {
             "-p",
             &patch,
         ]);
-        assert!(reviews() > before, "{kind} gets another image: {text}");
+        assert!(
+            reviews() > before,
+            "{kind} must be reviewed for another image: {text}"
+        );
         assert!(
             !done && text.contains("MG101"),
-            "{kind} would skip the migration: {text}"
+            "{kind} must be denied without the migration: {text}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The release gate on a real API server, with both Helms.
+//! The release gate on a real API server, with both versions of Helm.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn upgrade(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) -> (bool
     webhook.helm(with, &args)
 }
 
-/// Everything that a denied upgrade must leave as it was.
+/// The objects that a denied upgrade must leave unchanged.
 fn state(webhook: &Webhook, namespace: &str) -> Value {
     let get = |path: &str| webhook.cluster.get_json(path)["items"].clone();
     let mut all = json!([
@@ -54,7 +54,7 @@ fn state(webhook: &Webhook, namespace: &str) -> Value {
         get(&format!("/api/v1/namespaces/{namespace}/configmaps")),
         get(&format!("/api/v1/namespaces/{namespace}/secrets")),
     ]);
-    // What controllers write by themselves is not a change of the upgrade.
+    // Changes by controllers are not changes of the upgrade.
     for kind in all.as_array_mut().unwrap() {
         for object in kind.as_array_mut().unwrap() {
             object.as_object_mut().unwrap().remove("status");
@@ -103,7 +103,7 @@ fn a_skipped_migration_is_denied_before_anything_changes() {
             assert_eq!(history.as_array().unwrap().len(), 1, "{history:#}");
         }
         wait_until(
-            "an Event tells of the denial",
+            "an Event must report the denial",
             Duration::from_secs(20),
             || {
                 webhook
@@ -119,11 +119,11 @@ fn a_skipped_migration_is_denied_before_anything_changes() {
     );
     assert!(
         !webhook.server.log().contains("minioadmin"),
-        "no value reaches the log"
+        "no value may be in the log"
     );
 }
 
-/// An `UpgradeRun` that proves a migration of the release in a namespace.
+/// An `UpgradeRun` that is evidence of a migration of the release in a namespace.
 fn evidence(webhook: &Webhook, of: &str, name: &str) -> Value {
     let list = webhook
         .cluster
@@ -146,7 +146,7 @@ fn evidence(webhook: &Webhook, of: &str, name: &str) -> Value {
 }
 
 #[test]
-fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
+fn evidence_of_a_migration_allows_the_upgrade_and_forged_evidence_does_not() {
     let webhook = Webhook::start();
     let next = Chart::compact("4.0.31");
     for with in BOTH {
@@ -180,8 +180,8 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
         denied("was rolled back");
         webhook.kubectl(&["delete", "upgraderun", "-n", GUARD, "--all"]);
 
-        // Somebody with all rights in the release's namespace writes the evidence himself: there,
-        // and into the guard's.
+        // A user with all rights in the release's namespace writes the evidence: there, and into
+        // the guard's namespace.
         let rights = format!("--clusterrole=cluster-admin -n {namespace} --user=forger");
         let mut args = vec!["create", "rolebinding", "forger"];
         args.extend(rights.split(' '));
@@ -206,7 +206,7 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
                 String::from_utf8_lossy(&output.stderr)
             );
         }
-        // Even the cluster's administrator is told who writes evidence.
+        // The administrator of the cluster gets the same refusal.
         let (done, text) = webhook.kubectl(&[
             "create",
             "-f",
@@ -220,8 +220,8 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
         assert!(!done && text.contains("MG101"), "{text}");
 
         write_as_guard(&webhook.cluster, &good);
-        wait_until("the evidence is believed", Duration::from_secs(10), || {
-            // 2.1 to 2.2 cannot roll, and no other rule denies it.
+        wait_until("the evidence is trusted", Duration::from_secs(10), || {
+            // An upgrade from 2.1 to 2.2 cannot roll, and no other rule denies it.
             let (done, text) = upgrade(&webhook, with, &next, &[]);
             assert!(done || text.contains("MG101"), "{text}");
             done
@@ -237,7 +237,7 @@ fn evidence_of_a_migration_opens_the_gate_and_forged_evidence_does_not() {
     }
 }
 
-/// The whole second that is so many seconds from now.
+/// The whole second that is this many seconds from now.
 fn in_seconds(seconds: i64) -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap()
 }
@@ -252,7 +252,7 @@ fn exception(name: &str, namespace: &str, rules: &[&str], expires: Timestamp) ->
 }
 
 #[test]
-fn an_exception_counts_to_the_second() {
+fn an_exception_ends_to_the_second() {
     let webhook = Webhook::start();
     let next = Chart::compact("4.0.31");
     for with in BOTH {
@@ -282,7 +282,7 @@ fn an_exception_counts_to_the_second() {
             .cluster
             .apply(&exception(&name, namespace, &["MG101"], in_seconds(3600)));
         wait_until(
-            "the new exception lets it pass",
+            "the change is allowed by the new exception",
             Duration::from_secs(10),
             || upgrade(&webhook, with, &next, &[]).0,
         );
@@ -303,11 +303,11 @@ fn an_exception_counts_to_the_second() {
 }
 
 #[test]
-fn check_and_the_webhook_say_the_same_of_every_step() {
+fn check_and_the_webhook_agree_on_every_step() {
     let webhook = Webhook::start();
     let mut judged = 0;
     for (number, set) in charts().into_iter().enumerate() {
-        // Real chart 3.2.18 asks for an API that today's Kubernetes no longer has.
+        // The real chart 3.2.18 uses an API that current Kubernetes versions no longer have.
         let first = usize::from(set[0].is_real);
         for (from, before) in set.iter().enumerate().skip(first) {
             for (to, after) in set

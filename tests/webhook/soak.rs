@@ -1,5 +1,5 @@
-//! Ten thousand reviews while everything around them changes: both replicas are replaced, and their
-//! certificate is renewed three times. None is lost, none is answered wrongly.
+//! Ten thousand reviews while both replicas are replaced and their certificate is renewed three
+//! times. Every review is answered, and every answer is right.
 
 use std::{
     collections::BTreeMap,
@@ -35,12 +35,12 @@ const RUNNING: &str = concat!(
 );
 const REVIEWS: usize = 10_000;
 const CLIENTS: usize = 8;
-/// A client makes a new connection after so many reviews, as API servers do from time to time.
+/// Reviews of one connection; then the client opens a new one, as API servers do.
 const PER_CONNECTION: usize = 50;
-/// Between two reviews of a client: the load should last as long as what happens around it.
+/// Between two reviews of a client: the load should last as long as the replacements.
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// A mounted Secret, replaced as kubelet does: by renaming `..data`.
+/// A mounted Secret, replaced as by kubelet: by renaming `..data`.
 struct Mount {
     folder: PathBuf,
     generation: usize,
@@ -61,7 +61,7 @@ impl Mount {
     }
 }
 
-/// A question and what every right answer to it is.
+/// A review, and the check of its answer.
 struct Question {
     path: &'static str,
     body: String,
@@ -112,18 +112,18 @@ fn questions() -> [Question; 4] {
     ]
 }
 
-/// What all clients share.
+/// Shared by all clients.
 struct Shared {
     config: Arc<ClientConfig>,
-    /// Who takes new connections, as a Service would know it.
+    /// Addresses of the replicas that take new connections, as in a Service.
     endpoints: Mutex<Vec<String>>,
     questions: [Question; 4],
     answered: AtomicUsize,
-    /// Connections that ended between two reviews without having said so.
+    /// Connections that ended between two reviews without an announcement.
     retried: AtomicUsize,
-    /// Connections that could not be made, since their replica was gone already.
+    /// Connections that failed because their replica had already ended.
     refused: AtomicUsize,
-    /// Handshakes by the certificate that was shown.
+    /// Number of handshakes by the server's certificate.
     shown: Mutex<BTreeMap<Vec<u8>, usize>>,
     over: AtomicBool,
 }
@@ -151,11 +151,11 @@ impl Caller<'_> {
                         .or_default() += 1;
                     return (connection, 0);
                 }
-                // Nothing was sent yet; the other replica is there.
+                // No review was sent yet; the other replica is available.
                 Err(_) => self.shared.refused.fetch_add(1, Ordering::Relaxed),
             };
         }
-        panic!("no replica takes connections");
+        panic!("no replica accepts connections");
     }
 
     fn ask(&mut self, path: &str, body: &str) -> Reply {
@@ -167,7 +167,7 @@ impl Caller<'_> {
                     self.connection = keeps.then_some((connection, used + 1));
                     return reply;
                 }
-                // Only what ended in order, between two reviews, may be tried again.
+                // Only a connection that ended cleanly, between two reviews, may be retried.
                 Err(error) if used > 0 && error.kind() == io::ErrorKind::UnexpectedEof => {
                     self.shared.retried.fetch_add(1, Ordering::Relaxed);
                 }
@@ -223,9 +223,13 @@ fn replica(folder: &Path, name: &str) -> Server {
     server
 }
 
-/// Three renewals, each one seen by both replicas, then one replica after the other is replaced by
-/// a new one.
-fn turmoil(shared: &Shared, mount: &mut Mount, pairs: &[Pair], replicas: &mut [Server]) {
+/// Three renewals, each loaded by both replicas; then each replica is replaced by a new one.
+fn replace_certificates_and_replicas(
+    shared: &Shared,
+    mount: &mut Mount,
+    pairs: &[Pair],
+    replicas: &mut [Server],
+) {
     for pair in pairs {
         mount.swap(pair);
         let wanted = der(pair);
@@ -252,7 +256,7 @@ fn turmoil(shared: &Shared, mount: &mut Mount, pairs: &[Pair], replicas: &mut [S
                 .unwrap()
                 .success()
         );
-        // What a cluster does once the probe fails: the endpoint goes while the replica still
+        // As in a cluster after a failed probe: the endpoint is removed while the replica still
         // serves.
         wait_until(
             "the old replica is not ready",
@@ -323,17 +327,17 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
                 })
             })
             .collect();
-        // Whatever fails here, the clients must not run on forever.
+        // If a step fails, the clients must still end.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            turmoil(&shared, &mut mount, &pairs[1..], &mut replicas);
+            replace_certificates_and_replicas(&shared, &mut mount, &pairs[1..], &mut replicas);
         }));
         shared.over.store(true, Ordering::Relaxed);
         for caller in callers {
             caller
                 .join()
-                .expect("every review of this client was answered");
+                .expect("every review of this client must be answered");
         }
-        done.expect("the turmoil went through");
+        done.expect("the replacements must complete");
     });
     let (answered, retried) = (shared.answered.into_inner(), shared.retried.into_inner());
     let shown = shared.shown.into_inner().unwrap();
@@ -350,7 +354,7 @@ fn no_review_is_lost_while_replicas_and_certificates_are_replaced() {
     assert!(answered >= REVIEWS);
     assert!(
         retried <= CLIENTS,
-        "clients are told to close before connections end"
+        "the server must announce the end of a connection"
     );
     assert!(handshakes.iter().all(|count| *count > 0), "{handshakes:?}");
     assert_eq!(shown.len(), pairs.len());

@@ -1,4 +1,4 @@
-//! Webhooks that files of the API server register (KEP-5793): nobody can remove them over the API.
+//! Webhooks in files of the API server (KEP-5793), which cannot be removed through the API.
 
 use std::{fs, time::Duration};
 
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "milvus";
 const NAME: &str = "milvus-guard.static.k8s.io";
-/// What an administrator made: `openssl rand -hex 32`.
+/// A secret of an administrator: `openssl rand -hex 32`.
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// The chart's webhooks as such a file holds them: by address, with a secret that stays.
+/// The chart's webhooks in the form of such a file: by URL, with a constant secret.
 fn manifest(webhook: &Webhook) -> Value {
     let mut configuration = template(&[])
         .into_iter()
@@ -24,7 +24,7 @@ fn manifest(webhook: &Webhook) -> Value {
     configuration["metadata"] = json!({"name": NAME});
     let authority = BASE64_STANDARD.encode(fs::read(webhook.folder.path().join("ca.crt")).unwrap());
     let webhooks = configuration["webhooks"].as_array_mut().unwrap();
-    // The others depend on which namespaces hold Milvus.
+    // The others depend on the namespaces that contain Milvus.
     webhooks.retain(|one| {
         ["release", "workload", "documents"]
             .iter()
@@ -49,7 +49,7 @@ fn gate_of(webhook: &Value) -> String {
 }
 
 #[test]
-fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_registrations() {
+fn webhooks_in_files_of_the_api_server_survive_the_deletion_of_all_registrations() {
     let files = tempfile::tempdir().unwrap();
     let manifests = files.path().join("validating");
     fs::create_dir(&manifests).unwrap();
@@ -84,7 +84,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
     .unwrap();
     webhook.cluster.api_server().restart();
 
-    // As an administrator who may do everything.
+    // By an administrator with all rights.
     let unregister = || webhook.kubectl(&["delete", "validatingwebhookconfigurations", "--all"]);
     let upgrade = || {
         let image = "proxy=milvusdb/milvus:v2.2.16";
@@ -98,7 +98,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
         ])
     };
     wait_until(
-        "the webhook of the file denies",
+        "the webhook of the file must deny",
         Duration::from_secs(60),
         || {
             unregister();
@@ -109,7 +109,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
     );
     let next = Chart::compact("4.0.31");
     wait_until(
-        "the release gate of the file denies",
+        "the release gate of the file must deny",
         Duration::from_secs(60),
         || {
             unregister();
@@ -118,7 +118,7 @@ fn webhooks_in_files_of_the_api_server_stay_when_an_administrator_deletes_all_re
             text.contains("release.static.guard.milvus.io")
         },
     );
-    // It is not there to be deleted, and nobody can put another one in its place.
+    // It is not an object: it cannot be deleted, and an object of its name cannot replace it.
     let (_, text) = webhook.kubectl(&["get", "validatingwebhookconfigurations", "-o", "name"]);
     assert!(!text.contains("static"), "{text}");
     let (done, text) = webhook.kubectl(&["delete", "validatingwebhookconfiguration", NAME]);

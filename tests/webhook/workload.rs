@@ -1,4 +1,4 @@
-//! The workload gate on a real API server: kubectl, Helm behind the release gate, and tools that
+//! The workload gate on a real API server: kubectl, Helm after the release gate, and tools that
 //! apply object by object.
 
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 const NAMESPACE: &str = "milvus";
 
-/// Chart 4.1.34 with the images of a version.
+/// Installs chart 4.1.34 with the images of a version.
 fn install(webhook: &Webhook, with: Helm, tag: &str) -> Chart {
     let chart = Chart::compact("4.1.34");
     let tag = format!("image.all.tag={tag}");
@@ -80,7 +80,7 @@ fn set_image(webhook: &Webhook, component: &str, image: &str) -> (bool, String) 
 }
 
 #[test]
-fn kubectl_moves_components_in_order_only() {
+fn kubectl_can_change_components_only_in_order() {
     let webhook = Webhook::start();
     let _nodes = Nodes::start(&webhook.cluster, "");
     install(&webhook, Helm::V4, "v2.3.22");
@@ -92,7 +92,7 @@ fn kubectl_moves_components_in_order_only() {
         text.contains("milvus-guard upgrade -i my-release -n milvus -t 2.4.5"),
         "{text}"
     );
-    // What nobody asked about stays possible: labels, replicas, resources.
+    // Changes without a version stay possible: labels, replicas, resources.
     let querynode = "deployment/my-release-milvus-querynode";
     for args in [
         &["label", querynode, "team=search"][..],
@@ -111,7 +111,7 @@ fn kubectl_moves_components_in_order_only() {
     webhook.kubectl(&["-n", NAMESPACE, "scale", querynode, "--replicas=1"]);
     wait_settled(&webhook);
 
-    // The wrong image is denied on every path.
+    // A wrong image is denied for every kind of request.
     let (done, text) = set_image(&webhook, "rootcoord", "milvusdb/milvus:v2.4.13");
     assert!(!done && text.contains("MG104"), "{text}");
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "rootcoord", "image": "milvusdb/milvus:v2.2.16"}]}}}});
@@ -125,7 +125,7 @@ fn kubectl_moves_components_in_order_only() {
     ]);
     assert!(!done && text.contains("MG103 downgrade"), "{text}");
 
-    // An annotation accepts an order for one request.
+    // An annotation accepts the finding for one request.
     let accepted = json!({"metadata": {"annotations": {"guard.milvus.io/accept": "MG201"}},
         "spec": {"template": {"spec": {"containers": [{"name": "querynode", "image": "milvusdb/milvus:v2.4.5"}]}}}});
     let (done, text) = webhook.kubectl(&[
@@ -138,11 +138,11 @@ fn kubectl_moves_components_in_order_only() {
     ]);
     assert!(done && text.contains("MG201 was accepted"), "{text}");
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "rollout", "undo", querynode]);
-    assert!(done, "a rollback is possible: {text}");
+    assert!(done, "a rollback must be allowed: {text}");
 }
 
 #[test]
-fn labels_hide_nothing() {
+fn removing_labels_does_not_hide_a_workload() {
     let webhook = Webhook::start();
     let _nodes = Nodes::start(&webhook.cluster, "");
     install(&webhook, Helm::V4, "v2.3.22");
@@ -173,7 +173,7 @@ fn labels_hide_nothing() {
     assert!(done, "{text}");
     let (done, text) = changed(&json!({}));
     assert!(!done && text.contains("MG201"), "removed before: {text}");
-    // A new Deployment of the same release that bears no label at all.
+    // A new Deployment of the same release without any label of it.
     let twin = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "my-release-milvus-streamingnode", "namespace": NAMESPACE},
         "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}},
             "spec": {"containers": [{"name": "x", "image": "milvusdb/milvus:v2.6.11", "args": ["milvus", "run", "streamingnode"]}]}}}});
@@ -188,7 +188,7 @@ fn labels_hide_nothing() {
 }
 
 #[test]
-fn what_is_accepted_at_the_release_gate_goes_through_to_its_end() {
+fn an_upgrade_accepted_at_the_release_gate_completes() {
     let webhook = Webhook::start();
     let nodes = Nodes::start(&webhook.cluster, "");
     for (with, revision) in [(Helm::V4, 2), (Helm::V3, 2)] {
@@ -212,17 +212,20 @@ fn what_is_accepted_at_the_release_gate_goes_through_to_its_end() {
         let label = format!("guard.milvus.io/accept=MG201-r{revision}");
         assert!(
             text.contains(&format!("--labels {label}")),
-            "the denial says how: {text}"
+            "the denial must contain the label: {text}"
         );
         assert!(
             webhook
                 .images(NAMESPACE)
                 .iter()
                 .all(|image| image.ends_with("v2.3.22")),
-            "nothing has changed"
+            "no image may change"
         );
         let (done, text) = upgrade(&["--labels", "guard.milvus.io/accept=MG201-r9"]);
-        assert!(!done, "for another revision: {text}");
+        assert!(
+            !done,
+            "a label for another revision must not be accepted: {text}"
+        );
         let (done, text) = upgrade(&["--labels", &label]);
         assert!(done, "{text}");
         assert!(
@@ -240,7 +243,7 @@ fn what_is_accepted_at_the_release_gate_goes_through_to_its_end() {
                 "2.4.5"
             );
         }
-        // Labels of a release are inherited; the acceptance is not.
+        // Helm inherits labels of a release; the acceptance must not be inherited.
         let (done, text) = webhook.upgrade(with, &chart, &["--set", "image.all.tag=v2.5.12"]);
         assert!(!done && text.contains("MG201"), "{text}");
         let (done, text) = webhook.helm(
@@ -260,7 +263,7 @@ fn a_failed_upgrade_can_be_rolled_back() {
     let chart = install(&webhook, Helm::V4, "v2.3.22");
     wait_settled(&webhook);
     wait_until(
-        "the guard remembers what was good",
+        "the guard has stored the available version",
         Duration::from_secs(20),
         || stored_memory(&webhook.cluster, NAMESPACE).contains(r#""settled":"2.3.22""#),
     );
@@ -304,7 +307,7 @@ fn a_failed_upgrade_can_be_rolled_back() {
         );
         assert!(done, "{way}: {text}");
         wait_until(
-            "the new pods are there and not ready",
+            "the new pods exist and are not ready",
             Duration::from_secs(30),
             || {
                 deployments(&webhook).iter().all(|item| {
@@ -336,7 +339,7 @@ fn a_failed_upgrade_can_be_rolled_back() {
     }
 }
 
-/// The order in which a tool without sense of order comes: the reverse of ours.
+/// A tool without an order of components: the reverse of the right order.
 const WORST: [&str; 8] = [
     "proxy",
     "querynode",
@@ -349,7 +352,7 @@ const WORST: [&str; 8] = [
 ];
 
 #[test]
-fn a_tool_that_applies_object_by_object_and_retries_moves_in_the_right_order() {
+fn a_tool_that_applies_object_by_object_and_retries_upgrades_in_order() {
     let webhook = Webhook::start();
     let _nodes = Nodes::slow(&webhook.cluster, "", 5);
     expect_success(webhook.cluster.kubectl(["create", "namespace", NAMESPACE]));
@@ -393,7 +396,7 @@ fn a_tool_that_applies_object_by_object_and_retries_moves_in_the_right_order() {
     };
     for object in render("v2.3.22") {
         let (done, text) = apply(&object);
-        assert!(done, "an installation in any order: {text}");
+        assert!(done, "an installation must be allowed in any order: {text}");
     }
     wait_settled(&webhook);
 
@@ -439,7 +442,7 @@ fn a_tool_that_applies_object_by_object_and_retries_moves_in_the_right_order() {
     assert_eq!(moved, wanted);
     assert!(
         reasons.contains("MG201") && reasons.contains("MG206"),
-        "both held it off: {reasons:?}"
+        "both rules must have denied: {reasons:?}"
     );
     assert!(
         webhook
@@ -450,7 +453,7 @@ fn a_tool_that_applies_object_by_object_and_retries_moves_in_the_right_order() {
 }
 
 #[test]
-fn uninstalling_does_not_forget_what_the_volumes_hold() {
+fn after_an_uninstallation_the_content_of_the_volumes_is_remembered() {
     let webhook = Webhook::start();
     let _nodes = Nodes::start(&webhook.cluster, "");
     let old = Chart::compact("3.2.18");
@@ -479,11 +482,11 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
         });
         let memory = || stored_memory(&webhook.cluster, NAMESPACE);
         wait_until(
-            "the guard remembers the release",
+            "the guard has stored the release",
             Duration::from_secs(20),
             || memory().contains("my-release") && memory().contains("v2.1.4"),
         );
-        // Volumes of a release that runs stay; an uninstallation is not hindered.
+        // Volumes of a running release cannot be deleted; an uninstallation is allowed.
         let (done, text) =
             webhook.kubectl(&["-n", NAMESPACE, "delete", "pvc", "--all", "--wait=false"]);
         assert!(!done && text.contains("MG305"), "{text}");
@@ -531,12 +534,16 @@ fn uninstalling_does_not_forget_what_the_volumes_hold() {
             "--all",
             "--wait=false",
         ]);
-        wait_until("the volumes may go now", Duration::from_secs(30), || {
-            webhook.kubectl(&["-n", NAMESPACE, "delete", "pvc", "--all"]);
-            claims() == 0
-        });
         wait_until(
-            "what has no volumes is forgotten",
+            "the volumes may be deleted",
+            Duration::from_secs(30),
+            || {
+                webhook.kubectl(&["-n", NAMESPACE, "delete", "pvc", "--all"]);
+                claims() == 0
+            },
+        );
+        wait_until(
+            "a release without volumes is forgotten",
             Duration::from_secs(20),
             || !memory().contains("my-release"),
         );
@@ -569,11 +576,11 @@ fn a_running_migration_locks_the_release() {
     assert!(!done && text.contains("MG208"), "{text}");
     let (done, text) = webhook.upgrade(Helm::V4, &chart, &["--set", "image.all.tag=v2.3.21"]);
     assert!(!done && text.contains("MG208"), "{text}");
-    // Going down is what a migration wants.
+    // Scaling to zero is part of a migration.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "scale", proxy, "--replicas=0"]);
     assert!(done, "{text}");
-    // The job's own steps pass, because the run plans them: not while it backs up, and no image but
-    // its own.
+    // Steps of the Job that the run plans are allowed, but not during the backup, and not with
+    // another image.
     let rights = [
         "create",
         "clusterrolebinding",
@@ -608,7 +615,7 @@ fn a_running_migration_locks_the_release() {
     assert!(done, "{text}");
     let (done, text) = by_job(&["set", "image", proxy, "proxy=milvusdb/milvus:v2.3.21"]);
     assert!(!done && text.contains("MG208"), "{text}");
-    // A namespace that goes takes all with it.
+    // A namespace can be deleted with everything in it.
     expect_success(
         webhook
             .cluster

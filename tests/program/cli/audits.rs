@@ -1,4 +1,4 @@
-//! What `audit` says about releases that run.
+//! Reports of `audit` on running releases.
 
 use crate::{
     common,
@@ -40,7 +40,7 @@ fn the_running_state_is_audited() {
 }
 
 #[test]
-fn several_releases_are_a_table_and_their_findings_come_when_asked_for() {
+fn several_releases_are_a_table_and_findings_are_shown_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let one = std::fs::read_to_string("examples/demo/3-queue-swap/before.yaml").unwrap();
     let other = std::fs::read_to_string("examples/demo/1-skipped-migration/before.yaml").unwrap();
@@ -59,7 +59,7 @@ fn several_releases_are_a_table_and_their_findings_come_when_asked_for() {
     }
     assert!(
         !table.contains("MG"),
-        "findings were not asked for: {table}"
+        "findings were not requested: {table}"
     );
     assert!(table.contains("--show warn"), "{table}");
     let (_, shown, _) = audit(&["--show", "all"]);
@@ -78,7 +78,7 @@ fn several_releases_are_a_table_and_their_findings_come_when_asked_for() {
 }
 
 #[test]
-fn an_audit_of_nothing_says_what_is_there() {
+fn an_audit_without_milvus_lists_other_workloads() {
     let folder = tempfile::tempdir().unwrap();
     let kinds = ["Deployment", "Deployment", "StatefulSet"];
     let text: Vec<String> = kinds

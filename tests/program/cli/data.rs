@@ -1,9 +1,9 @@
-//! `data`: the rows about Milvus releases, and those of files of one's own.
+//! `data`: the embedded rows about Milvus releases, and rows of the user's files.
 
 use crate::common::{file, guard, run};
 use serde_json::Value;
 
-/// Own rows: one that is new, one that replaces a row of the embedded data.
+/// Rows of a user's file: one is new, one replaces a row of the embedded data.
 const OWN_ROWS: &str = r#"asOf: "2027-01-02"
 released:
   - {version: "2.6.26", date: "2026-12-20"}
@@ -14,7 +14,7 @@ releases:
 "#;
 
 #[test]
-fn data_is_listed_with_its_day_and_what_own_files_change() {
+fn data_list_shows_the_day_and_the_changes_by_own_files() {
     let folder = tempfile::tempdir().unwrap();
     let own = file(folder.path(), "own.yaml", OWN_ROWS);
     let (code, version, _) = run(guard().arg("--version"));

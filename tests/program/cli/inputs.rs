@@ -1,4 +1,4 @@
-//! What `check` reads: standard input, lists, reviews, folders, versions.
+//! Inputs of `check`: standard input, lists, reviews, folders, versions.
 
 use std::{io::Write, process::Stdio};
 
@@ -119,7 +119,7 @@ fn a_folder_and_a_version_are_inputs() {
 }
 
 #[test]
-fn several_releases_and_strangers_in_one_input_are_kept_apart() {
+fn several_releases_and_other_objects_in_one_input_are_separated() {
     let text = std::fs::read_to_string(demo(WARNED, "before")).unwrap();
     let other = text
         .replace("my-release", "other")

@@ -1,9 +1,9 @@
-//! The command line as its user meets it: exit codes, formats, stdout and stderr.
+//! The command line for its user: exit codes, formats, stdout and stderr.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `audits` | What `audit` says about releases that run |
-//! | `data` | `data`: the rows about Milvus releases, and those of files of one's own |
+//! | `audits` | Reports of `audit` on running releases |
+//! | `data` | `data`: the embedded rows about Milvus releases, and rows of the user's files |
 //! | `inputs` | What `check` reads: standard input, lists, reviews, folders, versions |
 
 mod audits;
@@ -74,7 +74,7 @@ fn the_exit_code_is_the_same_in_every_format() {
 }
 
 #[test]
-fn stdout_holds_only_the_report() {
+fn stdout_contains_only_the_report() {
     let (_, stdout, stderr) = check(DENIED, &["--format", "json"]);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["schemaVersion"], "guard.milvus.io/report/v1");
@@ -93,7 +93,7 @@ fn stdout_holds_only_the_report() {
 }
 
 #[test]
-fn several_formats_go_to_files() {
+fn several_formats_are_written_to_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (sarif, junit) = (
@@ -140,12 +140,12 @@ fn findings_name_file_and_line() {
     let line = usize::try_from(location["line"].as_u64().unwrap()).unwrap();
     assert!(
         text.lines().nth(line - 1).unwrap().contains("woodpecker"),
-        "line {line} is not the setting"
+        "line {line} must contain the setting"
     );
 }
 
 #[test]
-fn policies_exceptions_and_their_expiry() {
+fn policies_and_exceptions_apply_until_their_expiry() {
     let folder = tempfile::tempdir().unwrap();
     let policy = file(
         folder.path(),
@@ -237,7 +237,7 @@ fn rules_are_listed_and_explained() {
 }
 
 #[test]
-fn plans_in_every_format() {
+fn plans_are_printed_in_every_format() {
     let args = ["plan", "--from", "2.1.4", "--to", "2.5.27", "-n", "milvus"];
     let (code, text, _) = run(guard().args(args));
     assert_eq!(code, 0);
@@ -266,7 +266,7 @@ fn plans_in_every_format() {
     assert_eq!(
         run(guard().args(["plan", "--from", "1.1.1", "--to", "2.5.27"])).0,
         1,
-        "there is no way"
+        "there is no upgrade path"
     );
     assert_eq!(
         run(guard().args(["plan", "--from", "latest", "--to", "2.5.27"])).0,
@@ -287,7 +287,7 @@ fn plans_in_every_format() {
 }
 
 #[test]
-fn completions_and_man_pages() {
+fn completions_and_man_pages_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let (code, stdout, _) = run(guard().args(["completions", shell]));
         assert!(code == 0 && stdout.contains("milvus-guard"));
@@ -299,7 +299,7 @@ fn completions_and_man_pages() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_can_be_switched() {
+fn color_is_for_terminals_and_can_be_switched() {
     assert!(!check(DENIED, &[]).1.contains('\u{1b}'));
     assert!(check(DENIED, &["--color", "always"]).1.contains('\u{1b}'));
     let (before, after) = (demo(DENIED, "before"), demo(DENIED, "after"));
@@ -316,7 +316,7 @@ fn colour_is_for_terminals_and_can_be_switched() {
 }
 
 #[test]
-fn facts_files_are_evidence() {
+fn a_facts_file_is_used_as_evidence() {
     let folder = tempfile::tempdir().unwrap();
     let facts = file(
         folder.path(),
@@ -344,7 +344,7 @@ fn facts_files_are_evidence() {
 }
 
 #[test]
-fn serve_says_what_it_lacks() {
+fn serve_reports_missing_inputs() {
     let (code, _, stderr) = common::run(common::guard().args([
         "serve",
         "--no-cluster",
@@ -396,8 +396,8 @@ fn kubeconfig_of(folder: &Path, address: &str) -> PathBuf {
     path
 }
 
-/// Without a terminal nothing is changed unless `--yes` says so, whatever the operation is. No
-/// request is sent: nothing listens at the address.
+/// Without a terminal nothing is changed unless `--yes` is given, whatever the operation is. No
+/// request is sent: no server listens at the address.
 #[test]
 fn without_a_terminal_a_change_of_the_cluster_needs_yes() {
     let folder = tempfile::tempdir().unwrap();
@@ -431,7 +431,7 @@ fn without_a_terminal_a_change_of_the_cluster_needs_yes() {
 
 /// A server that accepts connections and never answers.
 #[test]
-fn what_only_reads_gives_up_on_a_cluster_that_does_not_answer() {
+fn commands_that_only_read_give_up_on_a_cluster_that_does_not_answer() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = kubeconfig_of(folder.path(), &silent.local_addr().unwrap().to_string());

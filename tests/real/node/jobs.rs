@@ -1,4 +1,4 @@
-//! Jobs of our image: a migration, and a rolling upgrade of pods that run.
+//! Jobs of our image: a migration, and a rolling upgrade of real pods.
 #![allow(clippy::too_many_lines)]
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use crate::common::{
 use milvus_guard_testbed::{BuildImage, Etcd, Node, NodeOptions, expect_success, wait_for};
 use serde_json::{Value, json};
 
-/// Images of Milvus that only sleep (where it matters what they stand for, [`Player`] plays it and
-/// registers pods in etcd), and one that ends at once.
+/// Images of Milvus that only sleep (if a test needs more, [`Player`] simulates Milvus and
+/// registers pods in etcd), and one that exits at once.
 fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
     let shell = std::fs::canonicalize("/bin/sh").unwrap();
@@ -41,7 +41,7 @@ fn build_milvus_images(node: &Node, sleeping: &[&str], ending: Option<&str>) {
     }
 }
 
-/// Lets pods reach an etcd that listens on this machine's loopback only.
+/// Forwards a port to an etcd that listens only on this machine's loopback. Returns the port.
 fn forward(from: std::net::IpAddr, to: u16) -> u16 {
     let listener = std::net::TcpListener::bind((from, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -67,8 +67,8 @@ fn forward(from: std::net::IpAddr, to: u16) -> u16 {
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
-    // With the chart's network policy in force: the pods of a Job are not the guard's, and need to
-    // reach etcd.
+    // With the chart's network policy in force: the pods of a Job are not pods of the guard, and
+    // need access to etcd.
     let node = Node::start_with(NodeOptions {
         network_policies: true,
     });
@@ -88,8 +88,8 @@ fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
         );
     }
     install_guard(&node, 1, &[]);
-    // The volume of the backup: a folder that the pod's user may write to, since nothing changes
-    // its owner.
+    // The volume of the backup: a folder that the pod's user may write to, since its owner is not
+    // changed on mount.
     let volume = tempfile::tempdir().unwrap();
     std::fs::set_permissions(
         volume.path(),
@@ -102,7 +102,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
             "hostPath": {"path": volume.path()}},
     });
     node.apply(&persistent.to_string());
-    // The pod must meet the profile that its namespace enforces.
+    // The pod must satisfy the Pod Security profile that its namespace enforces.
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     expect_success(node.kubectl(["label", "--overwrite", "namespace", GUARD, restricted]));
 
@@ -175,7 +175,7 @@ fn a_job_of_our_image_migrates_and_rolls_back_with_the_guard() {
 
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
-fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
+fn a_job_of_our_image_rolls_real_pods_and_stops_at_a_pod_that_does_not_run() {
     let node = Node::start();
     build_guard_image(&node);
     build_milvus_images(&node, &["v2.4.5", "v2.4.24"], Some("v2.4.24-debug"));
@@ -226,7 +226,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         command
     };
     let upgrade = |more: &[&str]| run(&mut command(more));
-    // An image that nobody has, and one whose program ends at once: the kubelet's own words stop
+    // An image that does not exist, and one whose program exits at once: the kubelet's reason stops
     // the run at the first component.
     for (tag, words) in [
         ("v2.4.24-gpu", &["ImagePullBackOff", "ErrImagePull"][..]),
@@ -253,8 +253,8 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
         assert_eq!(code, 0, "{stdout}{stderr}{}", node.describe(GUARD));
         assert_eq!(images(), before, "{tag}");
     }
-    // A full node: the new pod finds no room next to the old one. The run says so before, stops
-    // there, and goes back.
+    // A full node: there is no capacity for the new pod next to the old one. The dry run warns, the
+    // run stops there, and is rolled back.
     let indexnode = "deployment/my-release-milvus-indexnode";
     let allocatable = node.get_json("/api/v1/nodes")["items"][0]["status"]["allocatable"]["cpu"]
         .as_str()
@@ -290,7 +290,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     assert_eq!(images(), before);
     ask_for("10m");
 
-    // The Job's pod is evicted during the run: the next one resumes.
+    // The Job's pod is evicted during the run: the next pod resumes.
     let mut running = Running::spawn(command(&[]));
     let first = || images()["my-release-milvus-indexnode"] == "v2.4.24" || running.has_ended();
     wait_for("the first component to move", DEADLINE, first);
@@ -307,7 +307,7 @@ fn a_job_of_our_image_rolls_real_pods_and_stops_at_what_does_not_run() {
     let pod = pod
         .trim()
         .strip_prefix("pod/")
-        .unwrap_or_else(|| panic!("one pod works: {pod}"))
+        .unwrap_or_else(|| panic!("one pod of the Job must run: {pod}"))
         .to_owned();
     let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": GUARD}});
     let path = format!("/api/v1/namespaces/{GUARD}/pods/{pod}/eviction");

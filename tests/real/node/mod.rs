@@ -1,9 +1,9 @@
-//! Our image and our chart on a real node: kubelet, containerd, pods that run. Root only: `make
-//! test-node`.
+//! Our image and our chart on a real node with kubelet, containerd and running pods. Root only:
+//! `make test-node`.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `jobs` | Jobs of our image: a migration, and a rolling upgrade of pods that run |
+//! | `jobs` | Jobs of our image: a migration, and a rolling upgrade of real pods |
 //! | `network_policy` | The NetworkPolicy of the chart, with a firewall that enforces it |
 #![allow(clippy::too_many_lines)]
 
@@ -22,11 +22,11 @@ use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, Node, expect_success, wait_for};
 use serde_json::json;
 
-/// A pod that waits for anything on a busy machine of 2 cores.
+/// For a pod on a busy machine of 2 cores.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The chart's Deployments and configuration, without the probes that nobody here answers and the
-/// tool that only Milvus needs.
+/// The chart's Deployments and configuration, without the probes, which no container here answers,
+/// and without the init container, which only Milvus needs.
 fn milvus_manifests(chart: &'static str, values: &[&str]) -> String {
     let rendered = Chart::compact(chart).render(Helm::V4, values);
     let objects = documents(&rendered).map(|document| document.unwrap().root.to_json());
@@ -119,8 +119,8 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     );
     assert!(image().ends_with(":v2.1.4"), "{}", image());
 
-    // Both doors: a single object by hand, and a whole upgrade. The metadata would have to be
-    // migrated in between.
+    // Both gates: a single object by hand, and a whole upgrade, which would require a migration of
+    // the metadata.
     let deployment = format!("deployment/{rootcoord}");
     refused(&node.kubectl([
         "set",
@@ -138,7 +138,7 @@ fn the_guard_installed_by_its_chart_refuses_a_forbidden_upgrade() {
     ));
     assert_eq!(history.matches("\"revision\"").count(), 1, "{history}");
 
-    // The guard stays as long as a run needs it.
+    // The guard cannot be uninstalled while a run needs it.
     let run = r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
         "metadata": {"name": "run-1", "namespace": "milvus-guard"},
         "spec": {"kind": "Rolling", "release": "my-release", "namespace": "milvus", "from": "2.4.5", "to": "2.5.12", "plan": [],

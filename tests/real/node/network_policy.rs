@@ -19,7 +19,7 @@ use crate::common::{
 use milvus_guard_testbed::{BuildImage, Helm, Node, NodeOptions, expect_success, wait_for};
 use serde_json::{Value, json};
 
-/// An image with a client for TCP, which is bash, and the guard as a server.
+/// An image with bash, which is the TCP client, and the guard, which is the server.
 fn build_client_image(node: &Node, tag: &str) {
     let context = context();
     let tools = ["bash", "sleep", "timeout"].map(|name| {
@@ -36,8 +36,8 @@ fn build_client_image(node: &Node, tag: &str) {
     node.build_image(&BuildImage::new(tag, context.path()));
 }
 
-/// Namespaces with a pod `client` each. The one in the guard's namespace has the labels of a
-/// replica, and serves on another port.
+/// One namespace per pod `client`. The pod in the guard's namespace has the labels of a replica,
+/// and serves on another port.
 fn clients(image: &str) -> String {
     let client = json!({"name": "client", "image": image});
     let server = [
@@ -66,18 +66,18 @@ fn clients(image: &str) -> String {
     objects.concat()
 }
 
-/// Who tries to connect.
+/// The client of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Caller {
     /// The pod `client` of this namespace.
     Pod(&'static str),
-    /// This machine. To the node its address is that of no pod and of no node, as that of an API
+    /// This machine. For the node its address is neither a pod's nor a node's, as that of an API
     /// server may be.
     Machine,
 }
 
-/// Whether a connection comes about. One that a policy does not allow is refused; any other error
-/// fails the test.
+/// Whether the connection succeeds. A connection that a policy does not allow is refused; any other
+/// error fails the test.
 fn reaches(node: &Node, from: Caller, to: SocketAddr) -> bool {
     match from {
         Caller::Pod(namespace) => {
@@ -134,7 +134,7 @@ fn address(pod: &Value, port: u16) -> SocketAddr {
     )
 }
 
-/// When the leases that this pod holds were renewed.
+/// When each lease that this pod holds was last renewed.
 fn renewals(node: &Node, pod: &str) -> BTreeMap<String, String> {
     let leases = node.get_json(&format!(
         "/apis/coordination.k8s.io/v1/namespaces/{GUARD}/leases"
@@ -154,7 +154,7 @@ fn renewals(node: &Node, pod: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// How often the kubelet has asked this pod whether it is ready, with this result.
+/// How many readiness probes of the kubelet to this pod had this result.
 fn probes(node: &Node, pod: &str, result: &str) -> u64 {
     let labels = [
         format!("pod=\"{pod}\""),
@@ -173,7 +173,7 @@ fn probes(node: &Node, pod: &str, result: &str) -> u64 {
 
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
-fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
+fn the_network_policy_allows_only_connections_that_the_guard_needs() {
     let node = Node::start_with(NodeOptions {
         network_policies: true,
     });
@@ -214,8 +214,7 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     let listener = TcpListener::bind((node.host(), 0)).unwrap();
     let outside = listener.local_addr().unwrap();
 
-    // Without the policy everybody reaches everything. Otherwise a refusal below would show
-    // nothing.
+    // Without the policy every connection succeeds. Otherwise a refusal below would prove nothing.
     wait_for("the server on another port", DEADLINE, || {
         TcpStream::connect(other_port).is_ok()
     });
@@ -245,7 +244,7 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
         ],
     );
 
-    // By default every pod may scrape.
+    // By default every pod may scrape metrics.
     let upgrade = |value: &str| {
         let chart = chart(GUARD);
         expect_success(node.helm(
@@ -295,8 +294,8 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
         !reaches(&node, elsewhere, metrics)
     });
 
-    // The webhook is open to all, since API servers may be anywhere. Metrics, other ports and the
-    // way out are not.
+    // Every client reaches the webhook, since API servers may be anywhere. Metrics, other ports and
+    // egress are closed.
     assert_reach(
         &node,
         true,
@@ -332,7 +331,8 @@ fn the_network_policy_lets_through_what_the_guard_needs_and_nothing_else() {
     );
     assert_reach(&node, false, &[(twin, outside)]);
 
-    // It renews its lease, the API server calls the webhook, and the kubelet's probes get through.
+    // The replica renews its lease, the API server calls the webhook, and the kubelet's probes
+    // succeed.
     wait_for("a lease of the new replica", DEADLINE, || {
         !renewals(&node, name).is_empty()
     });

@@ -1,4 +1,4 @@
-//! A command that is shown while it runs.
+//! Runs a command and shows its output meanwhile.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use crate::common::migration_cluster::Running;
 
-/// For an upgrade, however it is made. The slowest of them took six minutes on a busy machine.
+/// For an upgrade of any kind. The slowest of them took six minutes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(1200);
 
-/// Runs a command to its end, and shows what it says.
+/// Runs a command to its end, and prints its output.
 ///
 /// # Errors
-/// What it said, if it did not succeed.
+/// The output, if the command failed.
 pub fn follow(command: Command) -> Result<(), String> {
     let name = format!("{command:?}");
     let mut running = Running::spawn(command);
@@ -42,7 +42,7 @@ pub fn follow(command: Command) -> Result<(), String> {
     }
 }
 
-/// Shows lines as they come; all of them in the end.
+/// Prints lines as they arrive; returns all of them at the end.
 fn shown(from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut all = String::new();
@@ -58,7 +58,7 @@ fn shown(from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     })
 }
 
-/// What a person wants to know of an event in addition to the table.
+/// Prints the parts of an event that the table does not have.
 fn show_event(event: &Value) {
     if matches!(
         event["event"].as_str(),

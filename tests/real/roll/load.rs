@@ -1,4 +1,4 @@
-//! The machine's load while something is measured.
+//! The load average of the machine during a measurement.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Reads the load average of one minute every second until it is asked for.
+/// Reads the one-minute load average every second until it is stopped.
 pub struct Sampler {
     stop: Sender<()>,
     thread: JoinHandle<Vec<f64>>,
 }
 
-/// What was read.
+/// The values that were read.
 pub struct Load(Vec<f64>);
 
 impl Sampler {

@@ -1,18 +1,18 @@
-//! Rolling upgrades of a distributed Milvus that serves searches and inserts all the while, for
+//! Rolling upgrades of a distributed Milvus that serves searches and inserts meanwhile, for
 //! `roll_compare` and `roll_short`.
 //!
 //! | module | job |
 //! |---|---|
-//! | `topology` | what is installed, and what it is brought to |
-//! | `site` | a node on which one roll is made after the other, each of a new Milvus |
+//! | `topology` | the Milvus that is installed, and its target version |
+//! | `site` | a node on which one roll after the other is made, each of a new Milvus |
 //! | `stand` | a Milvus with data, and a roll of it under load |
 //! | `quiet` | whether everything is right, before a roll and after it |
 //! | `ways` | the ways to upgrade |
-//! | `follow` | a command that is shown while it runs |
-//! | `score` | what the requests of the load say |
+//! | `follow` | runs a command and shows its output |
+//! | `score` | evaluates the requests of the load |
 //! | `load` | how busy the machine was |
-//! | `outcome`, `table` | what the load saw of a roll, and how it is shown |
-//! | `rolls` | results as a file and as a table, of `xtask` |
+//! | `outcome`, `table` | the result of a roll, and how it is printed |
+//! | `rolls` | results as a file and as a table; a module of `xtask` |
 
 mod follow;
 mod load;

@@ -1,4 +1,4 @@
-//! What the load saw of a roll.
+//! The result of a roll, as the load measured it.
 
 use super::{
     load::Load,
@@ -8,7 +8,7 @@ use super::{
     ways::Way,
 };
 
-/// A roll and what the load saw of it.
+/// A roll, and what the load measured.
 pub struct Outcome {
     pub topology: &'static Topology,
     pub way: Way,
@@ -16,15 +16,15 @@ pub struct Outcome {
     pub before: Span,
     pub roll: Span,
     pub after: Span,
-    /// The parts of `roll`.
+    /// The steps of the run, or the whole upgrade as one step.
     pub steps: Vec<Span>,
     pub load: Load,
-    /// What went wrong besides, if anything did: the upgrade failed, or data is lost.
+    /// Why the roll failed: the upgrade failed, or data was lost. `None` if it succeeded.
     pub failure: Option<String>,
 }
 
 impl Outcome {
-    /// All that was watched.
+    /// The whole period that was recorded.
     fn watched(&self) -> Span {
         Span {
             name: "all".into(),
@@ -33,7 +33,7 @@ impl Outcome {
         }
     }
 
-    /// Requests of all that was watched, with times from the beginning of the roll.
+    /// Requests of that period; gaps are relative to the beginning of the roll.
     fn counted(&self, what: What) -> Requests {
         let mut counted = requests(&self.requests, what, &self.watched());
         for gap in &mut counted.gaps {
@@ -42,7 +42,7 @@ impl Outcome {
         counted
     }
 
-    /// As a file of results has it.
+    /// The entry for the file of results.
     pub fn record(&self) -> Roll {
         let of = |what, span: &Span| requests(&self.requests, what, span);
         let (all_searches, all_inserts) = (

@@ -1,5 +1,5 @@
 //! Whether everything is right: the load got right answers for a while, and etcd holds no session
-//! of a pod that has ended, whose lease would still have effects when it ends.
+//! of a pod that has ended, because the end of its lease would still have effects.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -13,15 +13,15 @@ use super::{
     ways::now,
 };
 
-/// Where Milvus keeps its sessions.
+/// Prefix of the sessions of Milvus in etcd.
 const SESSIONS: &str = "by-dev/meta/session/";
 /// For the load to get right answers.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// The longest time that is watched after a roll, in seconds: more than twice what a session lasts.
+/// The longest watch after a roll, in seconds: more than twice the TTL of a session.
 const LONGEST: f64 = 150.0;
 
-/// Since when all requests were right: the moment after this one at which the last wrong answer
-/// came, or `since` if there was none. `None` if requests of one kind were not answered yet.
+/// Since when all requests were answered rightly: the time of the last wrong answer after `since`,
+/// or `since` if there was none. `None` if one kind of request has no answer yet.
 fn right_since(requests: &[Request], since: f64) -> Option<f64> {
     let mut kinds = BTreeSet::new();
     let mut right = since;
@@ -34,8 +34,8 @@ fn right_since(requests: &[Request], since: f64) -> Option<f64> {
     (kinds.len() == 2).then_some(right)
 }
 
-/// Waits until the load was right for this many seconds, and returns the moments in which that
-/// began and ended.
+/// Waits until the load got only right answers for this many seconds, and returns when that began
+/// and when the wait ended.
 pub fn wait(record: &Path, since: f64, seconds: f64) -> (f64, f64) {
     let mut found = None;
     wait_for("the load to be right", PATIENCE, || {
@@ -49,8 +49,8 @@ pub fn wait(record: &Path, since: f64, seconds: f64) -> (f64, f64) {
     found.unwrap()
 }
 
-/// Waits after a roll until everything was right for this many seconds, or for as long as a watch
-/// lasts; returns the moment in which that was so.
+/// Waits after a roll until everything was right for this many seconds, or until the longest watch
+/// is over; returns the time of the end.
 pub fn wait_after(cluster: &MilvusCluster, record: &Path, roll_end: f64, seconds: f64) -> f64 {
     let (mut tidy_since, mut end) = (roll_end, roll_end);
     let limit = Duration::from_secs_f64(LONGEST) + PATIENCE;
@@ -66,7 +66,7 @@ pub fn wait_after(cluster: &MilvusCluster, record: &Path, roll_end: f64, seconds
     end
 }
 
-/// Sessions of hosts that are no pods, or pods that terminate.
+/// Sessions whose host is not a pod, or is a terminating pod.
 fn left_sessions(cluster: &MilvusCluster) -> Vec<String> {
     let text = expect_success(cluster.etcdctl(["get", "--prefix", SESSIONS, "-w", "json"]));
     let sessions: Value = serde_json::from_str(&text).unwrap();
@@ -82,7 +82,7 @@ fn left_sessions(cluster: &MilvusCluster) -> Vec<String> {
     entries
         .filter_map(|entry| {
             let decoded = |key: &str| BASE64_STANDARD.decode(entry[key].as_str()?).ok();
-            // The id counter beside them is a number.
+            // The ID counter next to the sessions is a number.
             let session: Value = serde_json::from_slice(&decoded("value")?).ok()?;
             let address = session["Address"].as_str()?;
             let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
@@ -105,13 +105,13 @@ fn request(what: score::What, end: f64, result: Answer) -> Request {
 }
 
 #[test]
-fn it_is_right_since_the_last_wrong_answer() {
+fn right_since_returns_the_time_of_the_last_wrong_answer() {
     use score::What::{Insert, Search};
     let mut requests = vec![
         request(Search, 1.0, Answer::Empty),
         request(Search, 3.0, Answer::Right),
     ];
-    assert_eq!(right_since(&requests, 2.0), None, "nothing was inserted");
+    assert_eq!(right_since(&requests, 2.0), None, "there was no insert");
     requests.push(request(Insert, 3.5, Answer::Right));
     assert_eq!(right_since(&requests, 2.0), Some(2.0));
     requests.push(request(Insert, 5.0, Answer::Failed));

@@ -1,5 +1,5 @@
-//! What a load says about a roll: how long there was no right answer, and how many requests failed
-//! or were answered wrongly.
+//! Evaluates the load during a roll: how long there was no right answer, and how many requests
+//! failed or were answered wrongly.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use super::rolls::{Gap, Requests, median};
 
-/// Times between two right answers that are longer than this are gaps, in seconds. The load sends a
-/// search every 50 ms.
+/// A longer time between two right answers is a gap, in seconds. The load sends a search every 50
+/// ms.
 const GAP: f64 = 1.0;
 
-/// A request, as `tests/milvus/roll.py` writes it.
+/// A request, as written by `tests/milvus/roll.py`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Request {
     pub what: What,
-    /// When it began, in seconds since 1970.
+    /// When the request was sent, in seconds since 1970.
     pub at: f64,
-    /// Seconds until it was answered or given up.
+    /// Seconds until the answer or the timeout.
     pub took: f64,
     pub result: Answer,
     #[serde(default)]
@@ -31,7 +31,7 @@ pub enum What {
     Insert,
 }
 
-/// What a request was answered with. `Empty` and `Partial` came without an error.
+/// The kind of answer. `Empty` and `Partial` came without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
@@ -42,13 +42,13 @@ pub enum Answer {
 }
 
 impl Request {
-    /// When it was answered or given up, in seconds since 1970.
+    /// When the request was answered or timed out, in seconds since 1970.
     pub fn end(&self) -> f64 {
         self.at + self.took
     }
 }
 
-/// The requests of a file; a line that is being written is left out.
+/// The requests of a file, without a line that is not complete yet.
 pub fn read(path: &Path) -> Vec<Request> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -58,7 +58,7 @@ pub fn read(path: &Path) -> Vec<Request> {
         .collect()
 }
 
-/// A part of the run, in seconds since 1970.
+/// A period, in seconds since 1970.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     pub name: String,
@@ -75,7 +75,7 @@ impl Span {
         (self.begin..self.end).contains(&at)
     }
 
-    /// Seconds of the gaps that lie in it.
+    /// Seconds of the gaps within this period.
     pub fn share(&self, gaps: &[Gap]) -> f64 {
         let share = |gap: &Gap| {
             let end = gap.begin + gap.seconds;
@@ -85,7 +85,7 @@ impl Span {
     }
 }
 
-/// What became of the requests of one kind in a span.
+/// Counts and gaps of the requests of one kind in a period.
 pub fn requests(all: &[Request], what: What, span: &Span) -> Requests {
     let mut counted = Requests {
         gaps: gaps(all, what, span),
@@ -104,7 +104,7 @@ pub fn requests(all: &[Request], what: What, span: &Span) -> Requests {
     counted
 }
 
-/// The gaps of one kind of request in a span, since 1970. The ends of the span count as right
+/// The gaps of one kind of request in a period, since 1970. The ends of the period count as right
 /// answers.
 fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
     let mut all: Vec<(f64, bool)> = requests
@@ -132,7 +132,7 @@ fn gaps(requests: &[Request], what: What, span: &Span) -> Vec<Gap> {
     gaps
 }
 
-/// The middle of the times of right answers, in milliseconds.
+/// The median time of right answers, in milliseconds.
 pub fn median_ms(requests: &[Request], what: What, span: &Span) -> f64 {
     let right = requests
         .iter()
@@ -192,7 +192,7 @@ fn a_gap_that_is_open_at_the_end_counts() {
 }
 
 #[test]
-fn requests_are_counted_by_what_came_of_them() {
+fn requests_are_counted_by_their_answers() {
     let all = [
         request(0.2, Answer::Failed),
         request(1.0, Answer::Right),

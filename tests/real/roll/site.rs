@@ -1,5 +1,5 @@
-//! A node on which one roll is made after the other. Each begins with a new Milvus, empty services
-//! and nothing of the guard, so that no roll finds what another one left.
+//! A node on which one roll after the other is made. Each starts with a new Milvus, empty services
+//! and without the guard, so that no roll affects the next.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::common::{
     webhook::GUARD,
 };
 
-/// Replicas of the guard: one of them leads, the other one answers too.
+/// Replicas of the guard: one leads, both answer.
 const REPLICAS: usize = 2;
 /// For objects to be deleted.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -30,7 +30,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A node that has the images of these topologies.
+    /// A node with the images of these topologies.
     pub fn start(topologies: &[&Topology]) -> Self {
         let mut versions = Vec::new();
         for version in topologies.iter().flat_map(|one| [one.from, one.to]) {
@@ -45,7 +45,7 @@ impl Site {
         }
     }
 
-    /// A roll of a new Milvus.
+    /// Installs a new Milvus and rolls it.
     pub fn roll(&mut self, topology: &'static Topology, way: Way) -> Outcome {
         let (from, to) = (topology.from.name(), topology.to.name());
         eprintln!("{} {}: {from} to {to}", topology.name, way.name());
@@ -67,11 +67,11 @@ impl Site {
         Stand::start(&self.cluster, topology).roll(way)
     }
 
-    /// Brings the node back to where it was before the first roll.
+    /// Restores the state of the node before the first roll.
     fn clear(&mut self) {
         let node = self.cluster.node();
-        // The guard first: it looks at what is deleted. Without hooks, because a run that failed
-        // would keep it.
+        // The guard first, since it judges deletions. Without hooks, because they would keep the
+        // guard after a failed run.
         let uninstall = ["uninstall", GUARD, "-n", GUARD, "--ignore-not-found"];
         expect_success(node.helm(Helm::V4, uninstall.iter().chain(&["--no-hooks"])));
         wait_for("the registration to be removed", DEADLINE, || {
@@ -86,14 +86,14 @@ impl Site {
         let kubectl = |args: &[&str]| expect_success(node.kubectl(delete.iter().chain(args)));
         kubectl(&["namespace", NAMESPACE, GUARD]);
         kubectl(&["crd", "-l", "app.kubernetes.io/part-of=milvus-guard"]);
-        let left = everything_of_others(node);
-        assert!(left.is_empty(), "left of the roll before: {left:?}");
+        let left = leftovers(node);
+        assert!(left.is_empty(), "left from the previous roll: {left:?}");
         self.cluster.empty_services();
     }
 }
 
-/// Ends the pods of a namespace without the half minute that some of them ignore SIGTERM. Only the
-/// first deletion of a pod says how long it has.
+/// Ends the pods of a namespace without the half minute for which some of them ignore SIGTERM. Only
+/// the first deletion of a pod sets its grace period.
 fn end_pods(node: &Node, namespace: &str) {
     let delete = |kind: &str, flags: &[&str]| {
         let all = ["-n", namespace, "delete", kind, "--all"];
@@ -103,13 +103,13 @@ fn end_pods(node: &Node, namespace: &str) {
         delete(owner, &["--cascade=orphan"]);
     }
     delete("pods", &["--grace-period=1"]);
-    // Deleted as one that Helm knows, so that the next installation has the same name to itself.
+    // Uninstalled by Helm, so that the next installation can use the same name.
     let uninstall = ["uninstall", RELEASE, "-n", namespace, "--ignore-not-found"];
     expect_success(node.helm(Helm::V4, uninstall));
 }
 
 /// Namespaces and definitions that a new cluster does not have.
-fn everything_of_others(node: &Node) -> Vec<String> {
+fn leftovers(node: &Node) -> Vec<String> {
     let names = |path: &str| -> Vec<String> {
         let list: Value = node.get_json(path);
         let items = list["items"].as_array().unwrap().iter();

@@ -36,9 +36,9 @@ const COMPONENTS: [&str; 8] = [
     "querynode",
     "proxy",
 ];
-/// Seconds that are watched before a roll.
+/// Seconds of right answers that are recorded before a roll.
 const BEFORE: f64 = 10.0;
-/// For one component to be new.
+/// For one component to complete its rollout.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A Milvus that serves, with data.
@@ -83,7 +83,7 @@ impl<'a> Stand<'a> {
         self.cluster.node()
     }
 
-    /// Waits until all pods of all components are new and ready.
+    /// Waits until all pods of all components are of the current template and ready.
     pub fn wait_for_rollouts(&self) {
         for component in COMPONENTS {
             let deployment = format!("{RELEASE}-milvus-{component}");
@@ -108,7 +108,7 @@ impl<'a> Stand<'a> {
         self.folder.path().join("requests.jsonl")
     }
 
-    /// Upgrades under load, and looks afterwards whether all data is there.
+    /// Upgrades under load, and checks afterwards that no data is lost.
     pub fn roll(&self, way: Way) -> Outcome {
         let (address, record) = (self.address(), self.record());
         let args: [&OsStr; 3] = ["load".as_ref(), address.as_ref(), record.as_ref()];
@@ -144,7 +144,7 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// An error unless every component has the new image and nothing is paused.
+    /// An error unless every component has the new image and none is paused.
     fn check_workloads(&self) -> Result<(), String> {
         let path = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments");
         let list = self.node().get_json(&path);
@@ -163,12 +163,12 @@ impl<'a> Stand<'a> {
             return Ok(());
         }
         Err(format!(
-            "called done, but these have not all pods new and ready: {left:?}"
+            "the upgrade reported success, but pods of these are old or not ready: {left:?}"
         ))
     }
 
-    /// Shows the end of the log of each pod that is not ready or was restarted: the log ends with
-    /// the pod.
+    /// Prints the end of the log of each pod that is not ready or was restarted, because a log is
+    /// deleted with its pod.
     fn show_unwell_pods(&self) {
         let list = self
             .node()
@@ -190,7 +190,7 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// An error unless everything is there that was written or acknowledged, and is found.
+    /// An error unless all written and acknowledged data exists and is found.
     fn check(&self) -> Result<(), String> {
         let output = self.python("check", self.record().as_os_str());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use super::outcome::Outcome;
 use super::score::{Answer, Request, What};
 
-/// Messages of failed requests that are shown, the most frequent ones, and how much of each.
+/// Number of error messages that are shown, the most frequent first.
 const MESSAGES: usize = 6;
 const MESSAGE_LENGTH: usize = 150;
 
-/// One line for each step, and what failed requests were told.
+/// One line for each step, and the messages of failed requests.
 pub fn steps(outcome: &Outcome) -> String {
     let roll = outcome.record();
     let mut text = format!(
@@ -34,12 +34,12 @@ pub fn steps(outcome: &Outcome) -> String {
     text + &messages(outcome)
 }
 
-/// What failed requests were told.
+/// The messages of failed requests, with their counts.
 fn messages(outcome: &Outcome) -> String {
     let mut times: BTreeMap<(What, String), usize> = BTreeMap::new();
     let failed = |one: &&Request| one.result == Answer::Failed;
     for request in outcome.requests.iter().filter(failed) {
-        // Milvus adds where in its sources an error came from.
+        // Milvus appends the position in its source code to an error.
         let cause = request.detail.split("stack trace").next().unwrap_or("");
         let line = cause.split_whitespace().collect::<Vec<_>>().join(" ");
         let message: String = line.chars().take(MESSAGE_LENGTH).collect();

@@ -1,24 +1,24 @@
-//! What is installed before a roll, and what it is brought to.
+//! The Milvus that is installed before a roll, and its target version.
 
 use milvus_guard_testbed::MilvusVersion;
 use serde_json::{Value, json};
 
-/// A Milvus as it is installed, and the version that it is brought to.
+/// A Milvus as it is installed, and its target version.
 pub struct Topology {
     pub name: &'static str,
     pub from: MilvusVersion,
     pub to: MilvusVersion,
     /// Version of the chart.
     pub chart: &'static str,
-    /// Copies of the data that are loaded, each on its own query nodes.
+    /// In-memory replicas of the data, each on its own query nodes.
     pub replicas: &'static str,
     /// Values of the chart.
     pub values: fn() -> Value,
-    /// Seconds for which everything must be right after a roll until the watch ends.
+    /// Seconds for which everything must be right after a roll before the watch ends.
     pub after: f64,
 }
 
-/// Within a minor version, with a standby of everything that can have one.
+/// Within a minor version, with a standby for every component that supports one.
 pub const WITHIN: Topology = Topology {
     name: "within",
     from: MilvusVersion::V2_3_2,
@@ -29,8 +29,8 @@ pub const WITHIN: Topology = Topology {
     after: 30.0,
 };
 
-/// The same with the strategy that charts from 4.1.22 on have by default: a new coordinator comes
-/// before an old one ends.
+/// The same with the default strategy of charts from 4.1.22 on: a new coordinator starts before an
+/// old one ends.
 pub const ROLLING: Topology = Topology {
     name: "rolling",
     values: || two_of_each(&with_standby()),
@@ -48,11 +48,10 @@ pub const ACROSS: Topology = Topology {
     after: 30.0,
 };
 
-/// Those that are compared.
+/// The topologies that `roll_compare` compares.
 pub const COMPARED: [&Topology; 3] = [&WITHIN, &ROLLING, &ACROSS];
 
-/// Like `WITHIN`, with one standby and with sessions that end sooner, so that less has to be waited
-/// for.
+/// Like `WITHIN`, with one standby and with a shorter session TTL, so that the test waits less.
 pub const SHORT: Topology = Topology {
     name: "short",
     values: || {
@@ -78,7 +77,7 @@ fn with_standby() -> Value {
     json!({"replicas": 2, "activeStandby": {"enabled": true}})
 }
 
-/// The charts that brought 2.3.2 and 2.3.5, up to 4.1.21, had no other strategy.
+/// The charts of 2.3.2 and 2.3.5, up to 4.1.21, had only this strategy.
 fn recreated(mut coordinator: Value) -> Value {
     coordinator["strategy"] = json!({"type": "Recreate"});
     coordinator

@@ -1,4 +1,4 @@
-//! The ways to bring a new version: what people do without the product, and the product.
+//! The ways to upgrade: `helm upgrade` without the product, and the ways that the product offers.
 
 use std::{
     fs,
@@ -79,7 +79,7 @@ impl Way {
         }
     }
 
-    /// Upgrades, and says what was done when.
+    /// Upgrades, and returns the steps with their times.
     pub fn go(self, stand: &Stand<'_>) -> Done {
         match self {
             Self::Plain => plain(stand),
@@ -90,7 +90,7 @@ impl Way {
         }
     }
 
-    /// What the way itself offers to look whether all is well afterwards.
+    /// Runs the check that the way itself offers after an upgrade.
     pub fn verify(self, stand: &Stand<'_>) -> Result<(), String> {
         if self != Self::Job {
             return Ok(());
@@ -100,15 +100,15 @@ impl Way {
     }
 }
 
-/// An upgrade that was made.
+/// The result of an upgrade.
 pub struct Done {
     pub steps: Vec<Span>,
-    /// Why it failed, if it did.
+    /// Why the upgrade failed; `None` if it succeeded.
     pub failure: Option<String>,
 }
 
 impl Done {
-    /// With the steps that a run has recorded in this namespace.
+    /// The result, with the steps that the last run in this namespace has recorded.
     fn of_run(stand: &Stand<'_>, namespace: &str, result: Result<(), String>) -> Self {
         let path = format!("/apis/guard.milvus.io/v1alpha1/namespaces/{namespace}/upgraderuns");
         let list = stand.node().get_json(&path);
@@ -125,13 +125,13 @@ impl Done {
     }
 }
 
-/// Now, in seconds since 1970, as the load writes it.
+/// Now, in seconds since 1970, as in the records of the load.
 pub fn now() -> f64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_secs_f64()
 }
 
-/// What a person does who knows nothing of the guard; what Helm said.
+/// A plain `helm upgrade` as users run it without the guard; returns the output of Helm.
 fn helm_upgrade(stand: &Stand<'_>) -> String {
     let tag = format!("image.all.tag=v{}", stand.topology.to.name());
     let args = ["upgrade", RELEASE, stand.chart.path(), "-n", NAMESPACE];
@@ -156,7 +156,7 @@ fn plain(stand: &Stand<'_>) -> Done {
     }
 }
 
-/// A verb of the product, about the release.
+/// A command of the product for the release.
 fn command(stand: &Stand<'_>, verb: &str) -> Command {
     let mut command = guard();
     command.args([verb, "-i", RELEASE, "-n", NAMESPACE]);
@@ -164,7 +164,7 @@ fn command(stand: &Stand<'_>, verb: &str) -> Command {
     command
 }
 
-/// Without a Job. Milvus and etcd are found as from a machine outside of the cluster.
+/// Without a Job. Addresses of Milvus and etcd are given as for a machine outside of the cluster.
 fn upgrade_here(stand: &Stand<'_>) -> Command {
     let mut command = command(stand, "upgrade");
     command.args(["--yes", "--progress", "json", "--local"]);
@@ -174,8 +174,8 @@ fn upgrade_here(stand: &Stand<'_>) -> Command {
     command
 }
 
-/// The chart as its README says, with nothing else than what must be given. Names of Services are
-/// not resolved here, so Milvus is given by its address.
+/// The chart as in its README, with only the required values. Names of Services are not resolved
+/// here, so Milvus is given by its address.
 fn job(stand: &Stand<'_>) -> Result<(), String> {
     let (chart, target) = (chart("milvus-upgrade"), stand.topology.to.name());
     let about = format!("verb=upgrade,instance={RELEASE},namespace={NAMESPACE}");
@@ -199,7 +199,7 @@ fn job(stand: &Stand<'_>) -> Result<(), String> {
     result.map(drop)
 }
 
-/// A plain `helm upgrade` of the chart with Milvus, which has the chart of the hooks in it.
+/// A plain `helm upgrade` of Milvus' chart, which has the chart of the hooks as a dependency.
 fn hooks(stand: &Stand<'_>) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     copy(Path::new(stand.chart.path()), folder.path());
@@ -229,7 +229,7 @@ fn hooks(stand: &Stand<'_>) -> Result<(), String> {
     said(&stand.node().helm(Helm::V4, args)).map(|text| show(&text))
 }
 
-/// What a command said; an error if it did not succeed.
+/// The output of a command; as an error if the command failed.
 fn said(output: &Output) -> Result<String, String> {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     let text = text.concat();
@@ -240,14 +240,14 @@ fn said(output: &Output) -> Result<String, String> {
     }
 }
 
-/// Shows text below the line that names the roll.
+/// Prints text indented, below the line that names the roll.
 pub fn show(text: &str) {
     for line in text.lines() {
         eprintln!("    {line}");
     }
 }
 
-/// `helm upgrade`, and what its warning says: `status --wait`.
+/// `helm upgrade`, and the command that its warning recommends: `status --wait`.
 fn hold(stand: &Stand<'_>) -> Result<(), String> {
     let said = helm_upgrade(stand);
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("MG201")).collect();
@@ -284,7 +284,7 @@ fn steps(history: &[Value]) -> Vec<Span> {
 }
 
 #[test]
-fn steps_last_from_their_beginning_to_their_end() {
+fn steps_are_read_from_the_history_of_a_run() {
     let event = |reason: &str, step: &str, second: u8| serde_json::json!({"reason": reason, "step": step, "time": format!("1970-01-01T00:00:{second:02}.500Z")});
     let history = [
         event("RunBegan", "", 0),

@@ -1,4 +1,4 @@
-//! What continues while no replica of the guard answers.
+//! Changes that are still possible while no replica of the guard answers.
 #![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::{fs, path::Path, time::Duration};
@@ -11,7 +11,7 @@ use super::{
 use milvus_guard_testbed::{ControlPlane, expect_success, wait_for};
 use serde_json::{Value, json};
 
-/// A chart of something that is called like the dependencies of Milvus.
+/// A chart with an application that has the name of a dependency of Milvus.
 fn foreign_chart(folder: &Path) -> String {
     let chart = folder.join("kafka");
     fs::create_dir_all(chart.join("templates")).unwrap();
@@ -33,7 +33,7 @@ fn foreign_chart(folder: &Path) -> String {
     chart.to_str().unwrap().to_owned()
 }
 
-/// The registration with its own failure policies, where nobody answers. Milvus runs in `milvus`.
+/// Registers the webhooks, with their failure policies, at an address without a server.
 fn dead(cluster: &ControlPlane) {
     for name in [NAMESPACE, "milvus", "elsewhere"] {
         namespace(cluster, name);
@@ -58,7 +58,7 @@ fn dead(cluster: &ControlPlane) {
 }
 
 #[test]
-fn with_the_guard_dead_other_workloads_continue() {
+fn other_workloads_can_change_while_the_guard_is_down() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let folder = tempfile::tempdir().unwrap();
     dead(&cluster);
@@ -70,7 +70,7 @@ fn with_the_guard_dead_other_workloads_continue() {
         )
     };
     let app = |name: &str| format!(r#"{{"app": "{name}"}}"#);
-    // Beside Milvus, too: what only sounds like it.
+    // In the namespace of Milvus: objects that only have similar names.
     let beside = [
         deployment(
             "kafka-ui",
@@ -115,7 +115,7 @@ fn with_the_guard_dead_other_workloads_continue() {
         pod("web", NGINX, ""),
         claim(r#""name": "scratch""#, "{}"),
     ];
-    // Where Milvus is not: everything that is not Milvus.
+    // In a namespace without Milvus: every object that is not of Milvus.
     let elsewhere = [
         workload(
             "StatefulSet",
@@ -230,7 +230,7 @@ fn with_the_guard_dead_other_workloads_continue() {
     }
     assert!(hindered.is_empty(), "{}", hindered.join("\n"));
 
-    // Milvus' own objects wait, and so do its dependencies.
+    // Objects of Milvus and of its dependencies are refused.
     for (space, object) in [
         ("milvus", deployment("n", "x", OTHER, MILVUS)),
         ("elsewhere", deployment("n", "x", OTHER, MILVUS)),
@@ -248,7 +248,7 @@ fn with_the_guard_dead_other_workloads_continue() {
 }
 
 #[test]
-fn objects_of_any_size_are_nobodys_trouble() {
+fn large_objects_without_milvus_are_accepted_while_the_guard_is_down() {
     let cluster = ControlPlane::start();
     dead(&cluster);
     let args = |count: usize, length: usize| {
@@ -331,10 +331,10 @@ fn objects_of_any_size_are_nobodys_trouble() {
     expect_success(cluster.kubectl(["create", "-n", "milvus", "serviceaccount", "default"]));
     let mut wrong = Vec::new();
     for (what, object) in &cases {
-        // Created and changed, in addition to Milvus, where all webhooks look.
+        // Created and changed in the namespace of Milvus, where all webhooks apply.
         for change in ["create", "change"] {
             let mut object: Value = serde_json::from_str(object).unwrap();
-            // A Job's pod never changes.
+            // The pod of a Job cannot be changed.
             if change == "change" && object["kind"] == "Job" {
                 continue;
             }
@@ -363,8 +363,8 @@ fn objects_of_any_size_are_nobodys_trouble() {
             }
         }
     }
-    // Whoever says Milvus in a text that is too long to be read closely is asked about; that never
-    // costs too much.
+    // The webhook is called for a text that contains `milvus` and is too long for a closer check;
+    // the cost of its expressions stays within the limit.
     let only_asked = |line: &String| {
         line.starts_with("1 MB of arguments with a word of ours")
             && (line.contains("failed calling webhook") || line.contains("not found"))

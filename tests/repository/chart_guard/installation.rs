@@ -1,4 +1,4 @@
-//! The life of an installation on a real API server: from the first replica to its removal.
+//! An installation on a real API server, from the first replica to its removal.
 
 use std::{fs, time::Duration};
 
@@ -19,7 +19,7 @@ use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_for};
 use serde_json::{Value, json};
 
 #[test]
-fn an_installation_that_never_worked_blocks_nothing_and_goes_at_once() {
+fn an_installation_that_never_worked_blocks_nothing_and_uninstalls_at_once() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let chart = path();
     let chart = chart.to_str().unwrap();
@@ -69,7 +69,7 @@ fn an_installation_that_never_worked_blocks_nothing_and_goes_at_once() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "the life of an installation")]
-fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
+fn the_registration_belongs_to_the_guard_and_is_removed_with_the_chart() {
     for with in HELMS {
         let cluster = ControlPlane::builder().controller_manager(true).start();
         let folder = tempfile::tempdir().unwrap();
@@ -113,13 +113,13 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
                 let (_, token) = text(webhook, "/clientConfig/url").rsplit_once('/').unwrap();
                 assert!(
                     token.len() == 64 && token.chars().all(|c| c.is_ascii_hexdigit()),
-                    "a secret path"
+                    "the path must end with a secret"
                 );
                 assert!(!server.log().contains(token) && !server.get_metrics().contains(token));
             }
         }
 
-        // Others change and delete it: it comes back.
+        // If other clients change or delete the registration, the guard restores it.
         expect_success(cluster.kubectl([
             "patch",
             "validatingwebhookconfiguration",
@@ -151,7 +151,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             is_registered(&cluster)
         });
 
-        // Helm and the guard have no field in common: upgrades and rollbacks meet no conflict.
+        // Helm and the guard share no field, so upgrades and rollbacks meet no conflict.
         let values = [
             "replicas=2",
             "workloadGate.failurePolicy=Ignore",
@@ -179,7 +179,7 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             is_registered(&cluster)
         });
 
-        // A run is in progress: nothing is removed. Its end frees the way.
+        // While a run is in progress, the chart cannot be uninstalled; after its end it can.
         let run = |phase: &str| {
             let hash = format!("sha256:{}", "0".repeat(64));
             let spec = json!({"kind": "Rolling", "release": "r", "namespace": "m", "from": "2.4.5", "to": "2.5.12", "plan": [], "planHash": hash});
@@ -209,8 +209,11 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             "deployment/milvus-guard",
             "service/milvus-guard",
         ]));
-        assert!(is_asked(&cluster), "{with:?}: the gates stand");
-        // Helm 3 notes the try in its record; a rollback to the same revision takes that back.
+        assert!(
+            is_asked(&cluster),
+            "{with:?}: the gates must still be registered"
+        );
+        // Helm 3 records the attempt in its release; a rollback to the same revision restores that.
         expect_success(cluster.helm(with, ["rollback", "milvus-guard", "3", "-n", NAMESPACE]));
         upgrade(&[]);
         run("Succeeded");
@@ -233,15 +236,15 @@ fn what_the_guard_registers_is_its_own_and_goes_with_the_chart() {
             assert_eq!(cluster.get(&path).status, 404, "{with:?} left {path}");
         }
         expect_success(cluster.kubectl_with_input(["create", "-f", "-"], POLICY));
-        // The guard still runs here, without its rights: it brings nothing back.
+        // The guard still runs here, without its rights: it cannot register again.
         wait_for("the guard to notice", Duration::from_secs(60), || {
             server.log().contains("could not be registered")
         });
         assert_eq!(cluster.get(VALIDATING).status, 404);
         drop(server);
 
-        // The kinds stayed, with what people wrote. Installed again, they are Helm's again; purged,
-        // all goes.
+        // The definitions and the documents of users were kept. A new installation adopts them;
+        // with `crds.keep=false` the next uninstallation deletes them.
         upgrade(&["crds.keep=false"]);
         expect_success(cluster.kubectl(["get", "upgradepolicy", "mine"]));
         expect_success(uninstall());
@@ -287,7 +290,7 @@ fn the_documented_break_glass_commands_work() {
     server.kill();
     let create = || cluster.kubectl_with_input(["create", "--dry-run=server", "-f", "-"], POLICY);
     wait_for(
-        "the gate to wait for nobody",
+        "the gate not to wait for the guard",
         Duration::from_secs(60),
         || !create().status.success(),
     );
@@ -315,13 +318,13 @@ fn the_documented_break_glass_commands_work() {
 }
 
 #[test]
-fn the_server_runs_as_the_chart_starts_it() {
+fn the_server_runs_with_the_arguments_and_rights_of_the_chart() {
     let cluster = ControlPlane::start();
     let folder = tempfile::tempdir().unwrap();
     for name in [NAMESPACE, "milvus"] {
         namespace(&cluster, name);
     }
-    // Something to see, to remember and to report on.
+    // A release and a policy, so that the guard has data to store and to report.
     let chart = Chart::compact("4.1.34");
     expect_success(cluster.helm(
         Helm::V4,
@@ -337,7 +340,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         is_registered(&cluster)
     });
     wait_for(
-        "the running releases to be remembered",
+        "the release history to be stored",
         Duration::from_secs(60),
         || {
             let configs = cluster.get_json("/api/v1/namespaces/milvus-guard/configmaps");
@@ -366,7 +369,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         metric("milvus_guard_audit_last_run_timestamp_seconds").is_some_and(|at| at > 0.0)
     });
     assert_eq!(metric("milvus_guard_leader"), Some(1.0));
-    // Here the template came after the start.
+    // In this test the template is created after the start.
     let log: String = server
         .log()
         .lines()
@@ -377,7 +380,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         !log.contains("forbidden") && !log.contains("cannot"),
         "a right is missing: {log}"
     );
-    // Families show up when they have something to say; which there are is in the source.
+    // A metric appears only when it has a value, so the names are looked up in the source.
     let source = [
         "crates/webhook/src/server/metrics.rs",
         "crates/webhook/src/server/release_metrics.rs",
@@ -388,7 +391,7 @@ fn the_server_runs_as_the_chart_starts_it() {
         let family = ["_bucket", "_total", "_info"]
             .iter()
             .fold(name, |name, suffix| name.trim_end_matches(suffix));
-        // An Info gets its suffix from the library, a gauge has it in its name.
+        // The library adds the suffix of an Info; a gauge has it in its name.
         let is_there = |name: &str| {
             source.contains(&format!("\"{}\"", name.trim_start_matches("milvus_guard_")))
         };
@@ -399,8 +402,8 @@ fn the_server_runs_as_the_chart_starts_it() {
     }
     drop(server);
 
-    // A certificate of one's own, as cert-manager brings it; callers must show one too, and probes,
-    // which have none, are answered all the same.
+    // A certificate from files, as cert-manager provides it; callers must present a certificate
+    // too, but probes without one are answered.
     expect_success(cluster.kubectl([
         "delete",
         "validatingwebhookconfiguration,mutatingwebhookconfiguration",

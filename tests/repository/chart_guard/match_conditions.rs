@@ -14,8 +14,8 @@ use crate::common::{Chart, charts};
 use milvus_guard_testbed::{ControlPlane, Helm, expect_success, wait_for};
 use serde_json::{Value, json};
 
-/// What is tried while nobody answers the webhooks, which all fail closed: who is noticed, by which
-/// webhook, and who is not.
+/// A change that is tried while every webhook is unavailable and fails closed, and the webhook that
+/// must be called for it, if any.
 struct Try<'a> {
     what: &'a str,
     by: By<'a>,
@@ -23,16 +23,16 @@ struct Try<'a> {
     noticed_by: Option<&'a str>,
 }
 
-/// How something is tried.
+/// How a change is tried.
 enum By<'a> {
-    /// The object is sent to this namespace, and not kept.
+    /// The object is created in this namespace, as a dry run.
     Creation(&'a str),
-    /// kubectl does this, with the object on standard input.
+    /// Runs kubectl with these arguments and the object on standard input.
     Kubectl(&'a [&'a str]),
 }
 
 impl By<'_> {
-    /// What the API server says against it.
+    /// The error of the API server; `None` if it accepts the change.
     fn objection(&self, cluster: &ControlPlane, object: &str) -> Option<String> {
         match self {
             Self::Creation(namespace) => {
@@ -53,7 +53,7 @@ impl By<'_> {
     }
 }
 
-/// Where objects of this kind are created. The built-in kinds of these tests have regular plurals.
+/// The API path of objects of this kind. The built-in kinds of these tests have regular plurals.
 fn path_of(object: &Value, namespace: &str) -> String {
     let version = text(object, "/apiVersion");
     let root = if version.contains('/') {
@@ -85,8 +85,7 @@ fn run<'a>(what: &'a str, args: &'a [&'a str], noticed_by: Option<&'a str>) -> T
     }
 }
 
-/// Brings the webhooks, or some of them, into a cluster where nobody answers, and all of them
-/// failing closed.
+/// Registers the webhooks of these kinds at an address where no server listens; all fail closed.
 fn deaf(cluster: &ControlPlane, documents: &[Value], kinds: &[&str]) {
     for mut configuration in registered(documents, &["milvus"]) {
         if !kinds.contains(&text(&configuration, "/kind")) {
@@ -97,7 +96,7 @@ fn deaf(cluster: &ControlPlane, documents: &[Value], kinds: &[&str]) {
         }
         cluster.apply(&configuration.to_string());
     }
-    // A new configuration takes a moment to be in force.
+    // A new configuration is in force only after a moment, so wait until it is.
     let probe = deployment(
         "probe",
         "x",
@@ -126,7 +125,7 @@ fn tried(cluster: &ControlPlane, tries: &[Try<'_>]) {
             .and_then(|said| said.split_once("failed calling webhook \""))
             .and_then(|(_, rest)| rest.split('"').next());
         let seen = seen.map(|name| name.trim_end_matches(".guard.milvus.io"));
-        // Milvus or its dependencies: with some charts that depends on the values.
+        // With some charts the values decide whether the object is of Milvus or of a dependency.
         let seen =
             if *noticed_by == Some("one") && matches!(seen, Some("workload" | "dependencies")) {
                 *noticed_by
@@ -159,7 +158,7 @@ const AS_CONTROLLER: &[&str] = &[
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn the_gates_see_milvus_and_nothing_else() {
+fn the_gates_are_called_only_for_milvus() {
     let cluster = ControlPlane::start();
     for name in [NAMESPACE, "milvus", "sandbox", "elsewhere"] {
         namespace(&cluster, name);
@@ -330,7 +329,7 @@ fn the_gates_see_milvus_and_nothing_else() {
         run("an owner for a web server", &["patch", "-n", "milvus", "deployment/ingress", "--type=merge", "--dry-run=server", "-p", OWNED], None),
         make("a configuration as bytes", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "binaryData": {"milvus.yaml": "YQ=="}}"#.into(), below),
         make("a Secret with a configuration", r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "n"}, "stringData": {"milvus.yaml": "a: 1"}}"#.into(), None),
-        // Where no Milvus is, only what is Milvus'.
+        // In a namespace without Milvus, only objects of Milvus.
         Try { what: "elsewhere: Milvus", by: By::Creation("elsewhere"), input: existing[1].clone(), noticed_by: gate },
         Try { what: "elsewhere: etcd", by: By::Creation("elsewhere"), input: existing[4].clone(), noticed_by: Some("elsewhere") },
         Try { what: "elsewhere: a configuration that says whose it is", by: By::Creation("elsewhere"), input: existing[7].replace(r#""vectors""#, r#""r-milvus""#), noticed_by: gate },
@@ -351,16 +350,16 @@ fn the_gates_see_milvus_and_nothing_else() {
         Try { what: "kube-system", by: By::Kubectl(&["create", "-n", "kube-system", "-f", "-"]), input: existing[1].clone(), noticed_by: None },
         Try { what: "an excluded one", by: By::Kubectl(&["create", "-n", "sandbox", "-f", "-"]), input: existing[1].clone(), noticed_by: None },
         Try { what: "a record in the guard's namespace", by: By::Kubectl(&["create", "-n", NAMESPACE, "-f", "-"]), input: record("Secret", "sh.helm.release.v1.x.v1", secret, "pending-upgrade"), noticed_by: None },
-        // Last, because it takes others' with it.
+        // Last, because it also deletes other objects.
         run("a whole collection deleted", &["delete", "--raw=/apis/apps/v1/namespaces/milvus/deployments"], gate),
-        // The guard's own documents, everywhere.
+        // The guard's own documents, in every namespace.
         Try { what: "a policy", by: By::Kubectl(&["create", "-f", "-"]), input: r#"{"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy", "metadata": {"name": "n"}, "spec": {"rules": [{"id": "MG201", "action": "Warn"}]}}"#.into(), noticed_by: Some("documents") },
     ];
     tried(&cluster, &tries);
 }
 
 #[test]
-fn every_object_of_charts_that_counts_is_seen() {
+fn the_gates_are_called_for_every_relevant_object_of_the_charts() {
     let cluster = ControlPlane::start();
     namespace(&cluster, "milvus");
     let documents = rendered(&[]);
@@ -377,7 +376,7 @@ fn every_object_of_charts_that_counts_is_seen() {
             }
         }
     }
-    // Many are alike: what the gate looks at differs from era to era.
+    // Many objects are alike; the fields that the gate reads differ between the chart versions.
     for (chart, values, rendering) in renderings {
         let tries: Vec<(String, String, Option<&str>)> = manifests(&chart, &rendering)
             .into_iter()
@@ -457,7 +456,7 @@ fn manifests(chart: &Chart, rendering: &str) -> Vec<Value> {
 }
 
 #[test]
-fn the_label_webhook_sees_milvus_only() {
+fn the_label_webhook_is_called_only_for_milvus() {
     let cluster = ControlPlane::start();
     for name in [NAMESPACE, "milvus"] {
         namespace(&cluster, name);

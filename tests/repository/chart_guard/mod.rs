@@ -1,18 +1,18 @@
-//! The chart `charts/milvus-guard`: what both Helms make of it, and what real API servers do with
-//! that.
+//! The chart `charts/milvus-guard`: its renderings by both versions of Helm, and their effect on
+//! real API servers.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `guard_down` | What continues while no replica of the guard answers |
-//! | `installation` | The life of an installation on a real API server: from the first replica to its removal |
+//! | `guard_down` | Changes that are still possible while no replica of the guard answers |
+//! | `installation` | An installation on a real API server, from the first replica to its removal |
 //! | `match_conditions` | Which changes real API servers send to which webhook |
 //! | `monitoring` | The dashboard and the alerts |
-//! | `objects` | Objects as tests create them: of Milvus, of its dependencies, of others |
+//! | `objects` | Objects that tests create: of Milvus, of its dependencies, of other applications |
 //! | `policy_reports` | Reports of the OpenReports project, which the audit writes |
-//! | `renderings` | What both Helms render, as snapshots, and what is promised about it |
-//! | `rights` | What the guard may do: by RBAC, and by the policy that confines Hold |
+//! | `renderings` | Renderings by both versions of Helm, as snapshots, and their properties |
+//! | `rights` | Rights of the guard: by RBAC, and by the policy that restricts Hold |
 //! | `serving` | Starts the guard as the Deployment of a rendering does |
-//! | `values` | Which values the chart takes, and what they decide |
+//! | `values` | Which values the chart accepts, and their effect |
 
 mod guard_down;
 mod installation;
@@ -38,10 +38,10 @@ const HELMS: [Helm; 2] = [Helm::V3, Helm::V4];
 const NAMESPACE: &str = "milvus-guard";
 const ACCOUNT: &str = "system:serviceaccount:milvus-guard:milvus-guard";
 
-/// The value that has no default.
+/// The required value.
 pub(crate) const IMAGE: &str = "image.repository=milvus-guard";
 
-/// Values that switch on all that is optional.
+/// Values that enable everything that is optional.
 const EVERYTHING: [&str; 32] = [
     "certificates.mode=certManager",
     "data.configMap=milvus-guard-rows",
@@ -77,7 +77,7 @@ const EVERYTHING: [&str; 32] = [
     "extraArgs={--drain-timeout=25s}",
 ];
 
-/// Values for a certificate of one's own.
+/// Values for a certificate from files.
 const FILES: [&str; 3] = [
     "certificates.mode=files",
     "certificates.secretName=my-tls",
@@ -151,7 +151,7 @@ fn registration(documents: &[Value]) -> Vec<Value> {
     let map = maps
         .iter()
         .find(|map| text(map, "/metadata/name").ends_with("-webhooks"))
-        .expect("the template is there");
+        .expect("the template must exist");
     self::documents(text(map, "/data/webhooks.yaml"))
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn namespace(cluster: &ControlPlane, name: &str) {
     ));
 }
 
-/// Kinds of others that the chart uses.
+/// Definitions of other projects whose kinds the chart uses.
 pub(crate) fn foreign_kinds(cluster: &ControlPlane) {
     const KINDS: [(&str, &str, &str); 5] = [
         ("cert-manager.io", "Issuer", "issuers"),
@@ -195,8 +195,8 @@ pub(crate) fn foreign_kinds(cluster: &ControlPlane) {
     await_definitions(cluster, &names.each_ref().map(String::as_str));
 }
 
-/// The registration as the guard completes it where these namespaces hold Milvus; at an address
-/// where nobody answers.
+/// The registration as the guard completes it if these namespaces contain Milvus; at an address
+/// where no server listens.
 fn registered(documents: &[Value], namespaces: &[&str]) -> Vec<Value> {
     let mut configurations = registration(documents);
     for configuration in &mut configurations {
@@ -220,7 +220,7 @@ fn registered(documents: &[Value], namespaces: &[&str]) -> Vec<Value> {
     configurations
 }
 
-/// Brings the objects of a rendering into a cluster.
+/// Applies the objects of a rendering to a cluster.
 fn apply_all(cluster: &ControlPlane, documents: &[Value]) {
     let documents: Vec<String> = documents.iter().map(Value::to_string).collect();
     let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];

@@ -6,7 +6,7 @@ use super::{EVERYTHING, of_kind, one, rendered, text};
 use serde_json::Value;
 
 #[test]
-fn dashboard_and_alerts_are_whole() {
+fn dashboard_and_alerts_use_every_metric_and_no_unknown_one() {
     let documents = rendered(&EVERYTHING);
     let maps = of_kind(&documents, "ConfigMap");
     let map = maps
@@ -52,17 +52,17 @@ fn dashboard_and_alerts_are_whole() {
         for metric in expression.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
             assert!(
                 !metric.starts_with("milvus_guard_") || METRICS.contains(&metric),
-                "{metric} is none of the guard's metrics"
+                "{metric} is not a metric of the guard"
             );
         }
     }
     let all = expressions.concat();
     for metric in METRICS {
-        assert!(all.contains(metric), "{metric} is shown nowhere");
+        assert!(all.contains(metric), "{metric} is not shown on any panel");
     }
 }
 
-/// Each panel has an id and a space of its own, and says what it shows and in which unit.
+/// Each panel has a unique id and a place without overlap, a description and a unit.
 fn each_panel_explains_itself(panels: &[Value]) {
     const COLUMNS: u64 = 24;
     let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
@@ -83,7 +83,7 @@ fn each_panel_explains_itself(panels: &[Value]) {
     }
 }
 
-/// A query as Grafana sends it: with values for the variables that are not inside a text.
+/// A query as Grafana sends it: with values for the variables that are not inside a string.
 fn with_values(expression: &str) -> String {
     let with_values = expression
         .replace("$__rate_interval", "5m")
@@ -99,7 +99,7 @@ fn with_values(expression: &str) -> String {
     with_values
 }
 
-/// The guard's metrics, as `serve` names them.
+/// The guard's metrics, under the names in `serve`.
 pub(super) const METRICS: [&str; 28] = [
     "milvus_guard_reviews_total",
     "milvus_guard_review_duration_seconds_bucket",

@@ -1,8 +1,8 @@
-//! Objects as tests create them: of Milvus, of its dependencies, of others.
+//! Objects that tests create: of Milvus, of its dependencies, of other applications.
 
 pub(super) const RUNS_MILVUS: &str = r#"{"name": "c", "image": "milvusdb/milvus:v2.5.5"}"#;
 
-/// An image, a command and a name without any word of Milvus.
+/// A container without the word `milvus` in its image, command and name.
 pub(super) const WRAPPER: &str = r#"{"name": "c", "image": "acme/vectors:1", "command": ["/start"], "volumeMounts": [{"name": "m", "mountPath": "/milvus/configs/operator"}]}"#;
 
 pub(super) const MILVUS: &str =

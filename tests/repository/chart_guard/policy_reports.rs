@@ -10,7 +10,7 @@ use serde_json::Value;
 /// The kind `Report` as the OpenReports project defines it.
 const OPEN_REPORTS: &str = include_str!("../../fixtures/openreports/reports.yaml");
 
-/// A guard that audits a release each second and writes Reports, with the rights of the chart.
+/// A guard that audits each second and writes Reports, with the rights of the chart.
 fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     for name in [NAMESPACE, "milvus", "other"] {
         namespace(cluster, name);
@@ -23,7 +23,7 @@ fn start_with_reports(cluster: &ControlPlane, folder: &Path) -> Server {
     install_definitions(cluster);
     let documents = rendered(&["auditInterval=1s", "openReports.enabled=true"]);
     apply_all(cluster, &documents);
-    // The certificate is for the Service, which nothing serves here: no gate looks at Milvus.
+    // The Service of the certificate does not exist here, so the gates are disabled.
     let without_gate = ["workloadGate.enabled=false"];
     start_as_charted(cluster, folder, &documents, &without_gate)
 }
@@ -42,7 +42,7 @@ fn policy_report(cluster: &ControlPlane) -> Option<Value> {
 }
 
 #[test]
-fn policy_reports_go_when_the_option_is_switched_off() {
+fn policy_reports_are_deleted_when_the_option_is_disabled() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     let folder = tempfile::tempdir().unwrap();
     cluster.apply(OPEN_REPORTS);
@@ -73,7 +73,7 @@ fn policy_reports_go_when_the_option_is_switched_off() {
 }
 
 #[test]
-fn the_audit_writes_policy_reports_where_the_kind_is_served() {
+fn the_audit_writes_policy_reports_if_the_kind_is_served() {
     let cluster = ControlPlane::start();
     let folder = tempfile::tempdir().unwrap();
     let server = start_with_reports(&cluster, folder.path());
@@ -106,7 +106,7 @@ fn the_audit_writes_policy_reports_where_the_kind_is_served() {
         "{passed:#}"
     );
 
-    // One that somebody removes comes back; the same content is not written again.
+    // A deleted Report is written again; an unchanged one is not.
     let version = text(&report, "/metadata/resourceVersion");
     let audits = || {
         let name = "milvus_guard_audit_last_run_timestamp_seconds ";

@@ -1,4 +1,4 @@
-//! What both Helms render, as snapshots, and what is promised about it.
+//! Renderings by both versions of Helm, as snapshots, and their documented properties.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use milvus_guard_testbed::{Helm, expect_success, helm};
 use serde_json::{Value, json};
 
 #[test]
-fn the_chart_is_clean_and_both_helms_agree() {
+fn the_chart_passes_lint_and_both_helms_render_the_same() {
     for values in [&[][..], &FILES, &EVERYTHING] {
         for with in HELMS {
             let mut command = Command::new(helm(with));
@@ -26,7 +26,7 @@ fn the_chart_is_clean_and_both_helms_agree() {
         for document in &third {
             assert!(
                 fourth.contains(document),
-                "Helm 4 renders otherwise: {document:#}"
+                "Helm 4 renders another document: {document:#}"
             );
         }
         assert_eq!(third.len(), fourth.len());
@@ -55,8 +55,7 @@ fn renderings() {
     }
 }
 
-/// The rendering as one likes to read it: no definitions of kinds and no dashboard, which have
-/// their own files.
+/// The rendering without the definitions and the dashboard, which are separate files.
 fn readable(rendered: &str) -> Vec<String> {
     rendered
         .split("\n---\n")
@@ -73,7 +72,7 @@ fn readable(rendered: &str) -> Vec<String> {
         .collect()
 }
 
-/// Documents that are new, whole; of the others, the lines that went and came.
+/// New documents as a whole; for other documents, the removed and added lines.
 fn difference(default: &[String], other: &[String]) -> String {
     let title = |document: &str| {
         let value: Value = serde_saphyr::from_str(document).unwrap();
@@ -142,7 +141,7 @@ fn names_follow_the_release() {
         );
         let namespaced = !["ClusterRole", "ClusterRoleBinding"].contains(&text(document, "/kind"))
             && !text(document, "/apiVersion").starts_with("admissionregistration");
-        // Rendered for kubectl or Argo CD, all is where it belongs.
+        // With kubectl or Argo CD, each object gets its namespace from the rendering.
         assert_eq!(
             text(document, "/metadata/namespace"),
             if namespaced { NAMESPACE } else { "" },
@@ -176,7 +175,7 @@ fn names_follow_the_release() {
 }
 
 #[test]
-fn webhooks_are_as_promised() {
+fn webhooks_are_as_documented() {
     for values in [&[][..], &FILES, &EVERYTHING] {
         let documents = rendered(values);
         let mut seen = Vec::new();
@@ -194,7 +193,7 @@ fn webhooks_are_as_promised() {
             assert_eq!(webhook["timeoutSeconds"], 5, "{name}");
             let excluded = webhook.pointer("/namespaceSelector/matchExpressions/0");
             if name.starts_with("documents") {
-                assert_eq!(excluded, None, "runs live in the guard's namespace");
+                assert_eq!(excluded, None, "runs are stored in the guard's namespace");
             } else {
                 let excluded = excluded.unwrap();
                 assert_eq!(excluded["key"], "kubernetes.io/metadata.name", "{name}");
@@ -214,7 +213,7 @@ fn webhooks_are_as_promised() {
             for condition in webhook["matchConditions"].as_array().into_iter().flatten() {
                 assert!(!text(condition, "/expression").contains("null."), "{name}");
             }
-            // A webhook that fails closed on everything stops a cluster.
+            // A webhook that fails closed for every resource blocks a whole cluster.
             for rule in webhook["rules"].as_array().unwrap() {
                 assert!(!rule.to_string().contains(r#"["*"]"#), "{name}: {rule}");
             }
@@ -235,7 +234,7 @@ fn webhooks_are_as_promised() {
     }
     let documents = rendered(&EVERYTHING);
     let all = webhooks(&documents);
-    // What a user asks for comes on top of the exclusions, whichever form it has.
+    // The user's selectors are added to the exclusions, with labels and with expressions.
     assert_eq!(
         all[0]
             .pointer("/namespaceSelector/matchExpressions/1/key")
@@ -248,7 +247,7 @@ fn webhooks_are_as_promised() {
             .unwrap(),
         "search"
     );
-    // The guard registers what it finds next to its certificate; nobody else writes there.
+    // The guard registers the CA file next to its certificate; cert-manager does not.
     let args = one(&documents, "Deployment")
         .pointer("/spec/template/spec/containers/0/args")
         .unwrap()
@@ -266,7 +265,7 @@ fn webhooks_are_as_promised() {
     for webhook in webhooks(&rendered(&FILES)) {
         assert!(text(&webhook, "/clientConfig/caBundle").starts_with("LS0tLS1CRUdJTi"));
     }
-    // Nothing that the guard writes is an object of Helm's: two would fight for it.
+    // The chart contains no object that the guard writes, since two writers would conflict.
     for values in [&[][..], &FILES, &EVERYTHING] {
         let documents = rendered(values);
         assert!(
@@ -288,7 +287,7 @@ fn webhooks_are_as_promised() {
 }
 
 #[test]
-fn the_deployment_is_as_promised() {
+fn the_deployment_is_as_documented() {
     let documents = rendered(&[]);
     let deployment = one(&documents, "Deployment");
     let spec = &deployment["spec"];
@@ -322,7 +321,7 @@ fn the_deployment_is_as_promised() {
         keys,
         ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
     );
-    // The pods that the Services, the budget and the policy mean are those of the Deployment.
+    // The Services, the budget and the network policy select the pods of the Deployment.
     let labels = spec["template"]["metadata"]["labels"].as_object().unwrap();
     let selectors = of_kind(&documents, "Service")
         .iter()
@@ -368,13 +367,13 @@ fn the_deployment_is_as_promised() {
     );
     assert!(
         of_kind(&rendered(&["replicas=1"]), "PodDisruptionBudget").is_empty(),
-        "one pod would never be drained"
+        "with one replica, a budget would block every drain"
     );
     assert!(of_kind(&rendered(&["priorityClassName="]), "ResourceQuota").is_empty());
 }
 
 #[test]
-fn definitions_of_kinds_are_kept_unless_asked() {
+fn definitions_are_kept_unless_disabled() {
     let kept = |values: &[&str]| {
         let documents = rendered(values);
         of_kind(&documents, "CustomResourceDefinition")

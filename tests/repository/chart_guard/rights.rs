@@ -1,4 +1,4 @@
-//! What the guard may do: by RBAC, and by the policy that confines Hold.
+//! Rights of the guard: by RBAC, and by the policy that restricts Hold.
 #![allow(clippy::too_many_lines, reason = "tables of cases")]
 
 use std::{process::Output, time::Duration};
@@ -15,7 +15,7 @@ const KINDS_OF_OTHERS: &str = "workloadGate.extraKinds[0].group=apps.kruise.io,w
                                resource=statefulsets";
 
 #[test]
-fn no_right_to_read_secrets() {
+fn the_guard_may_read_only_its_own_secrets() {
     for values in [&[][..], &FILES, &EVERYTHING, &["hold.enabled=false"]] {
         let documents = rendered(values);
         let managed = values.is_empty() || values == ["hold.enabled=false"];
@@ -45,8 +45,8 @@ fn no_right_to_read_secrets() {
                     assert!(!has("verbs", verb), "{rule}");
                 }
                 assert!(!has("resources", "serviceaccounts"), "{rule}");
-                // Hold reads pods: a component is complete when no pod of its old template is left.
-                // It ends standbys of coordinators (see the policy's test).
+                // Hold reads pods: a component is complete if no pod of its old template is left.
+                // It deletes standbys of coordinators (see the test of the policy).
                 if has("resources", "pods") {
                     assert_eq!(role["metadata"]["name"], "milvus-guard-hold");
                     assert_eq!(
@@ -54,9 +54,8 @@ fn no_right_to_read_secrets() {
                         (&json!(["pods"]), &json!(["get", "list", "watch", "delete"]))
                     );
                 }
-                // Its own role, to read: the registration's owner.
+                // Read access to its own role, which owns the registration and the Reports.
                 if has("apiGroups", "rbac") {
-                    // And the owner of the Reports.
                     let own = role["metadata"]["name"].clone();
                     assert_eq!(
                         (&rule["verbs"], &rule["resourceNames"]),
@@ -78,7 +77,7 @@ fn no_right_to_read_secrets() {
             of_kind(&documents, "ClusterRoleBinding")
                 .iter()
                 .chain(&of_kind(&documents, "RoleBinding"))
-                // The pod of `helm test` may create runs, which the guard refuses.
+                // The pod of `helm test` may create runs; the guard refuses them.
                 .filter(|binding| text(binding, "/metadata/name") != "milvus-guard-test")
                 .all(|binding| {
                     binding["subjects"]
@@ -88,7 +87,7 @@ fn no_right_to_read_secrets() {
                         .all(|subject| text(subject, "/name") == "milvus-guard")
                 })
         );
-        // Hold's right never comes without what confines it.
+        // The patch right of Hold requires the policy that restricts it.
         let holds = documents
             .iter()
             .any(|document| document.to_string().contains(r#""verbs":["patch"]"#));
@@ -100,7 +99,7 @@ fn no_right_to_read_secrets() {
     }
 }
 
-/// Whether RBAC lets an account of the chart do this to `resource.group/name`.
+/// Whether RBAC allows an account of the chart this verb on `resource.group/name`.
 fn can(cluster: &ControlPlane, account: &str, verb: &str, what: &str, inside: &str) -> bool {
     let (resource, name) = what.split_once('/').unwrap_or((what, ""));
     let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
@@ -122,14 +121,14 @@ fn can(cluster: &ControlPlane, account: &str, verb: &str, what: &str, inside: &s
 }
 
 #[test]
-fn real_api_servers_take_all_of_it() {
+fn a_real_api_server_accepts_all_objects_and_grants_only_these_rights() {
     let cluster = ControlPlane::builder().controller_manager(true).start();
     for name in [NAMESPACE, "milvus-a", "milvus-b", "restricted"] {
         namespace(&cluster, name);
     }
     foreign_kinds(&cluster);
     for values in [&FILES[..], &EVERYTHING, &[]] {
-        // As Helm does before it makes the pod of its test again.
+        // Helm also deletes the pod of its test before it creates it again.
         let test = [
             "delete",
             "pod/milvus-guard-test",
@@ -151,7 +150,7 @@ fn real_api_servers_take_all_of_it() {
         ));
     }
 
-    // The API server's own check of the policy's expressions.
+    // The API server checks the expressions of the policy.
     for name in ["hold", "uninstall"] {
         let policy = format!(
             "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/milvus-guard-{name}"
@@ -173,7 +172,7 @@ fn real_api_servers_take_all_of_it() {
             "{checked:#}"
         );
     }
-    // The registration, whole, for its expressions and selectors.
+    // The whole registration, to check its expressions and selectors.
     for values in [
         &FILES[..],
         &EVERYTHING,
@@ -193,7 +192,7 @@ fn real_api_servers_take_all_of_it() {
         }
     }
 
-    // Pods like ours are allowed where only restricted ones are.
+    // The guard's pods are allowed in a namespace that enforces the restricted profile.
     expect_success(cluster.kubectl([
         "label",
         "namespace",
@@ -221,11 +220,11 @@ fn real_api_servers_take_all_of_it() {
                 .kubectl_with_input(create, &pod.to_string())
                 .status
                 .success(),
-            "the namespace is not restricted"
+            "the namespace must enforce the restricted profile"
         );
     }
 
-    // What the guard may do, asked of the API server. First without Hold.
+    // The rights of the guard, as the API server reports them. First without Hold.
     let without_hold = render(Helm::V4, &["hold.enabled=false"]);
     expect_success(cluster.kubectl([
         "delete",
@@ -290,7 +289,7 @@ fn real_api_servers_take_all_of_it() {
             "default",
             false,
         ),
-        // RBAC cannot name what does not exist yet.
+        // RBAC cannot restrict `create` to a name.
         (
             "create",
             "mutatingwebhookconfigurations.admissionregistration.k8s.io",
@@ -327,7 +326,7 @@ fn real_api_servers_take_all_of_it() {
         );
     }
 
-    // Hold, everywhere and in some namespaces.
+    // Hold in every namespace, and in some namespaces.
     for (value, expected) in [
         ("hold.enabled=true", [true, true, true]),
         ("hold.namespaces={milvus-a,milvus-b}", [true, true, false]),
@@ -374,12 +373,12 @@ spec:
 "#;
 
 #[test]
-fn the_guard_may_pause_deployments_and_nothing_else() {
+fn the_policy_of_hold_only_allows_to_pause_deployments() {
     let cluster = ControlPlane::start();
     for name in [NAMESPACE, "milvus"] {
         namespace(&cluster, name);
     }
-    // Without the gates: this is about the policy.
+    // Without the webhooks: this test is about the policy.
     let documents = rendered(&["hold.enabled=true"]);
     apply_all(&cluster, &documents);
     let create = ["create", "-n", "milvus", "-f", "-"];
@@ -399,13 +398,13 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
             .output()
             .unwrap()
     };
-    // By its own rights, it can only patch.
+    // RBAC allows the guard only to patch.
     let denied = guard(&["delete", "deployment", "web"]);
     assert!(
         String::from_utf8_lossy(&denied.stderr).contains("cannot delete resource"),
         "{denied:?}"
     );
-    // Somebody means it too well.
+    // A user grants the guard too many rights.
     expect_success(cluster.kubectl([
         "create",
         "clusterrolebinding",
@@ -494,7 +493,7 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
         assert!(is_denied(&output), "{denied:?}: {output:?}");
     }
     may_delete_pods_of_coordinators_and_proxies(&cluster, &guard, &is_denied);
-    // Others are not concerned.
+    // The policy does not restrict other accounts.
     expect_success(cluster.kubectl([
         "patch",
         "deployment",
@@ -508,8 +507,8 @@ fn the_guard_may_pause_deployments_and_nothing_else() {
     expect_success(cluster.kubectl(["scale", "deployment/web", "-n", "milvus", "--replicas=0"]));
 }
 
-/// Standbys of coordinators and stuck proxies are ended; no other pod is, and nothing else is done to
-/// pods.
+/// The guard may delete pods of coordinators and proxies; it may not delete other pods, and not
+/// change or create any.
 fn may_delete_pods_of_coordinators_and_proxies(
     cluster: &ControlPlane,
     guard: &impl Fn(&[&str]) -> Output,

@@ -1,4 +1,4 @@
-//! Starts the guard as the Deployment of a rendering does.
+//! Starts the guard with the arguments of the chart's Deployment.
 
 use std::{path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::common::{
 use milvus_guard_testbed::{ControlPlane, wait_for};
 use serde_json::{Value, json};
 
-/// Runs the server as the Deployment of a rendering does, with files in place of mounts, and
+/// Runs the server with the arguments of the Deployment, with files instead of mounts, and
 /// registers it by its address.
 pub(super) fn start_as_charted(
     cluster: &ControlPlane,
@@ -50,7 +50,7 @@ pub(super) fn start_as_charted(
     assert_eq!(
         cluster.get(VALIDATING).status,
         404,
-        "nothing is registered before there is a template"
+        "the guard must not register without a template"
     );
     write_template(&folder.join(TEMPLATE), &server.url, values);
     server
@@ -62,7 +62,7 @@ pub(super) fn is_registered(cluster: &ControlPlane) -> bool {
         .all(|path| cluster.get(path).status == 200)
 }
 
-/// Whoever is refused at the documents gate was asked about: the gates are in force.
+/// The gates are in force: the documents gate refuses an object.
 pub(super) fn is_asked(cluster: &ControlPlane) -> bool {
     let wrong = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradePolicy",
         "metadata": {"name": "mine"}, "spec": {"rules": [{"id": "MG000", "action": "Warn"}]}});

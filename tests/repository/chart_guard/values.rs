@@ -1,4 +1,4 @@
-//! Which values the chart takes, and what they decide.
+//! Which values the chart accepts, and their effect.
 
 use std::process::{Command, Output};
 
@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::Value;
 
 #[test]
-fn the_schema_refuses_what_is_wrong() {
+fn the_schema_refuses_invalid_values() {
     let cases = [
         ("certificates.mode=magic", "mode"),
         ("replicas=0", "replicas"),
@@ -37,7 +37,7 @@ fn the_schema_refuses_what_is_wrong() {
         for (value, named) in cases {
             let output = template(with, &[value]);
             let stderr = String::from_utf8_lossy(&output.stderr);
-            assert!(!output.status.success(), "{value} is taken");
+            assert!(!output.status.success(), "{value} must be refused");
             assert!(
                 stderr.contains("schema") && stderr.contains(named),
                 "{value}: {stderr}"
@@ -65,7 +65,7 @@ fn template_for(kubernetes: &str, values: &[&str]) -> Output {
     Err("versionLabel.enabled")
 )]
 #[case::off("1.36.3", &["hold.enabled=false"], Ok(false))]
-fn hold_is_on_where_it_is_confined_and_can_pause(
+fn hold_is_enabled_if_the_policy_can_restrict_it(
     #[case] kubernetes: &str,
     #[case] values: &[&str],
     #[case] expected: Result<bool, &str>,

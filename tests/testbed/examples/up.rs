@@ -1,7 +1,7 @@
-//! Starts a control plane, says how to reach it and keeps it until standard input ends (Enter or
-//! Ctrl-D), to try things by hand.
+//! Starts a control plane for manual tests, prints how to reach it, and runs it until standard
+//! input ends (Enter or Ctrl-D).
 //!
-//! With the argument `all` it has a controller manager and a scheduler as well; with `node` it is a
+//! With the argument `all` it also has a controller manager and a scheduler; with `node` it is a
 //! node that runs pods (root).
 
 use std::time::Instant;

@@ -15,13 +15,13 @@ use crate::programs::Program;
 use crate::scratch::Scratch;
 use crate::{Error, Helm, expect_success, wait_until};
 
-/// For a server that asks to be asked again.
+/// How long requests are repeated that the server answers with 429.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// All that clients need of a cluster: kubeconfigs, kubectl, Helm and the API itself.
+/// Access to a cluster for clients: kubeconfigs, kubectl, Helm and the API.
 ///
-/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) lend it, so its functions
-/// are called on them.
+/// A [`ControlPlane`](crate::ControlPlane) and a [`Node`](crate::Node) dereference to it, so its
+/// functions can be called on them.
 #[derive(Debug)]
 pub struct Access {
     server: String,
@@ -34,7 +34,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Takes over the temporary directory, in which it writes the administrator's kubeconfig.
+    /// Owns the temporary directory, and writes the administrator's kubeconfig into it.
     pub(crate) fn new(
         server: String,
         authority: Authority,
@@ -59,7 +59,7 @@ impl Access {
         &self.scratch
     }
 
-    /// Where the API server listens: `https://<address>:<port>`.
+    /// URL of the API server: `https://<address>:<port>`.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
@@ -71,18 +71,18 @@ impl Access {
         &self.authority.path
     }
 
-    /// A kubeconfig for an administrator (group `system:masters`); its context is called `testbed`.
+    /// A kubeconfig for an administrator (group `system:masters`) with the context `testbed`.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// A new kubeconfig for a user in these groups, who may do nothing until RBAC objects say
-    /// otherwise.
+    /// A new kubeconfig for a user in these groups, who has no rights until RBAC objects grant
+    /// some.
     ///
-    /// The user shows a client certificate. Certificates made here hold one group at most; in more
-    /// groups, the user is impersonated (`as` and `as-groups`) by an administrator, which the
-    /// API server's authorisation and webhooks see no different.
+    /// The user has a client certificate. Certificates made here hold one group at most; a user in
+    /// more groups is impersonated (`as` and `as-groups`) by an administrator, which makes no
+    /// difference for the API server's authorization and webhooks.
     ///
     /// # Panics
     /// When the files cannot be written.
@@ -104,7 +104,7 @@ impl Access {
     /// issued for one hour.
     ///
     /// # Panics
-    /// When the API server issues none.
+    /// When the API server does not issue one.
     #[must_use]
     #[track_caller]
     pub fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> PathBuf {
@@ -126,8 +126,7 @@ impl Access {
             .write(&name, &kubeconfig(&self.server, &self.authority.pem, user))
     }
 
-    /// kubectl for this cluster, ready for arguments and, where a test wants them, its own
-    /// variables.
+    /// kubectl for this cluster, without arguments; the caller may add environment variables.
     ///
     /// # Panics
     /// When kubectl has to be built and cannot be.
@@ -137,10 +136,10 @@ impl Access {
         self.client_command(Program::Kubectl)
     }
 
-    /// Runs kubectl as administrator and returns what it printed.
+    /// Runs kubectl as administrator and returns its output.
     ///
     /// # Panics
-    /// When kubectl cannot be run at all.
+    /// When kubectl cannot be started.
     #[track_caller]
     pub fn kubectl(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         self.kubectl_with_input(args, "")
@@ -149,7 +148,7 @@ impl Access {
     /// Runs kubectl as administrator with `input` on standard input, for example for `apply -f -`.
     ///
     /// # Panics
-    /// When kubectl cannot be run at all.
+    /// When kubectl cannot be started.
     #[track_caller]
     pub fn kubectl_with_input(
         &self,
@@ -159,16 +158,16 @@ impl Access {
         or_panic(run(self.kubectl_command().args(args), input))
     }
 
-    /// Applies manifests, server-side and as administrator.
+    /// Applies manifests as administrator, by server-side apply.
     ///
     /// # Panics
-    /// When the API server does not take them all.
+    /// When the API server does not accept all of them.
     #[track_caller]
     pub fn apply(&self, manifests: &str) {
         expect_success(self.kubectl_with_input(["apply", "--server-side", "-f", "-"], manifests));
     }
 
-    /// Asks the API server, as administrator, for a path such as `/api/v1/namespaces/default/pods`.
+    /// GET as administrator of a path such as `/api/v1/namespaces/default/pods`.
     ///
     /// # Panics
     /// When there is no answer.
@@ -182,8 +181,8 @@ impl Access {
         )
     }
 
-    /// Sends an object to the API server, as administrator. It takes a fiftieth of the time of
-    /// kubectl: for many objects, and for a condition that is asked for again and again.
+    /// Creates an object through the API server, as administrator. It is 50 times faster than
+    /// kubectl: for many objects, and for conditions that are polled.
     ///
     /// # Panics
     /// When there is no answer.
@@ -193,10 +192,10 @@ impl Access {
         self.send("POST", path, "application/json", object)
     }
 
-    /// Merges a patch into an object or a subresource, as [`Self::post`] sends one.
+    /// Merges a patch into an object or a subresource, as fast as [`Self::post`].
     ///
     /// # Panics
-    /// When the API server does not take it.
+    /// When the API server does not accept it.
     #[track_caller]
     pub fn merge(&self, path: &str, change: &Value) {
         let Answer { status, body } =
@@ -212,8 +211,8 @@ impl Access {
         or_panic(answer.map_err(|e| Error::doing(format_args!("{method} {path}"), e)))
     }
 
-    /// [`Self::get`] for an object or a list that exists. A server that asks to be asked again
-    /// (429, as it does for objects whose definition has just come) is.
+    /// [`Self::get`] for an object or a list that exists. Repeats the request on 429, which the
+    /// server returns for objects of a new definition.
     ///
     /// # Panics
     /// When the answer is not 200 or not JSON.
@@ -234,9 +233,8 @@ impl Access {
         )
     }
 
-    /// Helm for this cluster, ready for arguments and, where a test wants them, variables such as
-    /// `HELM_DRIVER`. Its cache, configuration and data lie in this instance's temporary
-    /// directory.
+    /// Helm for this cluster, without arguments; the caller may add environment variables such as
+    /// `HELM_DRIVER`. Its cache, configuration and data are in this instance's temporary directory.
     ///
     /// # Panics
     /// When Helm has to be built and cannot be.
@@ -260,10 +258,10 @@ impl Access {
         helm
     }
 
-    /// Runs Helm as administrator and returns what it printed.
+    /// Runs Helm as administrator and returns its output.
     ///
     /// # Panics
-    /// When Helm cannot be run at all.
+    /// When Helm cannot be started.
     #[track_caller]
     pub fn helm(&self, version: Helm, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         or_panic(run(self.helm_command(version).args(args), ""))
@@ -273,8 +271,8 @@ impl Access {
     fn client_command(&self, program: Program) -> Command {
         let mut command = Command::new(program.path());
         only_neutral_environment(&mut command);
-        // A separate home keeps kubectl's caches and its preferences file out of, and from, the
-        // developer's home.
+        // A separate home keeps kubectl's caches out of the developer's home, and the developer's
+        // preferences out of the test.
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.scratch.join("home"));

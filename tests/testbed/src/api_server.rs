@@ -13,7 +13,7 @@ use crate::programs::Program;
 use crate::scratch::Scratch;
 use crate::{Error, Etcd};
 
-/// The API server and the certificates that belong to it.
+/// The API server and its certificates.
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     pub(crate) daemon: Daemon,
@@ -56,8 +56,8 @@ impl ApiServer {
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=127.0.0.1".to_owned(),
-            // The Service `kubernetes` cannot have a loopback address as its endpoint, and nobody
-            // here needs it.
+            // The Service `kubernetes` cannot have a loopback address as its endpoint, and no test
+            // needs it.
             "--endpoint-reconciler-type=none".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             "--authorization-mode=RBAC".to_owned(),
@@ -89,8 +89,8 @@ impl ApiServer {
         args.extend(more.iter().map(OsString::from));
         let client = Client::tls(port, &certs.authority, &certs.admin)?;
         let asked = client.clone();
-        // The server makes the namespace a moment after it calls itself ready, and almost every
-        // test writes into it.
+        // The server creates the namespace only after it is ready, and almost every test writes
+        // into it.
         let ready: Ready =
             Box::new(move |_| asked.is_ok("/readyz") && asked.is_ok("/api/v1/namespaces/default"));
         Ok((
@@ -109,7 +109,7 @@ impl ApiServer {
         kubeconfig(&self.url(), &self.certs.authority.pem, user)
     }
 
-    /// A kubeconfig for a part of the control plane itself.
+    /// A kubeconfig for a part of the control plane.
     fn component_kubeconfig(&self, scratch: &Scratch, name: &str) -> Result<PathBuf, Error> {
         let identity =
             self.certs
@@ -121,8 +121,8 @@ impl ApiServer {
         )
     }
 
-    /// Flags that controller manager and scheduler share. The port serves only `/healthz`, for
-    /// which nobody has to be known.
+    /// Flags that controller manager and scheduler share. The port serves only `/healthz`, without
+    /// authentication.
     fn component_args(&self, port: u16, kubeconfig: &Path) -> Vec<OsString> {
         vec![
             flag("--kubeconfig", kubeconfig),
@@ -131,8 +131,8 @@ impl ApiServer {
             format!("--secure-port={port}").into(),
             "--bind-address=127.0.0.1".into(),
             "--leader-elect=false".into(),
-            // The limits meant for large clusters make each controller's first token a separate
-            // wait, 4 s in all.
+            // With the default limits, which are for large clusters, the controllers wait 4 s in
+            // all at their start.
             "--kube-api-qps=500".into(),
             "--kube-api-burst=1000".into(),
         ]
@@ -148,9 +148,9 @@ impl ApiServer {
             ));
             args.push(flag("--root-ca-file", &self.certs.authority.path));
             args.push("--use-service-account-credentials=true".into());
-            // No kubelet reports here. The controllers of nodes would evict the pods of nodes that
-            // a test invents. The collector of pods sets a terminating pod without a
-            // node to Failed at its next tick, which a test cannot foresee.
+            // No kubelet reports here. The node controllers would evict the pods of nodes that a
+            // test creates. The pod garbage collector would set a terminating pod without a node to
+            // Failed at its next tick, which a test cannot predict.
             let off = [
                 "node-ipam",
                 "node-lifecycle",

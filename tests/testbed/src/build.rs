@@ -13,9 +13,9 @@ use crate::daemon::tail;
 use crate::programs::Bundle;
 use crate::recipes::{Recipe, Tool, recipe};
 
-/// The executable of a bundle; the programs are links to it.
+/// The executable of a bundle; the programs are symbolic links to it.
 const EXECUTABLE: &str = "bundle";
-/// Stands between the name of a folder in the cache and a random part while the folder is being
+/// Separates the name of a folder in the cache from a random suffix while the folder is being
 /// built.
 const PART: &str = ".part-";
 
@@ -33,8 +33,8 @@ fn go_flags(ldflags: &str) -> Vec<String> {
 }
 
 impl Recipe {
-    /// Over everything that decides about the result; the releases of Go and Python are left out,
-    /// so that a machine's cache outlives them.
+    /// A hash of everything that determines the result, without the versions of Go and Python, so
+    /// that an update of these does not rebuild the cache.
     fn hash(&self) -> String {
         let mut hash = Sha256::new();
         let mut part = |text: &str| {
@@ -68,7 +68,7 @@ impl Recipe {
     }
 }
 
-/// The folder below `cache` with the executables of `bundle`, built first if need be.
+/// The folder in `cache` with the executables of `bundle`; builds them if they are missing.
 pub(crate) fn ensure(bundle: Bundle, cache: &Path) -> Result<PathBuf, Error> {
     let recipe = recipe(bundle);
     let id = format!("{}-{}", bundle.name(), recipe.hash());
@@ -83,7 +83,7 @@ pub(crate) fn ensure(bundle: Bundle, cache: &Path) -> Result<PathBuf, Error> {
         )
     };
     fs::create_dir_all(cache).map_err(failed)?;
-    // The lock goes with the process, so one that was killed while it built blocks nobody.
+    // The kernel releases the lock when the process ends, so a killed build blocks no other.
     let lock = File::create(cache.join(format!("{id}.lock"))).map_err(failed)?;
     if lock.try_lock().is_err() {
         say(format_args!(
@@ -116,7 +116,7 @@ pub(crate) fn ensure(bundle: Bundle, cache: &Path) -> Result<PathBuf, Error> {
     Ok(dir)
 }
 
-/// Builds in `work`: sources in `src`, the finished folder in `out`.
+/// Builds in the folder `work`: sources in `src`, the result in `out`.
 fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
     let failed = |e: io::Error| Error::doing(format_args!("building {}", bundle.name()), e);
     let (source, out) = (work.join("src"), work.join("out"));
@@ -140,8 +140,8 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
                 .arg("-o")
                 .arg(out.join(EXECUTABLE))
                 .arg(package);
-            // Read-only: what is built is what go.mod and go.sum pin, or nothing. The rest keeps
-            // the machine's settings out.
+            // Read-only: exactly the versions in go.mod and go.sum are built. The other variables
+            // exclude settings of the machine.
             go.env("GOFLAGS", "-mod=readonly")
                 .env("GOWORK", "off")
                 .env("CGO_ENABLED", "0")
@@ -181,21 +181,20 @@ fn compile(bundle: Bundle, recipe: &Recipe, work: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what a process that was killed while it built left behind; to be called under the lock
-/// of `id`.
+/// Removes what a killed build left behind; the caller must hold the lock of `id`.
 fn remove_leftovers(cache: &Path, id: &str) {
     let prefix = format!("{id}{PART}");
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            // Only room is lost if this fails.
+            // A failure only costs disk space.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// Tells the person who waits.
+/// Prints a line for the user who waits.
 pub(crate) fn say(what: std::fmt::Arguments<'_>) {
-    // Not eprintln: libtest would hold the line back, and a first build would look like a test that
+    // Not eprintln: libtest would capture the line, and a first build would look like a test that
     // hangs.
     let _ = writeln!(io::stderr(), "test bed: {what}");
 }
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_versions_told_are_those_pinned() {
+    fn the_version_constants_equal_the_pinned_versions() {
         assert_eq!(
             pinned(Bundle::Etcd, "go.etcd.io/etcd/server/v3"),
             ETCD_VERSION
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn each_bundle_has_its_own_place() {
+    fn each_bundle_has_a_separate_folder() {
         let bundles = Bundle::ALL
             .iter()
             .chain(&Bundle::NODE)

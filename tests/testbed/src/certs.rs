@@ -9,7 +9,7 @@ use rcgen::{
 use crate::Error;
 use crate::scratch::Scratch;
 
-/// A certificate and its key in PEM, and the files that hold them.
+/// A certificate and its key in PEM, and the files that contain them.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) cert_pem: String,
@@ -63,8 +63,8 @@ impl Authority {
         params
             .subject_alt_names
             .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        // Client use as well: with client certificates demanded, etcd's JSON gateway dials etcd
-        // itself with this certificate.
+        // Also for client use: if client certificates are required, etcd's JSON gateway connects to
+        // etcd itself with this certificate.
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::Error;
 use crate::programs::Program;
 
-/// Which Helm.
+/// A version of Helm, or a tool that contains Helm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Helm {
     /// Helm 3.
@@ -31,7 +31,7 @@ impl Helm {
     }
 }
 
-/// The executable of a Helm, built first if it is not in the cache yet.
+/// The executable of a Helm; builds it if it is not in the cache.
 ///
 /// # Panics
 /// When it has to be built and cannot be.
@@ -44,7 +44,7 @@ pub fn helm(version: Helm) -> PathBuf {
 /// Standard output of a command that must have succeeded.
 ///
 /// # Panics
-/// When it did not; the message has its exit code and all it printed.
+/// When it failed; the message contains its exit code and all output.
 #[track_caller]
 #[expect(
     clippy::must_use_candidate,
@@ -65,12 +65,12 @@ pub fn expect_success(output: Output) -> String {
     stdout
 }
 
-/// How much garbage a Go program may have before it collects, in percent of what it keeps (100 by
-/// default): its servers live for seconds, and much of the CPU time of their start is collection.
+/// `GOGC`, in percent (default 100): servers of a test run only for seconds, and much of the CPU
+/// time of their start is garbage collection.
 const GARBAGE: &str = "400";
 
-/// Leaves a command only those variables that do not change what it does: `ETCD_NAME`,
-/// `KUBECONFIG`, `HELM_DRIVER` and their like in the environment of a test run must not reach what
+/// Keeps only those environment variables that do not change what a command does: `ETCD_NAME`,
+/// `KUBECONFIG`, `HELM_DRIVER` and similar variables of a test run must not reach the programs that
 /// the test starts.
 pub(crate) fn only_neutral_environment(command: &mut Command) {
     command.env_clear();
@@ -80,7 +80,7 @@ pub(crate) fn only_neutral_environment(command: &mut Command) {
     command.env("GOGC", GARBAGE);
 }
 
-/// Runs a command with `input` on its standard input and returns what it printed.
+/// Runs a command with `input` on its standard input and returns its output.
 pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
     let failed = |e: io::Error| {
         Error::doing(
@@ -88,7 +88,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
             e,
         )
     };
-    // A file instead of a pipe: nothing can block on the other side.
+    // A file instead of a pipe, which could block.
     let mut file = tempfile::tempfile().map_err(failed)?;
     file.write_all(input.as_bytes())
         .and_then(|()| file.rewind())
@@ -101,7 +101,7 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<Output, Error> {
     })
 }
 
-/// Runs a command of the test bed's own that must succeed, and returns its standard output.
+/// Runs a command of the test bed itself that must succeed, and returns its standard output.
 pub(crate) fn expect_output(command: &mut Command) -> Result<String, Error> {
     let output = run(command, "")?;
     if output.status.success() {
@@ -115,7 +115,7 @@ pub(crate) fn expect_output(command: &mut Command) -> Result<String, Error> {
     )))
 }
 
-/// `--name=path`, whatever bytes the path has.
+/// `--name=path`, for a path with any bytes.
 pub(crate) fn flag(name: &str, path: &Path) -> OsString {
     let mut flag = OsString::from(name);
     flag.push("=");

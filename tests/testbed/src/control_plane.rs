@@ -6,7 +6,7 @@ use crate::error::or_panic;
 use crate::scratch::Scratch;
 use crate::{Access, Error, Etcd, EtcdOptions};
 
-/// What a [`ControlPlane`] is to consist of; made by [`ControlPlane::builder`].
+/// The parts of a [`ControlPlane`]; made by [`ControlPlane::builder`].
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct ControlPlaneBuilder {
@@ -16,15 +16,15 @@ pub struct ControlPlaneBuilder {
     api_server_args: Vec<String>,
 }
 
-/// A Kubernetes control plane with its own etcd: an API server with RBAC and, where wanted,
+/// A Kubernetes control plane with a separate etcd: an API server with RBAC and, if requested,
 /// controllers and the scheduler.
 ///
 /// There is no kubelet: pods are created and never run. The admission plugin `ServiceAccount` is
-/// off, so pods can be created without controllers making service accounts first. Webhooks are
-/// reached by URL on loopback.
+/// off, so pods can be created before controllers have created service accounts. Webhooks are
+/// called by URL on loopback.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // Ended from top to bottom: no part is to see the one it depends on vanish.
+    // Dropped from top to bottom: each part ends before the part that it depends on.
     scheduler: Option<Daemon>,
     controller_manager: Option<Daemon>,
     api_server: Daemon,
@@ -33,27 +33,26 @@ pub struct ControlPlane {
 }
 
 impl ControlPlaneBuilder {
-    /// Runs the controllers too, for example those of Deployments and of service accounts. Those
-    /// for nodes are left out.
+    /// Also runs the controllers, for example those of Deployments and of service accounts, without
+    /// those for nodes.
     pub fn controller_manager(mut self, wanted: bool) -> Self {
         self.controller_manager = wanted;
         self
     }
 
-    /// Runs the scheduler too.
+    /// Also runs the scheduler.
     pub fn scheduler(mut self, wanted: bool) -> Self {
         self.scheduler = wanted;
         self
     }
 
-    /// Kind of the etcd below; not with [`EtcdOptions::auth`], for which the API server has no
-    /// flag.
+    /// Options of its etcd; not [`EtcdOptions::auth`], for which the API server has no flag.
     pub fn etcd(mut self, options: EtcdOptions) -> Self {
         self.etcd = options;
         self
     }
 
-    /// A further flag for the API server, in the form `--flag=value`.
+    /// Adds a flag for the API server, in the form `--flag=value`.
     pub fn api_server_arg(mut self, flag: impl Into<String>) -> Self {
         self.api_server_args.push(flag.into());
         self
@@ -62,7 +61,7 @@ impl ControlPlaneBuilder {
     /// Starts the parts and waits until all are ready.
     ///
     /// # Panics
-    /// When one does not start; the message has the end of its log.
+    /// When a part does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start(&self) -> ControlPlane {
@@ -72,7 +71,7 @@ impl ControlPlaneBuilder {
     /// [`Self::start`] without the panic.
     ///
     /// # Errors
-    /// When a part does not start; the text has the end of its log.
+    /// When a part does not start; the error contains the end of its log.
     pub fn try_start(&self) -> Result<ControlPlane, Error> {
         if self.etcd.auth.is_some() {
             return Err(Error::new(
@@ -112,37 +111,37 @@ impl ControlPlane {
     /// Starts an etcd and an API server and waits until both are ready.
     ///
     /// # Panics
-    /// When one does not start; the message has the end of its log.
+    /// When one does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// For a control plane with more than that.
+    /// A builder for a control plane with further parts.
     pub fn builder() -> ControlPlaneBuilder {
         ControlPlaneBuilder::default()
     }
 
-    /// The etcd below, to stop, pause or look into.
+    /// The etcd of this control plane.
     #[must_use]
     pub fn etcd(&self) -> &Etcd {
         &self.etcd
     }
 
-    /// The API server as a process: to stop, pause or restart it, and for its log.
+    /// The process of the API server: to stop, pause or restart it, and for its log.
     #[must_use]
     pub fn api_server(&self) -> &Daemon {
         &self.api_server
     }
 
-    /// The controller manager as a process, where one was asked for.
+    /// The process of the controller manager, if requested.
     #[must_use]
     pub fn controller_manager(&self) -> Option<&Daemon> {
         self.controller_manager.as_ref()
     }
 
-    /// The scheduler as a process, where one was asked for.
+    /// The process of the scheduler, if requested.
     #[must_use]
     pub fn scheduler(&self) -> Option<&Daemon> {
         self.scheduler.as_ref()

@@ -16,38 +16,38 @@ use crate::scratch::Scratch;
 use crate::wait::wait_until;
 use crate::{Error, command};
 
-/// A part that is not ready by then never will be; measured starts take a few seconds on an idle
-/// machine of 2 cores.
+/// A part that is not ready by then never will be; a start takes a few seconds on an idle machine
+/// of 2 cores.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// How long a part has between SIGTERM and SIGKILL.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// Log lines shown when something fails.
+/// Number of log lines in the message of a failure.
 const TAIL: usize = 20;
 
-/// Says whether a part does its work by now; gets what the part has logged since this start.
+/// Whether a part is ready; the argument is its log since this start.
 pub(crate) type Ready = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// One long-running program of the test bed: an etcd, an API server, a controller manager or a
 /// scheduler.
 ///
-/// It runs below a small supervisor, a shell that holds one end of a pipe and kills the program
-/// when this process, at the other end, closes it or no longer exists.
+/// It is a child of a small supervisor, a shell that reads from a pipe and kills the program when
+/// the other end of the pipe, in this process, is closed or the process has ended.
 pub struct Daemon {
     name: &'static str,
     program: PathBuf,
     args: Vec<OsString>,
     log: PathBuf,
-    /// What is to be removed if this process cannot.
+    /// The directory that the supervisor removes if this process is killed.
     scratch: OsString,
-    /// Shell commands that run when the program has ended, however it did, with its pid as `$1`;
-    /// none for most.
+    /// Shell commands that run after the program has ended for any reason, with its pid as `$1`;
+    /// mostly empty.
     cleanup: String,
     ready: Ready,
     running: Mutex<Option<Supervised>>,
 }
 
 impl Daemon {
-    /// Starts the program and waits until `ready` says so. The log is `<name>.log` in `scratch`.
+    /// Starts the program and waits until `ready` is true. The log is `<name>.log` in `scratch`.
     pub(crate) fn start(
         program: Program,
         args: Vec<OsString>,
@@ -64,7 +64,7 @@ impl Daemon {
         )
     }
 
-    /// [`Self::start`] for a program that is not of the test bed.
+    /// [`Self::start`] for a program that the test bed does not build.
     pub(crate) fn start_other(
         name: &'static str,
         program: PathBuf,
@@ -93,7 +93,7 @@ impl Daemon {
         self.name
     }
 
-    /// Process id of the program itself, while it runs.
+    /// Process ID of the program, not of its supervisor; `None` if it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let mut running = self.lock();
@@ -116,8 +116,8 @@ impl Daemon {
         tail(&self.log_from(0), lines)
     }
 
-    /// Freezes the program (SIGSTOP): connections stay open and nothing answers, like a server that
-    /// hangs.
+    /// Freezes the program (SIGSTOP): connections stay open and get no response, as with a server
+    /// that hangs.
     ///
     /// # Panics
     /// When the program does not run.
@@ -126,7 +126,7 @@ impl Daemon {
         or_panic(self.signal(Signal::STOP));
     }
 
-    /// Lets a paused program go on (SIGCONT).
+    /// Resumes a paused program (SIGCONT).
     ///
     /// # Panics
     /// When the program does not run.
@@ -135,10 +135,9 @@ impl Daemon {
         or_panic(self.signal(Signal::CONT));
     }
 
-    /// Ends the program in order (SIGTERM, and SIGKILL after 10 s) and waits until it has ended.
-    /// Its ports and data remain for [`Self::restart`]. Nothing happens when it does not
-    /// run. An etcd below an API server takes some 5 s, for it lets open watches go first;
-    /// [`Self::kill`] takes none.
+    /// Stops the program (SIGTERM, and SIGKILL after 10 s) and waits until it has ended. Its ports
+    /// and data remain for [`Self::restart`]. Does nothing if it does not run. An etcd below an API
+    /// server takes about 5 s, because it waits for open watches; [`Self::kill`] is immediate.
     pub fn stop(&self) {
         let Some(mut running) = self.lock().take() else {
             return;
@@ -146,7 +145,7 @@ impl Daemon {
         if running.ended().is_some() {
             return;
         }
-        // A paused program takes the SIGTERM only when it is resumed.
+        // A paused program handles SIGTERM only after it is resumed.
         if kill_process(running.pid, Signal::TERM)
             .and_then(|()| kill_process(running.pid, Signal::CONT))
             .is_ok()
@@ -155,24 +154,24 @@ impl Daemon {
         }
     }
 
-    /// Ends the program at once (SIGKILL), like a crash, and waits until it has ended.
+    /// Kills the program (SIGKILL), as in a crash, and waits until it has ended.
     pub fn kill(&self) {
         drop(self.lock().take());
     }
 
-    /// Stops the program if it runs, starts it again with the same ports and data, and waits until
-    /// it is ready.
+    /// Stops the program if it runs, starts it with the same ports and data, and waits until it is
+    /// ready.
     ///
     /// # Panics
-    /// When it does not get ready; the message has the end of the log.
+    /// When it does not become ready; the message contains the end of the log.
     #[track_caller]
     pub fn restart(&self) {
         self.stop();
         let end = Instant::now() + STOP_DEADLINE;
         loop {
             match self.try_start() {
-                // Someone's outgoing connection may hold the port for a moment; the address must
-                // stay, so only time helps.
+                // An outgoing connection of another program may use the port for a moment. The port
+                // must not change, so retry.
                 Err(error) if error.is_port_clash() && Instant::now() < end => {}
                 result => return or_panic(result),
             }
@@ -194,8 +193,8 @@ impl Daemon {
             ended = supervised.ended();
             ended.is_some() || (self.ready)(&self.log_from(begin))
         });
-        // Looked at again: another program on the same port may have answered in place of one that
-        // was just failing.
+        // Checked again: another program on the same port may have answered while this one was
+        // failing.
         ended = ended.or_else(|| supervised.ended());
         if in_time && ended.is_none() {
             *running = Some(supervised);
@@ -247,8 +246,8 @@ impl Daemon {
 
     fn log_from(&self, begin: u64) -> String {
         let mut bytes = Vec::new();
-        // A log that cannot be read is an empty one: it only ever explains a failure or delays the
-        // word that all is well.
+        // An unreadable log counts as empty: it is only used for messages, and to decide later that
+        // a program is ready.
         let _ = File::open(&self.log).and_then(|mut log| {
             log.seek(SeekFrom::Start(begin))?;
             log.read_to_end(&mut bytes)
@@ -257,8 +256,8 @@ impl Daemon {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Supervised>> {
-        // A panic of another thread leaves nothing half done here, and the program must still be
-        // ended.
+        // A panic of another thread leaves the value consistent, and the program must still be
+        // stopped.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -285,8 +284,7 @@ impl fmt::Debug for Daemon {
     }
 }
 
-/// A program and the shell that watches over it. Dropping it kills the program and waits until it
-/// has ended.
+/// A program and its supervising shell. Dropping it kills the program and waits until it has ended.
 struct Supervised {
     shell: Child,
     pid: Pid,
@@ -295,8 +293,8 @@ struct Supervised {
 impl Supervised {
     fn start(mut shell: Command, log: File) -> Result<Self, Error> {
         command::only_neutral_environment(&mut shell);
-        // A separate group: what a terminal or a test runner sends to the group of the test must
-        // not end the supervisor before it has ended the program.
+        // A separate process group: a signal of a terminal or a test runner to the group of the
+        // test must not end the supervisor before it has stopped the program.
         shell
             .process_group(0)
             .stdin(Stdio::piped())
@@ -319,8 +317,8 @@ impl Supervised {
         Err(Error::new(format!("the supervisor told no pid ({status})")))
     }
 
-    /// How the program ended, if it did. The shell passes on its exit code; 128 and more is a
-    /// signal's number plus 128.
+    /// How the program ended; `None` if it runs. The shell exits with its exit code; from 128 on it
+    /// is a signal number plus 128.
     fn ended(&mut self) -> Option<String> {
         match self.shell.try_wait() {
             Ok(None) => None,
@@ -333,10 +331,10 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         if let Some(mut pipe) = self.shell.stdin.take() {
-            // Fails when the program and its supervisor have already ended.
+            // Fails if the program and its supervisor have already ended.
             let _ = pipe.write_all(b"end\n");
         }
-        // Nothing to be done about an error here; wait only fails for a process already waited for.
+        // `wait` fails only for a process that was already waited for.
         let _ = self.shell.wait();
     }
 }

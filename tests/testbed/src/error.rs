@@ -1,7 +1,7 @@
 use std::fmt;
 
-/// Why a part of the test bed could not be built, started or asked. The text is meant for a person
-/// and, where a program failed, holds the last lines of its log.
+/// Why a part of the test bed could not be built, started or called. The text is for developers and
+/// contains the last log lines of a program that failed.
 #[derive(Debug)]
 pub struct Error {
     message: String,
@@ -16,13 +16,13 @@ impl Error {
         }
     }
 
-    /// Turns `source` into an error that says what was being done.
+    /// An error of `source` with the action that failed.
     pub(crate) fn doing(what: impl fmt::Display, source: impl fmt::Display) -> Self {
         Self::new(format!("{what}: {source}"))
     }
 
-    /// A program could not have the port found free for it a moment before: worth another try with
-    /// other ports.
+    /// Another program has taken the port that was found free: a retry with other ports may
+    /// succeed.
     pub(crate) fn with_port_clash(mut self, clash: bool) -> Self {
         self.port_clash = clash;
         self

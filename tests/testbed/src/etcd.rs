@@ -11,29 +11,28 @@ use crate::programs::Program;
 use crate::scratch::Scratch;
 use crate::{Error, command};
 
-/// How an [`Etcd`] is to be; the default is plain, open and without its own limits.
+/// Options of an [`Etcd`]; the default is without TLS, users and limits.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdOptions {
-    /// TLS, with a server certificate for 127.0.0.1 and localhost and a client certificate
-    /// demanded from everybody.
+    /// TLS, with a server certificate for 127.0.0.1 and localhost; every client must present a
+    /// certificate.
     pub tls: bool,
-    /// Authentication by user and password. Both this user and `root`, without which etcd does not
-    /// switch authentication on, get the role `root` and this password.
+    /// Authentication by user and password. Both this user and `root`, which etcd requires, get the
+    /// role `root` and this password.
     pub auth: Option<(String, String)>,
-    /// Limit on the size of the database, in bytes; etcd's own is 2 GiB. Beyond it the NOSPACE
-    /// alarm stops writes.
+    /// Limit of the size of the database, in bytes; etcd's default is 2 GiB. Above it the NOSPACE
+    /// alarm blocks writes.
     pub quota_bytes: Option<u64>,
     /// Further flags for etcd, in the form `--flag=value`.
     pub args: Vec<String>,
-    /// The data directory of another etcd, which does not run meanwhile: what it holds is copied.
+    /// The data directory of another etcd, which must be stopped meanwhile: its content is copied.
     pub data: Option<PathBuf>,
 }
 
-/// One etcd server with a separate data directory, on free loopback ports. It never syncs to
-/// disk.
+/// One etcd server with a separate data directory, on free loopback ports. It never syncs to disk.
 ///
-/// It ends with this value; [`Self::stop`], [`Self::restart`], [`Self::pause`] and [`Self::resume`]
-/// play an outage.
+/// It is stopped when this value is dropped; [`Self::stop`], [`Self::restart`], [`Self::pause`] and
+/// [`Self::resume`] simulate an outage.
 #[derive(Debug)]
 pub struct Etcd {
     daemon: Daemon,
@@ -51,21 +50,21 @@ struct Tls {
 }
 
 impl Etcd {
-    /// Starts a plain etcd and waits until it is healthy.
+    /// Starts an etcd with the default options and waits until it is healthy.
     ///
     /// # Panics
-    /// When it does not start; the message has the end of its log.
+    /// When it does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
         Self::start_with(&EtcdOptions::default())
     }
 
-    /// Starts an etcd of the given kind and waits until it is healthy and, where wanted,
-    /// authentication is on.
+    /// Starts an etcd with these options and waits until it is healthy and authentication, if
+    /// requested, is enabled.
     ///
     /// # Panics
-    /// When it does not start; the message has the end of its log.
+    /// When it does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start_with(options: &EtcdOptions) -> Self {
@@ -75,7 +74,7 @@ impl Etcd {
     /// [`Self::start_with`] without the panic.
     ///
     /// # Errors
-    /// When it does not start; the text has the end of its log.
+    /// When it does not start; the error contains the end of its log.
     pub fn try_start_with(options: &EtcdOptions) -> Result<Self, Error> {
         let mut etcd = with_free_ports(|ports| Self::start_on(ports, options))?;
         if let Some((user, password)) = &options.auth {
@@ -96,11 +95,11 @@ impl Etcd {
             format!("--listen-peer-urls={peer_url}"),
             format!("--initial-advertise-peer-urls={peer_url}"),
             format!("--initial-cluster=testbed={peer_url}"),
-            // Nobody needs this data after a power cut, and the disk is the slowest part of a test
+            // The data need not survive a power failure, and the disk is the slowest part of a test
             // machine.
             "--unsafe-no-fsync".to_owned(),
-            // A single member has nobody to wait for: with these it is ready in a tenth of the
-            // second it takes otherwise.
+            // A single member waits for no other: with these values it is ready in a tenth of the
+            // default second.
             "--heartbeat-interval=10".to_owned(),
             "--election-timeout=100".to_owned(),
         ]
@@ -127,7 +126,7 @@ impl Etcd {
             None => Client::plain(port),
             Some(tls) => Client::tls(port, &tls.authority, &tls.client)?,
         };
-        // Its own word first: a plain etcd of someone else on the same port would answer as well.
+        // The log first: another plain etcd on the same port would answer as well.
         let ready: Ready =
             Box::new(move |log| log.contains("serving client traffic") && client.is_ok("/health"));
         let daemon = Daemon::start(Program::Etcd, args, &scratch, ready)?;
@@ -188,7 +187,7 @@ impl Etcd {
         &self.tls().authority.path
     }
 
-    /// A client certificate that the server takes, PEM.
+    /// A client certificate that the server accepts, PEM.
     ///
     /// # Panics
     /// When this etcd was started without TLS.
@@ -220,11 +219,11 @@ impl Etcd {
         }
     }
 
-    /// Runs etcdctl against this server, with its certificates and credentials, and returns what it
-    /// printed.
+    /// Runs etcdctl against this server, with its certificates and credentials, and returns its
+    /// output.
     ///
     /// # Panics
-    /// When etcdctl cannot be run at all.
+    /// When etcdctl cannot be started.
     #[track_caller]
     pub fn etcdctl(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         or_panic(
@@ -251,7 +250,7 @@ impl Etcd {
         Ok(etcdctl)
     }
 
-    /// The server as a process: its pid and its log.
+    /// The process of the server, for its pid and its log.
     #[must_use]
     pub fn daemon(&self) -> &Daemon {
         &self.daemon
@@ -265,7 +264,7 @@ impl Etcd {
     /// See [`Daemon::restart`].
     ///
     /// # Panics
-    /// When it does not get healthy again.
+    /// When it does not become healthy again.
     #[track_caller]
     pub fn restart(&self) {
         self.daemon.restart();

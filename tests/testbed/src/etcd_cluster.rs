@@ -9,11 +9,11 @@ use crate::programs::Program;
 use crate::scratch::Scratch;
 use crate::{Error, command};
 
-/// Members of a cluster: the fewest that go on without one.
+/// Members of a cluster: the smallest number that tolerates the loss of one.
 const MEMBERS: usize = 3;
 
-/// An etcd cluster of three members, plain and open, on free loopback ports. It ends with this
-/// value.
+/// An etcd cluster of three members, without TLS and users, on free loopback ports. It is stopped
+/// when this value is dropped.
 #[derive(Debug)]
 pub struct EtcdCluster {
     members: Vec<Member>,
@@ -23,7 +23,7 @@ pub struct EtcdCluster {
 struct Member {
     daemon: Daemon,
     port: u16,
-    // Its data, which goes with it.
+    // Its data, which is removed with it.
     _scratch: Scratch,
 }
 
@@ -31,7 +31,7 @@ impl EtcdCluster {
     /// Starts the members and waits until all of them are healthy.
     ///
     /// # Panics
-    /// When one does not start; the message has the end of its log.
+    /// When one does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
@@ -48,7 +48,7 @@ impl EtcdCluster {
             .map(|(number, port)| format!("m{number}=http://127.0.0.1:{port}"))
             .collect();
         let cluster = cluster.join(",");
-        // A member is ready only once most of them run.
+        // A member is ready only when the majority runs.
         let members = thread::scope(|scope| {
             let starting: Vec<_> = (0..MEMBERS)
                 .map(|number| {
@@ -70,7 +70,7 @@ impl EtcdCluster {
         Ok(Self { members })
     }
 
-    /// Where clients connect to each member.
+    /// Endpoints of all members for clients.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
         self.members
@@ -79,10 +79,10 @@ impl EtcdCluster {
             .collect()
     }
 
-    /// One member as a process.
+    /// The process of one member.
     ///
     /// # Panics
-    /// When there is none of that number.
+    /// When there is no member of this number.
     #[must_use]
     pub fn daemon(&self, member: usize) -> &Daemon {
         &self.members[member].daemon

@@ -1,5 +1,5 @@
-//! Just enough HTTP to ask the parts of the test bed whether they are ready and to exchange
-//! JSON with the API server.
+//! A minimal HTTP client: readiness checks of the parts of the test bed, and JSON to and from the
+//! API server.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::Error;
 use crate::certs::{Authority, Identity};
 
-/// Limit on connecting and on each read or write. Generous: several control planes may be starting
-/// on few cores.
+/// Timeout of connecting and of each read or write. Long, because several control planes may start
+/// at the same time on few cores.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Of every request.
+/// Headers of every request.
 const HEADERS: &str = "Host: localhost\r\nAccept: application/json, */*\r\n";
 
-/// What a server answered.
+/// The response of a server.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// HTTP status code.
@@ -30,7 +30,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The message of the `Status` that an API server answers where it refuses; empty otherwise.
+    /// The message of the `Status` with which an API server refuses a request; otherwise empty.
     #[must_use]
     pub fn message(&self) -> String {
         let status: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
@@ -40,7 +40,7 @@ impl Answer {
     }
 }
 
-/// A client for one port, plain or with TLS, on loopback unless said otherwise.
+/// A client for one address, without or with TLS; on loopback unless an address is given.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// For a server elsewhere than on loopback.
+    /// For a server that is not on loopback.
     pub(crate) fn plain_at(address: SocketAddr) -> Self {
         Self { address, tls: None }
     }
@@ -83,8 +83,8 @@ impl Client {
         ];
         let key =
             PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(|e| failed(&e))?;
-        // The provider is named, so that a test which installs a separate process-wide one is not
-        // disturbed.
+        // The provider is explicit, so that a test that installs another process-wide one does not
+        // affect this client.
         let config = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
@@ -144,7 +144,7 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 /// HTTP/1.0 on purpose: the server then sends no chunks and closes after the body, so reading to
-/// the end is all there is to do.
+/// the end is enough.
 fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Answer> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;

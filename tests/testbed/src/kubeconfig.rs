@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::certs::Identity;
 
-/// Name of cluster, user and context in every kubeconfig written here.
+/// Name of the cluster, the user and the context in every kubeconfig written here.
 const CONTEXT: &str = "testbed";
 
-/// A kubeconfig with one context. It is JSON, which every reader of kubeconfigs takes, for JSON is
+/// A kubeconfig with one context, as JSON. Every reader of kubeconfigs accepts it, because JSON is
 /// YAML.
 pub(crate) fn kubeconfig(server: &str, authority_pem: &str, user: &Value) -> String {
     json!({
@@ -21,7 +21,7 @@ pub(crate) fn kubeconfig(server: &str, authority_pem: &str, user: &Value) -> Str
     .to_string()
 }
 
-/// The `user` of a kubeconfig who shows a client certificate.
+/// The `user` of a kubeconfig with a client certificate.
 pub(crate) fn with_certificate(identity: &Identity) -> Value {
     json!({
         "client-certificate-data": STANDARD.encode(&identity.cert_pem),
@@ -29,13 +29,13 @@ pub(crate) fn with_certificate(identity: &Identity) -> Value {
     })
 }
 
-/// The `user` of a kubeconfig who shows a bearer token.
+/// The `user` of a kubeconfig with a bearer token.
 pub(crate) fn with_token(token: &str) -> Value {
     json!({"token": token})
 }
 
-/// The `user` of a kubeconfig who shows an administrator's certificate and asks to be taken for
-/// another account.
+/// The `user` of a kubeconfig with an administrator's certificate, who impersonates another
+/// account.
 pub(crate) fn impersonating(administrator: &Identity, user: &str, groups: &[&str]) -> Value {
     let mut value = with_certificate(administrator);
     value["as"] = json!(user);

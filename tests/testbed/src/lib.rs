@@ -1,12 +1,12 @@
-//! The test bed: real etcd servers, real Kubernetes control planes and real Helm, started by a test
-//! and ended with it.
+//! The test bed: real etcd servers, real Kubernetes control planes and real Helm, which a test
+//! starts and which end with the test.
 //!
-//! Everything listens on loopback, on free ports, in a separate temporary directory, so that many
-//! instances run side by side. A [`Node`], for tests that need pods that run, is a whole machine's
-//! worth of it in separate network and process namespaces; it alone needs root. The programs come
-//! from pinned Go modules (see [`Program`]) and are built once into a cache outside the clone;
-//! those of a [`Milvus`] come from pinned Python wheels. Everything that a value started ends when
-//! the value is dropped, when the test panics, and when the test process is killed.
+//! Everything listens on loopback, on free ports, and uses a separate temporary directory, so that
+//! many instances run in parallel. A [`Node`], for tests that need running pods, has separate
+//! network and process namespaces; only this needs root. The programs come from pinned Go modules
+//! (see [`Program`]) and are built once into a cache outside the clone; those of a [`Milvus`] come
+//! from pinned Python wheels. Everything that a value started ends when the value is dropped, when
+//! the test panics, and when the test process is killed.
 //!
 //! ```no_run
 //! use milvus_guard_testbed::{ControlPlane, Helm, expect_success};
@@ -16,8 +16,8 @@
 //! expect_success(cluster.helm(Helm::V4, ["list", "--namespace", "milvus"]));
 //! ```
 //!
-//! Functions here panic with a readable message, as a test's own assertions do; where a caller may
-//! want to go on, there is a `try_` form with an [`Error`].
+//! Functions here panic with a readable message, as assertions of a test do; if a caller may want
+//! to continue, there is a `try_` form with an [`Error`].
 
 mod access;
 mod api_server;

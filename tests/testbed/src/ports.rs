@@ -2,12 +2,12 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use crate::Error;
 
-/// How often a part is started again, with other ports, when one of its ports was taken in the
-/// meantime.
+/// How often a part is started again with other ports, if another program has taken one of its
+/// ports.
 const ATTEMPTS: usize = 5;
 
-/// Finds `N` different ports free on loopback and calls `start` with them, again while another
-/// program is faster.
+/// Finds `N` different ports free on loopback and calls `start` with them; retries if another
+/// program has taken one of them.
 pub(crate) fn with_free_ports<const N: usize, T>(
     mut start: impl FnMut([u16; N]) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -23,7 +23,7 @@ pub(crate) fn with_free_ports<const N: usize, T>(
 fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
     let failed = |e| Error::doing("finding a free port", e);
     let mut ports = [0; N];
-    // All are held until the last one is found, so that none comes twice.
+    // All are held until the last one is found, so that no port is found twice.
     let mut held = Vec::with_capacity(N);
     for port in &mut ports {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
@@ -38,7 +38,7 @@ mod tests {
     use super::{ATTEMPTS, Error, free_ports, with_free_ports};
 
     #[test]
-    fn ports_found_together_differ() {
+    fn free_ports_are_different() {
         let mut ports = free_ports::<20>().expect("ports").to_vec();
         ports.sort_unstable();
         ports.dedup();
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clash_is_tried_again_and_other_failures_are_not() {
+    fn a_port_clash_is_retried_and_other_failures_are_not() {
         let mut calls = 0;
         let result = with_free_ports(|[_]: [u16; 1]| {
             calls += 1;

@@ -10,20 +10,20 @@ use crate::ports::with_free_ports;
 use crate::scratch::Scratch;
 use crate::{Error, command};
 
-/// The Debian package with the server. Its programs are not on the search path of Debian.
+/// The Debian package with the server. Debian does not put its programs on the search path.
 const PACKAGE: &str = "postgresql";
-/// Where Debian puts the programs: one folder for each major version.
+/// The folder in which Debian installs the programs, with a subfolder for each major version.
 const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
-/// `PostgreSQL` refuses to run as root. User and group of the kernel's overflow id, which
+/// `PostgreSQL` refuses to run as root. The kernel's overflow ID for user and group, which
 /// distributions call `nobody`; the user must have a name.
 const UNPRIVILEGED: &str = "65534";
 const USER: &str = "helm";
 const PASSWORD: &str = "a-password-of-the-test-bed";
 
 /// One `PostgreSQL` server with an empty database, on a free loopback port. It never syncs to disk,
-/// and ends with this value.
+/// and is stopped when this value is dropped.
 ///
-/// It comes from the machine: [`Self::check`] says what is missing.
+/// It is installed on the machine: [`Self::check`] names a missing package.
 #[derive(Debug)]
 pub struct Postgres {
     daemon: Daemon,
@@ -33,10 +33,10 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts it and waits until it takes connections.
+    /// Starts the server and waits until it accepts connections.
     ///
     /// # Panics
-    /// When it does not start; the message has the end of its log.
+    /// When it does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn start() -> Self {
@@ -46,7 +46,7 @@ impl Postgres {
     /// [`Self::start`] without the panic.
     ///
     /// # Errors
-    /// When the package is missing, or it does not start; the text has the end of its log.
+    /// When the package is missing, or it does not start; the error contains the end of its log.
     pub fn try_start() -> Result<Self, Error> {
         let programs = programs().ok_or_else(missing)?;
         with_free_ports(|[port]| Self::start_on(&programs, port))
@@ -65,17 +65,17 @@ impl Postgres {
         for setting in [
             format!("port={port}"),
             "listen_addresses=127.0.0.1".into(),
-            // No socket in a folder that servers share.
+            // No socket in a folder that other servers use.
             "unix_socket_directories=".into(),
             "fsync=off".into(),
-            // Files of the data directory in place of those in /dev/shm, which would stay after a
+            // Files in the data directory instead of /dev/shm, where they would remain after
             // SIGKILL.
             "dynamic_shared_memory_type=mmap".into(),
         ] {
             args.push("-c".into());
             args.push(setting.into());
         }
-        // The one segment of System V that remains is named in the 7th line of the lock file.
+        // The ID of the one remaining System V segment is in line 7 of the lock file.
         let lock = data.join("postmaster.pid");
         let cleanup = format!(
             "id=$(awk 'NR == 7 {{ print $2 }}' '{}' 2>/dev/null); [ -z \"$id\" ] || ipcrm -m \"$id\"",
@@ -91,21 +91,21 @@ impl Postgres {
         })
     }
 
-    /// Whether this machine has it.
+    /// Checks whether this machine has the server.
     ///
     /// # Errors
-    /// When not, with the package that has it.
+    /// When it does not, with the name of the package.
     pub fn check() -> Result<(), Error> {
         programs().map(|_| ()).ok_or_else(missing)
     }
 
-    /// The Debian package with it, if this machine lacks it.
+    /// The Debian package with the server, if it is not installed.
     #[must_use]
     pub fn missing_package() -> Option<&'static str> {
         programs().is_none().then_some(PACKAGE)
     }
 
-    /// How clients find the database, with the password.
+    /// The URL of the database for clients, with the password.
     #[must_use]
     pub fn url(&self) -> String {
         format!(
@@ -114,7 +114,7 @@ impl Postgres {
         )
     }
 
-    /// The password in [`Self::url`], which nothing must print.
+    /// The password in [`Self::url`], which must never be printed.
     #[must_use]
     pub fn password(&self) -> &'static str {
         PASSWORD
@@ -123,7 +123,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // In order: its child processes end with it, and it removes its shared memory.
+        // By SIGTERM: its child processes end with it, and it removes its shared memory.
         self.daemon.stop();
     }
 }
@@ -153,7 +153,7 @@ fn programs() -> Option<PathBuf> {
     })
 }
 
-/// The words of a command that runs a program, as another user if this one is root.
+/// The start of a command that runs a program, as another user if this process is root.
 fn as_unprivileged(program: &Path) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     if rustix::process::geteuid().is_root() {
@@ -173,7 +173,7 @@ fn make_database(programs: &Path, scratch: &Scratch, data: &Path) -> Result<(), 
     fs::create_dir(data).map_err(failed)?;
     let password = scratch.write("password", PASSWORD)?;
     if rustix::process::geteuid().is_root() {
-        // It holds no key, and the other user has to pass through it.
+        // The directory contains no key, and the other user must be able to enter it.
         fs::set_permissions(scratch.path(), Permissions::from_mode(0o711)).map_err(failed)?;
         command::expect_output(
             Command::new("chown")

@@ -6,16 +6,16 @@ use std::{env, io::Write as _};
 use crate::error::or_panic;
 use crate::{Error, build};
 
-/// The etcd built here.
+/// The version of etcd that is built.
 pub const ETCD_VERSION: &str = "v3.5.35";
-/// The Kubernetes built here, kubectl too.
+/// The version of Kubernetes that is built, including kubectl.
 pub const KUBERNETES_VERSION: &str = "v1.36.3";
-/// The Helm 3 built here.
+/// The version of Helm 3 that is built.
 pub const HELM_3_VERSION: &str = "v3.22.0";
-/// The Helm 4 built here.
+/// The version of Helm 4 that is built.
 pub const HELM_4_VERSION: &str = "v4.3.1";
 
-/// The kube-router whose firewall is built here.
+/// The version of kube-router whose firewall is built.
 pub const KUBE_ROUTER_VERSION: &str = "v2.1.0";
 
 /// A program of the test bed.
@@ -33,13 +33,13 @@ pub enum Program {
     KubeScheduler,
     /// The Kubernetes command line.
     Kubectl,
-    /// The programs that run the pods of a node.
+    /// The program that runs the pods of a node.
     Kubelet,
-    /// What makes Services of a node's pods reachable.
+    /// Makes Services reachable on a node.
     KubeProxy,
-    /// What enforces network policies on a node.
+    /// Enforces network policies on a node.
     KubeRouter,
-    /// What holds a pod's namespaces open.
+    /// Holds the namespaces of a pod open.
     Pause,
     /// Helm 3.
     Helm3,
@@ -57,14 +57,14 @@ pub enum Program {
     Actionlint,
     /// What evaluates health checks of Argo CD.
     ArgoHealth,
-    /// What evaluates health checks of Flux.
+    /// Evaluates health checks of Argo CD.
     FluxHealth,
-    /// What reads the files of Terraform.
+    /// Evaluates health checks of Flux.
     HclCheck,
 }
 
-/// What is built together: mostly one Go module and one executable, which picks the program by the
-/// name it is called under.
+/// Programs that are built together: mostly one Go module with one executable, which selects the
+/// program by the name under which it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bundle {
     /// etcd and etcdctl.
@@ -73,17 +73,17 @@ pub enum Bundle {
     Kube,
     /// Helm 3.
     Helm3,
-    /// Helm 4, under its own name and those of tools that have it built in.
+    /// Helm 4, under its own name and the names of tools that contain it.
     Helm4,
-    /// What tools for deployment run on our examples: checkers and evaluators of health checks.
+    /// Programs that check our examples as deployment tools do.
     Pipelines,
     /// kubelet and kube-proxy, which only a [`Node`](crate::Node) needs.
     Node,
     /// The firewall of kube-router, which enforces network policies on a [`Node`](crate::Node).
     Router,
-    /// Content of the image that every pod of a node starts from.
+    /// Content of the image of every pod's first container.
     Pause,
-    /// Servers and a client, which only a [`Milvus`](crate::Milvus) needs; from Python wheels, not
+    /// Servers and a client that only a [`Milvus`](crate::Milvus) needs; from Python wheels, not
     /// from a Go module.
     Milvus,
     /// The programs around Milvus in its images, for a [`MilvusCluster`](crate::MilvusCluster).
@@ -91,7 +91,7 @@ pub enum Bundle {
     /// Object storage for a [`MilvusCluster`](crate::MilvusCluster).
     Minio,
     /// The class path of the message queue of a [`MilvusCluster`](crate::MilvusCluster); from a
-    /// Maven repository. It takes a Java.
+    /// Maven repository. Requires Java.
     Kafka,
 }
 
@@ -112,7 +112,7 @@ impl Program {
             Self::Pause => "pause",
             Self::Helm3 | Self::Helm4 => "helm",
             Self::HelmOfFlux => "helm-controller",
-            // As Terraform's registry names its files.
+            // Terraform's registry uses this file name.
             Self::HelmOfTerraform => "terraform-provider-helm_v3.1.1",
             Self::ConfigTool => "config-tool",
             Self::Minio => "minio",
@@ -123,7 +123,7 @@ impl Program {
         }
     }
 
-    /// Where the program is built.
+    /// The bundle that contains the program.
     #[must_use]
     pub fn bundle(self) -> Bundle {
         match self {
@@ -145,8 +145,8 @@ impl Program {
         }
     }
 
-    /// The executable: from `KUBEBUILDER_ASSETS` if that has it, else from the cache, and built
-    /// into it if it is not there yet.
+    /// The executable: from `KUBEBUILDER_ASSETS` if it is there, else from the cache, where it is
+    /// built if it is missing.
     ///
     /// # Panics
     /// When it has to be built and cannot be.
@@ -168,7 +168,7 @@ impl Program {
     }
 
     fn in_assets(self) -> Option<PathBuf> {
-        // Those assets have never held these; a file of that name there could be anything.
+        // These assets never contain these programs; a file of that name could be anything.
         let path = match self.bundle() {
             Bundle::Helm3
             | Bundle::Helm4
@@ -187,7 +187,7 @@ impl Program {
 }
 
 impl Bundle {
-    /// What tests without pods use, in the order in which `testbed-build` builds them.
+    /// Bundles for tests without pods, in the order in which `testbed-build` builds them.
     pub const ALL: [Self; 5] = [
         Self::Etcd,
         Self::Kube,
@@ -195,13 +195,13 @@ impl Bundle {
         Self::Helm4,
         Self::Pipelines,
     ];
-    /// What a [`Node`](crate::Node) needs besides; built by `testbed-build --node`.
+    /// Further bundles for a [`Node`](crate::Node); built by `testbed-build --node`.
     pub const NODE: [Self; 3] = [Self::Node, Self::Router, Self::Pause];
-    /// What a [`MilvusCluster`](crate::MilvusCluster) needs besides a node and Milvus; built by
-    /// `testbed-build --roll`.
+    /// Further bundles for a [`MilvusCluster`](crate::MilvusCluster), in addition to a node and
+    /// Milvus; built by `testbed-build --roll`.
     pub const ROLL: [Self; 3] = [Self::ConfigTool, Self::Minio, Self::Kafka];
 
-    /// Name of the sources' folder and first part of the name in the cache.
+    /// Name of the folder with the sources, and first part of the name in the cache.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -220,13 +220,13 @@ impl Bundle {
         }
     }
 
-    /// The folder with the executables, built now if it is not in the cache yet. Several processes
-    /// may ask at once; one builds.
+    /// The folder with the executables; builds them if they are not in the cache. If several
+    /// processes call this at the same time, one builds.
     ///
     /// # Errors
     /// When it has to be built and cannot be.
     pub fn try_dir(self) -> Result<PathBuf, Error> {
-        // Asked for at each start of a program: after the first time the answer costs nothing.
+        // Called at each start of a program: after the first call the result is known.
         static DIRS: Mutex<BTreeMap<Bundle, PathBuf>> = Mutex::new(BTreeMap::new());
         let known = || DIRS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = known().get(&self) {
@@ -255,8 +255,8 @@ pub fn cache_dir() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::new("no place for the cache: set MILVUS_GUARD_CACHE or HOME"))
 }
 
-/// The folder in `KUBEBUILDER_ASSETS` if it has what a control plane cannot do without; what is
-/// done with it is said once.
+/// The folder in `KUBEBUILDER_ASSETS` if it has the required programs. Prints once whether it is
+/// used.
 fn assets() -> Option<&'static PathBuf> {
     static ASSETS: OnceLock<Option<PathBuf>> = OnceLock::new();
     ASSETS

@@ -1,18 +1,18 @@
-//! What is built for each bundle, and from which sources.
+//! Sources and build instructions of each bundle.
 
 use crate::programs::{
     Bundle, ETCD_VERSION, HELM_3_VERSION, HELM_4_VERSION, KUBE_ROUTER_VERSION, KUBERNETES_VERSION,
     Program,
 };
 
-/// What is built, and how. The sources are part of this crate's code, so a test executable carries
-/// all it needs to build them.
+/// Build instructions. The sources are embedded in this crate, so a test executable contains
+/// everything that a build needs.
 pub(crate) struct Recipe {
-    /// File names and contents. They pin versions and contents of all that is downloaded: a Go
-    /// module's `go.sum`, hashes in pip's requirements.
+    /// File names and contents. They pin versions and hashes of all downloads: a Go module's
+    /// `go.sum`, hashes in pip's requirements.
     pub(crate) sources: Vec<(&'static str, &'static str)>,
     pub(crate) tool: Tool,
-    /// For the person who waits: what it is and how long it takes the first time.
+    /// For the user who waits: the name, and the duration of the first build.
     pub(crate) about: String,
 }
 
@@ -23,7 +23,7 @@ pub(crate) enum Tool {
         ldflags: String,
         programs: &'static [Program],
     },
-    /// Runs the source of this name, which gets the folder to fill.
+    /// Runs the Python source of this name; its argument is the folder to fill.
     Python { script: &'static str },
 }
 
@@ -34,7 +34,7 @@ macro_rules! sources {
     };
 }
 
-/// One executable under the names of what deployment tools run.
+/// One executable with the names of programs that deployment tools run.
 const PIPELINES: [Program; 4] = [
     Program::Actionlint,
     Program::ArgoHealth,
@@ -104,8 +104,8 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
             sources: sources!("go/helm3": "go.mod", "go.sum"),
             tool: Tool::Go {
                 package: "helm.sh/helm/v3/cmd/helm",
-                // Helm 3 renders and lints for the Kubernetes it was built with; its Makefile sets
-                // these from client-go's version.
+                // Helm 3 renders and lints for the Kubernetes version that it was built with; its
+                // Makefile sets these from client-go's version.
                 ldflags: format!("-X helm.sh/helm/v3/internal/version.version={HELM_3_VERSION} ")
                     + &defines(
                         "helm.sh/helm/v3/pkg/chartutil",
@@ -175,7 +175,7 @@ pub(crate) fn recipe(bundle: Bundle) -> Recipe {
     }
 }
 
-/// The Kubernetes that belongs to the client-go in `helm3/go.mod`.
+/// The Kubernetes version of the client-go in `helm3/go.mod`.
 pub(crate) const HELM_3_KUBERNETES: &str = "v1.37.0";
 const K8S_VERSION: [(&str, usize); 2] = [("k8sVersionMajor", 0), ("k8sVersionMinor", 1)];
 
@@ -188,8 +188,7 @@ fn defines(package: &str, version: &str, variables: [(&str, usize); 2]) -> Strin
         .join(" ")
 }
 
-/// Without these the API server calls itself v0.0.0-master, and Helm refuses charts with a
-/// kubeVersion.
+/// Without these the API server reports v0.0.0-master, and Helm refuses charts with a kubeVersion.
 fn kubernetes_version() -> String {
     defines(
         "k8s.io/component-base/version",

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use crate::Error;
 
-/// Set to anything but the empty string, it keeps the temporary directories with their logs and
-/// says where they are.
+/// If this variable is not empty, the temporary directories with their logs are kept, and their
+/// paths printed.
 const KEEP: &str = "MILVUS_GUARD_TESTBED_KEEP";
 
 /// The temporary directory of one instance: data, certificates, kubeconfigs and logs.
@@ -22,14 +22,14 @@ impl Scratch {
     pub(crate) fn new(prefix: &str) -> Result<Self, Error> {
         let mut dir = tempfile::Builder::new()
             .prefix(&format!("testbed-{prefix}-"))
-            // It holds keys.
+            // The directory contains keys.
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|e| Error::doing("making a temporary directory", e))?;
         let keep = std::env::var_os(KEEP).is_some_and(|value| !value.is_empty());
         if keep {
             dir.disable_cleanup(true);
-            // Not eprintln: libtest would hold it back from the person who asked for it.
+            // Not eprintln: libtest would capture it, and the user has requested it.
             let _ = writeln!(
                 std::io::stderr(),
                 "test bed: keeping {}",
@@ -43,8 +43,8 @@ impl Scratch {
         self.dir.path()
     }
 
-    /// The directory, or nothing if it is to be kept: what a supervisor removes when this process
-    /// was killed.
+    /// The directory that a supervisor removes if this process is killed; empty if it is to be
+    /// kept.
     pub(crate) fn to_be_removed(&self) -> &Path {
         if self.keep {
             Path::new("")

@@ -11,11 +11,11 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::error::or_panic;
 use crate::{Error, wait_until};
 
-/// For a program to print what is awaited.
+/// For a program to print the expected text.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A program on a terminal (a separate pseudo-terminal): it believes that a person looks at it.
-/// It is killed when this value is dropped.
+/// A program on a separate pseudo-terminal: it behaves as if a user were watching. It is killed
+/// when this value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,
@@ -27,7 +27,7 @@ impl Terminal {
     /// Starts a command with all three streams on a new terminal.
     ///
     /// # Panics
-    /// When there is no terminal to be had, or the program does not start.
+    /// When a terminal cannot be opened, or the program does not start.
     #[must_use]
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
@@ -55,7 +55,7 @@ impl Terminal {
         let child = command
             .spawn()
             .map_err(|e| Error::doing("starting a program on a terminal", e))?;
-        // This process must not hold the terminal open, or its end would never be seen.
+        // This process must not hold the terminal open, or its end would never be noticed.
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -66,7 +66,7 @@ impl Terminal {
         let shown = Arc::clone(&screen);
         thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // An error is how a terminal says that the last program has left it.
+            // An error means that the last program has closed the terminal.
             while let Ok(read @ 1..) = output.read(&mut buffer) {
                 shown
                     .lock()
@@ -81,7 +81,7 @@ impl Terminal {
         })
     }
 
-    /// Everything that was shown so far, escape sequences included.
+    /// Everything that was printed so far, including escape sequences.
     #[must_use]
     pub fn screen(&self) -> String {
         self.screen
@@ -90,10 +90,10 @@ impl Terminal {
             .clone()
     }
 
-    /// Waits until this is shown.
+    /// Waits until this text is printed.
     ///
     /// # Panics
-    /// When it is not; the message has what was shown instead.
+    /// When it is not printed in time; the message contains the output.
     #[track_caller]
     pub fn expect(&self, text: &str) {
         assert!(
@@ -126,7 +126,7 @@ impl Terminal {
     /// Waits until the program ends.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it does not end in time.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -146,7 +146,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Fails when it has ended already.
+        // Fails if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

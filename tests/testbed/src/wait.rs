@@ -1,13 +1,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The pause before a condition is looked at again: as long as the look took, within these limits.
-/// A look that runs kubectl thus takes half of a core at the most, while others wait for theirs.
+/// The pause between two checks of a condition: as long as the check took, within these limits. So
+/// a check by kubectl uses at most half of a core.
 const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Waits until `condition` holds, at most for `deadline`; says whether it came to hold. It is
-/// looked at once at least.
+/// Waits until `condition` is true, for at most `deadline`; returns whether it became true. It is
+/// checked at least once.
 pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + deadline;
     loop {
@@ -22,10 +22,10 @@ pub fn wait_until(deadline: Duration, mut condition: impl FnMut() -> bool) -> bo
     }
 }
 
-/// Like [`wait_until`], for a condition without which the test cannot go on.
+/// Like [`wait_until`], but panics if the condition does not become true.
 ///
 /// # Panics
-/// When `condition` does not hold within `deadline`; the message names `what`.
+/// When `condition` is not true within `deadline`; the message contains `what`.
 #[track_caller]
 pub fn wait_for(what: &str, deadline: Duration, condition: impl FnMut() -> bool) {
     assert!(

@@ -1,4 +1,4 @@
-//! Control planes: side by side, with controllers, through outages, and for users with few rights.
+//! Control planes: in parallel, with controllers, during outages, and for users with few rights.
 
 #![expect(
     clippy::expect_used,
@@ -30,7 +30,7 @@ fn kubectl_as(cluster: &ControlPlane, kubeconfig: &std::path::Path, args: &[&str
 }
 
 #[test]
-fn two_run_side_by_side() {
+fn two_control_planes_run_in_parallel() {
     let clusters = std::thread::scope(|scope| {
         let starts = [
             scope.spawn(ControlPlane::start),
@@ -150,7 +150,7 @@ subjects:
         let refused = kubectl_as(&cluster, kubeconfig, &["delete", "configmap", "one"]).stderr;
         assert!(String::from_utf8_lossy(&refused).contains("Forbidden"));
     }
-    // A user in several groups is impersonated, and in all of them.
+    // A user in several groups is impersonated, with all groups.
     let bob = expect_success(kubectl_as(
         &cluster,
         &readers[1],
@@ -172,7 +172,7 @@ subjects:
 }
 
 #[test]
-fn an_outage_passes() {
+fn a_control_plane_survives_an_outage_of_etcd() {
     let etcd = EtcdOptions {
         tls: true,
         ..EtcdOptions::default()

@@ -1,4 +1,4 @@
-//! etcd in its three kinds, and its outages.
+//! etcd plain, with TLS and with authentication, and its outages.
 
 #![expect(
     clippy::expect_used,
@@ -20,7 +20,7 @@ fn put_and_get(etcd: &Etcd) {
     );
 }
 
-/// etcdctl alone, without what [`Etcd::etcdctl`] adds.
+/// etcdctl without the flags that [`Etcd::etcdctl`] adds.
 fn bare_etcdctl(args: &[&str]) -> std::process::Output {
     let etcdctl = milvus_guard_testbed::Program::Etcdctl.path();
     std::process::Command::new(etcdctl)
@@ -39,7 +39,7 @@ fn a_plain_etcd_answers() {
 }
 
 #[test]
-fn with_tls_a_client_certificate_is_demanded() {
+fn with_tls_a_client_certificate_is_required() {
     let etcd = Etcd::start_with(&EtcdOptions {
         tls: true,
         ..EtcdOptions::default()
@@ -60,7 +60,7 @@ fn with_tls_a_client_certificate_is_demanded() {
 }
 
 #[test]
-fn with_auth_a_password_is_demanded() {
+fn with_auth_a_password_is_required() {
     for tls in [false, true] {
         let auth = Some(("milvus".to_owned(), "secret".to_owned()));
         let etcd = Etcd::start_with(&EtcdOptions {
@@ -84,14 +84,14 @@ fn with_auth_a_password_is_demanded() {
                 "key",
             ]));
         }
-        // Health must be told without a password as well, or a restart would never be over.
+        // The health check must work without a password as well, or a restart would never complete.
         etcd.restart();
         put_and_get(&etcd);
     }
 }
 
 #[test]
-fn a_full_database_takes_no_more() {
+fn a_full_database_refuses_writes() {
     let etcd = Etcd::start_with(&EtcdOptions {
         quota_bytes: Some(1 << 20),
         ..EtcdOptions::default()
@@ -100,12 +100,12 @@ fn a_full_database_takes_no_more() {
     let full = wait_until(SHORT, || {
         !etcd.etcdctl(["put", "key", &value]).status.success()
     });
-    assert!(full, "a database of 1 MiB took more and more");
+    assert!(full, "a database with a quota of 1 MiB must refuse writes");
     assert!(expect_success(etcd.etcdctl(["alarm", "list"])).contains("NOSPACE"));
 }
 
 #[test]
-fn data_outlives_a_restart_and_a_crash() {
+fn data_survives_a_restart_and_a_crash() {
     let etcd = Etcd::start();
     put_and_get(&etcd);
     let (endpoint, first) = (etcd.endpoint(), etcd.daemon().pid());
@@ -127,7 +127,7 @@ fn data_outlives_a_restart_and_a_crash() {
 }
 
 #[test]
-fn a_paused_etcd_is_silent_until_it_goes_on() {
+fn a_paused_etcd_does_not_answer_until_it_is_resumed() {
     let etcd = Etcd::start();
     put_and_get(&etcd);
     etcd.pause();
@@ -140,14 +140,14 @@ fn a_paused_etcd_is_silent_until_it_goes_on() {
     wait_for("an answer after the pause", SHORT, || {
         etcd.etcdctl(["get", "key"]).status.success()
     });
-    // Stopping and dropping must work on a paused one too.
+    // Stopping and dropping must work on a paused etcd too.
     etcd.pause();
     etcd.stop();
     assert_eq!(etcd.daemon().pid(), None);
 }
 
 #[test]
-fn a_dropped_etcd_leaves_nothing() {
+fn a_dropped_etcd_leaves_no_process_and_no_files() {
     let etcd = Etcd::start();
     let dir = etcd
         .data_dir()

@@ -1,4 +1,4 @@
-//! Both Helms install and upgrade a small chart.
+//! Both versions of Helm install and upgrade a small chart.
 
 #![expect(
     clippy::expect_used,
@@ -18,8 +18,8 @@ fn chart() -> TempDir {
     let write = |name: &str, text: &str| {
         fs::write(dir.path().join(name), text).expect("a file of the chart");
     };
-    // The constraint is there for the version the API server tells: Helm refuses a server built
-    // without one.
+    // The constraint tests the version that the API server reports: Helm refuses a server that was
+    // built without one.
     write(
         "Chart.yaml",
         "{apiVersion: v2, name: tiny, version: 0.1.0, kubeVersion: '>=1.30.0'}",
@@ -62,7 +62,7 @@ fn both_helms_install_a_chart() {
 }
 
 #[test]
-fn helm_tells_its_version() {
+fn helm_reports_its_version() {
     let cache = tempfile::tempdir().expect("a directory");
     for (version, expected) in [(Helm::V3, HELM_3_VERSION), (Helm::V4, HELM_4_VERSION)] {
         let mut command = std::process::Command::new(helm(version));

@@ -1,5 +1,5 @@
-//! What a test started ends with it, even when the test process is killed and can do nothing about
-//! it.
+//! Everything that a test started ends with it, even if the test process is killed and cannot clean
+//! up.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -10,11 +10,11 @@ use std::{env, io, thread};
 
 use milvus_guard_testbed::{Etcd, wait_for};
 
-/// Tells the copy of this test executable that it is to play the test that is killed.
+/// Makes a copy of this test executable play the test that is killed.
 const PLAY: &str = "TESTBED_PLAY_THE_KILLED_TEST";
 const MARK: &str = "etcd runs as ";
 
-/// Not a test of its own: starts an etcd, tells its pid and its directory and waits to be killed.
+/// For the test below: starts an etcd, prints its pid and directory, waits to be killed.
 #[test]
 fn play_the_killed_test() {
     if env::var_os(PLAY).is_none() {
@@ -26,7 +26,7 @@ fn play_the_killed_test() {
         .parent()
         .expect("a directory around the data")
         .to_owned();
-    // Not println: libtest would keep it.
+    // Not println: libtest would capture it.
     writeln!(
         io::stdout(),
         "\n{MARK}{} in {}",
@@ -58,7 +58,7 @@ fn a_killed_test_leaves_nothing() {
     let process = format!("/proc/{pid}");
     assert!(Path::new(&process).exists());
 
-    // SIGKILL, and so nothing in that process is dropped.
+    // SIGKILL, so nothing in that process is dropped.
     test.kill().expect("the copy is killed");
     test.wait().expect("the copy has ended");
     wait_for("the end of its etcd", Duration::from_secs(10), || {

@@ -1,4 +1,4 @@
-//! Real Milvus servers on this machine; downloaded: `make test-milvus`.
+//! Real Milvus servers on this machine, which are large downloads: `make test-milvus`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::{env, io, thread};
 
 use milvus_guard_testbed::{Milvus, MilvusStore, MilvusVersion, expect_success, wait_for};
 
-/// Tells the copy of this test executable that it is to play the test that is killed.
+/// Makes a copy of this test executable play the test that is killed.
 const PLAY: &str = "TESTBED_PLAY_THE_KILLED_MILVUS_TEST";
 const MARK: &str = "Milvus runs as ";
 
@@ -19,7 +19,7 @@ fn ask(server: &Milvus, verb: &str) -> String {
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn what_one_version_wrote_the_next_one_serves() {
+fn data_of_one_version_is_served_by_the_next_one() {
     let server = MilvusStore::new().serve(MilvusVersion::V2_2_16);
     ask(&server, "write");
     let answer = ask(&server, "read");
@@ -32,7 +32,7 @@ fn what_one_version_wrote_the_next_one_serves() {
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
     let twin = store.twin();
 
-    // Both at once: nothing of a server is in a fixed place.
+    // Both at the same time: no server uses a fixed port or folder.
     let both = [
         store.serve(MilvusVersion::V2_3_5),
         twin.serve(MilvusVersion::V2_2_16),
@@ -44,20 +44,20 @@ fn what_one_version_wrote_the_next_one_serves() {
 
 #[test]
 #[ignore = "downloads Milvus's servers: make test-milvus"]
-fn two_servers_of_2_1_run_side_by_side() {
+fn two_servers_of_2_1_run_in_parallel() {
     let both = [
         MilvusStore::new().serve(MilvusVersion::V2_1_0),
         MilvusStore::new().serve(MilvusVersion::V2_1_0),
     ];
     ask(&both[0], "write");
     assert!(ask(&both[0], "read").contains("2000"));
-    // The other one has no such collection.
+    // The other server must not have this collection.
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/milvus.py");
     let output = both[1].python(&script, ["read", &both[1].port().to_string()]);
     assert!(!output.status.success());
 }
 
-/// Not a test of its own: starts a Milvus, tells its pid and its folder and waits to be killed.
+/// Only used by the test below: starts a Milvus, prints its pid and folder and waits to be killed.
 #[test]
 fn play_the_killed_test() {
     if env::var_os(PLAY).is_none() {
@@ -70,7 +70,7 @@ fn play_the_killed_test() {
         .parent()
         .expect("a folder")
         .to_owned();
-    // Not println: libtest would keep it.
+    // Not println: libtest would capture it.
     writeln!(
         io::stdout(),
         "\n{MARK}{} in {}",

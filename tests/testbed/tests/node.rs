@@ -1,5 +1,5 @@
-//! Nodes: side by side, called from outside, and what a killed test leaves of one. Root only: `make
-//! test-node`.
+//! Nodes: in parallel, reached from outside, and what remains after a test is killed. Root only:
+//! `make test-node`.
 
 #![expect(
     clippy::expect_used,
@@ -14,11 +14,11 @@ use std::{env, fs, io, thread};
 
 use milvus_guard_testbed::{Node, wait_for};
 
-/// Tells the copy of this test executable that it is to play the test that is killed.
+/// Makes a copy of this test executable play the test that is killed.
 const PLAY: &str = "TESTBED_PLAY_THE_KILLED_NODE";
 const MARK: &str = "node logs to ";
 
-/// Not a test of its own: starts a node with a pod, tells where it lives and waits to be killed.
+/// For the test below: starts a node with a pod, prints its directory, waits to be killed.
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
 fn play_the_killed_node() {
@@ -33,7 +33,7 @@ fn play_the_killed_node() {
     }
 }
 
-/// A pod that stays; the image is the one every pod's first container has.
+/// Runs a pod that does not end, with the image of every pod's first container.
 fn run_pause(node: &Node) {
     node.apply(
         r"
@@ -81,7 +81,7 @@ fn traces(name: &str) -> Vec<String> {
 
 #[test]
 #[ignore = "needs root and a container runtime: make test-node"]
-fn two_run_side_by_side_and_a_killed_one_leaves_nothing() {
+fn two_nodes_run_in_parallel_and_a_killed_one_leaves_nothing() {
     let mut test = Command::new(env::current_exe().expect("the test executable"))
         .args([
             "--exact",
@@ -107,7 +107,7 @@ fn two_run_side_by_side_and_a_killed_one_leaves_nothing() {
     let name = dir.file_name().expect("a name").to_string_lossy();
     assert!(traces(&name).len() > 10, "{:?}", traces(&name));
 
-    // SIGKILL, and so nothing in that process is dropped.
+    // SIGKILL, so nothing in that process is dropped.
     test.kill().expect("the copy is killed");
     test.wait().expect("the copy has ended");
     let deadline = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! How programs get into the cache, tried with a stand-in for Go, and `KUBEBUILDER_ASSETS`.
+//! How programs get into the cache, tested with a fake Go, and `KUBEBUILDER_ASSETS`.
 
 #![expect(
     clippy::expect_used,
@@ -15,7 +15,7 @@ use std::{env, thread};
 use milvus_guard_testbed::{Bundle, Program, expect_success};
 use tempfile::TempDir;
 
-/// Tells a copy of this test executable to print where it finds the programs.
+/// Makes a copy of this test executable print the paths of the programs.
 const PRINT: &str = "TESTBED_PRINT_PROGRAMS";
 
 /// A folder with an executable `go` that runs this shell script.
@@ -27,7 +27,7 @@ fn stand_in(script: &str) -> TempDir {
     dir
 }
 
-/// `testbed-build` with this Go before all others and an empty cache.
+/// `testbed-build` with this Go first in the PATH, and an empty cache.
 fn testbed_build(go: &TempDir, cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testbed-build"));
     let path = env::var("PATH").expect("a PATH");
@@ -39,8 +39,8 @@ fn testbed_build(go: &TempDir, cache: &Path) -> Command {
 }
 
 #[test]
-fn many_ask_and_one_builds() {
-    // Finds the argument after -o, writes that file and notes the call.
+fn several_processes_build_each_bundle_once() {
+    // Finds the argument after -o, writes that file and records the call.
     let go = stand_in(
         r#"
 test "$GOFLAGS $CGO_ENABLED" = "-mod=readonly 0" || exit 1
@@ -87,7 +87,7 @@ echo "$3" >>"$MILVUS_GUARD_CACHE/calls"
 }
 
 #[test]
-fn a_failed_build_says_why_and_leaves_nothing() {
+fn a_failed_build_reports_the_reason_and_leaves_no_files() {
     let go = stand_in("echo 'checksum mismatch' >&2; exit 1");
     let cache = tempfile::tempdir().expect("a directory");
     let output = testbed_build(&go, cache.path())
@@ -109,7 +109,7 @@ fn a_failed_build_says_why_and_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_build_blocks_nobody_and_its_rest_is_removed() {
+fn a_killed_build_does_not_block_others_and_its_files_are_removed() {
     let cache = tempfile::tempdir().expect("a directory");
     let parts = || {
         let entries = fs::read_dir(cache.path().join("testbed"))
@@ -137,7 +137,7 @@ fn a_killed_build_blocks_nobody_and_its_rest_is_removed() {
     assert_eq!(parts(), 0);
 }
 
-/// Not a test of its own: prints the paths when it is asked to.
+/// Only used by the test below: prints the paths if the variable is set.
 #[test]
 fn print_programs() {
     if env::var_os(PRINT).is_some() {
@@ -148,7 +148,7 @@ fn print_programs() {
 }
 
 #[test]
-fn kubebuilder_assets_come_first() {
+fn kubebuilder_assets_are_preferred() {
     let print = |assets: &Path| {
         let mut command = Command::new(env::current_exe().expect("the test executable"));
         command

@@ -1,4 +1,4 @@
-//! What the guard remembers of the running state.
+//! What the guard stores about the running state and uninstalled releases.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 
 #[test]
-fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
+fn a_history_that_cannot_be_stored_counts_on_every_replica() {
     let mut webhook = Webhook::start();
     let folder = tempfile::tempdir().unwrap();
     write_template(&folder.path().join(TEMPLATE), "https://127.0.0.1:1", &[]);
     let other = Server::start(&webhook.cluster, folder.path(), "127.0.0.1:0", &[]);
-    // The guard may not write what it remembers.
+    // The guard gets no right to store its release history.
     let role = webhook.cluster.get_json(&format!(
         "/apis/rbac.authorization.k8s.io/v1/namespaces/{GUARD}/roles/milvus-guard"
     ));
@@ -67,7 +67,7 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
     webhook.register();
     is_denied(&webhook);
 
-    // What was never stored is stored as soon as that is possible.
+    // The history is stored as soon as that is possible.
     less["rules"] = role["rules"].clone();
     webhook.cluster.apply(&less.to_string());
     remembered(&webhook);
@@ -81,7 +81,7 @@ fn a_memory_that_cannot_be_stored_counts_on_every_replica() {
 }
 
 #[test]
-fn what_was_deleted_is_not_forgotten() {
+fn deleted_objects_are_remembered() {
     let webhook = Webhook::start();
     let values = etcd_values(&webhook, "etcd.example.com:2379");
     install(
@@ -106,7 +106,7 @@ fn what_was_deleted_is_not_forgotten() {
         }
         object
     };
-    // The ConfigMap, deleted and created again over another root path.
+    // The ConfigMap, deleted and created again with another root path.
     let mut config = get("configmap", "my-release-milvus");
     let text = config.to_string();
     assert!(text.contains("by-dev"), "{text}");
@@ -124,14 +124,17 @@ fn what_was_deleted_is_not_forgotten() {
     let (done, text) = replace(&config);
     assert!(!done && text.contains("MG302"), "{text}");
     let (done, text) = apply(&webhook, &[config.clone()], &[]);
-    assert!(!done && text.contains("MG302"), "created later: {text}");
+    assert!(
+        !done && text.contains("MG302"),
+        "a later creation must be denied: {text}"
+    );
     let (done, text) = apply(
         &webhook,
         &[serde_json::from_str(&config.to_string().replace("elsewhere", "by-dev")).unwrap()],
         &[],
     );
-    assert!(done, "what was there may come back: {text}");
-    // Every Deployment, deleted and created again at another version.
+    assert!(done, "the old ConfigMap must be allowed: {text}");
+    // Every Deployment, deleted and created again with another version.
     let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", "deployment", "--all"]);
     assert!(done, "{text}");
     wait_until("no Deployment is left", Duration::from_secs(30), || {
@@ -144,7 +147,7 @@ fn what_was_deleted_is_not_forgotten() {
     );
     let (done, text) = apply(&webhook, &objects(&rendered, "Deployment"), &[]);
     assert!(!done && text.contains("MG103"), "{text}");
-    // The release uninstalled and installed, under its name and under another.
+    // The release, uninstalled and installed under the same and under another name.
     let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
     assert!(done, "{text}");
     for name in ["my-release", "ghost"] {
@@ -162,7 +165,7 @@ fn what_was_deleted_is_not_forgotten() {
         );
         assert!(!done && text.contains("MG103"), "{name}: {text}");
     }
-    // From another namespace upon the same data.
+    // From another namespace with the same data.
     wait_until("another namespace knows", Duration::from_secs(20), || {
         let (done, text) = webhook.helm(
             Helm::V4,
@@ -192,11 +195,11 @@ fn what_was_deleted_is_not_forgotten() {
             &values,
         ],
     );
-    assert!(done, "the same version comes back: {text}");
+    assert!(done, "the same version must be allowed: {text}");
 }
 
 #[test]
-fn a_foreign_namespace_cannot_fill_the_memory() {
+fn another_namespace_cannot_fill_the_stored_history() {
     let webhook = Webhook::start();
     expect_success(webhook.cluster.kubectl(["create", "namespace", "foreign"]));
     let decoy = |name: &str| {
@@ -238,7 +241,7 @@ fn a_foreign_namespace_cannot_fill_the_memory() {
 }
 
 #[test]
-fn nobody_hands_the_data_to_the_garbage_collector() {
+fn owner_references_and_deletions_that_would_lose_data_are_denied() {
     let webhook = Webhook::start();
     install(&webhook, Helm::V4, &Chart::compact("4.1.34"), &[]);
     let claims = || {
@@ -285,7 +288,7 @@ fn nobody_hands_the_data_to_the_garbage_collector() {
         let (done, text) = patch(set, &policy);
         assert!(!done && text.contains("MG305"), "{field}: {text}");
     }
-    // The Services of etcd first, then its StatefulSet.
+    // First the Services of etcd, then its StatefulSet.
     let (_, services) = webhook.kubectl(&["-n", NAMESPACE, "get", "services", "-o", "name"]);
     for service in services.lines().filter(|name| name.contains("etcd")) {
         let (done, text) = webhook.kubectl(&["-n", NAMESPACE, "delete", service]);
@@ -295,5 +298,5 @@ fn nobody_hands_the_data_to_the_garbage_collector() {
     assert!(!done && text.contains("MG401"), "{text}");
     assert!(claims().contains("etcd"));
     let (done, text) = webhook.helm(Helm::V4, &["uninstall", "my-release", "-n", NAMESPACE]);
-    assert!(done, "an uninstallation is not hindered: {text}");
+    assert!(done, "an uninstallation must be allowed: {text}");
 }

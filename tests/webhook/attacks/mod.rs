@@ -1,9 +1,9 @@
-//! Attacks on a real API server: who has some rights in a cluster must not get a "yes" for a change
-//! of a Milvus that the guard denies otherwise.
+//! Attacks on a real API server: a user with some rights in a cluster must not get a change of
+//! Milvus allowed that the guard denies otherwise.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `memory` | What the guard remembers of the running state |
+//! | `memory` | What the guard stores about the running state and uninstalled releases |
 //! | `records` | Records of Helm, the decisions about them, and manifests in other forms |
 
 mod memory;
@@ -27,7 +27,7 @@ fn install(webhook: &Webhook, with: Helm, chart: &Chart, more: &[&str]) {
     remembered(webhook);
 }
 
-/// A file of values with another etcd.
+/// A values file with another etcd.
 fn etcd_values(webhook: &Webhook, address: &str) -> String {
     let text = format!(
         "extraConfigFiles:\n  user.yaml: |\n    etcd:\n      endpoints: [\"{address}\"]\n      rootPath: by-dev\n"
@@ -72,12 +72,12 @@ fn assert_stays(webhook: &Webhook, tag: &str) {
 }
 
 #[test]
-fn another_release_name_opens_nothing() {
+fn another_release_name_does_not_bypass_the_guard() {
     let webhook = Webhook::start();
     for with in [Helm::V3, Helm::V4] {
         let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
         install(&webhook, with, &old, &[]);
-        // The same objects under another name of the release.
+        // The same objects under another release name.
         let rendered = new.render(with, &[]);
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("templates")).unwrap();
@@ -96,7 +96,7 @@ fn another_release_name_opens_nothing() {
             assert!(!done && text.contains("MG101"), "{text}");
             assert_stays(&webhook, ":v2.1.4");
         }
-        // One component is enough.
+        // One component is enough for the denial.
         let one = objects(&rendered, "Deployment").remove(0);
         fs::write(folder.path().join("templates/all.yaml"), one.to_string()).unwrap();
         let (done, text) = webhook.helm(
@@ -111,7 +111,7 @@ fn another_release_name_opens_nothing() {
             ],
         );
         assert!(!done && text.contains("MG101"), "{text}");
-        // Another release upon the same metadata, with its own objects.
+        // Another release with separate objects, but the same metadata.
         let values = etcd_values(&webhook, "my-release-etcd:2379");
         let (done, text) = webhook.helm(
             with,
@@ -133,7 +133,7 @@ fn another_release_name_opens_nothing() {
 }
 
 #[test]
-fn another_address_of_the_same_etcd_opens_nothing() {
+fn another_address_of_the_same_etcd_does_not_bypass_the_guard() {
     let webhook = Webhook::start();
     let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
     install(&webhook, Helm::V3, &old, &[]);
@@ -161,7 +161,7 @@ fn another_address_of_the_same_etcd_opens_nothing() {
         "spec": {"selector": etcd["spec"]["selector"], "ports": [{"port": 80, "targetPort": 2379}]}});
     let alias = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "alias", "namespace": "team"},
         "spec": {"type": "ExternalName", "externalName": format!("my-release-etcd.{NAMESPACE}.svc.cluster.local")}});
-    // Anyone may claim the address of another team's Service, and must not connect it with data.
+    // A user may claim the address of another team's Service; it must not count as that etcd.
     let claim = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "claim", "namespace": "team"},
         "spec": {"selector": {"app": "own-etcd"}, "externalIPs": [ip], "ports": [{"port": 2379}]}});
     for object in [&front, &alias, &claim] {
@@ -214,12 +214,12 @@ fn another_address_of_the_same_etcd_opens_nothing() {
         }
     }
     let (done, text) = install_on("team", "claim:2379");
-    assert!(done, "separate data: {text}");
+    assert!(done, "an upgrade of separate data must be allowed: {text}");
     assert_stays(&webhook, ":v2.1.4");
 }
 
 #[test]
-fn a_tool_that_calls_itself_otherwise_than_kubectl_meets_every_rule() {
+fn every_rule_applies_to_tools_with_other_names_than_kubectl() {
     let webhook = Webhook::start();
     install(
         &webhook,
@@ -247,7 +247,7 @@ fn a_tool_that_calls_itself_otherwise_than_kubectl_meets_every_rule() {
 }
 
 #[test]
-fn one_object_of_a_release_is_not_taken_over_with_other_data() {
+fn an_object_of_a_release_cannot_be_taken_over_with_other_data() {
     let webhook = Webhook::start();
     let chart = Chart::compact("4.1.34");
     install(&webhook, Helm::V4, &chart, &[]);
@@ -310,7 +310,7 @@ fn one_object_of_a_release_is_not_taken_over_with_other_data() {
         );
         assert!(!done && text.contains(rule), "{rule}: {text}");
     }
-    // All claims at once, by one request.
+    // All claims in one request.
     for query in [
         "",
         "?labelSelector=app.kubernetes.io%2Finstance%3Dmy-release",
@@ -320,7 +320,7 @@ fn one_object_of_a_release_is_not_taken_over_with_other_data() {
         let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
         assert!(!done && text.contains("MG305"), "{query}: {text}");
     }
-    // And all that holds data.
+    // Every object with data.
     let path =
         format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets?propagationPolicy=Foreground");
     let (done, text) = webhook.kubectl(&["delete", "--raw", &path]);
@@ -331,5 +331,5 @@ fn one_object_of_a_release_is_not_taken_over_with_other_data() {
         &[config, set],
         &["--server-side", "--force-conflicts", "--field-manager=helm"],
     );
-    assert!(done, "as they are: {text}");
+    assert!(done, "unchanged objects must be allowed: {text}");
 }

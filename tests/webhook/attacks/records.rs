@@ -1,4 +1,4 @@
-//! Records of Helm, the decisions about them, and manifests in other forms.
+//! Records of Helm, the decisions about them, and other forms of manifests.
 
 use std::{fs, time::Duration};
 
@@ -12,7 +12,7 @@ use milvus_guard_core::manifest::documents;
 use milvus_guard_testbed::{Helm, expect_success};
 use serde_json::{Value, json};
 
-/// A record as Helm would write it, of a release in this namespace.
+/// A record of a release in this namespace, as Helm writes it.
 fn record(manifest: &str, name: &str, namespace: &str) -> Value {
     let release = json!({"name": name, "namespace": namespace, "version": 1, "info": {"status": "pending-install"},
         "manifest": manifest, "chart": {"metadata": {"name": "milvus", "version": "4.0.31"}}});
@@ -24,7 +24,7 @@ fn record(manifest: &str, name: &str, namespace: &str) -> Value {
 }
 
 #[test]
-fn a_record_in_a_foreign_namespace_opens_nothing() {
+fn a_record_in_another_namespace_does_not_bypass_the_guard() {
     let webhook = Webhook::start();
     install(&webhook, Helm::V4, &Chart::compact("3.2.18"), &[]);
     let rendered = Chart::compact("4.0.31").render(Helm::V4, &[]);
@@ -44,7 +44,7 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
             String::from_utf8_lossy(&output.stderr).into_owned(),
         )
     };
-    // The payload names another namespace.
+    // The payload contains another namespace.
     for name in ["ghost", "my-release"] {
         let (done, text) = create(&record(&rendered, name, NAMESPACE));
         assert!(
@@ -53,7 +53,7 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
         );
     }
     assert_eq!(decisions(), before);
-    // An honest record of the foreign namespace decides about objects of that namespace alone.
+    // A valid record of the other namespace only decides about objects of that namespace.
     let (done, text) = create(&record(&rendered, "my-release", "foreign"));
     assert!(done, "{text}");
     for manager in ["helm", "kubectl", "lens"] {
@@ -70,7 +70,7 @@ fn a_record_in_a_foreign_namespace_opens_nothing() {
 }
 
 #[test]
-fn a_decision_of_an_older_revision_opens_nothing() {
+fn a_decision_of_an_older_revision_does_not_bypass_the_guard() {
     let webhook = Webhook::start();
     for with in [Helm::V3, Helm::V4] {
         let chart = Chart::compact("4.1.34");
@@ -108,7 +108,7 @@ fn a_decision_of_an_older_revision_opens_nothing() {
         assert_eq!(
             decisions.lines().count(),
             1,
-            "one for each release: {decisions}"
+            "one decision for each release: {decisions}"
         );
         for manager in ["kubectl-set", "helm", "lens"] {
             let manager = format!("--field-manager={manager}");
@@ -123,7 +123,7 @@ fn a_decision_of_an_older_revision_opens_nothing() {
             ]);
             assert!(!done && text.contains("MG103"), "{manager}: {text}");
         }
-        // An administrator can delete a decision; nobody but the guard can write one.
+        // An administrator can delete a decision; only the guard can write one.
         let (done, text) = webhook.kubectl(&["-n", GUARD, "delete", "releasedecisions", "--all"]);
         assert!(done, "{text}");
         let (done, text) = webhook.helm(with, &["uninstall", "my-release", "-n", NAMESPACE]);
@@ -145,7 +145,7 @@ pub(super) fn chart_of(folder: &std::path::Path, text: &str) -> String {
 }
 
 #[test]
-fn neither_the_form_of_a_manifest_nor_a_flag_of_helm_opens_the_gate() {
+fn other_forms_of_manifests_and_flags_of_helm_do_not_bypass_the_guard() {
     let webhook = Webhook::start();
     let (old, new) = (Chart::compact("3.2.18"), Chart::compact("4.0.31"));
     install(&webhook, Helm::V4, &old, &[]);
@@ -197,7 +197,7 @@ fn neither_the_form_of_a_manifest_nor_a_flag_of_helm_opens_the_gate() {
                     "--take-ownership",
                 ],
             ] {
-                // Helm 3 has no such flag.
+                // Helm 3 does not have this flag.
                 if with == Helm::V3 && args.contains(&"--force-conflicts") {
                     continue;
                 }
@@ -227,9 +227,13 @@ fn neither_the_form_of_a_manifest_nor_a_flag_of_helm_opens_the_gate() {
             );
         }
     }
-    assert_eq!(revisions(), before, "a denial leaves no revision");
+    assert_eq!(
+        revisions(),
+        before,
+        "a denied upgrade must leave no revision"
+    );
     assert_stays(&webhook, ":v2.1.4");
-    // The same objects as they run, as a list.
+    // The running objects, as a list.
     let all: Vec<Value> = documents(&old.render(Helm::V4, &[]))
         .map(|document| document.unwrap().root.to_json())
         .collect();

@@ -1,9 +1,9 @@
-//! Builds the programs of the test bed into the cache, so that no test has to wait for it.
+//! Builds the programs of the test bed into the cache, so that no test has to wait for a build.
 //!
 //! With `--node`, also those that only a node needs, if this machine can run one. With
 //! `--node-packages` it builds nothing and prints the Debian packages that `make test-node` needs
-//! and this machine lacks. With `--milvus`, etcd and Milvus alone. With `--roll`, all that a distributed
-//! Milvus on a node needs.
+//! and that are not installed. With `--milvus`, only etcd and Milvus. With `--roll`, everything
+//! that a distributed Milvus on a node needs.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let bundles = match std::env::args().nth(1).as_deref() {
         None => Bundle::ALL.to_vec(),
         Some("--node") => {
-            // Before the minutes that the build takes.
+            // Checked before the build, which takes minutes.
             if let Err(error) = Node::check().and_then(|()| Postgres::check()) {
                 eprintln!("test bed: {error}");
                 return ExitCode::FAILURE;

@@ -2,8 +2,8 @@ use std::ops::Range;
 
 use crate::Error;
 
-/// A server's configuration as its wheel has it: YAML with comments, of mappings indented by two
-/// blanks, and in newer wheels with placeholders (`{{ name(type): default }}`).
+/// A server's configuration in its wheel: YAML with comments, mappings indented by two spaces, and
+/// in newer wheels placeholders (`{{ name(type): default }}`).
 pub(crate) struct Config {
     lines: Vec<String>,
 }
@@ -15,8 +15,8 @@ impl Config {
         }
     }
 
-    /// Sets the value at a path like `rocksmq.path`. What stood below the key is dropped; a key
-    /// that is not there is added.
+    /// Sets the value at a path like `rocksmq.path`. Replaces everything below the key; adds the
+    /// key if it is missing.
     pub(crate) fn set(&mut self, path: &str, value: &str) -> Result<(), Error> {
         let (sections, key) = path.rsplit_once('.').unwrap_or(("", path));
         let (mut within, mut indent) = (0..self.lines.len(), 0);
@@ -39,7 +39,7 @@ impl Config {
         Ok(())
     }
 
-    /// The text, with the defaults in the places that were not set.
+    /// The text; placeholders without a new value get their defaults.
     pub(crate) fn text(&self) -> String {
         self.lines
             .iter()
@@ -57,7 +57,7 @@ impl Config {
         })
     }
 
-    /// The lines that belong to a key on this line.
+    /// The lines of the value of the key on this line.
     fn below(&self, line: usize, indent: usize) -> Range<usize> {
         let end = (line + 1..self.lines.len())
             .find(|next| indent_of(&self.lines[*next]).is_some_and(|other| other <= indent));
@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-/// Blanks before a line's content, if it has any in addition to a comment.
+/// Number of spaces before a line's content; `None` for an empty line or a comment.
 fn indent_of(line: &str) -> Option<usize> {
     let content = line.trim_start();
     (!content.is_empty() && !content.starts_with('#')).then_some(line.len() - content.len())
@@ -136,7 +136,7 @@ proxy:
     }
 
     #[test]
-    fn a_section_that_is_not_there_is_an_error() {
+    fn a_missing_section_is_an_error() {
         let error = Config::new(TEXT)
             .set("rocksmq.path", "/")
             .expect_err("no such section");

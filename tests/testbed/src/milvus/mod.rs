@@ -16,7 +16,7 @@ use crate::ports::with_free_ports;
 use crate::scratch::Scratch;
 use crate::{Bundle, Error, Etcd, EtcdOptions, command, expect_success, wait_until};
 
-/// Sessions of a server that was killed stay for their time to live, which is at most 60 s.
+/// Sessions of a killed server remain until their TTL ends, which is at most 60 s.
 const SESSIONS_DEADLINE: Duration = Duration::from_secs(90);
 /// Components of a standalone server that listen on a separate port, by their section of the
 /// configuration.
@@ -31,7 +31,7 @@ const COMPONENTS: [&str; 8] = [
     "dataNode",
 ];
 
-/// A Milvus that can be had as a real server: there is a wheel of it.
+/// The Milvus versions that have a wheel, and so can run as a real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MilvusVersion {
     /// 2.1.0, the only 2.1.
@@ -67,8 +67,8 @@ impl MilvusVersion {
     }
 }
 
-/// All that a Milvus keeps: metadata in a separate etcd, objects and messages in a folder. No
-/// server runs on it; [`Self::serve`] turns it into one that does.
+/// All data of a Milvus: metadata in a separate etcd, objects and messages in a folder. No server
+/// runs on it; [`Self::serve`] starts one.
 #[derive(Debug)]
 pub struct MilvusStore {
     etcd: Etcd,
@@ -76,11 +76,11 @@ pub struct MilvusStore {
     authorization: bool,
 }
 
-/// A standalone Milvus server on free ports, of plain processes, without root: a real one, from a
-/// Python wheel.
+/// A real standalone Milvus server from a Python wheel: plain processes on free ports, without
+/// root.
 ///
-/// It reads and writes its [`MilvusStore`] until it is [stopped](Self::stop), so that another
-/// version can go on with it.
+/// It reads and writes its [`MilvusStore`] until it is [stopped](Self::stop); then another version
+/// can serve the store.
 #[derive(Debug)]
 pub struct Milvus {
     daemon: Daemon,
@@ -115,7 +115,7 @@ impl MilvusStore {
         })
     }
 
-    /// Its servers ask for user and password; `root` has the password `Milvus` at first.
+    /// Its servers require user and password; the initial password of `root` is `Milvus`.
     #[must_use]
     pub fn with_authorization(mut self) -> Self {
         self.authorization = true;
@@ -128,7 +128,7 @@ impl MilvusStore {
         &self.etcd
     }
 
-    /// Another store with the same content. The etcd of this one is down for a moment.
+    /// Another store with a copy of the content. The etcd of this one is stopped meanwhile.
     ///
     /// # Panics
     /// When the content cannot be copied or an etcd does not start.
@@ -142,7 +142,7 @@ impl MilvusStore {
         }));
         twin.authorization = self.authorization;
         self.etcd.restart();
-        // The servers' own folders hold configurations, which each start writes again.
+        // Folders of the servers contain only configurations, which each start writes again.
         let mut copy = Command::new("cp");
         copy.arg("-R")
             .args(["data", "messages", "messages_meta_kv"].map(|name| self.scratch.join(name)));
@@ -153,7 +153,7 @@ impl MilvusStore {
     /// Starts a server on this store and waits until all its components are healthy.
     ///
     /// # Panics
-    /// When it does not start; the message has the end of its log.
+    /// When it does not start; the message contains the end of its log.
     #[must_use]
     #[track_caller]
     pub fn serve(self, version: MilvusVersion) -> Milvus {
@@ -203,7 +203,7 @@ impl MilvusStore {
         })
     }
 
-    /// Writes the configuration and gives the arguments of `env` that start the server.
+    /// Writes the configuration and returns the arguments of `env` that start the server.
     fn prepare(
         &self,
         version: MilvusVersion,
@@ -226,8 +226,8 @@ impl MilvusStore {
                 data.clone(),
                 own,
             ),
-            // 2.1 writes below its own folder for objects, `files`, and stores paths relative to
-            // the folder around it.
+            // 2.1 writes objects to `files` in its storage folder, and stores paths relative to the
+            // storage folder.
             _ => (server.join("milvus.yaml"), own, data.join("files"), data),
         };
         fs::create_dir_all(&config_dir).map_err(failed)?;
@@ -276,10 +276,10 @@ impl MilvusStore {
             args.extend(["-c".into(), start.into(), library.into()]);
         } else {
             set("log.stdout", "true")?;
-            // A server that had to be killed ends sooner.
+            // Sessions of a killed server end sooner.
             set("common.session.ttl", "10")?;
             fs::write(config_dir.join("milvus.yaml"), config.text()).map_err(failed)?;
-            // 2.3 does not start without it.
+            // 2.3 does not start without this file.
             fs::write(
                 config_dir.join("glog.conf"),
                 "--logtostderr=true\n--minloglevel=1\n",
@@ -300,7 +300,7 @@ impl MilvusStore {
         Ok(args)
     }
 
-    /// By what the machine tells servers apart.
+    /// Name of the server in its command line and its files outside the store.
     fn alias(&self) -> String {
         self.scratch
             .path()
@@ -310,7 +310,7 @@ impl MilvusStore {
             .into_owned()
     }
 
-    /// Keys that a server holds while it lives; no counter is among them.
+    /// Keys of the sessions of live servers, without the ID counter.
     fn sessions(&self) -> String {
         let prefix = format!("{}/meta/session/", Self::ROOT_PATH);
         let keys = expect_success(
@@ -331,14 +331,14 @@ impl Default for MilvusStore {
 }
 
 impl Milvus {
-    /// Which it is.
+    /// The version of the server.
     #[must_use]
     pub fn version(&self) -> MilvusVersion {
         self.version
     }
 
-    /// The proxy's port on loopback: gRPC without TLS, and without users unless [asked
-    /// for](MilvusStore::with_authorization).
+    /// The proxy's port on loopback: gRPC without TLS, and without users unless
+    /// [requested](MilvusStore::with_authorization).
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -350,20 +350,20 @@ impl Milvus {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What it reads and writes.
+    /// The store that the server reads and writes.
     #[must_use]
     pub fn store(&self) -> &MilvusStore {
         &self.store
     }
 
-    /// The server as a process: its pid and its log.
+    /// The process of the server, for its pid and its log.
     #[must_use]
     pub fn daemon(&self) -> &Daemon {
         &self.daemon
     }
 
-    /// Runs a Python script that has `pymilvus` to import, and returns what it printed. It ends
-    /// with the test.
+    /// Runs a Python script that can import `pymilvus`, and returns its output. It is stopped with
+    /// the test.
     ///
     /// # Panics
     /// When Python cannot be run at all.
@@ -376,11 +376,11 @@ impl Milvus {
         or_panic(python(script, args))
     }
 
-    /// Ends the server, in order where it manages within 10 s (newer ones retry for minutes what
-    /// can no longer succeed), and waits until no session of it is left in etcd.
+    /// Stops the server, by SIGKILL after 10 s (newer versions retry for minutes what can no longer
+    /// succeed), and waits until etcd has no session of it.
     ///
     /// # Panics
-    /// When its sessions stay.
+    /// When its sessions remain.
     #[must_use]
     #[track_caller]
     pub fn stop(self) -> MilvusStore {
@@ -418,8 +418,8 @@ pub(crate) fn python<A: AsRef<OsStr>>(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // Held until the script has ended: it ends itself when this closes, as it does when the test is
-    // killed.
+    // Open until the script has ended. The script exits when this closes, which also happens when
+    // the test is killed.
     let held = child.stdin.take();
     let output = child.wait_with_output().map_err(failed);
     drop(held);

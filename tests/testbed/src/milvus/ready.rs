@@ -8,24 +8,23 @@ use crate::daemon::Ready;
 use crate::http::Client;
 use crate::{Error, Etcd, Program, command};
 
-/// How often a server is started that crashes as [`is_known_crash`] says.
+/// How often a server is started that crashes as described at [`is_known_crash`].
 pub(super) const ATTEMPTS: usize = 5;
 
-/// A server of 2.2 and later on the messages of 2.1 crashes now and then on its first start: it
-/// loads what was left loaded, and its query node panics over a channel for which its data node has
-/// not yet written a checkpoint. Started again, as on Kubernetes, it does well.
+/// A server of 2.2 and later on messages of 2.1 sometimes crashes on its first start: it loads
+/// collections that were loaded before, and its query node panics over a channel for which its data
+/// node has not yet written a checkpoint. The next start, as by Kubernetes, succeeds.
 pub(super) fn is_known_crash(error: &Error) -> bool {
     let text = error.to_string();
     text.contains("FromDmlCPLoadDelete") && text.contains("index out of range")
 }
 
-/// How long a healthy server is given for the checkpoints of its channels. Mostly they are there at
-/// once; now and then one comes a minute or more later, and all but that crash goes well without
-/// it.
+/// How long a healthy server may take for the checkpoints of its channels. Mostly they exist at
+/// once; sometimes one takes more than a minute, and only that crash depends on it.
 const CHECKPOINTS_DEADLINE: Duration = Duration::from_secs(20);
 
-/// When a server does its work: its components are healthy, and what [`is_known_crash`] means can
-/// hardly happen any more.
+/// Readiness of a server: its components are healthy, and the crash of [`is_known_crash`] is
+/// unlikely.
 pub(super) fn ready(
     version: MilvusVersion,
     metrics_port: u16,
@@ -35,8 +34,7 @@ pub(super) fn ready(
     let metadata = Metadata::of(etcd)?;
     let healthy_since = OnceLock::new();
     Ok(Box::new(move |log| {
-        // A server answers for its health before it is ready to serve, and an old one has only this
-        // to say about itself.
+        // A server is healthy before it is ready to serve; 2.1 has only the line in its log.
         if !log.contains("ready to serve") || !health.is_ok("/healthz") {
             return false;
         }
@@ -63,8 +61,8 @@ impl Metadata {
         })
     }
 
-    /// Channels that data nodes are to watch and that have no checkpoint yet; nothing if etcd does
-    /// not answer.
+    /// Channels that data nodes must watch and that have no checkpoint yet; `None` if etcd does not
+    /// answer.
     pub(super) fn without_checkpoint(&self) -> Option<Vec<String>> {
         let checkpoints = self.names("datacoord-meta/channel-cp")?;
         let channels = self.names("channelwatch")?;
@@ -76,8 +74,7 @@ impl Metadata {
         )
     }
 
-    /// Last parts of the keys below a path; both kinds of keys asked for end with the channel's
-    /// name.
+    /// Last parts of the keys below a path; the keys of both callers end with the channel's name.
     fn names(&self, path: &str) -> Option<Vec<String>> {
         let mut get = Command::new(&self.etcdctl);
         command::only_neutral_environment(&mut get);

@@ -1,4 +1,4 @@
-//! Images of Milvus from its wheels, under the names that the chart gives them.
+//! Images of Milvus from its wheels, under the names in the chart.
 
 use std::fs;
 use std::io;
@@ -9,9 +9,9 @@ use crate::node::BuildImage;
 use crate::{Bundle, Error, MilvusVersion, Node, Program};
 
 const BASE: &str = "localhost/milvus-base:1";
-/// The config tool images that charts name: up to 4.0.x, and later.
+/// Tags of the config tool image in charts up to 4.0.x, and in later ones.
 const CONFIG_TOOL_TAGS: [&str; 2] = ["v0.1.1", "v0.1.2"];
-/// Ports that the configuration in an official image has, by section.
+/// Ports in the configuration of an official image, by section.
 const PORTS: [(&str, &str); 7] = [
     ("rootCoord", "53100"),
     ("queryCoord", "19531"),
@@ -28,7 +28,7 @@ WORKDIR /milvus
 ENTRYPOINT [\"/init\", \"--\"]
 ";
 
-/// Builds the images of these versions and of the config tool, and gives them to the node.
+/// Builds the images of these versions and of the config tool, and loads them into the node.
 pub(super) fn build(node: &Node, versions: &[MilvusVersion]) -> Result<(), Error> {
     let wheels = Bundle::Milvus.try_dir()?;
     build_config_tool(node)?;
@@ -39,7 +39,7 @@ pub(super) fn build(node: &Node, versions: &[MilvusVersion]) -> Result<(), Error
             .map_err(|e| Error::doing(format_args!("preparing Milvus {}", version.name()), e))?;
         let tag = format!("docker.io/milvusdb/milvus:v{}", version.name());
         node.try_build_image(&BuildImage::new(tag, &context))?;
-        // What lies in it is in the node's image storage now.
+        // Its content is now in the node's image storage.
         fs::remove_dir_all(&context).map_err(|e| Error::doing("removing a folder", e))?;
     }
     Ok(())
@@ -61,7 +61,7 @@ fn build_config_tool(node: &Node) -> Result<(), Error> {
     })
 }
 
-/// The machine's C library and its like, for all versions.
+/// The machine's C library and other shared libraries, for all versions.
 fn build_base(node: &Node, wheels: &Path, versions: &[MilvusVersion]) -> Result<(), Error> {
     let mut programs = Vec::new();
     for version in versions {
@@ -109,22 +109,22 @@ fn prepare(version: MilvusVersion, wheels: &Path, context: &Path) -> Result<(), 
     let template = fs::read_to_string(from.join("milvus.yaml")).map_err(failed)?;
     let configs = root.join("milvus/configs");
     fs::write(configs.join("milvus.yaml"), config(version, &template)?).map_err(failed)?;
-    // 2.3 does not start without it.
+    // 2.3 does not start without this file.
     let logging = "--logtostderr=true\n--minloglevel=1\n";
     fs::write(configs.join("glog.conf"), logging).map_err(failed)?;
     let dockerfile = format!("FROM {BASE}\n{DOCKERFILE}");
     fs::write(context.join("Dockerfile"), dockerfile).map_err(failed)
 }
 
-/// A second name instead of a second copy, where the file system allows it.
+/// A hard link instead of a copy, if the file system allows it.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(|_| ()))
 }
 
-/// The configuration of the wheel with what an image for a cluster has in other places.
+/// The configuration of the wheel, with the values that differ in an image for a cluster.
 fn config(version: MilvusVersion, template: &str) -> Result<String, Error> {
-    // The wheel names RocksMQ from 2.3 on. The public image leaves the choice to what is configured,
-    // and charts before 4.0.33 do not write `mq.type`.
+    // Wheels from 2.3 on set RocksMQ. The public image does not set a message queue, and charts
+    // before 4.0.33 do not write `mq.type`.
     let (storage, queue) = match version {
         MilvusVersion::V2_1_0 | MilvusVersion::V2_2_16 => ("minio", None),
         MilvusVersion::V2_3_2 | MilvusVersion::V2_3_5 => ("remote", Some("default")),

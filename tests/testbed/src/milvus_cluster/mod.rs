@@ -14,14 +14,14 @@ use crate::milvus::python;
 use crate::{Bundle, Error, MilvusVersion, Node};
 use services::Services;
 
-/// A [`Node`] with all that a distributed Milvus needs: images of the versions wanted, etcd, object
-/// storage and a message queue. A chart installs Milvus itself, with [`Self::values`].
+/// A [`Node`] with everything that a distributed Milvus needs: images of these versions, etcd,
+/// object storage and a message queue. A chart installs Milvus itself, with [`Self::values`].
 ///
-/// etcd, MinIO and Kafka are processes in the node's network, as many clusters have them outside
+/// etcd, MinIO and Kafka are processes in the node's network, as in clusters that run them outside
 /// of Kubernetes; pods and the test reach them at [`Node::address`].
 #[derive(Debug)]
 pub struct MilvusCluster {
-    // Before the node: they use its network. Absent only if they could not be started again.
+    // Dropped before the node, whose network they use. `None` only if a restart failed.
     services: Option<Services>,
     node: Node,
 }
@@ -30,7 +30,7 @@ impl MilvusCluster {
     /// Starts the node and the services, and builds the images.
     ///
     /// # Panics
-    /// When something does not start: not root, packages missing, no Java.
+    /// When a part does not start: not root, packages missing, no Java.
     #[must_use]
     #[track_caller]
     pub fn start(versions: &[MilvusVersion]) -> Self {
@@ -40,7 +40,7 @@ impl MilvusCluster {
     /// [`Self::start`] without the panic.
     ///
     /// # Errors
-    /// When something does not start: not root, packages missing, no Java.
+    /// When a part does not start: not root, packages missing, no Java.
     pub fn try_start(versions: &[MilvusVersion]) -> Result<Self, Error> {
         Self::check()?;
         for bundle in [&[Bundle::Milvus], &Bundle::ROLL[..]].concat() {
@@ -60,14 +60,14 @@ impl MilvusCluster {
         })
     }
 
-    /// Ends etcd, MinIO and Kafka, and starts them at the same addresses without their data, for
-    /// another Milvus that begins with nothing. What used them must have ended.
+    /// Stops etcd, MinIO and Kafka, and starts them at the same addresses without their data, for a
+    /// new Milvus. Their clients must have ended.
     ///
     /// # Panics
-    /// When one does not start.
+    /// When one of them does not start.
     #[track_caller]
     pub fn empty_services(&mut self) {
-        // They hold the ports.
+        // The old processes hold the ports.
         self.services = None;
         self.services = Some(or_panic(Services::start(&self.node)));
     }
@@ -80,39 +80,38 @@ impl MilvusCluster {
         }
     }
 
-    /// Whether this machine can run one.
+    /// Checks whether this machine can run such a cluster.
     ///
     /// # Errors
-    /// When not, with what is to be done about it: not root, or packages missing.
+    /// When it cannot, with the remedy: not root, or packages missing.
     pub fn check() -> Result<(), Error> {
         Node::check()?;
         services::check()
     }
 
-    /// The cluster.
+    /// The node.
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
     }
 
-    /// The etcd that holds Milvus's metadata and sessions: `http://<address>:<port>`.
+    /// The etcd with Milvus's metadata and sessions: `http://<address>:<port>`.
     #[must_use]
     pub fn etcd_endpoint(&self) -> String {
         format!("http://{}", self.services().etcd)
     }
 
-    /// Runs etcdctl on that etcd and returns what it printed.
+    /// Runs etcdctl on that etcd and returns its output.
     ///
     /// # Panics
-    /// When etcdctl cannot be run at all.
+    /// When etcdctl cannot be started.
     #[track_caller]
     pub fn etcdctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         or_panic(self.services().etcdctl(args))
     }
 
-    /// Values of the Milvus chart, as JSON, that name the services instead of those that the chart
-    /// brings. Probes ask early and often: the chart's 90 seconds would be part of every step of an
-    /// upgrade.
+    /// Values of the Milvus chart, as JSON, with the addresses of these services. Probes are early
+    /// and frequent: the chart's delay of 90 s would add to every step of an upgrade.
     #[must_use]
     pub fn values(&self) -> String {
         let services = self.services();
@@ -143,7 +142,7 @@ impl MilvusCluster {
         .to_string()
     }
 
-    /// Address of a Service, `<cluster IP>:<port>`, which the test can call too.
+    /// Address of a Service, `<cluster IP>:<port>`, which the test can reach too.
     ///
     /// # Panics
     /// When there is no such Service.
@@ -157,11 +156,11 @@ impl MilvusCluster {
         format!("{address}:{port}")
     }
 
-    /// Runs a Python script that has `pymilvus` to import, and returns what it printed. It ends
-    /// with the test.
+    /// Runs a Python script that can import `pymilvus`, and returns its output. It is stopped with
+    /// the test.
     ///
     /// # Panics
-    /// When Python cannot be run at all.
+    /// When Python cannot be started.
     #[track_caller]
     pub fn python<A: AsRef<OsStr>>(
         &self,
@@ -171,11 +170,11 @@ impl MilvusCluster {
         or_panic(python(script, args))
     }
 
-    /// Starts a Python script that has `pymilvus` to import and that runs during the test. It is
-    /// ready when it has printed `ready`, and is stopped by SIGTERM.
+    /// Starts a Python script that can import `pymilvus` and that runs during the test. It is ready
+    /// when it has printed `ready`, and is stopped by SIGTERM.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// When it does not become ready.
     #[must_use]
     #[track_caller]
     pub fn background(&self, name: &'static str, script: &Path, args: &[&OsStr]) -> Daemon {

@@ -1,4 +1,4 @@
-//! What Milvus keeps its data in: etcd, MinIO and Kafka, in the network of a node.
+//! Storage of Milvus: etcd, MinIO and Kafka, in the network of a node.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{SocketAddr, TcpStream};
@@ -16,12 +16,12 @@ use crate::{Bundle, Error, Node, Program};
 pub(super) const USER: &str = "minioadmin";
 /// Password of that user.
 pub(super) const PASSWORD: &str = "minioadmin";
-/// Kafka wants an identity of its cluster that is made of 16 bytes in Base64.
+/// Kafka requires a cluster ID of 16 bytes in Base64.
 const KAFKA_CLUSTER: &str = "bWlsdnVzLWd1YXJkLXRiIQ";
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The running services and where they listen. The node's network has no other programs, so the
-/// ports are the usual ones.
+/// The running services and their addresses. The node's network has no other programs, so the ports
+/// are the default ones.
 #[derive(Debug)]
 pub(super) struct Services {
     _daemons: [Daemon; 3],
@@ -31,7 +31,7 @@ pub(super) struct Services {
     _scratch: Scratch,
 }
 
-/// Whether the machine has a Java.
+/// Checks whether the machine has a Java.
 pub(super) fn check() -> Result<(), Error> {
     let mut java = Command::new("java");
     only_neutral_environment(&mut java);
@@ -77,7 +77,7 @@ impl Services {
     }
 }
 
-/// Starts a program of the machine in the node's network and nothing else of the node.
+/// Starts a program of the machine that uses only the network namespace of the node.
 fn start(
     node: &Node,
     name: &'static str,
@@ -115,7 +115,7 @@ fn start_minio(node: &Node, scratch: &Scratch, address: SocketAddr) -> Result<Da
         format!("MINIO_ROOT_PASSWORD={PASSWORD}").into(),
         "MINIO_BROWSER=off".into(),
         "MINIO_UPDATE=off".into(),
-        // Else it refuses a folder on the machine's root file system.
+        // Otherwise MinIO refuses a folder on the machine's root file system.
         "MINIO_CI_CD=1".into(),
         Program::Minio.try_path()?.into(),
         "server".into(),
@@ -166,7 +166,7 @@ fn format_kafka(java: &[OsString]) -> Result<(), Error> {
     expect_output(format.args(&java[1..])).map(|_| ())
 }
 
-/// One broker that is its own controller.
+/// One broker that is also the controller.
 fn kafka_config(scratch: &Scratch, address: SocketAddr) -> String {
     let controller = "127.0.0.1:9093";
     let data = |path: &Path| path.display().to_string();

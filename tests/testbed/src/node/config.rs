@@ -1,4 +1,4 @@
-//! The files that the parts of a node read.
+//! The configuration files of the parts of a node.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::kubeconfig::{kubeconfig, with_certificate};
 use crate::programs::Program;
 use crate::scratch::Scratch;
 
-/// Who the parts are to the API server: file name, user, group.
+/// Identities of the parts for the API server: file name, user, group.
 const PARTS: [(&str, &str, Option<&str>); 4] = [
     (
         "kube-controller-manager",
@@ -25,8 +25,8 @@ const PARTS: [(&str, &str, Option<&str>); 4] = [
     ("kubelet", "system:node:testbed", Some("system:nodes")),
 ];
 
-/// Certificates of all parts and kubeconfigs for those that call the API server; returns the
-/// administrator's.
+/// Writes certificates of all parts, and kubeconfigs for those that call the API server; returns
+/// the administrator's identity.
 pub(super) fn identities(
     scratch: &Scratch,
     network: Network,
@@ -40,7 +40,7 @@ pub(super) fn identities(
         "kubernetes.default.svc",
         "kubernetes.default.svc.cluster.local",
     ];
-    // Names that are addresses become addresses in the certificate.
+    // Names that are IP addresses become addresses in the certificate.
     authority.server(
         scratch,
         "server",
@@ -58,7 +58,7 @@ pub(super) fn identities(
     authority.client(scratch, "admin", "admin", Some("system:masters"))
 }
 
-/// Configurations of containerd, CNI, kubelet and kube-proxy, and the variables of `node.sh`.
+/// Writes configurations of containerd, CNI, kubelet, kube-proxy, and variables of `node.sh`.
 pub(super) fn write(
     scratch: &Scratch,
     network: Network,
@@ -112,7 +112,7 @@ fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<Str
         ),
         ("kubelet", folder(Program::Kubelet)?),
         ("etcd", Program::Etcd.try_path()?.display().to_string()),
-        // Empty: nothing enforces NetworkPolicies.
+        // Empty: NetworkPolicies are not enforced.
         ("router", router.unwrap_or_default().display().to_string()),
     ];
     Ok(values
@@ -124,8 +124,8 @@ fn variables(network: Network, cgroup: &str, options: NodeOptions) -> Result<Str
 }
 
 fn containerd(path: &impl Fn(&str) -> String, plugins: &Path) -> String {
-    // The adjustment: without CAP_SYS_RESOURCE, as in many containers, no process may be made less
-    // likely to be killed.
+    // The adjustment: without CAP_SYS_RESOURCE, as in many containers, no process may get a lower
+    // OOM score.
     format!(
         r#"version = 2
 root = "{root}"
@@ -185,12 +185,12 @@ fn kubelet(path: &impl Fn(&str) -> String, cgroup: &str) -> Value {
         "tlsPrivateKeyFile": path("kubelet-server.key"),
         "readOnlyPort": 0,
         "containerRuntimeEndpoint": format!("unix://{}", path("containerd.sock")),
-        // Machines of both generations of control groups; the tree is this node's own, for it is removed at the end.
+        // For control groups v1 and v2; the tree is removed with the node.
         "failCgroupV1": false,
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{cgroup}"),
         "enforceNodeAllocatable": [],
-        // The machine is not the node's own: how full its disk is, or whether it swaps, is none of the node's business.
+        // The node must not depend on the disk usage and swap of the machine.
         "failSwapOn": false,
         "evictionHard": {
             "memory.available": "100Mi", "imagefs.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%",
@@ -214,7 +214,7 @@ fn kube_proxy(network: Network, kubeconfig: &str) -> Value {
         "mode": "iptables",
         "clusterCIDR": network.pods(),
         "clientConnection": {"kubeconfig": kubeconfig},
-        // Nothing of this is set: the settings belong to the whole machine.
+        // None of this is set: the settings would affect the whole machine.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "healthzBindAddress": "",
         "metricsBindAddress": "127.0.0.1:10249",

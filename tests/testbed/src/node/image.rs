@@ -10,7 +10,7 @@ use crate::command::{expect_output, only_neutral_environment};
 use crate::error::or_panic;
 use crate::programs::Program;
 
-/// An image that is to be built from a Dockerfile, for [`Node::build_image`].
+/// An image to build from a Dockerfile, for [`Node::build_image`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct BuildImage {
@@ -20,7 +20,7 @@ pub struct BuildImage {
 }
 
 impl BuildImage {
-    /// From `Dockerfile` in the folder `context`, to be called `tag`, for example
+    /// From `Dockerfile` in the folder `context`, with the name `tag`, for example
     /// `localhost/web:1`.
     pub fn new(tag: impl Into<String>, context: impl Into<PathBuf>) -> Self {
         Self {
@@ -30,7 +30,7 @@ impl BuildImage {
         }
     }
 
-    /// Another Dockerfile than that.
+    /// Uses another Dockerfile.
     pub fn dockerfile(mut self, path: impl AsRef<Path>) -> Self {
         self.args
             .push(format!("--file={}", path.as_ref().display()));
@@ -50,12 +50,12 @@ impl BuildImage {
     }
 }
 
-/// The images; all are built inside of the node, so without a network, and end with it.
+/// Images; all are built inside of the node, so without a network, and are deleted with it.
 impl Node {
-    /// Builds an image with buildah and gives it to the node. Base images are those built before.
+    /// Builds an image with buildah and loads it into the node. Base images must be built before.
     ///
     /// # Panics
-    /// When the build fails; the message has what it printed.
+    /// When the build fails; the message contains its output.
     #[track_caller]
     pub fn build_image(&self, image: &BuildImage) {
         or_panic(self.try_build_image(image));
@@ -66,21 +66,20 @@ impl Node {
         self.try_load_built(&image.tag)
     }
 
-    /// Builds an image that has nothing but the shared libraries of these programs, which this
-    /// machine has, at the paths they have here. With it as its base, a program that was built
-    /// here runs in an image.
+    /// Builds an image with only the shared libraries of these programs, which this machine has, at
+    /// the same paths. A program that was built on this machine runs in an image with this base.
     ///
     /// # Panics
-    /// When a program is not there or the build fails.
+    /// When a program does not exist or the build fails.
     #[track_caller]
     pub fn build_base_image(&self, tag: &str, programs: &[&Path]) {
         or_panic(self.try_build_base(tag, programs));
     }
 
-    /// Gives the node an image from an archive, as `buildah push` and `docker save` write them.
+    /// Loads an image from an archive, as `buildah push` and `docker save` write it.
     ///
     /// # Panics
-    /// When containerd does not take it.
+    /// When containerd does not accept it.
     #[track_caller]
     pub fn load_image(&self, archive: &Path) {
         or_panic(self.try_load(archive));
@@ -108,7 +107,7 @@ impl Node {
             libraries.extend(libraries_in(&expect_output(ldd.arg(program))?));
         }
         let context = self.folder("base-image")?;
-        // There must be something to copy even when all programs are static.
+        // COPY needs a source even if all programs are static.
         fs::create_dir(context.join("root")).map_err(failed)?;
         for library in libraries {
             let to = context.join("root").join(library.trim_start_matches('/'));
@@ -121,7 +120,7 @@ impl Node {
 
     fn try_build(&self, image: &BuildImage) -> Result<(), Error> {
         let mut buildah = self.buildah();
-        // The folder named is one of many that buildah would otherwise make on the machine.
+        // Without this, buildah would create one of its folders on the machine.
         buildah
             .args(["build", "--quiet", "--tag", &image.tag, "--cni-config-dir"])
             .arg(self.scratch().join("buildah/cni"));
@@ -172,8 +171,8 @@ impl Node {
         buildah
     }
 
-    /// A program of the machine, to be run in the node's namespaces: it sees the node's network and
-    /// ends with the node.
+    /// A program of the machine in the node's namespaces: it uses the node's network and ends with
+    /// the node.
     fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         only_neutral_environment(&mut command);

@@ -23,26 +23,26 @@ use crate::{Access, Bundle, Error, expect_success, wait_until};
 /// The node's name.
 const NAME: &str = "testbed";
 const PAUSE_IMAGE: &str = "localhost/testbed-pause:1";
-/// Whose logs tell why a node did not start or a pod did not run.
+/// Parts whose logs explain why a node did not start or a pod did not run.
 const LOGS: [&str; 3] = ["kube-apiserver", "containerd", "kubelet"];
 
-/// How a [`Node`] is to be.
+/// Options of a [`Node`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NodeOptions {
-    /// Whether network policies are enforced, by the firewall of kube-router. Connections that no
-    /// policy allows are refused. What processes of the node itself send is always allowed, as
-    /// everywhere.
+    /// Whether network policies are enforced, by the firewall of kube-router. It refuses
+    /// connections that no policy allows. As on every node, processes of the node itself may always
+    /// connect.
     pub network_policies: bool,
 }
 
-/// A whole Kubernetes cluster of one node that runs pods: a control plane, containerd, CNI, kubelet
+/// A Kubernetes cluster of one node that runs real pods: control plane, containerd, CNI, kubelet
 /// and kube-proxy.
 ///
-/// It needs root and some Debian packages ([`Node::missing_packages`]). All of it lives below one
-/// process in its own namespaces and ends with that process. A cable (a veth pair) joins it to
-/// the machine: from here, pods and Services can be called at their addresses; from inside, nothing
-/// but the machine's end of the cable can ([`Node::host`]), so images must be built or loaded.
-/// Names of Services are not resolved.
+/// It needs root and some Debian packages ([`Node::missing_packages`]). All its processes are
+/// children of one process in separate namespaces and end with that process. A cable (a veth pair)
+/// joins it to the machine: pods and Services can be reached from the machine at their addresses;
+/// the node reaches only the machine's end of the cable ([`Node::host`]), so images must be built
+/// or loaded. Names of Services are not resolved.
 #[derive(Debug)]
 pub struct Node {
     daemon: Daemon,
@@ -52,7 +52,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node and waits until it runs pods.
+    /// Starts a node and waits until it can run pods.
     ///
     /// # Panics
     /// When it cannot be started: not root, packages missing, or a part that fails.
@@ -96,7 +96,7 @@ impl Node {
         let plugins = packages::cni_dir().ok_or_else(|| Error::new("no CNI plugins"))?;
         let scratch = Scratch::new("node")?;
         let network = Network::reserve()?;
-        // Once it has run, the node takes the cable with it.
+        // After the node has started, the cable is removed with the node.
         Self::start_on(network, scratch, plugins, options).inspect_err(|_| network.release())
     }
 
@@ -123,8 +123,8 @@ impl Node {
         )?;
         let api = client.clone();
         let access = Access::new(server, authority, admin, client, scratch)?;
-        // Pods are refused before the service account is there, and wait for the certificates
-        // before these are.
+        // Pods are refused without the service account, and wait for the ConfigMap with the
+        // certificates.
         let ready: Ready = Box::new(move |_| {
             let node = api
                 .get(&format!("/api/v1/nodes/{NAME}"))
@@ -146,28 +146,28 @@ impl Node {
         Ok(node)
     }
 
-    /// Whether this machine can run a node.
+    /// Checks whether this machine can run a node.
     ///
     /// # Errors
-    /// When not, with what is to be done about it: not root, or packages missing.
+    /// When it cannot, with the remedy: not root, or packages missing.
     pub fn check() -> Result<(), Error> {
         packages::check()
     }
 
-    /// The Debian packages that a node needs and this machine lacks.
+    /// The Debian packages that a node needs and that are not installed.
     #[must_use]
     pub fn missing_packages() -> Vec<&'static str> {
         packages::missing()
     }
 
-    /// This machine's address as the node and its pods see it: where a webhook of the test itself
-    /// can be called.
+    /// This machine's address for the node and its pods, for example for a webhook that the test
+    /// serves.
     #[must_use]
     pub fn host(&self) -> IpAddr {
         self.network.host().into()
     }
 
-    /// The node's address, for this machine and for pods.
+    /// The node's address for this machine and for pods.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.network.node().into()
@@ -179,22 +179,22 @@ impl Node {
         self.init
     }
 
-    /// Name of the cable's end on this machine.
+    /// Name of the end of the cable on this machine.
     #[must_use]
     pub fn link(&self) -> String {
         self.network.link()
     }
 
-    /// The node's own log; those of its parts, such as `kubelet.log`, are next to it.
+    /// The node's log; the logs of its parts, such as `kubelet.log`, are in the same directory.
     #[must_use]
     pub fn log_path(&self) -> &Path {
         self.daemon.log_path()
     }
 
-    /// What a pod has logged so far, of all its containers.
+    /// The logs of all containers of a pod.
     ///
     /// # Panics
-    /// When the kubelet does not tell.
+    /// When the kubelet does not return them.
     #[must_use]
     #[track_caller]
     pub fn logs(&self, namespace: &str, pod: &str) -> String {
@@ -204,7 +204,7 @@ impl Node {
     /// Waits until a pod is in this phase, for example `Succeeded`.
     ///
     /// # Panics
-    /// When it is not in time; the message describes the pod.
+    /// When it does not reach the phase in time; the message describes the pod.
     #[track_caller]
     pub fn wait_for_phase(&self, namespace: &str, pod: &str, phase: &str, deadline: Duration) {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
@@ -220,10 +220,10 @@ impl Node {
         );
     }
 
-    /// Waits until all pods of a Deployment are the new ones and ready.
+    /// Waits until all pods of a Deployment have the current template and are ready.
     ///
     /// # Panics
-    /// When they are not in time; the message describes the namespace's pods.
+    /// When they are not ready in time; the message describes the namespace's pods.
     #[track_caller]
     pub fn wait_for_rollout(&self, namespace: &str, deployment: &str, deadline: Duration) {
         let timeout = format!("--timeout={}s", deadline.as_secs());
@@ -243,8 +243,7 @@ impl Node {
         );
     }
 
-    /// All about a namespace's pods, for a person: their states, events and last lines of their
-    /// logs.
+    /// State, events and last log lines of the pods of a namespace, as text for a developer.
     #[must_use]
     #[track_caller]
     pub fn describe(&self, namespace: &str) -> String {
@@ -291,7 +290,7 @@ impl Deref for Node {
 }
 
 fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Result<Daemon, Error> {
-    // The descriptor leads to the machine's network, from which the cable is pulled in.
+    // The descriptor refers to the machine's network, from which the node takes the cable.
     let outer = "exec 9</proc/self/ns/net
         exec unshare --mount --net --pid --uts --ipc --fork --mount-proc --kill-child sh -c \"$1\" \
                  testbed-node \"$2\"";
@@ -311,7 +310,7 @@ fn start(access: &Access, network: Network, cgroup: &str, ready: Ready) -> Resul
     Daemon::start_other("node", "sh".into(), args, access.scratch(), cleanup, ready)
 }
 
-/// Whether a Node object says that the kubelet is ready for pods.
+/// Whether the condition `Ready` of a Node object is true.
 fn is_ready(node: &str) -> bool {
     serde_json::from_str(node).is_ok_and(|node: serde_json::Value| {
         let conditions = node["status"]["conditions"].as_array();

@@ -7,10 +7,10 @@ use crate::command::{expect_output, only_neutral_environment};
 
 use super::packages::search_path;
 
-/// The network of one node: a /24 of the range that RFC 2544 sets aside for tests of equipment, so
-/// that it is nobody's own.
+/// The network of one node: a /24 of the range that RFC 2544 reserves for tests of equipment, so it
+/// collides with no real network.
 ///
-/// The lowest addresses are the cable's two ends, from 64 on come Services, from 128 on pods.
+/// The lowest addresses are the two ends of the cable; Services start at 64, pods at 128.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Network {
     number: u8,
@@ -19,9 +19,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Lays the cable, both ends still on the machine. Its name is what keeps two nodes from the
-    /// same network: only one of them can make it, and the kernel removes it with the node's
-    /// network namespace.
+    /// Creates the cable; both ends are still on the machine. Its name reserves the network: only
+    /// one node can create it, and the kernel removes it with the node's network namespace.
     pub(super) fn reserve() -> Result<Self, Error> {
         let mut last = String::new();
         for number in 0..=u8::MAX {
@@ -52,15 +51,15 @@ impl Network {
         Err(Error::new(format!("no network for a node: {last}")))
     }
 
-    /// Takes the cable away, if it is still there.
+    /// Removes the cable, if it still exists.
     pub(super) fn release(self) {
         if self.present() == Some(self.index) {
-            // Only a node that has begun could have been faster, and then it is what was wanted.
+            // This fails only if a started node removed the cable first, which is equally good.
             let _ = ip(&["link", "delete", &self.link()]);
         }
     }
 
-    /// Index of what has the cable's name on the machine now.
+    /// Interface index of the link with the cable's name on the machine, if any.
     fn present(self) -> Option<u32> {
         fs::read_to_string(format!("/sys/class/net/{}/ifindex", self.link()))
             .ok()?

@@ -3,8 +3,7 @@ use std::{env, ffi::OsString};
 
 use crate::Error;
 
-/// Programs of the machine that a node runs on or is made with, and the Debian packages that have
-/// them.
+/// Programs of the machine that a node uses, and the Debian packages that contain them.
 const PROGRAMS: [(&str, &str); 12] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -20,17 +19,17 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("ldd", "libc-bin"),
 ];
 const CNI_PACKAGE: &str = "containernetworking-plugins";
-/// Where distributions put the CNI plugins.
+/// Folders in which distributions install the CNI plugins.
 const CNI_DIRS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// The search path with the folders that `sudo` and cron leave out.
+/// The search path, with the folders that `sudo` and cron omit.
 pub(super) fn search_path() -> OsString {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/local/sbin:/usr/sbin:/sbin");
     path
 }
 
-/// Where the CNI plugins are.
+/// The folder with the CNI plugins.
 pub(super) fn cni_dir() -> Option<&'static Path> {
     CNI_DIRS.map(Path::new).into_iter().find(|dir| {
         ["bridge", "host-local", "loopback", "portmap"]
@@ -39,7 +38,7 @@ pub(super) fn cni_dir() -> Option<&'static Path> {
     })
 }
 
-/// The Debian packages that are missing, each once.
+/// The Debian packages that are missing, without duplicates.
 pub(super) fn missing() -> Vec<&'static str> {
     let path = search_path();
     let has =
@@ -56,7 +55,7 @@ pub(super) fn missing() -> Vec<&'static str> {
     missing
 }
 
-/// Says what keeps this machine from running a node, and what to do about it.
+/// An error with the remedy if this machine cannot run a node.
 pub(super) fn check() -> Result<(), Error> {
     if !rustix::process::geteuid().is_root() {
         return Err(Error::new(
