@@ -15,7 +15,7 @@ pub enum Event {
     StageBegan {
         /// Which.
         stage: Stage,
-        /// How much there is to do, where it is known.
+        /// How much there is to do, if known.
         total: Option<u64>,
     },
     /// A stage is so far.
@@ -24,7 +24,7 @@ pub enum Event {
         stage: Stage,
         /// Done so far.
         done: u64,
-        /// Of how many, where it is known.
+        /// Of how many, if known.
         total: Option<u64>,
     },
     /// A stage is over.

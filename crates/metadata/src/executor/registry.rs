@@ -33,7 +33,7 @@ impl Registry {
     /// Connects.
     ///
     /// # Errors
-    /// Where etcd cannot be used, or no component of Milvus has a session there.
+    /// If etcd cannot be used, or no component of Milvus has a session there.
     pub async fn connect(target: &Target) -> Result<Self, MetaError> {
         let root = target.root()?;
         let store = target.connect(None).await?.silent();

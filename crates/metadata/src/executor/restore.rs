@@ -282,7 +282,7 @@ impl Run<'_> {
         Ok(restorer.finish())
     }
 
-    /// The record of this restore: that of the migration which it undoes, where there is one.
+    /// The record of this restore: that of the migration which it undoes, if there is one.
     fn journal(&self, before: Option<Journal>) -> Journal {
         let this = Process::this();
         let backup = JournalBackup {

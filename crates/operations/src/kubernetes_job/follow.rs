@@ -33,7 +33,7 @@ pub fn has_ended(job: &Job) -> bool {
 /// Follows the Job to its end; `None` if someone asked us to stop following.
 ///
 /// # Errors
-/// Where the cluster can no longer be asked.
+/// If the cluster can no longer be asked.
 pub async fn follow(client: &RetryingClient, spec: &JobSpec) -> Result<Option<End>, End> {
     let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
     let pods: Api<Pod> = Api::namespaced(client.kube(), &spec.home);

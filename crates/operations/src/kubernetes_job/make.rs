@@ -24,7 +24,7 @@ use super::{
 /// where it ended well.
 ///
 /// # Errors
-/// Where it cannot be made or followed.
+/// If it cannot be made or followed.
 pub async fn run(client: &RetryingClient, spec: &JobSpec, delete: bool) -> Result<End, End> {
     let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
     if attach(client, &jobs, spec).await? {
@@ -75,7 +75,7 @@ pub async fn asker(client: &RetryingClient) -> Option<String> {
 /// Our image: as given, else the one that the installed guard runs.
 ///
 /// # Errors
-/// Where nothing tells which.
+/// If nothing tells which.
 pub async fn image(
     client: &RetryingClient,
     home: &Home,

@@ -31,7 +31,7 @@ pub struct Survey {
 /// Reads the release and all that a run is made from.
 ///
 /// # Errors
-/// Where the release cannot be migrated by this verb at all, or the cluster cannot be asked.
+/// If the release cannot be migrated by this verb at all, or the cluster cannot be queried.
 pub async fn survey(
     client: &RetryingClient,
     settings: &Settings,
@@ -57,7 +57,7 @@ pub async fn survey(
 /// Reads the release alone.
 ///
 /// # Errors
-/// Where it is not there, or the cluster cannot be asked.
+/// If it does not exist, or the cluster cannot be queried.
 pub async fn read(
     client: &RetryingClient,
     settings: &Settings,

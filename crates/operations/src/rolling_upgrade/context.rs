@@ -277,7 +277,7 @@ impl Pace {
 /// The recorded Deployments of a component that moves.
 ///
 /// # Errors
-/// Where none was recorded.
+/// If none was recorded.
 pub fn originals_of(cx: &StepContext<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
     let found: Vec<Original> = originals::recorded(cx)?
         .into_iter()

@@ -13,7 +13,7 @@ impl ProxyConnection {
     /// The proxy, or why there is none to be asked.
     ///
     /// # Errors
-    /// Where the run must stop.
+    /// If the run must stop.
     pub async fn proxy(&self, cx: &StepContext<'_>) -> Result<Result<&Proxy, &NoProxy>, StepError> {
         let found = self.proxy.get_or_try_init(|| find(cx)).await?;
         Ok(found.as_ref())
@@ -22,7 +22,7 @@ impl ProxyConnection {
     /// Whether Milvus answers here. Where it does not, a person is told, once.
     ///
     /// # Errors
-    /// Where the run must stop.
+    /// If the run must stop.
     pub async fn is_reached(&self, cx: &StepContext<'_>) -> Result<bool, StepError> {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {

@@ -62,7 +62,7 @@ pub enum UnknownSource {
 /// The version that runs: the lowest, because that is the oldest that wrote data.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn source(release: &Release) -> Result<Build, UnknownSource> {
     if let Some(unknown) = release
         .components

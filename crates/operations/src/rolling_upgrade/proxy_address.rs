@@ -41,7 +41,7 @@ pub enum NoProxy {
 /// The proxy of a release, or why there is none to be asked.
 ///
 /// # Errors
-/// Where the process must stop.
+/// If the process must stop.
 pub async fn locate(
     client: &RetryingClient,
     release: &Release,

@@ -97,7 +97,7 @@ pub enum MergeError {
 /// lost. The same for the same text, always.
 ///
 /// # Errors
-/// Where the file cannot be read, or cannot be written again without changing something else.
+/// If the file cannot be read, or cannot be written again without changing something else.
 pub fn merge(text: &str) -> Result<String, MergeError> {
     let root = match documents(text).next() {
         None => None,

@@ -21,7 +21,7 @@ const LIMIT: usize = 1_000_000;
 /// Why a record cannot be read or kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeepError {
-    /// The cluster could not be asked, or refused.
+    /// The cluster could not be queried, or refused.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// It is too large.
@@ -32,7 +32,7 @@ pub enum KeepError {
 /// The text of the record in this ConfigMap; `None` if there is none.
 ///
 /// # Errors
-/// If the cluster could not be asked.
+/// If the cluster could not be queried.
 pub async fn read(
     client: &RetryingClient,
     of: &ReleaseName,

@@ -76,7 +76,7 @@ struct Answers {
 /// Looks at everything once.
 ///
 /// # Errors
-/// Where the release is not there or the cluster does not answer. What else cannot be read is a
+/// If the release does not exist or the cluster does not answer. What else cannot be read is a
 /// check that is unknown.
 pub async fn survey(client: &RetryingClient, settings: &Settings) -> Result<Surveyed, SurveyError> {
     let of = &settings.release;

@@ -42,7 +42,7 @@ pub struct Header {
     pub cluster_id: u64,
     /// Revision of etcd.
     pub revision: i64,
-    /// Version of Milvus that wrote the metadata, where it is known.
+    /// Version of Milvus that wrote the metadata, if known.
     pub source_version: Option<String>,
     /// Number of records.
     pub records: u64,

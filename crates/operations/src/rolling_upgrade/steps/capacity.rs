@@ -27,7 +27,7 @@ const PAGE: u32 = 500;
 /// A warning if no node has room; a note if we have no right to list nodes.
 ///
 /// # Errors
-/// Where the API server does not answer.
+/// If the API server does not answer.
 pub(crate) async fn look(
     client: &RetryingClient,
     release: &Release,

@@ -57,7 +57,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 /// Everything that speaks against it, and what to know.
 ///
 /// # Errors
-/// Where the cluster cannot be asked.
+/// If the cluster cannot be queried.
 pub(crate) async fn ask(
     client: &RetryingClient,
     release: &Release,

@@ -193,7 +193,7 @@ async fn is_whole(cx: &StepContext<'_>, direction: Direction) -> Result<bool, St
     Ok(loaded::between(cx, direction).await? && searched::between(cx, direction).await?)
 }
 
-/// Waits until an old query node may end with the least harm, where that is known.
+/// Waits until an old query node may end with the least harm, if known.
 async fn before_an_update(cx: &StepContext<'_>, direction: Direction) -> Result<(), StepError> {
     if direction == Direction::Back {
         return Ok(());

@@ -219,7 +219,7 @@ async fn observed(
 /// asked.
 ///
 /// # Errors
-/// Where they still do not after a while.
+/// If they still do not after a while.
 pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     Ok(
         match right(cx, rounds(cx, one), Direction::Forward).await? {
@@ -233,7 +233,7 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
 /// asked.
 ///
 /// # Errors
-/// Where they still are not after a while; a rollback only reports it.
+/// If they still are not after a while; a rollback only reports it.
 pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     // Forward, what stays wrong is an error, and what was told is not compared any more.
     Ok(right(cx, IN_A_ROW, direction).await? != Outcome::Told || direction == Direction::Forward)
