@@ -15,7 +15,7 @@ use milvus_guard_core::verification::Record;
 pub const KEY: &str = "record.json";
 /// Owner of the key, so that labels of others stay.
 const MANAGER: &str = "milvus-guard-verify";
-/// What an object may hold, less room for its metadata [Kubernetes: 1 MiB].
+/// Maximum bytes of a record: the limit of an object [Kubernetes: 1 MiB], less room for metadata.
 const LIMIT: usize = 1_000_000;
 
 /// Why a record cannot be read or kept.
@@ -44,10 +44,10 @@ pub async fn read(
     Ok(found.and_then(|map| map.data?.remove(KEY)))
 }
 
-/// Keeps a record in this ConfigMap, in place of an earlier one.
+/// Stores a record in this ConfigMap, in place of an earlier one.
 ///
 /// # Errors
-/// If it is too large, or if the cluster does not take it.
+/// If it is too large, or if the cluster does not accept it.
 pub async fn write(
     client: &RetryingClient,
     of: &ReleaseName,

@@ -21,16 +21,16 @@ pub enum Probe {
 pub struct Settings {
     /// Which release.
     pub release: ReleaseName,
-    /// The version that every component must run, where one is named (`-t`).
+    /// The version that every component must run, if given (`-t`).
     pub target: Option<Version>,
     /// The state before (`--record`).
     pub record: Option<Record>,
-    /// Where runs live, where it is named.
+    /// The namespace of the runs, if given.
     pub run_namespace: Option<String>,
-    /// How Milvus itself is asked.
+    /// How to connect to Milvus.
     pub milvus: MilvusAccess,
-    /// How its etcd is asked.
+    /// How to connect to its etcd.
     pub etcd: EtcdAccess,
-    /// Whether it is probed.
+    /// Whether Milvus is probed.
     pub probe: Probe,
 }
