@@ -48,7 +48,7 @@ pub struct JobRequirements {
     pub args: Vec<String>,
     /// A claim that is mounted, and made if it does not exist.
     pub claim: Option<Claim>,
-    /// The rights of the Job gets.
+    /// The rights of the Job.
     pub rights: Rights,
     /// Secrets that are mounted.
     pub secrets: Vec<Mounted>,

@@ -1,4 +1,4 @@
-//! The way to Milvus itself, as a run uses it: whether its proxy is reached. Asked once.
+//! The connection of a run to Milvus: whether its proxy can be reached. Checked once.
 
 use crate::engine::StepError;
 use milvus_guard_sources::milvus::{ApiError, Proxy};
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl ProxyConnection {
-    /// The proxy, or why there is none to be asked.
+    /// The proxy, or why there is none.
     ///
     /// # Errors
     /// If the run must stop.
@@ -19,7 +19,7 @@ impl ProxyConnection {
         Ok(found.as_ref())
     }
 
-    /// Whether Milvus answers here. Where it does not, a person is told, once.
+    /// Whether Milvus answers. If it does not, the user is told once.
     ///
     /// # Errors
     /// If the run must stop.
@@ -49,7 +49,7 @@ impl ProxyConnection {
     }
 }
 
-/// Warns that this run does not know whether Milvus serves what it had loaded.
+/// Warns that this run cannot check whether Milvus serves what it had loaded.
 pub fn unasked(cx: &StepContext<'_>, why: &str) {
     cx.reporter().warn(format!(
         "could not ask Milvus whether every loaded collection has its segments on the new query \
@@ -57,7 +57,7 @@ pub fn unasked(cx: &StepContext<'_>, why: &str) {
     ));
 }
 
-/// What a person can do about it.
+/// What the user can do about it.
 fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
     match (error, ask) {
         (ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. }, _) => {
