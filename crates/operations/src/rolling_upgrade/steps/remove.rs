@@ -1,4 +1,4 @@
-//! A component that the target does not have: stopped, and left for Helm to delete.
+//! A component that the target does not have is stopped; Helm deletes it later.
 
 use std::time::Duration;
 
