@@ -179,7 +179,7 @@ impl JobSpec {
             "spec": {
                 "backoffLimit": RETRIES,
                 // A killed or evicted pod is replaced, and its run resumes. The first rule that fits
-                // counts: an evicted pod has one of our exit codes too, which else fail the Job.
+                // counts: evicted pods have our exit codes too, which otherwise fail the Job.
                 "podFailurePolicy": {"rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {"action": "FailJob", "onExitCodes": {"containerName": self.verb, "operator": "In", "values": [1, 2, 3, 4, 5]}},
