@@ -178,8 +178,8 @@ impl JobSpec {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": meta,
             "spec": {
                 "backoffLimit": RETRIES,
-                // A killed or evicted pod is replaced, and its run resumes. The first rule that fits
-                // counts: evicted pods have our exit codes too, which otherwise fail the Job.
+                // A killed or evicted pod is replaced, and its run resumes. The first match counts:
+                // evicted pods have our exit codes too, which otherwise fail the Job.
                 "podFailurePolicy": {"rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {"action": "FailJob", "onExitCodes": {"containerName": self.verb, "operator": "In", "values": [1, 2, 3, 4, 5]}},

@@ -217,7 +217,7 @@ fn aliases_without_a_name_take_the_keys() {
 }
 
 #[test]
-fn case_41_missing_schemas_and_short_lists_name_their_key() {
+fn case_41_missing_schemas_and_short_lists_are_reported_with_their_key() {
     for options in [Options::default(), Options::strict_upstream()] {
         let mut sample = Sample::new();
         sample.collection(1, "c");

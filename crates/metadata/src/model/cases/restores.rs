@@ -26,7 +26,7 @@ fn old() -> Sample {
     sample
 }
 
-/// The same after migration.
+/// The sample after the migration.
 fn new() -> Sample {
     let dump = old().dump().unwrap();
     let mut after = Sample::new();
@@ -37,7 +37,7 @@ fn new() -> Sample {
     after
 }
 
-/// What restoring over `now` deletes, and what it would lose.
+/// What a restore over `now` deletes, and what it would lose.
 fn undone(now: &Sample) -> (Vec<String>, Vec<(LossKind, String)>) {
     let (backup, current) = (old().dump().unwrap(), now.dump().unwrap());
     let untouched = new().dump().unwrap();
@@ -60,7 +60,7 @@ fn undone(now: &Sample) -> (Vec<String>, Vec<(LossKind, String)>) {
     )
 }
 
-// Case 34: what the official rollback forgets.
+// Case 34: records that the official rollback does not delete.
 #[rstest]
 #[case("root-coord/database/db-info/1")]
 #[case("root-coord/credential/roles/admin")]
@@ -86,12 +86,12 @@ fn leftovers_of_2_2_are_removed(#[case] key: &str) {
     assert_eq!(
         losses.is_empty(),
         !key.contains("/users/"),
-        "that 2.2 has run is not a loss: {losses:?}"
+        "what 2.2 writes automatically is not a loss: {losses:?}"
     );
 }
 
 #[test]
-fn what_is_not_milvus_stays() {
+fn keys_that_are_not_milvus_are_kept() {
     let mut now = new();
     now.put("mine/1", "x")
         .session("rootcoord")
@@ -227,7 +227,7 @@ fn partitions_would_be_lost_too() {
     assert_eq!(
         undone(&now).1,
         [(LossKind::Partition, "p".into())],
-        "collection 9 itself is not there"
+        "collection 9 itself does not exist"
     );
 }
 
@@ -246,7 +246,7 @@ fn an_empty_etcd_gets_everything_back() {
 }
 
 #[test]
-fn losses_are_worded_and_counted() {
+fn losses_are_described_and_counted() {
     let mut now = new();
     for user in 0..12 {
         now.put(format!("root-coord/credential/users/u{user:02}"), "{}");
