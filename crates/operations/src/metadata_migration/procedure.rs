@@ -34,7 +34,7 @@ impl Migration {
     /// A migration whose flags do not contradict each other.
     ///
     /// # Errors
-    /// An image of another version than the flags name.
+    /// If the image has another version than the flags.
     pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
         if let Some(image) = &settings.image {
             match operation {

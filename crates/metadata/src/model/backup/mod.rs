@@ -51,7 +51,7 @@ pub struct Summary {
     pub cluster_id: u64,
     /// Revision of etcd; 0 if the form does not record it.
     pub revision: i64,
-    /// Version of Milvus that wrote the metadata, where it was known.
+    /// Version of Milvus that wrote the metadata, if known.
     pub source_version: Option<String>,
     /// Number of records.
     pub records: u64,

@@ -142,7 +142,8 @@ fn warn_refused(cx: &StepContext<'_>, pod: &Pod, reason: &str) {
     ));
 }
 
-/// The pace at which Kubernetes ends old pods, each after a new one was ready for a while.
+/// The pace at which Kubernetes ends old pods, each after a new one was ready for [`READY`]
+/// seconds.
 fn at_kubernetes_pace(recorded: &Original) -> Change {
     let own = temporary::own_pace(recorded);
     let longest = own
