@@ -40,7 +40,7 @@ impl From<Failure> for Interruption {
     }
 }
 
-/// What the work needs.
+/// Applies operations under the conditions of a guard.
 pub struct Applier<'a> {
     pub(super) store: &'a EtcdConnection<'a>,
     pub(super) root: &'a Root,

@@ -38,9 +38,9 @@ pub struct BackupFile {
     pub records: u64,
     /// Size of the file.
     pub bytes: u64,
-    /// Revision of etcd; 0 if the form does not record it.
+    /// Revision of etcd; 0 if the format does not record it.
     pub revision: i64,
-    /// Identity of the etcd cluster; 0 if the form does not record it.
+    /// Identity of the etcd cluster; 0 if the format does not record it.
     #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.

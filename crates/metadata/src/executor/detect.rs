@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_a_reason() {
+    async fn a_closed_port_is_reported_as_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_port_is_a_reason() {
+    async fn a_port_without_an_answer_is_reported_as_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let reason = reason(&endpoint(&listener.local_addr().unwrap().to_string())).await;
         assert!(reason.contains("no answer within 5 seconds"), "{reason}");

@@ -20,7 +20,7 @@ pub enum MetaError {
     },
     /// etcd could not be read before the run began: nothing was changed, and the state is unknown.
     Unread {
-        /// Why.
+        /// What happened.
         why: String,
         /// What to do next.
         next: String,

@@ -30,7 +30,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects.
+    /// Connects to the sessions of a Milvus.
     ///
     /// # Errors
     /// If etcd cannot be used, or no component of Milvus has a session there.

@@ -508,7 +508,7 @@ mod tests {
     #[case("datacoord-meta/statslog/1/2/3/100")]
     #[case("querycoord-replica/1/2")]
     #[case("root-coord/database/db-info/1")]
-    fn a_running_2_2_on_old_keys_is_mixed(#[case] key: &str) {
+    fn old_keys_with_those_of_a_running_2_2_are_mixed(#[case] key: &str) {
         assert_eq!(
             state(&[("root-coord/dd-operation", x()), (key, x())]),
             MetadataState::MixedSkipped
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_new_together_is_an_interrupted_run() {
+    fn old_and_new_keys_together_are_an_interrupted_run() {
         assert_eq!(
             state(&[("root-coord/index/1/2", x()), ("field-index/1/2", x())]),
             MetadataState::PartialApply
@@ -536,7 +536,10 @@ mod tests {
     #[case("datacoord-meta/s/1/2/3", segment(4))]
     #[case("queryCoord-collectionMeta/1", load(100))]
     #[case("root-coord/credential/users/root", x())]
-    fn what_is_left_without_collections_is_cleaned(#[case] key: &str, #[case] value: Vec<u8>) {
+    fn metadata_without_collections_is_that_of_an_interrupted_cleanup(
+        #[case] key: &str,
+        #[case] value: Vec<u8>,
+    ) {
         assert_eq!(
             state(&[(key, value.clone())]),
             MetadataState::PartialCleaned
@@ -615,7 +618,7 @@ mod tests {
     #[case("root-coord/collection/1", b"\x12\xff\xff\xff\xff\x0f".to_vec())]
     #[case("datacoord-meta/s/1/2/3", b"\x32\x05".to_vec())]
     #[case("queryCoord-collectionMeta/1", b"\x3a\x01".to_vec())]
-    fn hostile_values_name_their_key(#[case] key: &str, #[case] value: Vec<u8>) {
+    fn hostile_values_are_reported_with_their_key(#[case] key: &str, #[case] value: Vec<u8>) {
         match state(&[("root-coord/index/1/1", x()), (key, value)]) {
             MetadataState::Unreadable(reason) => assert!(reason.contains(key), "{reason}"),
             other => panic!("{other:?}"),

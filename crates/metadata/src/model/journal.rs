@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn a_stored_record_is_read_back() {
         assert_eq!(
             Journal::from_json(&journal().to_json().unwrap()).unwrap(),
             journal()

@@ -68,7 +68,7 @@ pub enum PlanError {
     /// The metadata is not in a state that can be migrated.
     #[error("{}", state_text(.0))]
     State(MetadataState),
-    /// Timestamps and id counters would lie within the metadata.
+    /// Timestamps and id counters would be part of the metadata.
     #[error(
         "the metadata has no separate sub-path under the root path, so it cannot be distinguished \
          from timestamps and id counters"

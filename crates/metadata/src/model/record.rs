@@ -21,7 +21,7 @@ impl Record {
     #[must_use]
     pub fn new(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mod_revision: i64) -> Self {
         let (key, value) = (key.as_ref(), value.as_ref());
-        // etcd accepts no request of more than 4 GiB, whichever limit is configured.
+        // etcd accepts no request of more than 4 GiB, with any configuration.
         let key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         Self {
             bytes: [key, value].concat().into(),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_occurs_once() {
+    fn a_key_that_occurs_twice_is_refused() {
         assert_eq!(
             dump(&["a", "b", "a"]).unwrap_err().to_string(),
             "key a occurs twice"

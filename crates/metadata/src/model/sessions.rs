@@ -113,7 +113,10 @@ mod tests {
     #[case("session/id", None)]
     #[case("session/", None)]
     #[case("sessions/proxy", None)]
-    fn keys_tell_whose_they_are(#[case] key: &str, #[case] expected: Option<Holder>) {
+    fn the_owner_of_a_session_is_read_from_its_key(
+        #[case] key: &str,
+        #[case] expected: Option<Holder>,
+    ) {
         assert_eq!(
             Session::read(key.as_bytes(), b"").map(|session| session.holder),
             expected

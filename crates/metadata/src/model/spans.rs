@@ -329,7 +329,7 @@ mod tests {
     #[case::written("segment-index/", false)]
     #[case::kept("datacoord-meta/s/", false)]
     #[case::to_be_deleted_which_its_deletion_compares("indexes/", true)]
-    fn every_foreign_write_shows(#[case] area: &str, #[case] passes: bool) {
+    fn every_foreign_write_is_found(#[case] area: &str, #[case] passes: bool) {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         let good = written(&plan);

@@ -13,7 +13,7 @@ use super::{
 
 /// What a step gets: its data, the client of the cluster, the record and the lock.
 pub struct StepContext<'a, D> {
-    /// The adapters of the verb.
+    /// What the steps of the verb work with.
     pub data: &'a D,
     /// The cluster, for reading. Writes go through [`Self::write`].
     pub client: &'a RetryingClient,

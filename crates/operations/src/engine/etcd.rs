@@ -57,7 +57,7 @@ pub fn configured(release: &Release) -> Vec<String> {
 pub struct UnknownEtcd {
     /// The release.
     pub release: String,
-    /// The Service that the chart would make.
+    /// The Service that the chart would create.
     pub service: String,
 }
 
@@ -182,7 +182,7 @@ mod tests {
     #[case("etcd.deps:2379", "etcd.deps:2379")]
     #[case("10.0.0.1:2379", "10.0.0.1:2379")]
     #[case("https://etcd.example.com", "https://etcd.example.com:2379")]
-    fn addresses_mean_the_same_from_every_namespace(#[case] written: &str, #[case] expected: &str) {
+    fn addresses_work_in_every_namespace(#[case] written: &str, #[case] expected: &str) {
         assert_eq!(in_cluster(written, "milvus"), expected);
     }
 

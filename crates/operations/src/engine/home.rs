@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_differ() {
+    fn names_of_objects_are_short_and_unique() {
         let long = ReleaseName {
             name: "a.".repeat(26),
             namespace: "n".into(),

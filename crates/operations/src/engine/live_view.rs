@@ -427,7 +427,7 @@ mod tests {
     #[case([2, 2, 1, 2], "██░       ")]
     #[case([100, 99, 1, 100], "█████████░")]
     #[case([100, 1, 50, 51], "█░░░░░····")]
-    fn bars(#[case] pods: [i64; 4], #[case] expected: &str) {
+    fn a_bar_shows_new_old_and_missing_pods(#[case] pods: [i64; 4], #[case] expected: &str) {
         assert_eq!(
             bar(&component(Component::Proxy, pods), BAR, &style(80, true)),
             expected

@@ -1,4 +1,4 @@
-//! The lock that keeps a second run out: a Lease named after the release.
+//! The lock that prevents a second run: a Lease named after the release.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -7,7 +7,7 @@
 //! | [`executor`] | runs steps forward or back: the state is written before each side effect and after it |
 //! | [`context`] | what a step gets: its data, the client, the record, the lock |
 //! | [`run_record`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
-//! | [`lock`] | the Lease that keeps a second run out |
+//! | [`lock`] | the Lease that prevents a second run |
 //! | [`history`] | events that are not yet in the record |
 //! | [`home`] | the namespace of a run: the guard's, else the release's |
 //! | [`event`] | the events of a run and their listeners: [`display`], [`recorder`], the run's history |

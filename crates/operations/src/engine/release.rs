@@ -39,7 +39,7 @@ pub enum NotFound {
         .wanted.name, .wanted.namespace, listed(.found)
     )]
     Missing {
-        /// The name that was looked for.
+        /// The requested name.
         wanted: ReleaseName,
         /// Names of the releases that exist.
         found: Vec<String>,
@@ -163,7 +163,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, ImageErro
 /// Refuses an image whose tag names another version than the requested one.
 ///
 /// # Errors
-/// An image of another version.
+/// If the image has another version.
 pub fn image_fits(image: &str, flag: &'static str, version: Version) -> Result<(), ImageError> {
     match ImageRef::parse(image).build() {
         Some(build) if build.version != version => Err(ImageError::OtherVersion {

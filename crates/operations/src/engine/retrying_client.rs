@@ -55,7 +55,7 @@ pub enum ApiError {
     /// The run must stop.
     #[error("{cause}{}", .during.as_ref().map_or_else(String::new, |during| format!(" while {during}")))]
     Cancelled {
-        /// Why.
+        /// The reason for the stop.
         cause: CancelReason,
         /// What the run was doing, if known: `waiting for ...`.
         during: Option<String>,
@@ -315,7 +315,7 @@ mod tests {
     /// The texts of the client library ("Unauthorized", "Error deserializing response",
     /// `ServiceError`) do not help a user.
     #[test]
-    fn errors_of_the_client_are_worded_for_people() {
+    fn errors_of_the_client_library_have_texts_for_users() {
         assert_eq!(
             api(401, "Unauthorized").for_good("the runs").to_string(),
             "the runs: the cluster does not accept this login (401); it may have expired"

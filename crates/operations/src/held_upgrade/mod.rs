@@ -1,4 +1,4 @@
-//! Hold: releases, in order, what the webhook paused in the request that changed it.
+//! Held upgrades: releases, in order, the Deployments that the webhook paused when they changed.
 //!
 //! | module | holds |
 //! |---|---|

@@ -22,7 +22,7 @@ pub struct HeldPlan {
     pub to: Version,
     /// The image of the templates.
     pub image: String,
-    /// One Deployment after the other.
+    /// The Deployments in their order.
     pub moves: Vec<HeldMove>,
 }
 

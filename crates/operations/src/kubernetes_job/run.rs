@@ -27,7 +27,7 @@ pub struct JobOptions {
     pub etcd_secret: Option<String>,
     /// Volume of the backup; `None` for a run that makes none.
     pub backup: Option<BackupVolume>,
-    /// What is merged into the Job.
+    /// Overrides that are merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed after it ended well.
     pub delete: bool,
@@ -46,7 +46,7 @@ pub struct BackupVolume {
 pub struct JobRequirements {
     /// Arguments after the verb.
     pub args: Vec<String>,
-    /// A claim that is mounted, and made if it does not exist.
+    /// A claim that is mounted, and created if it does not exist.
     pub claim: Option<Claim>,
     /// The rights of the Job.
     pub rights: Rights,

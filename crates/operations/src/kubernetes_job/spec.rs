@@ -1,4 +1,4 @@
-//! The Job that makes a run in the cluster, and what it may do there. Pure: objects as JSON.
+//! The Job that carries out a run in the cluster, and its rights. Pure: objects as JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ pub struct JobSpec {
     pub account: String,
     /// Whether the account is created for the run, and deleted after it.
     pub makes_account: bool,
-    /// Rights that are granted for the run; absent where the account has its own.
+    /// Rights that are granted for the run; absent if the account has its own.
     pub rights: Option<Rights>,
     /// Image of milvus-guard.
     pub image: String,
@@ -46,16 +46,16 @@ pub struct JobSpec {
     pub claim: Option<Claim>,
     /// Secrets that are mounted.
     pub secrets: Vec<Mounted>,
-    /// What is merged into the Job.
+    /// Overrides that are merged into the Job.
     pub overrides: Option<Value>,
 }
 
-/// What a Job needs in addition to its own record.
+/// The rights of a Job in addition to those on its own record.
 #[derive(Clone, Debug)]
 pub struct Rights {
-    /// In the namespace of the release.
+    /// Rules in the namespace of the release.
     pub in_release: Value,
-    /// In its own namespace, in addition to what every run needs there.
+    /// Rules in its own namespace, in addition to those of every run.
     pub at_home: Value,
 }
 
@@ -81,7 +81,7 @@ pub struct Claim {
     pub size: String,
 }
 
-/// What every run needs in its own namespace.
+/// The rights of every run in its own namespace.
 #[must_use]
 pub fn rules_at_home() -> Value {
     json!([

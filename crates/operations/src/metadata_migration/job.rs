@@ -16,7 +16,7 @@ const BACKUP_DIR: &str = "/backup";
 /// Folder of etcd's credentials in the pod.
 const CREDENTIALS_DIR: &str = "/etc/milvus-guard/etcd";
 
-/// What the Job needs in the namespace of the release.
+/// The rights of the Job in the namespace of the release.
 #[must_use]
 pub fn rules_in_release() -> Value {
     json!([

@@ -149,7 +149,10 @@ mod tests {
     #[case::operated(Release { manager: Manager::operator("my-release"), ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
     #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "stores \
         its metadata in mysql")]
-    fn some_are_never_fit(#[case] release: Release, #[case] why: &str) {
+    fn releases_that_can_never_be_migrated_are_refused(
+        #[case] release: Release,
+        #[case] why: &str,
+    ) {
         let said = unsupported(&release).unwrap();
         assert!(said.contains(why), "{said}");
     }

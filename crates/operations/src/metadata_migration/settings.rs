@@ -134,7 +134,7 @@ mod tests {
     #[case("2.1.0", "2.1.4", Err("a migration is not needed"))]
     #[case("2.2.16", "2.1.4", Err("lower than the source"))]
     #[case("latest", "2.2.16", Err("is not a version"))]
-    fn versions_are_judged(
+    fn pairs_of_versions_are_checked(
         #[case] source: &str,
         #[case] target: &str,
         #[case] expected: Result<(), &str>,

@@ -189,7 +189,7 @@ mod tests {
     #[case(Component::MixCoord, &[], "", Some("no mixcoord is active"))]
     #[case(Component::IndexCoord, &[session("indexcoord", "old", "a:1")], "", None)]
     #[case(Component::QueryNode, &[], "", None)]
-    fn the_active_one_is_a_new_pod(
+    fn the_active_coordinator_must_be_a_new_pod(
         #[case] component: Component,
         #[case] sessions: &[Session],
         #[case] ip: &str,

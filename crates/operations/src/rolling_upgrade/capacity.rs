@@ -156,7 +156,12 @@ mod tests {
     #[case("-1", "lots", 0, 0)]
     #[case("", "NaN", 0, 0)]
     #[case("100u", "1e400", 1, 0)]
-    fn quantities(#[case] cpu: &str, #[case] memory: &str, #[case] milli: i64, #[case] bytes: i64) {
+    fn quantities_of_kubernetes_are_parsed(
+        #[case] cpu: &str,
+        #[case] memory: &str,
+        #[case] milli: i64,
+        #[case] bytes: i64,
+    ) {
         assert_eq!(
             Resources::read(Some(cpu), Some(memory)),
             Resources {

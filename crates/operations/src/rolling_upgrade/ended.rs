@@ -186,7 +186,7 @@ mod tests {
     #[case(&[("proxy-a", "1", true)], PodState::Terminating)]
     #[case(&[("proxy-a", "1", false)], PodState::Lives)]
     #[case::reused_name(&[("proxy-a", "9", false)], PodState::Lives)]
-    fn a_pod_that_may_live_keeps_its_session(
+    fn a_pod_that_may_serve_keeps_its_session(
         #[case] listed: &[(&str, &str, bool)],
         #[case] expected: PodState,
     ) {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_coordinators_are_released_before_their_pod_is_gone() {
+    fn only_sessions_of_coordinators_are_released_before_their_pod_has_ended() {
         assert!(PodState::Terminating.allows(Release::AtTermination));
         assert!(!PodState::Terminating.allows(Release::AtTheEnd));
         assert!(

@@ -14,7 +14,7 @@ const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
 /// Folder of etcd's credentials in the pod.
 const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
 
-/// What the Job needs in the namespace of the release.
+/// The rights of the Job in the namespace of the release.
 #[must_use]
 pub fn rules_in_release() -> Value {
     json!([

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`] | what the command line asks for |
+//! | [`settings`] | the settings that the command line gives |
 //! | [`plan`] | pure: which component moves when, from the order data; its hash and its text |
 //! | [`through_helm`] | an upgrade whose new templates Helm brings, with added and removed components |
 //! | [`recorded`] | pure: the plan of a run in progress, from its record |

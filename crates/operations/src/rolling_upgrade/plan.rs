@@ -23,7 +23,7 @@ use super::{standby::Standby, step::Step};
 /// Version of the JSON format.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
 
-/// The line of the text form after the last step that can be rolled back.
+/// The line of the text format after the last step that can be rolled back.
 pub const POINT_OF_NO_RETURN: &str = "Point of no return: no rollback after this step.";
 
 /// The plan of a rolling upgrade.
@@ -131,7 +131,7 @@ pub enum PlanError {
         from = .0.from, to = .0.to, name = .0.release.name, namespace = .0.release.namespace
     )]
     NoOrder(Box<Way>),
-    /// A component runs that the order does not name.
+    /// A running component is not in the order.
     #[error(
         "{workload} ({component}) has no place in the order {order}: it must not run at the \
          target, or not together with the others; scale it to zero, or change the layout with \
@@ -497,7 +497,7 @@ mod tests {
         "mixcoord streamingnode querynode datanode proxy"
     )]
     #[case(Fixture::standalone("2.4.24"), "2.4.24", "2.5.27", "standalone")]
-    fn orders(
+    fn components_move_in_the_order_of_the_data(
         #[case] fixture: Fixture,
         #[case] from: &str,
         #[case] to: &str,

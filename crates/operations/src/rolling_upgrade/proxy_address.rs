@@ -30,7 +30,7 @@ pub enum NoProxy {
     /// The user does not want it to be asked.
     #[error("--milvus {}", AskMilvus::NEVER)]
     Unwanted,
-    /// No Service leads to its proxies.
+    /// No Service selects its proxies.
     #[error("no Service selects its proxies; give their address with --milvus")]
     NoService,
     /// Services cannot be read.

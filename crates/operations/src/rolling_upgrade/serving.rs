@@ -181,7 +181,10 @@ mod tests {
     #[case("mixcoord streamingnode querynode", &[None, Some((1, 1, false)), Some((2, 2, false))])]
     #[case("*streamingnode mixcoord querynode", &[None, None, Some((2, 2, false))])]
     #[case("mixcoord datanode", &[None, None])]
-    fn questions(#[case] names: &str, #[case] expected: &[Option<(usize, usize, bool)>]) {
+    fn milvus_is_asked_around_the_moves_that_replace_serving_nodes(
+        #[case] names: &str,
+        #[case] expected: &[Option<(usize, usize, bool)>],
+    ) {
         let moves = moves(names);
         let found: Vec<_> = (0..moves.len()).map(|at| question(&moves, at)).collect();
         let expected: Vec<_> = expected

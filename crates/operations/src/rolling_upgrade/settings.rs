@@ -212,7 +212,7 @@ mod tests {
     #[case(&["none"], Ok(SearchedCollections::Never))]
     #[case(&["none", "books"], Err(NoSuchCollections::Both))]
     #[case(&["a"; 17], Err(NoSuchCollections::TooMany))]
-    fn collections_are_typed(
+    fn collections_are_parsed_from_flag_values(
         #[case] texts: &[&str],
         #[case] expected: Result<SearchedCollections, NoSuchCollections>,
     ) {

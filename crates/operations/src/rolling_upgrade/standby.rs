@@ -287,7 +287,7 @@ mod tests {
     #[case("- a\n", "it is not a mapping")]
     #[case("rootCoord: 1\n", "rootCoord is not a mapping")]
     #[case("rootCoord: {\n", "line ")]
-    fn what_cannot_be_merged_is_refused(#[case] text: &str, #[case] why: &str) {
+    fn files_that_cannot_be_merged_are_refused(#[case] text: &str, #[case] why: &str) {
         let said = merge(text).unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }

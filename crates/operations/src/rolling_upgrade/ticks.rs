@@ -174,7 +174,7 @@ mod tests {
     #[case("milvus_rootcoord_sync_timetick_latency_counter 7\n", None)]
     #[case(PROXY, None)]
     #[case("", None)]
-    fn a_root_coordinator_says_how_many_rounds_it_sent(
+    fn the_rounds_of_ticks_are_in_the_metrics_of_a_root_coordinator(
         #[case] metrics: &str,
         #[case] expected: Option<f64>,
     ) {
@@ -194,10 +194,10 @@ mod tests {
         ticks.look(None, STALL * 2);
         assert!(
             !ticks.have_stopped() && !ticks.are_missing(),
-            "nothing is known"
+            "no look was made"
         );
         ticks.look(Some(3.0), STALL);
-        assert!(!ticks.have_stopped(), "one look cannot tell");
+        assert!(!ticks.have_stopped(), "one look is not enough");
         assert!(ticks.are_missing(), "no round was seen");
         ticks.look(Some(3.0), STALL / 2);
         ticks.look(None, STALL);
@@ -230,7 +230,10 @@ mod tests {
         for _ in 0..10 {
             reports.look(None);
         }
-        assert!(!reports.have_stopped(), "not reached is not stuck");
+        assert!(
+            !reports.have_stopped(),
+            "a proxy that was not reached does not count as stuck"
+        );
     }
 
     proptest! {

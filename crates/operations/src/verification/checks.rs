@@ -20,7 +20,7 @@ use milvus_guard_sources::{
     milvus::{Loaded, Principals},
 };
 
-/// Every workload is rolled out completely, nothing is held, and no old pod is left.
+/// Whether every workload is completely rolled out, nothing is held, and no old pod is left.
 #[must_use]
 pub fn workloads(release: &Release, rollouts: Option<&[RolloutFact]>, pods: &[Pod]) -> Check {
     const ID: &str = "workloads";
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_existed_before_must_exist() {
+    fn collections_and_users_that_existed_before_must_exist() {
         let before = Baseline {
             collections: vec![milvus_guard_core::api::loaded::CollectionBaseline {
                 name: "books".into(),

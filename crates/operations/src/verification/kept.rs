@@ -13,7 +13,7 @@ use milvus_guard_core::verification::Record;
 
 /// Key of the ConfigMap.
 pub const KEY: &str = "record.json";
-/// Owner of the key, so that labels of others stay.
+/// Field manager of the key, so that labels of other clients are kept.
 const MANAGER: &str = "milvus-guard-verify";
 /// Maximum bytes of a record: the limit of an object [Kubernetes: 1 MiB], less room for metadata.
 const LIMIT: usize = 1_000_000;

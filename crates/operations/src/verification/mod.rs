@@ -2,8 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`] | what the command line asks for |
-//! | [`checks`] | pure: from what was read to checks |
+//! | [`settings`] | the settings that the command line gives |
+//! | [`checks`] | pure: turns what was read into checks |
 //! | [`kept`] | the record of a state, kept in the cluster |
 //! | [`survey`] | queries Kubernetes, etcd and Milvus, and collects the checks |
 //!

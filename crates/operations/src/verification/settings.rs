@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The settings that the command line gives.
 
 use crate::{
     engine::{EtcdAccess, ReleaseName},
@@ -19,7 +19,7 @@ pub enum Probe {
 /// What is verified, and against what.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which release.
+    /// Name of the release.
     pub release: ReleaseName,
     /// The version that every component must run, if given (`-t`).
     pub target: Option<Version>,

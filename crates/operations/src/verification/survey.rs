@@ -45,7 +45,7 @@ const AUTHORIZATION: &str = "common.security.authorizationEnabled";
 /// 10 s if they do not answer.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// What was seen.
+/// The result of a survey.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
     /// The checks.
@@ -73,7 +73,7 @@ struct Answers {
     principals: Option<Result<Principals, ApiError>>,
 }
 
-/// Looks at everything once.
+/// Reads everything once.
 ///
 /// # Errors
 /// If the release does not exist or the cluster does not answer. Anything else that cannot be read

@@ -43,13 +43,13 @@ pub enum Form {
 /// Content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its form.
+    /// Format of the file.
     pub form: Form,
     /// The root of the records.
     pub root: Root,
-    /// Identity of the etcd cluster; 0 if the form does not record it.
+    /// Identity of the etcd cluster; 0 if the format does not record it.
     pub cluster_id: u64,
-    /// Revision of etcd; 0 if the form does not record it.
+    /// Revision of etcd; 0 if the format does not record it.
     pub revision: i64,
     /// Version of Milvus that wrote the metadata, if known.
     pub source_version: Option<String>,

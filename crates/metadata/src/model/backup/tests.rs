@@ -96,7 +96,7 @@ fn files_of_the_official_tool_are_read() {
 }
 
 #[test]
-fn the_official_tool_can_read_ours() {
+fn the_official_tool_can_read_our_files() {
     let mut file = Vec::new();
     let root = Root::new("by-dev", "meta").unwrap();
     let records = vec![Record::new("a", "", 1), Record::new("b", b"\x00\xff", 2)];
@@ -127,13 +127,13 @@ fn the_official_tool_can_read_ours() {
 #[case::trailing([official(3, EXTRA, &PAIRS), vec![1, 2, 3]].concat(), "cut off")]
 #[case::nothing(Vec::new(), "cut off after 0 bytes")]
 #[case::text(b"apiVersion: v1\nkind: Secret".to_vec(), "starts neither like")]
-fn what_is_not_whole_is_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
+fn incomplete_backups_are_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
     let error = read(&*file).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
-fn a_leading_slash_that_the_official_tool_lost_is_found() {
+fn a_leading_slash_that_the_official_tool_lost_is_restored() {
     let file = official(1, EXTRA, &[("/by-dev/meta/a", b"x")]);
     let Backup { summary, dump } = read(&*file).unwrap();
     assert_eq!(

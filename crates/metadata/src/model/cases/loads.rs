@@ -94,7 +94,7 @@ fn case_26_loaded_partitions() {
 #[case(OldLoad { in_memory_percentage: 99, ..Sample::loaded(1, 1) })]
 #[case(Sample::loaded(1, 0))]
 #[case(Sample::loaded(1, 9))]
-fn case_27_what_is_not_loaded_is_not_carried_over(#[case] load: OldLoad) {
+fn case_27_collections_that_are_not_loaded_are_not_carried_over(#[case] load: OldLoad) {
     for outcome in [default(&indexed(&load)), strict(&indexed(&load))] {
         assert!(outcome.keys("querycoord-").is_empty());
     }

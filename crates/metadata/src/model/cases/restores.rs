@@ -114,7 +114,7 @@ fn keys_that_are_not_milvus_are_kept() {
 #[case(Some("41"), Some("42"))]
 #[case(Some("43"), None)]
 #[case(Some("42"), None)]
-fn server_ids_never_go_back(#[case] current: Option<&str>, #[case] written: Option<&str>) {
+fn server_ids_never_decrease(#[case] current: Option<&str>, #[case] written: Option<&str>) {
     let mut records = new().records();
     records.retain(|record| !record.is_session());
     records.extend(current.map(|value| Record::new("session/id", value, 5)));
@@ -194,7 +194,7 @@ fn named(id: i64, name: &str) -> Vec<u8> {
 #[case::new_password("root-coord/credential/users/root", b"{}".to_vec(), Some((LossKind::User, "root")))]
 #[case::new_role("root-coord/credential/roles/reader", Vec::new(), Some((LossKind::Role, "reader")))]
 #[case::granted("root-coord/credential/user-role-mapping/eve/admin", Vec::new(), Some((LossKind::Role, "eve/admin")))]
-fn what_was_made_since_would_be_lost(
+fn changes_since_the_backup_would_be_lost(
     #[case] key: &str,
     #[case] value: Vec<u8>,
     #[case] expected: Option<(LossKind, &str)>,
@@ -232,7 +232,7 @@ fn partitions_would_be_lost_too() {
 }
 
 #[test]
-fn an_empty_etcd_gets_everything_back() {
+fn a_restore_to_an_empty_etcd_writes_everything() {
     let backup = old().dump().unwrap();
     let empty = Sample::new().dump().unwrap();
     let plan = restore(&backup, &empty);

@@ -217,7 +217,7 @@ fn two_segments_with_one_build_do_not_fit_one_key() {
 #[case("files/index_files/300/2/10/20/IVF", 1, true)]
 #[case("elsewhere/300/2/10/20/IVF", 1, false)]
 #[case("IVF", 1, false)]
-fn index_files_must_lie_where_2_2_looks(
+fn index_files_must_be_at_the_path_that_2_2_uses(
     #[case] path: &str,
     #[case] version: i64,
     #[case] is_noted: bool,

@@ -233,7 +233,7 @@ fn batches_keep_their_limits_and_their_order() {
 #[case("channelwatch/3/by-dev-rootcoord-dml_0_1v0", None, Foreign::Vanished)]
 #[case("root-coord/credential/users/root", Some("foreign"), Foreign::Changed)]
 #[case("root-coord/credential/users/new", Some("foreign"), Foreign::Appeared)]
-fn what_someone_else_did_is_named(
+fn changes_by_other_clients_are_named(
     #[case] key: &str,
     #[case] value: Option<&str>,
     #[case] expected: Foreign,

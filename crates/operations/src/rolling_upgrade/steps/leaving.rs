@@ -38,7 +38,7 @@ pub(crate) async fn release(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Deletes them.
+/// Deletes the objects.
 pub(crate) async fn delete(cx: &StepContext<'_>) -> Result<(), StepError> {
     for one in recorded(cx) {
         let (api, what) = (api(cx, &one), format!("{} {}", one.kind, one.name));

@@ -4,10 +4,9 @@
 //! old pods. A `minReadySeconds` that is longer than the step keeps every old pod; the run ends one
 //! after the other by scaling its `ReplicaSet`. The controller of a Deployment does not scale an old
 //! `ReplicaSet` up again. If this process ends in between, the remaining old pods stay.
-//!
-//! A collection in several replicas needs as many new pods at first: Milvus gives each new node to
-//! one replica, and a replica whose only node ends answers nothing until it has another. Measured
-//! with 2 replicas on 2 query nodes, Milvus 2.3: 2.7 s of wrong answers for each old pod instead of 9.
+//! A collection in several replicas needs as many new pods first: Milvus gives each new node to one
+//! replica, and a replica whose only node ends answers nothing until it has another. Measured with
+//! 2 replicas on 2 query nodes of Milvus 2.3: 2.7 s of wrong answers per old pod instead of 9.
 //!
 //! During a rollback the same is done, but for a limited time: if Milvus does not serve all in
 //! time, the remaining pods are replaced at Kubernetes' own pace. A `minReadySeconds` does not keep

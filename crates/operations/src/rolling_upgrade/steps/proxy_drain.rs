@@ -142,8 +142,7 @@ fn warn_refused(cx: &StepContext<'_>, pod: &Pod, reason: &str) {
     ));
 }
 
-/// The pace at which Kubernetes ends old pods, each after a new one was ready for [`READY`]
-/// seconds.
+/// The pace at which Kubernetes ends old pods, [`READY`] seconds after a new pod is ready.
 fn at_kubernetes_pace(recorded: &Original) -> Change {
     let own = temporary::own_pace(recorded);
     let longest = own
@@ -405,7 +404,10 @@ mod tests {
     #[case::no_target_and_another_port(json!([{"port": 2379}]), false)]
     #[case::the_second(json!([{"port": 2379}, {"port": 19530}]), true)]
     #[case::no_port(json!([]), false)]
-    fn a_service_leads_to_a_pod_by_a_port(#[case] ports: Value, #[case] leads: bool) {
+    fn a_service_routes_to_a_pod_only_by_one_of_its_ports(
+        #[case] ports: Value,
+        #[case] leads: bool,
+    ) {
         let service = serde_json::from_value(json!({"ports": ports})).unwrap();
         let pod = json!({"containers": [{"name": "proxy", "ports": [{"name": "milvus", "containerPort": 19530}]}]});
         let pod: PodSpec = serde_json::from_value(pod).unwrap();
@@ -433,7 +435,7 @@ mod tests {
     )]
     #[case::the_service_selects_by_another_label("component=proxy", &["role=edge"], &["component", "role"])]
     #[case::nothing_but_the_template("pod-template-hash=x", &["role=edge"], &[])]
-    fn the_fewest_labels_are_taken(
+    fn the_fewest_labels_are_removed(
         #[case] own: &str,
         #[case] services: &[&str],
         #[case] taken: &[&str],

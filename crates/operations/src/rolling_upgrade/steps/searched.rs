@@ -513,7 +513,7 @@ mod tests {
     #[case::released(fewer(Verdict::Wrong), Some(Loaded::default()), true)]
     #[case::not_known(fewer(Verdict::Wrong), None, false)]
     #[case::another_vector(What::Changed(NotSearchable::NoVector), Some(books(7, 6000)), true)]
-    fn an_answer_that_others_can_have_caused_is_not_called_wrong(
+    fn an_answer_that_other_clients_may_have_caused_is_not_wrong(
         #[case] what: What,
         #[case] loaded: Option<Loaded>,
         #[case] expected: bool,

@@ -373,7 +373,7 @@ mod tests {
     #[case::values_alone("2.6.22", &STREAMS, "2.6.22", &STREAMS,
         "update-mixcoord update-streamingnode update-querynode update-datanode update-proxy",
         "streaming-2.6")]
-    fn the_order_of_the_data_with_what_comes_and_goes(
+    fn the_order_of_the_data_with_added_and_removed_components(
         #[case] from: &str,
         #[case] before: &[Component],
         #[case] to: &str,
