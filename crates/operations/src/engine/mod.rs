@@ -25,7 +25,7 @@
 //! | [`etcd`] | the addresses of a release's etcd |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
-//! A verb brings a [`Procedure`]: its plan as a list of its own [`Step`] type (best an enum, so
+//! A verb brings a [`Procedure`]: its plan as a list of its [`Step`] type (best an enum, so
 //! that the compiler finds a forgotten step), the data that its steps work with, and its messages.
 //! [`run_locally`] does the rest in this process, [`crate::kubernetes_job::run_in_job`] in a Job.
 //!

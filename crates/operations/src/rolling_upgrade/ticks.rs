@@ -194,7 +194,7 @@ mod tests {
         ticks.look(None, STALL * 2);
         assert!(
             !ticks.have_stopped() && !ticks.are_missing(),
-            "no look was made"
+            "the look had no result"
         );
         ticks.look(Some(3.0), STALL);
         assert!(!ticks.have_stopped(), "one look is not enough");

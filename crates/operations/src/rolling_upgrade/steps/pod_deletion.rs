@@ -20,7 +20,7 @@ pub(crate) enum Ended {
     Refused(String),
 }
 
-/// Ends the pod with this name and UID within `grace` seconds; `None` means the period of its own
+/// Ends the pod with this name and UID within `grace` seconds; `None` means the grace period in its
 /// specification.
 pub(crate) async fn end<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
