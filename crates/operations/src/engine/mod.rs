@@ -17,7 +17,7 @@
 //! | [`life_cycle`] | starts, resumes, rolls back or ends a run, while it holds the lock |
 //! | [`settings`] | the settings that all kinds of runs share |
 //! | [`preview`] | a plan that is not carried out |
-//! | [`end`] | how a run ended, and its exit code |
+//! | [`end`] | how a run ended, with the message for the user |
 //! | [`replicas`] | waits until every replica of the guard knows the run |
 //! | [`view`] | the state of a run, for `status` |
 //! | [`live_view`] | the same while a user watches, with the pods of each component and the measured interruption |

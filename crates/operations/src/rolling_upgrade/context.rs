@@ -124,7 +124,7 @@ impl Connections {
         !self.no_management.load(Ordering::Relaxed)
     }
 
-    /// Stops the use of management calls; returns whether they were used until now.
+    /// Notes that management calls cannot be used from here; returns whether that is new.
     pub fn give_up_on_management(&self) -> bool {
         !self.no_management.swap(true, Ordering::Relaxed)
     }
