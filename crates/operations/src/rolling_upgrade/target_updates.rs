@@ -8,9 +8,8 @@
 //! Milvus 2.3.5, by the seconds from SIGTERM to the next update: 2.5 and 2.7, no wrong answer; 1.9
 //! (twice) and 2.5, 7 to 10 s of wrong answers; 9.2, 7 s of them. With 3.0 in four rolls: 0 to 26
 //! wrong answers in two query nodes together.
-//!
-//! So an old query node ends [`BEFORE`] an update: the segments arrive one second before the
-//! update, and the proxies notice the new leader after it.
+//! So an old query node ends 3.1 s (`BEFORE`) before an update: the segments arrive one second
+//! before the update, and the proxies notice the new leader after it.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -5,7 +5,7 @@
 //! | [`settings`] | the settings that the command line gives |
 //! | [`checks`] | pure: turns what was read into checks |
 //! | [`kept`] | the record of a state, kept in the cluster |
-//! | [`survey`] | queries Kubernetes, etcd and Milvus, and collects the checks |
+//! | [`mod@survey`] | queries Kubernetes, etcd and Milvus, and collects the checks |
 //!
 //! Only two parts write: the probe, which creates and drops its collection, and a record that is
 //! kept.
