@@ -1,4 +1,4 @@
-//! Brings planned operations into etcd: several guarded transactions at a time, phase by phase.
+//! Applies planned operations to etcd: several guarded transactions at a time, phase by phase.
 
 use std::future::Future;
 
@@ -17,20 +17,20 @@ use super::{
     target::Stop,
 };
 
-/// Transactions in progress at once. etcd applies one after the other; more only wait there.
+/// Transactions in progress at a time. etcd applies one after the other; more would only wait.
 const IN_FLIGHT: usize = 8;
 
-/// Why the work stopped. Everything acknowledged by then is done, everything else is not or will be
+/// Why the work stopped. Everything that was acknowledged is done; the rest is not done, or will be
 /// found done.
 #[derive(Debug)]
 pub enum Interruption {
     /// A condition no longer holds.
     Broken(Broken),
-    /// Records are not as they were expected (relative keys).
+    /// Records differ from the expected ones (relative keys).
     Foreign(Vec<Vec<u8>>),
     /// etcd did not answer in time, or refused.
     Failure(Failure),
-    /// Someone asked to stop.
+    /// The run was asked to stop.
     Asked,
 }
 
@@ -40,7 +40,7 @@ impl From<Failure> for Interruption {
     }
 }
 
-/// What the work needs.
+/// Applies operations under the conditions of a guard.
 pub struct Applier<'a> {
     pub(super) store: &'a EtcdConnection<'a>,
     pub(super) root: &'a Root,
@@ -49,10 +49,10 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Makes all of them, in order of phases. Within a phase their order does not matter.
+    /// Applies all operations, in the order of phases. Within a phase their order does not matter.
     ///
     /// # Errors
-    /// Why it stopped. Nothing is in progress any more then.
+    /// Why it stopped. No transaction is in progress then.
     pub(super) async fn apply<'p>(
         &self,
         batches: impl Iterator<Item = Batch<'p>>,
@@ -79,7 +79,7 @@ impl Applier<'_> {
             match under_way.next().await {
                 None => return halted.map_or(Ok(()), Err),
                 Some(Ok(done)) => running.advance(done),
-                // The first reason counts; those after it follow from it.
+                // The first reason counts, because later ones follow from it.
                 Some(Err(interruption)) => {
                     halted.get_or_insert(interruption);
                 }
@@ -97,7 +97,7 @@ impl Applier<'_> {
             .then_some(Interruption::Broken(Broken::Lock))
     }
 
-    /// Makes one transaction and gives the number of its operations.
+    /// Makes one transaction and returns the number of its operations.
     async fn commit(&self, operations: Vec<Operation<'_>>) -> Result<u64, Interruption> {
         let mut patience = self.store.patience();
         loop {
@@ -105,8 +105,8 @@ impl Applier<'_> {
                 Ok(answer) if answer.succeeded() => return Ok(operations.len() as u64),
                 Ok(answer) => {
                     return match self.guard.broken(&answer) {
-                        // An attempt before this one arrived after all, or someone did the very
-                        // same.
+                        // An earlier attempt arrived after all, or another client made exactly the
+                        // same change.
                         Broken::Record => match self.differing(&operations).await? {
                             none if none.is_empty() => Ok(operations.len() as u64),
                             keys => Err(Interruption::Foreign(keys)),
@@ -119,7 +119,7 @@ impl Applier<'_> {
                 }
                 Err(failure) if failure.is_passing() => {
                     patience.wait(failure).await?;
-                    // It may have been made without our hearing of it.
+                    // The transaction may have been made although its response was lost.
                     if self.differing(&operations).await?.is_empty() {
                         return Ok(operations.len() as u64);
                     }
@@ -159,7 +159,7 @@ impl Applier<'_> {
         self.guard.txn(compares, changes.collect())
     }
 
-    /// Keys that do not hold what these operations make of them.
+    /// Keys that do not have the values of these operations.
     async fn differing(&self, operations: &[Operation<'_>]) -> Result<Vec<Vec<u8>>, Failure> {
         let reads = operations.iter().map(|operation| {
             let options = if operation.value.is_none() {

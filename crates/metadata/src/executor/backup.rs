@@ -1,4 +1,4 @@
-//! Backups as files: written whole or not at all, read back and compared before they count.
+//! Backups as files: written completely or not at all, read back and compared before they count.
 
 use std::{
     fs::File,
@@ -24,23 +24,23 @@ use super::{
     target::{Target, components, dump, sessions},
 };
 
-/// A backup on disk, whole and checked.
+/// A complete and verified backup on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupFile {
-    /// Where it is, absolute.
+    /// Absolute path of the file.
     pub path: PathBuf,
     /// sha256 of the whole file, in hexadecimal, as `sha256sum` prints it.
     pub sha256: String,
-    /// Whose form it has.
+    /// Format of the file.
     pub form: Form,
     /// Number of records.
     pub records: u64,
     /// Size of the file.
     pub bytes: u64,
-    /// Revision of etcd; 0 if the form does not record it.
+    /// Revision of etcd; 0 if the format does not record it.
     pub revision: i64,
-    /// Identity of the etcd cluster; 0 if the form does not record it.
+    /// Identity of the etcd cluster; 0 if the format does not record it.
     #[serde(serialize_with = "super::hexadecimal")]
     pub cluster_id: u64,
     /// Root of the metadata.
@@ -53,13 +53,13 @@ pub(super) enum BackupFileError {
     /// The file was not written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It could not be encoded.
+    /// The backup could not be encoded.
     #[error(transparent)]
     Encoding(#[from] codec::BackupError),
-    /// What was read back from the disk is not what was written.
+    /// The content of the file differs from what was written.
     #[error("the written data differs when read back")]
     Differs,
-    /// A file of that name exists, and is not this backup.
+    /// Another file has this name.
     #[error("{} exists already and is never replaced ({why})", path.display())]
     Exists {
         /// The file.
@@ -72,12 +72,12 @@ pub(super) enum BackupFileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         why: Unreadable,
     },
 }
 
-/// Why a file is not the backup that is wanted.
+/// Why a file is not the wanted backup.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
     /// The system refused.
@@ -94,7 +94,7 @@ pub(super) enum Unreadable {
 /// Saves the metadata of one revision to a new file.
 ///
 /// # Errors
-/// [`MetaError::Refused`] when etcd cannot be read, there is nothing, or the file cannot be
+/// [`MetaError::Refused`] if etcd cannot be read, there is no metadata, or the file cannot be
 /// written.
 pub async fn backup(
     target: &Target,
@@ -134,8 +134,8 @@ pub async fn backup(
     })
 }
 
-/// Writes a dump to a new file and compares what stands on disk with it. A file of that name that
-/// holds exactly this already is as good; any other is left alone.
+/// Writes a dump to a new file and compares the file with it. An existing file with exactly this
+/// content counts as written; any other file is not changed.
 pub(super) fn save(
     dump: &Dump,
     path: &Path,
@@ -168,7 +168,7 @@ pub(super) fn save(
     Ok(described(path, summary))
 }
 
-/// The file that exists, if it is this backup.
+/// The existing file, if it is this backup.
 fn reuse(
     dump: &Dump,
     path: &Path,
@@ -194,7 +194,7 @@ fn reuse(
     Ok(described(path.to_owned(), summary))
 }
 
-/// Reads a file record by record, and tells whether it holds the keys and values of the dump.
+/// Reads a file record by record, and returns whether it has the keys and values of the dump.
 fn compared(
     dump: &Dump,
     input: impl io::Read,
@@ -252,17 +252,17 @@ fn unreadable<E: Into<Unreadable>>(path: &Path) -> impl FnOnce(E) -> BackupFileE
     }
 }
 
-/// [`load`], for a file that a person named.
+/// [`load`] for a file that the user named.
 pub(super) fn open(path: &Path, events: &dyn Events) -> Result<(Dump, BackupFile), MetaError> {
     readable(path)?;
     load(path, events)
         .map_err(|error| MetaError::refused(error.to_string(), "give a complete backup."))
 }
 
-/// Whether a file that a person named can be opened.
+/// Checks that a file that the user named can be opened.
 ///
 /// # Errors
-/// [`MetaError::Usage`] where it cannot.
+/// [`MetaError::Usage`] if it cannot be opened.
 pub fn readable(path: &Path) -> Result<(), MetaError> {
     File::open(path).map(|_| ()).map_err(|error| {
         MetaError::Usage(format!(

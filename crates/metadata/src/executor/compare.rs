@@ -18,11 +18,11 @@ use super::{
     target::{Seen, scan, span, standing},
 };
 
-/// Keys of a page that is read whole; more than any span should hold.
+/// Keys of a page that is read completely; more than any span should have.
 const PAGE: i64 = 4_000;
 
-/// Reads everything and compares it with the plan, record by record; gives the revision at which it
-/// was read, too.
+/// Reads everything and compares it with the plan, record by record. Also returns the revision at
+/// which it was read.
 pub(super) async fn compare<'p, 'd>(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -48,8 +48,8 @@ pub(super) async fn compare<'p, 'd>(
     Ok((comparison.finish(), moment.revision))
 }
 
-/// Whether everything is written and nothing else has changed since the revision at which all of it
-/// was read. Where it is not, or cannot be told, comparing everything tells more.
+/// Whether everything is written and nothing else has changed since the revision at which
+/// everything was read. If not, or if that is unknown, a full comparison gives the details.
 pub(super) async fn is_written(
     store: &EtcdConnection<'_>,
     root: &Root,

@@ -1,7 +1,7 @@
-//! Detects the layout of Milvus' metadata: reads just as much of etcd as that needs.
+//! Detects the layout of Milvus' metadata, and reads only as much of etcd as needed.
 //!
 //! Only range requests and, with a user, `Authenticate` are sent. All ranges are linearizable and
-//! at one revision, so that what is judged existed at one moment. Every failure becomes
+//! at one revision, so that the result is consistent. Every failure becomes
 //! [`MetadataState::Unreadable`] with its reason.
 
 use etcd_client::{GetOptions, KvClient, TlsOptions};
@@ -22,8 +22,8 @@ use crate::model::{
 /// Keys in one page.
 pub const PAGE: i64 = 500;
 /// Bytes of one page. A page of collection records with 4096 partitions each is about 150 MB and is
-/// then read in smaller pages; one single record cannot be larger than etcd's request limit (1.5
-/// MiB unless raised).
+/// then read in smaller pages; a single record cannot be larger than etcd's request limit (1.5 MiB
+/// by default).
 pub const MAX_PAGE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Reads the format of the metadata.
@@ -97,7 +97,7 @@ async fn attempt(
     Ok(evidence.state())
 }
 
-/// Connects and pins the revision at which everything is read.
+/// Connects and fixes the revision at which everything is read.
 async fn open<'a>(
     endpoint: &Endpoint,
     address: &str,
@@ -139,7 +139,7 @@ impl Reader<'_> {
         self.range(from, &to, area.depth, evidence).await
     }
 
-    /// Looks for any live key in addition to sessions, in no area at all.
+    /// Looks in all areas for any live key that is not a session.
     async fn anything_else(&mut self, evidence: &mut Evidence) -> Result<(), Failure> {
         let all = self.prefix.as_bytes().to_vec();
         let sessions = format!("{}{SESSIONS}", self.prefix).into_bytes();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_is_a_reason() {
+    async fn a_closed_port_is_reported_as_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
@@ -235,14 +235,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_port_is_a_reason() {
+    async fn a_port_without_an_answer_is_reported_as_the_reason() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let reason = reason(&endpoint(&listener.local_addr().unwrap().to_string())).await;
         assert!(reason.contains("no answer within 5 seconds"), "{reason}");
     }
 
     #[tokio::test]
-    async fn credentials_never_show() {
+    async fn credentials_are_never_shown() {
         let mut secret = endpoint("http://root:hunter2@127.0.0.1:1");
         secret.user = Some(("root".into(), "hunter2".into()));
         let fact = detect(&secret).await;

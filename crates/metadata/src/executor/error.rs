@@ -1,5 +1,4 @@
-//! How a run can end other than as planned. Each end says what happened, state of the data and
-//! what to do next.
+//! Errors of a run. Each contains what happened, the state of the data and what to do next.
 
 use std::fmt;
 
@@ -7,35 +6,35 @@ use milvus_guard_sources::etcd::failure::Failure;
 
 use super::holder::Holder;
 
-/// Why a verb did not reach its end.
+/// Why a verb did not complete.
 #[derive(Debug)]
 pub enum MetaError {
-    /// Wrong usage: nothing was looked at.
+    /// Wrong usage: nothing was read.
     Usage(String),
     /// Refused: nothing was changed.
     Refused {
-        /// What happened, to what.
+        /// What happened, and to which object.
         why: String,
         /// What to do next.
         next: String,
     },
-    /// etcd could not be read before anything was done: nothing was changed, and nothing is known.
+    /// etcd could not be read before the run began: nothing was changed, and the state is unknown.
     Unread {
-        /// Why.
+        /// What happened.
         why: String,
         /// What to do next.
         next: String,
     },
-    /// Stopped on the way; it can go on.
+    /// Stopped in between; the run can be resumed.
     Stopped {
-        /// What happened, to what.
+        /// What happened, and to which object.
         why: String,
-        /// How the data stands.
+        /// The state of the data.
         data: String,
         /// What to do next.
         next: String,
     },
-    /// Another run is at work.
+    /// Another run is in progress.
     Locked(Box<Holder>),
 }
 
@@ -56,7 +55,7 @@ impl MetaError {
         }
     }
 
-    /// Stopped on the way.
+    /// Stopped in between.
     pub(super) fn stopped(
         why: impl Into<String>,
         data: impl Into<String>,
@@ -81,7 +80,7 @@ impl MetaError {
         }
     }
 
-    /// How the data stands, in one sentence.
+    /// The state of the data in one sentence.
     #[must_use]
     pub fn data(&self) -> &str {
         match self {
@@ -91,7 +90,7 @@ impl MetaError {
         }
     }
 
-    /// What to do next; empty where the reason says it all.
+    /// What to do next; empty if the reason contains it.
     #[must_use]
     pub fn next(&self) -> String {
         match self {
@@ -103,7 +102,7 @@ impl MetaError {
         }
     }
 
-    /// One word for programs.
+    /// The outcome as one word for programs.
     #[must_use]
     pub const fn outcome(&self) -> &'static str {
         match self {

@@ -1,54 +1,54 @@
-//! What happens during a run, for anyone who shows it: a bar, plain lines, JSON.
+//! Events of a run, for any display: a progress bar, plain lines, JSON.
 
 use std::{fmt, time::Duration};
 
-/// Takes events in. Called from one task at a time, but possibly from several threads.
+/// Receives events. Called from one task at a time, but possibly from several threads.
 pub trait Events: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: Event);
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A stage began.
     StageBegan {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// How much there is to do, where it is known.
+        /// How many items there are, if known.
         total: Option<u64>,
     },
-    /// A stage is so far.
+    /// Progress of a stage.
     Progress {
-        /// Which.
+        /// The stage.
         stage: Stage,
         /// Done so far.
         done: u64,
-        /// Of how many, where it is known.
+        /// How many items there are, if known.
         total: Option<u64>,
     },
     /// A stage is over.
     StageDone {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// How many.
+        /// Number of items.
         done: u64,
         /// How long it took.
         took: Duration,
     },
-    /// Nothing moves until this happens.
+    /// The run waits for something.
     Waiting {
-        /// What is waited for: "waiting for ...".
+        /// What it waits for: "waiting for ...".
         what: String,
     },
-    /// Something worth knowing that stops nothing.
+    /// A warning that does not stop the run.
     Warning {
-        /// What.
+        /// The text.
         note: String,
     },
-    /// Something that went as it should.
+    /// Information.
     Note {
-        /// What.
+        /// The text.
         note: String,
     },
 }
@@ -58,24 +58,24 @@ pub enum Event {
 pub enum Stage {
     /// Reading the metadata.
     Read,
-    /// Working out what will change.
+    /// Planning the changes.
     Plan,
     /// Writing the backup.
     Backup,
-    /// Reading the backup again and comparing it.
+    /// Reading the backup again and comparing it with the dump.
     CheckBackup,
     /// Writing records.
     Write,
-    /// Reading what was written again and comparing it, before anything is deleted.
+    /// Reading again what was written and comparing it, before anything is deleted.
     CheckWritten,
     /// Deleting records.
     Delete,
-    /// Comparing all of it with what was planned.
+    /// Comparing everything with the plan.
     Verify,
 }
 
 impl Stage {
-    /// What is done, for a person: "reading metadata".
+    /// The stage for people: "reading metadata".
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Stage {
         }
     }
 
-    /// What is counted.
+    /// Unit of the items.
     #[must_use]
     pub const fn unit(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Events that no one looks at.
+/// Discards events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 
@@ -114,19 +114,19 @@ impl Events for NullSink {
     fn event(&self, _: Event) {}
 }
 
-/// A stage in progress: says that it began, how far it is (not more often than eyes can follow) and
-/// how long it took.
+/// A stage in progress: reports its begin, its progress (not more often than people can read) and
+/// its duration.
 pub(super) struct Running<'e> {
     events: &'e dyn Events,
     stage: Stage,
     total: Option<u64>,
     done: u64,
     began: std::time::Instant,
-    /// When a word about progress was last said; the first record says one at once.
+    /// When progress was last reported; the first record is reported at once.
     told: Option<std::time::Instant>,
 }
 
-/// Between two words about progress.
+/// Shortest interval between two reports of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 impl<'e> Running<'e> {

@@ -1,4 +1,4 @@
-//! Files that are whole or not there, and never replace another one.
+//! Files that are complete or do not exist, and that never replace another file.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -13,22 +13,22 @@ pub(super) enum FileError {
     /// The system refused.
     #[error("cannot {action} {}: {error}", path.display())]
     Io {
-        /// What was tried: "create".
+        /// What was tried, such as "create".
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         error: io::Error,
     },
     /// The path ends in `..` or is a root.
     #[error("{} does not name a file", .0.display())]
     NoName(PathBuf),
-    /// A living process writes the same file.
+    /// A running process writes the same file.
     #[error("another process is writing {}", .0.display())]
     Busy(PathBuf),
 }
 
-/// An error of the system, with what was tried.
+/// An error of the system, with the action that failed.
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
     move |error| FileError::Io {
@@ -38,15 +38,15 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileEr
     }
 }
 
-/// Writes a file under another name, checks it by reading it again from disk, and only then gives
-/// it its name.
+/// Writes a file under a temporary name, checks it by reading it again from disk, and only then
+/// renames it.
 ///
-/// A file that a killed process left half written under that other name is removed; one that a
-/// living process writes is not touched.
+/// An incomplete temporary file of a killed process is removed; that of a running process is not
+/// changed.
 ///
 /// # Errors
-/// [`FileError`] where the system refuses, else what `write` and `check` say. The file is not there
-/// then.
+/// [`FileError`] if the system refuses, else the error of `write` or `check`. The file does not
+/// exist then.
 pub(super) fn save<T, E: From<FileError>>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
@@ -62,7 +62,7 @@ pub(super) fn save<T, E: From<FileError>>(
         Ok(written)
     });
     if named.is_err() {
-        // The first failure is the one to tell.
+        // The first failure is reported.
         let _ = fs::remove_file(&partial);
     }
     named
@@ -74,7 +74,7 @@ fn fill<T, E: From<FileError>>(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
     check: impl FnOnce(&mut BufReader<File>, &T) -> Result<(), E>,
 ) -> Result<T, E> {
-    // Where files cannot be locked (some network volumes) two processes still cannot create the
+    // If files cannot be locked (on some network volumes), two processes still cannot create the
     // same file.
     let _ = file.try_lock();
     let mut writer = BufWriter::with_capacity(1 << 20, file);
@@ -84,8 +84,8 @@ fn fill<T, E: From<FileError>>(
         .into_inner()
         .map_err(|error| failed("write", partial)(error.into_error()))?;
     let again = File::open(partial).map_err(failed("read", partial))?;
-    // The disk takes its time; what is read back comes from the system's memory before and after.
-    // Only when both are done well does the file get its name.
+    // Writing to disk takes time, and what is read back comes from the memory of the system in any
+    // case. So both are done in parallel, and the file gets its name only if both succeed.
     let (synced, checked) = thread::scope(|scope| {
         let syncing = scope.spawn(|| file.sync_all());
         let checked = check(&mut BufReader::with_capacity(1 << 20, again), &written);
@@ -101,7 +101,7 @@ fn fill<T, E: From<FileError>>(
     Ok(written)
 }
 
-/// `backup` is written as `.backup.partial` in the same folder.
+/// The temporary name: `.backup.partial` in the same folder for `backup`.
 fn partial(path: &Path) -> Result<PathBuf, FileError> {
     let name = path
         .file_name()
@@ -130,18 +130,18 @@ fn remove_leftover(partial: &Path) -> Result<(), FileError> {
     fs::remove_file(partial).map_err(failed("remove", partial))
 }
 
-/// A hard link fails where the name is taken; renaming would replace the other file.
+/// A hard link fails if the name exists; a rename would replace the other file.
 fn give_name(partial: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(partial, path) {
         Ok(()) => fs::remove_file(partial),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // No hard links on this volume.
+        // The volume does not support hard links.
         Err(_) if !path.try_exists()? => fs::rename(partial, path),
         Err(error) => Err(error),
     }
 }
 
-/// Without it a new name may be lost in a power cut, though the file's content is safe.
+/// Without this, a power cut may lose the new name, although the content is on disk.
 fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_and_private() {
+    fn a_file_is_complete_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.backup");
         save(&path, text("one"), same("one")).unwrap();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reads_otherwise_gets_no_name() {
+    fn a_file_with_other_content_gets_no_name() {
         let folder = tempfile::tempdir().unwrap();
         let refused = save(&folder.path().join("a.backup"), text("one"), same("two")).unwrap_err();
         assert_eq!(
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+    fn partial_files_of_ended_processes_are_removed_and_those_of_running_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.backup");
         fs::write(partial(&path).unwrap(), "half").unwrap();

@@ -1,4 +1,4 @@
-//! The conditions under which a run may write.
+//! The conditions under which a run may write to etcd.
 
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
 
@@ -9,14 +9,14 @@ use crate::model::{
 
 use super::lock::Lock;
 
-/// What every transaction of a run compares, in addition to what its own operations expect: the
-/// lock is ours, the record of the run is as we left it, and no component of Milvus has registered.
-/// etcd compares and writes in one step, so no one can come in between.
+/// What every transaction of a run compares, in addition to its own expectations: this process
+/// holds the lock, the record of the run is unchanged, and no component of Milvus has registered.
+/// etcd compares and writes in one step, so no other client can write in between.
 #[derive(Debug)]
 pub struct Guard<'l> {
     lock: &'l Lock,
     journal: String,
-    /// 0 while there is none.
+    /// 0 if there is no record.
     journal_revision: i64,
     sessions: Vec<Vec<u8>>,
 }
@@ -24,18 +24,18 @@ pub struct Guard<'l> {
 /// Why a transaction was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// The lock is lost.
+    /// The lock was lost.
     Lock,
-    /// A component of Milvus runs; its session, relative to the root.
+    /// A component of Milvus is running; its session, relative to the root.
     Session(String),
     /// Another run wrote the record of the run.
     Journal,
-    /// A record is not as it was expected; nothing else was wrong.
+    /// A record is not as expected; nothing else is wrong.
     Record,
 }
 
 impl<'l> Guard<'l> {
-    /// For a run that holds this lock.
+    /// For a run with this lock.
     #[must_use]
     pub fn new(lock: &'l Lock, root: &Root, journal_revision: i64) -> Self {
         let session = |role: &&str| root.absolute(format!("{SESSIONS}{role}").as_bytes());
@@ -59,13 +59,13 @@ impl<'l> Guard<'l> {
         &self.journal
     }
 
-    /// After the record of the run was written.
+    /// Notes the revision at which the record of the run was written.
     pub fn journal_is_at(&mut self, revision: i64) {
         self.journal_revision = revision;
     }
 
-    /// A transaction under these conditions, in addition to its own. Where they do not hold it says
-    /// why ([`Self::broken`]).
+    /// A transaction under these conditions and its own. If they are not met, its response shows
+    /// which ([`Self::broken`]).
     #[must_use]
     pub fn txn(&self, own: impl IntoIterator<Item = Compare>, operations: Vec<TxnOp>) -> Txn {
         let mut compares = vec![

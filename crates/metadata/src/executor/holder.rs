@@ -1,4 +1,4 @@
-//! Who holds the lock on the metadata.
+//! The holder of the lock on the metadata.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Process;
 
-/// Who holds the lock.
+/// The holder of the lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Holder {
-    /// Unlike any other.
+    /// Unique id.
     pub id: String,
     /// What it does: `migrate`, `restore`.
     pub verb: String,
-    /// Which process.
+    /// Process of the holder.
     #[serde(flatten)]
     pub process: Process,
-    /// Since when (RFC 3339).
+    /// When it took the lock (RFC 3339).
     pub since: String,
-    /// Seconds that the lock lasts if no one renews it.
+    /// Seconds until the lock expires if it is not renewed.
     #[serde(skip)]
     pub seconds_left: Option<i64>,
-    /// It is the official tool's session.
+    /// Whether it is a session of the official tool.
     #[serde(skip)]
     pub is_official_tool: bool,
 }
@@ -43,7 +43,7 @@ impl Holder {
         }
     }
 
-    /// What to do about it.
+    /// What to do next.
     #[must_use]
     pub fn next(&self) -> String {
         let ends = match self.seconds_left {

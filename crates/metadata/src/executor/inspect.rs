@@ -14,7 +14,7 @@ use super::{
     target::{Target, dump, journal, sessions},
 };
 
-/// What is stored under a root.
+/// The state of the metadata under a root.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inspection {
@@ -25,24 +25,24 @@ pub struct Inspection {
     pub cluster_id: u64,
     /// Revision at which it was read.
     pub revision: i64,
-    /// Format.
+    /// Format of the metadata.
     pub state: MetadataState,
-    /// Keys, sessions aside.
+    /// Number of keys without sessions.
     pub keys: u64,
-    /// Bytes of them and their values.
+    /// Bytes of these keys and their values.
     pub bytes: u64,
-    /// How full etcd is and whether it takes writes.
+    /// How full etcd is and whether it accepts writes.
     #[serde(rename = "etcd")]
     pub health: Health,
-    /// Who is registered.
+    /// The sessions.
     pub sessions: Vec<SessionSeen>,
-    /// Who holds the lock.
+    /// The holder of the lock.
     pub lock: Option<LockSeen>,
     /// The record of the last run.
     pub run: Option<Journal>,
-    /// What a migration would do; absent where there is nothing to migrate.
+    /// What a migration would do; absent if there is nothing to migrate.
     pub plan: Option<Summary>,
-    /// Why it could not be migrated.
+    /// Why the metadata cannot be migrated.
     pub problem: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct SessionSeen {
     pub address: Option<String>,
     /// Number of the server.
     pub server_id: Option<i64>,
-    /// Seconds until it ends if it is not renewed.
+    /// Seconds until it expires if it is not renewed.
     pub seconds_left: Option<i64>,
 }
 
@@ -64,9 +64,9 @@ pub struct SessionSeen {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockSeen {
-    /// Who and since when.
+    /// The holder, and when it took the lock.
     pub holder: String,
-    /// Seconds until it ends if it is not renewed.
+    /// Seconds until it expires if it is not renewed.
     pub seconds_left: Option<i64>,
 }
 
@@ -90,7 +90,7 @@ impl From<Holder> for LockSeen {
     }
 }
 
-/// Looks at everything and changes nothing.
+/// Reads everything and changes nothing.
 ///
 /// # Errors
 /// When etcd cannot be read.

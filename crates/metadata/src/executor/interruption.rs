@@ -1,4 +1,4 @@
-//! Messages of a stop on the way: what happened, the state of the data, what to do next.
+//! Messages of a run that stopped early: what happened, the state of the data, what to do next.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use milvus_guard_sources::etcd::failure::Kind;
 
 use super::{apply::Interruption, error::MetaError, guard::Broken};
 
-/// Keys that a message names.
+/// Maximum number of keys that a message names.
 const NAMED: usize = 5;
 
-/// How the data stands while a run is in this phase.
+/// The state of the data while a run is in this phase.
 pub(super) const fn data(phase: JournalPhase) -> &'static str {
     match phase {
         JournalPhase::Writing => {
@@ -63,7 +63,7 @@ pub(super) fn stopped(interruption: Interruption, journal: &Journal) -> MetaErro
     )
 }
 
-/// A run stopped before its record was written, so before anything else was.
+/// A run stopped before its record was written, so nothing else was written either.
 pub(super) fn before_writing(interruption: Interruption, backup: &Path) -> MetaError {
     let next = format!(
         "run the same command again; the backup {} is kept, and --backup can name it.",
@@ -72,7 +72,7 @@ pub(super) fn before_writing(interruption: Interruption, backup: &Path) -> MetaE
     MetaError::refused(why(interruption), next)
 }
 
-/// A run in progress cannot go on for a reason that would refuse a new one.
+/// A run in progress cannot resume, for a reason that would also refuse a new run.
 pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
     let back = go_back(journal)
         .map(|back| format!(" Or go back: {back}."))
@@ -84,7 +84,7 @@ pub(super) fn under_way(error: &MetaError, journal: &Journal) -> MetaError {
     )
 }
 
-/// Someone else wrote to the metadata.
+/// Another client wrote to the metadata.
 pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError {
     MetaError::stopped(
         changes.to_string(),
@@ -97,7 +97,7 @@ pub(super) fn foreign(changes: &ForeignChanges, journal: &Journal) -> MetaError 
     )
 }
 
-/// What was written is not there.
+/// What was written does not exist.
 pub(super) fn not_as_planned(missing: usize, journal: &Journal) -> MetaError {
     MetaError::stopped(
         format!(

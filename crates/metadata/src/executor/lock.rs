@@ -1,9 +1,9 @@
-//! Keeps a second run and the official tool out.
+//! The lock on the metadata: prevents a second run, and a run of the official tool.
 //!
-//! Two keys on one lease: our own, which says who holds it, and `session/migration`, at which the
-//! official tool stops with "other migration is running". Every transaction compares our key's
-//! creation, so that a run whose lease ended cannot write any more, however late its requests
-//! arrive.
+//! Two keys on one lease: our own, which contains its holder, and `session/migration`, at which the
+//! official tool stops with "other migration is running". Every transaction compares the revision
+//! at which our key was created. So a run whose lease has expired can no longer write, however late
+//! its requests arrive.
 
 pub use super::holder::Holder;
 use super::{
@@ -26,16 +26,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Seconds that a lock outlives its process. Longer than an election or a stalled disk.
+/// Seconds until the lock of an ended process expires. Longer than an election or a stalled disk.
 pub const LEASE_SECONDS: i64 = 30;
 
-/// Between two renewals.
+/// Interval between two renewals.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// Between two looks at another client's lock.
+/// Interval between two looks at another client's lock.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// For releasing the lock. A lock that is not released expires.
+/// Time limit to release the lock. A lock that is not released expires.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A lock that this process holds and renews.
@@ -49,20 +49,20 @@ pub struct Lock {
     renewing: JoinHandle<()>,
 }
 
-/// What stands where the lock would be.
+/// What was found at the key of the lock.
 enum Seen {
     Free,
-    /// Under this lease, created at this revision.
+    /// Our lock under this lease, created at this revision.
     Ours(i64, i64),
     Held(Box<Holder>, i64),
 }
 
 impl Lock {
-    /// Takes the lock. A holder that can be told to be gone is relieved: at once where it was a
-    /// process of this machine, at the end of its lease where no one renews it.
+    /// Takes the lock. A holder that has certainly ended loses it: at once if it was a process of
+    /// this machine, else when its lease expires without a renewal.
     ///
     /// # Errors
-    /// [`MetaError::Locked`], or why etcd could not be asked.
+    /// [`MetaError::Locked`], or why etcd could not be read.
     pub async fn take(
         store: &EtcdConnection<'_>,
         root: &Root,
@@ -82,7 +82,7 @@ impl Lock {
                 .await
                 .map_err(unreachable)?
             {
-                // An attempt before this one may have arrived late, with its own lease.
+                // An earlier attempt may have arrived late, with its own lease.
                 Seen::Ours(lease, create_revision) => {
                     return Ok(Self::keep(store.silent(), root, lease, create_revision));
                 }
@@ -99,8 +99,8 @@ impl Lock {
         let (tell_lost, lost) = watch::channel(false);
         let renewed = store.clone();
         let renewing = tokio::spawn(async move {
-            // Only etcd can say that it no longer exists; one that does not answer may still count
-            // it.
+            // Only etcd can report that a lease no longer exists. While etcd does not answer, the
+            // lease may still be valid.
             loop {
                 sleep(RENEW_EVERY).await;
                 if renewed
@@ -129,19 +129,19 @@ impl Lock {
         &self.key
     }
 
-    /// That it is still ours, as a condition of a transaction.
+    /// The condition that the lock is still ours, for a transaction.
     #[must_use]
     pub fn compare(&self) -> Compare {
         Compare::create_revision(self.key.as_str(), CompareOp::Equal, self.create_revision)
     }
 
-    /// Whether it is known to be lost.
+    /// Whether it is certainly lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         *self.lost.borrow()
     }
 
-    /// Whether this answer to a read of [`Self::key`] is our lock.
+    /// Whether this response to a read of [`Self::key`] contains our lock.
     #[must_use]
     pub fn is(&self, answer: &GetResponse) -> bool {
         answer
@@ -163,10 +163,10 @@ impl Drop for Lock {
     }
 }
 
-/// Who holds the lock now.
+/// The current holder of the lock.
 ///
 /// # Errors
-/// What etcd says, or that it did not answer in time.
+/// The error of etcd, or that it did not answer in time.
 pub async fn holder(store: &EtcdConnection<'_>, root: &Root) -> Result<Option<Holder>, Failure> {
     match look(store, root, "").await? {
         Seen::Held(holder, _) => Ok(Some(*holder)),
@@ -194,13 +194,13 @@ async fn put(
     ];
     match store.try_txn(Txn::new().when(free).and_then(take)).await {
         Err(failure) if !failure.is_passing() => return Err(failure),
-        // Held, or taken, or no one knows: the value there tells.
+        // Held, taken, or unknown: the current value shows which.
         _ => {}
     }
     look(store, root, &holder.id).await
 }
 
-/// The session as the official tool reads it; it compares the address with its own.
+/// The session in the format of the official tool, which compares the address with its own.
 fn official_session(holder: &Holder) -> serde_json::Value {
     serde_json::json!({"ServerName": "migration", "Address": format!("milvus-guard: {holder}"), "Exclusive": true})
 }
@@ -267,7 +267,7 @@ pub(super) fn official(record: &KeyValue) -> Holder {
     }
 }
 
-/// Returns when the lock has become free; refuses when its holder is alive.
+/// Waits until the lock is free; fails if its holder is alive.
 async fn wait_out(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -300,7 +300,7 @@ async fn wait_out(
             return Ok(());
         };
         let left = now.seconds_left.unwrap_or(0);
-        // Another client took it, or it was renewed: alive.
+        // Another client took it, or it was renewed, so its holder is alive.
         if its_lease != lease || left > lowest {
             return Err(MetaError::Locked(now));
         }

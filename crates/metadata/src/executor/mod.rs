@@ -1,17 +1,17 @@
 //! The metadata migration on etcd: inspect, back up, migrate, verify, restore.
 //!
-//! [`crate::model`] decides what is to be done, [`milvus_guard_sources::etcd::connection`] talks to
-//! etcd; here is the order of things that keeps data safe, and what is said when something comes in
-//! between. Nothing here knows Kubernetes.
+//! [`crate::model`] decides what to do, [`milvus_guard_sources::etcd::connection`] connects to
+//! etcd. This module has the order of operations that keeps data safe, and the messages for
+//! interruptions. It does not depend on Kubernetes.
 //!
 //! ```text
 //! lock, no sessions -- read -- plan -- backup -- record: Writing
 //!    write -- check -- record: Deleting -- delete -- verify -- record: Verified
 //! ```
 //!
-//! Every arrow after the backup is a transaction that holds only while the lock is ours, the record
-//! is as we left it and no component of Milvus has registered. After any end of a run, the same
-//! call resumes from the record and the backup.
+//! Every arrow after the backup is a transaction that succeeds only while this process holds the
+//! lock, the record is unchanged and no component of Milvus has registered. After any end of a run,
+//! the same call resumes from the record and the backup.
 
 mod apply;
 pub mod backup;
@@ -47,8 +47,7 @@ pub use sessions::{await_sessions, running};
 pub use target::{Stop, Target};
 pub use verify::{Verified, VerifyOptions, verify};
 
-/// Identities of clusters as etcd prints them; as numbers they are too large for other readers of
-/// JSON.
+/// Ids of clusters as etcd prints them; as numbers they are too large for some JSON parsers.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn hexadecimal<S: serde::Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{id:x}"))

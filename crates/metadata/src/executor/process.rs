@@ -1,11 +1,11 @@
-//! Which process this is, so that another one on the same machine can tell whether it still runs.
+//! Identifies this process, so that another one on the same machine can see whether it still runs.
 
 use std::{env, fs, process};
 
 use serde::{Deserialize, Serialize};
 
-/// A process, named so that no other one at any time has the same name. Where the system does not
-/// tell, nothing can be concluded from it.
+/// A process with a name that no other process ever has. If the system does not provide the data,
+/// nothing can be concluded from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Process {
@@ -13,10 +13,10 @@ pub struct Process {
     pub host: String,
     /// Process id.
     pub pid: u32,
-    /// Which start of the machine (`/proc/sys/kernel/random/boot_id`).
+    /// Id of the start of the machine (`/proc/sys/kernel/random/boot_id`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
-    /// Which namespace the process id is of (`/proc/self/ns/pid`).
+    /// Namespace of the process id (`/proc/self/ns/pid`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// When it began, in ticks since the start of the machine (field 22 of `/proc/PID/stat`).
@@ -25,7 +25,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// This one.
+    /// The current process.
     #[must_use]
     pub fn this() -> Self {
         let line = |path: &str| {
@@ -48,8 +48,8 @@ impl Process {
         }
     }
 
-    /// Whether it still runs, as far as this process can tell: only about the same process ids of
-    /// the same machine.
+    /// Whether it still runs, if this process can see that: only for the same namespace of process
+    /// ids on the same machine.
     #[must_use]
     pub fn is_running(&self) -> Option<bool> {
         let this = Self::this();
@@ -64,7 +64,7 @@ impl Process {
     }
 }
 
-/// Field 22 of `/proc/PID/stat`; the second field is a name in parentheses that may hold anything.
+/// Field 22 of `/proc/PID/stat`; the second field is a name in parentheses with any characters.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_knows_the_living_from_the_dead() {
+    fn running_and_ended_processes_are_distinguished() {
         let this = Process::this();
         assert_eq!(this.is_running(), Some(true), "{this:?}");
         let reused = Process {

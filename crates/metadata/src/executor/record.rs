@@ -1,4 +1,4 @@
-//! The record of a run, written under guard.
+//! The record of a run, written in guarded transactions.
 
 use etcd_client::{GetOptions, KeyValue, ResponseHeader, TxnOp};
 
@@ -15,7 +15,7 @@ use super::{
     interruption,
 };
 
-/// Writes it in a guarded transaction; the guard expects it from then on.
+/// Writes the record in a guarded transaction. From then on the guard expects it.
 pub(super) async fn write(
     store: &EtcdConnection<'_>,
     guard: &mut Guard<'_>,
@@ -32,7 +32,7 @@ pub(super) async fn write(
                 break answer.header().map_or(0, ResponseHeader::revision);
             }
             Ok(answer) => match guard.broken(&answer) {
-                // Perhaps by an attempt of ours whose acknowledgement was lost.
+                // Perhaps an earlier attempt of ours wrote it, and its acknowledgement was lost.
                 Broken::Journal => match written(store, guard, &bytes).await? {
                     Some(revision) => break revision,
                     None => return Err(Interruption::Broken(Broken::Journal)),
@@ -52,7 +52,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// The revision at which exactly this was written.
+/// The revision at which exactly these bytes were written.
 async fn written(
     store: &EtcdConnection<'_>,
     guard: &Guard<'_>,
@@ -68,7 +68,7 @@ async fn written(
         .map(KeyValue::mod_revision))
 }
 
-/// That another run has to be ended first.
+/// The error that another run must be completed first.
 pub(super) fn under_way(journal: &Journal) -> MetaError {
     let (what, next) = match journal.phase {
         JournalPhase::Restoring => (

@@ -1,4 +1,4 @@
-//! The sessions of one Milvus, over one connection: read, and released where their holder has
+//! The sessions of one Milvus, over one connection: read, and released after their holder has
 //! ended.
 
 use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp};
@@ -14,7 +14,7 @@ use super::{
 /// A session in etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registered {
-    /// What it says.
+    /// The value of the session.
     pub session: Session,
     /// Its lease in etcd; 0 if it has none.
     pub lease: i64,
@@ -22,7 +22,7 @@ pub struct Registered {
     pub mod_revision: i64,
 }
 
-/// A connection to the sessions.
+/// A connection to the sessions of a Milvus.
 #[derive(Debug)]
 pub struct Registry {
     store: EtcdConnection<'static>,
@@ -30,10 +30,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Connects.
+    /// Connects to the sessions of a Milvus.
     ///
     /// # Errors
-    /// Where etcd cannot be used, or no component of Milvus has a session there.
+    /// If etcd cannot be used, or no component of Milvus has a session there.
     pub async fn connect(target: &Target) -> Result<Self, MetaError> {
         let root = target.root()?;
         let store = target.connect(None).await?.silent();
@@ -52,10 +52,10 @@ impl Registry {
         Ok(registry)
     }
 
-    /// All sessions as they stand now.
+    /// All current sessions.
     ///
     /// # Errors
-    /// What etcd says, or that it did not answer in time.
+    /// The error of etcd, or that it did not answer in time.
     pub async fn read(&self) -> Result<Vec<Registered>, Failure> {
         let answer = self
             .store
@@ -74,15 +74,15 @@ impl Registry {
         Ok(registered.collect())
     }
 
-    /// Removes sessions of one lease, all or none, if each is still the one that was read. Then
-    /// ends the lease, if no other key has it: so its holder, should it still run, knows that it
-    /// has no session any more. Whether they were removed.
+    /// Removes sessions of one lease, all or none, if each is unchanged since it was read. Then
+    /// ends the lease, if no other key has it, so that its holder, if it still runs, notices the
+    /// loss of its session. Returns whether the sessions were removed.
     ///
     /// A session that was written since has another revision, so it stays. A lease belongs to the
-    /// process that made it, so ending one cannot hit the session of another process.
+    /// process that created it, so ending it cannot remove the session of another process.
     ///
     /// # Errors
-    /// What etcd says. Where it did not answer, they may have been removed all the same.
+    /// The error of etcd. If etcd did not answer, they may have been removed nevertheless.
     pub async fn release(&self, ended: &[&Registered]) -> Result<bool, Failure> {
         let Some(lease) = ended.first().map(|one| one.lease) else {
             return Ok(false);
@@ -101,8 +101,8 @@ impl Registry {
         if !self.store.try_txn(txn).await?.succeeded() {
             return Ok(false);
         }
-        // The sessions were removed. A user of etcd that may not see or end the lease leaves it to its
-        // own end.
+        // The sessions were removed. If the user of etcd may not read or end the lease, it expires
+        // later.
         if lease != 0
             && matches!(self.store.keys_of(lease).await, Ok(Some(keys)) if keys.is_empty())
         {

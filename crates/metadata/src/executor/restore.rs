@@ -32,27 +32,27 @@ use super::{
     target::{Seen, Target, journal, scan, spans_at},
 };
 
-/// Losses that a message names.
+/// Maximum number of losses that a message names.
 const NAMED: usize = 20;
 
-/// How to restore.
+/// Options of a restore.
 #[derive(Clone, Debug, Default)]
 pub struct RestoreOptions {
-    /// Restore even if changes by 2.2 since the backup are lost.
+    /// Whether to restore even if changes by 2.2 since the backup are lost.
     pub accept_data_loss: bool,
-    /// Restore to a root path that differs from the one in the backup.
+    /// Whether to restore to a root path that differs from the one in the backup.
     pub other_root: bool,
-    /// Change nothing, only plan.
+    /// Whether to plan without changing anything.
     pub dry_run: bool,
-    /// For sessions of Milvus to end; absent refuses at once.
+    /// How long to wait for sessions of Milvus to end; absent means no wait.
     pub wait_sessions: Option<Duration>,
 }
 
-/// A restore that ended well.
+/// A restore that ended without an error.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Restored {
-    /// It was a dry run.
+    /// Whether it was a dry run.
     pub dry_run: bool,
     /// Records that were missing.
     pub puts: u64,
@@ -60,13 +60,13 @@ pub struct Restored {
     pub rewrites: u64,
     /// Records of 2.2 that were deleted.
     pub deletes: u64,
-    /// Keys that are not Milvus' and stayed.
+    /// Number of keys that are not Milvus' and were not changed.
     pub foreign: u64,
-    /// The first of them.
+    /// The first of these keys.
     pub kept: Vec<String>,
-    /// What 2.2 had served since the backup, and is lost.
+    /// What was created or changed in 2.2 since the backup, and is lost.
     pub lost: Vec<String>,
-    /// How much of it.
+    /// Number of losses.
     pub lost_total: u64,
     /// The backup.
     pub backup: BackupFile,
@@ -79,8 +79,7 @@ pub struct Restored {
     pub seconds: f64,
 }
 
-/// Puts a backup back, or resumes a restore. The whole file is checked before anything is
-/// written.
+/// Restores a backup, or resumes a restore. The whole file is checked before anything is written.
 ///
 /// # Errors
 /// See [`MetaError`]; [`MetaError::Stopped`] resumes when the same call is made again.
@@ -118,7 +117,7 @@ pub async fn restore(
     done
 }
 
-/// Plans a restore and changes nothing; `show` sees the whole plan.
+/// Plans a restore and changes nothing; `show` gets the whole plan.
 ///
 /// # Errors
 /// See [`MetaError`].
@@ -155,7 +154,7 @@ pub async fn preview_restore(
     })
 }
 
-/// The whole backup, if it is one of this root.
+/// The complete backup, if it is of this root.
 fn readable(
     backup: &Path,
     root: &Root,
@@ -282,7 +281,7 @@ impl Run<'_> {
         Ok(restorer.finish())
     }
 
-    /// The record of this restore: that of the migration which it undoes, where there is one.
+    /// The record of this restore: that of the migration which it undoes, if there is one.
     fn journal(&self, before: Option<Journal>) -> Journal {
         let this = Process::this();
         let backup = JournalBackup {

@@ -1,4 +1,4 @@
-//! Nothing is written while a component of Milvus runs.
+//! Waits until no component of Milvus runs, before anything is written.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use super::{
     target::{Stop, Target, components, listed, sessions},
 };
 
-/// Between two looks.
+/// Interval between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Sessions that a message names.
+/// Maximum number of sessions that a message names.
 const NAMED: usize = 10;
 
-/// Returns when no component of Milvus has a session any more.
+/// Waits until no component of Milvus has a session.
 ///
 /// # Errors
-/// Refused, when some are left at the end of that time.
+/// Refused, if some are left at the end of that time.
 pub async fn await_sessions(
     target: &Target,
     timeout: Duration,
@@ -38,7 +38,7 @@ pub async fn await_sessions(
     clear_of_sessions(&store, &root, Some(timeout), &target.stop, events).await
 }
 
-/// The sessions of components of Milvus, as they stand.
+/// The current sessions of components of Milvus.
 ///
 /// # Errors
 /// If etcd cannot be read.
@@ -51,7 +51,7 @@ pub async fn running(target: &Target) -> Result<Vec<Session>, MetaError> {
     ))
 }
 
-/// Refuses while components run; waits that long for them to end.
+/// Refuses while components run; waits at most this time for them to end.
 pub(super) async fn clear_of_sessions(
     store: &EtcdConnection<'_>,
     root: &Root,

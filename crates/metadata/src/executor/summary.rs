@@ -11,14 +11,14 @@ use crate::model::{
 };
 use milvus_guard_core::evidence::MetadataState;
 
-/// Notes that a summary holds; more are counted.
+/// Maximum number of notes in a summary; the rest are only counted.
 const NOTES: usize = 50;
 
 /// A plan in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// sha256 of everything that it does.
+    /// sha256 of all operations.
     pub digest: String,
     /// Format of the metadata that it was made from.
     pub state: MetadataState,
@@ -39,7 +39,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of this plan.
+    /// The summary of this plan.
     #[must_use]
     pub fn of(plan: &Plan<'_>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Which metadata, and reading it.
+//! Where the metadata is, and how it is read.
 
 use std::{
     sync::{
@@ -31,22 +31,22 @@ use super::{
     events::{Event, Events, Running, Stage},
 };
 
-/// How often a read begins again when the revision that it reads at is compacted away.
+/// How often a read is repeated when its revision is compacted away.
 const COMPACTIONS: u32 = 5;
 
-/// Which metadata, and how to get in.
+/// Where the metadata is, and how to connect.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The etcd cluster, and the paths in it.
     pub endpoint: Endpoint,
-    /// For etcd to come back before a run stops.
+    /// How long etcd may be unavailable before a run stops.
     pub patience: Duration,
-    /// Asks a run to stop between two transactions.
+    /// Tells a run to stop between two transactions.
     pub stop: Stop,
 }
 
 impl Target {
-    /// With everything else as usual.
+    /// A target with the default settings.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
@@ -56,10 +56,10 @@ impl Target {
         }
     }
 
-    /// The place of the metadata.
+    /// The root of the metadata.
     ///
     /// # Errors
-    /// Paths that are none.
+    /// If the paths are invalid.
     pub fn root(&self) -> Result<Root, MetaError> {
         Root::new(&self.endpoint.root_path, &self.endpoint.meta_sub_path)
             .map_err(|error| MetaError::Usage(error.to_string()))
@@ -83,25 +83,25 @@ impl Target {
     }
 }
 
-/// Asks a run to stop at the next safe point. Clones ask the same run.
+/// Tells a run to stop at the next safe point. Clones stop the same run.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Asks.
+    /// Requests the stop.
     pub fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether someone asked.
+    /// Whether a stop was requested.
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Where the key space is cut for a first read: what there may be most of lies in different parts,
-/// which are read at once. Sorted.
+/// Where the key space is cut for a first read, so that the largest areas are in different parts,
+/// which are read at the same time. Sorted.
 const PARTS: [&str; 7] = [
     SEGMENT,
     BUILD,
@@ -112,7 +112,7 @@ const PARTS: [&str; 7] = [
     HISTORY,
 ];
 
-/// A key-value pair as the migration takes it; nothing for keys that are not the metadata's.
+/// A key-value pair for the migration; `None` for keys that are not metadata.
 pub(super) fn standing<'p>(root: &Root, pair: &'p KeyValue) -> Option<StoredRecord<'p>> {
     let key = root.relative(pair.key())?;
     Some(StoredRecord {
@@ -175,7 +175,7 @@ pub(super) fn spans_at<'k>(
     })
 }
 
-/// A span of a plan as it lies in etcd.
+/// A span of a plan with its keys in etcd.
 pub(super) fn span(root: &Root, part: &KeySpan<'_>) -> Span {
     Span {
         from: root.absolute(part.from),
@@ -183,15 +183,15 @@ pub(super) fn span(root: &Root, part: &KeySpan<'_>) -> Span {
     }
 }
 
-/// What a scan hands over.
+/// What a scan returns.
 pub(super) enum Seen<'r> {
     /// The next record.
     Record(StoredRecord<'r>),
-    /// What was handed over so far is void: the revision was compacted away.
+    /// All records that were returned so far are void, because the revision was compacted away.
     Again,
 }
 
-/// Reads spans, which come in order, at one revision, record by record.
+/// Reads spans, which must be sorted, at one revision, record by record.
 pub(super) async fn scan<S: Iterator<Item = Span> + Send>(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -213,7 +213,7 @@ pub(super) async fn scan<S: Iterator<Item = Span> + Send>(
     }
 }
 
-/// How often a read has begun again.
+/// How often a read was repeated.
 #[derive(Default)]
 struct Compactions(u32);
 
@@ -230,7 +230,7 @@ impl Compactions {
     }
 }
 
-/// The record of the last run and the revision at which it was written; 0 where there is none.
+/// The record of the last run and the revision at which it was written; 0 if there is none.
 pub(super) async fn journal(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -253,7 +253,7 @@ pub(super) async fn journal(
     Ok((Some(journal), pair.mod_revision()))
 }
 
-/// Live sessions, each with the time that its lease has left.
+/// Live sessions, each with the remaining time of its lease.
 pub(super) async fn sessions(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -268,7 +268,7 @@ pub(super) async fn sessions(
     Ok(sessions)
 }
 
-/// All sessions with the ids of their leases, which are not looked at.
+/// All sessions with the ids of their leases. The leases are not read.
 pub(super) async fn listed(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -288,7 +288,7 @@ pub(super) async fn listed(
     Ok(answer.kvs().iter().filter_map(session).collect())
 }
 
-/// Those of components of Milvus.
+/// The sessions of components of Milvus.
 pub(super) fn components(sessions: Vec<Session>) -> Vec<Session> {
     sessions
         .into_iter()

@@ -1,4 +1,4 @@
-//! `meta verify`: what etcd contains is what the plan made from the backup says.
+//! `meta verify`: whether etcd contains what the plan from the backup contains.
 
 use std::path::Path;
 
@@ -16,15 +16,15 @@ use super::{
     target::{Target, journal},
 };
 
-/// How to verify.
+/// Options of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyOptions {
-    /// The migration was made with the same option. Where the record of the run is still there, it
-    /// knows.
+    /// Whether the migration was made with the same option. Ignored if the record of the run
+    /// exists, because it contains the option.
     pub strict_upstream: bool,
 }
 
-/// Metadata that is exactly what the plan says.
+/// Metadata that is exactly as planned.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
@@ -37,11 +37,11 @@ pub struct Verified {
     pub cluster_id: u64,
     /// Root of the metadata.
     pub root: String,
-    /// The record of the run names this backup and this plan.
+    /// Whether the record of the run names this backup and this plan.
     pub recorded: bool,
 }
 
-/// Plans again from the backup and compares every record with what stands. Changes nothing.
+/// Plans again from the backup and compares every record with the current one. Changes nothing.
 ///
 /// # Errors
 /// [`MetaError::Refused`] with the first keys that differ.

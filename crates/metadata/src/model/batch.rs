@@ -4,17 +4,17 @@ use std::iter::Peekable;
 
 use serde::{Deserialize, Serialize};
 
-/// Operations in one transaction. etcd allows 128 unless told otherwise, compares counted apart;
-/// the rest is for the compares of the lock and of the eight session prefixes.
+/// Operations in one transaction. etcd allows 128 by default, and counts compares separately; the
+/// rest is for the compares of the lock and of the eight session prefixes.
 pub const MAX_OPERATIONS: usize = 100;
-/// Bytes of one transaction, keys of compares included. etcd allows 1.5 MiB unless told otherwise.
-/// A single operation that is larger stands alone.
+/// Bytes of one transaction, including keys of compares. etcd allows 1.5 MiB by default. A single
+/// operation that is larger gets its own transaction.
 pub const MAX_BYTES: usize = 1024 * 1024;
-/// What protobuf and gRPC add to an operation and its compare; generous.
+/// Upper bound of what protobuf and gRPC add to an operation and its compare.
 const OVERHEAD: usize = 64;
 
-/// What a part of the work does. A phase begins when all transactions of the one before are
-/// acknowledged; within a phase their order does not matter, so that several may be in progress.
+/// A part of the work. A phase begins when all transactions of the previous phase are acknowledged;
+/// within a phase their order does not matter, so several may be in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -26,7 +26,7 @@ pub enum Phase {
     Delete,
 }
 
-/// What must be so for an operation to be made; otherwise someone else was there.
+/// The condition of an operation; if it is not met, another client wrote the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The key does not exist (its version is 0).
@@ -35,36 +35,36 @@ pub enum Expect {
     Revision(i64),
 }
 
-/// One change of one key.
+/// A change of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation<'p> {
     /// Key, relative to the root.
     pub key: &'p [u8],
-    /// What to write; nothing deletes.
+    /// The new value; `None` deletes the key.
     pub value: Option<&'p [u8]>,
-    /// Its guard.
+    /// The condition on the old value.
     pub expect: Expect,
 }
 
 /// Operations of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch<'p> {
-    /// What all of them do.
+    /// What all operations do.
     pub phase: Phase,
     /// At least one, at most [`MAX_OPERATIONS`].
     pub operations: Vec<Operation<'p>>,
-    /// Size of the transaction, estimated from above.
+    /// Upper bound of the size of the transaction.
     pub bytes: usize,
 }
 
-/// Cuts operations, ordered by phase, into batches.
+/// Groups operations, sorted by phase, into batches.
 pub(super) struct Batches<I: Iterator> {
     operations: Peekable<I>,
     prefix: usize,
 }
 
 impl<'p, I: Iterator<Item = (Phase, Operation<'p>)>> Batches<I> {
-    /// `prefix` is what the root adds to each key, in bytes.
+    /// `prefix`: bytes that the root adds to each key.
     pub(super) fn new(operations: I, prefix: usize) -> Self {
         Self {
             operations: operations.peekable(),

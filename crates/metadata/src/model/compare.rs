@@ -1,4 +1,4 @@
-//! A plan compared with the current state: what is done, what is left, and what someone else did.
+//! A plan compared with the current state: what is done, what is left, what other clients changed.
 
 use std::{fmt, iter::Peekable};
 
@@ -11,16 +11,16 @@ use super::{
 };
 
 impl<'d> Plan<'d> {
-    /// Compares with the current state, which is given record by record.
+    /// Compares with the current state, which is passed record by record.
     #[must_use]
     pub fn comparison(&self) -> Comparison<'_, 'd> {
         Comparison::new(self)
     }
 
-    /// What is left to do of this plan, where some of it may have been done.
+    /// What is left of this plan, if some of it may have been done.
     ///
     /// # Errors
-    /// When a key has neither its old nor its planned value: someone else was there.
+    /// If a key has neither its old nor its planned value, because another client wrote it.
     pub fn remaining(&self, current: &Dump) -> Result<Remaining<'_, 'd>, ForeignChanges> {
         let mut comparison = self.comparison();
         for record in current.records() {
@@ -30,10 +30,10 @@ impl<'d> Plan<'d> {
     }
 }
 
-/// Foreign changes that are kept with their keys; more are counted.
+/// Maximum number of foreign changes that are kept with their keys; the rest are only counted.
 const KEPT: usize = 20;
 
-/// Takes the current state record by record, in the order of keys, so that it need not all be in
+/// Reads the current state record by record, in the order of keys, so that it need not fit in
 /// memory.
 pub struct Comparison<'p, 'd> {
     plan: &'p Plan<'d>,
@@ -51,18 +51,18 @@ pub struct Remaining<'p, 'd> {
     deletes: Vec<(usize, i64)>,
 }
 
-/// What someone else did to a key.
+/// The change of a key by another client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
-    /// It has neither its old nor its planned value.
+    /// The key has neither its old nor its planned value.
     Changed,
-    /// It no longer exists, though nothing was to delete it.
+    /// The key no longer exists, although the plan does not delete it.
     Vanished,
-    /// It is new, though nothing was to write it.
+    /// The key is new, although the plan does not write it.
     Appeared,
 }
 
-/// Keys that someone else changed.
+/// Keys that another client changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForeignChanges {
     kept: Vec<(Box<[u8]>, Foreign)>,
@@ -85,8 +85,8 @@ impl<'p, 'd> Comparison<'p, 'd> {
         }
     }
 
-    /// Takes the next record in. Records must come sorted by key; sessions and leases are passed
-    /// over.
+    /// Takes the next record. Records must be sorted by key; sessions and keys with a lease are
+    /// skipped.
     pub fn see(&mut self, standing: StoredRecord<'_>) {
         if !standing.is_metadata() {
             return;
@@ -127,10 +127,10 @@ impl<'p, 'd> Comparison<'p, 'd> {
         }
     }
 
-    /// What is left, once every record was seen.
+    /// What is left, after the last record.
     ///
     /// # Errors
-    /// When someone else changed a key.
+    /// If another client changed a key.
     pub fn finish(mut self) -> Result<Remaining<'p, 'd>, ForeignChanges> {
         while let Some((missing, fate)) = self.fates.next() {
             self.missing(missing, fate);
@@ -145,7 +145,7 @@ impl<'p, 'd> Comparison<'p, 'd> {
 }
 
 impl Remaining<'_, '_> {
-    /// Whether the plan is done: what stands is exactly what it ends in.
+    /// Whether the plan is done: the current state is exactly its end state.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -163,7 +163,7 @@ impl Remaining<'_, '_> {
         self.deletes.len()
     }
 
-    /// They as guarded transactions: puts, then rewrites, then deletes.
+    /// The operations that are left, as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let plan = self.plan;
         let puts = self
@@ -193,12 +193,12 @@ impl ForeignChanges {
         }
     }
 
-    /// The first of them: relative keys and what happened.
+    /// The first foreign changes: relative keys and what happened.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Foreign)> {
         self.kept.iter().map(|(key, what)| (&**key, *what))
     }
 
-    /// How many there are.
+    /// Number of foreign changes.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total

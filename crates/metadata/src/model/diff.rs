@@ -1,4 +1,4 @@
-//! What a dry run shows: every key that changes, its value before and after, decoded.
+//! The output of a dry run: every key that changes, its value before and after, decoded.
 
 use std::fmt;
 
@@ -26,18 +26,18 @@ impl<'d> Plan<'d> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// It is new.
+    /// The key is new.
     Add,
     /// Its value changes.
     Change,
-    /// It is deleted.
+    /// The key is deleted.
     Remove,
 }
 
 /// One key that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change<'p> {
-    /// What happens to it.
+    /// What happens to the key.
     pub action: Action,
     /// Key, relative to the root.
     pub key: &'p [u8],
@@ -47,8 +47,8 @@ pub struct Change<'p> {
     pub after: Option<&'p [u8]>,
 }
 
-/// All keys that change, sorted. Each is decoded when it is printed, so that a million of them need
-/// no memory.
+/// All keys that change, sorted. Each is decoded when it is printed, so that a million keys need no
+/// memory.
 #[derive(Clone)]
 pub struct Diff<'p, 'd> {
     fates: KeyOutcomes<'p, 'd>,
@@ -92,7 +92,7 @@ impl<'p, 'd: 'p> Iterator for Diff<'p, 'd> {
     }
 }
 
-/// As lines of a diff: `+` or `-`, the key, and the value as JSON where it is known.
+/// Lines of a diff: `+` or `-`, the key, and the value as JSON if its format is known.
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |sign: char, value: Option<&[u8]>| {
@@ -133,10 +133,10 @@ impl Serialize for Change<'_> {
     }
 }
 
-/// Reads the message that a key holds.
+/// Decodes the message at a key.
 type Decode = fn(&[u8]) -> Option<Value>;
 
-/// A value as JSON: its message where the key tells which it is, else its text, else base64.
+/// A value as JSON: its message if the key determines the type, else its text, else base64.
 /// Credentials are hidden.
 #[must_use]
 pub fn describe(key: &[u8], value: &[u8]) -> Value {

@@ -1,9 +1,8 @@
-//! Which format Milvus' metadata has, decided from its keys alone (and the values of a few
-//! records).
+//! The format of Milvus' metadata, determined from its keys (and the values of a few records).
 //!
-//! Pure: keys come in relative to `<rootPath>/<metaSubPath>`, a [`MetadataState`] comes out.
-//! [`AREAS`] says which keys are worth reading and how far, so that anyone who reads etcd and this
-//! table cannot disagree.
+//! Pure: the input is keys relative to `<rootPath>/<metaSubPath>`, the output is a
+//! [`MetadataState`]. [`AREAS`] lists the keys that must be read and how much of them, so that a
+//! reader of etcd and this table cannot disagree.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use super::{
     record::Dump,
 };
 
-/// What the presence of a key tells.
+/// What the presence of a key shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     /// Only 2.1 writes it, or a migration would have removed it.
@@ -27,8 +26,8 @@ pub enum Signal {
     NewIndex,
     /// A migration or 2.2 writes it: load state.
     NewLoad,
-    /// Both write it: a database, or a collection inside one (2.2.9 and later), which a migration
-    /// never writes.
+    /// Both 2.1 and 2.2 write it: a database, or a collection inside one (2.2.9 and later), which a
+    /// migration never writes.
     Database,
     /// Only a running 2.2 writes it.
     Ran22,
@@ -42,7 +41,7 @@ pub enum Signal {
     User,
 }
 
-/// How much of an area has to be read.
+/// How much of an area must be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// One key is enough; its value does not matter.
@@ -58,11 +57,11 @@ pub enum Depth {
 pub struct Area {
     /// Relative prefix; one without a slash at its end is an exact key.
     pub path: &'static str,
-    /// What a key in it tells.
+    /// What a key in it shows.
     pub signal: Signal,
-    /// How much of it has to be read.
+    /// How much of it must be read.
     pub depth: Depth,
-    /// Whether it matters only where nothing old was found.
+    /// Whether it matters only if nothing of 2.1 was found.
     pub late: bool,
 }
 
@@ -84,9 +83,9 @@ const fn late(path: &'static str, signal: Signal, depth: Depth) -> Area {
     }
 }
 
-/// The key space, in the order in which it is best read: small and decisive first. Milvus' own
-/// readers use prefixes without a slash at the end and so take `collection-alias` for `collection`;
-/// here every prefix ends with one.
+/// The key space, in the best order to read it: small and decisive areas first. Milvus' own readers
+/// use prefixes without a slash at the end and so mistake `collection-alias` for `collection`; here
+/// every prefix ends with a slash.
 pub const AREAS: [Area; 24] = [
     area("root-coord/dd-operation", Signal::Old, Depth::AnyLive),
     area("root-coord/dd-msg-send", Signal::Old, Depth::AnyLive),
@@ -122,7 +121,7 @@ pub const AREAS: [Area; 24] = [
     late("datacoord-meta/s/", Signal::Segment, Depth::All),
 ];
 
-/// The fields of `etcdpb.CollectionInfo` that matter here.
+/// The fields of `etcdpb.CollectionInfo` that are needed here.
 #[derive(Clone, PartialEq, Message)]
 struct CollectionInfo {
     #[prost(int64, tag = "1")]
@@ -151,7 +150,7 @@ struct FieldIndexInfo {
     index_id: i64,
 }
 
-/// The field of `datapb.SegmentInfo` that matters here.
+/// The field of `datapb.SegmentInfo` that is needed here.
 #[derive(Clone, PartialEq, Message)]
 struct SegmentInfo {
     #[prost(int32, tag = "6")]
@@ -161,7 +160,7 @@ struct SegmentInfo {
 /// `SegmentState.Dropped`.
 const SEGMENT_DROPPED: i32 = 6;
 
-/// The fields of `querypb.CollectionInfo` of 2.1 that matter here.
+/// The fields of `querypb.CollectionInfo` of 2.1 that are needed here.
 #[derive(Clone, PartialEq, Message)]
 struct LoadRecord {
     #[prost(int64, tag = "1")]
@@ -170,7 +169,7 @@ struct LoadRecord {
     in_memory_percentage: i64,
 }
 
-/// What has been seen so far.
+/// What the keys have shown so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     seen: BTreeSet<Signal>,
@@ -184,7 +183,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// What a dump shows.
+    /// What the keys of a dump show.
     #[must_use]
     pub fn of(dump: &Dump) -> Self {
         let mut evidence = Self::default();
@@ -213,15 +212,14 @@ impl Evidence {
         evidence
     }
 
-    /// Takes one key in, relative to `<rootPath>/<metaSubPath>/`. The value is needed where the
-    /// key's area has [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as
-    /// live.
+    /// Takes one key, relative to `<rootPath>/<metaSubPath>/`. The value is needed if the key's
+    /// area has [`Depth::AnyLive`] or [`Depth::All`]; a value that was not read counts as live.
     pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
         if key.starts_with(SESSIONS.as_bytes()) {
             return;
         }
         if value == Some(TOMBSTONE) {
-            // A collection that was dropped is not one that the official tool has lost.
+            // A dropped collection is not one that the official tool has lost.
             self.dropped.extend(
                 key.strip_prefix(COLLECTION.as_bytes())
                     .and_then(numbers::<1>)
@@ -308,7 +306,7 @@ impl Evidence {
         }
     }
 
-    /// Whether something of 2.1 was seen, so that areas marked late need not be read.
+    /// Whether a key of 2.1 was found, so that areas marked late need not be read.
     #[must_use]
     pub fn is_old(&self) -> bool {
         self.saw(&[Signal::Old])
@@ -318,14 +316,14 @@ impl Evidence {
         any.iter().any(|signal| self.seen.contains(signal))
     }
 
-    /// Whether any live key was seen in addition to sessions.
+    /// Whether any live key was found that is not a session.
     #[must_use]
     pub fn is_anything(&self) -> bool {
         self.anything
     }
 
-    /// The format that the keys have. Where the states of a half-done official migration overlap
-    /// with a finished one, the half-done one is named: the other way round data would be lost.
+    /// The format of the metadata. If the keys fit both an interrupted and a finished official
+    /// migration, the interrupted one is returned, because the other answer could lose data.
     #[must_use]
     pub fn state(&self) -> MetadataState {
         if let Some(problem) = &self.problem {
@@ -346,7 +344,7 @@ impl Evidence {
             };
         }
         let has_segments = !self.segment_collections.is_empty();
-        // Anyone who deletes the old metadata deletes tombstones too.
+        // A cleanup of the old metadata deletes tombstones too.
         let is_cleaned = self.collections.is_empty() && self.dropped.is_empty() && !new;
         if is_cleaned && (has_segments || self.saw(&[Signal::OldLoad, Signal::User])) {
             return MetadataState::PartialCleaned;
@@ -376,7 +374,7 @@ impl Evidence {
     }
 }
 
-/// The area that a key lies in and what follows the area's path.
+/// The area of a key, and what follows the area's path.
 fn area_of(key: &[u8]) -> Option<(&'static Area, &str)> {
     AREAS.iter().find_map(|area| {
         let rest = key.strip_prefix(area.path.as_bytes())?;
@@ -437,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_sessions_is_empty() {
+    fn metadata_with_only_sessions_is_empty() {
         assert_eq!(state(&[]), MetadataState::Empty);
         assert_eq!(
             state(&[("session/id", x()), ("session/rootcoord", x())]),
@@ -510,7 +508,7 @@ mod tests {
     #[case("datacoord-meta/statslog/1/2/3/100")]
     #[case("querycoord-replica/1/2")]
     #[case("root-coord/database/db-info/1")]
-    fn a_running_2_2_on_old_keys_is_mixed(#[case] key: &str) {
+    fn old_keys_with_those_of_a_running_2_2_are_mixed(#[case] key: &str) {
         assert_eq!(
             state(&[("root-coord/dd-operation", x()), (key, x())]),
             MetadataState::MixedSkipped
@@ -518,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn a_2_2_without_collections_is_2_2() {
+    fn metadata_of_2_2_without_collections_is_2_2() {
         let records = [
             ("root-coord/database/db-info/1", x()),
             ("root-coord/credential/users/root", x()),
@@ -527,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_new_together_is_an_interrupted_run() {
+    fn old_and_new_keys_together_are_an_interrupted_run() {
         assert_eq!(
             state(&[("root-coord/index/1/2", x()), ("field-index/1/2", x())]),
             MetadataState::PartialApply
@@ -538,7 +536,10 @@ mod tests {
     #[case("datacoord-meta/s/1/2/3", segment(4))]
     #[case("queryCoord-collectionMeta/1", load(100))]
     #[case("root-coord/credential/users/root", x())]
-    fn what_is_left_without_collections_is_cleaned(#[case] key: &str, #[case] value: Vec<u8>) {
+    fn metadata_without_collections_is_that_of_an_interrupted_cleanup(
+        #[case] key: &str,
+        #[case] value: Vec<u8>,
+    ) {
         assert_eq!(
             state(&[(key, value.clone())]),
             MetadataState::PartialCleaned
@@ -556,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_segments_and_statslogs_are_no_segments() {
+    fn dropped_segments_and_statslogs_do_not_count_as_segments() {
         let records = [
             ("datacoord-meta/s/1/2/3", segment(SEGMENT_DROPPED)),
             ("datacoord-meta/statslog/1/2/3/0", x()),
@@ -565,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_of_collections_that_are_not_there_are_half_saved() {
+    fn segments_of_missing_collections_show_an_interrupted_save() {
         let mut records = vec![
             ("root-coord/collection/1", collection(1, 2, 0)),
             ("field-index/1/2", x()),
@@ -578,7 +579,7 @@ mod tests {
         assert_eq!(
             state(&records),
             MetadataState::V22,
-            "a collection inside a database is one"
+            "a collection inside a database counts"
         );
         records.push(("datacoord-meta/s/8/2/4", segment(4)));
         assert_eq!(state(&records), MetadataState::PartialSaved);
@@ -591,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_load_state_is_half_saved() {
+    fn a_lost_load_state_shows_an_interrupted_save() {
         let mut records = vec![
             ("root-coord/collection/1", collection(1, 2, 0)),
             ("queryCoord-collectionMeta/1", load(60)),
@@ -604,7 +605,7 @@ mod tests {
         assert_eq!(
             state(&dropped),
             MetadataState::V21NoIndex,
-            "what was dropped cannot be lost"
+            "a dropped collection cannot be lost"
         );
         records.push(("querycoord-collection-loadinfo/1", x()));
         assert_eq!(state(&records), MetadataState::V22);
@@ -617,7 +618,7 @@ mod tests {
     #[case("root-coord/collection/1", b"\x12\xff\xff\xff\xff\x0f".to_vec())]
     #[case("datacoord-meta/s/1/2/3", b"\x32\x05".to_vec())]
     #[case("queryCoord-collectionMeta/1", b"\x3a\x01".to_vec())]
-    fn hostile_values_name_their_key(#[case] key: &str, #[case] value: Vec<u8>) {
+    fn hostile_values_are_reported_with_their_key(#[case] key: &str, #[case] value: Vec<u8>) {
         match state(&[("root-coord/index/1/1", x()), (key, value)]) {
             MetadataState::Unreadable(reason) => assert!(reason.contains(key), "{reason}"),
             other => panic!("{other:?}"),
@@ -641,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn collections_without_fields_fit_no_state() {
+    fn collections_without_fields_are_unreadable() {
         assert!(matches!(
             state(&[("root-coord/collection/1", collection(1, 0, 0))]),
             MetadataState::Unreadable(_)

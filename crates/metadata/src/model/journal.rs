@@ -1,19 +1,19 @@
-//! The record of a run that lies in etcd next to the metadata (its key is
+//! The record of a run, stored in etcd next to the metadata (its key is
 //! [`Root::journal`](super::Root::journal)).
 //!
-//! It is written in a guarded transaction before the first write and kept up to date, so that
-//! anyone who comes next knows what was begun, from which backup it continues, and by whom.
+//! It is written in a guarded transaction before the first write and kept up to date. It shows
+//! which run began, from which backup it continues, and which process started it.
 
 use serde::{Deserialize, Serialize};
 
 use super::options::Options;
 
-/// Version of this record's form.
+/// Version of this record's format.
 pub const FORM: u32 = 1;
-/// Bytes of a journal that are read.
+/// Maximum bytes of a record.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JournalPhase {
     /// Some of the new keys may be written; everything of 2.1 is still there.
@@ -22,9 +22,9 @@ pub enum JournalPhase {
     Deleting,
     /// Done, and verified by reading back.
     Verified,
-    /// A backup is being put back.
+    /// A backup is being restored.
     Restoring,
-    /// A backup was put back; the metadata is that of 2.1 again.
+    /// A backup was restored; the metadata is that of 2.1 again.
     Restored,
 }
 
@@ -40,7 +40,7 @@ impl JournalPhase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalBackup {
-    /// File, as the run saw it.
+    /// Path of the file, as the run used it.
     pub path: String,
     /// sha256 of the whole file, in hexadecimal.
     pub sha256: String,
@@ -50,7 +50,7 @@ pub struct JournalBackup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Journal {
-    /// Version of this form.
+    /// Version of the format.
     pub form: u32,
     /// Identity of the run.
     pub id: String,
@@ -58,54 +58,54 @@ pub struct Journal {
     pub source: String,
     /// Version after, as given.
     pub target: String,
-    /// How it migrates.
+    /// Options of the migration.
     pub options: Options,
-    /// From what it continues, or back.
+    /// The backup from which the run continues, or which it restores.
     pub backup: JournalBackup,
     /// [`Plan::digest`](super::Plan::digest).
     pub plan_digest: String,
-    /// Revision of etcd that was planned from.
+    /// Revision of etcd from which the plan was made.
     pub source_revision: i64,
     /// Identity of the etcd cluster.
     pub cluster_id: u64,
-    /// How far it is.
+    /// The progress of the run.
     pub phase: JournalPhase,
-    /// Who began it: host and process, or pod.
+    /// The process that began it: host and process id, or pod.
     pub started_by: String,
-    /// When, in RFC 3339; given by anyone who has a clock.
+    /// When it began, in RFC 3339; set by the caller, which has a clock.
     pub started_at: String,
 }
 
-/// Bytes that are not a journal.
+/// Bytes that are not a valid record.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Too long.
+    /// It is too long.
     #[error("the record of the migration has {0} bytes; at most 65536 are read")]
     TooLong(usize),
-    /// Not of this form.
+    /// It has another format.
     #[error(
         "the record of the migration is of form {0}; this version knows form 1: use the version \
          that wrote it"
     )]
     Form(u64),
-    /// Not JSON, or fields are missing.
+    /// It is not JSON, or fields are missing.
     #[error("the record of the migration cannot be read: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl Journal {
-    /// As it is stored.
+    /// The record as JSON.
     ///
     /// # Errors
-    /// Never for values of this type; serde may say so.
+    /// Never for values of this type, although serde can return an error.
     pub fn to_json(&self) -> Result<Vec<u8>, JournalError> {
         Ok(serde_json::to_vec(self)?)
     }
 
-    /// Reads what is stored.
+    /// Parses a stored record.
     ///
     /// # Errors
-    /// When it is too long, of another form or broken.
+    /// If it is too long, of another format or invalid.
     pub fn from_json(bytes: &[u8]) -> Result<Self, JournalError> {
         #[derive(Deserialize)]
         struct Form {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn a_stored_record_is_read_back() {
         assert_eq!(
             Journal::from_json(&journal().to_json().unwrap()).unwrap(),
             journal()
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn another_form_is_named() {
+    fn another_format_is_named_in_the_error() {
         let newer = String::from_utf8(journal().to_json().unwrap())
             .unwrap()
             .replace("\"form\":1", "\"form\":2");

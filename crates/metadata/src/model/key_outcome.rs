@@ -1,22 +1,22 @@
-//! What becomes of each key: the union of what there was and what is planned, in the order of keys.
+//! The outcome for each key: of all old and planned keys, sorted.
 
 use super::{plan::Plan, record::Record};
 
 impl<'d> Plan<'d> {
-    /// What etcd must hold afterwards below the root, sorted by key; sessions and keys with a lease
-    /// aside.
+    /// The content of etcd below the root after the migration, sorted by key, without sessions and
+    /// keys with a lease.
     pub fn end_state(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fates()
             .filter_map(|(key, fate)| Some((key, fate.after()?)))
     }
 
-    /// What becomes of each key, sorted.
+    /// The outcome for each key, sorted.
     pub(super) fn fates(&self) -> KeyOutcomes<'_, 'd> {
         KeyOutcomes::new(self)
     }
 }
 
-/// What becomes of one key. Numbers are positions in the plan.
+/// The outcome for one key. Numbers are positions in the plan.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyOutcome<'p> {
     Keep(&'p [u8]),
@@ -36,7 +36,7 @@ pub(super) enum KeyOutcome<'p> {
 }
 
 impl<'p> KeyOutcome<'p> {
-    /// The value afterwards, if there is one.
+    /// The value after the migration, if there is one.
     pub(super) const fn after(self) -> Option<&'p [u8]> {
         match self {
             Self::Keep(value) | Self::Put { new: value, .. } | Self::Rewrite { new: value, .. } => {
@@ -46,7 +46,7 @@ impl<'p> KeyOutcome<'p> {
         }
     }
 
-    /// The value when everything is written and nothing is deleted.
+    /// The value after everything is written and before anything is deleted.
     pub(super) const fn written(self) -> &'p [u8] {
         match self {
             Self::Keep(value)
@@ -57,7 +57,7 @@ impl<'p> KeyOutcome<'p> {
     }
 }
 
-/// Every key with its fate, sorted. Sessions and keys with a lease are passed over.
+/// Every key with its outcome, sorted. Sessions and keys with a lease are skipped.
 #[derive(Clone)]
 pub(super) struct KeyOutcomes<'p, 'd> {
     plan: &'p Plan<'d>,

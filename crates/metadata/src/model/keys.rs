@@ -1,7 +1,7 @@
-//! The keys of Milvus' metadata: where they lie and what they name.
+//! The keys of Milvus' metadata: where they are stored and what they contain.
 //!
-//! Absolute keys are `path.Join(rootPath, metaSubPath, relative)` of Go. Everything in this room
-//! uses relative keys. Milvus' own readers take prefixes without a slash at the end and so mistake
+//! Absolute keys are `path.Join(rootPath, metaSubPath, relative)` of Go. Everything in this folder
+//! uses relative keys. Milvus' own readers use prefixes without a slash at the end and so mistake
 //! `collection-alias` for `collection`; here what follows a prefix must be a slash.
 
 pub use milvus_guard_core::milvus::metadata_root::{Root, RootError, after};
@@ -22,20 +22,20 @@ pub const ROLES: [&str; 8] = [
 pub const SESSIONS: &str = "session/";
 /// Session of the official migration tool.
 pub const MIGRATION_SESSION: &str = "session/migration";
-/// What Milvus writes over a record that it dropped (U+26FC); never a record itself.
+/// The value that Milvus writes over a record that it dropped (U+26FC); never a record itself.
 pub const TOMBSTONE: &[u8] = &[0xE2, 0x9B, 0xBC];
 
 /// Collections, both versions.
 pub const COLLECTION: &str = "root-coord/collection/";
-/// Their history, both versions.
+/// History of collections, both versions.
 pub const COLLECTION_HISTORY: &str = "snapshots/root-coord/collection/";
 /// Aliases of 2.1.
 pub const OLD_ALIAS: &str = "root-coord/collection-alias/";
-/// Their history.
+/// History of aliases of 2.1.
 pub const OLD_ALIAS_HISTORY: &str = "snapshots/root-coord/collection-alias/";
 /// Aliases of 2.2.
 pub const ALIAS: &str = "root-coord/aliases/";
-/// Their history.
+/// History of aliases of 2.2.
 pub const ALIAS_HISTORY: &str = "snapshots/root-coord/aliases/";
 /// Indexes of 2.1.
 pub const OLD_INDEX: &str = "root-coord/index/";
@@ -57,12 +57,13 @@ pub const PARTITION_LOAD: &str = "querycoord-partition-loadinfo/";
 pub const SEGMENT: &str = "datacoord-meta/s/";
 /// Credentials, whose values are never shown.
 pub const CREDENTIAL: &str = "root-coord/credential/";
-/// The two keys in which 2.1 keeps its last definition change; exact, and with a history.
+/// The two keys in which 2.1 keeps its last definition change; complete keys, each with a history.
 pub const DDL: [&str; 2] = ["root-coord/dd-operation", "root-coord/dd-msg-send"];
-/// Before the path of a key in its history.
+/// Prefix of the history of a key.
 pub const HISTORY: &str = "snapshots/";
 
-/// The numbers of a path, if it is exactly `N` of them as Milvus writes them (decimal, not padded).
+/// The numbers of a path, if it has exactly `N` of them in the format of Milvus (decimal, not
+/// padded).
 #[must_use]
 pub fn numbers<const N: usize>(path: &[u8]) -> Option<[i64; N]> {
     let mut numbers = [0; N];
@@ -87,7 +88,7 @@ fn id(text: &[u8]) -> Option<i64> {
         .ok()
 }
 
-/// Splits `<path>_ts<timestamp>` at its last `_ts`, so that a path may hold one itself.
+/// Splits `<path>_ts<timestamp>` at its last `_ts`, because a path may contain `_ts` itself.
 #[must_use]
 pub fn split_timestamp(path: &[u8]) -> Option<(&[u8], u64)> {
     let at = path.windows(3).rposition(|window| window == b"_ts")?;
@@ -101,10 +102,10 @@ pub fn split_timestamp(path: &[u8]) -> Option<(&[u8], u64)> {
     Some((&path[..at], ts))
 }
 
-/// A key as it may be printed anywhere.
+/// A key that is safe to print.
 #[must_use]
 pub fn shown(key: &[u8]) -> String {
-    /// Characters of a key that are shown; an alias has at most 255 bytes.
+    /// Maximum number of characters that are shown; an alias has at most 255 bytes.
     const MAX: usize = 400;
     let text: String = String::from_utf8_lossy(key).chars().take(MAX).collect();
     text.escape_debug().to_string()

@@ -1,8 +1,8 @@
-//! What a restore would take away from those who have used 2.2 since the backup.
+//! The losses of a restore for users who have used 2.2 since the backup.
 //!
-//! That 2.2 has run is not a loss: it writes roles, databases, channel positions and replicas by
-//! itself. What counts is what people and their programs made: collections, partitions, aliases,
-//! indexes, rows, users.
+//! That 2.2 has run is not a loss: it writes roles, databases, channel positions and replicas
+//! automatically. What counts is what users and their programs created: collections, partitions,
+//! aliases, indexes, rows, users.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -20,18 +20,18 @@ use super::{
     record::{Dump, Record},
 };
 
-/// Losses that are kept with their names; more are counted.
+/// Maximum number of losses that are kept with their names; the rest are only counted.
 const KEPT: usize = 1000;
-/// Losses that a message names.
+/// Maximum number of losses that a message names.
 const NAMED: usize = 10;
-/// Partitions of collections that 2.2 made.
+/// Partitions of collections that were created in 2.2.
 const PARTITION: &str = "root-coord/partitions/";
 /// Collections within a database, since 2.2.9.
 const DATABASE_COLLECTION: &str = "root-coord/database/collection-info/";
 /// Aliases within a database, since 2.2.9.
 const DATABASE_ALIAS: &str = "root-coord/database/aliases/";
 
-/// What kind of thing would go.
+/// The kind of a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
@@ -39,7 +39,7 @@ pub enum LossKind {
     Collection,
     /// A collection that was changed: renamed, or given other fields or properties.
     CollectionChange,
-    /// A collection that was dropped. It would come back, perhaps without its data.
+    /// A collection that was dropped. It would be restored, perhaps without its data.
     CollectionDrop,
     /// A partition that was created or dropped.
     Partition,
@@ -71,16 +71,16 @@ impl LossKind {
     }
 }
 
-/// One thing that would go.
+/// One loss.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Loss {
-    /// What kind of thing.
+    /// Its kind.
     pub kind: LossKind,
     /// Its name, or its id.
     pub name: String,
 }
 
-/// Everything that would go, of which the first are kept by name.
+/// All losses, of which the first are kept with their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Losses {
     kept: Vec<Loss>,
@@ -95,12 +95,12 @@ impl Losses {
         }
     }
 
-    /// Those that are kept by name.
+    /// The losses that are kept with their names.
     pub fn iter(&self) -> impl Iterator<Item = &Loss> {
         self.kept.iter()
     }
 
-    /// How many of each kind, those without names included.
+    /// Number of losses of each kind, including those without names.
     #[must_use]
     pub const fn counts(&self) -> &BTreeMap<LossKind, u64> {
         &self.counts
@@ -134,8 +134,8 @@ impl fmt::Display for Losses {
     }
 }
 
-/// What going back would take away with a record that differs from the backup. Values that cannot
-/// be read count: what is not understood may be of worth.
+/// The loss from restoring a record that differs from the backup. Values that cannot be read count
+/// as a loss, because they may be valuable.
 pub(super) fn of(backup: &Dump, record: &Record) -> Option<Loss> {
     let saved = backup.get(record.key());
     let under = |prefix: &str| record.key().strip_prefix(prefix.as_bytes());
@@ -217,7 +217,7 @@ fn alias(backup: &Dump, saved: Option<&Record>, record: &Record, name: &[u8]) ->
         .get(&[OLD_ALIAS.as_bytes(), name].concat())
         .or(saved)
         .filter(|record| live(record));
-    // The collection's id has another number in the old and in the new message.
+    // The collection's id has another field number in the old and in the new message.
     let old = old.map(|old| {
         if old.key().starts_with(OLD_ALIAS.as_bytes()) {
             CollectionInfo::decode(old.value()).map(|alias| alias.id)

@@ -1,8 +1,8 @@
-//! The protobuf messages of the metadata, as far as a migration has to know them.
+//! The protobuf messages of the metadata, with the fields that a migration needs.
 //!
-//! Written by hand and not generated: the definitions lie in three repositories and in history
-//! (`etcdpb`, `indexpb`, `querypb` and `schemapb` of 2.1 and 2.2, `legacy` of 2.2). Field numbers
-//! are theirs; fields that 2.2 never had are left out. Serialised, they are what a dry run shows.
+//! Written by hand and not generated: the definitions are in three repositories and in history
+//! (`etcdpb`, `indexpb`, `querypb` and `schemapb` of 2.1 and 2.2, `legacy` of 2.2). The field
+//! numbers are theirs; fields that 2.2 never had are left out. A dry run shows them serialised.
 
 #![allow(
     missing_docs,
@@ -45,7 +45,7 @@ pub struct CollectionSchema {
     pub enable_dynamic_field: bool,
 }
 
-/// `schemapb.FieldSchema`, without what the official tool does not carry over.
+/// `schemapb.FieldSchema`, without the fields that the official tool does not carry over.
 #[derive(Clone, PartialEq, Eq, Message, Serialize)]
 pub struct FieldSchema {
     #[prost(int64, tag = "1")]
@@ -66,10 +66,10 @@ pub struct FieldSchema {
     pub auto_id: bool,
 }
 
-/// `DataType.BinaryVector`; every vector type of 2.1 and 2.2 is this or above.
+/// `DataType.BinaryVector`; every vector type of 2.1 and 2.2 has this number or a higher one.
 pub const FIRST_VECTOR_TYPE: i32 = 100;
 
-/// `etcdpb.CollectionInfo` of 2.1 and 2.2. An alias of 2.1 is one too, with an id and a name alone.
+/// `etcdpb.CollectionInfo` of 2.1 and 2.2; also an alias of 2.1, with only an id and a name.
 #[derive(Clone, PartialEq, Eq, Message, Serialize)]
 pub struct CollectionInfo {
     #[prost(int64, tag = "1")]
@@ -282,7 +282,7 @@ pub struct SegmentIndex {
     pub write_handoff: bool,
 }
 
-/// `querypb.CollectionInfo` of 2.1: what is loaded, or on its way to be.
+/// `querypb.CollectionInfo` of 2.1: a collection that is loaded or loading.
 #[derive(Clone, PartialEq, Eq, Message, Serialize)]
 pub struct OldLoad {
     #[prost(int64, tag = "1")]
@@ -355,7 +355,7 @@ pub struct PartitionInfo {
     pub state: i32,
 }
 
-/// `datapb.SegmentInfo`, what tells segments apart.
+/// `datapb.SegmentInfo`, only the fields that distinguish segments.
 #[derive(Clone, PartialEq, Eq, Message, Serialize)]
 pub struct Segment {
     #[prost(int64, tag = "1")]

@@ -1,4 +1,4 @@
-//! The metadata migration from Milvus 2.1 to 2.2, without etcd: records in, a plan out.
+//! The metadata migration from Milvus 2.1 to 2.2, without etcd: makes a plan from records.
 //!
 //! ```text
 //! Dump (one revision) -- plan --> Plan -- batches --> guarded transactions
@@ -7,8 +7,8 @@
 //!                     `-- restore (compared with etcd) --> back again
 //! ```
 //!
-//! The order is what keeps data safe: everything is planned and saved before the first write, and
-//! what 2.1 needs is deleted last. The official tool deletes first.
+//! The order keeps data safe: everything is planned and saved before the first write, and what 2.1
+//! needs is deleted last. The official tool deletes first.
 
 pub mod backup;
 pub mod batch;

@@ -1,5 +1,4 @@
-//! What a person should know about single keys: notes, which do not stop a migration, and problems,
-//! which do.
+//! Notes and problems about single keys. Notes do not stop a migration, problems do.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,12 +6,12 @@ use serde::Serialize;
 
 use super::keys::shown;
 
-/// Notes and problems that are kept with their keys; more are counted.
+/// Maximum number of notes and problems that are kept with their keys; the rest are only counted.
 pub const KEPT: usize = 10_000;
-/// Problems that a message names.
+/// Maximum number of problems that a message names.
 const NAMED: usize = 10;
 
-/// Why a key deserves attention.
+/// The kind of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoteKind {
@@ -26,9 +25,9 @@ pub enum NoteKind {
     MissingIndex,
     /// A segment refers to a build without a record, and no longer exists itself.
     OrphanedSegmentIndex,
-    /// Two records describe the same; the last one counts.
+    /// Two records describe the same object; the last one counts.
     Replaced,
-    /// The key says otherwise than the value; the value counts.
+    /// The key contradicts the value; the value counts.
     KeyMismatch,
     /// Partition names or times were missing and have been filled up.
     PaddedPartitions,
@@ -36,7 +35,7 @@ pub enum NoteKind {
     BareCollection,
     /// The collection differs from the newest record in its history in more than its indexes.
     DiffersFromHistory,
-    /// An alias without a name in its record; the key's was taken.
+    /// An alias without a name in its record; the name in the key is used.
     NamelessAlias,
     /// Loaded in 2.1, but it has no index, so 2.2 cannot load it.
     LoadDropped,
@@ -44,22 +43,22 @@ pub enum NoteKind {
     ReplicasMended,
     /// It was still loading; 2.2 releases it.
     StillLoading,
-    /// Index files lie under another version than the build says; 2.2 would look for them
-    /// elsewhere.
+    /// The path of the index files has another version than the build record; 2.2 would look for
+    /// them elsewhere.
     IndexVersionMismatch,
 }
 
-/// One thing worth knowing.
+/// A note about one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Relative key.
     pub key: Box<[u8]>,
-    /// What it is.
+    /// Its kind.
     pub kind: NoteKind,
 }
 
 impl NoteKind {
-    /// In words.
+    /// The text for people.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -102,7 +101,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// Notes, of which the first [`KEPT`] have their keys.
+/// Notes, of which the first [`KEPT`] are kept with their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     kept: Vec<Note>,
@@ -120,12 +119,12 @@ impl Notes {
         }
     }
 
-    /// The notes that have their keys, in the order in which they were found.
+    /// The notes that are kept with their keys, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Note> {
         self.kept.iter()
     }
 
-    /// How many of each kind there are, those without keys included.
+    /// Number of notes of each kind, including those without keys.
     #[must_use]
     pub const fn counts(&self) -> &BTreeMap<NoteKind, u64> {
         &self.counts
@@ -165,18 +164,18 @@ impl Problems {
         }
     }
 
-    /// Those that are kept.
+    /// The problems that are kept.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.kept.iter()
     }
 
-    /// How many there are.
+    /// Number of problems.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
     }
 
-    /// Whether there is none.
+    /// Whether there is no problem.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.total == 0

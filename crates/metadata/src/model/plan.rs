@@ -1,5 +1,5 @@
-//! What a migration does, as data: it can be printed, hashed, cut into transactions and compared
-//! with what stands.
+//! The effect of a migration, as data: it can be printed, hashed, split into transactions and
+//! compared with the current state.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +18,9 @@ use super::{
 /// A key whose value changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite<'d> {
-    /// As it is.
+    /// The current record.
     pub record: &'d Record,
-    /// Its value afterwards.
+    /// Its value after the migration.
     pub value: Box<[u8]>,
 }
 
@@ -28,7 +28,7 @@ pub struct Rewrite<'d> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Collections that live, whether or not their bytes change.
+    /// Live collections, whether or not their bytes change.
     Collections,
     /// Tombstones of collections.
     DroppedCollections,
@@ -36,13 +36,13 @@ pub enum Kind {
     CollectionHistory,
     /// Aliases, dropped ones included.
     Aliases,
-    /// Records in their history.
+    /// Records in the history of aliases.
     AliasHistory,
     /// Indexes of 2.2 that are written.
     Indexes,
     /// Indexes of segments of 2.2 that are written.
     SegmentIndexes,
-    /// Of these, segments below the index threshold, for which 2.1 built none.
+    /// Those for segments below the index threshold, for which 2.1 built no index.
     UnbuiltSegmentIndexes,
     /// Loaded collections that are carried over.
     LoadedCollections,
@@ -68,13 +68,13 @@ pub enum PlanError {
     /// The metadata is not in a state that can be migrated.
     #[error("{}", state_text(.0))]
     State(MetadataState),
-    /// Timestamps and id counters would lie within the metadata.
+    /// Timestamps and id counters would be part of the metadata.
     #[error(
         "the metadata has no separate sub-path under the root path, so it cannot be distinguished \
          from timestamps and id counters"
     )]
     NotApart,
-    /// Records that cannot be migrated, all of them.
+    /// All records that cannot be migrated.
     #[error("metadata that cannot be migrated: {0}")]
     Records(Problems),
 }
@@ -98,7 +98,7 @@ fn state_text(state: &MetadataState) -> String {
     }
 }
 
-/// What a migration does. It borrows the records that it was made from.
+/// The effect of a migration. It borrows the records that it was made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan<'d> {
     pub(super) source: &'d Dump,
@@ -119,7 +119,7 @@ impl<'d> Plan<'d> {
         self.source
     }
 
-    /// How it was made.
+    /// The options that it was made with.
     #[must_use]
     pub const fn options(&self) -> &Options {
         &self.options
@@ -149,13 +149,13 @@ impl<'d> Plan<'d> {
         &self.deletes
     }
 
-    /// What a person should know about single keys.
+    /// Notes about single keys.
     #[must_use]
     pub const fn notes(&self) -> &Notes {
         &self.notes
     }
 
-    /// How many records of each kind.
+    /// Number of records of each kind.
     #[must_use]
     pub const fn counts(&self) -> &BTreeMap<Kind, u64> {
         &self.counts
@@ -167,7 +167,7 @@ impl<'d> Plan<'d> {
         &self.unloadable
     }
 
-    /// Whether nothing has to be done.
+    /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -179,8 +179,8 @@ impl<'d> Plan<'d> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
-    /// sha256 of everything that it does, in hexadecimal. Equal metadata and options have equal
-    /// digests, wherever and at which revision they were read.
+    /// sha256 of all operations, in hexadecimal. Equal metadata and options have equal digests,
+    /// independent of root and revision.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut sha = Sha256::new();
@@ -205,9 +205,9 @@ impl<'d> Plan<'d> {
         super::hexadecimal(&sha.finalize())
     }
 
-    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes. The guards are
-    /// the revisions of the records that were planned from; a plan from a backup is carried out
-    /// by [`Plan::remaining`], with those that stand.
+    /// All operations as guarded transactions: puts, then rewrites, then deletes. The guards are
+    /// the revisions of the records that the plan was made from. A plan from a backup is carried
+    /// out by [`Plan::remaining`], with the current revisions.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self.puts.iter().map(|record| (Phase::Put, put(record)));
         let rewrites = self.rewrites.iter().map(|rewrite| {

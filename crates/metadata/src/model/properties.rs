@@ -1,4 +1,4 @@
-//! What holds for all metadata that 2.1 may have written.
+//! Properties that hold for all metadata that 2.1 may have written.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use milvus_guard_core::evidence::MetadataState;
 
-/// A store that does what etcd does with guarded transactions.
+/// A store that handles guarded transactions as etcd does.
 #[derive(Clone)]
 struct Store {
     root: super::Root,
@@ -120,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plan_reaches_its_end_state_and_goes_back((sample, options) in samples()) {
+    fn a_plan_reaches_its_end_state_and_can_be_restored((sample, options) in samples()) {
         let dump = sample.dump().unwrap();
         let plan = plan(&dump, &options).unwrap();
         prop_assert_eq!(plan.state(), &MetadataState::V21);
@@ -134,8 +134,8 @@ proptest! {
         prop_assert!(plan.remaining(&migrated).unwrap().is_empty());
         prop_assert!(!Evidence::of(&migrated).is_old());
 
-        // A second run finds nothing to do. Where nothing has an index, what the official tool leaves when it dies looks
-        // the same, and is refused.
+        // A second run finds nothing to do. Metadata without any index is refused, because it looks
+        // like that of an interrupted run of the official tool.
         match super::plan(&migrated, &options) {
             Ok(again) => prop_assert!(again.is_empty(), "{:?}", again.state()),
             Err(error) => prop_assert_eq!(error, PlanError::State(MetadataState::PartialSaved)),
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn a_crash_after_any_batch_is_made_good((sample, options) in samples()) {
+    fn a_run_resumes_after_a_crash_after_any_batch((sample, options) in samples()) {
         let dump = sample.dump().unwrap();
         let plan = plan(&dump, &options).unwrap();
         let end: BTreeMap<Vec<u8>, Vec<u8>> = plan.end_state().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn one_operation_at_a_time_is_made_good_too((sample, options) in samples(), share in 0.0..1.0f64) {
+    fn a_run_resumes_after_any_single_operation((sample, options) in samples(), share in 0.0..1.0f64) {
         let dump = sample.dump().unwrap();
         let plan = plan(&dump, &options).unwrap();
         let mut store = Store::of(&dump);
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_or_flipped_backup_is_never_good(seed in any::<u64>(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
+    fn a_cut_or_flipped_backup_is_never_accepted(seed in any::<u64>(), at in any::<prop::sample::Index>(), bit in 0..8u32) {
         let dump = Sample::random(seed, Size { collections: 2, segments: 3, has_oddities: true }).dump().unwrap();
         let mut file = Vec::new();
         backup::write(&dump, None, Form::Own, &mut file).unwrap();
@@ -217,7 +217,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_official_backup_is_never_good(seed in any::<u64>(), at in any::<prop::sample::Index>()) {
+    fn a_cut_official_backup_is_never_accepted(seed in any::<u64>(), at in any::<prop::sample::Index>()) {
         let dump = Sample::random(seed, Size { collections: 2, segments: 3, has_oddities: true }).dump().unwrap();
         let mut file = Vec::new();
         backup::write(&dump, None, Form::Official, &mut file).unwrap();

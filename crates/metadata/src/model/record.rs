@@ -1,4 +1,4 @@
-//! What etcd holds, as it was read at one revision.
+//! The content of etcd at one revision.
 
 use std::fmt;
 
@@ -9,11 +9,10 @@ use super::keys::{Root, SESSIONS, shown};
 pub struct Record {
     bytes: Box<[u8]>,
     key_length: u32,
-    /// Whether it is bound to a lease. Such keys vanish on their own, so they are neither saved nor
-    /// migrated.
+    /// Whether it is bound to a lease. Such keys expire, so they are neither saved nor migrated.
     pub leased: bool,
-    /// Revision at which it was last written; 0 where that is not known (the official tool's
-    /// backups, records to be).
+    /// Revision at which it was last written; 0 if that is unknown (backups of the official tool,
+    /// new records).
     pub mod_revision: i64,
 }
 
@@ -22,7 +21,7 @@ impl Record {
     #[must_use]
     pub fn new(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, mod_revision: i64) -> Self {
         let (key, value) = (key.as_ref(), value.as_ref());
-        // etcd accepts no request of more than 4 GiB, whichever limit is configured.
+        // etcd accepts no request of more than 4 GiB, with any configuration.
         let key_length = u32::try_from(key.len()).unwrap_or(u32::MAX);
         Self {
             bytes: [key, value].concat().into(),
@@ -44,7 +43,7 @@ impl Record {
         &self.bytes[self.key_length as usize..]
     }
 
-    /// As it would be stored in etcd.
+    /// The record in the form of a stored record.
     #[must_use]
     pub fn standing(&self) -> StoredRecord<'_> {
         StoredRecord {
@@ -55,14 +54,14 @@ impl Record {
         }
     }
 
-    /// Whether the key is a session or the counter of server ids, which say nothing about the
+    /// Whether the key is a session or the counter of server ids, which are not part of the
     /// metadata.
     #[must_use]
     pub fn is_session(&self) -> bool {
         self.key().starts_with(SESSIONS.as_bytes())
     }
 
-    /// Whether it is metadata that stays: no session, no lease.
+    /// Whether it is permanent metadata: not a session, and without a lease.
     #[must_use]
     pub fn is_metadata(&self) -> bool {
         self.standing().is_metadata()
@@ -71,7 +70,7 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Values may be secrets.
+        // Values may be secret.
         write!(
             f,
             "{} ({} bytes, revision {}",
@@ -83,7 +82,7 @@ impl fmt::Debug for Record {
     }
 }
 
-/// A key-value pair as it is in etcd, not kept.
+/// A borrowed key-value pair of etcd.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StoredRecord<'r> {
     /// Key, relative to the root.
@@ -97,7 +96,7 @@ pub struct StoredRecord<'r> {
 }
 
 impl StoredRecord<'_> {
-    /// Whether it is metadata that stays: no session, no lease.
+    /// Whether it is permanent metadata: not a session, and without a lease.
     #[must_use]
     pub fn is_metadata(&self) -> bool {
         !self.leased && !self.key.starts_with(SESSIONS.as_bytes())
@@ -113,14 +112,14 @@ impl From<StoredRecord<'_>> for Record {
     }
 }
 
-/// Everything below one root at one revision, sorted by key.
+/// All records below one root at one revision, sorted by key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dump {
-    /// Where it was read.
+    /// The root.
     pub root: Root,
-    /// Identity of the etcd cluster; 0 where that is not known.
+    /// Identity of the etcd cluster; 0 if unknown.
     pub cluster_id: u64,
-    /// Revision of etcd at which all of it was read; 0 where that is not known.
+    /// Revision of etcd at which all records were read; 0 if unknown.
     pub revision: i64,
     records: Vec<Record>,
 }
@@ -131,10 +130,10 @@ pub struct Dump {
 pub struct DuplicateKey(pub Vec<u8>);
 
 impl Dump {
-    /// Takes records in any order.
+    /// Accepts records in any order.
     ///
     /// # Errors
-    /// When a key occurs twice.
+    /// If a key occurs twice.
     pub fn new(
         root: Root,
         cluster_id: u64,
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn areas_are_found_and_apart() {
+    fn areas_are_found_and_do_not_overlap() {
         let dump = dump(&["b/1", "a/2", "a-b/1", "a/1", "c"]).unwrap();
         let keys: Vec<&[u8]> = dump.under("a/").iter().map(Record::key).collect();
         assert_eq!(keys, [b"a/1", b"a/2"]);
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_occurs_once() {
+    fn a_key_that_occurs_twice_is_refused() {
         assert_eq!(
             dump(&["a", "b", "a"]).unwrap_err().to_string(),
             "key a occurs twice"

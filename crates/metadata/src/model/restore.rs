@@ -1,4 +1,4 @@
-//! Back to a backup: what is missing or changed is written, what 2.2 left is deleted.
+//! The restore of a backup: missing or changed records are written, records of 2.2 are deleted.
 
 use std::iter::Peekable;
 
@@ -9,16 +9,16 @@ use super::{
     record::{Dump, Record},
 };
 
-/// Counter of server ids. It never goes back, so that no server gets a number that another one has
-/// had.
+/// Counter of server ids. It is never decreased, so that no server gets a number that another
+/// server has had.
 const SERVER_IDS: &str = "session/id";
 
-/// Keys of others that are kept by name; more are counted.
+/// Maximum number of foreign keys that are kept by name; the rest are only counted.
 const KEPT_FOREIGN: usize = 20;
 
-/// Where Milvus keeps its metadata. A key in one of these that is not in the backup was written
-/// after it, and is deleted; a key elsewhere is not Milvus', and stays. The official rollback
-/// forgets most of them.
+/// Where Milvus stores its metadata. A key in one of these areas that is not in the backup was
+/// written after it, and is deleted. A key elsewhere is not Milvus', and is kept. The official
+/// rollback does not delete most of them.
 const AREAS: [&str; 11] = [
     "root-coord/",
     "snapshots/",
@@ -33,7 +33,7 @@ const AREAS: [&str; 11] = [
     "querycoord-",
 ];
 
-/// What a restore does. It borrows the backup.
+/// The effect of a restore. It borrows the backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestorePlan<'b> {
     prefix: usize,
@@ -45,7 +45,7 @@ pub struct RestorePlan<'b> {
     foreign_total: u64,
 }
 
-/// Takes the current state record by record, in the order of keys, so that it need not all be in
+/// Reads the current state record by record, in the order of keys, so that it need not fit in
 /// memory.
 pub struct Restorer<'b> {
     backup: &'b Dump,
@@ -64,7 +64,7 @@ pub fn restore<'b>(backup: &'b Dump, current: &Dump) -> RestorePlan<'b> {
 }
 
 impl<'b> Restorer<'b> {
-    /// Begins with nothing seen.
+    /// Begins before the first record.
     #[must_use]
     pub fn new(backup: &'b Dump) -> Self {
         let plan = RestorePlan {
@@ -83,7 +83,7 @@ impl<'b> Restorer<'b> {
         }
     }
 
-    /// Takes the next record in. Records must come sorted by key; leases are passed over.
+    /// Takes the next record. Records must be sorted by key; keys with a lease are skipped.
     pub fn see(&mut self, record: &Record) {
         if record.leased {
             return;
@@ -127,7 +127,7 @@ impl<'b> Restorer<'b> {
         }
     }
 
-    /// The plan, once every record was seen.
+    /// The plan, after the last record.
     #[must_use]
     pub fn finish(mut self) -> RestorePlan<'b> {
         while let Some(missing) = self.saved.next() {
@@ -137,8 +137,8 @@ impl<'b> Restorer<'b> {
     }
 }
 
-/// Whether a saved session key has to be written over what stands: the counter of server ids, if it
-/// is higher.
+/// Whether a saved session key must be written over the current one: only the counter of server
+/// ids, if the saved one is higher.
 fn is_later(saved: &Record, current: &Record) -> bool {
     let number = |record: &Record| {
         std::str::from_utf8(record.value())
@@ -155,7 +155,7 @@ impl<'b> RestorePlan<'b> {
         &self.puts
     }
 
-    /// Records that have another value now, each with the revision at which that was written.
+    /// Records that have another value now, each with the revision of that value.
     #[must_use]
     pub fn rewrites(&self) -> &[(&'b Record, i64)] {
         &self.rewrites
@@ -167,26 +167,26 @@ impl<'b> RestorePlan<'b> {
         &self.deletes
     }
 
-    /// What 2.2 has served since the backup, and what would go.
+    /// What was created or changed in 2.2 since the backup, and would be lost.
     #[must_use]
     pub const fn would_lose(&self) -> &Losses {
         &self.losses
     }
 
-    /// Keys that are not in the backup and not Milvus', so that they stay: the first of them,
+    /// Keys that are not in the backup and not Milvus', so that they are kept: the first ones,
     /// relative.
     #[must_use]
     pub fn foreign(&self) -> &[Box<[u8]>] {
         &self.foreign
     }
 
-    /// How many there are.
+    /// Number of these keys.
     #[must_use]
     pub const fn foreign_total(&self) -> u64 {
         self.foreign_total
     }
 
-    /// Whether what stands is the backup already.
+    /// Whether the current state is that of the backup already.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -198,8 +198,8 @@ impl<'b> RestorePlan<'b> {
         self.puts.len() + self.rewrites.len() + self.deletes.len()
     }
 
-    /// Every key that changes, for a dry run: what is written, then what is written again, then
-    /// what is deleted. Values that stand now are not kept.
+    /// Every key that changes, for a dry run: puts, then rewrites, then deletes. Current values are
+    /// not kept.
     pub fn diff(&self) -> impl Iterator<Item = Change<'_>> {
         let puts = self.puts.iter().map(|record| change(Action::Add, record));
         let rewrites = self
@@ -215,7 +215,7 @@ impl<'b> RestorePlan<'b> {
         puts.chain(rewrites).chain(deletes)
     }
 
-    /// Everything to do, as guarded transactions: puts, then rewrites, then deletes.
+    /// All operations as guarded transactions: puts, then rewrites, then deletes.
     pub fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
         let puts = self
             .puts

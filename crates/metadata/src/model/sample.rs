@@ -1,8 +1,8 @@
-//! Metadata as Milvus 2.1 writes it, of any size: for tests and benchmarks, here and outside.
+//! Metadata as Milvus 2.1 writes it, of any size: for tests and benchmarks, also of other crates.
 //!
-//! Single things are put together by hand ([`Sample::collection`] and so on); [`Sample::random`]
-//! makes whole clusters from a seed, always the same from the same seed. Ids follow a pattern that
-//! keeps them apart and readable.
+//! Single records are added by hand ([`Sample::collection`] and others); [`Sample::random`] creates
+//! whole clusters from a seed, always the same from the same seed. Ids follow a pattern that makes
+//! them unique and readable.
 
 use std::collections::BTreeMap;
 
@@ -29,30 +29,29 @@ pub const TEXT_FIELD: i64 = 102;
 /// `SegmentState.Flushed`.
 pub const FLUSHED: i32 = 4;
 
-/// A cluster of Milvus 2.1 under construction.
+/// A sample cluster of Milvus 2.1.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Current records of the collections that live.
+    /// Current records of live collections.
     pub collections: BTreeMap<i64, CollectionInfo>,
     records: Vec<Record>,
     clock: u64,
 }
 
-/// How large a random cluster is.
+/// The size of a random cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Collections that live.
+    /// Number of live collections.
     pub collections: usize,
-    /// Segments of each, at most for small clusters and exactly for those made by
-    /// [`Sample::large`].
+    /// Segments per collection: at most for small clusters, exactly for those of [`Sample::large`].
     pub segments: usize,
-    /// Whether there is what the official tool stumbles over: tombstones among indexes, short lists
+    /// Whether it has what the official tool cannot handle: tombstones among indexes, short lists
     /// of partition times, builds that no longer exist, dropped indexes, aliases with `_ts` in
     /// their names.
     pub has_oddities: bool,
 }
 
-/// Small numbers from a seed (`SplitMix64`).
+/// Generator of small numbers from a seed (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -111,7 +110,7 @@ impl Sample {
         self.clock
     }
 
-    /// Puts any key; the last value of a key counts.
+    /// Sets any key; the last value of a key counts.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         let revision = i64::try_from(self.records.len())
             .unwrap_or(i64::MAX)
@@ -120,7 +119,7 @@ impl Sample {
         self
     }
 
-    /// Puts a session, which a lease holds.
+    /// Sets a session with a lease.
     pub fn session(&mut self, name: &str) -> &mut Self {
         self.put(
             format!("session/{name}"),
@@ -133,8 +132,7 @@ impl Sample {
     }
 
     /// Creates a collection with a key, a vector and a text field and the partition `_default` (its
-    /// id is ten times the collection's), and leaves its history and the markers of its
-    /// creation.
+    /// id is ten times the collection's). Also writes its history and the markers of its creation.
     pub fn collection(&mut self, id: i64, name: &str) -> &mut CollectionInfo {
         let create_time = self.now();
         let fields = vec![
@@ -180,7 +178,7 @@ impl Sample {
         self.collections.entry(id).or_insert(info)
     }
 
-    /// Adds a partition, or drops one of this id, and leaves a record in the history.
+    /// Adds a partition, or drops the one with this id, and adds a record to the history.
     pub fn partition(&mut self, collection: i64, partition: i64) -> &mut Self {
         let ts = self.now();
         let Some(info) = self.collections.get_mut(&collection) else {
@@ -195,7 +193,7 @@ impl Sample {
             info.partition_names.push(format!("p{partition}"));
             info.partition_created_timestamps.push(ts);
         }
-        // Partitions are written through the history, indexes are not.
+        // Partitions are in the history, indexes are not.
         let value = CollectionInfo {
             field_indexes: Vec::new(),
             ..info.clone()
@@ -204,7 +202,7 @@ impl Sample {
         self.put(format!("{COLLECTION_HISTORY}{collection}_ts{ts}"), value)
     }
 
-    /// Drops a collection: tombstones at its key and in its history.
+    /// Drops a collection: writes tombstones at its key and in its history.
     pub fn drop_collection(&mut self, id: i64) -> &mut Self {
         let ts = self.now();
         self.collections.remove(&id);
@@ -230,7 +228,7 @@ impl Sample {
         )
     }
 
-    /// An `IVF_FLAT` index as its record says it.
+    /// An `IVF_FLAT` index as a record.
     #[must_use]
     pub fn ivf_flat(name: &str) -> OldIndex {
         OldIndex {
@@ -245,7 +243,7 @@ impl Sample {
         }
     }
 
-    /// A segment as datacoord has it.
+    /// A segment as the data coordinator stores it.
     pub fn segment(&mut self, ids: [i64; 3], rows: i64, state: i32) -> &mut Self {
         let [collection_id, partition_id, id] = ids;
         let segment = Segment {
@@ -261,8 +259,8 @@ impl Sample {
         )
     }
 
-    /// The index of a segment. Build 0 is a segment below the threshold; of others
-    /// [`Sample::build`] puts the build.
+    /// The index of a segment. Build 0 means a segment below the threshold; other builds are added
+    /// by [`Sample::build`].
     pub fn segment_index(
         &mut self,
         ids: [i64; 3],
@@ -285,7 +283,7 @@ impl Sample {
         self.put(key, info.encode_to_vec())
     }
 
-    /// An index build, finished, with `files` files, as a real 2.1 writes it.
+    /// A finished index build with `files` files, as a real 2.1 writes it.
     #[must_use]
     pub fn finished(
         ids: [i64; 3],
@@ -326,19 +324,19 @@ impl Sample {
         }
     }
 
-    /// Puts a build.
+    /// Sets a build.
     pub fn build(&mut self, build: &Build) -> &mut Self {
         self.put(format!("{BUILD}{}", build.build_id), build.encode_to_vec())
     }
 
-    /// A segment with a finished index: segment, its index and the build.
+    /// A segment with a finished index: the segment, its index and the build.
     pub fn built(&mut self, ids: [i64; 3], field: i64, index: i64, build: i64) -> &mut Self {
         self.segment(ids, 100_000, FLUSHED)
             .segment_index(ids, field, index, build)
             .build(&Self::finished(ids, field, index, build, 3))
     }
 
-    /// Creates or alters an alias; no collection drops it.
+    /// Creates or alters an alias; without a collection, drops it.
     pub fn alias(&mut self, alias: &str, collection: Option<i64>) -> &mut Self {
         let ts = self.now();
         let value = collection.map_or(TOMBSTONE.to_vec(), |id| {
@@ -357,7 +355,7 @@ impl Sample {
             .put(format!("{OLD_ALIAS_HISTORY}{alias}_ts{ts}"), &value)
     }
 
-    /// Puts a load record.
+    /// Sets a load record.
     pub fn load(&mut self, load: &OldLoad) -> &mut Self {
         self.put(
             format!("{OLD_LOAD}{}", load.collection_id),
@@ -365,7 +363,7 @@ impl Sample {
         )
     }
 
-    /// A collection loaded completely.
+    /// A load record of a completely loaded collection.
     #[must_use]
     pub fn loaded(collection_id: i64, load_type: i32) -> OldLoad {
         OldLoad {
@@ -377,7 +375,7 @@ impl Sample {
         }
     }
 
-    /// What every cluster has in addition to collections.
+    /// Adds what every cluster has in addition to collections.
     pub fn surroundings(&mut self) -> &mut Self {
         self.put(
             "root-coord/credential/users/root",
@@ -414,7 +412,7 @@ impl Sample {
         records
     }
 
-    /// All of it as it would be read under `by-dev/meta`.
+    /// All records as they would be read under `by-dev/meta`.
     ///
     /// # Errors
     /// Never: each key occurs once.
@@ -526,7 +524,7 @@ impl Sample {
             return;
         }
         if has_oddities && dice.one_in(6) {
-            // The segment no longer exists, and 2.1 has removed the build before the rest.
+            // The segment no longer exists, and 2.1 has removed the build before the other records.
             self.segment(ids, 0, super::messages::SEGMENT_DROPPED);
             return;
         }

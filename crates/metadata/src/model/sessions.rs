@@ -4,17 +4,17 @@ use serde::Deserialize;
 
 use super::keys::{ROLES, SESSIONS};
 
-/// Bytes of a session that are read.
+/// Maximum bytes of a session.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Holder {
     /// A component of Milvus, by its role (one of [`ROLES`]).
     Component(&'static str),
     /// The official migration tool.
     MigrationTool,
-    /// Something else; what follows `session/`.
+    /// Anything else; what follows `session/`.
     Other(String),
 }
 
@@ -23,19 +23,19 @@ pub enum Holder {
 pub struct Session {
     /// Key, relative to the root.
     pub key: String,
-    /// Whose it is.
+    /// Its owner.
     pub holder: Holder,
     /// Number of the server.
     pub server_id: Option<i64>,
     /// Address of the component; the official tool writes the time of its start.
     pub address: Option<String>,
-    /// Name of its host, which is that of its pod (2.2 and later).
+    /// Name of its host, which is the name of its pod (2.2 and later).
     pub host: Option<String>,
     /// Version of the component, as it is written (2.2.10 and later).
     pub version: Option<String>,
-    /// The lease that the component says it has.
+    /// The lease in the value of the session.
     pub lease_id: Option<i64>,
-    /// Seconds that its lease has left, filled in by anyone who asked etcd.
+    /// Seconds until its lease expires, if etcd was asked.
     pub lease_left: Option<i64>,
 }
 
@@ -54,8 +54,8 @@ struct Stored {
 }
 
 impl Session {
-    /// Reads a session. The counter `session/id` and keys elsewhere are none. A value that cannot
-    /// be read is a session all the same: its key alone shows that something runs.
+    /// Reads a session. The counter `session/id` and other keys are not sessions. A value that
+    /// cannot be read still counts as a session, because its key shows that something runs.
     #[must_use]
     pub fn read(key: &[u8], value: &[u8]) -> Option<Self> {
         let name = key
@@ -92,7 +92,7 @@ impl Session {
 }
 
 /// Relative key prefixes that must be empty while metadata is written: one for each role. They have
-/// no slash at their end, because the keys have none.
+/// no slash at the end, because the keys have none.
 #[must_use]
 pub fn prefixes() -> [String; 8] {
     ROLES.map(|role| format!("{SESSIONS}{role}"))
@@ -113,7 +113,10 @@ mod tests {
     #[case("session/id", None)]
     #[case("session/", None)]
     #[case("sessions/proxy", None)]
-    fn keys_tell_whose_they_are(#[case] key: &str, #[case] expected: Option<Holder>) {
+    fn the_owner_of_a_session_is_read_from_its_key(
+        #[case] key: &str,
+        #[case] expected: Option<Holder>,
+    ) {
         assert_eq!(
             Session::read(key.as_bytes(), b"").map(|session| session.holder),
             expected
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn values_tell_the_server() {
+    fn the_server_is_read_from_the_value() {
         let value =
             br#"{"ServerID":12,"ServerName":"querynode","Address":"10.0.0.7:21123","Exclusive":false,"Version":"2.3.5","LeaseID":77,"HostName":"querynode-0"}"#;
         let session = Session::read(b"session/querynode-12", value).unwrap();
@@ -138,7 +141,7 @@ mod tests {
         assert_eq!(
             (session.server_id, session.address),
             (Some(3), None),
-            "a broken value is a session all the same"
+            "a session with an invalid value still counts"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The key space in spans of about a page each, so that several can be read at once, and how much
-//! of each has to be read.
+//! The key space in spans of about a page each, so that several can be read at the same time, and
+//! how much of each must be read.
 
 use super::{
     key_outcome::{KeyOutcome, KeyOutcomes},
@@ -9,7 +9,7 @@ use super::{
 };
 
 impl<'d> Plan<'d> {
-    /// The key space in spans that hold about a page of what stands.
+    /// The key space in spans with about a page of current keys.
     #[must_use]
     pub fn spans(&self, standpoint: Checkpoint) -> KeySpans<'_, 'd> {
         KeySpans::new(self, standpoint)
@@ -22,29 +22,29 @@ impl<'d> Plan<'d> {
     }
 }
 
-/// Most keys of a span that are known to stand. etcd is asked for larger pages, so that a few more
+/// Maximum number of known keys in a span. etcd is asked for larger pages, so that a few more keys
 /// still fit.
 const KEYS: u64 = 2_000;
-/// Bytes of their keys and values.
+/// Maximum bytes of these keys and values.
 const BYTES: usize = 4 * 1024 * 1024;
-/// A span with fewer keys continues where less or more than it reads would do.
+/// A span with fewer keys may include keys that must be read to another extent.
 const FEW: u64 = 500;
 
-/// What etcd contains.
+/// The content of etcd at the time of the read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
-    /// Everything that there was and everything that is written; not all of it, perhaps.
+    /// All old keys and the written ones, of which some may be missing.
     Between,
-    /// What the plan ends in.
+    /// The end state of the plan.
     Ended,
 }
 
-/// How much of a span has to be read to know that it is as planned.
+/// How much of a span must be read to verify it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReadMode {
-    /// How many keys it holds.
+    /// The number of its keys.
     Count,
-    /// And what was written since all of it was read.
+    /// Also the keys that were written since everything was read.
     Changes,
     /// Every key and value.
     Whole,
@@ -53,13 +53,13 @@ pub enum ReadMode {
 /// A part of the key space. Keys are relative to the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeySpan<'p> {
-    /// Where it begins.
+    /// The first key.
     pub from: &'p [u8],
     /// The first key after it; `None` if it ends with the root.
     pub to: Option<&'p [u8]>,
-    /// Keys of the plan that lie in it.
+    /// Keys of the plan in this span.
     pub keys: u64,
-    /// How much of it has to be read when everything is written and nothing deleted.
+    /// How much must be read when everything is written and nothing deleted.
     pub look: ReadMode,
 }
 
@@ -68,9 +68,9 @@ pub struct KeySpan<'p> {
 pub struct KeySpans<'p, 'd> {
     fates: KeyOutcomes<'p, 'd>,
     standpoint: Checkpoint,
-    /// The span that grows, and the bytes in it; nothing after the last.
+    /// The span that is being built, and its bytes; `None` after the last.
     growing: Option<(KeySpan<'p>, usize)>,
-    /// The key that did not fit the span before.
+    /// The key that did not fit in the previous span.
     held: Option<(&'p [u8], KeyOutcome<'p>)>,
 }
 
@@ -124,7 +124,7 @@ impl<'p, 'd: 'p> Iterator for KeySpans<'p, 'd> {
     }
 }
 
-/// The first key after all sessions; a slash is followed by a zero.
+/// The first key after all sessions; `0` follows `/`.
 const AFTER_SESSIONS: &[u8] = b"session0";
 
 const fn begin(from: &[u8]) -> KeySpan<'_> {
@@ -140,7 +140,7 @@ const fn look(fate: KeyOutcome<'_>) -> ReadMode {
     match fate {
         KeyOutcome::Put { .. } | KeyOutcome::Rewrite { .. } => ReadMode::Whole,
         KeyOutcome::Keep(_) => ReadMode::Changes,
-        // Its deletion is made only while it is as it was planned from.
+        // It is deleted only if its revision is still the planned one.
         KeyOutcome::Delete { .. } => ReadMode::Count,
     }
 }
@@ -148,11 +148,10 @@ const fn look(fate: KeyOutcome<'_>) -> ReadMode {
 /// Proves, span by span, that everything is written and nothing else has changed, before anything
 /// is deleted.
 ///
-/// What was written is compared byte by byte. Of what was not written this sees to what can have
-/// changed since all of it was read and compared, at a revision that the caller knows: a key that
-/// was written since shows up by its revision, one that no longer exists or new by the number of
-/// keys. That a record which is to be deleted was changed shows up in the transaction that deletes
-/// it, which compares its revision.
+/// Written records are compared byte by byte. The other records were read and compared before, at a
+/// revision that the caller has, so only later changes must be found: a key that was written since
+/// is found by its revision, a deleted or new key by the number of keys. A change of a record that
+/// is to be deleted is found in the transaction that deletes it, which compares its revision.
 pub struct WrittenCheck<'p, 'd> {
     fates: KeyOutcomes<'p, 'd>,
 }
@@ -164,10 +163,9 @@ impl<'p, 'd: 'p> WrittenCheck<'p, 'd> {
         }
     }
 
-    /// Whether the next span, of those of [`Checkpoint::Between`], is as it has to be: `count` keys
-    /// are in it, and of them `found` were read. Where it is not, nothing more can be
-    /// concluded: not all of it may have been written, someone else may have written, or a
-    /// lease may have ended.
+    /// Whether the next span of [`Checkpoint::Between`] is as planned: it contains `count` keys, of
+    /// which `found` were read. If not, the cause is open: not everything may have been written,
+    /// another client may have written, or a lease may have expired.
     pub fn is_as_planned<'r>(
         &mut self,
         span: &KeySpan<'_>,
@@ -217,7 +215,7 @@ mod tests {
         sample.dump().unwrap()
     }
 
-    /// What stands when everything is written and nothing is deleted, and what of it changed since.
+    /// The state after everything is written and before anything is deleted, at later revisions.
     fn written(plan: &Plan<'_>) -> Vec<Record> {
         plan.fates()
             .map(|(key, fate)| {
@@ -230,7 +228,7 @@ mod tests {
             .collect()
     }
 
-    /// As etcd would answer: the count of what stands, and what the look asks for.
+    /// Checks with the answers of an etcd: the count of keys, and the records of the read mode.
     fn check(plan: &Plan<'_>, standing: &[Record]) -> bool {
         let mut check = plan.written_check();
         plan.spans(Checkpoint::Between).all(|span| {
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_written_is_read_whole() {
+    fn only_written_records_are_read_completely() {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         let whole: u64 = plan
@@ -320,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_as_planned() {
+    fn written_records_are_as_planned() {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         assert!(check(&plan, &written(&plan)));
@@ -331,11 +329,11 @@ mod tests {
     #[case::written("segment-index/", false)]
     #[case::kept("datacoord-meta/s/", false)]
     #[case::to_be_deleted_which_its_deletion_compares("indexes/", true)]
-    fn every_foreign_write_shows(#[case] area: &str, #[case] passes: bool) {
+    fn every_foreign_write_is_found(#[case] area: &str, #[case] passes: bool) {
         let dump = large();
         let plan = plan(&dump, &Options::default()).unwrap();
         let good = written(&plan);
-        // Some in the middle of the area, so that no other kind of record lies in the same span.
+        // A key in the middle of the area, so that no other kind of record is in the same span.
         let at = good.partition_point(|record| record.key() < area.as_bytes()) + 2_500;
         assert!(good[at].key().starts_with(area.as_bytes()));
 
@@ -359,6 +357,10 @@ mod tests {
             at,
             Record::new([good[at - 1].key(), b"0"].concat(), b"foreign", 3),
         );
-        assert_eq!(check(&plan, &replaced), passes, "one gone and one new");
+        assert_eq!(
+            check(&plan, &replaced),
+            passes,
+            "one deleted and one new key"
+        );
     }
 }

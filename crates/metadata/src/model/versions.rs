@@ -1,23 +1,23 @@
-//! Between which versions metadata can be migrated: the rules of the official tool.
+//! Versions between which metadata can be migrated: the rules of the official tool.
 
 use semver::Version;
 
-/// What a pair of versions asks for.
+/// What a pair of versions requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
     /// The metadata has to be migrated.
     Migrate,
-    /// Both have the metadata of 2.1; nothing has to be done.
+    /// Both have the metadata of 2.1; there is nothing to do.
     Compatible,
 }
 
-/// Versions that cannot be migrated between.
+/// Versions without a migration between them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VersionsError {
-    /// No version.
+    /// A text is not a version.
     #[error("'{0}' is not a version: write all three numbers and no v, such as 2.1.4")]
     Text(String),
-    /// Backwards.
+    /// The target is lower than the source.
     #[error(
         "the target {target} is lower than the source {source_version}; to go back, restore a \
          backup"
@@ -43,11 +43,11 @@ pub enum VersionsError {
     TooNew(Version),
 }
 
-/// Judges a source and a target as they were given (`x.y.z`, by semantic versioning: `2.2.0-rc1` is
-/// before `2.2.0`).
+/// Checks a source and a target as given (`x.y.z`, by semantic versioning: `2.2.0-rc1` is before
+/// `2.2.0`).
 ///
 /// # Errors
-/// When one is not a version, or no migration leads from one to the other.
+/// If one is not a version, or there is no migration from one to the other.
 pub fn transition(source: &str, target: &str) -> Result<Transition, VersionsError> {
     let (source, target) = (version(source)?, version(target)?);
     let (v21, v22, v23) = (
@@ -100,7 +100,7 @@ mod tests {
     #[case("2.1", "2.2.0", Err("'2.1' is not a version"))]
     #[case("2.2.1", "2.1.0", Err("lower than the source 2.2.1"))]
     #[case("2.2.3", "2.2.16", Err("already has the metadata of 2.2"))]
-    fn pairs_are_judged_as_the_official_tool_does(
+    fn pairs_are_checked_by_the_rules_of_the_official_tool(
         #[case] source: &str,
         #[case] target: &str,
         #[case] expected: Result<Transition, &str>,

@@ -1,12 +1,12 @@
-//! Edits of protobuf messages on the level of their bytes.
+//! Edits of protobuf messages at the level of bytes.
 //!
-//! A collection must come out of a migration byte for byte as it was, but for its indexes. Decoding
-//! and encoding would do that for what we know alone; cutting a field out of the bytes keeps what
-//! we do not know, too.
+//! A collection must be byte for byte the same after a migration, except for its indexes. Decoding
+//! and encoding would keep only the fields that we know; removing a field from the bytes keeps the
+//! unknown fields too.
 
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
-/// The bytes of a message without one field, or nothing if it is not well-formed.
+/// The bytes of a message without one field, or `None` if the message is not well-formed.
 #[must_use]
 pub(super) fn without_field(message: &[u8], field: u32) -> Option<Vec<u8>> {
     let mut kept = Vec::with_capacity(message.len());
@@ -22,7 +22,7 @@ pub(super) fn without_field(message: &[u8], field: u32) -> Option<Vec<u8>> {
             WireType::SixtyFourBit => 8,
             WireType::ThirtyTwoBit => 4,
             WireType::LengthDelimited => usize::try_from(decode_varint(&mut rest).ok()?).ok()?,
-            // Groups are of proto2; Milvus has none.
+            // Groups belong to proto2; Milvus has none.
             WireType::StartGroup | WireType::EndGroup => return None,
         };
         rest = rest.get(length..)?;
@@ -33,15 +33,14 @@ pub(super) fn without_field(message: &[u8], field: u32) -> Option<Vec<u8>> {
     Some(kept)
 }
 
-/// Appends a text to a repeated field. Protobuf lets elements of one field lie anywhere in a
-/// message.
+/// Appends a text to a repeated field. Protobuf allows elements of one field anywhere in a message.
 pub(super) fn append_text(message: &mut Vec<u8>, field: u32, text: &str) {
     encode_key(field, WireType::LengthDelimited, message);
     encode_varint(text.len() as u64, message);
     message.extend_from_slice(text.as_bytes());
 }
 
-/// Appends zeros to a repeated field of numbers, packed.
+/// Appends zeros, packed, to a repeated field of numbers.
 pub(super) fn append_zeros(message: &mut Vec<u8>, field: u32, count: usize) {
     encode_key(field, WireType::LengthDelimited, message);
     encode_varint(count as u64, message);
@@ -56,7 +55,7 @@ mod tests {
     use crate::model::messages::{CollectionInfo, FieldIndexInfo};
 
     #[test]
-    fn one_field_goes_and_unknown_ones_stay() {
+    fn one_field_is_removed_and_unknown_fields_are_kept() {
         let collection = CollectionInfo {
             id: 7,
             field_indexes: vec![
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_is_read() {
+    fn appended_values_are_read() {
         let mut bytes = CollectionInfo {
             partition_created_timestamps: vec![5],
             ..CollectionInfo::default()

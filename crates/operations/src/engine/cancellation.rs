@@ -11,12 +11,12 @@ pub enum CancelReason {
     /// Another client holds the lock, or took it away.
     #[error("the lock was lost{}", .by.as_ref().map_or_else(String::new, |by| format!(" to {by}")))]
     LockLost {
-        /// Who, where that is known.
+        /// The other client, if known.
         by: Option<String>,
     },
 }
 
-/// Whether a run was asked to stop, and why; clones share it.
+/// The request that a run stop, with its reason; clones share it.
 #[derive(Clone, Debug)]
 pub struct Cancellation {
     sender: watch::Sender<Option<CancelReason>>,
@@ -34,7 +34,7 @@ impl Cancellation {
     /// A token that SIGTERM and SIGINT trigger.
     ///
     /// # Errors
-    /// Where signals cannot be listened to.
+    /// If the signal handlers cannot be installed.
     pub fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let cancellation = Self::default();
@@ -53,8 +53,8 @@ impl Cancellation {
         Ok(cancellation)
     }
 
-    /// Says so; the first reason counts, except that a lost lock outweighs a signal, because
-    /// nothing may be written any more.
+    /// Requests the stop. The first reason is kept, but a lost lock replaces a signal, because
+    /// nothing may be written after it.
     pub fn cancel(&self, why: CancelReason) {
         self.sender.send_if_modified(|current| {
             let outweighs = match (&*current, &why) {
@@ -68,20 +68,20 @@ impl Cancellation {
         });
     }
 
-    /// Why, where there is a reason.
+    /// The reason, if a stop was requested.
     #[must_use]
     pub fn reason(&self) -> Option<CancelReason> {
         self.sender.borrow().clone()
     }
 
-    /// Waits until there is a reason.
+    /// Waits until a stop is requested.
     pub async fn cancelled(&self) -> CancelReason {
         let mut receiver = self.sender.subscribe();
         loop {
             if let Some(cause) = receiver.borrow_and_update().clone() {
                 return cause;
             }
-            // The sender lives as long as this value.
+            // Cannot happen: the sender exists as long as this value.
             if receiver.changed().await.is_err() {
                 return std::future::pending().await;
             }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_lost_lock_outweighs_a_signal_and_not_the_other_way_round() {
+    async fn a_lost_lock_replaces_a_signal_but_a_signal_does_not_replace_a_lost_lock() {
         let cancellation = Cancellation::default();
         assert_eq!(cancellation.reason(), None);
         cancellation.cancel(CancelReason::Terminated);

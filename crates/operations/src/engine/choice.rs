@@ -11,16 +11,16 @@ pub enum Intent {
     Forward,
     /// It rolls the run back.
     Back,
-    /// It ends the run where it stands.
+    /// It ends the run at its current step.
     End,
 }
 
-/// A command that needs to know its run.
+/// What decides which run a command is about.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// Kind of the runs that the verb makes.
     pub kind: RunKind,
-    /// What it does with its run.
+    /// What the command does with its run.
     pub intent: Intent,
     /// The release.
     pub release: &'a ReleaseName,
@@ -31,8 +31,8 @@ pub struct Request<'a> {
 /// Finds the run of a command among the runs of its release, which are sorted by age, the oldest
 /// first; `None` if the command starts a new one.
 ///
-/// A command whose work was done before is done again without harm: a client can lose the last
-/// answer, and a Job can lose its pod after the last write.
+/// Repeating a command that has finished does no harm: a client can lose the last response, and a
+/// Job can lose its pod after the last write.
 ///
 /// # Errors
 /// [`End::Reached`] if an earlier command did what is requested, [`End::Locked`] if a run of
@@ -146,7 +146,7 @@ async fn is_as_recorded(
     }))
 }
 
-/// Says that there is no run for the command.
+/// The refusal of a command for which there is no run.
 fn nothing_to(request: &Request<'_>) -> End {
     let ReleaseName { name, namespace } = request.release;
     End::Refused(format!(
@@ -209,11 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn each_phase_of_the_last_run_answers_each_command() {
+    fn each_phase_of_the_last_run_decides_what_each_command_does() {
         use RunPhase::{
             Aborted, Pending, Refused, RolledBack, RollingBack, Running, Stopped, Succeeded,
         };
-        // The phase of the last run; what happens forward, back and at an end. `-`: refused.
+        // Phase of the last run, then the result of each intent: forward, back, end. `-`: refused.
         let table = [
             (Pending, "last", "last", "last"),
             (Running, "last", "last", "last"),
@@ -222,7 +222,7 @@ mod tests {
             (Succeeded, "new", "last", "-"),
             (Aborted, "new", "last", "last has ended"),
             (RolledBack, "new", "last has ended", "-"),
-            // A run that was refused changed nothing: the one before it counts.
+            // A refused run changed nothing, so the run before it counts.
             (Refused, "new", "first", "-"),
         ];
         for (phase, forward, back, end) in table {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_the_other_kind_lock_while_they_are_under_way_and_do_not_count_afterwards() {
+    fn runs_of_another_kind_block_while_in_progress_and_are_ignored_afterwards() {
         for intent in [Intent::Forward, Intent::Back, Intent::End] {
             let open = [run("migration", RunKind::Migration, RunPhase::Stopped)];
             let Err(End::Locked(said)) = found(&open, intent) else {

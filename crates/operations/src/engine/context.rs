@@ -1,4 +1,4 @@
-//! What a step is given.
+//! What a step gets: its data, the client of the cluster, the record and the lock.
 
 use jiff::Timestamp;
 
@@ -11,9 +11,9 @@ use super::{
     retrying_client::Trouble,
 };
 
-/// What a step is given: its data, and the ways to the cluster and to the record.
+/// What a step gets: its data, the client of the cluster, the record and the lock.
 pub struct StepContext<'a, D> {
-    /// The adapters of the verb.
+    /// What the steps of the verb work with.
     pub data: &'a D,
     /// The cluster, for reading. Writes go through [`Self::write`].
     pub client: &'a RetryingClient,
@@ -48,17 +48,17 @@ impl<'a, D> StepContext<'a, D> {
         self.record.full_name()
     }
 
-    /// Makes sure that a write is still ours to make: to be awaited right before each side effect
-    /// that goes another way than [`Self::write`].
+    /// Checks that this process still holds the lock. Await it right before each side effect that
+    /// does not go through [`Self::write`].
     ///
     /// # Errors
-    /// Where the run must stop.
+    /// If the run must stop.
     pub async fn permit(&self) -> Result<(), ApiError> {
         self.lock.permit().await
     }
 
-    /// Sends a request that changes something, with patience, and only while the lock is surely
-    /// ours. It must be one that may be repeated.
+    /// Sends a request that changes something, with retries, and only while this process certainly
+    /// holds the lock. The request must be safe to repeat.
     ///
     /// # Errors
     /// As [`RetryingClient::call`].
@@ -72,11 +72,11 @@ impl<'a, D> StepContext<'a, D> {
     }
 
     /// Writes into the run's status what must outlive this process: originals, the backup,
-    /// conditions, evidence. The change is made again on a newer status where another client
-    /// wrote first.
+    /// conditions, evidence. If another client wrote first, the change is applied again to the
+    /// newer status.
     ///
     /// # Errors
-    /// Where it cannot be written, or another holder of the lock wrote.
+    /// If it cannot be written, or another holder of the lock wrote.
     pub async fn record(&self, change: impl Fn(&mut RunStatus)) -> Result<(), RunRecordError> {
         self.record.update(change).await
     }
@@ -104,17 +104,17 @@ impl<'a, D> StepContext<'a, D> {
         .await
     }
 
-    /// Says what the step waits for; [`Self::going_on`] ends it.
+    /// Reports what the step waits for, until [`Self::going_on`] is called.
     pub fn waiting(&self, on: impl Into<String>) {
         self.client.wait_for(on);
     }
 
-    /// The step waits for nothing any more.
+    /// Reports that the step no longer waits.
     pub fn going_on(&self) {
         self.client.go_on();
     }
 
-    /// Says how much is done.
+    /// Reports how much is done.
     pub fn progress(&self, what: &str, done: u64, total: Option<u64>) {
         self.reporter().emit(&Event::Progress {
             what: what.to_owned(),
@@ -123,7 +123,7 @@ impl<'a, D> StepContext<'a, D> {
         });
     }
 
-    /// Tells people and programs.
+    /// Passes events to the displays and the record.
     #[must_use]
     pub fn reporter(&self) -> &Reporter {
         &self.client.reporter

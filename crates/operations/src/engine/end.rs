@@ -5,11 +5,11 @@ use super::{
     home::{HomeError, INSTALL_DEFINITIONS},
 };
 
-/// How a run, or an attempt to make one, ended. Every text is whole sentences: the state of the
+/// How a run, or an attempt to start one, ended. Every text is in whole sentences: the state of the
 /// data, then the next command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It reached its plan; a rollback or an abort that was asked for counts too.
+    /// It completed what was requested: the plan, a rollback or an abort.
     Reached(String),
     /// It did what it could and waits for a person or another tool, as planned.
     Waits(String),
@@ -17,14 +17,14 @@ pub enum End {
     Refused(String),
     /// Stopped; the same command resumes.
     Stopped(String),
-    /// It failed and was rolled back, as asked for with `--on-failure rollback`.
+    /// It failed and was rolled back, as requested with `--on-failure rollback`.
     RolledBack(String),
     /// Another run holds the lock.
     Locked(String),
 }
 
 impl End {
-    /// What to tell the person.
+    /// The message for the user.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -37,7 +37,7 @@ impl End {
         }
     }
 
-    /// In one word, for programs.
+    /// The name of the outcome, for programs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl End {
     }
 }
 
-/// Why nothing was begun.
+/// The end of a command that could not begin because of this error.
 impl From<ApiError> for End {
     fn from(error: ApiError) -> Self {
         Self::Stopped(format!(

@@ -1,4 +1,4 @@
-//! Where the etcd of a release is, and how it is asked.
+//! The addresses of a release's etcd, and how to connect to it.
 
 use std::{
     fmt,
@@ -11,12 +11,12 @@ use milvus_guard_sources::etcd::Tls;
 /// Port of etcd if an address does not name one.
 const PORT: u16 = 2379;
 
-/// How the etcd of the release is asked.
+/// How to connect to the etcd of a release.
 #[derive(Clone, Default)]
 pub struct EtcdAccess {
-    /// Addresses (`-e`); empty means what the configuration says.
+    /// Addresses (`-e`); empty means those of the configuration.
     pub addresses: Vec<String>,
-    /// TLS, where it takes more than the system's certificate authorities.
+    /// TLS settings, if the system's certificate authorities are not enough.
     pub tls: Option<Tls>,
     /// User and password.
     pub user: Option<(String, String)>,
@@ -31,7 +31,7 @@ impl fmt::Debug for EtcdAccess {
     }
 }
 
-/// etcd's addresses as the configuration spells them.
+/// etcd's addresses as written in the configuration.
 #[must_use]
 pub fn configured(release: &Release) -> Vec<String> {
     let metadata = release.metadata();
@@ -48,7 +48,7 @@ pub fn configured(release: &Release) -> Vec<String> {
         .collect()
 }
 
-/// Nothing tells where the etcd of a release is.
+/// The addresses of a release's etcd are unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the etcd of {release} is unknown: its configuration could not be read and Service {service} \
@@ -57,15 +57,15 @@ pub fn configured(release: &Release) -> Vec<String> {
 pub struct UnknownEtcd {
     /// The release.
     pub release: String,
-    /// The Service that the chart would make.
+    /// The Service that the chart would create.
     pub service: String,
 }
 
-/// etcd's addresses as every pod of the cluster can use them: as given, else as the configuration
-/// says, else the etcd of the release.
+/// etcd's addresses, usable from every pod of the cluster: the given ones, else those of the
+/// configuration, else the Service of the chart.
 ///
 /// # Errors
-/// Where nothing tells.
+/// If no address is known.
 pub fn addresses(
     given: &[String],
     release: &Release,
@@ -95,7 +95,7 @@ pub fn addresses(
     })
 }
 
-/// An address that means the same from every namespace: a bare Service name gets the release's.
+/// An address that works in every namespace: a bare Service name gets the release's namespace.
 fn in_cluster(address: &str, namespace: &str) -> String {
     let (scheme, rest) = address
         .split_once("://")
@@ -162,7 +162,7 @@ impl ServiceName {
         })
     }
 
-    /// The address with this in place of the name.
+    /// The address with this IP address in place of the name.
     #[must_use]
     pub fn at(&self, ip: IpAddr) -> String {
         format!("{}{}", self.scheme, SocketAddr::new(ip, self.port))
@@ -182,7 +182,7 @@ mod tests {
     #[case("etcd.deps:2379", "etcd.deps:2379")]
     #[case("10.0.0.1:2379", "10.0.0.1:2379")]
     #[case("https://etcd.example.com", "https://etcd.example.com:2379")]
-    fn addresses_mean_the_same_from_every_namespace(#[case] written: &str, #[case] expected: &str) {
+    fn addresses_work_in_every_namespace(#[case] written: &str, #[case] expected: &str) {
         assert_eq!(in_cluster(written, "milvus"), expected);
     }
 

@@ -1,12 +1,12 @@
-//! What happens in a run, as data, and those who are told.
+//! The events of a run, and their listeners.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// Something that happened. The JSON form (`--format json`) has the name in `event`; fields may be
-/// added, never renamed.
+/// An event. In JSON (`--format json`) its name is in the field `event`; fields may be added, never
+/// renamed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
 pub enum Event {
@@ -20,79 +20,79 @@ pub enum Event {
         steps: usize,
         /// Whether it continues after an interruption.
         resumed: bool,
-        /// Whether it goes back.
+        /// Whether the run is rolled back.
         back: bool,
     },
     /// A step began.
     StepBegan {
-        /// Its id.
+        /// Id of the step.
         step: String,
-        /// Its place, from 1.
+        /// Position of the step in the plan, from 1.
         number: usize,
-        /// Number of steps.
+        /// Number of steps in the plan.
         of: usize,
-        /// What it does.
+        /// What the step does.
         title: String,
-        /// How often it was begun, this time included.
+        /// How often the step was begun, including this time.
         attempt: u32,
         /// Whether it is being undone.
         back: bool,
     },
-    /// So much of a step is done.
+    /// Progress within a step.
     Progress {
-        /// Of what.
+        /// What is counted.
         what: String,
-        /// How many.
+        /// How many are done.
         done: u64,
-        /// Of how many, where that is known.
+        /// How many there are, if known.
         total: Option<u64>,
     },
     /// A part of a step is done: the metadata is read, the backup is written ...
     PartDone {
-        /// Which.
+        /// Name of the part.
         what: String,
-        /// How many.
+        /// How many items it had.
         done: u64,
-        /// Of what.
+        /// Unit of the items.
         unit: &'static str,
         /// How long it took.
         #[serde(rename = "tookMs", serialize_with = "milliseconds")]
         took: Duration,
     },
-    /// A step waits for something else than a moment ago.
+    /// A step begins to wait for something, or for something else than before.
     Waiting {
-        /// For what.
+        /// What it waits for.
         on: String,
     },
-    /// It still waits; every 30 seconds.
+    /// A step still waits; sent every 30 seconds.
     StillWaiting {
-        /// For what.
+        /// What it waits for.
         on: String,
-        /// For how long, in seconds.
+        /// How long it has waited, in seconds.
         seconds: u64,
     },
     /// A step is done.
     StepDone {
-        /// Its id.
+        /// Id of the step.
         step: String,
-        /// Its place, from 1.
+        /// Position of the step in the plan, from 1.
         number: usize,
-        /// Number of steps.
+        /// Number of steps in the plan.
         of: usize,
         /// How long it took.
         #[serde(rename = "tookMs", serialize_with = "milliseconds")]
         took: Duration,
-        /// Whether it was undone.
+        /// Whether the step was undone.
         back: bool,
     },
-    /// Something to know.
+    /// Information for the user.
     Note {
-        /// What.
+        /// The text.
         text: String,
     },
     /// Something that may need attention.
     Warning {
-        /// What.
+        /// The text.
         text: String,
     },
     /// A session of Milvus was removed from etcd, because its pod has ended.
@@ -106,14 +106,14 @@ pub enum Event {
     },
     /// A step failed.
     StepFailed {
-        /// Its id.
+        /// Id of the step.
         step: String,
-        /// Why.
+        /// Why it failed.
         reason: String,
     },
     /// The run ended or stopped.
     RunEnded {
-        /// Its phase, as the `UpgradeRun` has it.
+        /// Phase of the run, as in the `UpgradeRun`.
         phase: &'static str,
         /// The state of the data and the next command.
         message: String,
@@ -125,7 +125,7 @@ fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, 
 }
 
 impl Event {
-    /// The name, as programs read it.
+    /// The name in the JSON format.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -145,40 +145,40 @@ impl Event {
     }
 }
 
-/// Receives the events of a run. Must not block: events are told from within the run.
+/// Receives the events of a run. Must not block: the run itself calls it.
 pub trait Listener: Send + Sync {
-    /// Hears of an event.
+    /// Receives an event.
     fn on_event(&self, at: Timestamp, event: &Event);
 }
 
-/// Tells everybody; cheap to clone.
+/// Passes events to all listeners; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Reporter(Arc<[Box<dyn Listener>]>);
 
 impl Reporter {
-    /// For these.
+    /// With these listeners.
     #[must_use]
     pub fn new(listeners: Vec<Box<dyn Listener>>) -> Self {
         Self(listeners.into())
     }
 
-    /// The same, and one more.
+    /// The same listeners and one more.
     #[must_use]
     pub fn and(&self, listener: impl Listener + 'static) -> Self {
         Self::new(vec![Box::new(self.clone()), Box::new(listener)])
     }
 
-    /// Tells of an event, now.
+    /// Reports an event at the current time.
     pub fn emit(&self, event: &Event) {
         self.on_event(Timestamp::now(), event);
     }
 
-    /// Tells something to know.
+    /// Reports information.
     pub fn note(&self, text: impl Into<String>) {
         self.emit(&Event::Note { text: text.into() });
     }
 
-    /// Tells something that may need attention.
+    /// Reports a warning.
     pub fn warn(&self, text: impl Into<String>) {
         self.emit(&Event::Warning { text: text.into() });
     }

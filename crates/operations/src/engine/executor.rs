@@ -13,26 +13,26 @@ use super::{
 
 /// Interval of the reports of a run that waits.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How often the run's status says what it waits for: often enough for a person, seldom enough for
-/// etcd.
+/// How often the run's status is updated with what it waits for: often enough for a person, rarely
+/// enough for etcd.
 const REMARK: Duration = Duration::from_secs(5);
 
-/// How a run is made.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// For all of it; then it stops.
+    /// Time for the whole run; then it stops.
     pub total: Duration,
-    /// Whether a failure is taken back at once.
+    /// Whether a failure is rolled back at once.
     pub back_on_failure: bool,
 }
 
-/// A run, ready to be made.
+/// A run that is ready to start.
 pub struct Engine<'a, S: Step> {
     /// What it does, in one line.
     pub title: String,
     /// Its steps, as the `UpgradeRun`'s plan has them.
     pub steps: &'a [S],
-    /// Their adapters.
+    /// What the steps work with.
     pub data: &'a S::Data,
     /// Its record.
     pub record: &'a RunRecord,
@@ -40,11 +40,11 @@ pub struct Engine<'a, S: Step> {
     pub lock: &'a Lock,
     /// The cluster.
     pub client: &'a RetryingClient,
-    /// How it is made.
+    /// Its options.
     pub options: Options,
 }
 
-/// How a step is passed.
+/// How a step is executed.
 #[derive(Clone, Copy)]
 struct Pass {
     back: bool,
@@ -52,14 +52,14 @@ struct Pass {
     is_first: bool,
 }
 
-/// Why a run does not go on.
+/// Why a run stops.
 enum Stop {
     Step { index: usize, error: StepError },
     RunRecord { index: usize, error: RunRecordError },
 }
 
 impl<S: Step> Engine<'_, S> {
-    /// Goes forward from where the record stands, to the end.
+    /// Runs the steps from the recorded position to the end.
     pub async fn forward(&self) -> End {
         let status = self.record.run().status;
         let first = next(&status);
@@ -90,8 +90,8 @@ impl<S: Step> Engine<'_, S> {
             .await
     }
 
-    /// Goes back from where the record stands, to the beginning: every step that was begun is
-    /// undone, the last one first.
+    /// Rolls back from the recorded position: every step that was begun is undone, the last one
+    /// first.
     pub async fn back(&self) -> End {
         let status = self.record.run().status;
         let resumed = status.phase == RunPhase::RollingBack;
@@ -123,7 +123,7 @@ impl<S: Step> Engine<'_, S> {
             .await
     }
 
-    /// Why the run can no longer go back from where the record stands; `None` if it can.
+    /// Why the run can no longer be rolled back from its recorded position; `None` if it can.
     pub async fn no_way_back(&self) -> Option<String> {
         let cursor = self.record.run().status.step?;
         let context = StepContext::new(self.data, self.client, self.record, self.lock);
@@ -144,7 +144,7 @@ impl<S: Step> Engine<'_, S> {
         });
     }
 
-    /// Makes one step, or takes it back.
+    /// Executes one step, or undoes it.
     async fn pass(&self, index: usize, step: &S, way: Pass, began: Instant) -> Result<(), Stop> {
         let Pass { back, is_first } = way;
         let described = step.describe();
@@ -215,8 +215,8 @@ impl<S: Step> Engine<'_, S> {
             .map_err(failed)
     }
 
-    /// Awaits a step's work: until it ends, the run must stop, or its time is over. Meanwhile says
-    /// what it waits for.
+    /// Awaits a step's work until it ends, the run must stop, or its time is over. Meanwhile
+    /// reports what it waits for.
     async fn attend(
         &self,
         work: impl Future<Output = Result<(), StepError>>,
@@ -235,7 +235,7 @@ impl<S: Step> Engine<'_, S> {
                     if !winds_down || cause != CancelReason::Terminated {
                         return Err(StepError::Cancelled(cause));
                     }
-                    // Work that completes now is done; any other result comes from the signal.
+                    // Work that completes now is done; any other result is caused by the signal.
                     let safe = tokio::time::timeout(WIND_DOWN, &mut work).await;
                     return if matches!(safe, Ok(Ok(()))) { Ok(()) } else { Err(StepError::Cancelled(cause)) };
                 }
@@ -253,7 +253,8 @@ impl<S: Step> Engine<'_, S> {
                     }
                     let on = wait.map(|wait| wait.on);
                     if on != written {
-                        // Not worth a stop: the next write of the step says more. A write must not hold up the work either.
+                        // A failed write does not stop the run, because the next write of the step
+                        // has more. The work does not wait for the write either.
                         let note = self.record.update(|status| {
                             if let Some(cursor) = &mut status.step {
                                 cursor.waiting_for.clone_from(&on);
@@ -351,8 +352,8 @@ impl<S: Step> Engine<'_, S> {
                 other => other,
             };
         }
-        // While going back the phase says so until the end, because the cursor then means something
-        // else.
+        // During a rollback the phase stays `RollingBack`, because the cursor then has another
+        // meaning.
         let phase = if back && phase == RunPhase::Stopped {
             RunPhase::RollingBack
         } else {
@@ -361,27 +362,27 @@ impl<S: Step> Engine<'_, S> {
         self.ended(phase, &message, end).await
     }
 
-    /// Writes the final message. Where even that is impossible, the person is told and the record
-    /// says where it stood.
+    /// Writes the final message. If that fails, the user is told, and the record keeps its last
+    /// position.
     async fn ended(&self, phase: RunPhase, message: &str, end: fn(String) -> End) -> End {
         self.client.reporter.emit(&Event::RunEnded {
             phase: phase.name(),
             message: message.to_owned(),
         });
-        let last_word = self.record.update(|status| {
+        let final_write = self.record.update(|status| {
             status.phase = phase;
             status.message = Some(message.to_owned());
             if let Some(cursor) = &mut status.step {
                 cursor.waiting_for = None;
             }
         });
-        // A process that was asked to end has no more patience than its grace period.
+        // A process that was asked to end must finish within its grace period.
         let limit = if self.client.cancellation.reason().is_some() {
-            LAST_WORD
+            FINAL_WRITE
         } else {
             self.client.patience
         };
-        match tokio::time::timeout(limit, last_word).await {
+        match tokio::time::timeout(limit, final_write).await {
             Ok(Ok(())) => end(message.to_owned()),
             Ok(Err(error)) => {
                 End::Stopped(format!("{message} (This could not be recorded: {error}.)"))
@@ -391,10 +392,10 @@ impl<S: Step> Engine<'_, S> {
     }
 }
 
-/// For the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
-const LAST_WORD: Duration = Duration::from_secs(10);
+/// Time for the last write of a process that was asked to end: Kubernetes grants 30 seconds in all.
+const FINAL_WRITE: Duration = Duration::from_secs(10);
 
-/// For a step that reaches a safe point on its own: a few transactions.
+/// Time for a step that reaches a safe point on its own: a few transactions.
 const WIND_DOWN: Duration = Duration::from_secs(15);
 
 /// The index of the step at which a run starts or resumes.

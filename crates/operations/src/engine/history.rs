@@ -43,7 +43,7 @@ impl Listener for History {
                 (None, format!("{session} of pod {pod}: {why}"))
             }
             Event::RunEnded { message, .. } => (None, message.clone()),
-            // They come by the hundred, and the cursor says what is waited for.
+            // There can be hundreds of them, and the cursor has what the step waits for.
             Event::Progress { .. }
             | Event::PartDone { .. }
             | Event::Waiting { .. }

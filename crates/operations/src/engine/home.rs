@@ -1,5 +1,5 @@
-//! Where a run lives: in the guard's namespace where the guard is installed, so that no one with
-//! rights in the release's namespace can act as the job; else next to the release.
+//! The namespace of a run: that of the guard if it is installed, so that users with rights in the
+//! release's namespace cannot act as the Job; else that of the release.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::{Api, api::ListParams};
@@ -14,7 +14,7 @@ use milvus_guard_sources::kubernetes::guard::{GUARD_NAMESPACE, JOB_ACCOUNT};
 
 use super::{ApiError, RetryingClient};
 
-/// Installs or updates the definitions of our kinds.
+/// The command that installs or updates the definitions of our kinds.
 pub(super) const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
 /// Characters of a release's name that names of our objects repeat; the rest is in the digest.
 const READABLE: usize = 30;
@@ -29,7 +29,7 @@ pub struct ReleaseName {
 }
 
 impl ReleaseName {
-    /// Name of the Lease that locks it.
+    /// Name of the Lease that locks the release.
     #[must_use]
     pub fn lease(&self) -> String {
         format!("milvus-guard-run-{}", self.short(""))
@@ -49,12 +49,12 @@ impl ReleaseName {
     }
 }
 
-/// Where a run lives.
+/// The namespace of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     /// The namespace of its objects.
     pub namespace: String,
-    /// The guard's account for jobs, where the guard is installed.
+    /// The guard's account for Jobs, if the guard is installed.
     pub guarded_by: Option<String>,
 }
 
@@ -67,19 +67,19 @@ pub enum HomeError {
              cluster"
     )]
     NoDefinitions,
-    /// The cluster cannot be asked.
+    /// The cluster cannot be queried.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
 impl Home {
     /// Finds the home of a run about this release: what the caller names, else the guard's
-    /// namespace, else the release's. Anyone who may not look for the guard takes it for absent;
-    /// where that is wrong, the guard itself denies the run.
+    /// namespace, else the release's. For a caller who may not look for the guard it counts as
+    /// absent; if that is wrong, the guard itself denies the run.
     ///
     /// # Errors
-    /// Where the definitions of the guard's objects are not installed, or the cluster cannot be
-    /// asked.
+    /// If the definitions of the guard's objects are not installed, or the cluster cannot be
+    /// queried.
     pub async fn find(
         client: &RetryingClient,
         of: &ReleaseName,
@@ -131,8 +131,8 @@ impl Home {
     }
 }
 
-/// What the guard's registration says; charts before these annotations name the namespace at the
-/// Service alone.
+/// What the guard's registration contains. Charts older than these annotations name the namespace
+/// only at the Service.
 fn of_guard(configuration: &ValidatingWebhookConfiguration) -> Option<Home> {
     let annotation = |key: &str| {
         configuration
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_differ() {
+    fn names_of_objects_are_short_and_unique() {
         let long = ReleaseName {
             name: "a.".repeat(26),
             namespace: "n".into(),

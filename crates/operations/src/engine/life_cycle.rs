@@ -1,5 +1,5 @@
-//! The life of a run: it is started or resumed, rolled back or ended, under the lock of its release
-//! and on the record.
+//! The life cycle of a run: it is started or resumed, rolled back or ended, while this process
+//! holds the lock of its release.
 
 use milvus_guard_core::{
     api::{ObjectMeta, RunPhase, RunSpec, UpgradeRun},
@@ -38,7 +38,7 @@ async fn try_run<P: Procedure>(
     let name = name_of(client, &known, procedure).await?;
     let is_new = !known.iter().any(|run| run.metadata.name == name);
     if is_new && procedure.intent() != Intent::End {
-        // What is not there needs no lock, and its namespace may not be there either.
+        // A release that does not exist needs no lock, and its namespace may not exist either.
         procedure.preflight(client).await?;
     }
     let lock = Lock::for_run(
@@ -72,14 +72,14 @@ async fn under_lock<P: Procedure>(
     name: &str,
 ) -> Result<End, End> {
     let settings = procedure.run_settings();
-    // The holder of the lock before us may have ended what we found: everything is read again.
+    // The previous holder of the lock may have ended the run, so everything is read again.
     let known = RunRecord::runs(client, home, &settings.release).await?;
     let again = name_of(client, &known, procedure).await?;
     let run = known.iter().find(|run| run.metadata.name == again);
     if let (Intent::End, Some(run)) = (procedure.intent(), run) {
         return abort(client, procedure, history, (home, lock), run).await;
     }
-    // A new run keeps the name that the Lease has already.
+    // A new run keeps the name that is already in the Lease.
     let name = if run.is_some() { again.as_str() } else { name };
     let to_prepare = RunToPrepare {
         run,
@@ -117,7 +117,7 @@ async fn under_lock<P: Procedure>(
     }
     if let Some(why) = engine.no_way_back().await {
         let next = if record.run().status.phase == RunPhase::Succeeded {
-            // Nothing of it is left to do.
+            // The run has nothing left to do.
             "restore the backups that were made before".to_owned()
         } else {
             format!(
@@ -167,7 +167,7 @@ fn new_run(name: &str, spec: RunSpec) -> UpgradeRun {
     UpgradeRun::new(metadata, spec)
 }
 
-/// Identities of the Deployments that a run recorded, else of those that are there now.
+/// UIDs of the Deployments that a run recorded, else of those that exist now.
 #[must_use]
 pub fn deployment_uids(release: &Release, run: Option<&UpgradeRun>) -> Vec<String> {
     let recorded: Vec<String> = run
@@ -186,7 +186,7 @@ pub fn deployment_uids(release: &Release, run: Option<&UpgradeRun>) -> Vec<Strin
     live.collect()
 }
 
-/// A run resumes only with the plan that it began with, on the workloads that it began with.
+/// The refusal to resume a run with another plan, or on other Deployments, than it began with.
 pub(super) fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
     let spec = &run.spec;
     let abort = match procedure.unabortable(run) {
@@ -206,7 +206,7 @@ pub(super) fn other_plan<P: Procedure>(run: &UpgradeRun, procedure: &P) -> End {
     ))
 }
 
-/// Refuses to end a run that must not be left where it is.
+/// Refuses to end a run that must not be ended at its current step.
 ///
 /// # Errors
 /// [`End::Refused`] with the reason.
@@ -222,7 +222,7 @@ pub fn check_abort<P: Procedure>(run: &UpgradeRun, procedure: &P) -> Result<(), 
     )))
 }
 
-/// Ends a run where it is.
+/// Ends a run at its current step.
 async fn abort<P: Procedure>(
     client: &RetryingClient,
     procedure: &P,

@@ -1,5 +1,5 @@
 //! What `status --wait` shows while a run is in progress: the step, the pods of each component, and
-//! how long a component had no ready pod. Pure: looks at a release come in, text goes out.
+//! how long a component had no ready pod. Pure: the input is observations, the output is text.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ use milvus_guard_core::{layout, report::Style, text::plain};
 
 use super::view::{ComponentView, RunView, lasted};
 
-/// Columns from which a row has the version of its image.
+/// Width in columns from which a row shows the version of its image.
 const WITH_VERSION: usize = 80;
-/// Columns from which a bar has twice as many marks.
+/// Width in columns from which a bar has twice as many marks.
 const WITH_WIDE_BAR: usize = 100;
-/// Marks of a bar, and of one on a wide terminal.
+/// Marks of a bar, and of a bar on a wide terminal.
 const BAR: usize = 10;
 const WIDE_BAR: usize = 2 * BAR;
-/// Columns of a name; the end of a longer one is what tells it from others.
+/// Columns of a name. A longer name keeps its end, because names differ there.
 const NAME: usize = 18;
 
-/// How long components of a release had no ready pod, as far as they were looked at.
+/// How long components of a release had no ready pod, measured at each look.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     last: Option<Timestamp>,
     watched: SignedDuration,
     interrupted: SignedDuration,
-    /// By workload that pods were wanted of at any look.
+    /// Time without a ready pod, by workload that wanted pods at any look.
     without: BTreeMap<String, SignedDuration>,
 }
 
 impl Watch {
-    /// Adds a look. The time since the one before counts for the state that is seen now, so the
-    /// error of each interruption is below the time between two looks.
+    /// Adds a look. The time since the previous look counts for the state that is seen now, so the
+    /// error of each interruption is less than the time between two looks.
     pub fn see(&mut self, view: &RunView, now: Timestamp) {
         let since = self
             .last
@@ -50,7 +50,7 @@ impl Watch {
                 continue;
             }
             let without = self.without.entry(one.workload.clone()).or_default();
-            // While a run keeps old pods, new ones serve for a while before they are available.
+            // Ready, not available: new pods serve before they count as available.
             if one.ready == 0 {
                 *without += since;
                 is_interrupted = true;
@@ -65,7 +65,7 @@ impl Watch {
         self.without.get(workload).copied().unwrap_or_default()
     }
 
-    /// What was measured, in one sentence; `None` if there was no second look.
+    /// The measured interruption in one sentence; `None` before the second look.
     #[must_use]
     pub fn interruption(&self) -> Option<String> {
         let watched = lasted(self.watched);
@@ -110,7 +110,7 @@ pub fn screen(view: &RunView, watch: &Watch, style: &Style, now: Timestamp) -> S
     text + "\n"
 }
 
-/// One line of a log: what is new at this moment.
+/// The current state in one line of a log.
 #[must_use]
 pub fn line(view: &RunView, now: Timestamp) -> String {
     let step = view.step.as_ref().map_or_else(String::new, |step| {
@@ -193,7 +193,7 @@ fn table(view: &RunView, watch: &Watch, style: &Style) -> String {
     lines.join("\n")
 }
 
-/// How many pods are ready, in a colour where that is fewer than wanted.
+/// How many pods are ready, coloured if fewer than wanted.
 fn ready_cell(one: &ComponentView, ready: &str, style: &Style) -> String {
     let cell = format!("{ready:>5}");
     match one.ready {
@@ -203,7 +203,7 @@ fn ready_cell(one: &ComponentView, ready: &str, style: &Style) -> String {
     }
 }
 
-/// The component, or its workload where a component has several.
+/// The component, or its workload if a component has several.
 fn names(components: &[ComponentView]) -> Vec<String> {
     let name = |one: &ComponentView| {
         let of_component = components
@@ -232,7 +232,7 @@ fn version(one: &ComponentView) -> String {
     milvus_guard_core::text::shortened(&plain(tag), NAME)
 }
 
-/// The marks of a pod with the new template, of one with an older, and of one that is not there.
+/// The marks of a pod with the new template, of one with an older template, and of a missing pod.
 fn marks(style: &Style) -> [String; 3] {
     let [new, old, missing] = if style.unicode {
         ["█", "░", "·"]
@@ -246,7 +246,7 @@ fn marks(style: &Style) -> [String; 3] {
     ]
 }
 
-/// A mark for each pod; of more pods than columns, a mark for several.
+/// One mark per pod; if there are more pods than columns, one mark for several pods.
 fn bar(one: &ComponentView, width: usize, style: &Style) -> String {
     let pods = |number: i64| usize::try_from(number).unwrap_or(0);
     let (new, old) = (pods(one.updated), pods(one.old));
@@ -261,7 +261,7 @@ fn bar(one: &ComponentView, width: usize, style: &Style) -> String {
     let all = total.min(width);
     let old_cells = cells(old).min(all);
     let new_cells = cells(new).min(all - old_cells);
-    // What rounding leaves belongs to the new pods, unless pods are missing.
+    // The remainder of the rounding goes to the new pods, unless pods are missing.
     let new_cells = if new + old == total {
         all - old_cells
     } else {
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_pods_that_stay_are_missed() {
+    fn only_pods_that_were_wanted_count_as_missing() {
         let mut watch = Watch::default();
         watch.see(&view([3, 3, 0, 3]), at(0));
         watch.see(&view([3, 3, 0, 3]), at(90));
@@ -400,7 +400,7 @@ mod tests {
         let mut young = view([3, 3, 0, 0]);
         young.components[0].ready = 3;
         watch.see(&young, at(90));
-        // Scaled to zero by the run: what was wanted before is missed.
+        // Scaled to zero by the run: pods that were wanted before count as missing.
         watch.see(&view([0, 0, 0, 0]), at(100));
         assert_eq!(
             watch.interruption().unwrap(),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_measured() {
+    fn components_that_cannot_be_read_are_not_measured() {
         let mut watch = Watch::default();
         let mut unread = view([3, 3, 0, 3]);
         unread.components.clear();
@@ -427,7 +427,7 @@ mod tests {
     #[case([2, 2, 1, 2], "██░       ")]
     #[case([100, 99, 1, 100], "█████████░")]
     #[case([100, 1, 50, 51], "█░░░░░····")]
-    fn bars(#[case] pods: [i64; 4], #[case] expected: &str) {
+    fn a_bar_shows_new_old_and_missing_pods(#[case] pods: [i64; 4], #[case] expected: &str) {
         assert_eq!(
             bar(&component(Component::Proxy, pods), BAR, &style(80, true)),
             expected

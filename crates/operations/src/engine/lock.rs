@@ -1,4 +1,4 @@
-//! The lock that keeps a second run out: a Lease named after the release.
+//! The lock that prevents a second run: a Lease named after the release.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,11 +13,11 @@ use milvus_guard_sources::kubernetes::lease::{Claim, Holder, Seen, Slot};
 
 use super::{ApiError, CancelReason, Cancellation, Home, ReleaseName, RetryingClient};
 
-/// How long the lock holds without renewal; anyone who comes after a crash waits as long.
+/// How long the lock is valid without renewal. After a crash, the next run waits this long.
 pub const HOLDS: Duration = Duration::from_secs(15);
 /// Annotation of the Lease: the run that holds it.
 const NOTE: &str = "guard.milvus.io/upgrade-run";
-/// Looks at a Lease while waiting for it in vain.
+/// Interval between two looks at a Lease that another client holds.
 const LOOKS: Duration = Duration::from_millis(500);
 
 /// The lock, held until this value is given back or its process ends.
@@ -31,17 +31,17 @@ pub struct Lock {
     renewal: JoinHandle<()>,
 }
 
-/// Why the lock could not be had.
+/// Why the lock could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Another run holds it.
     #[error("{}", held(.by, .since.as_ref(), .run.as_deref()))]
     Held {
-        /// Who.
+        /// The holder.
         by: String,
-        /// Since when.
+        /// When the holder took it.
         since: Option<Timestamp>,
-        /// Which run.
+        /// The run of the holder.
         run: Option<String>,
     },
     /// The Lease cannot be read or written.
@@ -59,8 +59,8 @@ impl Lock {
     /// Takes the lock of a release for a run, with a fence above those of all runs that are known.
     ///
     /// # Errors
-    /// [`LockError::Held`] if another run holds it, [`LockError::Api`] if the API server does not
-    /// give it.
+    /// [`LockError::Held`] if another run holds it, [`LockError::Api`] if the API server refuses or
+    /// does not answer.
     pub async fn for_run(
         client: &RetryingClient,
         home: &Home,
@@ -78,12 +78,12 @@ impl Lock {
         Self::take(client, home, of, &full_name, holds, floor).await
     }
 
-    /// Takes the lock. If its holder does not renew it, waits until its time is over;
-    /// one that does is an error at once. Transitions count from `floor` at least: the highest
-    /// fence that any run of the release has, and one.
+    /// Takes the lock. If its holder does not renew it, waits until it expires; if its holder does,
+    /// fails at once. The fence is at least `floor`: the highest fence of any run of the release,
+    /// plus one.
     ///
     /// # Errors
-    /// Where another run holds it, or the API server refuses.
+    /// If another run holds it, or the API server refuses.
     pub async fn take(
         client: &RetryingClient,
         home: &Home,
@@ -164,23 +164,23 @@ impl Lock {
         }
     }
 
-    /// Grows with every holder: what a later holder wrote, an earlier one must not overwrite.
+    /// Grows with every holder, so that an earlier holder cannot overwrite what a later one wrote.
     #[must_use]
     pub const fn fence(&self) -> i64 {
         self.fence
     }
 
-    /// Who holds it: us.
+    /// The identity of the holder: this process.
     #[must_use]
     pub fn holder(&self) -> &str {
         self.slot.identity()
     }
 
-    /// Waits until the lock is surely ours. To be awaited before each write: after a time without
-    /// the API server another client may hold it.
+    /// Waits until this process certainly holds the lock. Await it before each write: while the API
+    /// server was unavailable, another client may have taken the lock.
     ///
     /// # Errors
-    /// Where the run must stop, or the API server stays away.
+    /// If the run must stop, or the API server stays unavailable.
     pub async fn permit(&self) -> Result<(), ApiError> {
         let began = Instant::now();
         loop {
@@ -192,7 +192,7 @@ impl Lock {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .elapsed();
-            // A margin for the write itself.
+            // The remaining third is a margin for the write itself.
             if age < self.slot.holds() * 2 / 3 {
                 return Ok(());
             }
@@ -215,10 +215,10 @@ impl Lock {
         }
     }
 
-    /// Gives the lock back, so that no one must wait for its end.
+    /// Gives the lock back, so that the next client need not wait until it expires.
     pub async fn give_back(self) {
         self.renewal.abort();
-        // Anyone who comes next waits a little where this fails.
+        // If this fails, the next client waits until the lock expires.
         let _ = tokio::time::timeout(self.slot.holds(), self.slot.give_back()).await;
     }
 }
@@ -245,7 +245,7 @@ async fn renew(
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = before;
                 again.notify_waiters();
             }
-            // Gone and made again: someone broke the lock.
+            // The Lease was deleted and created again: someone broke the lock.
             Ok(Ok(Claim::Mine { .. })) => {
                 return cancellation.cancel(CancelReason::LockLost { by: None });
             }
@@ -265,8 +265,8 @@ async fn renew(
     }
 }
 
-/// Who we are, unlike any process before: a process that comes back must not take itself for its
-/// predecessor.
+/// A unique identity of this process: a restarted process must not take the lock of its predecessor
+/// for its own.
 fn identity() -> String {
     let host = std::env::var("HOSTNAME")
         .ok()

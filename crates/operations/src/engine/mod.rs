@@ -1,39 +1,38 @@
 //! The engine behind `migrate` and `upgrade`: a plan of steps, executed so that it can be killed at
-//! any point, resumed, rolled back or ended. It knows nothing of Milvus' versions and their order.
+//! any point, resumed, rolled back or ended. It has no data about Milvus versions and their order.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`step`] | what a step is: `apply`, `gate`, `undo`, each of them idempotent |
 //! | [`executor`] | runs steps forward or back: the state is written before each side effect and after it |
-//! | [`context`] | what a step is given: patience with the API server, progress, what it waits for, the record |
+//! | [`context`] | what a step gets: its data, the client, the record, the lock |
 //! | [`run_record`] | the `UpgradeRun`: optimistic concurrency, fenced by the lock |
-//! | [`lock`] | the Lease that keeps a second run out |
-//! | [`history`] | events that the record has yet to hold |
-//! | [`home`] | where a run lives: the guard's namespace, else the release's |
-//! | [`event`] | what happens, as data, and those who are told: [`display`], [`recorder`], the run's history |
+//! | [`lock`] | the Lease that prevents a second run |
+//! | [`history`] | events that are not yet in the record |
+//! | [`home`] | the namespace of a run: the guard's, else the release's |
+//! | [`event`] | the events of a run and their listeners: [`display`], [`recorder`], the run's history |
 //! | [`cancellation`] | why a run must stop now: a signal, or the lost lock |
 //! | [`choice`] | which run a command is about |
 //! | [`procedure`] | what a verb brings: its plan, its preconditions, its messages |
-//! | [`life_cycle`] | starts, resumes, rolls back or ends a run, under the lock and on the record |
-//! | [`settings`] | what every verb that makes runs is told |
+//! | [`life_cycle`] | starts, resumes, rolls back or ends a run, while it holds the lock |
+//! | [`settings`] | the settings that all kinds of runs share |
 //! | [`preview`] | a plan that is not carried out |
-//! | [`end`] | how a run ended, and its exit code |
+//! | [`end`] | how a run ended, with the message for the user |
 //! | [`replicas`] | waits until every replica of the guard knows the run |
-//! | [`view`] | where a run stands, for `status` |
-//! | [`live_view`] | the same while one looks, with the pods of each component and the measured interruption |
+//! | [`view`] | the state of a run, for `status` |
+//! | [`live_view`] | the same while a user watches, with the pods of each component and the measured interruption |
 //! | [`release`] | the release that a run is about: found, read, and the image that it gets |
-//! | [`etcd`] | where the etcd of a release is |
+//! | [`etcd`] | the addresses of a release's etcd |
 //! | [`originals`] | Deployments that a run recorded: found again, changed, handed back, waited for |
 //!
-//! A verb brings a [`Procedure`]: its plan as a list of its own [`Step`] type (an enum serves well:
-//! no step can be forgotten), the data that its steps work with, and its messages.
-//! [`run_locally`] does the rest in this process, and [`crate::kubernetes_job::run_in_job`] lets a
-//! Job do it.
+//! A verb brings a [`Procedure`]: its plan as a list of its [`Step`] type (best an enum, so
+//! that the compiler finds a forgotten step), the data that its steps work with, and its messages.
+//! [`run_locally`] does the rest in this process, [`crate::kubernetes_job::run_in_job`] in a Job.
 //!
-//! What a run must be able to rely on: a step whose `Begun` is written may have done any part of
-//! its work, so `apply` is called again after a crash and must then do what is missing and nothing
-//! twice. `undo` may meet a step that never did anything. A gate does its own waiting (on watches,
-//! never on time) and says through [`StepContext::waiting`] for what.
+//! Requirements on steps: a step whose `Begun` is written may have done any part of its work, so
+//! `apply` is called again after a crash and must do what is missing and nothing twice. `undo` may
+//! be called for a step that did nothing. A gate waits on watches, never for a fixed time, and
+//! reports through [`StepContext::waiting`] what it waits for.
 
 pub mod cancellation;
 pub mod choice;

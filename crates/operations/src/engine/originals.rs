@@ -16,7 +16,7 @@ use milvus_guard_sources::kubernetes::{
 
 use super::{ApiError, StepContext, StepError};
 
-/// A component's workload as it is: the images of Milvus in it, and its replicas.
+/// The current state of a component's workload: its images of Milvus and its replicas.
 #[must_use]
 pub fn original(component: &ComponentWorkload) -> Original {
     let workload = &component.workload;
@@ -53,7 +53,7 @@ pub fn original(component: &ComponentWorkload) -> Original {
 /// The Deployments that the run recorded, with what was recorded of each.
 ///
 /// # Errors
-/// Where nothing was recorded.
+/// If nothing was recorded.
 pub fn recorded<D>(cx: &StepContext<'_, D>) -> Result<Vec<Original>, StepError> {
     let originals = cx.run().status.originals;
     let found: Vec<Original> = originals
@@ -72,7 +72,7 @@ pub fn recorded<D>(cx: &StepContext<'_, D>) -> Result<Vec<Original>, StepError> 
 /// A recorded Deployment as it is now.
 ///
 /// # Errors
-/// Where it no longer exists, or another one has its name.
+/// If it no longer exists, or another one has its name.
 pub async fn live<D>(
     cx: &StepContext<'_, D>,
     original: &Original,
@@ -100,17 +100,17 @@ pub async fn live<D>(
     Ok(found)
 }
 
-/// Makes a change of a recorded Deployment, and leaves no field of it under our name. Whether
+/// Changes a recorded Deployment, and leaves no field owned by our field manager. Returns whether
 /// anything had to be changed.
 ///
 /// # Errors
-/// Where it cannot be made, or must not.
+/// If it cannot be changed, or must not be changed.
 pub async fn set<D>(
     cx: &StepContext<'_, D>,
     original: &Original,
     change: &Change,
 ) -> Result<bool, StepError> {
-    // Whole Deployments are held: boxed, so that not every step is as large.
+    // Boxed: the future holds whole Deployments and would make every step as large.
     Box::pin(try_set(cx, original, change)).await
 }
 
@@ -143,10 +143,10 @@ async fn try_set<D>(
     }
 }
 
-/// Takes our name off a recorded Deployment; `seen` is its last known state, where there is one.
+/// Removes our field manager from a recorded Deployment; `seen` is its last known state, if any.
 ///
 /// # Errors
-/// Where that cannot be done.
+/// If that cannot be done.
 pub async fn hand_over<D>(
     cx: &StepContext<'_, D>,
     original: &Original,
@@ -213,11 +213,11 @@ pub async fn wait<D>(
         .map(|_| ())
 }
 
-/// Waits until these Deployments are as wanted, and says when they were. Pods that cannot pull
-/// their image or crash again and again for longer than `hopeless` end the wait.
+/// Waits until these Deployments are as wanted, and returns when they were. The wait fails if pods
+/// cannot pull their image or crash repeatedly for longer than `hopeless`.
 ///
 /// # Errors
-/// Where there is no hope.
+/// If a pod fails for longer than `hopeless`.
 pub async fn wait_for<D>(
     cx: &StepContext<'_, D>,
     watched: &[Watched],

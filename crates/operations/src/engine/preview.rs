@@ -18,7 +18,7 @@ pub struct Preview {
     pub text: String,
     /// The plan for programs.
     pub json: Value,
-    /// The plan for documents with a diagram, where components move one after the other.
+    /// The plan for documents with a diagram, if components move one after the other.
     pub path: Option<Plan>,
     /// What the rules warn about.
     pub warnings: Vec<String>,
@@ -38,8 +38,7 @@ impl Preview {
     }
 }
 
-/// Every run of the release, the oldest first; none if the cluster has no definitions to keep runs
-/// with.
+/// Every run of the release, the oldest first; none if the kind `UpgradeRun` is not installed.
 ///
 /// # Errors
 /// [`End::Stopped`] if the cluster does not answer.

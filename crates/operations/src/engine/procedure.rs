@@ -10,7 +10,7 @@ use milvus_guard_core::{
 
 use super::{End, Intent, RetryingClient, RunSettings, Step, release::SurveyError};
 
-/// A verb that makes runs: its plan, what must be true before, and what it says. The life cycle
+/// A verb that makes runs: its plan, its preconditions and its messages. The life cycle
 /// ([`super::life_cycle`]) does the rest.
 #[allow(
     async_fn_in_trait,
@@ -22,7 +22,7 @@ pub trait Procedure {
 
     /// Kind of its runs.
     const KIND: RunKind;
-    /// As it is typed; names of new runs begin with it.
+    /// The verb of the command line; names of new runs begin with it.
     const VERB: &'static str;
 
     /// The settings that all kinds of runs share.
@@ -34,7 +34,7 @@ pub trait Procedure {
     /// This command again, with these flags added; flags end with a space.
     fn command(&self, flags: &str) -> String;
 
-    /// The end of a command that must not begin, for this reason.
+    /// The end of a command that is refused for this reason.
     fn refused(&self, why: &str) -> End {
         End::Refused(format!(
             "Refused: {}. Nothing was changed. When that is resolved: {}",
@@ -43,7 +43,7 @@ pub trait Procedure {
         ))
     }
 
-    /// Refuses what the same command can never do; the reason names what can.
+    /// The end of a command that can never succeed; the reason names a command that can.
     fn impossible(&self, why: &str) -> End {
         End::Refused(format!(
             "Refused: {}. Nothing was changed.",
@@ -82,12 +82,12 @@ pub trait Procedure {
         run: RunToPrepare<'_>,
     ) -> Result<Prepared<Self::Step>, End>;
 
-    /// Why a run must not be ended where it is; `None` if it may.
+    /// Why a run must not be ended at its current step; `None` if it may.
     fn unabortable(&self, _run: &UpgradeRun) -> Option<String> {
         None
     }
 
-    /// The state that a run leaves that is ended where it is, and the next command.
+    /// The state that a run leaves if it is ended at its current step, and the next command.
     ///
     /// # Errors
     /// [`End::Stopped`] if the cluster does not answer.
@@ -109,7 +109,7 @@ pub struct RunToPrepare<'a> {
 
 /// How a command begins.
 pub enum Prepared<S: Step> {
-    /// There is nothing to do, with the message.
+    /// There is nothing to do; the message says why.
     Done(String),
     /// A run with these steps.
     Ready(Box<Preparation<S>>),
@@ -135,7 +135,7 @@ impl<S: Step> From<Preparation<S>> for Prepared<S> {
     }
 }
 
-/// The hash of a plan, from everything that the plan was made of.
+/// The hash of a plan, computed from all its inputs.
 #[must_use]
 pub fn plan_hash(made_from: &Value) -> String {
     let digest = Sha256::digest(made_from.to_string());

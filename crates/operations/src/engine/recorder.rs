@@ -1,4 +1,4 @@
-//! Kubernetes Events on the `UpgradeRun`, so that `kubectl describe` tells the story.
+//! Kubernetes Events on the `UpgradeRun`, so that `kubectl describe` shows the course of the run.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -12,16 +12,16 @@ use milvus_guard_core::{api::UpgradeRun, error_text, text::shortened};
 
 use super::{Event, Listener, RetryingClient, RunRecord};
 
-/// Events that may wait while the API server is away. What comes on top is in the run's history all
-/// the same.
+/// Events that are queued while the API server is unavailable. Further ones are dropped; the run's
+/// history has them too.
 const QUEUE: usize = 256;
-/// Bytes of an Event's note, by the API's own rule.
+/// Maximum bytes of an Event's note, a limit of the API.
 const MAX_NOTE: usize = 1024;
 
 /// Publishes Events in the background.
 struct Recorder(mpsc::Sender<NewEvent>);
 
-/// The same client; from now on, what happens in this run is also written as Kubernetes Events.
+/// A client that also writes the events of this run as Kubernetes Events.
 #[must_use]
 pub fn recording(client: &RetryingClient, record: &RunRecord) -> RetryingClient {
     let mut client = client.clone();

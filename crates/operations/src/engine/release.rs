@@ -7,7 +7,7 @@ use milvus_guard_core::{
 
 use super::{ApiError, ReleaseName, RetryingClient};
 
-/// Why there is nothing to work on. Nothing was touched.
+/// Why a release could not be surveyed. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SurveyError {
     /// The request does not fit the running release.
@@ -16,15 +16,15 @@ pub enum SurveyError {
     /// There is no such release, or more than one.
     #[error(transparent)]
     NotFound(#[from] NotFound),
-    /// This verb can never do it for this release; the reason names what can.
+    /// This verb does not support this release; the reason names a verb that does.
     #[error("{0}")]
     Unsupported(String),
-    /// The cluster could not be asked.
+    /// The cluster could not be queried.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
-/// Why a name does not lead to one release.
+/// Why a name does not identify one release.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
     /// Several installations have the name.
@@ -39,9 +39,9 @@ pub enum NotFound {
         .wanted.name, .wanted.namespace, listed(.found)
     )]
     Missing {
-        /// The name that was looked for.
+        /// The requested name.
         wanted: ReleaseName,
-        /// Names of the releases that are there.
+        /// Names of the releases that exist.
         found: Vec<String>,
     },
 }
@@ -54,10 +54,10 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// Why there is no image for a version.
+/// Why the image of a version could not be determined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
-    /// The running images do not have one repository.
+    /// The running images are from several repositories.
     #[error(
         "the components of {release} come from several repositories ({}); choose the image with -w",
         .images.join(", ")
@@ -68,7 +68,7 @@ pub enum ImageError {
         /// What its images would be at the version.
         images: Vec<String>,
     },
-    /// The tag of the image that was given names another version.
+    /// The tag of the given image names another version.
     #[error(
         "-w {image} is {found}, but {flag} is {wanted}: use an image and a version that agree, or \
          remove -w"
@@ -85,10 +85,10 @@ pub enum ImageError {
     },
 }
 
-/// Reads a release as it runs, and what else is known about its namespace.
+/// Reads the running release, and what else is known about its namespace.
 ///
 /// # Errors
-/// Where it is not there, or the cluster cannot be asked.
+/// If it does not exist, or the cluster cannot be queried.
 pub async fn read(
     client: &RetryingClient,
     of: &ReleaseName,
@@ -102,10 +102,10 @@ pub async fn read(
     Ok((found.clone(), reading.facts))
 }
 
-/// Finds a release among those of its namespace, by Helm's name of it or its own.
+/// Finds a release in its namespace by the name of its Helm release, or by its own name.
 ///
 /// # Errors
-/// Where there is none, or several.
+/// If there is none, or several.
 pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Release, NotFound> {
     let is = |release: &&Release| {
         let marks: Vec<&str> = release
@@ -141,7 +141,7 @@ pub fn find<'a>(releases: &'a [Release], wanted: &ReleaseName) -> Result<&'a Rel
 /// The image of a version: the running image with that version.
 ///
 /// # Errors
-/// Where the components come from several repositories.
+/// If the components come from several repositories.
 pub fn image_at(release: &Release, version: Version) -> Result<String, ImageError> {
     let build = Build::of(version);
     let mut images: Vec<String> = release
@@ -163,7 +163,7 @@ pub fn image_at(release: &Release, version: Version) -> Result<String, ImageErro
 /// Refuses an image whose tag names another version than the requested one.
 ///
 /// # Errors
-/// An image of another version.
+/// If the image has another version.
 pub fn image_fits(image: &str, flag: &'static str, version: Version) -> Result<(), ImageError> {
     match ImageRef::parse(image).build() {
         Some(build) if build.version != version => Err(ImageError::OtherVersion {
@@ -176,7 +176,7 @@ pub fn image_fits(image: &str, flag: &'static str, version: Version) -> Result<(
     }
 }
 
-/// Why a tool would undo each step, and how to stop it from that; `None` if none would.
+/// Why a tool would undo each step, and how to prevent that; `None` if no tool would.
 #[must_use]
 pub fn self_healing(release: &Release, facts: &Facts) -> Option<String> {
     let deployer = facts
@@ -207,7 +207,7 @@ mod tests {
         assert!(image_fits("registry:5000/milvus:v2.2.16-gpu", "-t", target).is_ok());
         assert!(
             image_fits("milvusdb/milvus:ours", "-t", target).is_ok(),
-            "nothing tells"
+            "a tag without a version is accepted"
         );
         assert!(
             image_fits("milvusdb/milvus:v2.2.0", "-t", target)

@@ -9,17 +9,17 @@ use milvus_guard_sources::kubernetes::replicas::{LABEL, Lookout};
 
 use super::{ApiError, StepContext, StepError};
 
-/// Between two looks at the Leases.
+/// Interval between two looks at the Leases.
 const LOOK: Duration = Duration::from_millis(300);
-/// A replica that lives and does not learn of the run in this time has another trouble.
+/// A live replica that has not noticed the run after this time has another problem.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until every replica of the guard knows that this run is in progress, so that none of them
-/// lets others change the release. A run that goes back is not stopped by a replica that does not
+/// allows others to change the release. A rollback is not stopped by a replica that does not
 /// answer.
 ///
 /// # Errors
-/// If a replica that lives does not know the run after two minutes, or the cluster cannot be asked.
+/// If a live replica does not know the run after two minutes, or the cluster cannot be queried.
 pub async fn await_all<D>(cx: &StepContext<'_, D>, back: bool) -> Result<(), StepError> {
     let (run, since, mut lookout) = (cx.full_name(), Instant::now(), Lookout::default());
     let (namespace, _) = run.split_once('/').unwrap_or_default();
@@ -34,7 +34,7 @@ pub async fn await_all<D>(cx: &StepContext<'_, D>, back: bool) -> Result<(), Ste
             .await
         {
             Ok(list) => list.items,
-            // Beside the release there is no guard, and a person's account need not have this
+            // In the release's namespace there is no guard, and a user's account may lack this
             // right.
             Err(ApiError::Refused { .. }) if namespace == cx.run().spec.namespace => return Ok(()),
             Err(error) => return Err(error.into()),

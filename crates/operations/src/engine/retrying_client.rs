@@ -1,4 +1,4 @@
-//! Talking to an API server that may be away for a while.
+//! A client of an API server that may be unavailable for some minutes.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,39 +13,39 @@ use milvus_guard_sources::kubernetes::{Cluster, ClusterError};
 
 use super::{CancelReason, Cancellation, Event, Reporter};
 
-/// How long the API server may be away before a run stops. A control plane that is being upgraded
-/// is away for minutes.
+/// How long the API server may be unavailable before a run stops. It is unavailable for minutes
+/// while the control plane is upgraded.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// How long a command that only reads waits for the API server. With the last attempt it ends
+/// How long a command that only reads waits for the API server. Including the last attempt, it ends
 /// within 10 s.
 pub const READING: Duration = Duration::from_secs(5);
-/// For one attempt. The API server itself gives webhooks and etcd less.
+/// Time for one attempt. The API server itself waits less for webhooks and etcd.
 const ATTEMPT: Duration = Duration::from_secs(30);
-/// Between attempts: from this ...
+/// Shortest pause between attempts.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-/// ... to this.
+/// Longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// The cluster, with patience, and everybody who is told what happens meanwhile. Cheap to clone.
+/// A client that repeats requests, and reports meanwhile what it waits for. Cheap to clone.
 #[derive(Clone)]
 pub struct RetryingClient {
     /// The connection.
     pub cluster: Cluster,
-    /// Who is told.
+    /// Receives the events.
     pub reporter: Reporter,
-    /// What ends the patience.
+    /// Ends the retries.
     pub cancellation: Cancellation,
-    /// How long the API server may be away.
+    /// How long the API server may be unavailable.
     pub patience: Duration,
     waiting: Arc<Mutex<Option<Wait>>>,
 }
 
-/// What is being waited for.
+/// What the run waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// For what.
+    /// Description of it.
     pub on: String,
-    /// Since when.
+    /// Start of the wait.
     pub since: Instant,
 }
 
@@ -55,47 +55,47 @@ pub enum ApiError {
     /// The run must stop.
     #[error("{cause}{}", .during.as_ref().map_or_else(String::new, |during| format!(" while {during}")))]
     Cancelled {
-        /// Why.
+        /// The reason for the stop.
         cause: CancelReason,
-        /// What was going on, where that is known: `waiting for ...`.
+        /// What the run was doing, if known: `waiting for ...`.
         during: Option<String>,
     },
-    /// The API server was away for longer than we have patience.
+    /// The API server was unavailable for longer than the client retries.
     #[error("the API server at {server} did not respond for {seconds} s ({what}): {reason}")]
     Away {
         /// Its address.
         server: String,
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What the last attempt met.
+        /// Error of the last attempt.
         reason: String,
-        /// For how long.
+        /// How long it was unavailable.
         seconds: u64,
     },
     /// Another client wrote first.
     #[error("{what}: another client changed it at the same time")]
     Conflict {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The object or its API does not exist.
     #[error("{what}: it does not exist")]
     NotFound {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The API server refuses: no right, a webhook's denial, an invalid object.
     #[error("{what}: {reason}")]
     Refused {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// Its words.
+        /// The reason that the server gave.
         reason: String,
     },
 }
 
 impl ApiError {
-    /// The run must stop, and nothing was being waited for.
+    /// The run must stop while it waits for nothing.
     #[must_use]
     pub const fn cancelled(cause: CancelReason) -> Self {
         Self::Cancelled {
@@ -106,7 +106,7 @@ impl ApiError {
 }
 
 impl RetryingClient {
-    /// A client with the usual patience.
+    /// A client that retries for [`PATIENCE`].
     #[must_use]
     pub fn new(cluster: Cluster, reporter: Reporter, cancellation: Cancellation) -> Self {
         Self {
@@ -118,8 +118,8 @@ impl RetryingClient {
         }
     }
 
-    /// A client for a command that only reads: it gives up on a cluster that does not answer within
-    /// [`READING`], and says so.
+    /// A client for a command that only reads: it fails if the cluster does not answer within
+    /// [`READING`].
     #[must_use]
     pub fn for_reading(cluster: Cluster, reporter: Reporter, cancellation: Cancellation) -> Self {
         Self {
@@ -134,11 +134,11 @@ impl RetryingClient {
         self.cluster.client().clone()
     }
 
-    /// Sends a request, again and again while the API server is away. The request must be one that
-    /// may be repeated: its first attempt may have succeeded without our knowing.
+    /// Sends a request, and repeats it while the API server is unavailable. The request must be
+    /// safe to repeat: an attempt may have succeeded although its response was lost.
     ///
     /// # Errors
-    /// Where the server refuses, stays away for too long, or the run must stop.
+    /// If the server refuses or stays unavailable for too long, or the run must stop.
     pub async fn call<T, E: Trouble>(
         &self,
         what: &str,
@@ -162,8 +162,8 @@ impl RetryingClient {
                 },
                 Err(_) => format!("no answer within {} s", attempt.as_secs()),
             };
-            // The first attempt is always made: a run that was asked to stop still writes where it
-            // stands.
+            // The first attempt is always made: a run that was asked to stop still writes its
+            // position.
             let server = self.cluster.server();
             let cancelled = |cause, reason: &str| ApiError::Cancelled {
                 cause,
@@ -192,7 +192,7 @@ impl RetryingClient {
         }
     }
 
-    /// Says what is being waited for; the same words again are not reported.
+    /// Reports what the run waits for; the same text is not reported twice in a row.
     pub fn wait_for(&self, on: impl Into<String>) {
         let on = on.into();
         {
@@ -208,12 +208,12 @@ impl RetryingClient {
         self.reporter.emit(&Event::Waiting { on });
     }
 
-    /// Waits for nothing any more.
+    /// Ends the wait.
     pub fn go_on(&self) {
         self.restore(None);
     }
 
-    /// What is being waited for.
+    /// What the run waits for, if anything.
     #[must_use]
     pub fn waiting_for(&self) -> Option<Wait> {
         self.waiting
@@ -227,12 +227,11 @@ impl RetryingClient {
     }
 }
 
-/// An answer that is none: may it help to ask again?
+/// An error of a request: whether a retry may help.
 pub trait Trouble {
-    /// Why there was no answer, where asking again may help. A webhook that cannot be called is
-    /// such a case too.
+    /// The reason, if a retry may help. That includes a webhook that cannot be called.
     fn passing(&self) -> Option<String>;
-    /// What it comes to where asking again does not help.
+    /// The error of the run, if a retry does not help.
     fn for_good(&self, what: &str) -> ApiError;
 }
 
@@ -244,9 +243,9 @@ impl Trouble for kube::Error {
             _ => false,
         };
         passing.then(|| match ClusterError::of(self, "ask for", "", "") {
-            // The client's own name for the layer does not help a reader.
+            // The library's name for the layer does not help a user.
             ClusterError::Unreachable { reason, .. } => reason,
-            // The output of a login helper is part of the error's own text.
+            // The library's text of the error contains the output of the login helper.
             login @ ClusterError::Login => login.to_string(),
             _ => error_text::chain(self),
         })
@@ -313,10 +312,10 @@ mod tests {
         kube::Error::Api(Status::failure(message, message).with_code(code).boxed())
     }
 
-    /// The client's own words ("Unauthorized", "Error deserializing response", `ServiceError`)
-    /// tell a person nothing.
+    /// The texts of the client library ("Unauthorized", "Error deserializing response",
+    /// `ServiceError`) do not help a user.
     #[test]
-    fn errors_of_the_client_are_worded_for_people() {
+    fn errors_of_the_client_library_have_texts_for_users() {
         assert_eq!(
             api(401, "Unauthorized").for_good("the runs").to_string(),
             "the runs: the cluster does not accept this login (401); it may have expired"
@@ -345,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_output_of_a_login_helper_never_shows() {
+    fn the_output_of_a_login_helper_is_never_shown() {
         let error = kube::Error::Service(Box::new(kube::client::AuthError::AuthExec(
             "token hunter2".into(),
         )));
@@ -354,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_says_so() {
+    fn an_interruption_is_reported_with_its_cause() {
         let during = Some("waiting for the API server at https://c (the runs): refused".to_owned());
         let cancelled = ApiError::Cancelled {
             cause: CancelReason::Terminated,

@@ -1,9 +1,9 @@
 //! The `UpgradeRun` as the record of a run: written before each side effect and after it.
 //!
-//! Two things keep records whole. A write carries the version that it changes, so that of two
-//! writers one must look again (optimistic concurrency). And a status carries the number of the
-//! lock's holder (`fence`): anyone who finds a higher number than his own has lost the lock and
-//! never writes again.
+//! Two mechanisms keep records consistent. A write contains the version that it changes, so that of
+//! two writers one must read again (optimistic concurrency). And a status contains the number of
+//! the lock's holder (`fence`): a process that finds a higher number than its own has lost the lock
+//! and must not write again.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -26,7 +26,7 @@ use super::{
 /// Labels of a run: the release that it works on. A label's value is shorter than a release's name
 /// may be, so these only narrow the search.
 pub const RELEASE_LABEL: &str = "guard.milvus.io/release";
-/// Its namespace.
+/// Label of a run: the namespace of the release.
 pub const NAMESPACE_LABEL: &str = "guard.milvus.io/release-namespace";
 
 /// Why the record could not be kept.
@@ -35,13 +35,13 @@ pub enum RunRecordError {
     /// A later holder of the lock wrote.
     #[error("the lock was lost{}", .by.as_ref().map_or_else(String::new, |by| format!(" to {by}")))]
     Fenced {
-        /// Who.
+        /// The later holder, if known.
         by: Option<String>,
     },
-    /// The object no longer exists, or another of its name is there.
+    /// The object no longer exists, or another object has its name.
     #[error("the UpgradeRun {0} was deleted during the run")]
     Gone(String),
-    /// The object cannot be understood, so it must not be written.
+    /// A later version wrote the object. It must not be written, because it was not fully read.
     #[error("the UpgradeRun {0} was written by a later version of milvus-guard; use that version")]
     Foreign(String),
     /// The API server dropped fields, because its definition does not have them. The run would not
@@ -52,7 +52,7 @@ pub enum RunRecordError {
         .0.join(", ")
     )]
     Pruned(Vec<String>),
-    /// The API server does not let us.
+    /// The request failed.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
@@ -68,7 +68,7 @@ pub struct RunRecord {
     run: Mutex<UpgradeRun>,
 }
 
-/// Every run where runs live, as it is stored.
+/// Every run in the home, as it is stored.
 async fn listed(
     client: &RetryingClient,
     home: &Home,
@@ -97,7 +97,7 @@ pub enum Listed {
 }
 
 impl Listed {
-    /// Whether it holds its release, as far as can be told.
+    /// Whether it is in progress; true if that is unknown.
     #[must_use]
     pub const fn is_under_way(&self) -> bool {
         match self {
@@ -107,8 +107,8 @@ impl Listed {
     }
 }
 
-/// By when they were created, which the API server keeps in whole seconds, then by when they began;
-/// one that has not begun is the newest, as the lock was free for it.
+/// Sorts by time of creation, which the API server stores in whole seconds, then by time of begin.
+/// A run that has not begun is the newest, because the lock was free for it.
 fn oldest_first(runs: &mut [UpgradeRun]) {
     runs.sort_by_key(|run| {
         let began = run.status.started_at;
@@ -125,7 +125,7 @@ impl RunRecord {
     /// Every run of a release in a namespace, the newest last.
     ///
     /// # Errors
-    /// Where they cannot be listed, or one of them cannot be understood: it may hold the release.
+    /// If they cannot be listed, or one of them cannot be read: it may be in progress.
     pub async fn runs(
         client: &RetryingClient,
         home: &Home,
@@ -143,12 +143,11 @@ impl RunRecord {
         Ok(runs)
     }
 
-    /// Every run that may be read, of any release, the newest last: in all namespaces, or only
-    /// where runs live if the account may not list all. With it the namespace, if it is only
-    /// one.
+    /// Every run that may be read, of any release, the newest last: of all namespaces, or only of
+    /// the home if the account may not list all. With them the namespace, if only one was read.
     ///
     /// # Errors
-    /// Where they cannot be listed.
+    /// If they cannot be listed.
     pub async fn everywhere(
         client: &RetryingClient,
         home: &Home,
@@ -190,7 +189,7 @@ impl RunRecord {
     /// Opens the record of a run that exists already, as the holder of the lock.
     ///
     /// # Errors
-    /// Where it does not exist, or a later holder wrote into it.
+    /// If it does not exist, or a later holder of the lock wrote.
     pub async fn open(
         client: &RetryingClient,
         home: &Home,
@@ -214,11 +213,11 @@ impl RunRecord {
         Self::of(client, api, full_name, lock, history, read(object)?)
     }
 
-    /// Writes a new run, and opens its record. A run of this name that is there already, because an
-    /// earlier attempt got so far, is opened where its specification is the same.
+    /// Writes a new run, and opens its record. If an earlier attempt wrote it already, with the
+    /// same specification, it is opened.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub async fn create(
         client: &RetryingClient,
         home: &Home,
@@ -332,7 +331,7 @@ impl RunRecord {
     /// status.
     ///
     /// # Errors
-    /// Where it cannot be written, or a later holder of the lock wrote.
+    /// If it cannot be written, or a later holder of the lock wrote.
     pub async fn update(&self, change: impl Fn(&mut RunStatus)) -> Result<(), RunRecordError> {
         let events = self.history.take();
         let written = self.write(&change, &events).await;
@@ -356,8 +355,8 @@ impl RunRecord {
         loop {
             let run = self.run();
             self.check_fence(&run.status)?;
-            // A write whose answer was lost was made all the same: no one else writes our name and
-            // our time.
+            // A write whose response was lost may have been made: no other process writes this
+            // identity and this time.
             if run.status.holder.as_deref() == Some(&*self.holder)
                 && written_at.is_some()
                 && run.status.updated_at == written_at
@@ -519,7 +518,7 @@ fn has_all(stored: &Value, sent: &Value) -> bool {
     }
 }
 
-/// The merge patch that makes one value of the other, and touches nothing that neither knows.
+/// The merge patch from `old` to `new`; fields that are in neither stay unchanged.
 fn difference(old: &Value, new: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return new.clone();
@@ -543,7 +542,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_one_second_stand_in_the_order_in_which_they_began() {
+    fn runs_created_in_the_same_second_are_sorted_by_when_they_began() {
         let run = |name: &str, began: Option<&str>| -> UpgradeRun {
             let spec = json!({"kind": "Migration", "release": "r", "namespace": "n", "from": "2.1.4", "to": "2.2.16", "plan": [], "planHash": ""});
             let metadata = json!({"name": name, "namespace": "n", "creationTimestamp": "2026-01-31T00:00:00Z"});
@@ -565,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_dropped_is_noticed_and_nothing_else() {
+    fn fields_that_the_api_server_dropped_are_found_and_nothing_else() {
         let sent = json!({"a": 0.1, "b": {"c": null, "d": [{"e": 1}]}, "f": []});
         assert!(has_all(&sent, &sent));
         for same in [
@@ -587,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_leads_from_one_to_the_other() {
+    fn a_difference_turns_the_old_value_into_the_new_one() {
         let old = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1, 2], "f": 3});
         let new = json!({"a": 1, "b": {"c": 1, "d": 3}, "e": [1], "g": null});
         let patch = difference(&old, &new);

@@ -1,4 +1,4 @@
-//! What every verb that makes runs is told.
+//! The settings that all kinds of runs share.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::ReleaseName;
 pub struct RunSettings {
     /// The release that the run is about.
     pub release: ReleaseName,
-    /// Name of a new run; `None` lets the run choose one. A Job is told its name.
+    /// Name of a new run; `None` lets the run choose one. A Job gets its name here.
     pub name: Option<String>,
     /// Namespace of the run; `None` means the guard's, else the release's ([`super::Home`]).
     pub namespace: Option<String>,
-    /// Account that asked for the run; `None` means the account of this process.
+    /// Account that requested the run; `None` means the account of this process.
     pub requested_by: Option<String>,
     /// Time for the whole run; then it stops.
     pub timeout: Duration,
@@ -27,7 +27,7 @@ pub struct RunSettings {
 
 #[cfg(test)]
 impl RunSettings {
-    /// Those of release `my-release` in namespace `milvus`, for tests.
+    /// Settings for release `my-release` in namespace `milvus`, for tests.
     pub(crate) fn sample() -> Self {
         Self {
             release: ReleaseName {

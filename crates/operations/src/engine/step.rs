@@ -1,4 +1,4 @@
-//! What a step is.
+//! The interface of a step.
 
 use std::time::Duration;
 
@@ -9,19 +9,18 @@ use super::{ApiError, CancelReason, RunRecordError, StepContext, release::Survey
 
 /// One step of a plan, as a value.
 ///
-/// All three of `apply`, `gate` and `undo` may be called any number of times and may be cut off at
-/// every await: by a signal, a lost lock, or the end of the process. Whatever they did then counts
-/// as begun.
+/// `apply`, `gate` and `undo` may be called any number of times, and may be cancelled at every
+/// await: by a signal, a lost lock, or the end of the process. The step then counts as begun.
 #[allow(
     async_fn_in_trait,
     reason = "an engine awaits its steps where it stands; nothing is sent to another thread"
 )]
 pub trait Step {
-    /// What the steps of this verb work with: the release, the plan, the ways to Milvus.
+    /// What the steps of this verb work with: the release, the plan, the clients of Milvus.
     type Data;
 
-    /// As it is in the `UpgradeRun`. The same value for the same step, always: the plan's hash
-    /// is made of it.
+    /// The step as it is stored in the `UpgradeRun`. Always the same value for the same step,
+    /// because the plan's hash is computed from it.
     fn describe(&self) -> RunStep;
 
     /// Whether it changes anything outside the run's own objects. A failure before the first such
@@ -30,8 +29,8 @@ pub trait Step {
         true
     }
 
-    /// Whether it reaches a safe point on its own when the process is asked to end, and is given
-    /// time for that. Everything else is cut off where it stands.
+    /// Whether it gets time to reach a safe point when the process is asked to end. Other steps are
+    /// cancelled at once.
     fn winds_down(&self) -> bool {
         false
     }
@@ -39,27 +38,27 @@ pub trait Step {
     /// How long it may take; then it fails, naming what it waited for.
     fn deadline(&self, data: &Self::Data) -> Duration;
 
-    /// What to say if the run stops here.
+    /// The message if the run stops at this step.
     fn stop_message(&self, data: &Self::Data, back: bool) -> StopMessage;
 
-    /// Does it, or what is missing of it.
+    /// Does the step, or what is missing of it.
     ///
     /// # Errors
-    /// Where it cannot be done, or must not.
+    /// If it cannot be done, or must not be done.
     async fn apply(&self, context: &StepContext<'_, Self::Data>) -> Result<(), StepError>;
 
-    /// Waits until the change has taken effect. Says through [`StepContext::waiting`] for what.
+    /// Waits until the change has taken effect. Reports through [`StepContext::waiting`] for what.
     ///
     /// # Errors
-    /// Where it certainly never will.
+    /// If the change can certainly never take effect.
     async fn gate(&self, _context: &StepContext<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
 
-    /// Why the run can no longer go back from this step; `None` if it can.
+    /// Why the run can no longer be rolled back from this step; `None` if it can.
     ///
     /// # Errors
-    /// Where that cannot be found out.
+    /// If that cannot be determined.
     async fn no_way_back(
         &self,
         _context: &StepContext<'_, Self::Data>,
@@ -67,10 +66,10 @@ pub trait Step {
         Ok(None)
     }
 
-    /// Undoes it, as far as it was done, and waits until that has taken effect.
+    /// Undoes the step, as far as it was done, and waits until that has taken effect.
     ///
     /// # Errors
-    /// Where it cannot be taken back, or must not.
+    /// If it cannot be undone, or must not be undone.
     async fn undo(&self, _context: &StepContext<'_, Self::Data>) -> Result<(), StepError> {
         Ok(())
     }
@@ -85,17 +84,16 @@ pub struct StopMessage {
     pub next_command: String,
 }
 
-/// Why a step did not come to its end. Texts are fragments that fit after a colon, without a full
-/// stop.
+/// Why a step did not complete. Texts are fragments that fit after a colon, without a full stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    /// What must be true is not.
+    /// A precondition is not met.
     #[error("{0}")]
     Refused(String),
     /// Something went wrong; trying again may help.
     #[error("{0}")]
     Failed(String),
-    /// It is another client's turn, as planned; the text says whose and what to do.
+    /// The run waits for another client, as planned; the text names it and what to do.
     #[error("{0}")]
     Waits(String),
     /// Another run works on the same data.

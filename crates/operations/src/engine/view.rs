@@ -1,5 +1,5 @@
-//! Where a run stands, for people and programs. Pure: what was read comes in, text or JSON goes
-//! out.
+//! The state of a run, for people and programs. Pure: the input is what was read, the output is
+//! text or JSON.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -10,10 +10,10 @@ use milvus_guard_core::{
     text::plain,
 };
 
-/// Version of the JSON form.
+/// Version of the JSON format.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/run-status/v1";
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
@@ -21,27 +21,27 @@ pub struct RunView {
     pub schema_version: &'static str,
     /// `namespace/name` of the run.
     pub run: String,
-    /// Release.
+    /// Name of the release.
     pub release: String,
     /// Its namespace.
     pub namespace: String,
     /// `migration`, `rolling` or `hold`.
     pub kind: &'static str,
-    /// Version before.
+    /// Version before the run.
     pub from: String,
-    /// Version after.
+    /// Version after the run.
     pub to: String,
     /// Phase, as the `UpgradeRun` has it.
     pub phase: &'static str,
-    /// Its position in its plan.
+    /// Position in its plan.
     pub step: Option<StepView>,
-    /// Who works on it; no one where the lock is free.
+    /// Who works on it; `None` if the lock is free.
     pub holder: Option<HolderView>,
     /// When its status was last written.
     pub updated_at: Option<Timestamp>,
     /// Where the saved metadata is.
     pub backup: Option<String>,
-    /// The state of the data and the next command, where the run said them.
+    /// The state of the data and the next command, if the run has recorded them.
     pub message: Option<String>,
     /// The running workloads of the release; empty if they could not be read.
     pub components: Vec<ComponentView>,
@@ -53,15 +53,15 @@ pub struct RunView {
 pub struct StepView {
     /// Id of the step.
     pub id: String,
-    /// What it does.
+    /// What the step does.
     pub title: String,
-    /// Component that it is about; nothing means the whole release.
+    /// Component that it is about; `None` means the whole release.
     pub component: Option<Component>,
-    /// Workload that it is about, where a component has several.
+    /// Workload that it is about, if a component has several.
     pub workload: Option<String>,
-    /// Its place, from 1.
+    /// Position of the step in the plan, from 1.
     pub number: u32,
-    /// Number of steps.
+    /// Number of steps in the plan.
     pub of: usize,
     /// Whether it is done.
     pub done: bool,
@@ -69,14 +69,14 @@ pub struct StepView {
     pub back: bool,
     /// How often it was begun.
     pub attempts: u32,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// What blocks it.
+    /// What it waits for.
     pub waiting_for: Option<String>,
 }
 
 impl StepView {
-    /// Whether it is about this workload.
+    /// Whether the step is about this workload.
     #[must_use]
     pub fn is_about(&self, one: &ComponentView) -> bool {
         self.component == Some(one.component)
@@ -86,7 +86,7 @@ impl StepView {
                 .is_none_or(|workload| *workload == one.workload)
     }
 
-    /// How far it is, in a word before its number.
+    /// The state of the step, as the word before its number.
     #[must_use]
     pub const fn doing(&self) -> &'static str {
         match (self.back, self.done) {
@@ -102,11 +102,11 @@ impl StepView {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HolderView {
-    /// Who.
+    /// Identity of the holder.
     pub identity: String,
-    /// Since when.
+    /// When it took the lock.
     pub since: Option<Timestamp>,
-    /// When it was last renewed, by its own clock.
+    /// When it last renewed the lock, by its own clock.
     pub renewed_at: Option<Timestamp>,
 }
 
@@ -114,28 +114,28 @@ pub struct HolderView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComponentView {
-    /// Which.
+    /// The component.
     pub component: Component,
-    /// Workload.
+    /// Name of the workload.
     pub workload: String,
-    /// Image.
+    /// Image of the workload.
     pub image: String,
     /// Wanted pods.
     pub wanted: i64,
     /// Pods of the current template.
     pub updated: i64,
-    /// Pods of an older one.
+    /// Pods of an older template.
     pub old: i64,
     /// Ready pods. A Service routes to them also before they have been ready for `minReadySeconds`.
     pub ready: i64,
     /// Pods that Kubernetes counts as available: ready for `minReadySeconds`.
     pub available: i64,
-    /// Whether the plan of the run stops it for good.
+    /// Whether the plan of the run removes it.
     pub leaves: bool,
 }
 
 impl RunView {
-    /// From a run and who holds its lock.
+    /// Builds the view of a run and the holder of its lock.
     #[must_use]
     pub fn of(
         run: &UpgradeRun,
@@ -187,7 +187,7 @@ impl RunView {
         }
     }
 
-    /// Which run it is, how far it is, and who holds its lock: a line each.
+    /// Which run it is, how far it is, and who holds its lock: one line each.
     #[must_use]
     pub fn heading(&self, now: Timestamp) -> Vec<String> {
         let mut lines = vec![
@@ -230,7 +230,7 @@ impl RunView {
         lines
     }
 
-    /// As lines for a person.
+    /// The view as text.
     #[must_use]
     pub fn text(&self, now: Timestamp) -> String {
         let mut lines = self.heading(now);
@@ -260,7 +260,7 @@ fn under(title: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
         .map(move |(at, line)| format!("{:<11}{line}", if at == 0 { title } else { "" }))
 }
 
-/// Components below each other.
+/// The components as a table.
 fn table(components: &[ComponentView]) -> Vec<String> {
     let names: Vec<(String, String)> = components
         .iter()
@@ -295,12 +295,12 @@ fn table(components: &[ComponentView]) -> Vec<String> {
     rows.collect()
 }
 
-/// How long ago something was, as people say it.
+/// How long ago something was, for people.
 fn ago(now: Timestamp, then: Timestamp) -> String {
     lasted(now.duration_since(then))
 }
 
-/// A time as people say it; a negative one, of clocks that differ, is none.
+/// A duration for people; a negative one, from clocks that differ, counts as zero.
 pub(super) fn lasted(time: SignedDuration) -> String {
     let seconds = time.max(SignedDuration::ZERO).as_secs();
     match seconds {
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_waits_says_for_what_and_who_holds_it() {
+    fn a_waiting_run_shows_what_it_waits_for_and_who_holds_it() {
         let run = json!({
             "apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun", "metadata": {"name": "run-1", "namespace": "milvus"},
             "spec": {"kind": "Migration", "release": "r", "namespace": "milvus", "from": "2.1.4", "to": "2.2.16", "planHash": "h",

@@ -21,16 +21,16 @@ use super::{
     step::Stuck,
 };
 
-/// Between two looks at what is held.
+/// Interval between two looks at what is held.
 const LOOK: Duration = Duration::from_millis(500);
-/// After a run that did not reach its end, before the next try.
+/// Pause after a run that did not reach its end, before the next try.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Releases what is held, of all releases, as long as this replica leads.
+/// Releases the held changes of all releases, as long as this replica is the leader.
 pub struct Controller<L, H, S> {
     /// The cluster.
     pub cluster: Cluster,
-    /// The guard's namespace, where the runs live.
+    /// The guard's namespace, where the runs are stored.
     pub home: String,
     /// How held changes are released.
     pub settings: HoldSettings,
@@ -38,7 +38,7 @@ pub struct Controller<L, H, S> {
     pub leads: L,
     /// The releases of which something is held, or whose held change is in progress.
     pub held: H,
-    /// Hears how many held changes are stuck.
+    /// Receives the number of held changes that are stuck.
     pub report_stuck: S,
 }
 
@@ -55,11 +55,11 @@ where
     H: Fn() -> Vec<ReleaseName>,
     S: Fn(usize),
 {
-    /// Runs on a separate thread until the process ends: the futures of a run stay where they
-    /// began.
+    /// Runs on a separate thread until the process ends, because the futures of a run cannot move
+    /// between threads.
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start(self) -> std::io::Result<()>
     where
         L: Send + 'static,
@@ -198,7 +198,7 @@ async fn replaced(
         Err(_) => return Ok(true),
     };
     let image = open.spec.image.clone().unwrap_or_default();
-    // What was released must still have the image of the run. What comes later may not have it yet.
+    // Released Deployments must still have the image of the run; later ones may not have it yet.
     let done = open.status.step.as_ref().map_or(0, |cursor| cursor.index);
     let released = open.spec.plan.iter().take(done.try_into().unwrap_or(0));
     let keeps_image = |workload: &String| {
@@ -215,7 +215,7 @@ fn is_open(run: &UpgradeRun) -> bool {
     run.spec.kind == RunKind::Hold && run.is_under_way()
 }
 
-/// The log of the guard hears what a run says.
+/// Writes the events of a run to the log of the guard.
 struct Log(ReleaseName);
 
 impl Listener for Log {

@@ -22,7 +22,7 @@ pub struct HeldPlan {
     pub to: Version,
     /// The image of the templates.
     pub image: String,
-    /// One Deployment after the other.
+    /// The Deployments in their order.
     pub moves: Vec<HeldMove>,
 }
 
@@ -93,7 +93,7 @@ pub fn held_fits(release: &Release, image: &str) -> bool {
 }
 
 impl HeldMove {
-    /// As the record of a run has it.
+    /// The step as the record of a run stores it.
     #[must_use]
     pub fn describe(&self) -> RunStep {
         RunStep {
@@ -106,7 +106,7 @@ impl HeldMove {
     }
 }
 
-/// The release as its pods are: held components have the image that they run.
+/// The release with the images that its pods run, also for held components.
 fn as_before(release: &Release) -> Release {
     let mut before = release.clone();
     for one in &mut before.components {
@@ -126,7 +126,7 @@ fn order<'c>(
     catalogue.order(from, to, layout(release, from, to))
 }
 
-/// Every Deployment that runs, in the order of the data. What has no place in the order comes last.
+/// Every Deployment that runs, in the order of the data; components without a place come last.
 fn moves(release: &Release, order: Option<&Order>) -> Vec<HeldMove> {
     let place = |component: Component| {
         order
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_released_in_the_order_of_the_data() {
+    fn held_deployments_are_released_in_the_order_of_the_data() {
         let mut release = Fixture::cluster("2.5.27").release();
         let old = "milvusdb/milvus:v2.4.24";
         held(&mut release, old, &[MixCoord, QueryNode, DataNode, Proxy]);
@@ -227,7 +227,10 @@ mod tests {
     #[rstest]
     #[case("2.2.16", "2.3.22")]
     #[case("2.4.17", "2.4.24")]
-    fn the_last_move_awaits_all_that_went_at_once(#[case] from: &str, #[case] to: &str) {
+    fn the_last_move_awaits_all_deployments_that_were_released_at_once(
+        #[case] from: &str,
+        #[case] to: &str,
+    ) {
         let mut release = Fixture::cluster(to).release();
         held(
             &mut release,
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_change_of_what_is_held_is_another_plan() {
+    fn a_later_change_of_held_deployments_is_another_plan() {
         let mut release = Fixture::cluster("2.5.27").release();
         held(&mut release, "milvusdb/milvus:v2.4.24", &[QueryNode, Proxy]);
         let plan = HeldPlan::of(&release, Catalogue::embedded()).unwrap();

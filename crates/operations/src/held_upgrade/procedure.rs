@@ -36,12 +36,12 @@ pub struct HoldSettings {
     pub stuck_after: Duration,
     /// Whether sessions of ended pods are removed from etcd.
     pub session_help: SessionHelp,
-    /// How etcd is asked, where it is reached.
+    /// How to connect to etcd, if it can be reached.
     pub etcd: EtcdAccess,
 }
 
 impl HeldUpgrade {
-    /// Of this release; the run lives in the namespace `home`.
+    /// A held change of this release; the run is stored in the namespace `home`.
     #[must_use]
     pub fn new(release: ReleaseName, home: &str, settings: HoldSettings, stuck: Stuck) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl HeldUpgrade {
         }
     }
 
-    /// The same, to end the run where it is.
+    /// The same procedure, but it ends the run at its current step.
     #[must_use]
     pub fn ending(self) -> Self {
         Self {

@@ -38,33 +38,33 @@ use milvus_guard_sources::kubernetes::{
 
 use super::plan::HeldMove;
 
-/// Between two looks whether another change replaced this one.
+/// Interval between two checks whether another change replaced this one.
 const LOOK: Duration = Duration::from_secs(2);
-/// A held change waits as long as it takes.
+/// The deadline of a step: a held change waits without a limit.
 pub(super) const NO_LIMIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The longest time that a step waits for sessions of ended pods: more than a lease lasts (60 s).
 const SESSIONS: Duration = Duration::from_secs(90);
-/// Between two looks at the sessions.
+/// Interval between two looks at the sessions.
 const SESSIONS_LOOK: Duration = Duration::from_secs(1);
 
 /// What the steps of a held change work with.
 pub struct HeldData {
     /// The release.
     pub release: ReleaseName,
-    /// It as it was when this process began.
+    /// The release as it was when this process began.
     pub found: Release,
-    /// How etcd is asked.
+    /// How to connect to etcd.
     pub etcd: EtcdAccess,
-    /// The way to the sessions in it.
+    /// The sessions in etcd.
     pub sessions: Sessions,
     /// Whether sessions of ended pods are removed.
     pub session_help: SessionHelp,
-    /// Whether etcd does not let us remove them.
+    /// Whether etcd refuses to remove sessions.
     pub is_release_refused: Cell<bool>,
-    /// The version before.
+    /// The version before the change.
     pub from: Version,
-    /// The version after.
+    /// The version after the change.
     pub to: Version,
     /// The image that every Deployment of the plan has in its template.
     pub image: String,
@@ -134,7 +134,7 @@ impl Stuck {
     }
 }
 
-/// What a step is given here.
+/// The step context of a held change.
 type StepContext<'a> = engine::StepContext<'a, HeldData>;
 
 /// One step of a held change.
@@ -222,7 +222,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
             return Ok(());
         }
         if !is_marked(&deployment) {
-            // Someone changes the components one by one and has not changed this one yet.
+            // The components are changed one by one, and this one has not been changed yet.
             cx.waiting(format!("{workload} to be changed to {}", cx.data.image));
             check_replaced(cx, &[]).await?;
             tokio::time::sleep(LOOK).await;
@@ -234,7 +234,7 @@ async fn apply(cx: &StepContext<'_>, workload: &str) -> Result<(), StepError> {
                 "{workload} was resumed by another client before its turn"
             ));
         }
-        // Once: where the release conflicts, what follows must not take long.
+        // Only once: after a conflict the release must follow at once.
         let mut standbys = Vec::new();
         if std::mem::take(&mut is_first) {
             session_help::see(cx, &[Watched::of(&deployment)]).await?;
@@ -260,7 +260,7 @@ async fn standbys_of(
     let status = cx.run().status;
     let component = cx.data.component(&status, &deployment.name_any());
     let several = deployment.spec.replicas.unwrap_or(1) > 1;
-    // A release that is refused again and again must not end a standby each time.
+    // A release that is refused repeatedly must not end a standby each time.
     let is_tried_again = status.step.is_some_and(|cursor| cursor.attempts > 1);
     let Some(component) = component.filter(|_| several && !is_tried_again) else {
         return Ok(Vec::new());
@@ -355,8 +355,8 @@ async fn watched(cx: &StepContext<'_>, workloads: &[String]) -> Result<Vec<Watch
     Ok(watched)
 }
 
-/// Waits until no session is left of a pod of these Deployments that has ended, for a while: until
-/// then no other coordinator takes over, and searches wait for the time tick of a gone proxy.
+/// Waits, for a limited time, until no session is left of an ended pod of these Deployments: until
+/// then no other coordinator takes over, and searches wait for the time tick of an ended proxy.
 async fn settle(cx: &StepContext<'_>, watched: &[Watched]) -> Result<(), StepError> {
     let began = Instant::now();
     loop {
@@ -416,7 +416,7 @@ fn has_target(cx: &StepContext<'_>, deployment: &Deployment) -> bool {
         .any(|container| container.image.as_deref() == Some(&*cx.data.image))
 }
 
-/// Refuses a Deployment whose template is not that of this change any more.
+/// Refuses a Deployment whose template no longer has the image of this change.
 fn check_target(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), StepError> {
     if has_target(cx, deployment) {
         return Ok(());
@@ -428,7 +428,7 @@ fn check_target(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), Ste
     )))
 }
 
-/// Takes the pause and our annotation away. The object must be as it was read.
+/// Removes the pause and our annotation. Fails if the object changed since it was read.
 async fn release(cx: &StepContext<'_>, deployment: &Deployment) -> Result<(), ApiError> {
     let mark = format!("/metadata/annotations/{}", HELD_FROM.replace('/', "~1"));
     let mut patch = vec![
@@ -464,8 +464,8 @@ async fn replaced(cx: &StepContext<'_>, released: &[String]) -> StepError {
     }
 }
 
-/// Reports a Deployment that does not become complete, again and again, with the commands that
-/// help. Never returns.
+/// Reports a Deployment that does not become complete, repeatedly, with the commands that help.
+/// Never returns.
 async fn remind(cx: &StepContext<'_>, workloads: &[String]) {
     let namespace = &cx.data.release.namespace;
     loop {

@@ -1,4 +1,4 @@
-//! Follows a Job: tells what its run records as if it happened here, and how it ended.
+//! Follows a Job: reports the events of its run, and how it ended.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,11 +13,10 @@ use milvus_guard_sources::kubernetes::{guard::api_resource, pods::trouble};
 
 use super::spec::JobSpec;
 
-/// Between two looks at a Job and its run. What happens there is shown to the second by the Job
-/// itself.
+/// Interval between two looks at a Job and its run. The Job itself shows its events at once.
 pub const LOOK: Duration = Duration::from_secs(1);
 
-/// Whether a Job has ended, well or not.
+/// Whether a Job has ended, successfully or not.
 #[must_use]
 pub fn has_ended(job: &Job) -> bool {
     let conditions = job
@@ -30,10 +29,10 @@ pub fn has_ended(job: &Job) -> bool {
         .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
 }
 
-/// Follows the Job to its end; `None` if someone asked us to stop following.
+/// Follows the Job to its end; `None` if this process was asked to stop following.
 ///
 /// # Errors
-/// Where the cluster can no longer be asked.
+/// If the cluster can no longer be queried.
 pub async fn follow(client: &RetryingClient, spec: &JobSpec) -> Result<Option<End>, End> {
     let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
     let pods: Api<Pod> = Api::namespaced(client.kube(), &spec.home);
@@ -63,7 +62,7 @@ async fn look(
     shown: &mut ShownEvents,
 ) -> Result<Option<End>, ApiError> {
     let name = &spec.name;
-    // The Job before its run: what it did to the run is then seen.
+    // The Job is read before its run, so that everything the Job did to the run is seen.
     let job = client
         .call(&format!("Job {name}"), async || jobs.get_opt(name).await)
         .await?;
@@ -91,7 +90,7 @@ async fn look(
     if has_ended(&job) {
         let last = found
             .iter()
-            .filter_map(|pod| last_word(pod, spec.verb))
+            .filter_map(|pod| final_report(pod, spec.verb))
             .next_back();
         let conditions = job
             .status
@@ -111,10 +110,10 @@ async fn look(
     Ok(None)
 }
 
-/// What was shown of the run already.
+/// The events of the run that were already shown.
 #[derive(Default)]
 struct ShownEvents {
-    /// Times and texts of what the history said.
+    /// Times and texts of the events in the history.
     events: BTreeSet<(jiff::Timestamp, String)>,
 }
 
@@ -190,15 +189,15 @@ impl ShownEvents {
     }
 }
 
-/// What the process of a pod said when it ended.
+/// The result that the process of a pod reported when it ended.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LastWord {
+struct FinalReport {
     outcome: String,
     message: String,
 }
 
-fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
+fn final_report(pod: &Pod, container: &str) -> Option<FinalReport> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
     let ended = containers
         .iter()
@@ -208,26 +207,26 @@ fn last_word(pod: &Pod, container: &str) -> Option<LastWord> {
         .terminated
         .as_ref()?;
     let text = ended.message.as_deref()?;
-    let known: Option<LastWord> = serde_json::from_str::<Value>(text)
+    let known: Option<FinalReport> = serde_json::from_str::<Value>(text)
         .ok()
         .and_then(|value| serde_json::from_value(value).ok());
-    // Without it, the end of the log is there: an error before anything began.
+    // Without a result, the message is the end of the log: an error before the run began.
     known.or_else(|| {
         let outcome = match ended.exit_code {
             1 => "refused",
             5 => "locked",
             _ => "stopped",
         };
-        Some(LastWord {
+        Some(FinalReport {
             outcome: outcome.into(),
             message: milvus_guard_core::error_text::line(text),
         })
     })
 }
 
-/// How it ended: as the process said; else as its run stands.
-fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<LastWord>, why: &str) -> End {
-    if let Some(LastWord { outcome, message }) = last {
+/// How the Job ended: as its process reported, else according to the phase of its run.
+fn ended(spec: &JobSpec, run: Option<&UpgradeRun>, last: Option<FinalReport>, why: &str) -> End {
+    if let Some(FinalReport { outcome, message }) = last {
         return match outcome.as_str() {
             "reached" => End::Reached(message),
             "waits" => End::Waits(message),

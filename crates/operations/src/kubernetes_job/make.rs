@@ -1,4 +1,4 @@
-//! Makes the Job of a run in the cluster, and follows it. Nothing here touches Milvus or its
+//! Creates the Job of a run in the cluster, and follows it. Nothing here changes Milvus or its
 //! metadata.
 
 use k8s_openapi::api::{
@@ -20,11 +20,11 @@ use super::{
     spec::{JobSpec, OPERATION_LABEL, RUN_LABEL},
 };
 
-/// Makes the Job, or finds the one that is at work, and follows it to its end. `delete` removes it
-/// where it ended well.
+/// Creates the Job, or finds the one that is running, and follows it to its end. `delete` removes
+/// it if it ended well.
 ///
 /// # Errors
-/// Where it cannot be made or followed.
+/// If it cannot be created or followed.
 pub async fn run(client: &RetryingClient, spec: &JobSpec, delete: bool) -> Result<End, End> {
     let jobs: Api<Job> = Api::namespaced(client.kube(), &spec.home);
     if attach(client, &jobs, spec).await? {
@@ -40,7 +40,7 @@ pub async fn run(client: &RetryingClient, spec: &JobSpec, delete: bool) -> Resul
         ));
     }
     let end = follow::follow(client, spec).await?;
-    // While the Job may still be at work it needs its rights.
+    // Until the Job has ended, it needs its rights.
     if let Some(end) = &end {
         clean_up(
             client,
@@ -72,10 +72,10 @@ pub async fn asker(client: &RetryingClient) -> Option<String> {
     answer.status?.user_info?.username
 }
 
-/// Our image: as given, else the one that the installed guard runs.
+/// The image of milvus-guard: as given, else the one that the installed guard runs.
 ///
 /// # Errors
-/// Where nothing tells which.
+/// If no image is known.
 pub async fn image(
     client: &RetryingClient,
     home: &Home,
@@ -105,8 +105,8 @@ pub async fn image(
     })
 }
 
-/// Whether a Job that does what is requested is running. One that does something else with the run
-/// is ended: its process stops at the next safe point. One that has ended makes room.
+/// Whether a Job that does what is requested is running. A Job that does something else with the
+/// run is deleted: its process stops at the next safe point. So is a Job that has ended.
 async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Result<bool, End> {
     let params = ListParams::default().labels(&format!("{RUN_LABEL}={}", spec.run));
     let found = client
@@ -119,7 +119,7 @@ async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Res
         }
         let name = job.name_any();
         let what = format!("Job {name}");
-        // In the foreground: the Job is deleted after its pods.
+        // Foreground deletion: the Job is deleted after its pods.
         match client
             .call(&what, async || {
                 jobs.delete(&name, &DeleteParams::foreground()).await
@@ -145,7 +145,7 @@ async fn attach(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Res
     Ok(false)
 }
 
-/// Makes account, rights, claim and Job.
+/// Creates the account, the rights, the claim and the Job.
 async fn make(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Result<(), End> {
     let namespaces: Api<Namespace> = Api::all(client.kube());
     if let Ok(None) = client
@@ -198,8 +198,7 @@ fn unmade(error: &ApiError, spec: &JobSpec) -> End {
     ))
 }
 
-/// Takes account and rights back, and the Job where that was asked for. What cannot be taken back
-/// is said.
+/// Deletes the account and the rights, and the Job if requested. Reports what could not be deleted.
 async fn clean_up(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec, delete_job: bool) {
     for object in spec.access().iter().rev() {
         let kind = object["kind"].as_str().unwrap_or_default();

@@ -1,11 +1,11 @@
-//! The Job that makes a run in the cluster: one for `migrate` and `upgrade`.
+//! The Job that carries out a run in the cluster: one for `migrate` and `upgrade`.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`spec`] | pure: the Job, its account and its rights as objects |
-//! | [`make`] | makes it, or finds the one that is at work |
-//! | [`run`] | what a verb brings, and the way from a command to its Job |
-//! | [`follow`] | tells what its run records as if it happened here, and how it ended |
+//! | [`make`] | creates it, or finds the one that is running |
+//! | [`run`] | what a verb brings, and how a command becomes a Job |
+//! | [`follow`] | reports the events of its run, and how it ended |
 
 pub mod follow;
 pub mod make;

@@ -1,4 +1,4 @@
-//! A verb that lets a Job in the cluster make its run.
+//! A verb whose run is carried out by a Job in the cluster.
 
 use milvus_guard_core::api::UpgradeRun;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::{
     spec::{Claim, JobSpec, Mounted, Rights},
 };
 
-/// What the command line says about the Job.
+/// What the command line sets for the Job.
 #[derive(Clone, Debug)]
 pub struct JobOptions {
     /// Image of milvus-guard; `None` means that of the guard that is installed.
@@ -27,7 +27,7 @@ pub struct JobOptions {
     pub etcd_secret: Option<String>,
     /// Volume of the backup; `None` for a run that makes none.
     pub backup: Option<BackupVolume>,
-    /// What is merged into the Job.
+    /// Overrides that are merged into the Job.
     pub overrides: Option<Value>,
     /// Whether the Job is removed after it ended well.
     pub delete: bool,
@@ -44,11 +44,11 @@ pub struct BackupVolume {
 
 /// What the Job of one run needs.
 pub struct JobRequirements {
-    /// Arguments behind the verb.
+    /// Arguments after the verb.
     pub args: Vec<String>,
-    /// A claim that is mounted, and made if it does not exist.
+    /// A claim that is mounted, and created if it does not exist.
     pub claim: Option<Claim>,
-    /// What it may do.
+    /// The rights of the Job.
     pub rights: Rights,
     /// Secrets that are mounted.
     pub secrets: Vec<Mounted>,
@@ -63,10 +63,10 @@ pub trait InJob: Procedure {
     /// The operation as its label names it.
     fn operation(&self) -> &'static str;
 
-    /// Notes who asked for the run.
+    /// Records the user who requested the run.
     fn set_requested_by(&mut self, user: Option<String>);
 
-    /// Refuses early what the Job would refuse: a person waits less, and nothing is made.
+    /// Refuses early what the Job would refuse: the user waits less, and nothing is created.
     ///
     /// # Errors
     /// [`End::Refused`] with the reason.
@@ -90,8 +90,8 @@ pub trait InJob: Procedure {
     ) -> Result<JobRequirements, End>;
 }
 
-/// Makes the Job, or finds the one that is at work, and follows it to its end. Nothing here touches
-/// Milvus or its metadata.
+/// Creates the Job, or finds the one that is running, and follows it to its end. Nothing here
+/// changes Milvus or its metadata.
 pub async fn run_in_job<P: InJob>(
     client: &RetryingClient,
     procedure: P,

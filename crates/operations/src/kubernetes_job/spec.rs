@@ -1,4 +1,4 @@
-//! The Job that makes a run in the cluster, and what it may do there. Pure: objects as JSON.
+//! The Job that carries out a run in the cluster, and its rights. Pure: objects as JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -10,9 +10,9 @@ pub const RUN_LABEL: &str = "guard.milvus.io/run";
 pub const OPERATION_LABEL: &str = "guard.milvus.io/operation";
 /// User and group of our image.
 const USER: i64 = 65532;
-/// For a pod that is asked to end: one request to the API server that hangs, and the final message.
+/// Time for a pod to end: one request to the API server that hangs, and the final message.
 const GRACE_SECONDS: i64 = 60;
-/// Pods that may die (evicted nodes do not count) before a person has to look.
+/// Pods that may fail before the Job fails. Evicted pods do not count.
 const RETRIES: i64 = 4;
 
 /// What the Job is made from.
@@ -20,15 +20,15 @@ const RETRIES: i64 = 4;
 pub struct JobSpec {
     /// Name of the Job.
     pub name: String,
-    /// The verb that it runs; its container is called so too.
+    /// The verb that it runs; its container has the same name.
     pub verb: &'static str,
-    /// What it does with the run, as its label says it.
+    /// What it does with the run, as the value of its label.
     pub operation: &'static str,
-    /// How that ends well.
+    /// The intent of the command, which decides what counts as success.
     pub intent: Intent,
-    /// Arguments behind the verb.
+    /// Arguments after the verb.
     pub args: Vec<String>,
-    /// Which release.
+    /// The release.
     pub release: ReleaseName,
     /// Name of the run.
     pub run: String,
@@ -36,26 +36,26 @@ pub struct JobSpec {
     pub home: String,
     /// Service account.
     pub account: String,
-    /// Whether the account is made for the run, and goes with it.
+    /// Whether the account is created for the run, and deleted after it.
     pub makes_account: bool,
-    /// Rights that are granted for the run; absent where the account has its own.
+    /// Rights that are granted for the run; absent if the account has its own.
     pub rights: Option<Rights>,
-    /// Our image.
+    /// Image of milvus-guard.
     pub image: String,
-    /// A claim that is mounted, and made where it is not there.
+    /// A claim that is mounted, and created if it does not exist.
     pub claim: Option<Claim>,
     /// Secrets that are mounted.
     pub secrets: Vec<Mounted>,
-    /// What is merged into the Job.
+    /// Overrides that are merged into the Job.
     pub overrides: Option<Value>,
 }
 
-/// What a Job needs in addition to its own record.
+/// The rights of a Job in addition to those on its own record.
 #[derive(Clone, Debug)]
 pub struct Rights {
-    /// In the namespace of the release.
+    /// Rules in the namespace of the release.
     pub in_release: Value,
-    /// In its own namespace, in addition to what every run needs there.
+    /// Rules in its own namespace, in addition to those of every run.
     pub at_home: Value,
 }
 
@@ -75,13 +75,13 @@ pub struct Claim {
     pub name: String,
     /// Folder in the pod; the volume is named after its last part.
     pub folder: &'static str,
-    /// Storage class of a new one; absent means the default one.
+    /// Storage class of a new claim; absent means the default one.
     pub class: Option<String>,
-    /// Size of a new one.
+    /// Size of a new claim.
     pub size: String,
 }
 
-/// What every run needs in its own namespace.
+/// The rights of every run in its own namespace.
 #[must_use]
 pub fn rules_at_home() -> Value {
     json!([
@@ -101,7 +101,7 @@ fn together(rules: impl IntoIterator<Item = Value>) -> Value {
 }
 
 impl JobSpec {
-    /// Account and rights, in the order in which they are made. They are taken back when the run
+    /// Account and rights, in the order in which they are created. They are deleted when the run
     /// has ended.
     #[must_use]
     pub fn access(&self) -> Vec<Value> {
@@ -138,7 +138,7 @@ impl JobSpec {
         ]
     }
 
-    /// The claim, which outlives everything else.
+    /// The claim, which is kept after the run.
     #[must_use]
     pub fn volume_claim(&self) -> Option<Value> {
         let claim = self.claim.as_ref()?;
@@ -152,7 +152,7 @@ impl JobSpec {
         Some(object)
     }
 
-    /// The Job, with what the user wants of it merged in.
+    /// The Job, with the overrides of the user merged in.
     #[must_use]
     pub fn job(&self) -> Value {
         let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
@@ -178,8 +178,8 @@ impl JobSpec {
             "apiVersion": "batch/v1", "kind": "Job", "metadata": meta,
             "spec": {
                 "backoffLimit": RETRIES,
-                // A pod that is killed or evicted is made again and continues; the first rule that fits counts, and an evicted one ends
-                // with a code of ours. Any other such code says that a person has to look.
+                // A killed or evicted pod is replaced, and its run resumes. The first match counts:
+                // evicted pods have our exit codes too, which otherwise fail the Job.
                 "podFailurePolicy": {"rules": [
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                     {"action": "FailJob", "onExitCodes": {"containerName": self.verb, "operator": "In", "values": [1, 2, 3, 4, 5]}},
@@ -218,7 +218,7 @@ impl JobSpec {
         job
     }
 
-    /// The same command, to be done where it stands.
+    /// The same command, to be carried out in the pod itself.
     fn command(&self) -> Vec<String> {
         let own = [
             "--local".into(),
@@ -246,8 +246,8 @@ impl JobSpec {
     }
 }
 
-/// Merges as `kubectl patch --type=strategic` does where it matters: maps key by key, null removes,
-/// lists of named things name by name, other lists whole.
+/// Merges like `kubectl patch --type=strategic`: maps key by key, null removes, lists of named
+/// items name by name, other lists are replaced.
 pub fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_job_does_the_same_command_in_place() {
+    fn the_job_carries_out_the_same_command_in_its_pod() {
         let job = spec().job();
         let args: Vec<&str> = job["spec"]["template"]["spec"]["containers"][0]["args"]
             .as_array()
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_are_granted_in_both_namespaces_or_in_the_one() {
+    fn rights_are_granted_in_both_namespaces_or_once_if_they_are_the_same() {
         let kinds = |spec: &JobSpec| -> Vec<String> {
             spec.access()
                 .iter()

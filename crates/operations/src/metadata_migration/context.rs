@@ -13,31 +13,31 @@ use super::{
 
 /// What the steps work with.
 pub struct MigrationData {
-    /// What was asked for.
+    /// The settings of the command.
     pub settings: Settings,
-    /// What is done with the run.
+    /// What the command does with the run.
     pub operation: Operation,
     /// The release as it was when this process began.
     pub release: Release,
     /// Image of the new version.
     pub image: String,
-    /// etcd's addresses as the configuration spells them.
+    /// etcd's addresses as written in the configuration.
     pub configured: Vec<String>,
-    /// The metadata.
+    /// The metadata in etcd.
     pub target: executor::Target,
     /// Name of the run.
     pub run: String,
-    /// Its namespace.
+    /// Namespace of the run.
     pub home: String,
-    /// Whether an earlier run was ended where it stood, so that Milvus may stand still already.
+    /// Whether an earlier run was aborted, so that Milvus may be stopped already.
     pub again: bool,
 }
 
-/// What a step is given here.
+/// The step context of a migration.
 pub type StepContext<'a> = engine::StepContext<'a, MigrationData>;
 
 impl MigrationData {
-    /// From what was asked for and the running state.
+    /// From the settings and the running state.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -68,7 +68,7 @@ impl MigrationData {
             .join(format!("{}.milvus-meta", self.run))
     }
 
-    /// Where the backup is, as the run records it.
+    /// The location of the backup, as the run records it.
     #[must_use]
     pub fn backup_location(&self) -> String {
         let file = self.backup_file();
@@ -82,7 +82,7 @@ impl MigrationData {
     }
 }
 
-/// Lets work on the metadata come to a safe point when the process is asked to end.
+/// Gives work on the metadata time to reach a safe point when the process is asked to end.
 pub async fn until_safe<T>(cx: &StepContext<'_>, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     tokio::select! {
@@ -92,7 +92,7 @@ pub async fn until_safe<T>(cx: &StepContext<'_>, work: impl Future<Output = T>) 
     work.await
 }
 
-/// What went wrong in etcd, as a step says it.
+/// An error of etcd as the error of a step.
 #[must_use]
 pub fn failed(error: &executor::MetaError) -> StepError {
     let why = error.why();

@@ -1,10 +1,10 @@
-//! What happens in etcd, as events of a run.
+//! Events of the work on etcd, as events of a run.
 
 use milvus_guard_metadata::executor;
 
 use crate::engine::{Event, Reporter, RetryingClient};
 
-/// Reports what happens in etcd to everybody who is told of a run.
+/// Reports events of the work on etcd to the listeners of a run.
 pub struct MetadataEvents<'a> {
     reporter: &'a Reporter,
     /// The client of a run in a cluster, which records what the run waits for.
@@ -12,7 +12,7 @@ pub struct MetadataEvents<'a> {
 }
 
 impl<'a> MetadataEvents<'a> {
-    /// For work on etcd alone.
+    /// For work on etcd without a run.
     #[must_use]
     pub const fn new(reporter: &'a Reporter) -> Self {
         Self {

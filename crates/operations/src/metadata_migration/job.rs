@@ -1,4 +1,4 @@
-//! The Job that migrates in the cluster, where etcd can be reached, and what it may do there.
+//! The Job that migrates in the cluster, where etcd can be reached, and its rights.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;
@@ -16,7 +16,7 @@ const BACKUP_DIR: &str = "/backup";
 /// Folder of etcd's credentials in the pod.
 const CREDENTIALS_DIR: &str = "/etc/milvus-guard/etcd";
 
-/// What the Job needs in the namespace of the release.
+/// The rights of the Job in the namespace of the release.
 #[must_use]
 pub fn rules_in_release() -> Value {
     json!([
@@ -29,7 +29,7 @@ pub fn rules_in_release() -> Value {
     ])
 }
 
-/// What the Job needs; with the official tool, that tool's pod and configuration too.
+/// The rights of the Job; with the official tool, also those for the tool's pod and configuration.
 #[must_use]
 pub fn rights(with_tool: bool) -> Rights {
     let tool = json!([
@@ -42,7 +42,7 @@ pub fn rights(with_tool: bool) -> Rights {
     }
 }
 
-/// The name of the claim of the backup: a migration makes it, a rollback needs it if it exists.
+/// The name of the claim of the backup: a migration creates it, a rollback needs it if it exists.
 ///
 /// # Errors
 /// [`End::Stopped`] if the cluster does not answer.
@@ -88,7 +88,7 @@ pub fn secrets(options: &JobOptions) -> Vec<Mounted> {
     options.etcd_secret.iter().map(mounted).collect()
 }
 
-/// The same command, to be done where it stands.
+/// The arguments of the command for the process of the Job.
 #[must_use]
 pub fn args(
     settings: &Settings,
@@ -154,7 +154,7 @@ mod tests {
     use crate::metadata_migration::messages::tests::settings;
 
     #[test]
-    fn the_job_does_the_same_command_in_place() {
+    fn the_job_carries_out_the_same_command_in_its_pod() {
         let args = args(&settings(), Operation::Migrate, Some("run-1"), true);
         for arg in [
             "--source-version=2.1.4",

@@ -1,4 +1,4 @@
-//! What is said when a run stops, and the Helm command that agrees with the running state.
+//! The messages of a run that stops, and the Helm command that agrees with the running state.
 
 use crate::engine::{RunSettings, StopMessage};
 use milvus_guard_core::{
@@ -46,7 +46,7 @@ pub fn stop_message(step: Step, migration: &MigrationData, back: bool) -> StopMe
         Step::Start(_) | Step::HandOver => {
             ("The metadata is that of 2.2, verified; 2.1 must not start on it. Milvus is being started.".into(), or_back)
         }
-        // Also what is said at the very end.
+        // Also the message at the end of the run.
         Step::CleanUp => (reached(migration), go_on),
     };
     StopMessage {
@@ -77,12 +77,12 @@ fn data_back(step: Step, migration: &MigrationData) -> String {
         Step::Record | Step::Stop => {
             "The metadata is that of 2.1 again; Milvus is being started as it was.".into()
         }
-        // Also what is said at the very end.
+        // Also the message at the end of a rollback.
         Step::Check | Step::CheckMigrated => taken_back(migration),
     }
 }
 
-/// The final message of a run that was taken back.
+/// The final message of a run that was rolled back.
 fn taken_back(migration: &MigrationData) -> String {
     let Settings {
         run: RunSettings { release, .. },
@@ -132,7 +132,7 @@ fn recorded(migration: &MigrationData) -> String {
     )
 }
 
-/// What a person is told whose turn it is.
+/// The message that it is Helm's turn.
 #[must_use]
 pub fn turn_of_helm(migration: &MigrationData) -> String {
     format!(
@@ -142,7 +142,7 @@ pub fn turn_of_helm(migration: &MigrationData) -> String {
     )
 }
 
-/// This command again, with something more.
+/// This command with more flags.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
     let Settings {
@@ -166,8 +166,8 @@ pub fn command(settings: &Settings, more: &str) -> String {
     )
 }
 
-/// What makes the source of the release agree with the new image: the `helm upgrade`, or where the
-/// image is to be set.
+/// How to make the source of the release agree with the new image: the `helm upgrade`, or the place
+/// where the image must be set.
 fn agree(release: &Release, settings: &Settings, image: &str) -> String {
     helm(release, settings, image).unwrap_or_else(|| {
         let alias = release
@@ -182,8 +182,8 @@ fn agree(release: &Release, settings: &Settings, image: &str) -> String {
     })
 }
 
-/// The `helm upgrade` with which the Helm release agrees with the new image; `None` where Helm
-/// alone does not make the release, or no chart is known.
+/// The `helm upgrade` that makes the Helm release agree with the new image; `None` if the release
+/// is not made by Helm alone, or if no chart is known.
 #[must_use]
 pub fn helm(release: &Release, settings: &Settings, image: &str) -> Option<String> {
     let configured = |value: String| release.has_config().then_some(value);
@@ -278,7 +278,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_same_command_is_the_next_one() {
+    fn the_next_command_has_the_same_flags() {
         let settings = Settings {
             root_path: Some("other".into()),
             start: StartBy::Helm,

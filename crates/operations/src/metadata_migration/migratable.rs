@@ -1,4 +1,4 @@
-//! Why a release cannot be migrated as it is. Every reason names what to do first.
+//! Why a release cannot be migrated. Every reason names what to do first.
 
 use crate::engine::release;
 use milvus_guard_core::{
@@ -42,8 +42,8 @@ pub fn unsupported(release: &Release) -> Option<String> {
     })
 }
 
-/// Why this release cannot be migrated now, although it could be; `None` if it can. `again` is for
-/// a release that an earlier run has stopped: then nothing has to run.
+/// Why this release cannot be migrated now, although it could be; `None` if it can. `again`: an
+/// earlier run stopped the release, so no component needs to run.
 #[must_use]
 pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -> Option<String> {
     for component in &release.components {
@@ -110,8 +110,8 @@ pub fn blocked(release: &Release, facts: &Facts, source: Version, again: bool) -
     release::self_healing(release, facts)
 }
 
-/// Kind of KEDA's autoscalers. They start from zero by themselves, so a run holds them; Kubernetes'
-/// own never do.
+/// Kind of KEDA's autoscalers. They start workloads from zero replicas, so a run pauses them;
+/// Kubernetes' own autoscalers never do.
 pub const KEDA: &str = "ScaledObject";
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_cluster_of_the_source_version_is_fit() {
+    fn a_healthy_cluster_of_the_source_version_can_be_migrated() {
         let fit = release(&Fixture::cluster("2.1.4"));
         assert_eq!(
             (unsupported(&fit), now(&fit, &Facts::default())),
@@ -149,13 +149,16 @@ mod tests {
     #[case::operated(Release { manager: Manager::operator("my-release"), ..release(&Fixture::cluster("2.1.4")) }, "managed by milvus-operator")]
     #[case::mysql(release(&Fixture::cluster("2.1.4").default_yaml("metastore: {type: mysql}")), "stores \
         its metadata in mysql")]
-    fn some_are_never_fit(#[case] release: Release, #[case] why: &str) {
+    fn releases_that_can_never_be_migrated_are_refused(
+        #[case] release: Release,
+        #[case] why: &str,
+    ) {
         let said = unsupported(&release).unwrap();
         assert!(said.contains(why), "{said}");
     }
 
     #[test]
-    fn some_are_not_fit_now() {
+    fn releases_that_cannot_be_migrated_now_are_refused() {
         let of = |release: &Release, facts: &Facts, why: &str| {
             let said = now(release, facts).unwrap();
             assert!(said.contains(why), "{said}");

@@ -2,21 +2,21 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`] | what the command line asks for, and what it must not ask for |
+//! | [`settings`] | the settings that the command line gives, and which are refused |
 //! | [`survey`] | the running state: the release, its etcd, the target image |
-//! | [`migratable`] | pure: why a release cannot be migrated as it is |
-//! | [`order`] | pure: who starts after whom |
+//! | [`migratable`] | pure: why a release cannot be migrated |
+//! | [`order`] | pure: the order in which components start |
 //! | [`plan`] | the steps as a list, and its hash |
-//! | [`procedure`] | what the life cycle of a run asks: plan, preconditions, state at an abort |
-//! | `step`, [`steps`] | how the engine carries a step out; one file for each step |
+//! | [`procedure`] | plan, preconditions and state at an abort, for the life cycle of a run |
+//! | `step`, [`steps`] | how the engine carries out a step; one file for each step |
 //! | [`context`] | what the steps work with |
-//! | [`events`] | what happens in etcd, as events of a run |
-//! | [`messages`] | what is said when a run stops, and the Helm command that agrees with the running state |
+//! | [`events`] | events of the work on etcd, as events of a run |
+//! | [`messages`] | the messages of a run that stops, and the Helm command that agrees with the running state |
 //! | [`preview`] | what a run would do, and why it would be refused; changes nothing |
-//! | [`job`] | what the Job gets that does the same in the cluster, and what it may do |
+//! | [`job`] | the arguments and the rights of the Job |
 //!
-//! Milvus is stopped from `stop` to `start`. Metadata is touched by
-//! [`milvus_guard_metadata::executor`] alone, which holds its own lock in etcd.
+//! Milvus is stopped from the step `stop` to the step `start`. Only
+//! [`milvus_guard_metadata::executor`] changes metadata; it holds its own lock in etcd.
 
 pub mod context;
 pub mod events;

@@ -1,10 +1,10 @@
-//! Who starts after whom. A cold start is not a rolling upgrade: no one serves yet, so what counts
-//! is who looks for whom. The coordinators look for one another and come first, together; workers
-//! register with them; proxies let clients in, last.
+//! The order in which components start. At a cold start no component serves yet, so the order
+//! depends on which component connects to which: coordinators connect to one another and start
+//! first, together; workers register with them; proxies accept clients and start last.
 
 use milvus_guard_core::milvus::Component;
 
-/// What starts together.
+/// A group of components that start together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Coordinators.
@@ -16,10 +16,10 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// In the order in which they start.
+    /// All tiers in the order in which they start.
     pub const ALL: [Self; 3] = [Self::Coordinators, Self::Workers, Self::Proxies];
 
-    /// Where a component belongs.
+    /// The tier of a component.
     #[must_use]
     pub const fn of(component: Component) -> Self {
         match component {
@@ -37,7 +37,7 @@ impl Tier {
         }
     }
 
-    /// As a step's id has it.
+    /// The name in the id of a step.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

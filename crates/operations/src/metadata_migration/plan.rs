@@ -11,37 +11,37 @@ use serde_json::json;
 /// One step of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// What must be true before anything is touched.
+    /// Checks the preconditions before anything is changed.
     Check,
-    /// The same for a migration that was made otherwise.
+    /// Checks a migration that another tool made.
     CheckMigrated,
-    /// Replicas and images as they are.
+    /// Records replicas and images.
     Record,
-    /// Everything to zero.
+    /// Scales every component to zero.
     Stop,
-    /// No session is left in etcd.
+    /// Waits until no session is left in etcd.
     AwaitSessions,
-    /// Metadata to a file.
+    /// Saves the metadata to a file.
     Backup,
-    /// Metadata to the new form, by us.
+    /// Migrates the metadata with milvus-guard.
     Migrate,
-    /// The same, by the official tool.
+    /// Migrates the metadata with the official tool.
     MigrateByTool,
-    /// What stands is what was planned.
+    /// Checks that the metadata is as planned.
     Verify,
-    /// The evidence for the webhook.
+    /// Records the evidence for the webhook.
     RecordEvidence,
-    /// The new version, tier by tier.
+    /// Starts the new version, tier by tier.
     Start(Tier),
-    /// The new version, by one `helm upgrade`.
+    /// Waits for one `helm upgrade` that starts the new version.
     StartByHelm,
-    /// No field under our name.
+    /// Leaves no field owned by our field manager.
     HandOver,
-    /// What was needed only meanwhile.
+    /// Removes what was needed only during the run.
     CleanUp,
 }
 
-/// The steps for what was asked for.
+/// The steps for these settings.
 #[must_use]
 pub fn steps(settings: &Settings, operation: Operation) -> Vec<Step> {
     if operation == Operation::Record {
@@ -78,7 +78,7 @@ pub fn recorded(plan: &[RunStep]) -> Option<Vec<Step>> {
         .collect()
 }
 
-/// A digest of the plan and of what it was made from.
+/// A digest of the plan and of its inputs.
 #[must_use]
 pub fn hash(
     settings: &Settings,
@@ -100,7 +100,7 @@ pub fn hash(
 }
 
 impl Step {
-    /// Every step there is.
+    /// Every step.
     const ALL: [Self; 16] = [
         Self::Check,
         Self::CheckMigrated,
@@ -120,7 +120,7 @@ impl Step {
         Self::CleanUp,
     ];
 
-    /// Its id in the plan.
+    /// Id of the step in the plan.
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
@@ -143,7 +143,7 @@ impl Step {
         }
     }
 
-    /// What it does, for a person.
+    /// Title of the step for people.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {

@@ -18,7 +18,7 @@ use super::{
 };
 
 impl Migration {
-    /// Plans without doing anything. The metadata in etcd is not read: the run does that in its
+    /// Plans without doing anything. The metadata in etcd is not read: the run reads it in its
     /// first step, where etcd can be reached.
     ///
     /// # Errors

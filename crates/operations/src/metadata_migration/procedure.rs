@@ -21,12 +21,12 @@ use super::{
     survey::survey,
 };
 
-/// `migrate`, as it was asked for.
+/// `migrate` with its settings.
 #[derive(Clone, Debug)]
 pub struct Migration {
-    /// What it is to do.
+    /// The settings of the command.
     pub settings: Settings,
-    /// What it does with its run.
+    /// What the command does with its run.
     pub operation: Operation,
 }
 
@@ -34,11 +34,11 @@ impl Migration {
     /// A migration whose flags do not contradict each other.
     ///
     /// # Errors
-    /// An image of another version than the flags name.
+    /// If the image has another version than the flags.
     pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
         if let Some(image) = &settings.image {
             match operation {
-                // As in the official example, the image of a rollback is the old one.
+                // As in the official example, the image of a rollback is the old image.
                 Operation::Rollback => settings::image(image, "-s", settings.source)?,
                 _ => settings::image(image, "-t", settings.target)?,
             }
@@ -257,14 +257,14 @@ fn is_done(run: &UpgradeRun, data: &MigrationData) -> bool {
 /// The steps between the first write of metadata and its verification.
 const REWRITING: [&str; 3] = ["migrate", "migrate-by-tool", "verify"];
 
-/// Why a run must not be ended where it stands; `None` if it may.
+/// Why a run must not be ended at its current step; `None` if it may.
 #[must_use]
 pub fn unabortable(run: &UpgradeRun) -> Option<String> {
     let cursor = run.status.step.as_ref()?;
     let back = run.status.phase == RunPhase::RollingBack;
     let rewriting = REWRITING.contains(&&*cursor.id);
     let whole = if back {
-        // Before the metadata is touched, and after it is restored.
+        // Before the metadata is changed, and after it is restored.
         cursor.id == "verify" || (rewriting && cursor.stage == StepStage::Done)
     } else {
         cursor.id == "verify" && cursor.stage == StepStage::Done
@@ -273,7 +273,7 @@ pub fn unabortable(run: &UpgradeRun) -> Option<String> {
         .then(|| "its metadata may be between 2.1 and 2.2, and nothing may start on it".to_owned())
 }
 
-/// The state of the data of a run that is ended where it is.
+/// The state of the data after a run was ended at its current step.
 fn left_behind(run: &UpgradeRun, settings: &Settings) -> String {
     let done = |id: &str| {
         let place = |id: &str| run.spec.plan.iter().position(|step| step.id == id);

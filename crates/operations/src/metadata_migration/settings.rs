@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The settings that the command line gives.
 
 use std::path::PathBuf;
 
@@ -8,21 +8,21 @@ use milvus_guard_metadata::model::versions::{Transition, VersionsError, transiti
 
 pub use crate::engine::release::image_fits as image;
 
-/// What to do with a run.
+/// What a command does with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Migrate, or resume migrating.
     Migrate,
     /// Restore metadata, images and replicas as the run recorded them.
     Rollback,
-    /// End the run where it stands.
+    /// End the run at its current step.
     Abort,
-    /// Look at a migration that was made otherwise, and record the evidence.
+    /// Check a migration that another tool made, and record the evidence.
     Record,
 }
 
 impl Operation {
-    /// As it is typed.
+    /// The value of the flag.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Operation {
         }
     }
 
-    /// What it does with its run.
+    /// The intent for the life cycle of the run.
     #[must_use]
     pub const fn intent(self) -> Intent {
         match self {
@@ -47,43 +47,43 @@ impl Operation {
 /// Who starts the new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartBy {
-    /// The run does, in order.
+    /// The run, in order.
     Run,
-    /// One `helm upgrade` does, made by a person or a pipeline.
+    /// One `helm upgrade`, made by a person or a pipeline.
     Helm,
 }
 
-/// What a migration is to do.
+/// The settings of a migration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What all kinds of runs are told.
+    /// The settings that all kinds of runs share.
     pub run: RunSettings,
-    /// Version before (`-s`).
+    /// Version before the migration (`-s`).
     pub source: Version,
-    /// Version after (`-t`).
+    /// Version after the migration (`-t`).
     pub target: Version,
-    /// Root path of the metadata (`-r`); absent means what the configuration says.
+    /// Root path of the metadata (`-r`); absent means that of the configuration.
     pub root_path: Option<String>,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
     pub image: Option<String>,
     /// Image of the official tool (`-m`); absent means our own migration.
     pub tool_image: Option<String>,
-    /// How the etcd of the release is asked.
+    /// How to connect to the etcd of the release.
     pub etcd: EtcdAccess,
     /// Who starts the new version.
     pub start: StartBy,
-    /// A rollback may lose what 2.2 has served since the backup.
+    /// Whether a rollback may lose data that was written to 2.2 since the backup.
     pub accept_data_loss: bool,
     /// Folder of the backup.
     pub backup_dir: PathBuf,
-    /// Claim that is mounted there, in a Job.
+    /// The claim that is mounted at this folder, in a Job.
     pub backup_claim: Option<String>,
 }
 
-/// Why no migration leads from one version to the other.
+/// Why no migration exists from one version to the other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
-    /// No migration leads there, or one is not a version.
+    /// There is no such migration, or a text is not a version.
     #[error(transparent)]
     Transition(#[from] VersionsError),
     /// The metadata need not change.
@@ -92,9 +92,9 @@ pub enum PairError {
          directly"
     )]
     SameFormat {
-        /// Version before, as it was typed.
+        /// Version before the migration, as given.
         from: String,
-        /// Version after.
+        /// Version after the migration, as given.
         to: String,
     },
     /// A version that is not the name of a release.
@@ -102,7 +102,7 @@ pub enum PairError {
     NotARelease(String),
 }
 
-/// Reads the pair of versions, and refuses what no migration leads between.
+/// Parses the pair of versions, and refuses a pair without a migration.
 ///
 /// # Errors
 /// What is wrong with the pair.
@@ -134,7 +134,7 @@ mod tests {
     #[case("2.1.0", "2.1.4", Err("a migration is not needed"))]
     #[case("2.2.16", "2.1.4", Err("lower than the source"))]
     #[case("latest", "2.2.16", Err("is not a version"))]
-    fn versions_are_judged(
+    fn pairs_of_versions_are_checked(
         #[case] source: &str,
         #[case] target: &str,
         #[case] expected: Result<(), &str>,

@@ -1,4 +1,4 @@
-//! How the engine carries a step out. The steps themselves are in `steps`, a file each.
+//! How the engine carries out a step. The steps themselves are in `steps`, one file each.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl crate::engine::Step for Step {
     }
 
     async fn apply(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        // Work in etcd holds whole pages and transactions: it is boxed, so that not every step is
-        // as large.
+        // Boxed: work in etcd holds whole pages and transactions, and would make every step as
+        // large.
         match self {
             Self::Check => Box::pin(steps::check::apply(cx)).await,
             Self::CheckMigrated => Box::pin(steps::check_migrated::apply(cx)).await,
@@ -82,7 +82,7 @@ impl crate::engine::Step for Step {
             Self::RecordEvidence => steps::record_evidence::undo(cx).await,
             Self::Start(tier) => steps::start::undo(cx, *tier).await,
             Self::StartByHelm => steps::start_by_helm::undo(cx).await,
-            // These leave nothing behind that would be in the way, and backups stay.
+            // These steps change nothing that would have to be undone, and backups are kept.
             Self::Check
             | Self::CheckMigrated
             | Self::AwaitSessions

@@ -1,4 +1,4 @@
-//! The running state: the release, its etcd, the image to come. Read only.
+//! The running state: the release, its etcd, the new image. Read-only.
 
 use crate::{
     engine::{RetryingClient, etcd, release},
@@ -13,25 +13,25 @@ use crate::engine::release::ImageError;
 
 use super::settings::{Operation, Settings};
 
-/// What is known before anything is decided.
+/// The state before the plan is made.
 #[derive(Clone, Debug)]
 pub struct Survey {
-    /// The release as it runs.
+    /// The running release.
     pub release: Release,
     /// What else is known about its namespace.
     pub facts: Facts,
-    /// Where the metadata is.
+    /// The addresses and the root path of the metadata.
     pub endpoint: Endpoint,
-    /// etcd's addresses as the configuration spells them, for the evidence.
+    /// etcd's addresses as written in the configuration, for the evidence.
     pub configured: Vec<String>,
     /// Image of the new version.
     pub image: String,
 }
 
-/// Reads the release and all that a run is made from.
+/// Reads the release and all other inputs of a run.
 ///
 /// # Errors
-/// Where the release cannot be migrated by this verb at all, or the cluster cannot be asked.
+/// If the release cannot be migrated by this verb at all, or the cluster cannot be queried.
 pub async fn survey(
     client: &RetryingClient,
     settings: &Settings,
@@ -54,10 +54,10 @@ pub async fn survey(
     })
 }
 
-/// Reads the release alone.
+/// Reads only the release.
 ///
 /// # Errors
-/// Where it is not there, or the cluster cannot be asked.
+/// If it does not exist, or the cluster cannot be queried.
 pub async fn read(
     client: &RetryingClient,
     settings: &Settings,
@@ -65,8 +65,7 @@ pub async fn read(
     release::read(client, &settings.run.release).await
 }
 
-/// Where the metadata is: as the flags say, else as the configuration says, else the etcd of the
-/// release.
+/// Where the metadata is: as given by flags, else as configured, else in the etcd of the release.
 fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, SurveyError> {
     let metadata = release.metadata();
     let root_path = root_path(settings, release)?;
@@ -86,8 +85,8 @@ fn endpoint(settings: &Settings, release: &Release) -> Result<Endpoint, SurveyEr
     })
 }
 
-/// The root path, as it is configured. A wrong one would find nothing, migrate nothing and start
-/// 2.2 on it.
+/// The configured root path. With a wrong path, the run would find no metadata, migrate nothing and
+/// start 2.2 on 2.1 metadata.
 fn root_path(settings: &Settings, release: &Release) -> Result<String, SurveyError> {
     let metadata = release.metadata();
     let configured = &metadata.root_path.value;

@@ -1,6 +1,6 @@
-//! Which coordinator is active, by the sessions in etcd: Kubernetes also calls one ready that waits
-//! in standby for a session to end whose process is long gone (2.3 leaves it for its whole life, 60
-//! s). Pure.
+//! Which coordinator is active, according to the sessions in etcd. Kubernetes also calls a
+//! coordinator ready that waits in standby for the session of a process that has ended (2.3 keeps
+//! it for its whole lease, 60 s). Pure.
 
 use std::collections::BTreeSet;
 
@@ -10,22 +10,22 @@ use milvus_guard_core::{
 };
 use milvus_guard_metadata::model::sessions::Session;
 
-/// A pod of the component that moved.
+/// A pod of the component that was updated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodName {
-    /// Its name, which is its host's.
+    /// Its name, which is also the name of its host.
     pub name: String,
     /// Its addresses.
     pub ips: Vec<String>,
 }
 
-/// The roles that a component holds in etcd, each under one key, and whether each must be there.
+/// The roles that a component holds in etcd, each under one key, and whether all must be held.
 fn roles(component: Component, to: Version) -> (&'static [&'static str], bool) {
     match component {
         Component::RootCoord => (&["rootcoord"], true),
         Component::DataCoord => (&["datacoord"], true),
         Component::QueryCoord => (&["querycoord"], true),
-        // From 2.3 on the data coordinator holds it.
+        // From 2.3 on the data coordinator holds the role.
         Component::IndexCoord if (to.line().major, to.line().minor) < (2, 3) => {
             (&["indexcoord"], true)
         }
@@ -43,13 +43,13 @@ fn roles(component: Component, to: Version) -> (&'static [&'static str], bool) {
     }
 }
 
-/// Whether a component has an active one among several that can be.
+/// Whether only one of several coordinators of a component is active.
 #[must_use]
 pub fn has_active(component: Component, to: Version) -> bool {
     !roles(component, to).0.is_empty()
 }
 
-/// Hosts of those who are active in the roles of a component, one for each role that is held.
+/// Hosts of the active coordinators of a component, one for each role that is held.
 #[must_use]
 pub fn hosts(sessions: &[Session], component: Component, version: Version) -> Vec<String> {
     let (roles, _) = roles(component, version);
@@ -63,8 +63,8 @@ fn holder<'s>(sessions: &'s [Session], role: &str) -> Option<&'s Session> {
         .find(|session| session.key.strip_prefix("session/") == Some(role))
 }
 
-/// Why the active one is not surely one of these pods; `None` if it is, or where the sessions
-/// cannot tell.
+/// Why the active coordinator is not certainly one of these pods; `None` if it is, or if the
+/// sessions do not show it.
 #[must_use]
 pub fn lacks(
     sessions: &[Session],
@@ -95,7 +95,7 @@ pub fn lacks(
         })
 }
 
-/// Says that a role is still held by the version before, by what its session says of itself.
+/// The message if the version before still holds a role, according to its session.
 #[must_use]
 pub fn is_still_at(
     sessions: &[Session],
@@ -114,8 +114,8 @@ pub fn is_still_at(
     ))
 }
 
-/// Whether a session can be of one of these pods: by its host or its address. One that says neither
-/// can.
+/// Whether a session can be of one of these pods, by its host or its address. True if it has
+/// neither.
 #[must_use]
 pub fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
     let ip = session
@@ -132,8 +132,8 @@ pub fn may_be_of(session: &Session, pods: &[PodName]) -> bool {
     by_name || by_ip || (session.host.is_none() && !has_ip)
 }
 
-/// Ids of the nodes that have a session; `None` if no node that serves has one, so that this is not
-/// the right place.
+/// Ids of the nodes that have a session; `None` if no serving node has one, because the sessions
+/// are then elsewhere.
 #[must_use]
 pub fn live_nodes(sessions: &[Session]) -> Option<BTreeSet<i64>> {
     let serves = |session: &&Session| {
@@ -189,7 +189,7 @@ mod tests {
     #[case(Component::MixCoord, &[], "", Some("no mixcoord is active"))]
     #[case(Component::IndexCoord, &[session("indexcoord", "old", "a:1")], "", None)]
     #[case(Component::QueryNode, &[], "", None)]
-    fn the_active_one_is_a_new_pod(
+    fn the_active_coordinator_must_be_a_new_pod(
         #[case] component: Component,
         #[case] sessions: &[Session],
         #[case] ip: &str,
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn up_to_2_2_the_index_coordinator_is_one_of_its_own() {
+    fn up_to_2_2_the_index_coordinator_is_a_separate_role() {
         let why = lacks(
             &[],
             Component::IndexCoord,
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_says_the_old_version_is_not_the_new_one() {
+    fn a_session_with_the_old_version_is_not_of_the_new_pod() {
         let said = |version: &str| {
             let value = format!(r#"{{"ServerID":7,"HostName":"new","Version":"{version}"}}"#);
             let session = Session::read(b"session/rootcoord", value.as_bytes()).unwrap();
@@ -227,12 +227,12 @@ mod tests {
                 .unwrap()
                 .contains("still says that it is 2.3.2")
         );
-        // A build of one's own may say anything else.
+        // A custom build may report any other version.
         assert_eq!((said("2.3.5"), said(""), said("fork")), (None, None, None));
     }
 
     #[test]
-    fn nodes_with_a_session_live() {
+    fn live_nodes_are_those_with_a_session() {
         assert_eq!(
             live_nodes(&[session("querynode-7", "", "a:1")]),
             Some([7].into())

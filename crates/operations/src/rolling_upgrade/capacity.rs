@@ -1,8 +1,8 @@
-//! Whether some node has room for the pod that comes before an old one goes. Pure.
+//! Whether a node has room for a new pod before an old one ends. Pure.
 
 use std::fmt;
 
-/// CPU and memory: what a pod asks for, or a node has left.
+/// CPU and memory: what a pod requests, or what a node has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Thousandths of a core.
@@ -11,18 +11,17 @@ pub struct Resources {
     pub memory: i64,
 }
 
-/// A Deployment that makes a new pod before an old one goes.
+/// A Deployment that starts a new pod before an old one ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Surge {
     /// Its name.
     pub deployment: String,
-    /// What one pod asks for.
+    /// What one pod requests.
     pub asks: Resources,
 }
 
 impl Resources {
-    /// Reads what an object says, in Kubernetes' notation; what is absent or unreadable counts as
-    /// nothing.
+    /// Reads values in Kubernetes' notation; absent or unreadable values count as zero.
     #[must_use]
     pub fn read(cpu: Option<&str>, memory: Option<&str>) -> Self {
         let of = |text: Option<&str>, unit| text.and_then(|text| quantity(text, unit)).unwrap_or(0);
@@ -32,7 +31,7 @@ impl Resources {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -41,7 +40,7 @@ impl Resources {
         }
     }
 
-    /// What is left of it.
+    /// What is left after subtracting the other.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self {
@@ -111,7 +110,7 @@ fn quantity(text: &str, unit: f64) -> Option<i64> {
     Some(value.ceil() as i64)
 }
 
-/// Which pods find no node, as far as requests tell; `None` if all do, or where no node is known.
+/// Pods for which no node has room, by their requests; `None` if none, or if no node is known.
 #[must_use]
 pub fn warning(surges: &[Surge], nodes: &[Resources]) -> Option<String> {
     if nodes.is_empty() {
@@ -157,7 +156,12 @@ mod tests {
     #[case("-1", "lots", 0, 0)]
     #[case("", "NaN", 0, 0)]
     #[case("100u", "1e400", 1, 0)]
-    fn quantities(#[case] cpu: &str, #[case] memory: &str, #[case] milli: i64, #[case] bytes: i64) {
+    fn quantities_of_kubernetes_are_parsed(
+        #[case] cpu: &str,
+        #[case] memory: &str,
+        #[case] milli: i64,
+        #[case] bytes: i64,
+    ) {
         assert_eq!(
             Resources::read(Some(cpu), Some(memory)),
             Resources {
@@ -169,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_counts_as_nothing(text in "\\PC{0,12}") {
+        fn any_text_is_read_or_counts_as_zero(text in "\\PC{0,12}") {
             let read = Resources::read(Some(&text), Some(&text));
             prop_assert!(read.cpu >= 0 && read.memory >= 0);
         }
@@ -190,7 +194,7 @@ mod tests {
         assert_eq!(
             warning(&[surge("proxy", of(5000, 80))], &[]),
             None,
-            "no one knows"
+            "the nodes are unknown"
         );
         let text = warning(
             &[surge("proxy", of(1000, 8)), surge("querynode", of(8000, 1))],

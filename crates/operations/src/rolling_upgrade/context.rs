@@ -34,24 +34,24 @@ use super::{
 /// Label that the official script sets too.
 pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 
-/// Where a component moves.
+/// The direction in which a component is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To the target.
+    /// To the target version.
     Forward,
-    /// To what was recorded.
+    /// To the recorded state.
     Back,
 }
 
 /// What the steps work with.
 pub struct UpgradeData {
-    /// What was asked for.
+    /// The settings of the command.
     pub settings: Settings,
     /// The release as it was when this process began.
     pub release: Release,
     /// The plan.
     pub rollout: Rollout,
-    /// How coordinators hand over.
+    /// Whether coordinators hand over by active-standby.
     pub standby: Standby,
     /// Full name of the run.
     pub run: String,
@@ -61,13 +61,13 @@ pub struct UpgradeData {
     pub pace: Pace,
     /// When the active query coordinator took over.
     pub takeover: Takeover,
-    /// The ways to Milvus itself.
+    /// The connections to Milvus.
     pub connections: Connections,
 }
 
 impl UpgradeData {
-    /// How long a pod may be unable to start before a wait for it ends; a rollback waits for the
-    /// time of its step.
+    /// How long a pod may fail to start before a wait for it ends. During a rollback the limit is
+    /// the time of the step.
     #[must_use]
     pub fn hopeless(&self, direction: Direction) -> Duration {
         match direction {
@@ -77,37 +77,37 @@ impl UpgradeData {
     }
 }
 
-/// The ways to Milvus itself, each found when it is first needed.
+/// The connections to Milvus, each opened when it is first needed.
 #[derive(Default)]
 pub struct Connections {
-    /// To its proxy.
+    /// The connection to its proxy.
     pub proxy: ProxyConnection,
-    /// To its sessions in etcd.
+    /// The connection to its sessions in etcd.
     pub sessions: Sessions,
     /// Whether pods cannot be reached from here.
     no_pods: AtomicBool,
-    /// Whether etcd does not let us remove sessions.
+    /// Whether etcd refuses to remove sessions.
     no_release: AtomicBool,
     /// Whether the management calls of Milvus cannot be used from here.
     no_management: AtomicBool,
-    /// Whether Milvus is not asked any more whether it is healthy.
+    /// Whether Milvus is no longer asked for its health.
     no_health: AtomicBool,
 }
 
-/// The way to Milvus's proxy, found when it is first needed ([`super::milvus`]).
+/// The connection to Milvus' proxy, opened when it is first needed ([`super::milvus`]).
 #[derive(Default)]
 pub struct ProxyConnection {
-    /// The proxy, or why there is none to be asked.
+    /// The proxy, or why there is none.
     pub(super) proxy: OnceCell<Result<Proxy, NoProxy>>,
-    /// Whether it answers here.
+    /// Whether the proxy answered.
     pub(super) reached: OnceCell<bool>,
-    /// The searches that are repeated, by collection. How one is made is asked once: Milvus does
+    /// The searches that are repeated, by collection. Each is prepared once, because Milvus does
     /// not describe indexes while its index coordinator is replaced.
     pub(super) searches: sync::Mutex<BTreeMap<String, Search>>,
 }
 
-/// The way to the sessions in etcd, found when it is first needed ([`super::sessions`]); `None`
-/// if etcd is not reached.
+/// The connection to the sessions in etcd, opened when it is first needed ([`super::sessions`]);
+/// `None` if etcd cannot be reached.
 #[derive(Default)]
 pub struct Sessions(pub(super) OnceCell<Option<Registry>>);
 
@@ -124,34 +124,34 @@ impl Connections {
         !self.no_management.load(Ordering::Relaxed)
     }
 
-    /// The management calls of Milvus cannot be used from here; whether that is news.
+    /// Notes that management calls cannot be used from here; returns whether that is new.
     pub fn give_up_on_management(&self) -> bool {
         !self.no_management.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether Milvus is to be asked whether it is healthy.
+    /// Whether Milvus is asked for its health.
     #[must_use]
     pub fn ask_health(&self) -> bool {
         !self.no_health.load(Ordering::Relaxed)
     }
 
-    /// Milvus does not tell whether it is healthy, or not in time: it is not asked again.
+    /// Stops asking Milvus for its health, because it does not answer, or not in time.
     pub fn give_up_on_health(&self) {
         self.no_health.store(true, Ordering::Relaxed);
     }
 
-    /// Whether etcd does not let us remove sessions.
+    /// Whether etcd refuses to remove sessions.
     #[must_use]
     pub fn is_release_refused(&self) -> bool {
         self.no_release.load(Ordering::Relaxed)
     }
 
-    /// etcd does not let us remove sessions; whether that is news.
+    /// Notes that etcd refuses to remove sessions; returns whether that is new.
     pub fn refuse_release(&self) -> bool {
         !self.no_release.swap(true, Ordering::Relaxed)
     }
 
-    /// Pods are not reached from here; whether that is news.
+    /// Notes that pods cannot be reached from here; returns whether that is new.
     pub fn give_up_on_pods(&self) -> bool {
         !self.no_pods.swap(true, Ordering::Relaxed)
     }
@@ -205,25 +205,25 @@ impl SessionRun for UpgradeData {
     }
 }
 
-/// What a run brings that reads the sessions, and removes those of pods that have ended.
+/// The parts of a run that reads the sessions, and removes those of ended pods.
 pub trait SessionRun {
-    /// Which release.
+    /// Name of the release.
     fn name(&self) -> &ReleaseName;
-    /// The release, whose configuration says where etcd is.
+    /// The release, whose configuration has the addresses of etcd.
     fn release(&self) -> &Release;
-    /// How etcd is asked.
+    /// How to connect to etcd.
     fn etcd(&self) -> &EtcdAccess;
-    /// The way to it.
+    /// The connection to the sessions in etcd.
     fn sessions(&self) -> &Sessions;
     /// Whether sessions of ended pods are removed.
     fn session_help(&self) -> SessionHelp;
-    /// Whether etcd does not let us remove sessions.
+    /// Whether etcd refuses to remove sessions.
     fn is_release_refused(&self) -> bool;
-    /// Notes that etcd does not let us remove sessions; whether that is news.
+    /// Notes that etcd refuses to remove sessions; returns whether that is new.
     fn refuse_release(&self) -> bool;
     /// The component of a Deployment whose pods were recorded.
     fn component(&self, status: &RunStatus, workload: &str) -> Option<Component>;
-    /// The sessions are these now.
+    /// Takes note of the current sessions.
     fn see(&self, sessions: &[Registered]);
     /// The version to which the components move.
     fn target(&self) -> Version;
@@ -231,16 +231,16 @@ pub trait SessionRun {
     fn reach_pods(&self) -> bool;
 }
 
-/// What a step is given here.
+/// The step context of an upgrade.
 pub type StepContext<'a> = engine::StepContext<'a, UpgradeData>;
 
-/// How long components took, and how long nothing moved between them.
+/// How long components took, and how long the pauses between them were.
 #[derive(Debug, Default)]
 pub struct Pace(Mutex<Measured>);
 
 #[derive(Debug, Default)]
 struct Measured {
-    /// When the component before was completely there.
+    /// When the previous component was complete.
     ready: Option<Instant>,
     /// When the current one was changed.
     began: Option<Instant>,
@@ -249,7 +249,7 @@ struct Measured {
 }
 
 impl Pace {
-    /// A component was changed just now.
+    /// Notes that a component was changed now.
     pub fn began(&self) {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -258,8 +258,8 @@ impl Pace {
         measured.worst = measured.worst.max(measured.between);
     }
 
-    /// It was completely there at this moment. How long that took, and how long nothing had moved
-    /// before; `None` if this process did not change it.
+    /// Notes when the component was complete. Returns how long that took, and how long the pause
+    /// before it was; `None` if this process did not change it.
     pub fn ready(&self, at: Instant) -> Option<(Duration, Option<Duration>)> {
         let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         measured.ready = Some(at);
@@ -267,17 +267,17 @@ impl Pace {
         Some((took, measured.between.take()))
     }
 
-    /// The longest time in which nothing moved.
+    /// The longest pause between two components.
     #[must_use]
     pub fn worst(&self) -> Option<Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).worst
     }
 }
 
-/// The recorded Deployments of a component that moves.
+/// The recorded Deployments of the component of a move.
 ///
 /// # Errors
-/// Where none was recorded.
+/// If none was recorded.
 pub fn originals_of(cx: &StepContext<'_>, one: &Move) -> Result<Vec<Original>, StepError> {
     let found: Vec<Original> = originals::recorded(cx)?
         .into_iter()
@@ -293,7 +293,7 @@ pub fn originals_of(cx: &StepContext<'_>, one: &Move) -> Result<Vec<Original>, S
     }
 }
 
-/// Whether a recorded Deployment is one of those that move here.
+/// Whether a recorded Deployment is one of a move.
 #[must_use]
 pub fn is_of(original: &Original, one: &Move) -> bool {
     original.component == Some(one.component)
@@ -303,7 +303,7 @@ pub fn is_of(original: &Original, one: &Move) -> bool {
             .is_none_or(|name| *name == original.name)
 }
 
-/// The strategy with which a component must be replaced, where that is another one than it has.
+/// The strategy with which a component must be replaced, if it has another one.
 #[must_use]
 pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Option<Value> {
     let kind = original
@@ -326,7 +326,7 @@ pub fn strategy(original: &Original, standby: Standby, holds_claim: bool) -> Opt
     (component == Component::Standalone && kind != "Recreate").then(|| json!({"type": "Recreate"}))
 }
 
-/// The strategy and nothing else, as it was recorded.
+/// The recorded strategy as a change, without anything else.
 #[must_use]
 pub fn own_strategy(original: &Original) -> Change {
     Change {
@@ -335,7 +335,7 @@ pub fn own_strategy(original: &Original) -> Change {
     }
 }
 
-/// Path of the version label, as originals have it.
+/// Path of the version label, as in originals.
 #[must_use]
 pub fn version_label_path() -> String {
     format!("/metadata/labels/{}", VERSION_LABEL.replace('/', "~1"))
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn coordinators_hand_over_where_they_can_and_a_standalone_never_does() {
+    fn coordinators_hand_over_if_possible_and_a_standalone_never_does() {
         let coordinator = original(Component::RootCoord, "Recreate");
         assert_eq!(
             strategy(&coordinator, Standby::Off, false).unwrap()["rollingUpdate"]["maxUnavailable"],
@@ -372,7 +372,11 @@ mod tests {
             json!({"maxSurge": 1, "maxUnavailable": 0}),
             "one at a time"
         );
-        assert_eq!(serving("Recreate"), None, "two cannot stand side by side");
+        assert_eq!(
+            serving("Recreate"),
+            None,
+            "two proxies must not run at the same time"
+        );
         assert_eq!(
             strategy(
                 &original(Component::Standalone, "Recreate"),

@@ -8,7 +8,7 @@
 //! 3. at its removal, the session still has that revision.
 //!
 //! A process that wrote the session before 1 runs in a pod that existed then, so 2 would list that
-//! pod if it lived. A session that is written after 1 has another revision, so 3 fails.
+//! pod if it still existed. A session that is written after 1 has another revision, so 3 fails.
 
 use milvus_guard_core::api::SeenPod;
 use milvus_guard_metadata::executor::Registered;
@@ -16,9 +16,9 @@ use milvus_guard_metadata::executor::Registered;
 /// A pod as the API server listed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPod {
-    /// Name.
+    /// Name of the pod.
     pub name: String,
-    /// Identity.
+    /// UID of the pod.
     pub uid: String,
     /// Whether it is terminating (`deletionTimestamp` is set). This is final.
     pub is_ending: bool,
@@ -36,16 +36,16 @@ pub enum Release {
 /// What is known of the pod of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodState {
-    /// It may live, so nothing is done.
+    /// The pod may serve, so nothing is done.
     Lives,
-    /// It is terminating.
+    /// The pod is terminating.
     Terminating,
-    /// It no longer exists.
+    /// The pod no longer exists.
     Gone,
 }
 
 impl PodState {
-    /// Whether its session may be released then.
+    /// Whether the session of such a pod may be released.
     #[must_use]
     pub fn allows(self, release: Release) -> bool {
         match self {
@@ -55,7 +55,7 @@ impl PodState {
         }
     }
 
-    /// In a few words.
+    /// The reason as a short phrase.
     #[must_use]
     pub const fn why(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl PodState {
 }
 
 /// The recorded pod that a session names, if its session may ever be released: it has a lease, and
-/// says of it what etcd says.
+/// the lease in its value is the lease in etcd.
 #[must_use]
 pub fn holder<'p>(one: &Registered, seen: &'p [SeenPod]) -> Option<&'p SeenPod> {
     let leased = one.lease != 0 && one.session.lease_id.is_none_or(|id| id == one.lease);
@@ -75,8 +75,8 @@ pub fn holder<'p>(one: &Registered, seen: &'p [SeenPod]) -> Option<&'p SeenPod> 
     seen.iter().rev().find(|pod| pod.name == *host)
 }
 
-/// What became of a host, by the pods that were listed after its session was read: either all pods
-/// of the namespace, or those of this name.
+/// The state of the pod of a host, by the pods that were listed after its session was read: either
+/// all pods of the namespace, or those of this name.
 #[must_use]
 pub fn pod_state(host: &str, listed: &[ListedPod]) -> PodState {
     let mut same = listed.iter().filter(|pod| pod.name == host).peekable();
@@ -89,8 +89,8 @@ pub fn pod_state(host: &str, listed: &[ListedPod]) -> PodState {
     }
 }
 
-/// Sessions that may be released, those of one process together, because it wrote them under one
-/// lease and they are removed together.
+/// Sessions that may be released, grouped by process: it wrote them under one lease, so they are
+/// removed together.
 #[must_use]
 pub fn releasable<'s>(
     sessions: &'s [Registered],
@@ -186,7 +186,7 @@ mod tests {
     #[case(&[("proxy-a", "1", true)], PodState::Terminating)]
     #[case(&[("proxy-a", "1", false)], PodState::Lives)]
     #[case::reused_name(&[("proxy-a", "9", false)], PodState::Lives)]
-    fn a_pod_that_may_live_keeps_its_session(
+    fn a_pod_that_may_serve_keeps_its_session(
         #[case] listed: &[(&str, &str, bool)],
         #[case] expected: PodState,
     ) {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_coordinators_are_released_before_their_pod_is_gone() {
+    fn only_sessions_of_coordinators_are_released_before_their_pod_has_ended() {
         assert!(PodState::Terminating.allows(Release::AtTermination));
         assert!(!PodState::Terminating.allows(Release::AtTheEnd));
         assert!(
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_one_process_go_together() {
+    fn sessions_of_one_process_are_released_together() {
         let (first, second) = (
             registered(7, r#"{"HostName":"proxy-a"}"#),
             registered(8, r#"{"HostName":"proxy-a"}"#),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_a_pod_that_is_terminating_is_waited_for() {
+    fn the_run_waits_for_the_session_of_a_terminating_pod() {
         let sessions = [registered(7, r#"{"HostName":"proxy-a"}"#)];
         let count = |state, release| {
             let waiting = waiting(&sessions, &seen(), |_| state, |_| release);

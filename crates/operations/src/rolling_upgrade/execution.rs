@@ -1,4 +1,4 @@
-//! How each step of an upgrade is carried out, waited for and taken back.
+//! How each step of an upgrade is carried out, awaited and undone.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl crate::engine::Step for Step {
 
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError> {
         match self {
-            // These leave nothing behind that would be in the way.
+            // These steps change nothing that would have to be undone.
             Self::Check | Self::HandOver | Self::CleanUp => Ok(()),
             Self::DeleteLeaving => steps::leaving::undo(cx).await,
             Self::Helm => Box::pin(steps::helm::undo(cx)).await,

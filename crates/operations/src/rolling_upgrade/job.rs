@@ -1,4 +1,4 @@
-//! The Job that upgrades in the cluster, and what it may do there. Pure.
+//! The Job that upgrades in the cluster, and its rights. Pure.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ use super::{
 
 /// Folder of Milvus' credentials in the pod.
 const MILVUS_CREDENTIALS: &str = "/etc/milvus-guard/milvus";
-/// Folder of etcd's.
+/// Folder of etcd's credentials in the pod.
 const ETCD_CREDENTIALS: &str = "/etc/milvus-guard/etcd";
 
-/// What the Job needs in the namespace of the release.
+/// The rights of the Job in the namespace of the release.
 #[must_use]
 pub fn rules_in_release() -> Value {
     json!([
@@ -29,14 +29,14 @@ pub fn rules_in_release() -> Value {
     ])
 }
 
-/// What it needs in addition where Helm brings the templates: what leaves is kept, then deleted.
+/// Additional rights if Helm brings the templates: removed objects are kept, then deleted.
 #[must_use]
 pub fn rules_through_helm() -> Value {
     let leaving = ["configmaps", "services", "serviceaccounts"];
     json!([{"apiGroups": [""], "resources": leaving, "verbs": ["get", "patch", "delete"]}])
 }
 
-/// What the Job needs.
+/// The rights of the Job.
 #[must_use]
 pub fn rights(settings: &Settings) -> Rights {
     let mut in_release = rules_in_release();
@@ -69,7 +69,7 @@ pub fn secrets(options: &JobOptions) -> Vec<Mounted> {
         .collect()
 }
 
-/// The same command with `--local`'s meaning: in the process of the Job.
+/// The arguments of the command, without `--local`, for the process of the Job.
 #[must_use]
 pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
@@ -159,7 +159,7 @@ mod tests {
     use milvus_guard_sources::milvus::Login;
 
     #[test]
-    fn the_job_asks_where_the_command_was_told_to_and_no_secret_is_in_its_arguments() {
+    fn the_job_gets_the_addresses_of_the_command_and_no_secret_is_in_its_arguments() {
         let login = Login::Password {
             user: "root".into(),
             password: "hunter2".into(),

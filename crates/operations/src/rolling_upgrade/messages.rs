@@ -1,4 +1,4 @@
-//! What is said when a run stops, and the Helm command that agrees with what runs.
+//! The messages of a run that stops, and the Helm command that agrees with what runs.
 
 use crate::engine::{ReleaseName, RunSettings, StopMessage, display::took};
 use milvus_guard_core::{
@@ -23,7 +23,7 @@ pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessa
     let go_back = command(&upgrade.settings, "-o rollback ");
     if back {
         let data = match step {
-            // Also what is said at the very end.
+            // Also the message at the end of a rollback.
             Step::Check | Step::Record => back_at_the_beginning(upgrade),
             _ => format!(
                 "Some components run {to}, and some {from} again; none is between two versions \
@@ -77,7 +77,7 @@ pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessa
             )
         }
         Step::HandOver => (format!("{name} runs {to}."), go_on),
-        // Also what is said at the very end.
+        // Also the message at the end of the run.
         Step::CleanUp | Step::DeleteLeaving => (reached(upgrade), go_on),
     };
     StopMessage {
@@ -86,7 +86,7 @@ pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessa
     }
 }
 
-/// How a run resumes.
+/// The command that resumes the run.
 fn again(upgrade: &UpgradeData) -> String {
     match upgrade.rollout.templates {
         Templates::FromRun => command(&upgrade.settings, ""),
@@ -109,7 +109,7 @@ fn is_hook(settings: &Settings) -> bool {
     turn.is_some_and(|turn| turn.caller == HelmCaller::User)
 }
 
-/// Whose turn it is when everything is paused.
+/// Whose turn it is after everything was paused.
 #[must_use]
 pub fn turn_of_helm(upgrade: &UpgradeData) -> String {
     let Rollout { from, .. } = &upgrade.rollout;
@@ -122,7 +122,7 @@ pub fn turn_of_helm(upgrade: &UpgradeData) -> String {
     )
 }
 
-/// Why a run does not go back before Helm does, and the command for that.
+/// Why a run is not rolled back before Helm is, and the command for that.
 #[must_use]
 pub fn helm_goes_back_first(upgrade: &UpgradeData, changed: &[String], revision: u64) -> String {
     let release = &upgrade.settings.run.release;
@@ -167,7 +167,7 @@ fn reached(upgrade: &UpgradeData) -> String {
     )
 }
 
-/// How to make the source of the release agree with what runs.
+/// How to make the source of the release agree with the running images.
 #[must_use]
 pub fn agree(release: &Release, rollout: &Rollout) -> String {
     let manager = &release.manager;
@@ -195,8 +195,8 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
     )
 }
 
-/// The `helm upgrade` with which Helm's release agrees with what runs. The chart stays the one that
-/// is installed; `None` where that is not known, or where Helm alone does not make the release.
+/// The `helm upgrade` that makes Helm's release agree with what runs. It keeps the installed chart.
+/// `None` if the chart is unknown, or if the release is not made by Helm alone.
 #[must_use]
 pub fn helm(release: &Release, rollout: &Rollout) -> Option<String> {
     let chart = release
@@ -220,7 +220,7 @@ pub fn helm(release: &Release, rollout: &Rollout) -> Option<String> {
     shell(&words)
 }
 
-/// Helm values that agree with the plan's end.
+/// Helm values that agree with the end of the plan.
 #[must_use]
 pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
     let image = ImageRef::parse(&rollout.image);
@@ -246,7 +246,7 @@ pub fn values(rollout: &Rollout) -> Vec<(&'static str, String)> {
     values
 }
 
-/// This command again, with something more.
+/// This command with more flags.
 #[must_use]
 pub fn command(settings: &Settings, more: &str) -> String {
     if more.is_empty() && is_hook(settings) {
@@ -263,11 +263,11 @@ pub fn command(settings: &Settings, more: &str) -> String {
     } = settings;
     let milvus = match &milvus_access.ask {
         AskMilvus::At(address) => format!(" --milvus {address}"),
-        // What was asked for once need not be asked for again.
+        // The Service is the default, and `none` need not be repeated.
         AskMilvus::AtService | AskMilvus::Never => String::new(),
     };
     let searched: String = match &milvus_access.searched {
-        // As with the address.
+        // The same applies here.
         SearchedCollections::Never => String::new(),
         searched => {
             let flag = |name: String| format!(" --probe-collection {name}");

@@ -1,4 +1,4 @@
-//! The way to Milvus itself, as a run uses it: whether its proxy is reached. Asked once.
+//! The connection of a run to Milvus: whether its proxy can be reached. Checked once.
 
 use crate::engine::StepError;
 use milvus_guard_sources::milvus::{ApiError, Proxy};
@@ -10,19 +10,19 @@ use super::{
 };
 
 impl ProxyConnection {
-    /// The proxy, or why there is none to be asked.
+    /// The proxy, or why there is none.
     ///
     /// # Errors
-    /// Where the run must stop.
+    /// If the run must stop.
     pub async fn proxy(&self, cx: &StepContext<'_>) -> Result<Result<&Proxy, &NoProxy>, StepError> {
         let found = self.proxy.get_or_try_init(|| find(cx)).await?;
         Ok(found.as_ref())
     }
 
-    /// Whether Milvus answers here. Where it does not, a person is told, once.
+    /// Whether Milvus answers. If it does not, the user is told once.
     ///
     /// # Errors
-    /// Where the run must stop.
+    /// If the run must stop.
     pub async fn is_reached(&self, cx: &StepContext<'_>) -> Result<bool, StepError> {
         let proxy = self.proxy(cx).await?;
         let reached = self.reached.get_or_init(async || match proxy {
@@ -49,7 +49,7 @@ impl ProxyConnection {
     }
 }
 
-/// Warns that this run does not know whether Milvus serves what it had loaded.
+/// Warns that this run cannot check whether Milvus serves what it had loaded.
 pub fn unasked(cx: &StepContext<'_>, why: &str) {
     cx.reporter().warn(format!(
         "could not ask Milvus whether every loaded collection has its segments on the new query \
@@ -57,7 +57,7 @@ pub fn unasked(cx: &StepContext<'_>, why: &str) {
     ));
 }
 
-/// What a person can do about it.
+/// What the user can do about it.
 fn hint(ask: &AskMilvus, error: &ApiError) -> &'static str {
     match (error, ask) {
         (ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. }, _) => {

@@ -1,4 +1,4 @@
-//! The plan of a run in the form in which `plan` prints paths, for documents with a diagram. Pure.
+//! The plan of a run in the format of `plan`'s paths, for documents with a diagram. Pure.
 
 use milvus_guard_core::{
     milvus::{Component, Coordinators, Topology, catalogue::Rolling},
@@ -8,7 +8,7 @@ use milvus_guard_core::{
 use super::plan::{Move, MoveKind, Rollout};
 
 impl Rollout {
-    /// This plan as a path with one stop, which `command` makes.
+    /// This plan as a path with one stop, which `command` carries out.
     #[must_use]
     pub fn path(&self, coordinators: Coordinators, command: String) -> Plan {
         let is_standalone = |one: &Move| one.component == Component::Standalone;

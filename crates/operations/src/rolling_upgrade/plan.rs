@@ -1,5 +1,5 @@
-//! Which component moves when: the order data for this source, target and layout, laid over what
-//! the release has. Pure.
+//! Which component moves when: the order data for this source, target and layout, applied to the
+//! components of the release. Pure.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -20,16 +20,16 @@ use milvus_guard_core::{
 pub use super::step::{Move, MoveKind};
 use super::{standby::Standby, step::Step};
 
-/// Version of the JSON form.
+/// Version of the JSON format.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
 
-/// The line of the text form after the last step that can be rolled back.
+/// The line of the text format after the last step that can be rolled back.
 pub const POINT_OF_NO_RETURN: &str = "Point of no return: no rollback after this step.";
 
 /// The plan of a rolling upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
-    /// Which release.
+    /// Name of the release.
     pub release: ReleaseName,
     /// Version before: the lowest that runs.
     pub from: Build,
@@ -39,20 +39,20 @@ pub struct Rollout {
     pub image: String,
     /// Row of the order data.
     pub order: String,
-    /// One component after the other.
+    /// The components in their order.
     pub moves: Vec<Move>,
     /// Who brings the new templates.
     pub templates: Templates,
     /// Whether the configuration must be changed for the time of the run, so that coordinators
     /// hand over.
     pub configure: bool,
-    /// Until when there is a way back.
+    /// Until when a rollback is possible.
     pub point_of_no_return: PointOfNoReturn,
-    /// What going back beyond that point loses.
+    /// What a rollback after that point loses.
     pub lost: String,
-    /// What interruption to expect.
+    /// The interruption to expect.
     pub interruption: String,
-    /// What else to know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -68,9 +68,9 @@ pub enum Templates {
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
-    /// Which release, as it was asked for.
+    /// Name of the release, as requested.
     pub name: &'a ReleaseName,
-    /// It, as it runs.
+    /// The running release.
     pub release: &'a Release,
     /// Version before.
     pub from: &'a Build,
@@ -78,13 +78,13 @@ pub struct Wish<'a> {
     pub to: &'a Build,
     /// The new image.
     pub image: &'a str,
-    /// How coordinators hand over.
+    /// Whether coordinators hand over by active-standby.
     pub standby: Standby,
-    /// A row of the orders that are to be measured.
+    /// A row of the orders that are still to be measured.
     pub candidate_order: Option<&'a str>,
 }
 
-/// From where to where a release was to go.
+/// The requested change of version of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
     /// The release.
@@ -96,7 +96,7 @@ pub struct Way {
 }
 
 impl Way {
-    /// The way that was wished for.
+    /// The requested change of version.
     pub(super) fn of(wish: &Wish<'_>) -> Box<Self> {
         Box::new(Self {
             release: wish.name.clone(),
@@ -106,7 +106,7 @@ impl Way {
     }
 }
 
-/// Why a release cannot be rolled to a version, and what to do instead.
+/// Why a release cannot be upgraded by rolling, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// The two versions do not work together, so everything must stop first.
@@ -116,12 +116,12 @@ pub enum PlanError {
         from = .0.from, to = .0.to, name = .0.release.name, namespace = .0.release.namespace
     )]
     NeedsRestart(Box<Way>),
-    /// The data has no such row among the orders that are to be measured.
+    /// The data has no such row among the orders that are still to be measured.
     #[error("the data has no candidate order '{id}' from {} to {}", .way.from, .way.to)]
     UnknownCandidate {
         /// Id of the row.
         id: String,
-        /// The way for which it was asked.
+        /// The change of version for which it was requested.
         way: Box<Way>,
     },
     /// The data has no order for these versions and this layout.
@@ -131,7 +131,7 @@ pub enum PlanError {
         from = .0.from, to = .0.to, name = .0.release.name, namespace = .0.release.namespace
     )]
     NoOrder(Box<Way>),
-    /// A component runs that the order does not name.
+    /// A running component is not in the order.
     #[error(
         "{workload} ({component}) has no place in the order {order}: it must not run at the \
          target, or not together with the others; scale it to zero, or change the layout with \
@@ -147,10 +147,10 @@ pub enum PlanError {
     },
 }
 
-/// Plans the way.
+/// Plans the upgrade.
 ///
 /// # Errors
-/// Why there is none, and what to do instead.
+/// Why there is no plan, and what to do instead.
 pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError> {
     let Wish {
         release, from, to, ..
@@ -176,7 +176,7 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError
     Ok(along(wish, &route, order, moves, Templates::FromRun))
 }
 
-/// The rollout of these moves, with what the data says of the way and of the order.
+/// The rollout of these moves, with the data about the change of version and about the order.
 pub(super) fn along(
     wish: &Wish<'_>,
     route: &Route<'_>,
@@ -211,7 +211,7 @@ pub(super) fn along(
     }
 }
 
-/// Marks the first component after which there is no way back.
+/// Marks the first component after which no rollback is possible.
 pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     if let Some(last) = moves
         .iter_mut()
@@ -250,8 +250,8 @@ fn moves(
                     moves.push(one(Some(&name), MoveKind::Create));
                 }
                 [] => {}
-                // Nothing may stand between this component and the next, so its groups do not wait
-                // for one another.
+                // The next component must follow this one at once, so its groups do not wait for
+                // one another.
                 [_, _, ..] if step.at_once_with_next => moves.push(one(None, MoveKind::Update)),
                 several => {
                     moves.extend(several.iter().map(|name| one(Some(name), MoveKind::Update)));
@@ -301,7 +301,7 @@ fn moves(
 }
 
 impl Rollout {
-    /// Its steps.
+    /// The steps of the plan.
     #[must_use]
     pub fn steps(&self, fullname: &str) -> Vec<Step> {
         let mut steps = vec![Step::Check, Step::Record];
@@ -324,7 +324,7 @@ impl Rollout {
         steps
     }
 
-    /// The release as it would be afterwards, for the rules.
+    /// The release as it would be after the run, for the rules.
     #[must_use]
     pub fn after(&self, before: &Release) -> Release {
         let mut after = before.at_version(&self.to);
@@ -351,7 +351,7 @@ impl Rollout {
         after
     }
 
-    /// A digest of the plan and of what it was made from.
+    /// A digest of the plan and of its inputs.
     #[must_use]
     pub fn hash(&self, fullname: &str, uids: &[String]) -> String {
         let mut uids = uids.to_vec();
@@ -370,7 +370,7 @@ impl Rollout {
         plan_hash(&made_from)
     }
 
-    /// For people.
+    /// The plan for people.
     #[must_use]
     pub fn text(&self, fullname: &str) -> String {
         let mut text = format!(
@@ -409,7 +409,7 @@ impl Rollout {
         text
     }
 
-    /// For programs.
+    /// The plan for programs.
     #[must_use]
     pub fn json(&self, fullname: &str, uids: &[String]) -> Value {
         let steps: Vec<RunStep> = self.steps(fullname).iter().map(Step::describe).collect();
@@ -497,7 +497,7 @@ mod tests {
         "mixcoord streamingnode querynode datanode proxy"
     )]
     #[case(Fixture::standalone("2.4.24"), "2.4.24", "2.5.27", "standalone")]
-    fn orders(
+    fn components_move_in_the_order_of_the_data(
         #[case] fixture: Fixture,
         #[case] from: &str,
         #[case] to: &str,
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn streaming_nodes_come_and_index_nodes_go() {
+    fn streaming_nodes_are_added_and_index_nodes_removed() {
         let plan = planned(&Fixture::cluster("2.5.27"), "2.5.27", "2.6.22").unwrap();
         let expected = [
             "create-streamingnode",
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_order_for_what_cannot_roll() {
+    fn there_is_no_order_for_versions_and_components_that_cannot_roll() {
         let restart = planned(&Fixture::of("2.2.1", &SEPARATE), "2.2.1", "2.2.16").unwrap_err();
         assert_eq!(
             restart.to_string(),
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_of_the_steps_and_what_they_touch() {
+    fn the_hash_depends_on_the_steps_and_the_deployments() {
         let of = |to: &str| planned(&Fixture::cluster("2.4.24"), "2.4.24", to).unwrap();
         let hash = |plan: &Rollout, uid: &str| plan.hash("my-release-milvus", &[uid.to_owned()]);
         let plan = of("2.5.27");

@@ -1,4 +1,4 @@
-//! Why a release cannot be rolled as it is. Every reason names what to do first. Pure.
+//! Why a release cannot be upgraded by rolling. Every reason names what to do first. Pure.
 
 use crate::engine::release;
 use milvus_guard_core::{
@@ -6,7 +6,7 @@ use milvus_guard_core::{
     milvus::{Build, Release, manager::Source, release::DECLARED_VERSION, release::VersionRead},
 };
 
-/// Why this release can never be rolled by this verb; `None` if it can.
+/// Why this release can never be upgraded by this verb; `None` if it can.
 #[must_use]
 pub fn unsupported(release: &Release) -> Option<String> {
     let name = &release.name;
@@ -40,7 +40,7 @@ pub fn unsupported(release: &Release) -> Option<String> {
     })
 }
 
-/// Why the version that runs is unknown, and what says it.
+/// Why the running version is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownSource {
     /// The version cannot be read from the tag of a running component.
@@ -54,15 +54,15 @@ pub enum UnknownSource {
         /// Its image.
         image: String,
     },
-    /// No component tells its version.
+    /// No component has a known version.
     #[error("no component of {0} says its version")]
     Release(String),
 }
 
-/// The version that runs: the lowest, because that is the oldest that wrote data.
+/// The running version: the lowest, because that is the oldest that wrote data.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be determined.
 pub fn source(release: &Release) -> Result<Build, UnknownSource> {
     if let Some(unknown) = release
         .components
@@ -79,7 +79,7 @@ pub fn source(release: &Release) -> Result<Build, UnknownSource> {
         .ok_or_else(|| UnknownSource::Release(release.name.clone()))
 }
 
-/// Why this release cannot be rolled now, although it could be; `None` if it can.
+/// Why this release cannot be upgraded now, although it could be; `None` if it can.
 #[must_use]
 pub fn blocked(release: &Release, facts: &Facts) -> Option<String> {
     if release.is_stopped() {
@@ -113,7 +113,7 @@ mod tests {
     use milvus_guard_core::{evidence::DeployerFact, rules::testing::Fixture};
 
     #[test]
-    fn a_healthy_release_of_helm_is_fit() {
+    fn a_healthy_helm_release_meets_the_preconditions() {
         let fit = Fixture::cluster("2.4.5").release();
         assert_eq!(
             (unsupported(&fit), blocked(&fit, &Facts::default())),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn others_say_what_is_to_be_done_first() {
+    fn other_releases_are_refused_with_what_to_do_first() {
         let said = |why: Option<String>, part: &str| {
             let why = why.unwrap();
             assert!(why.contains(part), "{why}");

@@ -30,12 +30,12 @@ use super::{
     through_helm::{self, HelmCaller, HelmTurn, plan::HelmPlanError},
 };
 
-/// `upgrade`, as it was asked for.
+/// `upgrade` with its settings.
 #[derive(Clone, Debug)]
 pub struct RollingUpgrade {
-    /// What it is to do.
+    /// The settings of the command.
     pub settings: Settings,
-    /// What it does with its run.
+    /// What the command does with its run.
     pub operation: Operation,
 }
 
@@ -43,7 +43,7 @@ impl RollingUpgrade {
     /// An upgrade whose flags do not contradict each other.
     ///
     /// # Errors
-    /// An image of another version than -t names.
+    /// If the image has another version than `-t`.
     pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
         if let (Some(image), Operation::Update) = (&settings.image, operation) {
             release::image_fits(image, "-t", settings.target)?;
@@ -205,16 +205,16 @@ impl InJob for RollingUpgrade {
     }
 }
 
-/// Why a release cannot be upgraded as it was asked for, and what to do instead.
+/// Why a release cannot be upgraded as requested, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Impossible {
-    /// Not by this verb.
+    /// This verb does not support the release.
     #[error("{0}")]
     Unsupported(String),
-    /// Its version is unknown.
+    /// The running version is unknown.
     #[error(transparent)]
     Source(#[from] UnknownSource),
-    /// Its image has no place for the version.
+    /// The image for the version cannot be determined.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The data has no order for these versions and components.
@@ -225,7 +225,7 @@ pub(super) enum Impossible {
     HelmPlan(#[from] HelmPlanError),
 }
 
-/// The plan from what runs; for a run in progress, from what it recorded at its beginning.
+/// The plan for the running release; for a run in progress, the plan from its record.
 fn planned(
     release: &Release,
     settings: &Settings,
@@ -276,7 +276,7 @@ fn is_by_helm(run: &UpgradeRun) -> bool {
     plan.any(|step| step.action == StepAction::Hold)
 }
 
-/// How coordinators hand over where the chart alone configures them.
+/// Whether coordinators hand over by active-standby, if only the chart configures it.
 fn helm_standby(turn: Option<&HelmTurn>) -> Standby {
     match turn {
         Some(turn) if turn.change.hands_over => Standby::On,
@@ -284,7 +284,7 @@ fn helm_standby(turn: Option<&HelmTurn>) -> Standby {
     }
 }
 
-/// Another change of Helm than the one that the run in progress began with.
+/// The change of Helm differs from the one that the run in progress began with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a run is in progress that brings {} with image {} and {} Deployments; this change brings {} \
@@ -296,16 +296,16 @@ struct AnotherChange {
     asked: Brought,
 }
 
-/// What a change of Helm brings, as far as changes are compared in a message.
+/// The content of a Helm change, as far as it is compared in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Brought {
     to: Build,
     image: String,
-    /// How many Deployments of Milvus there are afterwards.
+    /// Number of Deployments of Milvus after the change.
     deployments: usize,
 }
 
-/// Refuses another change of Helm than the one that the run began with.
+/// Refuses a Helm change that differs from the one that the run began with.
 fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), Box<AnotherChange>> {
     let after = |name: &str| {
         let mut moves = rollout.moves.iter();
@@ -338,14 +338,14 @@ fn check_same(turn: &HelmTurn, rollout: &Rollout) -> Result<(), Box<AnotherChang
     }))
 }
 
-/// The build that an image has, if its tag names one.
+/// The build of an image, if its tag names one.
 fn to(image: &str, target: Version) -> Build {
     let said = ImageRef::parse(image).build();
     said.filter(|build| build.version == target)
         .unwrap_or_else(|| Build::of(target))
 }
 
-/// How coordinators hand over in a run that was begun: as it planned.
+/// Whether coordinators hand over in a run that was begun: as planned.
 fn resumed(run: &UpgradeRun, release: &Release) -> Standby {
     let configures = run
         .spec
@@ -378,7 +378,7 @@ fn as_recorded(release: &Release, originals: &[Original]) -> Release {
     release
 }
 
-/// Whether every component that moves has the image already.
+/// Whether every component of the plan has the image already.
 fn is_there(release: &Release, rollout: &Rollout) -> bool {
     release
         .components
@@ -387,7 +387,7 @@ fn is_there(release: &Release, rollout: &Rollout) -> bool {
         .all(|one| one.image().to_string() == rollout.image)
 }
 
-/// What runs after a run was ended where it is.
+/// The running versions after a run was ended at its current step.
 fn left_behind(
     run: &UpgradeRun,
     release: &Release,

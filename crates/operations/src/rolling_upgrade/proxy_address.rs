@@ -1,4 +1,4 @@
-//! Where Milvus's proxies are: by their Service, by name or address, or as it was given.
+//! The address of Milvus' proxies: that of their Service, by name or IP, or the given one.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,20 +17,20 @@ use super::settings::{AskMilvus, MilvusAccess};
 
 /// Time limit of the first connection. An unreachable Milvus must not hold up the run for longer.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Before the one other attempt.
+/// Pause before the second and last attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The port of Milvus's proxies.
 const PORT: i32 = 19530;
-/// The key that says how clients connect: 0 plain, 1 TLS, 2 with client certificates.
+/// The setting of how clients connect: 0 plain, 1 TLS, 2 with client certificates.
 const TLS_MODE: &str = "common.security.tlsMode";
 
 /// Why Milvus cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum NoProxy {
-    /// It must not be asked.
+    /// The user does not want it to be asked.
     #[error("--milvus {}", AskMilvus::NEVER)]
     Unwanted,
-    /// No Service leads to its proxies.
+    /// No Service selects its proxies.
     #[error("no Service selects its proxies; give their address with --milvus")]
     NoService,
     /// Services cannot be read.
@@ -38,10 +38,10 @@ pub enum NoProxy {
     Services(#[from] ClusterError),
 }
 
-/// The proxy of a release, or why there is none to be asked.
+/// The proxy of a release, or why there is none.
 ///
 /// # Errors
-/// Where the process must stop.
+/// If the process must stop.
 pub async fn locate(
     client: &RetryingClient,
     release: &Release,
@@ -65,8 +65,8 @@ pub async fn locate(
         }
     };
     let by_name = proxy_at(access, place.address());
-    // Names of Services mean something in the cluster only; their addresses do on some networks
-    // beside it.
+    // Names of Services can be resolved only in the cluster; on some networks outside it their
+    // addresses can be reached.
     if let Some(by_ip) = place.address_by_ip()
         && matches!(knock(&by_name).await, Err(ApiError::Unreachable { .. }))
     {
@@ -89,7 +89,7 @@ fn proxy_at(access: &MilvusAccess, address: String) -> Proxy {
     }
 }
 
-/// Where a Service is.
+/// The address of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ServiceAddress {
     scheme: &'static str,
@@ -114,9 +114,9 @@ impl ServiceAddress {
     }
 }
 
-/// The address of the Service that leads to those who answer clients, as every pod of the cluster
-/// can use it. The chart's own has the release's full name; others are taken in the order of their
-/// names.
+/// The address of the Service that selects the pods that answer clients, usable from every pod of
+/// the cluster. The chart's own Service has the release's full name; others are tried in the order
+/// of their names.
 fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
     let entrance = |component| release.of(component).next();
     let pods = &entrance(Component::Proxy)
@@ -168,7 +168,7 @@ fn service(services: &[Service], release: &Release) -> Option<ServiceAddress> {
     })
 }
 
-/// Asks for the version: an answer shows that the way and the login are right.
+/// Asks for the version: an answer shows that the address and the login are right.
 ///
 /// # Errors
 /// If Milvus does not answer.
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_of_the_proxies_is_found_whatever_it_is_called() {
+    fn the_service_of_the_proxies_is_found_by_any_name() {
         let release = Fixture::cluster("2.4.5").release();
         let pods = &release
             .of(Component::Proxy)
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_has_an_address_beside_its_name() {
+    fn a_service_has_an_address_besides_its_name() {
         let place = |ip: Option<&str>| ServiceAddress {
             scheme: "",
             host: "a.milvus.svc".into(),
@@ -266,6 +266,6 @@ mod tests {
         let by_ip = |ip| place(ip).address_by_ip();
         assert_eq!(by_ip(Some("10.96.0.7")).as_deref(), Some("10.96.0.7:19530"));
         assert_eq!(by_ip(Some("fd00::7")).as_deref(), Some("[fd00::7]:19530"));
-        assert_eq!(by_ip(None), None, "a headless one has none");
+        assert_eq!(by_ip(None), None, "a headless Service has no address");
     }
 }

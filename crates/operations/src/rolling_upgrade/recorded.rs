@@ -16,7 +16,7 @@ use super::{
     through_helm::plan::recall,
 };
 
-/// The plan that a run began with, as its record has it; `None` if a later version wrote it.
+/// The plan that a run began with, from its record; `None` if a later version wrote it.
 #[must_use]
 pub fn rollout(run: &UpgradeRun, release: &Release, catalogue: &Catalogue) -> Option<Rollout> {
     let spec = &run.spec;

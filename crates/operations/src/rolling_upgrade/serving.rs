@@ -1,5 +1,5 @@
-//! Which moves replace those who serve searches, and so when Milvus is asked whether all is loaded
-//! again. Pure.
+//! Which moves replace components that serve searches, and so when Milvus is asked whether all
+//! collections are loaded again. Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,22 +8,22 @@ use milvus_guard_sources::milvus::{Loaded, Replica};
 
 use super::plan::{Move, MoveKind};
 
-/// Collections that a message names.
+/// Maximum number of collections that a message names.
 const NAMED: usize = 3;
 
-/// When Milvus is asked: places in the plan.
+/// When Milvus is asked, as positions in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What is loaded is noted before this move.
+    /// Before this move, the loaded collections are noted.
     pub before: usize,
-    /// It is asked for again after this one. Later than `before` where nothing may stand between
-    /// two moves, because the old and the new version do not understand each other there.
+    /// After this move, Milvus is asked whether they are loaded again. Later than `before` if a
+    /// move must follow the other at once, because the old and the new version are not compatible.
     pub after: usize,
-    /// Whether no node is left of those that served before.
+    /// Whether all nodes that served before are replaced.
     pub replaces_all: bool,
 }
 
-/// Whether it serves searches.
+/// Whether a component serves searches.
 #[must_use]
 pub const fn serves(component: Component) -> bool {
     matches!(
@@ -32,7 +32,7 @@ pub const fn serves(component: Component) -> bool {
     )
 }
 
-/// The question that this move has a part in; `None` if it changes nothing about who serves.
+/// The question of which this move is a part; `None` if it replaces no component that serves.
 #[must_use]
 pub fn question(moves: &[Move], at: usize) -> Option<Question> {
     let follows = |place: usize| moves.get(place).is_some_and(|one| one.at_once_with_next);
@@ -63,10 +63,10 @@ pub fn question(moves: &[Move], at: usize) -> Option<Question> {
     })
 }
 
-/// Who is known to serve no more, although a coordinator may still list it.
+/// Nodes that no longer serve, although a coordinator may still list them.
 #[derive(Clone, Debug, Default)]
 pub struct Gone<'a> {
-    /// The nodes that live, by their sessions in etcd, where those are known.
+    /// The live nodes, according to their sessions in etcd, if known.
     pub live: Option<&'a BTreeSet<i64>>,
     /// Nodes that were replaced.
     pub replaced: &'a [i64],
@@ -75,15 +75,15 @@ pub struct Gone<'a> {
 /// What was loaded before and is not served again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotServed {
-    /// By no node; a line for each collection.
+    /// Not served by any node; one line for each collection.
     #[error("{}", shown(.0))]
     ByAny(Vec<String>),
-    /// By no node that lives; a line for each collection.
+    /// Not served by any live node; one line for each collection.
     #[error("{} (without nodes that are gone, which Milvus still lists)", shown(.0))]
     ByLiveNodes(Vec<String>),
 }
 
-/// Whether all that was loaded before is served again, by nodes that are not gone.
+/// Whether all that was loaded before is served again, by nodes that still exist.
 ///
 /// # Errors
 /// What is missing.
@@ -102,8 +102,8 @@ pub fn judge(now: Loaded, before: &LoadedBefore, gone: &Gone<'_>) -> Result<(), 
     on_live.map_err(NotServed::ByLiveNodes)
 }
 
-/// Replicas of which no node is new, as text; `old` are the nodes before the step. A replica with a
-/// new node in it can hand over what an old one has; one without loses it.
+/// Replicas without a new node, as text; `old` are the nodes before the step. A replica with a new
+/// node can move data from an old node to it; a replica without one loses the data of the old node.
 #[must_use]
 pub fn without_new_node(now: &Loaded, old: &[i64]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -122,7 +122,7 @@ pub fn without_new_node(now: &Loaded, old: &[i64]) -> Vec<String> {
     lines
 }
 
-/// A few lines as one.
+/// A few lines as one text.
 #[must_use]
 pub fn shown(lines: &[String]) -> String {
     let more = match lines.len().saturating_sub(NAMED) {
@@ -181,7 +181,10 @@ mod tests {
     #[case("mixcoord streamingnode querynode", &[None, Some((1, 1, false)), Some((2, 2, false))])]
     #[case("*streamingnode mixcoord querynode", &[None, None, Some((2, 2, false))])]
     #[case("mixcoord datanode", &[None, None])]
-    fn questions(#[case] names: &str, #[case] expected: &[Option<(usize, usize, bool)>]) {
+    fn milvus_is_asked_around_the_moves_that_replace_serving_nodes(
+        #[case] names: &str,
+        #[case] expected: &[Option<(usize, usize, bool)>],
+    ) {
         let moves = moves(names);
         let found: Vec<_> = (0..moves.len()).map(|at| question(&moves, at)).collect();
         let expected: Vec<_> = expected
@@ -284,7 +287,11 @@ mod tests {
             .insert(9);
         assert_eq!(without_new_node(&now, &[1, 2]), [""; 0]);
         now.collections[0].replicas = Err("not told".into());
-        assert_eq!(without_new_node(&now, &[1, 2]), [""; 0], "nothing is known");
+        assert_eq!(
+            without_new_node(&now, &[1, 2]),
+            [""; 0],
+            "the replicas are unknown"
+        );
     }
 
     #[test]

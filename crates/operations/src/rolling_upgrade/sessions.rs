@@ -1,5 +1,5 @@
-//! The way to etcd, where Milvus' sessions tell which coordinator is active and which nodes live.
-//! Whether it is reached is asked once.
+//! The connection to etcd, where the sessions of Milvus show which coordinator is active and which
+//! nodes live. It is opened once.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -23,29 +23,29 @@ use milvus_guard_sources::{
 
 use super::context::{SessionRun, Sessions};
 
-/// For one answer. No one else waits for it, and nothing depends on it alone.
+/// Time limit of one answer. The run does not depend on the answer alone.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Why the sessions of Milvus in etcd cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionsError {
-    /// Nothing tells where etcd is.
+    /// The addresses of etcd are unknown.
     #[error(transparent)]
     Address(#[from] UnknownEtcd),
-    /// It did not answer in time.
+    /// etcd did not answer in time.
     #[error("no answer within {} s", ANSWER.as_secs())]
     Silent,
-    /// It cannot be used, or does not hold sessions of Milvus.
+    /// etcd cannot be used, or has no sessions of Milvus.
     #[error("{}", .0.why())]
     Connection(MetaError),
-    /// It did not do what was asked.
+    /// etcd failed to do what was requested.
     #[error("{}", .0.reason)]
     Request(Failure),
 }
 
 impl Sessions {
-    /// The sessions of Milvus' components; `None` if etcd cannot be read. Where it never can, a
-    /// person is told, once.
+    /// The sessions of Milvus' components; `None` if etcd cannot be read. If it can never be
+    /// reached, the user is told once.
     pub async fn read<D: SessionRun>(
         &self,
         cx: &engine::StepContext<'_, D>,
@@ -54,7 +54,7 @@ impl Sessions {
         Some(all.into_iter().map(|one| one.session).collect())
     }
 
-    /// The same, each with its lease and its revision.
+    /// The same sessions, each with its lease and its revision.
     pub async fn registered<D: SessionRun>(
         &self,
         cx: &engine::StepContext<'_, D>,
@@ -63,10 +63,10 @@ impl Sessions {
         timeout(ANSWER, registry.read()).await.ok()?.ok()
     }
 
-    /// Removes sessions of one lease that are still as they were read. Whether they were removed.
+    /// Removes sessions of one lease if they are unchanged. Returns whether they were removed.
     ///
     /// # Errors
-    /// Why etcd did not do it.
+    /// If etcd failed to do it.
     pub async fn release<D: SessionRun>(
         &self,
         cx: &engine::StepContext<'_, D>,
@@ -79,7 +79,7 @@ impl Sessions {
         released.map_err(SessionsError::Request)
     }
 
-    /// Whether etcd is reached.
+    /// Whether etcd can be reached.
     pub async fn is_reached<D: SessionRun>(&self, cx: &engine::StepContext<'_, D>) -> bool {
         self.registry(cx).await.is_some()
     }
@@ -109,7 +109,7 @@ async fn reached<D: SessionRun>(cx: &engine::StepContext<'_, D>) -> Option<Regis
 /// Connects to the sessions of a release.
 ///
 /// # Errors
-/// Why etcd is not reached, or what it does not hold.
+/// Why etcd cannot be reached, or what it does not contain.
 pub async fn reach(
     client: &RetryingClient,
     release: &Release,
@@ -121,8 +121,8 @@ pub async fn reach(
         Ok(registry) => return Ok(registry),
         Err(why) => why,
     };
-    // Names of Services mean something in the cluster only; their addresses do on some networks
-    // beside it.
+    // Names of Services can be resolved only in the cluster; on some networks outside it their
+    // addresses can be reached.
     let addresses = by_ip(client, &by_name.addresses).await;
     if addresses.is_empty() {
         return Err(why);
@@ -143,8 +143,8 @@ async fn connect(endpoint: &Endpoint) -> Result<Registry, SessionsError> {
         .map_err(SessionsError::Connection)
 }
 
-/// The same addresses without names of Services: by the Services' own addresses, or by those of a
-/// pod behind each that has none. What cannot be found is left out.
+/// The same addresses with IP addresses in place of the names of Services: that of the Service, or
+/// of a pod of a headless Service. Names that cannot be resolved are left out.
 async fn by_ip(client: &RetryingClient, addresses: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     for address in addresses {

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The settings that the command line gives.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use milvus_guard_sources::{
     milvus::{CollectionName, Login, NotACollection},
 };
 
-/// What to do with a run.
+/// What a command does with a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Upgrade, or resume.
     Update,
     /// Put images and strategies back as the run recorded them, in the reverse order.
     Rollback,
-    /// End the run where it stands.
+    /// End the run at its current step.
     Abort,
 }
 
 impl Operation {
-    /// As it is typed.
+    /// The value of the flag.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Operation {
         }
     }
 
-    /// What it does with its run.
+    /// The intent for the life cycle of the run.
     #[must_use]
     pub const fn intent(self) -> Intent {
         match self {
@@ -43,7 +43,7 @@ impl Operation {
     }
 }
 
-/// Where Milvus itself is asked.
+/// At which address Milvus is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AskMilvus {
     /// At the Service of the release.
@@ -51,15 +51,15 @@ pub enum AskMilvus {
     AtService,
     /// At an address.
     At(String),
-    /// Nowhere.
+    /// Milvus is not asked.
     Never,
 }
 
 impl AskMilvus {
-    /// What is typed for [`Self::Never`].
+    /// The value of the flag for [`Self::Never`].
     pub const NEVER: &'static str = "none";
 
-    /// What was typed for it.
+    /// From the value of the flag.
     #[must_use]
     pub fn typed_as(text: Option<&str>) -> Self {
         match text {
@@ -69,7 +69,7 @@ impl AskMilvus {
         }
     }
 
-    /// As it is typed.
+    /// The value of the flag.
     #[must_use]
     pub fn typed(&self) -> Option<&str> {
         match self {
@@ -80,26 +80,26 @@ impl AskMilvus {
     }
 }
 
-/// In which collections searches must find again what they found before.
+/// The collections in which searches must find again what they found before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SearchedCollections {
-    /// In some of those that are loaded.
+    /// Some of the loaded collections.
     #[default]
     Loaded,
-    /// In these, from which no rows are deleted meanwhile.
+    /// These collections, from which no rows are deleted during the run.
     Named(Vec<CollectionName>),
-    /// In none.
+    /// No collections.
     Never,
 }
 
 impl SearchedCollections {
-    /// What is typed for [`Self::Never`].
+    /// The value of the flag for [`Self::Never`].
     pub const NEVER: &'static str = "none";
 
-    /// What was typed for it.
+    /// From the values of the flag.
     ///
     /// # Errors
-    /// What cannot be meant.
+    /// If the values name no valid collections.
     pub fn typed_as(texts: &[String]) -> Result<Self, NoSuchCollections> {
         match texts {
             [] => Ok(Self::Loaded),
@@ -113,7 +113,7 @@ impl SearchedCollections {
         }
     }
 
-    /// As it is typed, one text for each time the flag is given.
+    /// The values of the flag, one for each time that it is given.
     #[must_use]
     pub fn typed(&self) -> Vec<String> {
         match self {
@@ -124,35 +124,35 @@ impl SearchedCollections {
     }
 }
 
-/// Why collections to be searched cannot be taken as they were typed.
+/// Why the given collections cannot be searched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchCollections {
-    /// A text that names no collection.
+    /// A text that is not the name of a collection.
     #[error("--probe-collection: {0}")]
     Name(#[from] NotACollection),
-    /// Some, and none.
+    /// `none` together with a collection.
     #[error(
         "--probe-collection: '{}' together with a collection",
         SearchedCollections::NEVER
     )]
     Both,
-    /// More than a run keeps.
+    /// More collections than a run stores.
     #[error("--probe-collection: more than {MAX_SEARCHES} collections")]
     TooMany,
 }
 
-/// How Milvus itself is asked.
+/// How to connect to Milvus.
 #[derive(Clone, Debug, Default)]
 pub struct MilvusAccess {
-    /// Where (`--milvus`).
+    /// The address (`--milvus`).
     pub ask: AskMilvus,
-    /// The name in its certificate, where it is not the host of the address.
+    /// The name in its certificate, if it is not the host of the address.
     pub server_name: Option<String>,
-    /// Who asks.
+    /// User and password, or a token.
     pub login: Login,
-    /// TLS, where it takes more than the system's certificate authorities.
+    /// TLS settings, if the system's certificate authorities are not enough.
     pub tls: Option<Tls>,
-    /// In which collections searches are compared (`--probe-collection`).
+    /// The collections in which searches are compared (`--probe-collection`).
     pub searched: SearchedCollections,
 }
 
@@ -166,38 +166,38 @@ pub enum SessionHelp {
     Off,
 }
 
-/// Where a run is made.
+/// Where a run is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunLocation {
-    /// In the cluster.
+    /// In a Job in the cluster.
     #[default]
     Job,
-    /// In the process of the person who asked (`--local`).
+    /// In the process of the command (`--local`).
     Local,
 }
 
-/// What an upgrade is to do.
+/// The settings of an upgrade.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What all kinds of runs are told.
+    /// The settings that all kinds of runs share.
     pub run: RunSettings,
-    /// Version after (`-t`).
+    /// Version after the upgrade (`-t`).
     pub target: Version,
-    /// What Helm changes, where Helm brings the new templates.
+    /// What Helm changes, if Helm brings the new templates.
     pub helm: Option<HelmTurn>,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
     pub image: Option<String>,
-    /// How Milvus itself is asked.
+    /// How to connect to Milvus.
     pub milvus: MilvusAccess,
-    /// How its etcd is asked.
+    /// How to connect to its etcd.
     pub etcd: EtcdAccess,
-    /// Whether sessions of pods that have ended are removed from it.
+    /// Whether sessions of pods that have ended are removed from etcd.
     pub session_help: SessionHelp,
-    /// A row of the orders that are to be measured, in place of the order that is known.
+    /// A row of the orders that are still to be measured, in place of the known order.
     pub candidate_order: Option<String>,
-    /// Where it is made.
+    /// Where the run is carried out.
     pub location: RunLocation,
-    /// For a pod that cannot pull its image, or crashes again and again.
+    /// How long to wait for a pod that cannot pull its image, or crashes repeatedly.
     pub hopeless: Duration,
 }
 
@@ -212,7 +212,7 @@ mod tests {
     #[case(&["none"], Ok(SearchedCollections::Never))]
     #[case(&["none", "books"], Err(NoSuchCollections::Both))]
     #[case(&["a"; 17], Err(NoSuchCollections::TooMany))]
-    fn collections_are_typed(
+    fn collections_are_parsed_from_flag_values(
         #[case] texts: &[&str],
         #[case] expected: Result<SearchedCollections, NoSuchCollections>,
     ) {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_can_be_typed_again() {
+    fn flag_values_are_kept() {
         let texts = ["books".to_owned(), "shop/books".to_owned()];
         let named = SearchedCollections::typed_as(&texts).unwrap();
         assert_eq!(named.typed(), texts);

@@ -1,5 +1,5 @@
-//! Active-standby of the coordinators: a new one waits beside the old one and takes over when that
-//! is gone. Milvus reads it from its configuration files.
+//! Active-standby of the coordinators: a new coordinator waits while the old one runs, and takes
+//! over when it has ended. Milvus reads the setting from its configuration files.
 
 use serde_json::Value;
 
@@ -17,25 +17,25 @@ use milvus_guard_core::{
 
 /// Sections of the coordinators in Milvus' configuration. A mixed coordinator reads the same four.
 const SECTIONS: [&str; 4] = ["rootCoord", "dataCoord", "indexCoord", "queryCoord"];
-/// The setting in each of them.
+/// The setting in each section.
 const SETTING: &str = "enableActiveStandby";
-/// From this version on a mixed coordinator is always active-standby [milvus#46456].
+/// From this version on a mixed coordinator always uses active-standby [milvus#46456].
 const ALWAYS: Version = Version::new(2, 6, 8);
 
 /// Whether coordinators of the target hand over by active-standby, and whether the configuration
 /// must be changed for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standby {
-    /// There are no coordinators of their own, or the configuration cannot be read: their strategy
-    /// is left alone.
+    /// There are no separate coordinators, or the configuration cannot be read: their strategy is
+    /// not changed.
     Unknown,
-    /// They do.
+    /// They hand over by active-standby.
     On,
-    /// They would, with another configuration.
+    /// They hand over by active-standby after a change of the configuration.
     Off,
 }
 
-/// How it stands with a release that goes to `target`.
+/// Whether coordinators of a release that is upgraded to `target` use active-standby.
 #[must_use]
 pub fn of(release: &Release, target: Version) -> Standby {
     let coordinators = release
@@ -53,7 +53,7 @@ pub fn of(release: &Release, target: Version) -> Standby {
     }
 }
 
-/// Settings that are not true.
+/// The settings that are not true.
 fn lacking(config: &EffectiveConfig) -> Vec<String> {
     SECTIONS
         .iter()
@@ -62,7 +62,7 @@ fn lacking(config: &EffectiveConfig) -> Vec<String> {
         .collect()
 }
 
-/// A setting of the environment that says no: no file is stronger.
+/// A setting in the environment that turns active-standby off: it overrides every file.
 #[must_use]
 pub fn forbidden(release: &Release) -> Option<String> {
     let keys = lacking(&release.config).into_iter();
@@ -74,7 +74,7 @@ pub fn forbidden(release: &Release) -> Option<String> {
 /// Why active-standby cannot be turned on in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// It is not valid YAML.
+    /// The file is not valid YAML.
     #[error("line {line}: {message}")]
     Unreadable {
         /// The line, from 1.
@@ -82,10 +82,10 @@ pub enum MergeError {
         /// What is wrong there.
         message: String,
     },
-    /// It holds something else than settings.
+    /// The file contains something else than settings.
     #[error("it is not a mapping")]
     NotAMapping,
-    /// A section in it holds something else than settings.
+    /// A section in it contains something else than settings.
     #[error("{0} is not a mapping")]
     SectionNotAMapping(&'static str),
     /// A change of these settings would change others.
@@ -93,11 +93,11 @@ pub enum MergeError {
     ChangesOthers,
 }
 
-/// A configuration file with active-standby on, and nothing else changed but comments, which are
-/// lost. The same for the same text, always.
+/// A configuration file with active-standby on. Nothing else changes, except that comments are
+/// lost. The same text always gives the same result.
 ///
 /// # Errors
-/// Where the file cannot be read, or cannot be written again without changing something else.
+/// If the file cannot be read, or cannot be written again without changing something else.
 pub fn merge(text: &str) -> Result<String, MergeError> {
     let root = match documents(text).next() {
         None => None,
@@ -168,8 +168,8 @@ fn null() -> Tree<'static> {
     }
 }
 
-/// Writes a tree in block style. Scalars stay as they were written: `0777` and `1.10` mean what
-/// their reader makes of them.
+/// Writes a tree in block style. Scalars keep their spelling, because the meaning of `0777` and
+/// `1.10` depends on the reader.
 fn write(node: &Tree<'_>, indent: usize, out: &mut String) {
     let pad = " ".repeat(indent);
     match &node.kind {
@@ -201,7 +201,7 @@ fn below(value: &Tree<'_>, indent: usize, out: &mut String) {
     }
 }
 
-/// A scalar as it was, or as a JSON string, which YAML reads too.
+/// A scalar as it was, or as a JSON string, which is valid YAML too.
 fn scalar(text: &str, plain: bool) -> String {
     if plain {
         text.to_owned()
@@ -245,7 +245,7 @@ fn expected(text: &str) -> Vec<(String, String)> {
     let mut expected = settings(text);
     for name in SECTIONS {
         let key = format!("{name}.{SETTING}");
-        // A section that was there without any value gives way to its first setting.
+        // A section without any value is replaced by its first setting.
         expected.retain(|(known, _)| *known != key && known != name);
         expected.push((key, "true".into()));
     }
@@ -287,13 +287,13 @@ mod tests {
     #[case("- a\n", "it is not a mapping")]
     #[case("rootCoord: 1\n", "rootCoord is not a mapping")]
     #[case("rootCoord: {\n", "line ")]
-    fn what_cannot_be_merged_is_refused(#[case] text: &str, #[case] why: &str) {
+    fn files_that_cannot_be_merged_are_refused(#[case] text: &str, #[case] why: &str) {
         let said = merge(text).unwrap_err().to_string();
         assert!(said.contains(why), "{said}");
     }
 
     #[test]
-    fn it_is_needed_only_where_coordinators_do_not_do_it_already() {
+    fn a_change_is_needed_only_if_coordinators_do_not_use_active_standby() {
         let target = |text: &str| text.parse().unwrap();
         let off = Fixture::cluster("2.4.5").default_yaml("etcd: {rootPath: by-dev}");
         assert_eq!(of(&off.release(), target("2.5.12")), Standby::Off);

@@ -1,4 +1,4 @@
-//! The steps as values: what a plan is made of. Pure.
+//! The steps of a plan, as values. Pure.
 
 use milvus_guard_core::{
     api::{RunStep, StepAction},
@@ -8,56 +8,56 @@ use milvus_guard_core::{
 /// One step of an upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// What must be true before anything is touched.
+    /// Checks the preconditions before anything is changed.
     Check,
-    /// Images, strategies and labels as they are.
+    /// Records images, strategies and labels.
     Record,
-    /// What Helm changes is paused, then Helm changes it.
+    /// Pauses what Helm changes, then waits until Helm has changed it.
     Helm,
-    /// Active-standby of the coordinators, for the time of the run.
+    /// Turns on active-standby of the coordinators, for the time of the run.
     Configure,
-    /// One component, as the plan has it, and its move.
+    /// Moves one component.
     Move(RunStep, Move),
-    /// No field under our name.
+    /// Leaves no field owned by our field manager.
     HandOver,
-    /// What was needed only meanwhile.
+    /// Removes what was needed only during the run.
     CleanUp,
-    /// Objects that the chart does not have any more.
+    /// Deletes objects that the chart no longer has.
     DeleteLeaving,
 }
 
-/// One component that moves, alone.
+/// The change of one component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// Which.
+    /// The component.
     pub component: Component,
-    /// Its workload; nothing means every one that the component has.
+    /// Its workload; `None` means all workloads of the component.
     pub workload: Option<String>,
-    /// What becomes of it.
+    /// What is done with it.
     pub kind: MoveKind,
     /// What to wait for.
     pub gate: Gate,
-    /// What to know.
+    /// A note for the user.
     pub note: Option<String>,
-    /// Whether the next one must follow at once.
+    /// Whether the next component must follow at once.
     pub at_once_with_next: bool,
-    /// Whether the way back ends with it.
+    /// Whether no rollback is possible after it.
     pub point_of_no_return: bool,
 }
 
-/// What becomes of a component.
+/// What is done with a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoveKind {
     /// It gets the new image.
     Update,
     /// The target needs it, and the release does not have it yet.
     Create,
-    /// The target does not have it any more.
+    /// The target no longer has it.
     Remove,
 }
 
 impl Step {
-    /// What the run's record says of it.
+    /// The step in the record of a run.
     #[must_use]
     pub fn describe(&self) -> RunStep {
         match self {
@@ -108,8 +108,8 @@ impl Step {
 }
 
 impl Move {
-    /// Its step's id; what tells several workloads of one component apart is what follows the
-    /// release's name.
+    /// The id of its step. Workloads of one component are distinguished by the part of their name
+    /// after the name of the release.
     #[must_use]
     pub fn id(&self, fullname: &str) -> String {
         let verb = match self.kind {
@@ -127,7 +127,7 @@ impl Move {
         )
     }
 
-    /// What its step does.
+    /// The title of its step.
     #[must_use]
     pub fn title(&self, to: &Build) -> String {
         let Self { component, .. } = self;

@@ -1,16 +1,15 @@
-//! When an old query node ends best. Pure.
+//! The best time for an old query node to end. Pure.
 //!
-//! In Milvus 2.3 the new leader of a shard is told what it may read every 10 s, from the takeover of
-//! the query coordinator on, and answers searches with nothing until then. It is given its segments
-//! at a whole second of the coordinator that is 1.0 to 1.2 s or more after its begin (0.2 to 0.4 s
-//! after SIGTERM of the old leader), and the old leader gives the shard up 0.4 s after that. An
-//! update that comes before the segments, or with them, counts for nothing. Measured on a real Milvus
-//! 2.3.5, by the seconds from SIGTERM to the next update: 2.5 and 2.7, no wrong answer; 1.9 (twice)
-//! and 2.5, 7 to 10 s of wrong answers; 9.2, 7 s of them. With 3.0 in four rolls: 0 to 26 wrong
-//! answers in two query nodes together.
-//!
-//! So an old query node ends [`BEFORE`] an update: the segments come a second before the update, and
-//! the proxies notice the new leader after it.
+//! In Milvus 2.3 the new leader of a shard learns every 10 s, counted from the takeover of the
+//! query coordinator, what it may read; until then it answers searches with no results. It gets its
+//! segments at a whole second of the coordinator that is 1.0 to 1.2 s or more after its begin (0.2
+//! to 0.4 s after SIGTERM of the old leader), and the old leader gives up the shard 0.4 s after
+//! that. An update before the segments, or at the same time, has no effect. Measured on a real
+//! Milvus 2.3.5, by the seconds from SIGTERM to the next update: 2.5 and 2.7, no wrong answer; 1.9
+//! (twice) and 2.5, 7 to 10 s of wrong answers; 9.2, 7 s of them. With 3.0 in four rolls: 0 to 26
+//! wrong answers in two query nodes together.
+//! So an old query node ends 3.1 s (`BEFORE`) before an update: the segments arrive one second
+//! before the update, and the proxies notice the new leader after it.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,12 +18,12 @@ use std::{
 
 use milvus_guard_metadata::model::sessions::Session;
 
-/// How long before an update an old query node is told to end; 0.1 s later it has the signal.
+/// How long before an update an old query node is told to end; it gets the signal 0.1 s later.
 const BEFORE: Duration = Duration::from_millis(3_100);
 /// The key of the active query coordinator.
 const KEY: &str = "session/querycoord";
 
-/// When the active query coordinator took over, as far as this process saw it.
+/// When the active query coordinator took over, if this process observed it.
 #[derive(Debug, Default)]
 pub struct Takeover(Mutex<Seen>);
 
@@ -35,7 +34,7 @@ struct Seen {
     since: Option<Instant>,
 }
 
-/// Who holds the key.
+/// The holder of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     server_id: Option<i64>,
@@ -43,7 +42,7 @@ struct Holder {
 }
 
 impl Takeover {
-    /// The sessions are these now.
+    /// Notes the current sessions.
     pub fn see<'s>(&self, sessions: impl IntoIterator<Item = &'s Session>, now: Instant) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sessions = sessions.into_iter();
@@ -52,7 +51,7 @@ impl Takeover {
             host: one.host.clone(),
         });
         if holder.is_some() && seen.holder.is_some() && holder != seen.holder {
-            // Between two looks.
+            // The middle between two looks.
             let looked = seen.looked.unwrap_or(now);
             seen.since = Some(looked + now.saturating_duration_since(looked) / 2);
         }
@@ -62,7 +61,7 @@ impl Takeover {
         seen.looked = Some(now);
     }
 
-    /// When the active one took over; `None` if this process did not see it.
+    /// When the active coordinator took over; `None` if this process did not observe it.
     #[must_use]
     pub fn since(&self) -> Option<Instant> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,8 +69,8 @@ impl Takeover {
     }
 }
 
-/// How long to wait until a query node should end, with updates every `interval` since a takeover
-/// that long ago.
+/// How long to wait until a query node should end, if updates come every `interval` since a
+/// takeover `ago`.
 #[must_use]
 pub fn until_turn(ago: Duration, interval: Duration) -> Duration {
     if interval <= BEFORE {
@@ -104,12 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn a_takeover_is_between_the_last_look_without_it_and_the_first_with_it() {
+    fn a_takeover_is_halfway_between_the_looks_before_and_after_it() {
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
         let takeover = Takeover::default();
         takeover.see([&active(1)], at(0));
-        assert_eq!(takeover.since(), None, "it was there before");
+        assert_eq!(
+            takeover.since(),
+            None,
+            "the first holder was there before the first look"
+        );
         takeover.see([], at(200));
         assert_eq!(takeover.since(), None);
         takeover.see([&active(2)], at(400));

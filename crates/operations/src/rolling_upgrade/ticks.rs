@@ -1,4 +1,4 @@
-//! Whether time ticks go on after another root coordinator took over, by the metrics of Milvus'
+//! Whether time ticks resume after another root coordinator took over, by the metrics of Milvus'
 //! pods. Pure.
 //!
 //! The root coordinator sends a time tick to all channels when every proxy with a session has
@@ -16,22 +16,22 @@
 
 use std::time::Duration;
 
-/// How long ticks must have stopped before a proxy is blamed for it. They come every 200 ms.
+/// How long ticks must have stopped before a proxy counts as the cause. They are sent every 200 ms.
 pub const STALL: Duration = Duration::from_millis(1_500);
-/// Looks at a proxy that must have found the same before it counts as stuck.
+/// Number of looks with the same result after which a proxy counts as stuck.
 const SAME: u32 = 3;
-/// Looks in a row that must have found a new round before ticks count as sent again. When a proxy
-/// leaves, one round is sent also where another proxy still reports nothing.
+/// Number of looks in a row with a new round after which ticks count as sent again. When a proxy
+/// leaves, one round is sent although another proxy still reports nothing.
 const RESUMED: u32 = 3;
 
 /// Rounds of ticks that a root coordinator has sent (`rootcoord_sync_timetick_latency`).
 const ROUNDS: &str = "milvus_rootcoord_sync_timetick_latency_count";
-/// How old the tick was that a proxy reported last; written with every report.
+/// Age of the tick that a proxy reported last; written with every report.
 const LAG: &str = "milvus_proxy_tt_lag_ms";
-/// The series of it that every proxy has.
+/// The labels of the series that every proxy has.
 const LAG_OF: &str = "channel_name=\"default\"";
 
-/// Rounds of ticks that a root coordinator has sent; `None` if its metrics do not say.
+/// Rounds of ticks that a root coordinator has sent; `None` if its metrics do not contain them.
 #[must_use]
 pub fn rounds(metrics: &str) -> Option<f64> {
     values(metrics, ROUNDS)
@@ -39,7 +39,7 @@ pub fn rounds(metrics: &str) -> Option<f64> {
         .reduce(|a, b| a + b)
 }
 
-/// What a proxy said with its last report; `None` if its metrics do not say.
+/// The age in the last report of a proxy; `None` if its metrics do not contain it.
 #[must_use]
 pub fn lag(metrics: &str) -> Option<f64> {
     values(metrics, LAG)
@@ -60,7 +60,7 @@ fn values<'m>(metrics: &'m str, name: &'static str) -> impl Iterator<Item = (&'m
     })
 }
 
-/// What was seen of the ticks of one active root coordinator.
+/// What is known of the ticks of one active root coordinator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticks {
     host: String,
@@ -72,7 +72,7 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// Of the coordinator on this host, of which nothing is known yet.
+    /// For the coordinator on this host, before the first look.
     #[must_use]
     pub fn of(host: &str) -> Self {
         Self {
@@ -83,13 +83,13 @@ impl Ticks {
         }
     }
 
-    /// Whether they are of this host.
+    /// Whether they are of the coordinator on this host.
     #[must_use]
     pub fn is_of(&self, host: &str) -> bool {
         self.host == host
     }
 
-    /// Another look, so long after the one before. A look that found nothing changes nothing.
+    /// Adds a look, made `since` after the one before. A look without a result changes nothing.
     pub fn look(&mut self, rounds: Option<f64>, since: Duration) {
         let Some(now) = rounds else { return };
         match self.rounds {
@@ -106,20 +106,20 @@ impl Ticks {
         self.rounds = Some(now);
     }
 
-    /// Whether the coordinator tells what it sends, and not each of the last looks found a new round.
+    /// Whether the number of rounds is known, and not each of the last looks found a new round.
     #[must_use]
     pub fn are_missing(&self) -> bool {
         self.rounds.is_some() && self.sent < RESUMED
     }
 
-    /// Whether it has sent none for [`STALL`].
+    /// Whether the coordinator has sent no tick for [`STALL`].
     #[must_use]
     pub fn have_stopped(&self) -> bool {
         self.rounds.is_some() && self.stopped >= STALL
     }
 }
 
-/// What was seen of the reports of one proxy.
+/// What is known of the reports of one proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reports {
     lag: Option<f64>,
@@ -127,10 +127,10 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Another look. One that found nothing does not show that the proxy is stuck.
+    /// Adds a look. A look without a result does not show that the proxy is stuck.
     #[expect(
         clippy::float_cmp,
-        reason = "the very same number is what is looked for"
+        reason = "an unchanged number means that nothing was reported"
     )]
     pub fn look(&mut self, lag: Option<f64>) {
         self.same = match (self.lag, lag) {
@@ -140,7 +140,7 @@ impl Reports {
         self.lag = lag;
     }
 
-    /// Whether it has reported nothing for several looks.
+    /// Whether the proxy has reported nothing for several looks.
     #[must_use]
     pub const fn have_stopped(&self) -> bool {
         self.same >= SAME
@@ -154,13 +154,13 @@ mod tests {
 
     use super::*;
 
-    /// As a root coordinator of 2.3.2 writes it.
+    /// Metrics of a root coordinator of 2.3.2.
     const ROOT: &str = "# TYPE milvus_rootcoord_sync_timetick_latency histogram\n\
         milvus_rootcoord_sync_timetick_latency_bucket{le=\"1\"} 0\n\
         milvus_rootcoord_sync_timetick_latency_bucket{le=\"+Inf\"} 184\n\
         milvus_rootcoord_sync_timetick_latency_sum 2711\n\
         milvus_rootcoord_sync_timetick_latency_count 184\n";
-    /// As a proxy of 2.3.2 does.
+    /// Metrics of a proxy of 2.3.2.
     const PROXY: &str = "milvus_proxy_tt_lag_ms{channel_name=\"by-dev-dml_0\",node_id=\"11\"} 5\n\
         milvus_proxy_tt_lag_ms{channel_name=\"default\",node_id=\"11\"} 127\n";
 
@@ -174,7 +174,7 @@ mod tests {
     #[case("milvus_rootcoord_sync_timetick_latency_counter 7\n", None)]
     #[case(PROXY, None)]
     #[case("", None)]
-    fn a_root_coordinator_says_how_many_rounds_it_sent(
+    fn the_rounds_of_ticks_are_in_the_metrics_of_a_root_coordinator(
         #[case] metrics: &str,
         #[case] expected: Option<f64>,
     ) {
@@ -182,22 +182,22 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_says_how_old_its_last_report_was() {
+    fn the_age_of_the_last_report_is_in_the_metrics_of_a_proxy() {
         assert_eq!(lag(PROXY), Some(127.0));
         assert_eq!(lag(ROOT), None);
         assert_eq!(lag("milvus_proxy_tt_lag_ms{channel_name=\"a\"} 1\n"), None);
     }
 
     #[test]
-    fn ticks_have_stopped_only_where_looks_say_so() {
+    fn ticks_count_as_stopped_only_after_looks_without_a_new_round() {
         let mut ticks = Ticks::of("rootcoord-new");
         ticks.look(None, STALL * 2);
         assert!(
             !ticks.have_stopped() && !ticks.are_missing(),
-            "nothing is known"
+            "the look had no result"
         );
         ticks.look(Some(3.0), STALL);
-        assert!(!ticks.have_stopped(), "one look cannot tell");
+        assert!(!ticks.have_stopped(), "one look is not enough");
         assert!(ticks.are_missing(), "no round was seen");
         ticks.look(Some(3.0), STALL / 2);
         ticks.look(None, STALL);
@@ -230,7 +230,10 @@ mod tests {
         for _ in 0..10 {
             reports.look(None);
         }
-        assert!(!reports.have_stopped(), "not reached is not stuck");
+        assert!(
+            !reports.have_stopped(),
+            "a proxy that was not reached does not count as stuck"
+        );
     }
 
     proptest! {

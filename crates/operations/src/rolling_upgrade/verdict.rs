@@ -1,5 +1,5 @@
-//! What the rules say of the upgrade as a whole, asked as `check` asks. What a run itself takes
-//! care of is left out. Pure.
+//! What the rules find in the upgrade as a whole, with the same input as `check`. Findings that a
+//! run itself handles are left out. Pure.
 
 use milvus_guard_core::{
     evaluate::{EvaluationInput, judge},
@@ -9,16 +9,16 @@ use milvus_guard_core::{
     rules::Behavior,
 };
 
-/// What the rules say.
+/// What the rules find.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// Why it must not be.
+    /// Why the upgrade is refused.
     pub refusals: Vec<String>,
-    /// What to know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Asks the rules. `run` is the run itself, which is no reason to wait for a run.
+/// Evaluates the rules. `run` is the run itself, which does not block the upgrade.
 #[must_use]
 pub fn ask(
     before: &Release,
@@ -59,7 +59,7 @@ pub fn ask(
         }
         let text = || {
             let fix = finding.fix.command.as_deref().unwrap_or(&finding.fix.text);
-            // How `check` is given a missing fact is of no use here.
+            // The fix for a missing fact is a flag of `check`, which does not help here.
             let fix = if fix.is_empty() || finding.not_evaluated {
                 String::new()
             } else {
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_the_runs_own_business_and_the_path_is_not() {
+    fn the_run_handles_the_order_and_the_rules_judge_the_path() {
         assert_eq!(
             asked("2.4.24", "2.5.27", &Facts::default()).refusals,
             [""; 0]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn another_run_is_in_the_way_and_ones_own_is_not() {
+    fn another_run_blocks_and_the_run_itself_does_not() {
         let with = |run: &str| Facts {
             runs: Some(vec![RunFact {
                 run: run.into(),

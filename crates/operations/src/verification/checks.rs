@@ -1,4 +1,4 @@
-//! From what was read to checks. Pure.
+//! Turns what was read into checks. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use milvus_guard_sources::{
     milvus::{Loaded, Principals},
 };
 
-/// Every workload is rolled out completely, nothing is held, and no old pod is left.
+/// Whether every workload is completely rolled out, nothing is held, and no old pod is left.
 #[must_use]
 pub fn workloads(release: &Release, rollouts: Option<&[RolloutFact]>, pods: &[Pod]) -> Check {
     const ID: &str = "workloads";
@@ -97,7 +97,7 @@ pub fn common_version(release: &Release) -> Option<String> {
     only.filter(|_| versions.is_empty())
 }
 
-/// All components run one version, which is the wanted one, and the servers say the same: the
+/// Whether all components run one version, the wanted one, and the servers report the same: the
 /// proxy, and all that have a session.
 #[must_use]
 pub fn versions(
@@ -170,12 +170,12 @@ pub fn versions(
     Check::of(ID, &found, seen)
 }
 
-/// The release in a text of a server: `v2.3.5`, `2.3.5`.
+/// The version in the text of a server: `v2.3.5`, `2.3.5`.
 fn spoken(text: &str) -> Option<Version> {
     text.trim().trim_start_matches('v').parse().ok()
 }
 
-/// Says that a component's session tells another version.
+/// The message if a component's session has another version.
 fn other_version(session: &Session, image: Version) -> Option<String> {
     let Holder::Component(_) = session.holder else {
         return None;
@@ -188,7 +188,7 @@ fn other_version(session: &Session, image: Version) -> Option<String> {
     ))
 }
 
-/// Each session is of a pod that exists, and each coordinator has one that is active.
+/// Whether each session is of a pod that exists, and each coordinator has an active session.
 #[must_use]
 pub fn sessions(sessions: &[Session], release: &Release, pods: &[Pod]) -> Check {
     let name = |pod: &Pod| PodName {
@@ -242,8 +242,8 @@ fn shown(session: &Session) -> String {
     ))
 }
 
-/// What was loaded is loaded and served: against an earlier state where one is known, else as
-/// complete as Milvus itself asks for.
+/// Whether loaded collections are served: compared with an earlier state if one is known, else as
+/// completely as Milvus itself requires.
 #[must_use]
 pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check {
     const ID: &str = "collections";
@@ -264,7 +264,7 @@ pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check 
     check.noting(&loaded.notes)
 }
 
-/// Users and roles are there, and those that were there before.
+/// Whether users and roles exist, also those that existed before.
 #[must_use]
 pub fn privileges(now: &Principals, before: Option<&Record>) -> Check {
     let lost = |kind: &str, before: Option<&BTreeSet<String>>, now: &BTreeSet<String>| {
@@ -298,7 +298,7 @@ pub fn privileges(now: &Principals, before: Option<&Record>) -> Check {
     Check::of("privileges", &found, seen)
 }
 
-/// No run is in progress, or stopped half-way.
+/// Whether no run is in progress, or stopped half-way.
 #[must_use]
 pub fn run(runs: &[UpgradeRun]) -> Check {
     let open = runs.iter().filter(|run| run.is_under_way());
@@ -336,7 +336,7 @@ mod tests {
         Fixture::of("2.3.5", &SEPARATE).release()
     }
 
-    /// A pod of each workload, called as its workload and `-0`.
+    /// A pod of each workload, named after its workload with the suffix `-0`.
     fn pods(release: &Release) -> Vec<Pod> {
         let pod = |one: &ComponentWorkload| {
             let labels: serde_json::Map<String, serde_json::Value> = one
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_agree_with_what_servers_say() {
+    fn versions_agree_with_those_that_servers_report() {
         let release = release();
         let root = |version| [session("session/rootcoord", "a", version)];
         let of = |wanted: Option<&str>, proxy, sessions: Option<&[Session]>| {
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_existed_before_must_exist() {
+    fn collections_and_users_that_existed_before_must_exist() {
         let before = Baseline {
             collections: vec![milvus_guard_core::api::loaded::CollectionBaseline {
                 name: "books".into(),

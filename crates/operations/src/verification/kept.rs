@@ -13,15 +13,15 @@ use milvus_guard_core::verification::Record;
 
 /// Key of the ConfigMap.
 pub const KEY: &str = "record.json";
-/// Owner of the key, so that labels of others stay.
+/// Field manager of the key, so that labels of other clients are kept.
 const MANAGER: &str = "milvus-guard-verify";
-/// What an object may hold, less room for its metadata [Kubernetes: 1 MiB].
+/// Maximum bytes of a record: the limit of an object [Kubernetes: 1 MiB], less room for metadata.
 const LIMIT: usize = 1_000_000;
 
 /// Why a record cannot be read or kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeepError {
-    /// The cluster could not be asked, or refused.
+    /// The cluster could not be queried, or refused.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// It is too large.
@@ -32,7 +32,7 @@ pub enum KeepError {
 /// The text of the record in this ConfigMap; `None` if there is none.
 ///
 /// # Errors
-/// If the cluster could not be asked.
+/// If the cluster could not be queried.
 pub async fn read(
     client: &RetryingClient,
     of: &ReleaseName,
@@ -44,10 +44,10 @@ pub async fn read(
     Ok(found.and_then(|map| map.data?.remove(KEY)))
 }
 
-/// Keeps a record in this ConfigMap, in place of an earlier one.
+/// Stores a record in this ConfigMap, in place of an earlier one.
 ///
 /// # Errors
-/// If it is too large, or if the cluster does not take it.
+/// If it is too large, or if the cluster does not accept it.
 pub async fn write(
     client: &RetryingClient,
     of: &ReleaseName,

@@ -1,14 +1,14 @@
-//! `verify`: whether a release is whole after an upgrade, no matter which tool made it.
+//! `verify`: whether a release is complete after an upgrade, no matter which tool made it.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`settings`] | what the command line asks for |
-//! | [`checks`] | pure: from what was read to checks |
+//! | [`settings`] | the settings that the command line gives |
+//! | [`checks`] | pure: turns what was read into checks |
 //! | [`kept`] | the record of a state, kept in the cluster |
-//! | [`survey`] | asks Kubernetes, etcd and Milvus, and puts the checks together |
+//! | [`mod@survey`] | queries Kubernetes, etcd and Milvus, and collects the checks |
 //!
-//! Everything only reads, except for the probe, which creates and drops its collection, and for a
-//! record that is kept.
+//! Only two parts write: the probe, which creates and drops its collection, and a record that is
+//! kept.
 
 pub mod checks;
 pub mod kept;

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The settings that the command line gives.
 
 use crate::{
     engine::{EtcdAccess, ReleaseName},
@@ -19,18 +19,18 @@ pub enum Probe {
 /// What is verified, and against what.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which release.
+    /// Name of the release.
     pub release: ReleaseName,
-    /// The version that every component must run, where one is named (`-t`).
+    /// The version that every component must run, if given (`-t`).
     pub target: Option<Version>,
     /// The state before (`--record`).
     pub record: Option<Record>,
-    /// Where runs live, where it is named.
+    /// The namespace of the runs, if given.
     pub run_namespace: Option<String>,
-    /// How Milvus itself is asked.
+    /// How to connect to Milvus.
     pub milvus: MilvusAccess,
-    /// How its etcd is asked.
+    /// How to connect to its etcd.
     pub etcd: EtcdAccess,
-    /// Whether it is probed.
+    /// Whether Milvus is probed.
     pub probe: Probe,
 }

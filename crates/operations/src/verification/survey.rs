@@ -1,4 +1,4 @@
-//! Asks Kubernetes, etcd and Milvus, and puts the checks together.
+//! Queries Kubernetes, etcd and Milvus, and collects the checks.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -39,45 +39,45 @@ use super::{
     settings::{Probe, Settings},
 };
 
-/// Whether Milvus asks who calls.
+/// The setting that makes Milvus authenticate its clients.
 const AUTHORIZATION: &str = "common.security.authorizationEnabled";
-/// For etcd and for the first answer of Milvus, so that a command that reads gives up on what does
-/// not answer within 10 s.
+/// Time for etcd and for the first answer of Milvus, so that a command that only reads ends within
+/// 10 s if they do not answer.
 const ANSWER: Duration = Duration::from_secs(8);
 
-/// What was seen.
+/// The result of a survey.
 #[derive(Clone, Debug)]
 pub struct Surveyed {
     /// The checks.
     pub verification: Verification,
     /// Full name of the run that is in progress.
     open_run: Option<String>,
-    /// What a later state can be held against; why there is nothing of the kind.
+    /// The record that a later state can be compared with; else why there is none.
     pub record: Result<Record, NoRecord>,
 }
 
 impl Surveyed {
-    /// The run that is in progress, if one is: what is there now is not the state before it.
+    /// The run that is in progress, if any: the state is then no state before a run.
     #[must_use]
     pub fn open_run(&self) -> Option<&str> {
         self.open_run.as_deref()
     }
 }
 
-/// What Milvus itself said.
+/// What Milvus itself reported.
 struct Answers {
     version: String,
     health: Check,
     loaded: Result<Loaded, ApiError>,
-    /// `None` where authorization is off.
+    /// `None` if authorization is off.
     principals: Option<Result<Principals, ApiError>>,
 }
 
-/// Looks at everything once.
+/// Reads everything once.
 ///
 /// # Errors
-/// Where the release is not there or the cluster does not answer. What else cannot be read is a
-/// check that is unknown.
+/// If the release does not exist or the cluster does not answer. Anything else that cannot be read
+/// becomes an unknown check.
 pub async fn survey(client: &RetryingClient, settings: &Settings) -> Result<Surveyed, SurveyError> {
     let of = &settings.release;
     let (release, facts) = release::read(client, of).await?;
@@ -135,7 +135,7 @@ fn in_kubernetes(
     vec![workloads, run.or_else(status)]
 }
 
-/// The runs of the release; why they cannot be read.
+/// The runs of the release, or why they cannot be read.
 async fn runs(
     client: &RetryingClient,
     settings: &Settings,
@@ -143,7 +143,7 @@ async fn runs(
     let of = &settings.release;
     let home = match Home::find(client, of, settings.run_namespace.as_deref()).await {
         Ok(home) => home,
-        // Without them nothing can ever have run.
+        // Without the definitions there cannot have been a run.
         Err(HomeError::NoDefinitions) => return Ok(Ok(Vec::new())),
         Err(HomeError::Api(error @ ClusterError::Refused { .. })) => {
             return Ok(Err(error.to_string()));
@@ -165,8 +165,8 @@ async fn pods(client: &RetryingClient, namespace: &str) -> Result<Vec<Pod>, Clus
     Ok(client.call("pods", request).await?.items)
 }
 
-/// The sessions in etcd. Where etcd is not named and not reached, that is nothing to complain of:
-/// from outside the cluster it seldom is.
+/// The sessions in etcd. If etcd was not given and cannot be reached, that is not reported, because
+/// it usually cannot be reached from outside the cluster.
 async fn sessions(
     client: &RetryingClient,
     release: &Release,
@@ -197,7 +197,7 @@ async fn sessions(
     }
 }
 
-/// Where Milvus is, and what it says of itself; a check that says why there is nothing.
+/// The address of Milvus and what it reports; else a check with the reason.
 async fn ask(
     client: &RetryingClient,
     release: &Release,
@@ -259,7 +259,7 @@ async fn ask(
     Ok((Some(proxy), Ok(answers)))
 }
 
-/// Milvus did not answer: nothing can be said of it.
+/// The check for a Milvus that did not answer: its state is unknown.
 fn refused(error: &ApiError) -> Check {
     let next = match error {
         ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. } => {
@@ -270,7 +270,7 @@ fn refused(error: &ApiError) -> Check {
     Check::unknown("milvus", error.to_string()).or_else(next)
 }
 
-/// The checks of what Milvus said.
+/// The checks of what Milvus reported.
 fn in_milvus(
     asked: &Result<Answers, Check>,
     settings: &Settings,
@@ -360,7 +360,7 @@ pub enum NoRecord {
     /// Milvus was not asked, or did not answer; the messages of that check.
     #[error("{}", .0.join("; "))]
     NotAsked(Vec<String>),
-    /// Milvus does not say what is loaded, or which users it has.
+    /// Milvus does not report what is loaded, or which users it has.
     #[error(transparent)]
     NoAnswer(#[from] ApiError),
 }
@@ -387,7 +387,7 @@ fn record(
     })
 }
 
-/// What a record holds, as text.
+/// A summary of a record.
 #[must_use]
 pub fn recorded(record: &Record) -> String {
     let users = record.users.as_ref().map_or_else(String::new, |users| {

@@ -1,4 +1,4 @@
-//! Whether an etcd takes what a migration writes: its alarms, its open journal, its room.
+//! Whether an etcd accepts what a migration writes: its alarms, its journal, its free space.
 
 use milvus_guard_sources::etcd::connection::{EtcdConnection, Health};
 
@@ -7,7 +7,7 @@ use crate::{
     model::{Plan, Root},
 };
 
-/// Refuses to write to an etcd that would not take it.
+/// Refuses to write to an etcd that would not accept it.
 pub(in crate::executor) async fn takes_writes(
     store: &EtcdConnection<'_>,
     root: &Root,
@@ -35,8 +35,8 @@ pub(in crate::executor) async fn takes_writes(
     }
 }
 
-/// Refuses where the new records may not fit. Each change is kept next to the old value until etcd
-/// is compacted.
+/// Refuses if the new records may not fit. Each new value is stored in addition to the old one
+/// until etcd is compacted.
 pub(super) fn has_room(health: &Health, plan: &Plan<'_>) -> Result<(), MetaError> {
     let bytes: u64 = plan.batches().map(|batch| batch.bytes as u64).sum();
     let (Ok(size), Ok(quota)) = (u64::try_from(health.db_size), u64::try_from(health.quota)) else {

@@ -82,7 +82,7 @@ pub async fn migrate(
     done
 }
 
-/// A run that holds the lock.
+/// A run with the lock.
 struct Run<'a> {
     target: &'a Target,
     store: &'a EtcdConnection<'a>,
@@ -275,7 +275,7 @@ impl Run<'_> {
         .await
     }
 
-    /// Writes what is left, checks it, deletes, verifies.
+    /// Writes the rest, checks it, deletes, verifies.
     async fn carry_out(
         &self,
         work: Work<'_, '_>,
@@ -332,13 +332,13 @@ impl Run<'_> {
         })
     }
 
-    /// Proves that everything is written and no one else has changed anything, before the first
-    /// deletion.
+    /// Proves that everything is written and that no other client has changed anything, before the
+    /// first deletion.
     ///
     /// All bytes that were written are read back; of everything else only what was written since
-    /// the revision at which all of it was read
-    /// ([`WrittenCheck`](crate::model::spans::WrittenCheck) says why that is enough). Whatever is
-    /// not exactly so is found out, and named, by comparing everything.
+    /// the revision at which everything was read
+    /// ([`WrittenCheck`](crate::model::spans::WrittenCheck) explains why that is enough). Any
+    /// difference is then found and named by a full comparison.
     async fn check_written<'p, 'd>(
         &self,
         work: Work<'p, 'd>,
@@ -385,7 +385,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What is left of the plan, by reading all of it again, and the revision at which it was read.
+    /// What is left of the plan after everything was read again, and the revision of that read.
     async fn remaining<'p, 'd>(
         &self,
         plan: &'p Plan<'d>,
@@ -410,7 +410,7 @@ impl Run<'_> {
     }
 }
 
-/// A run whose record is in etcd.
+/// A run with a record in etcd.
 struct RecordedRun<'g> {
     journal: Journal,
     guard: Guard<'g>,
@@ -420,7 +420,7 @@ struct RecordedRun<'g> {
     resumed: bool,
 }
 
-/// Where a backup goes that no one named: a new file in the current folder.
+/// The path of a backup that the user did not name: a new file in the current folder.
 pub(super) fn default_file(root: &Root) -> PathBuf {
     let name: String = root
         .to_string()

@@ -1,4 +1,4 @@
-//! How to migrate, and how a migration ended.
+//! Options and outcome of a migration.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,28 +14,28 @@ use crate::{
     },
 };
 
-/// How to migrate.
+/// Options of a migration.
 #[derive(Clone, Debug)]
 pub struct MigrateOptions {
     /// Version before, such as 2.1.4.
     pub source: String,
     /// Version after, such as 2.2.16.
     pub target: String,
-    /// The backup to make, or to go on from; absent means a new file in the current folder, or the
-    /// one that the record of the run names.
+    /// The backup to make, or to resume from; absent means a new file in the current folder, or the
+    /// file that the record of the run names.
     pub backup: Option<PathBuf>,
-    /// End in exactly the state in which the official tool ends, its defects included.
+    /// Whether to reproduce the end state of the official tool exactly, including its defects.
     pub strict_upstream: bool,
-    /// Change nothing, only plan.
+    /// Whether to plan without changing anything.
     pub dry_run: bool,
-    /// For sessions of Milvus to end; absent refuses at once.
+    /// How long to wait for sessions of Milvus to end; absent means no wait.
     pub wait_sessions: Option<Duration>,
-    /// Refuse any other plan than the one with this digest, which someone has seen and approved.
+    /// Refuse any plan except the one with this digest, which a person has approved.
     pub approved_plan: Option<String>,
 }
 
 impl MigrateOptions {
-    /// The work between the two versions.
+    /// The transition between the two versions.
     pub(super) fn transition(&self) -> Result<Transition, MetaError> {
         transition(&self.source, &self.target).map_err(|error| MetaError::Usage(error.to_string()))
     }
@@ -53,13 +53,13 @@ impl MigrateOptions {
     }
 }
 
-/// How a migration ended well.
+/// How a migration ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// The metadata is that of 2.2, written and verified.
     Migrated,
-    /// It was that of 2.2 before.
+    /// The metadata was that of 2.2 already.
     AlreadyMigrated,
     /// The metadata is empty, or the migration changes none of its records.
     NothingToDo,
@@ -69,19 +69,19 @@ pub enum Outcome {
     Planned,
 }
 
-/// A migration that ended well.
+/// A migration that ended without an error.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Migrated {
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was planned; absent where nothing had to be.
+    /// The plan; absent if there was nothing to plan.
     pub plan: Option<Summary>,
-    /// The backup; absent where nothing was changed.
+    /// The backup; absent if nothing was changed.
     pub backup: Option<BackupFile>,
     /// The record of the run that migrated this metadata, now or before.
     pub run: Option<Journal>,
-    /// It went on where an earlier run had stopped.
+    /// Whether it resumed an earlier run.
     pub resumed: bool,
     /// Identity of the etcd cluster.
     #[serde(serialize_with = "crate::executor::hexadecimal")]
@@ -105,7 +105,7 @@ pub(super) fn without_plan(outcome: Outcome, root: &Root, cluster_id: u64) -> Mi
     }
 }
 
-/// The outcome where the plan is empty.
+/// The outcome of an empty plan.
 pub(super) fn nothing_to_do(plan: &Plan<'_>) -> Option<Outcome> {
     if !plan.is_empty() {
         return None;

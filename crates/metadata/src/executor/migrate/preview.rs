@@ -14,7 +14,7 @@ use crate::{
     model::{Dump, Options, Plan, PlanError, plan, versions::Transition},
 };
 
-/// Plans and changes nothing; `show` sees the whole plan.
+/// Plans and changes nothing; `show` gets the whole plan.
 ///
 /// # Errors
 /// See [`MetaError`].

@@ -5,9 +5,9 @@ use crate::model::{Plan, batch::Batch, compare::Remaining};
 /// The part of a plan that remains.
 #[derive(Clone, Copy)]
 pub(super) enum Work<'p, 'd> {
-    /// All of it, to what it was made from.
+    /// All of it, on the metadata that it was made from.
     All(&'p Plan<'d>),
-    /// What an earlier process has left.
+    /// The part that an earlier process did not complete.
     Left(&'p Plan<'d>, &'p Remaining<'p, 'd>),
 }
 
@@ -40,10 +40,10 @@ impl<'p, 'd> Work<'p, 'd> {
     }
 }
 
-/// How it was proved that everything is written.
+/// How it was checked that everything is written.
 pub(super) enum Written<'p, 'd> {
-    /// By what was written, and by nothing else having changed.
+    /// By reading what was written, and by the proof that nothing else has changed.
     AsPlanned,
-    /// By comparing everything; this is left.
+    /// By a full comparison; this is the part that is left.
     Compared(Remaining<'p, 'd>),
 }

@@ -1,8 +1,8 @@
-//! Backups: everything of one revision in one file.
+//! Backups: all records of one revision in one file.
 //!
-//! Two forms: our own, in which every record and the whole file carry checksums, and the one of the
-//! official tool, which has none. Reading takes either; nothing is handed out before all of it was
-//! read and checked.
+//! Two formats: our own, in which every record and the whole file have checksums, and the one of
+//! the official tool, which has none. Both can be read. Nothing is returned before the whole file
+//! was read and checked.
 
 mod official;
 mod own;
@@ -21,37 +21,37 @@ use super::{
 
 pub use own::{Header, Writer};
 
-/// Bytes of a key that are read. etcd itself allows no request above 1.5 MiB unless told otherwise.
+/// Maximum bytes of a key. etcd itself allows no request above 1.5 MiB by default.
 const MAX_KEY: usize = 1024 * 1024;
-/// Bytes of a value that are read.
+/// Maximum bytes of a value.
 const MAX_VALUE: usize = 64 * 1024 * 1024;
-/// Records that are read. etcd is not meant for more than 8 GiB.
+/// Maximum number of records. etcd is not designed for more than 8 GiB.
 const MAX_RECORDS: u64 = 50_000_000;
-/// Bytes of all keys and values that are read.
+/// Maximum bytes of all keys and values.
 const MAX_TOTAL: u64 = 8 * 1024 * 1024 * 1024;
 
-/// Which form a file has.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// Ours.
+    /// Our own format.
     Own,
-    /// The official tool's.
+    /// The format of the official tool.
     Official,
 }
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its form.
+    /// Format of the file.
     pub form: Form,
-    /// Where the records were read.
+    /// The root of the records.
     pub root: Root,
-    /// Identity of the etcd cluster; 0 if the form does not record it.
+    /// Identity of the etcd cluster; 0 if the format does not record it.
     pub cluster_id: u64,
-    /// Revision of etcd; 0 if the form does not record it.
+    /// Revision of etcd; 0 if the format does not record it.
     pub revision: i64,
-    /// Version of Milvus that wrote the metadata, where it was known.
+    /// Version of Milvus that wrote the metadata, if known.
     pub source_version: Option<String>,
     /// Number of records.
     pub records: u64,
@@ -61,37 +61,37 @@ pub struct Summary {
     pub sha256: String,
 }
 
-/// A whole, checked backup.
+/// A complete, checked backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// What the file holds.
+    /// Content of the file.
     pub summary: Summary,
     /// The records.
     pub dump: Dump,
 }
 
-/// Why a file is not a good backup, or cannot be written.
+/// Why a file is not a valid backup, or cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The medium failed.
+    /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It ends too early.
+    /// The file ends too early.
     #[error("the backup is cut off after {0} bytes")]
     CutOff(u64),
-    /// Its bytes are not what was written.
+    /// Its bytes differ from what was written.
     #[error("the backup is damaged: {0}")]
     Damaged(String),
     /// It is not a backup.
     #[error("this is not a backup: {0}")]
     Foreign(String),
-    /// Its form is newer, or too old to be used.
+    /// Its format is newer, or too old to be used.
     #[error("the backup cannot be used: {0}")]
     Unsupported(String),
-    /// It breaks a limit.
+    /// It exceeds a limit.
     #[error("the backup is too large: {0}")]
     TooLarge(String),
-    /// What should be written does not fit what was announced.
+    /// The records do not match the announced ones.
     #[error("the backup cannot be written: {0}")]
     Writing(String),
 }
@@ -108,10 +108,10 @@ impl From<DuplicateKey> for BackupError {
     }
 }
 
-/// Writes a dump. Keys with a lease are left out, as they would be gone when they are put back.
+/// Writes a dump. Keys with a lease are left out, because they would expire after a restore.
 ///
 /// # Errors
-/// When the medium fails, or a record is larger than what can be read back.
+/// If writing fails, or a record is too large to be read back.
 pub fn write<W: Write>(
     dump: &Dump,
     source_version: Option<&str>,
@@ -135,10 +135,10 @@ pub fn write<W: Write>(
     writer.finish()
 }
 
-/// Reads a backup of either form, whole.
+/// Reads a whole backup of either format.
 ///
 /// # Errors
-/// When anything about it is not as it should be.
+/// If anything in it is invalid.
 pub fn read<R: Read>(input: R) -> Result<Backup, BackupError> {
     let mut records = Vec::new();
     let summary = check(input, |record| records.push(record))?;
@@ -151,11 +151,11 @@ pub fn read<R: Read>(input: R) -> Result<Backup, BackupError> {
     Ok(Backup { summary, dump })
 }
 
-/// Reads a backup of either form and gives each record to `seen`, so that none need be kept. Until
-/// this returns, nothing that was seen may be taken for good.
+/// Reads a backup of either format and passes each record to `seen`, so that none need be kept.
+/// Until this returns without an error, the records may be wrong.
 ///
 /// # Errors
-/// When anything about it is not as it should be.
+/// If anything in it is invalid.
 pub fn check<R: Read>(input: R, seen: impl FnMut(Record)) -> Result<Summary, BackupError> {
     let mut source = Source::new(input);
     let start = source.array::<8>()?;
@@ -192,7 +192,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// `None` if the file ends just here.
+    /// `None` if the file ends exactly here.
     fn array_or_end<const N: usize>(&mut self) -> Result<Option<[u8; N]>, BackupError> {
         let mut array = [0; N];
         match self.fill(&mut array)? {
@@ -217,8 +217,8 @@ impl<R: Read> Source<R> {
         Ok(filled)
     }
 
-    /// Reads into `buffer` exactly `length` bytes. Memory grows with what is there, not with what
-    /// is announced.
+    /// Reads exactly `length` bytes into `buffer`. Memory grows with the bytes that are read, not
+    /// with the announced length.
     fn bytes(&mut self, length: usize, buffer: &mut Vec<u8>) -> Result<(), BackupError> {
         buffer.clear();
         let read = self
@@ -243,7 +243,7 @@ impl<R: Read> Source<R> {
         }
     }
 
-    /// Refuses what no backup has, and what does not fit a machine.
+    /// Refuses what no backup contains, and what exceeds a limit.
     fn admit(&mut self, key: &[u8], value: &[u8], records: u64) -> Result<(), BackupError> {
         let too_large = |what: String| Err(BackupError::TooLarge(what));
         if key.is_empty() {

@@ -1,8 +1,8 @@
-//! The form of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no
+//! The format of the official tool: lengths (8 bytes, little-endian) and protobuf messages, no
 //! checksum.
 //!
-//! The official reader trusts any input. Here the number of entries must be the announced
-//! one, no key may occur twice, and nothing may follow.
+//! The official reader trusts any input. Here the number of entries must be the announced one, no
+//! key may occur twice, and no byte may follow.
 
 use std::io::{Read, Write};
 
@@ -18,7 +18,7 @@ use crate::model::{
 };
 
 const MAX_HEADER: u64 = 64 * 1024;
-/// What a message adds to its key and value.
+/// Bytes that a message needs in addition to its key and value.
 const ENTRY_OVERHEAD: usize = 32;
 
 /// `BackupHeader`. `BackupHeaderVersionV1`, the only version, is 0.
@@ -108,7 +108,7 @@ fn put<W: Write>(sink: &mut Sink<W>, message: &impl Message) -> Result<(), Backu
     sink.put(&bytes)
 }
 
-/// Reads everything behind the length of the header. Keys of siblings of the root, which the
+/// Reads everything after the length of the header. Keys of siblings of the root, which the
 /// official tool saves too (`by-dev/meta2` next to `by-dev/meta`), are skipped.
 pub(super) fn read<R: Read>(
     mut source: Source<R>,
@@ -131,8 +131,8 @@ pub(super) fn read<R: Read>(
             header.version
         )));
     }
-    // Without this flag keys have another shape than in etcd; only a version that was never
-    // released wrote such.
+    // Without this flag keys have another format than in etcd; only an unreleased version wrote
+    // such files.
     if !serde_json::from_slice(&header.extra)
         .is_ok_and(|extra: Extra| extra.entry_include_root_path)
     {
@@ -159,7 +159,7 @@ pub(super) fn read<R: Read>(
         count += 1;
         source.admit(&entry.key, &entry.data, count)?;
         if count == 1 && entry.key.starts_with(b"/") && !root.prefix().starts_with('/') {
-            // The tool joins the root again and may lose its leading slash.
+            // The tool joins the root again and may remove its leading slash.
             root = Root::new(&format!("/{}", header.instance), &header.meta_path)?;
         }
         if let Some(key) = root.relative(&entry.key) {

@@ -1,4 +1,4 @@
-//! Our own form, version 1. Numbers are little-endian.
+//! Our own format, version 1. Numbers are little-endian.
 //!
 //! ```text
 //! file   = magic frame(header) frame(record)* frame(end)
@@ -21,8 +21,8 @@ use crate::model::{
     record::Record,
 };
 
-/// Not text, and broken by anything that changes ends of lines. As a length (so begins the official
-/// form) it is absurd.
+/// Not text, and damaged by any conversion of line ends. Read as a length, with which the official
+/// format begins, it is impossibly large.
 pub(super) const MAGIC: [u8; 8] = *b"\x89MGMETA\n";
 const VERSION: u32 = 1;
 const HEADER: u8 = 1;
@@ -33,22 +33,22 @@ const RECORD_HEAD: usize = 4 + 8;
 const END_LENGTH: usize = 8 + 32;
 const MAX_HEADER: usize = 64 * 1024;
 
-/// What the file says about itself.
+/// The header of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Where the records were read.
+    /// The root of the records.
     pub root: Root,
     /// Identity of the etcd cluster.
     pub cluster_id: u64,
     /// Revision of etcd.
     pub revision: i64,
-    /// Version of Milvus that wrote the metadata, where it is known.
+    /// Version of Milvus that wrote the metadata, if known.
     pub source_version: Option<String>,
     /// Number of records.
     pub records: u64,
 }
 
-/// Numbers above 2^53 are text, as other readers of JSON would round them.
+/// Numbers above 2^53 are stored as text, because some JSON parsers would round them.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct StoredHeader {
@@ -74,7 +74,7 @@ impl<W: Write> Writer<W> {
     /// Begins a file.
     ///
     /// # Errors
-    /// When the medium fails.
+    /// If writing fails.
     pub fn begin(out: W, header: Header) -> Result<Self, BackupError> {
         let stored = StoredHeader {
             version: VERSION,
@@ -101,11 +101,10 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Writes one record. They must come sorted by key, each once.
+    /// Writes one record. Records must be sorted by key, each key once.
     ///
     /// # Errors
-    /// When the medium fails, or the record is not in order, is too large, or is held by a
-    /// lease.
+    /// If writing fails, or the record is not in order, is too large, or has a lease.
     pub fn push(&mut self, record: &Record) -> Result<(), BackupError> {
         let refused = |why: &str| {
             Err(BackupError::Writing(format!(
@@ -136,10 +135,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the file and flushes it. To make it last is the caller's part.
+    /// Ends the file and flushes it. The caller must sync it to disk.
     ///
     /// # Errors
-    /// When the medium fails, or there were more or fewer records than announced.
+    /// If writing fails, or the number of records differs from the announced one.
     pub fn finish(mut self) -> Result<Summary, BackupError> {
         let Self { written, .. } = self;
         if written != self.header.records {
@@ -192,7 +191,7 @@ fn summary(header: Header, bytes: u64, sha256: String) -> Summary {
     }
 }
 
-/// Reads everything behind the magic.
+/// Reads everything after the magic bytes.
 pub(super) fn read<R: Read>(
     mut source: Source<R>,
     mut seen: impl FnMut(Record),
@@ -242,7 +241,7 @@ pub(super) fn read<R: Read>(
     }
 }
 
-/// Reads one frame's payload and gives its kind.
+/// Reads the payload of one frame and returns its kind.
 fn frame<R: Read>(source: &mut Source<R>, payload: &mut Vec<u8>) -> Result<u8, BackupError> {
     let head = source.array::<5>()?;
     let [kind, length @ ..] = head;

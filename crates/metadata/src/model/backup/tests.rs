@@ -16,12 +16,12 @@ fn file(form: Form) -> Vec<u8> {
     file
 }
 
-/// One entry or header of the official form: its length and its bytes.
+/// One entry or header of the official format: its length and its bytes.
 fn part(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
 }
 
-/// A file as the official tool writes it: instance `by-dev`, sub-path `meta`.
+/// A file in the format of the official tool: instance `by-dev`, sub-path `meta`.
 fn official(entries: u8, extra: &[u8], pairs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut header = b"\x12\x06by-dev\x1a\x04meta".to_vec();
     if entries > 0 {
@@ -52,7 +52,7 @@ const PAIRS: [(&str, &[u8]); 3] = [
 ];
 
 #[test]
-fn ours_says_everything_and_leaves_leases_out() {
+fn our_format_has_all_data_and_leaves_out_keys_with_leases() {
     let file = file(Form::Own);
     let Backup {
         summary,
@@ -61,7 +61,7 @@ fn ours_says_everything_and_leaves_leases_out() {
     assert_eq!(
         read.records().len() + 1,
         dump().records().len(),
-        "the session of rootcoord"
+        "all records but the session of rootcoord"
     );
     assert_eq!(
         (summary.form, summary.cluster_id, summary.revision),
@@ -82,7 +82,7 @@ fn ours_says_everything_and_leaves_leases_out() {
 
 // Case 33.
 #[test]
-fn the_official_tools_files_are_read() {
+fn files_of_the_official_tool_are_read() {
     let Backup { summary, dump } = read(&*official(3, EXTRA, &PAIRS)).unwrap();
     assert_eq!(
         (summary.form, summary.records, summary.root.prefix()),
@@ -96,7 +96,7 @@ fn the_official_tools_files_are_read() {
 }
 
 #[test]
-fn the_official_tool_can_read_ours() {
+fn the_official_tool_can_read_our_files() {
     let mut file = Vec::new();
     let root = Root::new("by-dev", "meta").unwrap();
     let records = vec![Record::new("a", "", 1), Record::new("b", b"\x00\xff", 2)];
@@ -127,13 +127,13 @@ fn the_official_tool_can_read_ours() {
 #[case::trailing([official(3, EXTRA, &PAIRS), vec![1, 2, 3]].concat(), "cut off")]
 #[case::nothing(Vec::new(), "cut off after 0 bytes")]
 #[case::text(b"apiVersion: v1\nkind: Secret".to_vec(), "starts neither like")]
-fn what_is_not_whole_is_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
+fn incomplete_backups_are_refused(#[case] file: Vec<u8>, #[case] expected: &str) {
     let error = read(&*file).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
-fn a_leading_slash_that_the_official_tool_lost_is_found() {
+fn a_leading_slash_that_the_official_tool_lost_is_restored() {
     let file = official(1, EXTRA, &[("/by-dev/meta/a", b"x")]);
     let Backup { summary, dump } = read(&*file).unwrap();
     assert_eq!(
@@ -143,7 +143,7 @@ fn a_leading_slash_that_the_official_tool_lost_is_found() {
 }
 
 #[test]
-fn every_cut_and_every_flipped_byte_of_ours_is_noticed() {
+fn every_cut_and_every_flipped_byte_of_our_format_is_found() {
     let whole = file(Form::Own);
     for at in 0..whole.len() {
         assert!(read(&whole[..at]).is_err(), "cut at {at}");
@@ -157,8 +157,8 @@ fn every_cut_and_every_flipped_byte_of_ours_is_noticed() {
 }
 
 #[test]
-fn records_that_were_exchanged_are_noticed() {
-    // The checksums of single records cannot tell.
+fn exchanged_records_are_found() {
+    // The checksums of single records do not change.
     let header = |records| Header {
         root: dump().root,
         cluster_id: 1,
@@ -200,7 +200,7 @@ fn a_newer_version_is_named() {
 }
 
 #[test]
-fn a_writer_refuses_what_could_not_be_read() {
+fn a_writer_refuses_records_that_could_not_be_read_back() {
     let header = |records| Header {
         root: dump().root,
         cluster_id: 1,
@@ -243,7 +243,7 @@ impl Read for Failing {
 }
 
 #[test]
-fn a_failing_medium_is_no_end() {
+fn a_read_error_is_not_taken_for_the_end_of_the_file() {
     let error = read(Failing(5)).unwrap_err();
     assert!(matches!(&error, BackupError::Io(_)), "{error}");
 }

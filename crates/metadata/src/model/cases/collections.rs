@@ -195,7 +195,7 @@ fn case_23_timestamps_are_split_from_the_right() {
 }
 
 #[test]
-fn aliases_without_a_name_take_the_keys() {
+fn aliases_without_a_name_get_that_of_the_key() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.put(
@@ -217,7 +217,7 @@ fn aliases_without_a_name_take_the_keys() {
 }
 
 #[test]
-fn case_41_missing_schemas_and_short_lists_name_their_key() {
+fn case_41_missing_schemas_and_short_lists_are_reported_with_their_key() {
     for options in [Options::default(), Options::strict_upstream()] {
         let mut sample = Sample::new();
         sample.collection(1, "c");
@@ -304,7 +304,7 @@ fn unknown_fields_stay_unless_strict() {
 #[case("root-coord/segment-index/1/2/3/4", b"\xff", "not a valid record")]
 #[case("indexes/1", b"\xff", "not a valid record")]
 #[case("queryCoord-collectionMeta/1", b"\xff", "not a valid record")]
-fn what_is_not_understood_stops_everything(
+fn values_that_cannot_be_decoded_stop_the_migration(
     #[case] key: &str,
     #[case] value: &[u8],
     #[case] expected: &str,

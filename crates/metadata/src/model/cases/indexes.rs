@@ -93,7 +93,7 @@ fn case_3_a_collection_with_an_index_and_a_segment() {
 }
 
 #[test]
-fn case_4_names_that_people_gave_are_kept() {
+fn case_4_names_that_users_gave_are_kept() {
     let info: FieldIndex =
         default(&one_index(Sample::ivf_flat("my_idx"))).message("field-index/1/7");
     assert_eq!(info.index_info.unwrap().index_name, "my_idx");
@@ -145,7 +145,7 @@ fn a_scalar_index_alone_does_not_make_a_collection_loadable() {
 #[rstest]
 #[case("")]
 #[case("[1]")]
-fn case_7_parameters_that_are_no_object_stop_everything(#[case] params: &str) {
+fn case_7_parameters_that_are_not_an_object_stop_the_migration(#[case] params: &str) {
     let index = OldIndex {
         index_params: pairs(&[("params", params)]),
         ..OldIndex::default()
@@ -222,13 +222,13 @@ fn case_15_an_old_index_and_a_new_one(
     assert_eq!(
         loaded(&strict(&sample)) == by_default,
         is_strict_same,
-        "the official tool takes the last one"
+        "the official tool uses the last index"
     );
     assert!(outcome.unloadable.is_empty());
 }
 
 #[test]
-fn case_16_what_nothing_refers_to_vanishes() {
+fn case_16_records_without_a_reference_are_not_migrated() {
     let mut sample = one_index(Sample::ivf_flat("v"));
     sample
         .collections
@@ -266,7 +266,7 @@ fn case_17_an_index_without_a_record() {
 }
 
 #[test]
-fn an_index_on_a_field_that_is_not_there_stops_everything() {
+fn an_index_on_a_field_that_does_not_exist_stops_the_migration() {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.index(1, 999, 7, Sample::ivf_flat("v"));
@@ -296,7 +296,7 @@ fn schemas_are_checked_as_the_official_tool_does() {
 }
 
 #[test]
-fn case_29_tombstones_of_indexes_are_passed_over_and_deleted() {
+fn case_29_tombstones_of_indexes_are_skipped_and_deleted() {
     let mut sample = one_index(Sample::ivf_flat("v"));
     sample
         .put("root-coord/index/3", super::super::keys::TOMBSTONE)

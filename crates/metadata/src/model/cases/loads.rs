@@ -94,14 +94,14 @@ fn case_26_loaded_partitions() {
 #[case(OldLoad { in_memory_percentage: 99, ..Sample::loaded(1, 1) })]
 #[case(Sample::loaded(1, 0))]
 #[case(Sample::loaded(1, 9))]
-fn case_27_what_is_not_loaded_is_not_carried_over(#[case] load: OldLoad) {
+fn case_27_collections_that_are_not_loaded_are_not_carried_over(#[case] load: OldLoad) {
     for outcome in [default(&indexed(&load)), strict(&indexed(&load))] {
         assert!(outcome.keys("querycoord-").is_empty());
     }
 }
 
 #[test]
-fn case_27_no_replica_becomes_one() {
+fn case_27_zero_replicas_become_one() {
     let sample = indexed(&OldLoad {
         replica_number: 0,
         ..Sample::loaded(1, 2)
@@ -120,7 +120,7 @@ fn case_27_no_replica_becomes_one() {
 #[rstest]
 #[case(2)]
 #[case(1)]
-fn case_28_collections_that_are_not_there(#[case] load_type: i32) {
+fn case_28_collections_that_do_not_exist(#[case] load_type: i32) {
     let mut sample = Sample::new();
     sample.collection(1, "c");
     sample.load(&OldLoad {
@@ -136,7 +136,7 @@ fn case_28_collections_that_are_not_there(#[case] load_type: i32) {
 }
 
 #[test]
-fn old_records_go_where_asked_for() {
+fn old_load_records_are_deleted_if_requested() {
     let sample = indexed(&Sample::loaded(1, 2));
     let options = Options::default().with(Deviation::DeleteOldLoads);
     let outcome = super::Outcome::of(&sample, &options).unwrap();

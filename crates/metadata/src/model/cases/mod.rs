@@ -1,5 +1,5 @@
-//! The cases of the migration's specification, by their numbers. Those that need a server are
-//! tested against a real etcd.
+//! The cases of the migration's specification, by their numbers. Cases that need a server are
+//! tested with a real etcd.
 
 mod collections;
 mod indexes;
@@ -19,7 +19,7 @@ use super::{
 
 pub(super) type State = BTreeMap<String, Vec<u8>>;
 
-/// What a migration does to a sample.
+/// The effect of a migration on a sample.
 pub(super) struct Outcome {
     pub(super) before: State,
     pub(super) after: State,
@@ -52,7 +52,7 @@ impl Outcome {
         })
     }
 
-    /// Keys below a prefix afterwards, without it.
+    /// Keys below a prefix after the migration, without the prefix.
     pub(super) fn keys(&self, prefix: &str) -> Vec<&str> {
         self.after
             .keys()
@@ -95,7 +95,7 @@ pub(super) fn strict(sample: &Sample) -> Outcome {
     Outcome::of(sample, &Options::strict_upstream()).unwrap()
 }
 
-/// The words of the error.
+/// The text of the error.
 pub(super) fn failure(sample: &Sample, options: &Options) -> String {
     match Outcome::of(sample, options) {
         Err(error) => error.to_string(),

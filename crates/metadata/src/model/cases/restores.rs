@@ -26,7 +26,7 @@ fn old() -> Sample {
     sample
 }
 
-/// The same after migration.
+/// The sample after the migration.
 fn new() -> Sample {
     let dump = old().dump().unwrap();
     let mut after = Sample::new();
@@ -37,7 +37,7 @@ fn new() -> Sample {
     after
 }
 
-/// What restoring over `now` deletes, and what it would lose.
+/// What a restore over `now` deletes, and what it would lose.
 fn undone(now: &Sample) -> (Vec<String>, Vec<(LossKind, String)>) {
     let (backup, current) = (old().dump().unwrap(), now.dump().unwrap());
     let untouched = new().dump().unwrap();
@@ -60,7 +60,7 @@ fn undone(now: &Sample) -> (Vec<String>, Vec<(LossKind, String)>) {
     )
 }
 
-// Case 34: what the official rollback forgets.
+// Case 34: records that the official rollback does not delete.
 #[rstest]
 #[case("root-coord/database/db-info/1")]
 #[case("root-coord/credential/roles/admin")]
@@ -86,12 +86,12 @@ fn leftovers_of_2_2_are_removed(#[case] key: &str) {
     assert_eq!(
         losses.is_empty(),
         !key.contains("/users/"),
-        "that 2.2 has run is not a loss: {losses:?}"
+        "what 2.2 writes automatically is not a loss: {losses:?}"
     );
 }
 
 #[test]
-fn what_is_not_milvus_stays() {
+fn keys_that_are_not_milvus_are_kept() {
     let mut now = new();
     now.put("mine/1", "x")
         .session("rootcoord")
@@ -114,7 +114,7 @@ fn what_is_not_milvus_stays() {
 #[case(Some("41"), Some("42"))]
 #[case(Some("43"), None)]
 #[case(Some("42"), None)]
-fn server_ids_never_go_back(#[case] current: Option<&str>, #[case] written: Option<&str>) {
+fn server_ids_never_decrease(#[case] current: Option<&str>, #[case] written: Option<&str>) {
     let mut records = new().records();
     records.retain(|record| !record.is_session());
     records.extend(current.map(|value| Record::new("session/id", value, 5)));
@@ -194,7 +194,7 @@ fn named(id: i64, name: &str) -> Vec<u8> {
 #[case::new_password("root-coord/credential/users/root", b"{}".to_vec(), Some((LossKind::User, "root")))]
 #[case::new_role("root-coord/credential/roles/reader", Vec::new(), Some((LossKind::Role, "reader")))]
 #[case::granted("root-coord/credential/user-role-mapping/eve/admin", Vec::new(), Some((LossKind::Role, "eve/admin")))]
-fn what_was_made_since_would_be_lost(
+fn changes_since_the_backup_would_be_lost(
     #[case] key: &str,
     #[case] value: Vec<u8>,
     #[case] expected: Option<(LossKind, &str)>,
@@ -227,12 +227,12 @@ fn partitions_would_be_lost_too() {
     assert_eq!(
         undone(&now).1,
         [(LossKind::Partition, "p".into())],
-        "collection 9 itself is not there"
+        "collection 9 itself does not exist"
     );
 }
 
 #[test]
-fn an_empty_etcd_gets_everything_back() {
+fn a_restore_to_an_empty_etcd_writes_everything() {
     let backup = old().dump().unwrap();
     let empty = Sample::new().dump().unwrap();
     let plan = restore(&backup, &empty);
@@ -246,7 +246,7 @@ fn an_empty_etcd_gets_everything_back() {
 }
 
 #[test]
-fn losses_are_worded_and_counted() {
+fn losses_are_described_and_counted() {
     let mut now = new();
     for user in 0..12 {
         now.put(format!("root-coord/credential/users/u{user:02}"), "{}");

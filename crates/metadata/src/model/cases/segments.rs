@@ -64,7 +64,7 @@ fn case_9_two_indexes_of_one_small_segment() {
             .message::<SegmentIndex>("segment-index/1/10/21/0")
             .index_id,
         8,
-        "the last one by segment and index"
+        "the last record by segment and index"
     );
     assert!(outcome.has_note(NoteKind::Replaced));
 }
@@ -72,7 +72,7 @@ fn case_9_two_indexes_of_one_small_segment() {
 #[test]
 fn case_10_without_any_build_ids_begin_at_one() {
     let mut sample = indexed();
-    // By the spelling of keys 100 comes before 99.
+    // Sorted as text, key 100 comes before 99.
     sample
         .segment_index([1, 10, 100], VECTOR_FIELD, 7, 0)
         .segment_index([1, 10, 99], VECTOR_FIELD, 7, 0);
@@ -83,7 +83,7 @@ fn case_10_without_any_build_ids_begin_at_one() {
 }
 
 #[test]
-fn made_up_build_ids_pass_zero_by() {
+fn generated_build_ids_skip_zero() {
     let mut sample = indexed();
     sample.built([1, 10, 20], VECTOR_FIELD, 7, 2);
     for segment in 21..24 {
@@ -183,7 +183,7 @@ fn build_zero_with_an_index_is_a_deleted_build() {
 }
 
 #[test]
-fn of_two_records_of_one_segment_and_index_the_last_counts() {
+fn the_last_of_two_records_of_one_segment_and_index_counts() {
     let mut sample = indexed();
     sample
         .built([1, 10, 20], VECTOR_FIELD, 7, 300)
@@ -217,7 +217,7 @@ fn two_segments_with_one_build_do_not_fit_one_key() {
 #[case("files/index_files/300/2/10/20/IVF", 1, true)]
 #[case("elsewhere/300/2/10/20/IVF", 1, false)]
 #[case("IVF", 1, false)]
-fn index_files_must_lie_where_2_2_looks(
+fn index_files_must_be_at_the_path_that_2_2_uses(
     #[case] path: &str,
     #[case] version: i64,
     #[case] is_noted: bool,

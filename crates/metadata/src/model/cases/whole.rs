@@ -24,7 +24,7 @@ fn rich() -> Sample {
     sample
 }
 
-/// What the plan ends in, as it would be read.
+/// The end state of the plan, as a sample.
 fn applied(sample: &Sample) -> Sample {
     let dump = sample.dump().unwrap();
     let mut after = Sample::new();
@@ -35,7 +35,7 @@ fn applied(sample: &Sample) -> Sample {
 }
 
 #[test]
-fn case_1_nothing_is_nothing_to_do() {
+fn case_1_empty_metadata_needs_no_migration() {
     let mut sample = Sample::new();
     for _ in 0..2 {
         let dump = sample.dump().unwrap();
@@ -213,7 +213,7 @@ fn batches_keep_their_limits_and_their_order() {
         .count();
     assert_eq!(
         rewrites, 4,
-        "two collections of 400 KiB fit one batch, the one of 2 MiB stands alone"
+        "two collections of 400 KiB fit in one batch, the one of 2 MiB gets its own"
     );
     assert_eq!(
         batches
@@ -233,7 +233,7 @@ fn batches_keep_their_limits_and_their_order() {
 #[case("channelwatch/3/by-dev-rootcoord-dml_0_1v0", None, Foreign::Vanished)]
 #[case("root-coord/credential/users/root", Some("foreign"), Foreign::Changed)]
 #[case("root-coord/credential/users/new", Some("foreign"), Foreign::Appeared)]
-fn what_someone_else_did_is_named(
+fn changes_by_other_clients_are_named(
     #[case] key: &str,
     #[case] value: Option<&str>,
     #[case] expected: Foreign,
@@ -256,7 +256,7 @@ fn what_someone_else_did_is_named(
 }
 
 #[test]
-fn sessions_are_nobodys_business() {
+fn changes_of_sessions_are_ignored() {
     let dump = rich().dump().unwrap();
     let plan = plan(&dump, &Options::default()).unwrap();
     let mut sample = rich();
@@ -293,7 +293,7 @@ fn a_diff_shows_what_changes_and_hides_nothing_but_credentials() {
 }
 
 #[test]
-fn the_digest_tells_plans_apart_and_nothing_else() {
+fn the_digest_depends_on_the_plan_and_nothing_else() {
     let digest = |sample: &Sample, options: &Options| {
         let dump = sample.dump().unwrap();
         plan(&dump, options).unwrap().digest()
@@ -320,7 +320,7 @@ fn the_digest_tells_plans_apart_and_nothing_else() {
 }
 
 #[test]
-fn notes_say_what_they_mean() {
+fn notes_have_a_readable_text() {
     let mut sample = rich();
     sample.put("root-coord/index/9/9", b"");
     let outcome = default(&sample);

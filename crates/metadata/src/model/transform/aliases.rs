@@ -1,5 +1,4 @@
-//! Aliases get a separate record kind and a separate key prefix; 2.1 wrote them as
-//! collections.
+//! Aliases. 2.1 stores them as collections; 2.2 has a separate record and key prefix for them.
 
 use prost::Message;
 

@@ -1,5 +1,4 @@
-//! Collections stay where they are, with fields and partitions inside; only their list of indexes
-//! goes.
+//! Collections keep their keys, fields and partitions; only their list of indexes is removed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,10 +21,10 @@ const FIELD_INDEXES: u32 = 6;
 const PARTITION_NAMES: u32 = 5;
 const PARTITION_TIMES: u32 = 9;
 
-/// Collections that live, by id.
+/// Live collections, by id.
 pub(super) type Live<'d> = BTreeMap<i64, Collection<'d>>;
 
-/// What other records have to know about a collection.
+/// What other records need of a collection.
 pub(super) struct Collection<'d> {
     pub(super) record: &'d Record,
     pub(super) name: String,
@@ -72,7 +71,7 @@ pub(super) fn migrate<'d>(output: &mut Output<'d>) -> Live<'d> {
     live
 }
 
-/// Migrates the history and gives the newest record of each collection.
+/// Migrates the history and returns the newest record of each collection.
 fn history<'d>(output: &mut Output<'d>) -> HashMap<i64, (u64, &'d Record)> {
     let mut newest: HashMap<i64, (u64, &'d Record)> = HashMap::new();
     for record in output.dump.under(COLLECTION_HISTORY) {
@@ -96,7 +95,7 @@ fn history<'d>(output: &mut Output<'d>) -> HashMap<i64, (u64, &'d Record)> {
     newest
 }
 
-/// Plans the new value of a collection's record, where it changes.
+/// Plans the new value of a collection's record, if it changes.
 fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInfo, id: i64) {
     if info.id != id {
         output.problem(record, format!("it describes collection {}", info.id));
@@ -127,7 +126,7 @@ fn convert<'d>(output: &mut Output<'d>, record: &'d Record, info: &CollectionInf
     }
 }
 
-/// 2.2 reads names and times by the position of the partition's id, and crashes where there are too
+/// 2.2 reads names and times by the position of the partition's id, and crashes if there are too
 /// few.
 fn padded(
     output: &mut Output<'_>,
@@ -154,7 +153,7 @@ fn padded(
     for id in info.partition_ids.iter().skip(names) {
         wire::append_text(&mut value, PARTITION_NAMES, &format!("partition_{id}"));
     }
-    // Nothing is invented: 0 is what a record without a time says.
+    // No time is invented: 0 is the value of a record without a time.
     if times < partitions {
         wire::append_zeros(&mut value, PARTITION_TIMES, partitions - times);
     }

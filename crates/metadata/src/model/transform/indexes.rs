@@ -1,5 +1,5 @@
-//! Indexes. Which field has which index only the collection's current record says; its history does
-//! not.
+//! Indexes. Only the collection's current record shows which field has which index; its history
+//! does not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,10 +23,10 @@ use super::{
     params::flatten,
 };
 
-/// Name that 2.1 gives to an index without one. 2.2 appends the field, and looks for that.
+/// Name that 2.1 gives to an index without a name. 2.2 appends the field, and looks for that name.
 const DEFAULT_NAME: &str = "_default_idx";
 
-/// What other records have to know about indexes.
+/// What other records need of indexes.
 #[derive(Default)]
 pub(super) struct Indexes<'d> {
     old: HashMap<(i64, i64), Old<'d>>,
@@ -48,7 +48,7 @@ impl Indexes<'_> {
             .is_some_and(|old| !old.info.deleted)
     }
 
-    /// Index by field, as 2.2 loads a collection.
+    /// Index by field, for the load of a collection in 2.2.
     pub(super) fn loadable(&self, collection: i64) -> Option<&BTreeMap<i64, i64>> {
         self.loadable.get(&collection)
     }
@@ -196,7 +196,7 @@ fn migrate_one(
     }
 }
 
-/// What the official tool demands of a schema.
+/// The schema checks of the official tool.
 fn check_schema(fields: &[FieldSchema]) -> Result<(), String> {
     let (mut ids, mut names, mut has_key) = (BTreeSet::new(), BTreeSet::new(), false);
     for field in fields {

@@ -19,7 +19,7 @@ use super::{
     output::{Output, is_tombstone},
 };
 
-/// Collections of which something is loaded.
+/// Collections that are loaded, completely or in part.
 pub(super) type Loads = BTreeSet<i64>;
 
 pub(super) fn migrate<'d>(
@@ -66,7 +66,7 @@ fn migrate_one(
         mut replica_number,
         ..
     } = load;
-    // The official tool asks whether there is any index, and for collections only.
+    // The official tool checks only whether any index exists, and only for collections.
     let has_index = if output.does(Deviation::DropUnindexedPartitionLoads) {
         indexes.loadable(collection_id).is_some()
     } else {

@@ -20,15 +20,15 @@ use super::{
 
 use {collections::Live, indexes::Indexes, loads::Loads, output::Output};
 
-/// Plans the migration of everything in `dump`. All records are looked at before a problem is
-/// reported, so that all problems are.
+/// Plans the migration of everything in `dump`. All records are read before a problem is reported,
+/// so that all problems are reported.
 ///
-/// The plan is empty where there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`]
-/// tells).
+/// The plan is empty if there is nothing to do: no metadata, or metadata of 2.2 ([`Plan::state`]
+/// shows which).
 ///
 /// # Errors
-/// When the metadata is in no state to be migrated, or holds records that cannot be; all of them
-/// are named.
+/// If the metadata is in a state that cannot be migrated, or has records that cannot be; all of
+/// them are named.
 pub fn plan<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError> {
     if !dump.root.is_apart() {
         return Err(PlanError::NotApart);
@@ -50,7 +50,7 @@ pub fn plan<'d>(dump: &'d Dump, options: &Options) -> Result<Plan<'d>, PlanError
     output.finish(state, unloadable(&live, &indexes, &loads))
 }
 
-/// The last definition change, which 2.1 keeps to repeat it after a crash. 2.2 does not know these
+/// The last definition change, which 2.1 stores to repeat it after a crash. 2.2 does not use these
 /// keys.
 fn definition_changes(output: &mut Output<'_>) {
     let dump = output.dump;

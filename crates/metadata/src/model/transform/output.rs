@@ -1,4 +1,4 @@
-//! Where the parts of a plan are gathered and brought in order.
+//! Collects and sorts the parts of a plan.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ impl<'d> Output<'d> {
         self.rewrites
             .sort_unstable_by(|a, b| a.record.key().cmp(b.record.key()));
         self.deletes.sort_unstable_by(|a, b| a.key().cmp(b.key()));
-        // A lease ends when it wants to, and what it holds is in no backup.
+        // A lease may expire at any time, and its keys are in no backup.
         for record in self
             .rewrites
             .iter()
@@ -112,7 +112,7 @@ impl<'d> Output<'d> {
     /// Sorts the puts, each key once, and turns those of keys that exist already (2.2 has run) into
     /// rewrites.
     fn order_puts(&mut self) {
-        // Stable: of puts with one key the last one counts, as with the official tool.
+        // Stable sort: of puts with one key the last one counts, as with the official tool.
         self.puts.sort_by(|a, b| a.key().cmp(b.key()));
         let is_strict = !self.does(Deviation::UniqueBuildIds);
         let (problems, notes) = (&mut self.problems, &mut self.notes);

@@ -1,5 +1,5 @@
-//! Index parameters. 2.1 keeps them as JSON within one parameter, 2.2 one by one, as Go prints
-//! them.
+//! Index parameters. 2.1 stores them as JSON in one parameter, 2.2 stores each separately, in the
+//! format of Go.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::model::messages::KeyValuePair;
 
 /// Key whose value is JSON.
 const NESTED: &str = "params";
-/// Levels of JSON. Milvus' own parameters have one.
+/// Maximum depth of JSON. Milvus' own parameters have one level.
 const MAX_DEPTH: usize = 32;
 
-/// All parameters, each on its own; the later of two with one name counts. An error is the end of a
-/// sentence.
+/// All parameters as separate pairs; of two with one name the later one counts. An error is the end
+/// of a sentence.
 pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String>, String> {
     let mut flat = BTreeMap::new();
     for pair in params {
@@ -33,8 +33,7 @@ pub(super) fn flatten(params: &[KeyValuePair]) -> Result<BTreeMap<String, String
 
 /// A JSON value as `fmt.Sprintf("%v")` of Go prints it after `json.Unmarshal`.
 ///
-/// The text of numbers is read here and not by `serde_json`, whose numbers may be off by the last
-/// bit.
+/// Numbers are parsed from their text, because those of `serde_json` may differ in the last bit.
 fn go_text(value: &RawValue, depth: usize) -> Result<String, String> {
     let broken = |error: serde_json::Error| format!("cannot be read ({error})");
     if depth > MAX_DEPTH {
@@ -88,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    // Case 6; the right side was printed by Go.
+    // Case 6; the expected values were printed by Go.
     #[rstest]
     #[case("1024", "1024")]
     #[case("16384.0", "16384")]
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_counts_and_depth_is_bounded() {
+    fn the_last_of_two_parameters_counts_and_depth_is_bounded() {
         let pair = |key: &str, value: &str| KeyValuePair {
             key: key.into(),
             value: value.into(),

@@ -1,4 +1,4 @@
-//! Indexes of segments: two records of 2.1, the segment's and the build's, become one.
+//! Indexes of segments: two records of 2.1, for the segment and for the build, become one.
 //!
 //! There may be a million of them, so builds are found through a sorted list of ids and decoded one
 //! at a time.
@@ -30,7 +30,7 @@ pub(super) fn migrate(output: &mut Output<'_>, live: &Live<'_>, indexes: &Indexe
     let rows = rows(output, records);
     output.puts.reserve(rows.len());
     for row in rows {
-        // It was decoded before, to sort it.
+        // It was decoded before, for the sort.
         let Ok(old) = OldSegmentIndex::decode(records[row.position].value()) else {
             continue;
         };
@@ -106,7 +106,7 @@ fn migrate_one(
     output.put(key, new.encode_to_vec());
 }
 
-/// A build may be gone where its segment, index or collection is; 2.1 removes these one after
+/// A build may be missing if its segment, index or collection is: 2.1 removes these one after
 /// another.
 fn missing_build(
     output: &mut Output<'_>,
@@ -134,8 +134,8 @@ fn missing_build(
     }
 }
 
-/// Whether a segment is known to be dropped. Where nothing is known of the collection's segments,
-/// it is not.
+/// Whether a segment is known to be dropped; false if nothing is known of the collection's
+/// segments.
 fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     let of_collection = format!("{SEGMENT}{}/", old.collection_id);
     match dump.get(format!("{of_collection}{}/{}", old.partition_id, old.segment_id).as_bytes()) {
@@ -146,7 +146,7 @@ fn is_segment_gone(dump: &Dump, old: &OldSegmentIndex) -> bool {
     }
 }
 
-/// The last component of a path, within the allocation that it has.
+/// The last component of a path, without a new allocation.
 fn base_name(mut path: String) -> String {
     if let Some(at) = path.rfind('/') {
         path.drain(..=at);
@@ -160,9 +160,9 @@ struct Row {
     position: usize,
 }
 
-/// The segments' records in an order that does not depend on how keys are spelt, each segment and
-/// index once: of two that describe the same the one with the last key counts, as with the official
-/// tool.
+/// The segments' records in an order that does not depend on the text of keys, each segment and
+/// index once: of two records for the same segment and index the one with the last key counts, as
+/// with the official tool.
 fn rows(output: &mut Output<'_>, records: &[Record]) -> Vec<Row> {
     let mut rows = Vec::with_capacity(records.len());
     for (position, record) in records.iter().enumerate() {
@@ -214,12 +214,12 @@ struct Builds<'d> {
     step: i64,
 }
 
-/// A build that cannot be read; the problem is noted.
+/// A build that cannot be read; the problem was noted.
 struct Broken;
 
 impl<'d> Builds<'d> {
     fn read(output: &mut Output<'d>) -> Self {
-        /// The id alone; everything else is decoded when it is needed.
+        /// Only the id; everything else is decoded when it is needed.
         #[derive(Clone, PartialEq, Message)]
         struct Id {
             #[prost(int64, tag = "1")]
@@ -249,7 +249,7 @@ impl<'d> Builds<'d> {
             }
             is_same
         });
-        // The official tool counts so too, though it does not use the numbers.
+        // The official tool counts in the same way, although it does not use the numbers.
         let (next_unused, step) = ids
             .first()
             .map_or((1, 1), |(lowest, _, _)| (lowest.saturating_sub(1), -1));
@@ -263,7 +263,7 @@ impl<'d> Builds<'d> {
 
     fn unused_id(&mut self) -> i64 {
         if self.next_unused == 0 {
-            // 0 says that there is no build.
+            // 0 means that there is no build.
             self.next_unused = self.step;
         }
         let id = self.next_unused;
@@ -289,7 +289,7 @@ impl<'d> Builds<'d> {
         Ok(Some(build))
     }
 
-    /// Builds that no segment uses vanish, but a broken one is a problem all the same.
+    /// Builds that no segment uses are not migrated, but an invalid one is still a problem.
     fn finish(self, output: &mut Output<'_>) {
         let mut unused: Vec<usize> = self
             .ids
@@ -308,7 +308,7 @@ impl<'d> Builds<'d> {
 }
 
 /// The version within `.../index_files/<build>/<version>/<partition>/<segment>/<name>`. 2.2
-/// computes the path from the version that the build says.
+/// computes the path from the version in the build's record.
 fn version_in(path: &str) -> Option<i64> {
     let mut parts = path.rsplit('/').skip(3);
     let version = parts.next()?.parse().ok()?;

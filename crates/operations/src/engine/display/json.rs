@@ -1,4 +1,4 @@
-//! A run as JSON, one event a line, for programs.
+//! A run as JSON, one event per line, for programs.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::engine::{Event, Listener};
 
-/// Version of the form.
+/// Version of the JSON format.
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/run-event/v1";
 
 /// Writes events as JSON lines.
@@ -24,7 +24,7 @@ struct Line<'a> {
 }
 
 impl<W: Write + Send> Json<W> {
-    /// To this writer.
+    /// Writes to this writer.
     pub const fn new(writer: W) -> Self {
         Self(Mutex::new(writer))
     }
@@ -39,7 +39,7 @@ impl<W: Write + Send> Listener for Json<W> {
         }) else {
             return;
         };
-        // A reader that went away is no reason to stop.
+        // The run continues if the reader of the output has closed it.
         let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(writer, "{line}");
         let _ = writer.flush();

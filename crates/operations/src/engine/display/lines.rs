@@ -16,18 +16,18 @@ use milvus_guard_core::{
 
 use super::took;
 
-/// Progress is told at most this often.
+/// Shortest time between two reports of progress.
 const PACE: Duration = Duration::from_secs(5);
 
 /// Writes events as lines, each with its time.
 pub struct Lines<W> {
-    /// The writer, and when progress was told last.
+    /// The writer, and when progress was last reported.
     out: Mutex<(W, Option<Instant>)>,
     columns: Option<usize>,
 }
 
 impl<W: Write + Send> Lines<W> {
-    /// To this writer.
+    /// Writes to this writer.
     pub const fn new(writer: W) -> Self {
         Self {
             out: Mutex::new((writer, None)),
@@ -35,7 +35,7 @@ impl<W: Write + Send> Lines<W> {
         }
     }
 
-    /// The same for a terminal of this width, which would break lines inside words.
+    /// Wraps lines between words at this width; a terminal would break them inside words.
     #[must_use]
     pub fn in_columns(self, columns: Option<usize>) -> Self {
         Self { columns, ..self }
@@ -63,7 +63,7 @@ impl<W: Write + Send> Listener for Lines<W> {
     }
 }
 
-/// An event in one line; `None` if it is none for people.
+/// An event in one line; `None` if it is not shown to people.
 #[must_use]
 pub(super) fn line(event: &Event) -> Option<String> {
     Some(match event {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_reads_as_lines_and_progress_is_paced() {
+    fn a_run_is_shown_as_lines_and_progress_is_rate_limited() {
         let lines = Lines::new(Vec::new());
         let at: Timestamp = "2026-01-31T10:00:00.5Z".parse().unwrap();
         let began = Event::StepBegan {

@@ -1,5 +1,5 @@
-//! What a person or a program at the other end of a pipe sees of a run: one file a form, all of
-//! them fed by the same events.
+//! The output of a run, for a terminal, a log or a program: one file per format. All receive the
+//! same events.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub use json::Json;
 pub use lines::Lines;
 pub use terminal::Terminal;
 
-/// A time as people say it.
+/// A duration for people, such as `850 ms`, `12.3 s` or `2 min 5 s`.
 #[must_use]
 pub fn took(time: Duration) -> String {
     let ms = time.as_millis();

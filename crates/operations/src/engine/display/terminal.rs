@@ -1,5 +1,5 @@
-//! A run on a terminal: finished steps stay, the current one is alive in a separate line, with
-//! what it waits for in the next.
+//! A run on a terminal: finished steps stay, the current step is updated in a separate line, and
+//! the line below it shows what it waits for.
 
 use std::{
     io::{self, Write as _},
@@ -15,27 +15,27 @@ use milvus_guard_core::{layout, text::plain};
 
 use super::{lines::line, took};
 
-/// How often the live line moves.
+/// Interval at which the current line is redrawn.
 const TICK: Duration = Duration::from_millis(120);
 
 /// Draws on stderr.
 pub struct Terminal {
     marks: Marks,
     live: Mutex<Live>,
-    /// Columns; `None` if the terminal does not say.
+    /// Columns; `None` if the terminal does not report them.
     columns: Option<usize>,
 }
 
-/// What moves.
+/// The part of the screen that is redrawn.
 #[derive(Default)]
 struct Live {
-    /// The live line; `None` while nothing is in progress, so that others may write.
+    /// The current line; `None` while no step is in progress, so that others may write.
     bar: Option<ProgressBar>,
     /// The current step.
     step: Option<String>,
 }
 
-/// How outcomes look.
+/// Symbols of the outcomes and of the moving line.
 #[derive(Clone, Copy)]
 struct Marks {
     done: &'static str,
@@ -44,7 +44,7 @@ struct Marks {
 }
 
 impl Terminal {
-    /// With or without characters beyond ASCII, and colours; in lines of a width.
+    /// `unicode` allows characters outside ASCII; lines are wrapped at `columns`.
     #[must_use]
     pub fn new(unicode: bool, color: bool, columns: Option<usize>) -> Self {
         let marks = match (unicode, color) {
@@ -81,7 +81,7 @@ impl Terminal {
             .map_or_else(|| text.to_owned(), |columns| layout::refill(columns, text))
     }
 
-    /// Lines that stay, broken between words.
+    /// Prints lines that stay, wrapped between words.
     fn println(&self, live: &Live, text: &str) {
         let text = self.lines(text);
         match &live.bar {
@@ -91,7 +91,7 @@ impl Terminal {
         }
     }
 
-    /// Shows this in a separate line below the step, so that a long title leaves it room.
+    /// Shows a text in a separate line below the step, because a long title leaves no room.
     fn below(&self, live: &mut Live, text: &str) {
         let text = format!("\n{}", self.lines(&format!("  {text}")));
         live.bar(self.marks).set_message(text);
@@ -108,8 +108,8 @@ impl Live {
     fn bar(&mut self, marks: Marks) -> &ProgressBar {
         self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            // Not `wide_msg`: it is cut at the width of the terminal, and what is waited for must
-            // be seen whole.
+            // Not `wide_msg`, which is cut at the width of the terminal: the text must be shown in
+            // full.
             if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed}{msg}") {
                 bar.set_style(style.tick_chars(marks.ticks));
             }

@@ -1,5 +1,5 @@
-//! No component is registered any more: what Kubernetes calls gone may still be alive to etcd, and
-//! the other way round.
+//! Waits until no component is registered in etcd: a component that has ended for Kubernetes may
+//! still have a session in etcd, and the other way round.
 
 use crate::{
     engine::StepError,
@@ -10,7 +10,7 @@ use crate::{
 };
 use milvus_guard_metadata::executor;
 
-/// Waits for the end of every session. Its own deadline is the step's.
+/// Waits for the end of every session, at most until the deadline of the step.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let limit = cx.data.settings.run.step_timeout;
     executor::await_sessions(&cx.data.target, limit, &MetadataEvents::of_run(cx.client))

@@ -1,4 +1,4 @@
-//! The metadata of 2.1, to a file that is read back and compared.
+//! Saves the metadata of 2.1 to a file that is read back and compared.
 
 use crate::{
     engine::StepError,
@@ -10,7 +10,7 @@ use crate::{
 use milvus_guard_core::{api::Backup, text::count};
 use milvus_guard_metadata::executor::{self, Form};
 
-/// Saves the metadata, and records where.
+/// Saves the metadata, and records the location.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     let file = data.backup_file();

@@ -1,4 +1,4 @@
-//! What must be true before anything is touched.
+//! Checks the preconditions before anything is changed.
 
 use crate::{
     engine::StepError,
@@ -64,8 +64,8 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if let Some(why) = why {
         return Err(StepError::Refused(why));
     }
-    // Components that run are registered where they keep their metadata, so no registration means
-    // another etcd or root path.
+    // Running components are registered in the etcd that has their metadata, so no registration
+    // means that this is another etcd or root path.
     let component = |key: &str| {
         ROLES
             .iter()

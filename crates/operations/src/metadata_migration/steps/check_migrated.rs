@@ -1,4 +1,4 @@
-//! Checks a migration that was made otherwise, so that its evidence can be recorded.
+//! Checks a migration that another tool made, so that its evidence can be recorded.
 
 use crate::{
     engine::StepError,
@@ -13,7 +13,7 @@ use milvus_guard_metadata::executor;
 
 use super::record_evidence;
 
-/// The metadata is that of 2.2, and nothing of 2.1 can write to it.
+/// Checks that the metadata is that of 2.2, and that nothing of 2.1 can write to it.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     let (release, _) = survey::read(cx.client, &data.settings).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
     match &found.state {
         MetadataState::V22 => record_evidence::draft(cx, found.cluster_id).await,
-        // Nothing would change, so the metadata is as good as migrated.
+        // A migration would change nothing, so the metadata counts as migrated.
         MetadataState::V21NoIndex if found.plan.is_none() && found.problem.is_none() => {
             record_evidence::draft(cx, found.cluster_id).await
         }

@@ -1,13 +1,13 @@
-//! No field that the chart renders stays under our name, or the next `helm upgrade` would meet a
-//! conflict.
+//! Leaves no field that the chart renders owned by our field manager. Otherwise the next
+//! `helm upgrade` would fail with a conflict.
 
 use crate::{
     engine::{StepError, originals},
     metadata_migration::context::StepContext,
 };
 
-/// Takes our name off every recorded Deployment. Each change did so already; this is for changes
-/// that a crash cut off.
+/// Removes our field manager from every recorded Deployment. Each change did so already; this is
+/// for changes that a crash interrupted.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     for original in cx
         .run()

@@ -1,4 +1,4 @@
-//! The metadata to its new form; back: exactly as it was.
+//! Migrates the metadata; the undo restores it exactly.
 
 use crate::{
     engine::StepError,
@@ -39,7 +39,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Puts the backup back.
+/// Restores the backup.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(backup) = cx.run().status.backup else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! One file a step: what it does, what it waits for, how it is taken back.
+//! One file per step: what it does, what it waits for, how it is undone.
 
 pub mod await_sessions;
 pub mod backup;

@@ -1,8 +1,7 @@
-//! The official tool for the rewriting, in a pod of its image, between our backup and our
-//! verification.
+//! Migrates with the official tool, in a pod of its image, between our backup and our verification.
 //!
-//! The tool deletes before it computes and knows no way on after a crash. So each attempt begins
-//! with our backup put back, and its pod never runs twice.
+//! The tool deletes before it computes, and cannot resume after a crash. So each attempt begins
+//! with a restore of our backup, and its pod never runs twice.
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{
@@ -19,7 +18,7 @@ use milvus_guard_sources::kubernetes::{pods::trouble, workloads::FIELD_MANAGER};
 
 use super::migrate;
 
-/// Between two looks at the pod; it takes seconds to minutes.
+/// Interval between two looks at the pod, which takes seconds to minutes.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs the tool on the metadata of 2.1.
@@ -33,7 +32,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
         ));
     }
     remove(cx).await?;
-    // The remains of an earlier attempt of the tool are not a valid starting state.
+    // Records that an earlier attempt of the tool left are not a valid starting state.
     migrate::undo(cx).await?;
     let secrets: Api<Secret> = Api::namespaced(cx.client.kube(), &data.home);
     let pods: Api<Pod> = Api::namespaced(cx.client.kube(), &data.home);
@@ -86,7 +85,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
 }
 
-/// Removes its pod and its configuration.
+/// Removes the tool's pod and its configuration.
 pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
     if cx.data.settings.tool_image.is_none() {
         return Ok(());
@@ -103,8 +102,8 @@ pub(crate) async fn clean_up(cx: &StepContext<'_>) -> Result<(), StepError> {
     )
 }
 
-/// Removes its pod, and waits until it no longer exists: an old one that succeeded must not stand
-/// for a new one.
+/// Removes the tool's pod, and waits until it no longer exists, so that the success of an old pod
+/// does not count for a new one.
 async fn remove(cx: &StepContext<'_>) -> Result<(), StepError> {
     let pods: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.home);
     let name = name(cx.data);
@@ -140,7 +139,7 @@ fn name(data: &MigrationData) -> String {
     format!("{}-tool", data.run)
 }
 
-/// The tool's configuration, as its documentation has it.
+/// The tool's configuration, in the format of its documentation.
 fn secret(data: &MigrationData) -> Value {
     let endpoint = &data.target.endpoint;
     let plain = |address: &String| {
@@ -162,7 +161,7 @@ fn secret(data: &MigrationData) -> Value {
             "rootPath": endpoint.root_path, "metaSubPath": endpoint.meta_sub_path, "kvSubPath": "kv",
         },
     });
-    // JSON is YAML.
+    // JSON is valid YAML.
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name(data), "namespace": data.home},
         "stringData": {"migration.yaml": config.to_string()},

@@ -1,4 +1,4 @@
-//! Replicas and images as they are, before anything is scaled: what a crash must not forget.
+//! Records replicas and images before anything is scaled, for use after a crash.
 
 use crate::{
     engine::{Home, RunRecord, StepError, originals},
@@ -15,7 +15,7 @@ pub(super) const KEDA_PAUSED: &str = "autoscaling.keda.sh/paused-replicas";
 /// Records every Deployment and every autoscaler that would start it from zero.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !cx.run().status.originals.is_empty() {
-        // Recorded by an earlier attempt: what is there now may be our own doing.
+        // An earlier attempt recorded them: the current state may be the result of our own changes.
         return Ok(());
     }
     let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
 
 fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
     let now = originals::original(component);
-    // An earlier run stopped it and was ended there; what that run recorded is what is wanted.
+    // An earlier run that stopped it was aborted; what that run recorded is the wanted state.
     let before = earlier
         .iter()
         .find(|other| other.name == now.name && other.uid == now.uid);
@@ -62,7 +62,7 @@ fn original(component: &ComponentWorkload, earlier: &[Original]) -> Original {
     }
 }
 
-/// What the last run of this release recorded.
+/// The originals that the last run of this release recorded.
 async fn earlier(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
     let home = Home {
         namespace: cx.data.home.clone(),

@@ -1,5 +1,5 @@
-//! The evidence that the webhook believes: bound to the release, the versions, the etcd and the
-//! workloads.
+//! Records the evidence that the webhook trusts: bound to the release, the versions, the etcd and
+//! the workloads.
 
 use jiff::Timestamp;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 use milvus_guard_core::api::{Condition, ConditionStatus, Evidence, progress::METADATA_MIGRATED};
 
-/// Notes what was verified; evidence it is only with the condition.
+/// Notes what was verified. It becomes evidence only with the condition.
 pub(super) async fn draft(cx: &StepContext<'_>, cluster_id: u64) -> Result<(), StepError> {
     let data = cx.data;
     let settings = &data.settings;
@@ -32,7 +32,7 @@ pub(super) async fn draft(cx: &StepContext<'_>, cluster_id: u64) -> Result<(), S
     Ok(())
 }
 
-/// Makes it evidence, after verification and before anything of the new version starts.
+/// Makes it evidence, after the verification and before the new version starts.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(drafted) = cx.run().status.evidence else {
         return Err(StepError::Refused(
@@ -59,7 +59,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Takes the evidence back, before the metadata goes back.
+/// Removes the evidence, before the metadata is restored.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     if cx.run().status.evidence.is_some() {
         cx.record(|status| {

@@ -1,5 +1,5 @@
-//! The new version, tier by tier: image and replicas in one write, so that nothing of the old
-//! version can start.
+//! Starts the new version, tier by tier: image and replicas in one write, so that nothing of the
+//! old version can start.
 
 use crate::{
     engine::{
@@ -11,7 +11,7 @@ use crate::{
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
 
-/// Those of a tier.
+/// The Deployments of a tier.
 pub(super) fn of(originals: &[Original], tier: Tier) -> impl Iterator<Item = &Original> {
     originals.iter().filter(move |original| {
         original
@@ -20,7 +20,7 @@ pub(super) fn of(originals: &[Original], tier: Tier) -> impl Iterator<Item = &Or
     })
 }
 
-/// The recorded images, and so many replicas.
+/// The recorded images with this number of replicas.
 pub(super) fn as_recorded(original: &Original, replicas: Option<i32>) -> Change {
     let images = original
         .images
@@ -38,7 +38,7 @@ pub(super) fn as_recorded(original: &Original, replicas: Option<i32>) -> Change 
 pub(crate) async fn apply(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals = recorded(cx)?;
     for original in of(&originals, tier) {
-        // Once it runs, its number is an autoscaler's or a person's business.
+        // Once it runs, an autoscaler or a user may change its replicas.
         let runs = live(cx, original).await?.spec.replicas != Some(0);
         let images = original
             .images
@@ -59,19 +59,19 @@ pub(crate) async fn apply(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepEr
     Ok(())
 }
 
-/// Waits until the tier is completely there.
+/// Waits until the tier is complete.
 pub(crate) async fn gate(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals: Vec<Original> = of(&recorded(cx)?, tier).cloned().collect();
     wait(cx, &originals, Wanted::Complete).await
 }
 
-/// Stops the tier, with its old images again.
+/// Stops the tier and restores its old images.
 pub(crate) async fn undo(cx: &StepContext<'_>, tier: Tier) -> Result<(), StepError> {
     let originals: Vec<Original> = of(&cx.run().status.originals, tier).cloned().collect();
     stop(cx, &originals).await
 }
 
-/// Stops these, with their old images again, and waits until no pod is left.
+/// Stops these Deployments, restores their old images, and waits until no pod is left.
 pub(super) async fn stop(cx: &StepContext<'_>, originals: &[Original]) -> Result<(), StepError> {
     for original in originals {
         set(cx, original, &as_recorded(original, Some(0))).await?;

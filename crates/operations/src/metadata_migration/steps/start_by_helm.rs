@@ -1,5 +1,5 @@
-//! The new version, by one `helm upgrade` that another client makes. Until then the run stays open,
-//! so that nothing of the old version can start on migrated metadata.
+//! Waits for one `helm upgrade` by another client, which starts the new version. Until then the run
+//! stays open, so that nothing of the old version can start on migrated metadata.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use milvus_guard_sources::kubernetes::rollout::{Wanted, Watched};
 
 use super::start;
 
-/// Says whose turn it is, unless Helm was there already.
+/// Reports that it is Helm's turn, unless Helm has made its change already.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
     if is_started(&release, cx) {
@@ -29,7 +29,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     Err(StepError::Waits(messages::turn_of_helm(cx.data)))
 }
 
-/// Waits until everything that Helm started is there.
+/// Waits until everything that Helm started is complete.
 pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (release, _) = survey::read(cx.client, &cx.data.settings).await?;
     let watched: Vec<Watched> = release
@@ -52,7 +52,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Stops what Helm started, with the old images again.
+/// Stops what Helm started, and restores the old images.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     cx.record_waits_for_helm(ConditionStatus::False, "RolledBack")
         .await?;

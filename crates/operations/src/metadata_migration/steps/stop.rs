@@ -1,4 +1,4 @@
-//! Every component to zero, the last in the chain first; back: the old version starts again.
+//! Scales every component to zero, in reverse order of the start; the undo starts the old version.
 
 use kube::{
     Api,
@@ -22,7 +22,7 @@ use milvus_guard_sources::kubernetes::{
 
 use super::{record::KEDA_PAUSED, start};
 
-/// Holds autoscalers, then scales to zero.
+/// Pauses autoscalers, then scales to zero.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     hold_autoscalers(cx, true).await?;
     let originals = recorded(cx)?;
@@ -67,8 +67,8 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     hold_autoscalers(cx, false).await
 }
 
-/// Tells KEDA to keep its workloads at zero, or to do as before. Kubernetes' own autoscalers leave
-/// alone what is at zero.
+/// Tells KEDA to keep its workloads at zero, or to scale them again. Kubernetes' own autoscalers do
+/// not change workloads at zero.
 pub(crate) async fn hold_autoscalers(cx: &StepContext<'_>, hold: bool) -> Result<(), StepError> {
     let resource = ApiResource {
         group: "keda.sh".into(),
@@ -107,7 +107,7 @@ pub(crate) async fn hold_autoscalers(cx: &StepContext<'_>, hold: bool) -> Result
             .await
         {
             Ok(_) => {}
-            // It can start nothing any more.
+            // A deleted autoscaler can start nothing.
             Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! What etcd contains is what the plan made from the backup says.
+//! Checks that etcd contains what the plan from the backup contains.
 
 use crate::{
     engine::StepError,

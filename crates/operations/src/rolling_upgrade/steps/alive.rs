@@ -1,7 +1,7 @@
-//! What Kubernetes does not know of a component that moved: whether the active coordinator is one
-//! of its new pods, whether sessions of its old pods are left, what the new pods say of themselves
-//! (`/healthz`), and what Milvus says of all (`CheckHealth`). None of it stops a run: after a while
-//! a person is told instead.
+//! Checks of a moved component that Kubernetes does not make: whether the active coordinator is one
+//! of its new pods, whether sessions of its old pods are left, the health of the new pods
+//! (`/healthz`), and of all components (`CheckHealth`). None of them stops a run: after a time
+//! limit the user is warned.
 
 use std::{
     net::IpAddr,
@@ -37,19 +37,19 @@ use super::{
     release::{self, Leftover},
 };
 
-/// Pods that are asked at once.
+/// Pods that are asked at the same time.
 const AT_ONCE: usize = 16;
-/// Bytes of an answer that are read.
+/// Bytes of an answer that are read at most.
 const MAX_ANSWER: usize = 16 * 1024;
-/// Between two looks.
+/// Interval between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// For pods to be healthy that Kubernetes calls available, and for Milvus to find that they are.
+/// Time for available pods to become healthy, and for Milvus to report it.
 const HEALTH: Duration = Duration::from_secs(30);
-/// For a session to end whose process is gone (`common.session.ttl` is 60 s), and the next to
-/// begin.
+/// Time for the session of an ended process to expire (`common.session.ttl` is 60 s), and for the
+/// next one to begin.
 const TAKEOVER: Duration = Duration::from_secs(90);
 
-/// A component that moved, and whence and where; all of the release at the end of a run.
+/// A component that moved, with its versions; at the end of a run, the whole release.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved {
     component: Option<Component>,
@@ -58,7 +58,7 @@ pub(crate) struct Moved {
 }
 
 impl Moved {
-    /// To the target.
+    /// A move to the target.
     pub(crate) fn to(cx: &StepContext<'_>, one: &Move) -> Self {
         let rollout = &cx.data.rollout;
         Self {
@@ -68,7 +68,7 @@ impl Moved {
         }
     }
 
-    /// Back.
+    /// A move of a rollback.
     pub(crate) fn back(cx: &StepContext<'_>, one: &Move) -> Self {
         let to = Self::to(cx, one);
         Self {
@@ -78,7 +78,7 @@ impl Moved {
         }
     }
 
-    /// Nothing in particular: sessions that are left, and whether Milvus answers.
+    /// No component: only sessions that are left, and whether Milvus answers.
     pub(crate) fn all(cx: &StepContext<'_>) -> Self {
         let rollout = &cx.data.rollout;
         Self {
@@ -89,21 +89,21 @@ impl Moved {
     }
 }
 
-/// What may be missing; each has its own time limit.
+/// A condition that the run waits for; each has its own time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Question {
     /// The active coordinator is a new pod.
     Active,
     /// No session of a pod that has ended is left.
     Sessions,
-    /// Pods say at `/healthz` that they are well.
+    /// Pods report at `/healthz` that they are healthy.
     Pods,
-    /// Milvus says that all its components are well.
+    /// Milvus reports that all its components are healthy.
     Milvus,
 }
 
 impl Question {
-    /// What the run waits for, as it follows "waiting for".
+    /// What the run waits for, after the words "waiting for".
     const fn awaited(self) -> &'static str {
         match self {
             Self::Active => "a new pod to become active",
@@ -113,7 +113,7 @@ impl Question {
         }
     }
 
-    /// How long to wait for it.
+    /// Time limit of the wait.
     const fn limit(self) -> Duration {
         match self {
             Self::Active | Self::Sessions => TAKEOVER,
@@ -122,12 +122,12 @@ impl Question {
     }
 }
 
-/// How long each question has been what the run waits for.
+/// How long the run has waited for each condition.
 #[derive(Debug, Default)]
 struct Clocks(Vec<(Question, Duration)>);
 
 impl Clocks {
-    /// So much time more for this one; whether its time is over.
+    /// Adds time to a condition; returns whether its limit is reached.
     fn spend(&mut self, question: Question, time: Duration) -> bool {
         let known = self.0.iter_mut().find(|(known, _)| *known == question);
         let spent = if let Some((_, spent)) = known {
@@ -148,7 +148,7 @@ impl Clocks {
     }
 }
 
-/// Asks until all is well, or long enough. When it was, where that was to be waited for.
+/// Asks until all is well or its time is over. Returns when it was well, if it had to wait.
 pub(crate) async fn ask(
     cx: &StepContext<'_>,
     moved: &Moved,
@@ -178,7 +178,7 @@ pub(crate) async fn ask(
     }
 }
 
-/// The first thing that is missing, of those whose time is not over.
+/// The first condition that is not met and whose time is not over.
 async fn missing(
     cx: &StepContext<'_>,
     moved: &Moved,
@@ -241,7 +241,7 @@ async fn passive(cx: &StepContext<'_>, moved: &Moved, pods: &[Pod]) -> Option<St
         .or_else(|| active::is_still_at(&sessions, component, moved.to, moved.from))
 }
 
-/// What Milvus says that is not well; `None` if all is, or if it cannot be asked.
+/// What Milvus reports as unhealthy; `None` if nothing is, or if it cannot be asked.
 async fn unhealthy(cx: &StepContext<'_>) -> Result<Option<String>, StepError> {
     let connections = &cx.data.connections;
     if !connections.ask_health() || !connections.proxy.is_reached(cx).await? {
@@ -294,8 +294,8 @@ fn named(pod: &Pod) -> PodName {
     }
 }
 
-/// What a pod says that is not well; `None` if all are, or where pods cannot be reached from here,
-/// which is said once.
+/// Why a pod is unhealthy; `None` if all are healthy, or if pods cannot be reached from here, which
+/// is reported once.
 async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
     if !cx.data.connections.reach_pods() {
         return None;
@@ -326,19 +326,19 @@ async fn unwell(cx: &StepContext<'_>, pods: &[Pod]) -> Option<String> {
     None
 }
 
-/// What a pod says of itself.
+/// What a pod reports about itself.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// It serves, or is a standby.
     Well,
     /// It does not serve: why.
     Unwell(String),
-    /// It did not say: why.
+    /// It did not answer: why.
     Unreached(String),
 }
 
-/// Milvus answers 200 when every role of the process is healthy or in standby, else 500 and which
-/// is not.
+/// Milvus answers 200 if every role of the process is healthy or in standby, else 500 with the
+/// roles that are not.
 async fn healthz(place: (IpAddr, u16)) -> Answer {
     match pod_http::get(place, "/healthz", MAX_ANSWER).await {
         Ok((StatusCode::OK, _)) => Answer::Well,
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pod_says_how_it_is() {
+    async fn the_health_of_a_pod_is_read_from_its_answer() {
         assert_eq!(answer(StatusCode::OK, "OK").await, Answer::Well);
         let told = answer(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pod_that_is_not_reached_says_nothing() {
+    async fn the_health_of_an_unreachable_pod_is_unknown() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_takeover_does_not_spend_the_time_for_health() {
+    fn the_wait_for_a_takeover_does_not_reduce_the_time_for_health() {
         let mut clocks = Clocks::default();
         assert!(!clocks.spend(Question::Active, Duration::from_secs(60)));
         assert!(!clocks.spend(Question::Pods, Duration::from_secs(29)));

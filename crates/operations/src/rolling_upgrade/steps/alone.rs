@@ -1,6 +1,6 @@
-//! The active coordinator alone, before its Deployment gets another image. A standby that is
-//! terminating may become active, and then holds the key until its lease ends. So the standby ends
-//! first, while the active pod serves; the new pod is then the only one that can take over.
+//! Leaves the active coordinator alone, before its Deployment gets another image. A terminating
+//! standby may become active, and then holds the key until its lease expires. So the standby is
+//! ended first, while the active pod serves; then only the new pod can take over.
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{ResourceExt, api::ListParams, core::PartialObjectMeta};
@@ -26,8 +26,8 @@ use milvus_guard_sources::kubernetes::{
     workloads::{Change, is_available, is_complete, is_paused},
 };
 
-/// Scales a coordinator to its active pod and waits until the standby's pod has ended, where that is
-/// possible. `now` is the version that runs.
+/// Scales a coordinator to its active pod and waits until the standby's pod has ended, if that is
+/// possible. `now` is the running version.
 pub(crate) async fn leave(
     cx: &StepContext<'_>,
     one: &Move,
@@ -73,15 +73,15 @@ pub(crate) async fn leave(
         if !is_paused(deployment) {
             return originals::wait_for(cx, &watched, Wanted::Complete, hopeless).await;
         }
-        // Its template is new already, so it is never complete before it is released.
+        // Its template is new already, so it is never complete before the pause is removed.
         originals::wait_for(cx, &watched, Wanted::Old(1), hopeless).await?;
         originals::wait_for(cx, &watched, Wanted::Surged(0), hopeless).await
     };
     release::during(cx, &watched, wait).await.map(|_| ())
 }
 
-/// The pod of the active coordinator among several, if the others can go: all are up, and the
-/// sessions in etcd tell which it is and may be released.
+/// The pod of the active coordinator among several, if the others can be ended: all are ready, and
+/// the sessions in etcd show the active one and may be released.
 async fn active_pod(
     cx: &StepContext<'_>,
     one: &Move,

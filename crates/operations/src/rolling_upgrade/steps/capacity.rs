@@ -1,5 +1,5 @@
-//! What the nodes have left, and what the Deployments ask for that make a new pod before an old one
-//! goes.
+//! What the nodes have left, and what the Deployments request that start a new pod before an old
+//! one ends.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +21,13 @@ use crate::{
 };
 use milvus_guard_core::milvus::Release;
 
-/// Objects in one answer: the pods of a large cluster do not fit into the memory of a run.
+/// Objects in one response: the pods of a large cluster do not fit into the memory of a run.
 const PAGE: u32 = 500;
 
 /// A warning if no node has room; a note if we have no right to list nodes.
 ///
 /// # Errors
-/// Where the API server does not answer.
+/// If the API server does not answer.
 pub(crate) async fn look(
     client: &RetryingClient,
     release: &Release,
@@ -82,8 +82,7 @@ async fn surges(
         .collect())
 }
 
-/// Whether a Deployment makes a new pod before an old one goes, as it does unless it is told
-/// otherwise.
+/// Whether a Deployment starts a new pod before an old one ends, which is the default.
 fn makes_first(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.strategy.as_ref();
     let recreates = strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate");
@@ -96,8 +95,7 @@ fn makes_first(deployment: &Deployment) -> bool {
     !recreates && !none && deployment.spec.replicas != Some(0)
 }
 
-/// What the scheduler counts of a pod: all containers together, or the largest of those that come
-/// before.
+/// What the scheduler counts of a pod: all containers together, or the largest init container.
 fn asks(pod: Option<&PodSpec>) -> Resources {
     let Some(pod) = pod else {
         return Resources::default();
@@ -133,7 +131,7 @@ fn read(quantities: Option<&BTreeMap<String, Quantity>>) -> Resources {
     Resources::read(of("cpu"), of("memory"))
 }
 
-/// What each node has left on which any pod may be placed.
+/// What each node has left, for nodes on which any pod may be placed.
 async fn rooms(client: &RetryingClient) -> Result<Vec<Resources>, ApiError> {
     let nodes: Api<Node> = Api::all(client.kube());
     let nodes = client

@@ -1,4 +1,4 @@
-//! What must be true before anything is touched.
+//! Checks the preconditions before anything is changed.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use milvus_guard_sources::kubernetes::guard::run_facts;
 
 use super::{capacity, configure};
 
-/// Checks the release, the path, and that the configuration can be changed where it must be.
+/// Checks the release, the path, and whether the configuration can be changed, if it must be.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let data = cx.data;
     let (release, facts) = release::read(cx.client, &data.settings.run.release).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if data.rollout.configure {
         configure::find(cx).await?;
     }
-    // Before anything moves, so that a person can still think again.
+    // Before anything is changed, so that the user can still stop.
     if data
         .rollout
         .moves
@@ -54,10 +54,10 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Everything that speaks against it, and what to know.
+/// All refusals and warnings.
 ///
 /// # Errors
-/// Where the cluster cannot be asked.
+/// If the cluster cannot be queried.
 pub(crate) async fn ask(
     client: &RetryingClient,
     release: &Release,
@@ -78,7 +78,7 @@ pub(crate) async fn ask(
             let policies = policies(client).await?;
             verdict::ask(release, rollout.after(release), &facts, &policies, run)
         }
-        // What Helm sends was judged, whole, by the command that runs Helm.
+        // The command that runs Helm has judged the whole change already.
         Templates::FromHelm => Said::default(),
     };
     let first =
@@ -96,7 +96,7 @@ pub(crate) async fn ask(
     Ok(said)
 }
 
-/// The policies of the cluster, where they may be read.
+/// The policies of the cluster, if they may be read.
 async fn policies(client: &RetryingClient) -> Result<PolicySet, ApiError> {
     let mut set = PolicySet {
         now: Some(jiff::Timestamp::now()),

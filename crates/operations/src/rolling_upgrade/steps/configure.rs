@@ -1,7 +1,7 @@
-//! Active-standby of the coordinators, turned on in the `ConfigMap` for the time of the run. What
-//! stood there is kept beside it, so that nothing of a configuration is written anywhere else, and
-//! put back at the end: the chart's checksum of its configuration then still fits, and the next
-//! `helm upgrade` rolls nothing.
+//! Active-standby of the coordinators, turned on in the `ConfigMap` for the time of the run. The
+//! text before is kept in the same `ConfigMap`, so that a configuration is not written anywhere
+//! else, and is restored at the end. Then the chart's checksum of its configuration still matches,
+//! and the next `helm upgrade` restarts nothing.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
@@ -20,16 +20,16 @@ use crate::{
 use milvus_guard_core::api::Original;
 use milvus_guard_sources::kubernetes::workloads::{self, FIELD_MANAGER};
 
-/// What a key's name gets under which the text before is kept.
+/// Suffix of the key under which the text before is kept.
 const SAVED: &str = ".before-milvus-guard";
 /// Kind of the recorded object.
 const KIND: &str = "ConfigMap";
-/// The file of a user's settings.
+/// The file with the user's settings.
 const USER: &str = "user.yaml";
-/// The chart's own file, and the only one up to chart 3.3.1.
+/// The chart's own files: the current one, and the only one up to chart 3.3.1.
 const FILES: [&str; 2] = ["default.yaml", "milvus.yaml"];
 
-/// Turns it on.
+/// Turns active-standby on.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (found, key) = find(cx).await?;
     let name = found.name_any();
@@ -54,7 +54,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
             Some(saved) if standby::merge(&saved).as_ref() == Ok(&now) => {
                 return hand_over(cx, map).await;
             }
-            // Someone changed it since an earlier attempt: that is what is wanted now.
+            // Someone changed the text since an earlier attempt: the new text counts.
             Some(_) | None => now,
         };
         let merged = standby::merge(&before).map_err(|why| unmergeable(&name, &key, &why))?;
@@ -74,7 +74,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
 }
 
-/// Puts back what stood there, unless another client changed it meanwhile.
+/// Restores the text before, unless another client changed it meanwhile.
 pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
     for original in cx
         .run()
@@ -125,7 +125,7 @@ async fn restore_one(cx: &StepContext<'_>, name: &str) -> Result<(), StepError> 
     }
 }
 
-/// The `ConfigMap` and its key in which settings of a user stand; they outweigh the chart's.
+/// The `ConfigMap` and its key with the user's settings; they override the chart's.
 pub(crate) async fn find(cx: &StepContext<'_>) -> Result<(ConfigMap, String), StepError> {
     let release = &cx.data.release;
     let mut names: Vec<&str> = release
@@ -201,7 +201,7 @@ async fn get(cx: &StepContext<'_>, name: &str) -> Result<Option<ConfigMap>, Step
         .await?)
 }
 
-/// Changes keys of the `ConfigMap` as it was read.
+/// Changes keys of the `ConfigMap`. Fails if it changed since it was read.
 async fn write(
     cx: &StepContext<'_>,
     map: &ConfigMap,
@@ -221,7 +221,7 @@ async fn write(
     .await
 }
 
-/// Takes our name off it.
+/// Removes our field manager from the `ConfigMap`.
 async fn hand_over(cx: &StepContext<'_>, map: ConfigMap) -> Result<(), StepError> {
     let (api, name) = (api(cx), map.name_any());
     let mut map = map;

@@ -1,5 +1,5 @@
-//! A component that the target needs and the release does not have yet: made after the model of
-//! another one, as Helm's own, so that Helm takes it over.
+//! Creates a component that the target needs and the release does not have yet. It is a copy of
+//! another component with Helm's labels, so that Helm takes it over.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -22,11 +22,10 @@ use milvus_guard_sources::kubernetes::{
     workloads::{self, FIELD_MANAGER},
 };
 
-/// The component after whose model it is made: it needs the same configuration, places and
-/// tolerations.
+/// The component that is copied: the new one needs the same configuration, nodes and tolerations.
 const MODEL: Component = Component::QueryNode;
 
-/// Makes it, where it is not there; starts it, where Helm brought it.
+/// Creates the component if it does not exist; starts it if Helm brought it.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let data = cx.data;
     if data.rollout.templates == Templates::FromHelm {
@@ -72,7 +71,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
             data.pace.began();
             Ok(())
         }
-        // An earlier attempt of the same request made it.
+        // An earlier attempt of the same request created it.
         Err(ApiError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -117,7 +116,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     }
 }
 
-/// Takes it away again, where a run made it.
+/// Deletes it again, if a run created it.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     if cx.data.rollout.templates == Templates::FromHelm {
         return super::helm::discard(cx, one).await;
@@ -166,7 +165,7 @@ async fn find(cx: &StepContext<'_>, name: &str) -> Result<Option<Deployment>, St
         .await?)
 }
 
-/// A Deployment for another component, after a model.
+/// A Deployment for another component, copied from a model.
 fn made_of(
     model: &Deployment,
     component: Component,
@@ -195,7 +194,7 @@ fn made_of(
     spec["template"]["spec"]["containers"] = json!([container]);
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["image"] = image.into();
-    // A query node's room is for loaded segments.
+    // A query node's resources are sized for loaded segments.
     container.as_object_mut()?.remove("resources");
     spec["replicas"] = 1.into();
     let mut made = json!({
@@ -207,7 +206,7 @@ fn made_of(
     Some(made)
 }
 
-/// Gives every text that is the one name the other.
+/// Replaces every text that equals `from`.
 fn rename(value: &mut Value, from: &str, to: &str) {
     match value {
         Value::String(text) if text == from => to.clone_into(text),
@@ -224,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_another_component_in_every_respect() {
+    fn a_copy_belongs_to_the_new_component_in_every_field() {
         let model = json!({
             "metadata": {"name": "r-milvus-querynode", "namespace": "n", "uid": "u", "resourceVersion": "7",
                 "labels": {"component": "querynode", "app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/version": "2.5.27"},

@@ -1,5 +1,5 @@
-//! Which pod of a Deployment ends first or last, by an annotation of the pod. It is recorded before
-//! it is set, and put back on pods that are still there.
+//! Sets which pod of a Deployment ends first or last, by an annotation of the pod. The annotation
+//! is recorded before it is set, and restored on pods that still exist.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ use super::release;
 
 /// Kind of the recorded object.
 const POD: &str = "Pod";
-/// Annotation by which a `ReplicaSet` chooses the pods that go first; 0 if it is absent.
+/// Annotation by which a `ReplicaSet` chooses the pods to end first; 0 if it is absent.
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// When a pod ends, of those of its `ReplicaSet`.
+/// When a pod ends, among the pods of its `ReplicaSet`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// Before all others.
@@ -53,11 +53,11 @@ impl Turn {
 /// Whether a pod was marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Marked {
-    /// It was.
+    /// The pod was marked.
     Yes,
-    /// The pod does not exist any more, or was replaced.
+    /// The pod no longer exists, or was replaced.
     Gone,
-    /// We may not, and why.
+    /// The API server refused, and why.
     Refused(String),
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn mark(
     }
 }
 
-/// Puts the annotations of pods back that are still there, and forgets them.
+/// Restores the annotations of pods that still exist, and removes them from the record.
 pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
     let originals = cx.run().status.originals;
     for original in originals.iter().filter(|original| original.kind == POD) {
@@ -119,7 +119,7 @@ pub(crate) async fn restore(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Whether the recorded pod is there with our mark.
+/// Whether the recorded pod exists and has our mark.
 async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepError> {
     let found = release::named(cx, &original.name).await?;
     let marked = |annotations: &BTreeMap<String, String>| {
@@ -130,7 +130,7 @@ async fn ours(cx: &StepContext<'_>, original: &Original) -> Result<bool, StepErr
     Ok(found.is_some_and(|pod| pod.metadata.uid == original.uid && marked(pod.annotations())))
 }
 
-/// Sets the annotation of this very pod.
+/// Sets the annotation of exactly this pod.
 async fn annotate(cx: &StepContext<'_>, original: &Original, cost: &Value) -> Result<(), ApiError> {
     let api: Api<Pod> = Api::namespaced(cx.client.kube(), &cx.data.settings.run.release.namespace);
     let patch =

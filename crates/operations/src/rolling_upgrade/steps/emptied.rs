@@ -1,7 +1,7 @@
-//! Empties the query node of the old pod that ends next: Milvus is told to put nothing on it any
-//! more, and to move its segments and channels to other nodes. A node that ends with nothing on it
-//! takes nothing away. Only where Milvus offers it (`management.yaml`) and a proxy is reached; else,
-//! and where it takes too long, a node ends as Kubernetes ends it.
+//! Empties the query node of the old pod that ends next: Milvus is told to put nothing more on it,
+//! and to move its segments and channels to other nodes. A node that ends empty takes no data away.
+//! This is done only if Milvus offers it (`management.yaml`) and a proxy can be reached. Otherwise,
+//! or if it takes too long, a node ends as Kubernetes ends it.
 
 use std::time::{Duration, Instant};
 
@@ -36,20 +36,20 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::pods::is_ready;
 
-/// Between two looks at what a node has.
+/// Interval between two looks at what a node has.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a node may have as much as before until it is asked again to be emptied.
+/// How long a node may have as much as before until Milvus is asked again to empty it.
 const AGAIN: Duration = Duration::from_secs(15);
-/// ... until it is not waited for any more. A segment is loaded in seconds; one of some gigabytes
-/// takes longer.
+/// How long a node may have as much as before until the run no longer waits for it. A segment is
+/// loaded in seconds; one of some gigabytes takes longer.
 const STALLED: Duration = Duration::from_secs(60);
-/// For a node to be told that it is used again, where nothing waits for it.
+/// Time limit to tell a node that it is used again; nothing depends on it.
 const RESUME: Duration = Duration::from_secs(5);
-/// Proxies that are tried.
+/// Maximum number of proxies that are tried.
 const TRIED: usize = 3;
 
 /// Chooses the old pod that ends next, and empties its query node, as far as Milvus can do that.
-/// The pod that is marked to end first of its `ReplicaSet`; `None` if any of them may end.
+/// Returns the pod that is marked to end first; `None` if any pod may end.
 pub(crate) async fn next<'a>(
     cx: &StepContext<'_>,
     one: &Move,
@@ -134,7 +134,7 @@ pub(crate) async fn next<'a>(
     Ok(Some(pod))
 }
 
-/// Uses nodes again that an attempt before has suspended.
+/// Uses nodes again that an earlier attempt suspended.
 pub(crate) async fn use_again(cx: &StepContext<'_>) -> Result<(), StepError> {
     let suspended = cx.run().status.suspended;
     if suspended.is_empty() {
@@ -152,7 +152,7 @@ pub(crate) async fn use_again(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// What a person must know of a node that was left suspended.
+/// The warning about a node that was left suspended.
 pub(crate) fn still_suspended(node: &SuspendedNode) -> String {
     format!(
         "query node {} of pod {} may still be suspended in Milvus: it takes nothing until the form \
@@ -165,7 +165,7 @@ pub(crate) fn still_suspended(node: &SuspendedNode) -> String {
     )
 }
 
-/// Forgets nodes whose pods have ended.
+/// Removes nodes whose pods have ended from the record.
 pub(crate) async fn forget_gone(cx: &StepContext<'_>, old: &[Pod]) -> Result<(), StepError> {
     let lives = |node: &SuspendedNode| old.iter().any(|pod| pod.name_any() == node.pod);
     if cx.run().status.suspended.iter().all(lives) {
@@ -175,7 +175,7 @@ pub(crate) async fn forget_gone(cx: &StepContext<'_>, old: &[Pod]) -> Result<(),
     Ok(())
 }
 
-/// Whether both versions have the calls: the proxies may run either, and so may the coordinator.
+/// Whether both versions have the calls: proxies and the coordinator may run either version.
 fn is_offered(cx: &StepContext<'_>) -> bool {
     let rollout = &cx.data.rollout;
     let catalogue = Catalogue::embedded();
@@ -185,7 +185,7 @@ fn is_offered(cx: &StepContext<'_>) -> bool {
         && cx.data.connections.reach_management()
 }
 
-/// A proxy that takes the calls, and the nodes that it lists.
+/// A proxy that accepts the calls, and the nodes that it lists.
 async fn reached(cx: &StepContext<'_>) -> Result<Option<(Management, Vec<QueryNode>)>, StepError> {
     let mut why = "no proxy is ready".to_owned();
     for place in proxies(cx).await?.into_iter().take(TRIED) {
@@ -209,14 +209,14 @@ async fn reached(cx: &StepContext<'_>) -> Result<Option<(Management, Vec<QueryNo
     Ok(None)
 }
 
-/// Where ready proxies answer.
+/// The addresses of ready proxies.
 async fn proxies(cx: &StepContext<'_>) -> Result<Vec<(std::net::IpAddr, u16)>, StepError> {
     let pods = alive::pods(cx, &proxies::deployments(cx).await?, &ListParams::default()).await?;
     let ready = pods.iter().filter(|pod| is_ready(pod));
     Ok(ready.filter_map(pod_http::place).collect())
 }
 
-/// The next pod with its node: one that was begun with, else the first that Milvus knows.
+/// The next pod with its node: one that was begun before, else the first that Milvus lists.
 fn choose<'p, 'n>(
     begun: &[SuspendedNode],
     nodes: &'n [QueryNode],
@@ -235,8 +235,8 @@ fn choose<'p, 'n>(
     known.into_iter().next()
 }
 
-/// Suspends a node and waits until it has nothing; why it still has something after a while in which
-/// nothing moved.
+/// Suspends a node and waits until it is empty. Returns why it is not, if nothing moves for a
+/// while.
 async fn empty(
     cx: &StepContext<'_>,
     management: Management,
@@ -267,7 +267,7 @@ async fn empty(
     }
 }
 
-/// Why a node still has something.
+/// Why a node is not empty.
 #[derive(Debug, thiserror::Error)]
 enum NotEmptied {
     #[error(transparent)]
@@ -276,14 +276,14 @@ enum NotEmptied {
     Has(Distribution),
 }
 
-/// How far a node is.
+/// The progress of emptying a node.
 struct Progress {
     least: usize,
     since: Instant,
     asked_again: bool,
 }
 
-/// What to do with a node that has something.
+/// What to do with a node that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Wait,
@@ -300,7 +300,7 @@ impl Progress {
         }
     }
 
-    /// It has so much.
+    /// Notes what the node has now.
     fn see(&mut self, has: Distribution, now: Instant) {
         if has.len() < self.least {
             (self.least, self.since, self.asked_again) = (has.len(), now, false);
@@ -320,7 +320,7 @@ impl Progress {
     }
 }
 
-/// Uses a node again, and forgets it.
+/// Uses a node again, and removes it from the record.
 async fn resume(
     cx: &StepContext<'_>,
     management: Management,
@@ -336,8 +336,8 @@ async fn resume(
     Ok(())
 }
 
-/// A node that is suspended. Where the run stops while it is being emptied, Milvus is told on the
-/// way out that it is used again; the record stays, so that the next attempt begins with it.
+/// A node that is suspended. If the run stops while the node is emptied, Milvus is told that it is
+/// used again; the record stays, so that the next attempt begins with it.
 struct Suspension {
     management: Management,
     node: i64,
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pod_that_was_begun_with_is_next() {
+    fn the_pod_that_an_attempt_began_with_is_next() {
         let old = [
             pod("c", "10.0.0.3"),
             pod("a", "10.0.0.1"),
@@ -395,13 +395,13 @@ mod tests {
         };
         assert_eq!(chosen(&[]), Some(("a".into(), 1)));
         assert_eq!(chosen(&[begun("b")]), Some(("b".into(), 2)));
-        // Milvus does not know this one.
+        // Milvus does not list this node.
         assert_eq!(chosen(&[begun("c")]), Some(("a".into(), 1)));
         assert_eq!(choose(&[], &nodes[2..], &old), None);
     }
 
     #[test]
-    fn only_a_node_from_which_nothing_moves_is_given_up() {
+    fn the_wait_ends_only_if_nothing_moves_from_a_node() {
         let has = |segments| Distribution {
             channels: 1,
             segments,

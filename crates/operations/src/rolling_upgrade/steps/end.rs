@@ -1,5 +1,5 @@
-//! The end of a run, on the way there and back: no session of a pod that has ended is left, and
-//! Milvus answers. Then what the run needed only meanwhile is forgotten.
+//! The end of a run and of a rollback: no session of a pod that has ended is left, and Milvus
+//! answers. Then what was needed only during the run is removed from the record.
 
 use crate::{
     engine::{StepError, originals},
@@ -10,7 +10,7 @@ use milvus_guard_sources::kubernetes::rollout::Watched;
 
 use super::alive::{self, Moved};
 
-/// Waits for it, for a while.
+/// Waits for it, for a limited time.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     let mut watched = Vec::new();
     let recorded = cx.run().status.originals;

@@ -1,5 +1,5 @@
-//! Helm's turn: every Deployment that the change touches is paused, what comes is made paused, what
-//! leaves is kept, and then another process runs Helm. Nothing rolls before the run releases it.
+//! Helm's turn: every Deployment that the change touches is paused, new ones are created paused,
+//! removed ones are kept, then another process runs Helm. Nothing rolls before the run releases it.
 
 use k8s_openapi::{
     api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
@@ -34,7 +34,7 @@ use super::{leaving, predecessors};
 /// Path under which the digest of a pod template is recorded: whether Helm has changed it.
 pub(crate) const TEMPLATE: &str = "/spec/template";
 
-/// Pauses what Helm is about to change, or notes that Helm has changed it.
+/// Pauses what Helm will change, or notes that Helm has changed it.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     match &cx.data.settings.helm {
         Some(turn) if turn.progress == HelmProgress::Made => made(cx).await,
@@ -49,7 +49,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     }
 }
 
-/// Releases what was paused, on its old template: nothing rolls.
+/// Releases what was paused with its old template, so that nothing rolls.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     await_rollback(cx).await?;
     cx.record_waits_for_helm(ConditionStatus::False, "RolledBack")
@@ -65,13 +65,13 @@ pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     leaving::release(cx).await
 }
 
-/// Releases a Deployment whose old template Helm has brought back.
+/// Releases a Deployment whose old template Helm has restored.
 pub(crate) async fn back(cx: &StepContext<'_>, original: &Original) -> Result<(), StepError> {
     await_rollback(cx).await?;
     resume(cx, original).await
 }
 
-/// Refuses to go back before Helm has: templates are Helm's.
+/// Refuses a rollback before Helm has rolled back, because the templates are Helm's.
 async fn await_rollback(cx: &StepContext<'_>) -> Result<(), StepError> {
     let changed = changed(cx).await?;
     if changed.is_empty() {
@@ -82,7 +82,7 @@ async fn await_rollback(cx: &StepContext<'_>) -> Result<(), StepError> {
     Err(StepError::Refused(why))
 }
 
-/// Lets the pods of a component that Helm brought come.
+/// Starts the pods of a component that Helm brought.
 pub(crate) async fn start(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     for original in predecessors::originals_after_others(cx, one).await? {
         if originals::set(cx, &original, &released()).await? {
@@ -92,7 +92,7 @@ pub(crate) async fn start(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     Ok(())
 }
 
-/// What a release changes of a paused Deployment.
+/// The change that removes the pause and our mark.
 pub(crate) fn released() -> Change {
     Change {
         paused: Some(false),
@@ -133,7 +133,7 @@ fn staying(cx: &StepContext<'_>) -> Result<Vec<Original>, StepError> {
     Ok(recorded)
 }
 
-/// Pauses, makes and keeps. May be called again: Helm may have failed, and taken away what was made.
+/// Pauses, creates and keeps. May be called again, because Helm may fail and delete new objects.
 async fn hold(cx: &StepContext<'_>, turn: &HelmTurn) -> Result<(), StepError> {
     let change = &turn.change;
     let record = HelmRecord {
@@ -153,7 +153,7 @@ async fn hold(cx: &StepContext<'_>, turn: &HelmTurn) -> Result<(), StepError> {
         originals::set(cx, &original, &pause).await?;
     }
     leaving::keep(cx).await?;
-    // Helm 3 resumes what it finds of a new object when it comes back from its hooks.
+    // Helm 3 resumes paused objects that it finds when it returns from its hooks.
     let made_by_run = turn.caller == HelmCaller::Command;
     for arriving in change.arriving.iter().filter(|_| made_by_run) {
         make(cx, arriving).await?;
@@ -161,9 +161,9 @@ async fn hold(cx: &StepContext<'_>, turn: &HelmTurn) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Makes a Deployment that Helm takes over.
+/// Creates a Deployment that Helm takes over.
 async fn make(cx: &StepContext<'_>, arriving: &Value) -> Result<(), StepError> {
-    // The error of the reader would repeat values, which may be secret.
+    // The error of the parser would contain values, which may be secret.
     let made: Deployment =
         serde_json::from_value(marked(arriving, &cx.data.run)).map_err(|_| {
             let name = arriving["metadata"]["name"].as_str().unwrap_or_default();
@@ -185,8 +185,8 @@ async fn make(cx: &StepContext<'_>, arriving: &Value) -> Result<(), StepError> {
     give_to_helm(cx, &made.name_any()).await
 }
 
-/// Makes Helm the owner of what the run made for it, as it owns the other Deployments: an object
-/// that has no owner would belong to no one, and a later server-side apply would meet a conflict.
+/// Makes Helm the field owner of what the run created for it, as of the other Deployments. Without
+/// an owner, a later server-side apply would fail with a conflict.
 async fn give_to_helm(cx: &StepContext<'_>, name: &str) -> Result<(), StepError> {
     let of = Original {
         name: name.to_owned(),
@@ -219,7 +219,7 @@ async fn give_to_helm(cx: &StepContext<'_>, name: &str) -> Result<(), StepError>
     }
 }
 
-/// Who owns the pod template of a Deployment: Helm, under the name and in the way that it uses.
+/// The field owner of a Deployment's pod template: Helm, with its manager and operation.
 fn owner_of(deployment: &Deployment) -> Option<ManagedFieldsEntry> {
     let owns = |entry: &&ManagedFieldsEntry| {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
@@ -234,7 +234,7 @@ fn owner_of(deployment: &Deployment) -> Option<ManagedFieldsEntry> {
     of_helm.or_else(|| managed().find(owns)).cloned()
 }
 
-/// Takes a Deployment away that the run made for Helm. What Helm has taken over is Helm's to delete.
+/// Deletes a Deployment that the run created for Helm. Helm itself deletes what it has taken over.
 pub(crate) async fn discard(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     await_rollback(cx).await?;
     let name = one.workload.as_deref().unwrap_or_default();
@@ -259,14 +259,14 @@ pub(crate) async fn discard(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
 
 async fn resume(cx: &StepContext<'_>, original: &Original) -> Result<(), StepError> {
     let live = originals::live(cx, original).await?;
-    // Without the mark, another client has paused it again, and wants it so.
+    // Without the mark, another client has paused it again on purpose.
     if live.annotations().contains_key(MARK) {
         originals::set(cx, original, &released()).await?;
     }
     Ok(())
 }
 
-/// Makes sure that Helm did what was planned, and records what of it a step may change for a while.
+/// Checks that Helm did what was planned, and records fields that a step changes temporarily.
 async fn made(cx: &StepContext<'_>) -> Result<(), StepError> {
     let mut now: Vec<Deployment> = Vec::new();
     for original in originals::recorded(cx)? {
@@ -295,7 +295,7 @@ async fn made(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Strategy and replicas as the chart has them now.
+/// Records the strategy and the replicas that the chart has set.
 fn recall(status: &mut RunStatus, live: &Deployment) {
     let name = live.name_any();
     let mut known = status.originals.iter_mut();
@@ -306,7 +306,7 @@ fn recall(status: &mut RunStatus, live: &Deployment) {
     }
 }
 
-/// What is recorded of a Deployment so that a change of Helm is noticed.
+/// The recorded value by which a change of Helm is noticed.
 pub(crate) fn template_of(deployment: &Deployment) -> OriginalField {
     OriginalField {
         path: TEMPLATE.into(),

@@ -18,7 +18,7 @@ use crate::{
 use milvus_guard_core::api::LeavingObject;
 use milvus_guard_sources::kubernetes::workloads::{self, FIELD_MANAGER};
 
-/// Tells Helm to keep them. What a person keeps already stays that person's.
+/// Tells Helm to keep them. Objects that a user keeps already are not marked.
 pub(crate) async fn keep(cx: &StepContext<'_>) -> Result<(), StepError> {
     let (policy, keep) = RESOURCE_POLICY;
     for one in recorded(cx) {
@@ -29,7 +29,7 @@ pub(crate) async fn keep(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Takes our marks off again.
+/// Removes our marks.
 pub(crate) async fn release(cx: &StepContext<'_>) -> Result<(), StepError> {
     for one in recorded(cx) {
         let wanted = json!({(RESOURCE_POLICY.0): null, (MARK): null});
@@ -38,7 +38,7 @@ pub(crate) async fn release(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Deletes them.
+/// Deletes the objects.
 pub(crate) async fn delete(cx: &StepContext<'_>) -> Result<(), StepError> {
     for one in recorded(cx) {
         let (api, what) = (api(cx, &one), format!("{} {}", one.kind, one.name));
@@ -58,7 +58,7 @@ pub(crate) async fn delete(cx: &StepContext<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// They cannot be made again here: Helm makes them.
+/// They cannot be created again here, because Helm creates them.
 pub(crate) async fn undo(cx: &StepContext<'_>) -> Result<(), StepError> {
     for one in recorded(cx) {
         if find(cx, &one).await?.is_none() {
@@ -88,8 +88,8 @@ fn is_marked(found: &Found) -> bool {
     annotation(found, MARK).is_some()
 }
 
-/// Changes annotations of an object where it is there and fits, and leaves no field of it under our
-/// name.
+/// Changes annotations of an object if it exists and matches, and leaves no field of it owned by
+/// our field manager.
 async fn annotate(
     cx: &StepContext<'_>,
     one: &LeavingObject,

@@ -1,5 +1,5 @@
-//! Whether Milvus itself is whole again after those who serve it moved. Kubernetes calls a query
-//! node ready before its segments are loaded, and searches then answer with nothing or half.
+//! Whether Milvus serves all collections again after query nodes moved. Kubernetes calls a query
+//! node ready before its segments are loaded, and searches then return nothing or half.
 
 use std::{
     collections::BTreeSet,
@@ -24,26 +24,26 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::milvus::{self, ApiError, Loaded, Proxy};
 
-/// For Milvus to be whole before something moves: coordinators that were replaced just before need
-/// a moment.
+/// Time for Milvus to serve all before something is changed: coordinators that were just replaced
+/// need some seconds.
 const SETTLING: Duration = Duration::from_secs(10);
-/// For Milvus to put new nodes into replicas. Its coordinator looks every few seconds.
+/// Time for Milvus to put new nodes into replicas. Its coordinator checks every few seconds.
 const SPREADING: Duration = Duration::from_secs(60);
-/// Between two questions, at least; large answers get as long a pause as they took.
+/// Shortest pause between two questions; after large answers it is as long as they took.
 const PAUSE: Duration = Duration::from_millis(300);
-/// ... at most.
+/// Longest pause between two questions.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long a coordinator may list nodes that are gone: the life of a session whose process was
-/// killed (`common.session.ttl`).
+/// How long a coordinator may list nodes that no longer exist: the lifetime of a session whose
+/// process was killed (`common.session.ttl`).
 const STALE: Duration = Duration::from_secs(60);
-/// How long a refusal must stand before it counts, of a Milvus that answered before: proxies that
-/// have just started cannot check a login yet.
+/// How long Milvus must refuse before the refusal counts, if it answered before: proxies that have
+/// just started cannot check a login yet.
 const REFUSAL: Duration = Duration::from_secs(30);
-/// For Milvus to be whole on the way back. What is missing there may come only when more has gone
-/// back.
+/// Time for Milvus to serve all during a rollback. What is missing may come back only after more
+/// components are rolled back.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
 
-/// The move's question, its place, and the id of the step before which the baseline is taken.
+/// The question of a move, its position, and the id of the step before which the baseline is taken.
 fn question(cx: &StepContext<'_>, one: &Move) -> Option<(Question, usize, String)> {
     let data = cx.data;
     let moves = &data.rollout.moves;
@@ -56,8 +56,8 @@ fn question(cx: &StepContext<'_>, one: &Move) -> Option<(Question, usize, String
     ))
 }
 
-/// Notes what is loaded, before a move that replaces who serves. `is_begun` tells whether it is
-/// under way already, so that what is loaded now may be half of it.
+/// Notes what is loaded, before a move that replaces nodes that serve. `is_begun`: the move is in
+/// progress already, so what is loaded now may be only a part.
 pub(crate) async fn before(
     cx: &StepContext<'_>,
     one: &Move,
@@ -118,7 +118,7 @@ pub(crate) async fn before(
     Ok(())
 }
 
-/// What is loaded, once it is all there or a moment has passed.
+/// What is loaded, once it is complete or [`SETTLING`] is over.
 pub(crate) async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loaded, ApiError> {
     let began = Instant::now();
     loop {
@@ -140,8 +140,8 @@ pub(crate) async fn settled(cx: &StepContext<'_>, proxy: &Proxy) -> Result<Loade
     }
 }
 
-/// Waits until all that was loaded before is served again, and says when it was; `None` if that was
-/// not asked.
+/// Waits until all that was loaded before is served again, and returns when it was; `None` if
+/// Milvus was not asked.
 pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     let Some((_, _, id)) = question(cx, one).filter(|(question, at, _)| question.after == *at)
     else {
@@ -150,8 +150,8 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     let Some(before) = cx.run().status.loaded.filter(|loaded| loaded.step == id) else {
         return Ok(None);
     };
-    // It answered before, maybe to another process: a Milvus that does not answer now is waited
-    // for.
+    // Milvus answered before, maybe to another process. So the run waits for a Milvus that does not
+    // answer now.
     let proxy = match cx.data.connections.proxy.proxy(cx).await? {
         Ok(proxy) => proxy,
         Err(why) => {
@@ -178,20 +178,20 @@ pub(crate) async fn can_ask_between(
     let alone = question.before == at && question.after == at;
     Ok(match direction {
         Direction::Forward => alone && loaded.step == id,
-        // Another process may have noted it, and a later step may have noted it again.
+        // Another process may have noted what was loaded, and a later step may have noted it again.
         Direction::Back => alone && cx.data.connections.proxy.is_reached(cx).await?,
     })
 }
 
-/// Copies in memory of the collection that has most of them; 1 where that is not known.
+/// Copies in memory of the collection with the most copies; 1 if that is unknown.
 pub(crate) fn copies(status: &RunStatus) -> usize {
     let collections = status.loaded.iter().flat_map(|loaded| &loaded.collections);
     let most = collections.map(|collection| collection.replicas).max();
     most.unwrap_or(1).max(1)
 }
 
-/// Waits for a while until Milvus has put a new node into each replica, where there are several and
-/// the nodes before the step are known.
+/// Waits for a limited time until Milvus has put a new node into each replica, if there are several
+/// and the nodes before the step are known.
 pub(crate) async fn spread(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let status = cx.run().status;
     let has_several = copies(&status) > 1;
@@ -231,8 +231,8 @@ pub(crate) async fn spread(cx: &StepContext<'_>, one: &Move) -> Result<(), StepE
     }
 }
 
-/// Waits between two pods until all that was loaded before is served, during a rollback for a while
-/// only; whether it is. Nodes of the beginning serve still.
+/// Waits between two pods until all that was loaded before is served, during a rollback for a
+/// limited time only. Returns whether it is. Nodes from before the run still serve.
 pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     let Some(before) = cx.run().status.loaded else {
         return Ok(true);
@@ -246,11 +246,11 @@ pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Resul
     };
     let limit = (direction == Direction::Back).then_some(ON_THE_WAY_BACK);
     let whole = whole(cx, proxy, &before, limit).await;
-    // Forward, a Milvus that may not be asked any more was told; the step continues without it.
+    // Forward, the step continues without a Milvus that may no longer be asked.
     Ok(whole.is_some() || direction == Direction::Forward)
 }
 
-/// The same on the way back, for a while.
+/// The same during a rollback, for a limited time.
 pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     if !serving::serves(one.component) {
         return Ok(());
@@ -262,7 +262,7 @@ pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         return Ok(());
     }
     if let Ok(proxy) = cx.data.connections.proxy.proxy(cx).await? {
-        // Nodes of the beginning serve again or still.
+        // Nodes from before the run serve again or still.
         let before = LoadedBefore {
             replaced_nodes: Vec::new(),
             ..before
@@ -272,8 +272,8 @@ pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     Ok(())
 }
 
-/// Asks until all is there; the step's own time is the limit, or a shorter one, after which a
-/// person is told.
+/// Asks until all is served. The limit is the time of the step, or a shorter one after which the
+/// user is warned.
 async fn whole(
     cx: &StepContext<'_>,
     proxy: &Proxy,

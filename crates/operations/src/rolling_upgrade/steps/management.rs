@@ -11,45 +11,45 @@ use milvus_guard_core::{error_text, milvus::catalogue::ManagementCall};
 
 use super::pod_http::{self, NoAnswer};
 
-/// For one answer: a proxy asks the query coordinator.
+/// Time limit of one answer: a proxy asks the query coordinator.
 const ANSWER: Duration = Duration::from_secs(10);
-/// Bytes of one answer: some 100 000 segments of a node.
+/// Maximum bytes of one answer: about 100 000 segments of a node.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Why a call was not made.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ManagementError {
-    /// No answer.
+    /// Milvus did not answer.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
     /// This build does not have the call.
     #[error("this Milvus does not have {}", .0.path())]
     Absent(ManagementCall),
-    /// Only Milvus' root user may, over a connection that is not encrypted
+    /// Only Milvus' root user may make the call, over a connection that is not encrypted
     /// (`common.security.adminAuthEnabled`).
     #[error("{} requires Milvus' root user", .0.path())]
     Protected(ManagementCall),
-    /// Milvus refused it or failed.
+    /// Milvus refused the call or failed.
     #[error("{}: {reason}", .call.path())]
     Failed {
         /// The call.
         call: ManagementCall,
-        /// In Milvus' words.
+        /// The reason that Milvus gave.
         reason: String,
     },
 }
 
 impl ManagementError {
-    /// Whether the next call fails in the same way.
+    /// Whether the next call will fail in the same way.
     pub(super) const fn is_lasting(&self) -> bool {
         matches!(self, Self::Absent(_) | Self::Protected(_))
     }
 }
 
-/// A query node, as the query coordinator knows it.
+/// A query node, as the query coordinator lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct QueryNode {
-    /// Its id.
+    /// Id of the node.
     #[serde(rename = "ID", default)]
     pub id: i64,
     /// `host:port`.
@@ -71,7 +71,7 @@ struct NodeList {
     nodes: Option<Vec<QueryNode>>,
 }
 
-/// How much a query node has. Ids are not kept: early builds write them as numbers, later ones as
+/// How much a query node has. Ids are not read: early builds write them as numbers, later ones as
 /// text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "DistributionLists")]
@@ -82,7 +82,7 @@ pub(super) struct Distribution {
     pub segments: usize,
 }
 
-/// Lists of nothing are left out or null.
+/// Empty lists are absent or null.
 #[derive(Deserialize)]
 struct DistributionLists {
     #[serde(rename = "channel_names", default)]
@@ -107,15 +107,15 @@ impl Distribution {
     }
 }
 
-/// A proxy that takes the calls.
+/// A proxy that accepts the calls.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Management {
-    /// Where.
+    /// Address and port of the proxy.
     pub place: (IpAddr, u16),
 }
 
 impl Management {
-    /// All query nodes.
+    /// Lists all query nodes.
     pub(super) async fn nodes(&self) -> Result<Vec<QueryNode>, ManagementError> {
         let call = ManagementCall::ListNodes;
         let body = self.call(call, "").await?;
@@ -123,7 +123,7 @@ impl Management {
         Ok(list.nodes.unwrap_or_default())
     }
 
-    /// Nothing new is put on this node.
+    /// Suspends a node: Milvus puts nothing new on it.
     pub(super) async fn suspend(&self, node: i64) -> Result<(), ManagementError> {
         let form = format!("node_id={node}");
         self.call(ManagementCall::SuspendNode, &form)
@@ -131,18 +131,18 @@ impl Management {
             .map(drop)
     }
 
-    /// This node is used again.
+    /// Uses a node again.
     pub(super) async fn resume(&self, node: i64) -> Result<(), ManagementError> {
         let form = format!("node_id={node}");
         self.call(ManagementCall::ResumeNode, &form).await.map(drop)
     }
 
-    /// Moves all segments, then all channels, to other nodes of the same replica. It is only begun:
-    /// [`Self::distribution`] tells how far it is.
+    /// Moves all segments, then all channels, to other nodes of the same replica. The call only
+    /// begins it: [`Self::distribution`] shows the progress.
     pub(super) async fn transfer_all(&self, node: i64) -> Result<(), ManagementError> {
-        // Without a target, to all others; without the mode, segments would stay here as well.
+        // No target means all others; without the mode, segments would stay here as well.
         let form = format!("source_node_id={node}&copy_mode=false");
-        // Segments first, so that the next leader of a shard finds them where it is.
+        // Segments first, so that the next leader of a shard finds them at their new node.
         for call in [
             ManagementCall::TransferSegments,
             ManagementCall::TransferChannels,
@@ -152,7 +152,7 @@ impl Management {
         Ok(())
     }
 
-    /// What this node has.
+    /// What a node has.
     pub(super) async fn distribution(&self, node: i64) -> Result<Distribution, ManagementError> {
         let call = ManagementCall::NodeDistribution;
         let body = self.call(call, &format!("node_id={node}")).await?;
@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers every call so.
+    /// A server that gives every call this answer.
     async fn serving(status: StatusCode, body: &'static str) -> Management {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_are_listed_as_milvus_lists_them() {
+    async fn nodes_are_read_from_the_list_of_milvus() {
         let list = r#"{"nodeInfos":[{"ID":7,"address":"10.0.0.7:21123","state":"Normal"},
             {"ID":9007199254740993,"address":"[fd00::7]:21123","state":"Stopping"}]}"#;
         let nodes = serving(StatusCode::OK, list).await.nodes().await.unwrap();
@@ -251,7 +251,7 @@ mod tests {
     )]
     #[case(StatusCode::BAD_GATEWAY, "", "502 Bad Gateway", false)]
     #[tokio::test]
-    async fn a_call_that_is_refused_says_why(
+    async fn a_refused_call_is_reported_with_its_reason(
         #[case] status: StatusCode,
         #[case] body: &'static str,
         #[case] words: &str,
@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_answered_is_read_or_refused(body in ".{0,200}") {
+        fn any_answer_is_read_or_refused(body in ".{0,200}") {
             let _ = read::<NodeList>(ManagementCall::ListNodes, &body);
             let _ = read::<Distribution>(ManagementCall::NodeDistribution, &body);
         }

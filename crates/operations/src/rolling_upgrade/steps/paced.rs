@@ -3,17 +3,16 @@
 //! Kubernetes calls a query node available before it has its segments, and a Deployment then ends
 //! old pods. A `minReadySeconds` that is longer than the step keeps every old pod; the run ends one
 //! after the other by scaling its `ReplicaSet`. The controller of a Deployment does not scale an old
-//! `ReplicaSet` up again. Where this process ends in between, the old pods that are left stay.
+//! `ReplicaSet` up again. If this process ends in between, the remaining old pods stay.
+//! A collection in several replicas needs as many new pods first: Milvus gives each new node to one
+//! replica, and a replica whose only node ends answers nothing until it has another. Measured with
+//! 2 replicas on 2 query nodes of Milvus 2.3: 2.7 s of wrong answers per old pod instead of 9.
 //!
-//! A collection in several replicas needs as many new pods at first: Milvus gives each new node to
-//! one replica, and a replica whose only node ends answers nothing until it has another. Measured
-//! with 2 replicas on 2 query nodes, Milvus 2.3: 2.7 s of wrong answers for each old pod instead of 9.
-//!
-//! During a rollback the same happens, but nothing is held up for long: as soon as Milvus is not whole
-//! again in time, the remaining pods go back at Kubernetes' own pace. A `minReadySeconds` does not
-//! keep the first of them: pods that were ready all the time are available at once when their
-//! template returns, and those that the Deployment has in addition end. Seen with Kubernetes 1.36: in
-//! 18 of 30 rollbacks within 3 s. So Milvus is asked before the template returns.
+//! During a rollback the same is done, but for a limited time: if Milvus does not serve all in
+//! time, the remaining pods are replaced at Kubernetes' own pace. A `minReadySeconds` does not keep
+//! the first of them: pods that were always ready are available at once when their template
+//! returns, and surplus pods of the Deployment end. Measured with Kubernetes 1.36: in 18 of 30
+//! rollbacks within 3 s. So Milvus is asked before the template returns.
 
 use std::time::Duration;
 
@@ -39,15 +38,15 @@ use milvus_guard_sources::kubernetes::{
     workloads::Change,
 };
 
-/// For the other new pods once the first of them are ready: a node may not have room for them.
+/// Time for the other new pods after the first ones are ready: there may be no room for them.
 const OTHERS: Duration = Duration::from_secs(60);
-/// How much longer than a step old pods are kept where nothing is let go.
+/// How much longer than the step old pods are kept.
 const MARGIN: Duration = Duration::from_secs(600);
-/// ... at most, because Kubernetes counts 32 bits of seconds.
+/// Limit of the time, because Kubernetes counts seconds in 32 bits.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The pace that keeps every old pod; what the Deployment has now is recorded. Its own pace where
-/// Milvus cannot be asked in between, or is not whole when its template is about to return.
+/// The pace that keeps every old pod; the current pace is recorded. Returns the Deployment's own
+/// pace if Milvus cannot be asked in between, or does not serve all before the template returns.
 pub(crate) async fn begin(
     cx: &StepContext<'_>,
     one: &Move,
@@ -67,14 +66,14 @@ pub(crate) async fn begin(
     Ok(keep(cx))
 }
 
-/// What the change does to the template of a Deployment.
+/// What happens to the template of a Deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// The new image comes.
+    /// It gets the new image.
     Comes,
-    /// The image from before returns.
+    /// It gets the image from before.
     Returns,
-    /// The image from before has returned already.
+    /// It has the image from before already.
     Returned,
 }
 
@@ -87,7 +86,7 @@ impl Turn {
     }
 }
 
-/// Waits until pods may end as soon as the template returns, if any would; whether they may.
+/// If pods would end as soon as the template returns: waits until they may; returns whether.
 async fn may_end_first(
     cx: &StepContext<'_>,
     one: &Move,
@@ -112,8 +111,8 @@ fn warn_unpaced(cx: &StepContext<'_>, one: &Move) {
     ));
 }
 
-/// Leads a Deployment from its first new pod to its last, where [`begin`] set the pace. May be
-/// called again at any point.
+/// Replaces the pods of a Deployment one by one, if [`begin`] set the pace. May be called again at
+/// any point.
 pub(crate) async fn through(
     cx: &StepContext<'_>,
     one: &Move,
@@ -148,7 +147,7 @@ pub(crate) async fn through(
             is_spread = true;
         }
         let pod = emptied::next(cx, one, &seen.old).await?;
-        // Asked last, right before the old pod ends.
+        // This check is the last one, right before the old pod ends.
         if !is_whole(cx, direction).await? {
             warn_unpaced(cx, one);
             break;
@@ -182,18 +181,18 @@ pub(super) async fn kept(
         return Ok(None);
     }
     let live = originals::live(cx, original).await?;
-    // An attempt before may have had another time for a step.
+    // An earlier attempt may have had another time limit for a step.
     let is_kept = live.spec.min_ready_seconds >= Some(seconds(MARGIN));
     Ok(is_kept.then_some(recorded))
 }
 
-/// Waits until Milvus serves all that it had, and searches find it. During a rollback for a while
-/// only; whether it is so.
+/// Waits until Milvus serves all that it had, and searches find it; during a rollback for a limited
+/// time. Returns whether it is so.
 async fn is_whole(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
     Ok(loaded::between(cx, direction).await? && searched::between(cx, direction).await?)
 }
 
-/// Waits until an old query node may end with the least harm, where that is known.
+/// Waits for the time at which an old query node can end with the least harm, if it is known.
 async fn before_an_update(cx: &StepContext<'_>, direction: Direction) -> Result<(), StepError> {
     if direction == Direction::Back {
         return Ok(());
@@ -215,23 +214,23 @@ async fn before_an_update(cx: &StepContext<'_>, direction: Direction) -> Result<
     ));
     sleep(wait).await;
     cx.going_on();
-    // What was whole may have changed in the meantime.
+    // The state may have changed during the wait.
     loaded::between(cx, direction).await.map(drop)
 }
 
-/// A Deployment in between.
+/// A Deployment while its pods are replaced.
 pub(super) struct Seen {
     /// Wanted replicas.
     replicas: usize,
-    /// Pods that it may have in addition.
+    /// Additional pods that it may have.
     surge: usize,
-    /// Living pods of another template.
+    /// Pods of another template that have not ended.
     pub(super) old: Vec<Pod>,
     pub(super) watched: [Watched; 1],
 }
 
 impl Seen {
-    /// New pods that there are with this surge.
+    /// Number of new pods with this surge.
     fn new_with(&self, surge: usize) -> usize {
         let all = self.replicas + surge.min(self.surge);
         all.saturating_sub(self.old.len()).min(self.replicas)
@@ -242,7 +241,7 @@ impl Seen {
     }
 }
 
-/// What there is, once the controller knows of the last change.
+/// The current state, after the controller has observed the last change.
 pub(super) async fn seen(cx: &StepContext<'_>, original: &Original) -> Result<Seen, StepError> {
     let watched = [Watched::of(&originals::live(cx, original).await?)];
     let any = Wanted::Old(usize::MAX);
@@ -257,7 +256,7 @@ pub(super) async fn seen(cx: &StepContext<'_>, original: &Original) -> Result<Se
     })
 }
 
-/// The living pods of a Deployment.
+/// The pods of a Deployment that have not ended.
 pub(super) async fn pods(
     cx: &StepContext<'_>,
     deployment: &Deployment,
@@ -267,8 +266,8 @@ pub(super) async fn pods(
     Ok(rollout::by_template(deployment, pods))
 }
 
-/// How many new pods Kubernetes ends at once if the template from before returns now: the old ones
-/// count as available, and all above the wanted number may go.
+/// How many new pods Kubernetes ends at once if the template from before returns now: the old pods
+/// count as available, and all pods above the wanted number may end.
 pub(super) fn surplus(deployment: &Deployment, pods: &ByTemplate) -> usize {
     let (new, old) = (pods.new.len(), pods.old.len());
     (new + old)
@@ -277,7 +276,7 @@ pub(super) fn surplus(deployment: &Deployment, pods: &ByTemplate) -> usize {
         .min(old)
 }
 
-/// Every old pod stays, for longer than a step may take.
+/// Keeps every old pod for longer than a step may take.
 pub(super) fn keep(cx: &StepContext<'_>) -> Change {
     let time = cx.data.settings.run.step_timeout.min(LONGEST) + MARGIN;
     Change {
@@ -287,8 +286,8 @@ pub(super) fn keep(cx: &StepContext<'_>) -> Change {
     }
 }
 
-/// Pods in addition to the wanted ones while a Deployment is replaced: one for each replica in
-/// memory where pods are replaced one by one.
+/// Additional pods while a Deployment is replaced: one for each replica in memory if pods are
+/// replaced one by one.
 pub(crate) fn surge(cx: &StepContext<'_>, original: &Original, deployment: &Deployment) -> usize {
     if is_paced(&recorded(cx, original)) {
         loaded::copies(&cx.run().status).clamp(1, replicas(deployment).max(1))
@@ -297,7 +296,7 @@ pub(crate) fn surge(cx: &StepContext<'_>, original: &Original, deployment: &Depl
     }
 }
 
-/// A Deployment with all that was recorded of it so far.
+/// A Deployment with everything that was recorded of it so far.
 pub(super) fn recorded(cx: &StepContext<'_>, original: &Original) -> Original {
     let mut originals = cx.run().status.originals.into_iter();
     let is_it = |known: &Original| {
@@ -314,7 +313,7 @@ fn replicas(deployment: &Deployment) -> usize {
     usize::try_from(deployment.spec.replicas.unwrap_or(1)).unwrap_or(0)
 }
 
-/// `maxSurge` as a number; 1 where it is not one.
+/// `maxSurge` as a number; 1 if it is not a number.
 fn max_surge(deployment: &Deployment) -> usize {
     let strategy = deployment.spec.strategy.as_ref();
     let surge = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.max_surge.as_ref());
@@ -324,7 +323,7 @@ fn max_surge(deployment: &Deployment) -> usize {
     }
 }
 
-/// As Kubernetes takes it.
+/// Seconds as Kubernetes stores them.
 fn seconds(time: Duration) -> i32 {
     i32::try_from(time.as_secs()).unwrap_or(i32::MAX)
 }

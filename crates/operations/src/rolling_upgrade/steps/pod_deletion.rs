@@ -1,4 +1,4 @@
-//! Ends one very pod, sooner than Kubernetes would.
+//! Ends one particular pod, sooner than Kubernetes would.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -11,17 +11,17 @@ use crate::{
     rolling_upgrade::context::SessionRun,
 };
 
-/// What became of a request to end a pod.
+/// The result of a request to end a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It ends, or no longer exists.
     Yes,
-    /// We may not, and why.
+    /// The API server refused, and why.
     Refused(String),
 }
 
-/// Ends the pod of this name and UID, which gets `grace` seconds for it; `None` if as many as its
-/// own specification says.
+/// Ends the pod with this name and UID within `grace` seconds; `None` means the grace period in its
+/// specification.
 pub(crate) async fn end<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     name: &str,

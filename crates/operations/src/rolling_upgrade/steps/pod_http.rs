@@ -1,4 +1,4 @@
-//! What Milvus' pods say at their port for metrics and health.
+//! Reads what Milvus' pods report at their port for metrics and health.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,25 +14,25 @@ use tokio::{net::TcpStream, time::timeout};
 
 use milvus_guard_core::error_text;
 
-/// The port where a pod names none as `metrics`.
+/// The port if a pod names none as `metrics`.
 pub(super) const PORT: u16 = 9091;
-/// For a connection to a pod.
+/// Time limit of the connection to a pod.
 const CONNECT: Duration = Duration::from_secs(1);
-/// For its answer.
+/// Time limit of its answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Why a pod did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoAnswer {
-    /// It was not reached, or broke off: why.
+    /// The pod was not reached, or the connection broke: why.
     #[error("{0}")]
     Unreached(String),
-    /// It was reached and did not answer in time.
+    /// The pod was reached and did not answer in time.
     #[error("no answer in time")]
     Late,
 }
 
-/// Where a pod answers; `None` if it has no address.
+/// Address and port of a pod; `None` if it has no address.
 pub(super) fn place(pod: &Pod) -> Option<(IpAddr, u16)> {
     let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
     let ports = pod
@@ -57,7 +57,7 @@ pub(super) async fn get(
     exchange(place, request, most, ANSWER).await
 }
 
-/// The same for a form that is posted, with another time limit.
+/// The same for a posted form, with another time limit.
 pub(super) async fn post(
     place: (IpAddr, u16),
     path: &'static str,
@@ -93,7 +93,7 @@ async fn exchange(
     let exchange = async {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // It ends when the sender does.
+        // The task ends when the sender is dropped.
         tokio::spawn(connection);
         let answer = sender.send_request(request).await?;
         let status = answer.status();
@@ -109,7 +109,7 @@ async fn exchange(
     }
 }
 
-/// How long a pod may take for its answer, in seconds.
+/// Time limit of a pod's answer in seconds.
 pub(super) const fn answer_seconds() -> u64 {
     ANSWER.as_secs()
 }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_asked_at_its_port_for_metrics() {
+    fn a_pod_is_asked_at_its_metrics_port() {
         let pod = |ports: serde_json::Value| -> Pod {
             let spec = json!({"containers": [{"name": "proxy", "ports": ports}]});
             serde_json::from_value(json!({"spec": spec, "status": {"podIP": "10.0.0.7"}})).unwrap()

@@ -1,4 +1,4 @@
-//! What must precede a component is completely on the target before it moves.
+//! Before a component moves, all its predecessors must be completely on the target.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -16,7 +16,7 @@ use milvus_guard_sources::kubernetes::{
     workloads::{is_complete, is_paused},
 };
 
-/// The recorded Deployments of a component, once everything before it is completely on the target.
+/// The recorded Deployments of a component, once all components before it are on the target.
 pub(crate) async fn originals_after_others(
     cx: &StepContext<'_>,
     one: &Move,
@@ -25,8 +25,8 @@ pub(crate) async fn originals_after_others(
     originals_of(cx, one)
 }
 
-/// No component moves before all that must precede it are completely on the target. The gates saw
-/// to that; this is for what happened since: a person's change, an evicted pod, a crash of ours.
+/// Waits until all predecessors of a component are completely on the target. The gates checked that
+/// already; this is for later changes: by a user, by an eviction, or by a crash of milvus-guard.
 async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let data = cx.data;
     let earlier: Vec<&Move> = data
@@ -91,7 +91,7 @@ async fn await_predecessors(cx: &StepContext<'_>, one: &Move) -> Result<(), Step
     Ok(())
 }
 
-/// An image of Milvus in it that is not the target's.
+/// An image of Milvus in the Deployment that is not the target's.
 pub(super) fn off_target(
     deployment: &Deployment,
     original: &Original,

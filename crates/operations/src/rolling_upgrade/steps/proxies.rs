@@ -1,5 +1,5 @@
-//! Proxies that report no time tick to a new root coordinator, which all searches wait for (see
-//! [`ticks`](crate::rolling_upgrade::ticks)). Such a pod is ended; its Deployment replaces it.
+//! Finds proxies that report no time tick to a new root coordinator, for which all searches wait
+//! (see [`ticks`](crate::rolling_upgrade::ticks)). Such a pod is ended; its Deployment replaces it.
 
 use std::{
     collections::BTreeMap,
@@ -29,27 +29,27 @@ use super::{
     pod_http, release,
 };
 
-/// Between two looks.
+/// Interval between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Pods of a Deployment that are looked at; more are ignored.
+/// Maximum number of pods of a Deployment that are looked at; more are ignored.
 const MAX_PODS: u32 = 64;
-/// Pods that are asked at once.
+/// Pods that are asked at the same time.
 const AT_ONCE: usize = 4;
-/// Bytes of metrics that are read of one pod: the leader of the guard reads them too, in little
-/// memory.
+/// Maximum bytes of metrics that are read of one pod: the leader of the guard, which has little
+/// memory, reads them too.
 const MAX_METRICS: usize = 4 * 1024 * 1024;
 /// How long a step waits for ticks: longer than a client of Milvus repeats a request (52.8 s).
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a coordinator is awaited that takes over: a standby needs less than 1 s (measured).
+/// How long the run waits for a coordinator to take over: a standby needs less than 1 s (measured).
 const TAKEOVER: Duration = Duration::from_secs(5);
 /// Seconds that a pod gets to end.
 const GRACE: u32 = 2;
 
-/// The Deployments that a takeover is about.
+/// The Deployments that a takeover of the root coordinator is about.
 pub(crate) struct Deployments {
-    /// Of the component with the root coordinator.
+    /// Those with the root coordinator.
     pub(crate) coordinators: Vec<Watched>,
-    /// Of the proxies.
+    /// Those of the proxies.
     pub(crate) proxies: Vec<Watched>,
 }
 
@@ -65,8 +65,8 @@ pub(crate) const fn sends_ticks(component: Component) -> bool {
     matches!(component, Component::RootCoord | Component::MixCoord)
 }
 
-/// Does the work of a gate of this component, and meanwhile ends proxies that hold up the searches
-/// of all clients.
+/// Waits for the gate of this component, and meanwhile ends proxies that hold up the searches of
+/// all clients.
 pub(crate) async fn during<T, D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     component: Component,
@@ -87,41 +87,41 @@ pub(crate) async fn during<T, D: SessionRun>(
         has_active: component == Component::RootCoord,
         ..Known::default()
     };
-    // The work meets the same trouble, and says it: this is help only.
+    // The work meets the same error and reports it, so it is ignored here.
     let help = Box::pin(async { follow_ticks(cx, &deployments.await?, &done, known).await });
     let (result, _) = tokio::join!(work, help);
     result
 }
 
-/// What is known of the ticks of a root coordinator that took over.
+/// What is known of the ticks of a root coordinator after a takeover.
 #[derive(Default)]
 struct Known {
-    /// Whether sessions name an active root coordinator in general.
+    /// Whether sessions show the active root coordinator in this version.
     has_active: bool,
-    /// Whether they name none now.
+    /// Whether they show none now.
     lacks_active: bool,
     ticks: Option<Ticks>,
     looked: Option<Instant>,
-    /// By the UIDs of pods.
+    /// Reports of the proxies, by the UIDs of their pods.
     reports: BTreeMap<String, Reports>,
     /// How many pods were ended.
     ended: usize,
-    /// The most proxies that were ready in one look.
+    /// The highest number of ready proxies in one look.
     ready: usize,
-    /// Whether a pod may not be ended.
+    /// Whether the API server refused to end a pod.
     refused: bool,
 }
 
 impl Known {
-    /// Whether the ticks of the coordinator that took over are still awaited, so long after the work
-    /// is done. None is active for a moment between two of them.
+    /// Whether the ticks of the new coordinator are still awaited at this time after the work was
+    /// done. For a short time between two coordinators none is active.
     fn lack_ticks(&self, since: Duration) -> bool {
         let is_between = self.has_active && self.lacks_active && since < TAKEOVER;
         is_between || self.ticks.as_ref().is_some_and(Ticks::are_missing)
     }
 }
 
-/// Looks at the ticks until the work is done and they go on, and ends proxies that hold them up.
+/// Looks at the ticks until the work is done and ticks are sent, and ends proxies that stop them.
 async fn follow_ticks<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     deployments: &Deployments,
@@ -162,7 +162,7 @@ async fn follow_ticks<D: SessionRun>(
     }
 }
 
-/// One look at the active root coordinator; whether there is a way to look.
+/// Looks once at the active root coordinator; returns whether that is possible.
 async fn look_at_ticks<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     coordinators: &[Watched],
@@ -197,7 +197,7 @@ async fn look_at_ticks<D: SessionRun>(
     Ok(true)
 }
 
-/// Looks at the proxies, and ends one that has reported nothing, if another one is ready.
+/// Looks at the proxies, and ends one that reported nothing, if another proxy is ready.
 async fn help_ticks<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     proxies: &[Watched],
@@ -216,7 +216,7 @@ async fn help_ticks<D: SessionRun>(
     let ready = pods.iter().filter(|pod| is_ready(pod)).count();
     known.ready = known.ready.max(ready);
     if ready < known.ready {
-        // The successor of the one before comes first.
+        // First the successor of the proxy that was ended must be ready.
         return Ok(());
     }
     let Some(stuck) = ended_first(&pods, &known.reports) else {
@@ -236,7 +236,7 @@ async fn help_ticks<D: SessionRun>(
     Ok(())
 }
 
-/// A proxy that reports nothing, if another one is ready: searches of all of them wait alike.
+/// A proxy that reports nothing, if another is ready: searches of all proxies wait for it alike.
 fn ended_first<'p>(pods: &'p [Pod], reports: &BTreeMap<String, Reports>) -> Option<&'p Pod> {
     let has_stopped = |pod: &&Pod| reports.get(&uid(pod)).is_some_and(Reports::have_stopped);
     let stuck = pods.iter().find(has_stopped)?;
@@ -244,7 +244,7 @@ fn ended_first<'p>(pods: &'p [Pod], reports: &BTreeMap<String, Reports>) -> Opti
     pods.iter().any(is_another).then_some(stuck)
 }
 
-/// Which pods of a Deployment are looked at.
+/// The pods of a Deployment that are looked at.
 fn some() -> ListParams {
     ListParams::default().limit(MAX_PODS)
 }
@@ -255,7 +255,7 @@ async fn metrics(pod: &Pod) -> Option<String> {
     status.is_success().then_some(text)
 }
 
-/// Ends this very pod soon; whether we may.
+/// Ends exactly this pod soon; returns whether that is allowed.
 async fn end<D: SessionRun>(cx: &engine::StepContext<'_, D>, pod: &Pod) -> Result<bool, StepError> {
     let name = pod.name_any();
     let ended = pod_deletion::end(cx, &name, pod.metadata.uid.clone(), Some(GRACE)).await?;

@@ -1,14 +1,14 @@
-//! Proxies one by one: each leaves its Services before it ends.
+//! Proxies one by one: each is removed from its Services before it ends.
 //!
 //! Kubernetes tells a pod to end at the same time as it tells the nodes to route no client to it. A
 //! proxy of Milvus 2.3 ends within 0.1 s, and a node routes new connections to it for up to 2 s more
 //! (seen with kube-proxy on a busy node). A client that connects then gets no answer: seen for up to
 //! 30 s, although another proxy was ready.
 //!
-//! So the run takes labels from the pod that its Services select. The pod keeps the clients that it
-//! has and gets no other. It also leaves its `ReplicaSet` for the Deployment itself. The `ReplicaSet`
-//! is scaled down at once: the pod that it starts in the meantime is the first that it ends. A moment
-//! later the run deletes the pod.
+//! So the run removes from the pod the labels by which its Services select it. The pod keeps its
+//! current clients and gets no new ones. It also leaves its `ReplicaSet`; its owner is then the
+//! Deployment itself. The `ReplicaSet` is scaled down at once: of its pods it ends the one that it
+//! has just started as a replacement. 4 s later (`ROUTED`) the run deletes the pod.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,23 +53,23 @@ use super::{
     replica_set, temporary,
 };
 
-/// Until every node routes new clients elsewhere: twice what was seen.
+/// Time until every node routes new clients elsewhere: twice the measured time.
 const ROUTED: Duration = Duration::from_secs(4);
-/// Between two looks at whether a pod still exists.
+/// Interval between two checks whether a pod still exists.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Time for which a new proxy must be ready before an old one goes, where proxies do not leave their
-/// Services first: until then every node routes clients to the new one too. Measured with 2 proxies
-/// on a real Milvus: 0.3 s without an answer instead of 3.7 s. Must stay below
+/// Time for which a new proxy must be ready before an old one ends, if proxies are not removed from
+/// their Services first: until then every node routes clients to the new one too. Measured with 2
+/// proxies on a real Milvus: 0.3 s without an answer instead of 3.7 s. Must stay below
 /// `progressDeadlineSeconds`.
 const READY: i32 = 8;
-/// Labels that say which component a pod is. They are preferred: nothing else of a pod depends on
+/// Labels with the component of a pod. They are preferred, because nothing else of a pod depends on
 /// them.
 const COMPONENT: [&str; 2] = ["app.kubernetes.io/component", "component"];
 /// Label that a Deployment gives to the pods of one template. No Service selects it.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// The pace of a Deployment of proxies while it is replaced; what it has now is recorded. Where its
-/// template returns, new proxies that would end at once leave their Services first.
+/// The pace of a Deployment of proxies while it is replaced; the current pace is recorded. If its
+/// template returns, new proxies that would end at once are removed from their Services first.
 pub(crate) async fn begin(
     cx: &StepContext<'_>,
     original: &Original,
@@ -93,8 +93,8 @@ pub(crate) async fn begin(
     Ok(paced::keep(cx))
 }
 
-/// Leads a Deployment of proxies from its first new pod to its last, where [`begin`] keeps the old
-/// ones. May be called again at any point.
+/// Replaces the pods of a Deployment of proxies one by one, if [`begin`] keeps the old ones. May be
+/// called again at any point.
 pub(crate) async fn through(
     cx: &StepContext<'_>,
     original: &Original,
@@ -115,11 +115,11 @@ pub(crate) async fn through(
         let labels = labels(cx, &originals::live(cx, original).await?).await?;
         let mut ended = detach(cx, original, pod, &labels).await?;
         if ended == Ended::Yes {
-            // At once: the ReplicaSet starts a pod for the one that left.
+            // At once, because the ReplicaSet starts a pod for the one that left.
             ended = replica_set::end(cx, Some(pod), &seen.old).await?;
         }
         if ended == Ended::Yes && seen.old.len() == 1 {
-            // The new pods count as available from now on.
+            // The new pods may count as available from now on.
             originals::set(cx, original, &own).await?;
         }
         end_all(cx, original).await?;
@@ -142,7 +142,7 @@ fn warn_refused(cx: &StepContext<'_>, pod: &Pod, reason: &str) {
     ));
 }
 
-/// Old pods end on their own, each when a new one has been ready for a while.
+/// The pace at which Kubernetes ends old pods, [`READY`] seconds after a new pod is ready.
 fn at_kubernetes_pace(recorded: &Original) -> Change {
     let own = temporary::own_pace(recorded);
     let longest = own
@@ -154,7 +154,7 @@ fn at_kubernetes_pace(recorded: &Original) -> Change {
     }
 }
 
-/// Takes a pod out of its Services and its `ReplicaSet`. Its labels and owner are the record of it.
+/// Removes a pod from its Services and its `ReplicaSet`. Its labels and owner are the record of it.
 async fn detach(
     cx: &StepContext<'_>,
     original: &Original,
@@ -193,7 +193,7 @@ async fn detach(
                 ));
                 return Ok(Ended::Yes);
             }
-            // Another pod may have the name, or another client was faster.
+            // Another pod may have the name, or another client wrote first.
             Err(ApiError::Conflict { .. }) if now(cx, pod.meta()).await?.is_some() => {}
             Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => return Ok(Ended::Yes),
             Err(ApiError::Refused { reason, .. }) => return Ok(Ended::Refused(reason)),
@@ -202,7 +202,7 @@ async fn detach(
     }
 }
 
-/// This very pod as it is now; `None` if it no longer exists.
+/// This pod in its current state; `None` if it no longer exists.
 async fn now(
     cx: &StepContext<'_>,
     pod: &ObjectMeta,
@@ -211,8 +211,8 @@ async fn now(
     Ok(found.filter(|found| found.metadata.uid == pod.uid))
 }
 
-/// The Deployment itself. A pod without a controller would count as another workload, and stay when
-/// the release is uninstalled.
+/// The Deployment itself. A pod without a controller would count as another workload, and would not
+/// be deleted when the release is uninstalled.
 fn owner(deployment: &Original) -> OwnerReference {
     OwnerReference {
         api_version: "apps/v1".into(),
@@ -224,7 +224,7 @@ fn owner(deployment: &Original) -> OwnerReference {
     }
 }
 
-/// Deletes the pods that left their Services, also in an attempt before, once the nodes route no
+/// Deletes the pods that left their Services, also in an earlier attempt, once the nodes route no
 /// client to them, and waits until they no longer exist.
 async fn end_all(cx: &StepContext<'_>, original: &Original) -> Result<(), StepError> {
     let namespace = &cx.data.settings.run.release.namespace;
@@ -290,7 +290,7 @@ async fn of(
     Ok(pods)
 }
 
-/// What a person must know of a pod that left its Services and was not deleted.
+/// The warning about a pod that left its Services and was not deleted.
 pub(crate) fn left_behind(name: &str, namespace: &str) -> String {
     format!(
         "Pod {name} has left its Service and its ReplicaSet; delete it: kubectl delete pod {name} \
@@ -298,7 +298,7 @@ pub(crate) fn left_behind(name: &str, namespace: &str) -> String {
     )
 }
 
-/// The labels to take from a pod of this Deployment; none where it need not or cannot leave.
+/// The labels to remove from a pod of this Deployment; none if it need not or cannot be removed.
 async fn labels(
     cx: &StepContext<'_>,
     deployment: &Deployment,
@@ -327,8 +327,8 @@ async fn labels(
     ))
 }
 
-/// Whether a Service has a port that containers of a pod name or open: a Service that selects all
-/// pods of a release for another one of them leads no client here.
+/// Whether a Service has a port that containers of a pod name or open. A Service that selects all
+/// pods of a release, for another component, routes no client here.
 fn has_port(service: &ServiceSpec, pod: Option<&PodSpec>) -> bool {
     let containers = pod.iter().flat_map(|pod| &pod.containers);
     let open: Vec<&ContainerPort> = containers
@@ -343,9 +343,9 @@ fn has_port(service: &ServiceSpec, pod: Option<&PodSpec>) -> bool {
     open.is_empty() || service.ports.iter().flatten().any(is_open)
 }
 
-/// The fewest labels without which none of these Services and no `ReplicaSet` selects a pod: that of
-/// its component, where it is enough. Empty if no Service selects it, or the `ReplicaSet` selects by
-/// nothing but the template.
+/// The fewest labels without which none of these Services and no `ReplicaSet` selects a pod: only
+/// the label of its component if that is enough. Empty if no Service selects the pod, or if the
+/// `ReplicaSet` selects by nothing but the template.
 fn to_take(
     of_pods: &BTreeMap<String, String>,
     own: &BTreeMap<String, String>,
@@ -404,7 +404,10 @@ mod tests {
     #[case::no_target_and_another_port(json!([{"port": 2379}]), false)]
     #[case::the_second(json!([{"port": 2379}, {"port": 19530}]), true)]
     #[case::no_port(json!([]), false)]
-    fn a_service_leads_to_a_pod_by_a_port(#[case] ports: Value, #[case] leads: bool) {
+    fn a_service_routes_to_a_pod_only_by_one_of_its_ports(
+        #[case] ports: Value,
+        #[case] leads: bool,
+    ) {
         let service = serde_json::from_value(json!({"ports": ports})).unwrap();
         let pod = json!({"containers": [{"name": "proxy", "ports": [{"name": "milvus", "containerPort": 19530}]}]});
         let pod: PodSpec = serde_json::from_value(pod).unwrap();
@@ -432,7 +435,7 @@ mod tests {
     )]
     #[case::the_service_selects_by_another_label("component=proxy", &["role=edge"], &["component", "role"])]
     #[case::nothing_but_the_template("pod-template-hash=x", &["role=edge"], &[])]
-    fn the_fewest_labels_are_taken(
+    fn the_fewest_labels_are_removed(
         #[case] own: &str,
         #[case] services: &[&str],
         #[case] taken: &[&str],
@@ -442,7 +445,7 @@ mod tests {
         let services: Vec<_> = services.iter().map(|one| labels(one)).collect();
         let found = to_take(&of_pods, &labels(own), &services);
         assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), taken);
-        // Without them, none selects the pod.
+        // Without these labels, no Service and no ReplicaSet selects the pod.
         if !found.is_empty() {
             of_pods.retain(|key, _| !found.contains(key));
             let selects = |selector: &BTreeMap<String, String>| {

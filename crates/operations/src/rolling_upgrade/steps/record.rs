@@ -1,4 +1,4 @@
-//! Images, strategies and labels as they are, before anything moves: what a crash must not forget.
+//! Records images, strategies and labels before anything is changed, for use after a crash.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, api::ListParams};
@@ -15,10 +15,10 @@ use milvus_guard_sources::kubernetes::{rollout::Watched, workloads};
 
 use super::{helm, release, searched};
 
-/// Records every Deployment that moves, and those that will come.
+/// Records every Deployment that moves, and those that will be created.
 pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
     if !cx.run().status.originals.is_empty() {
-        // Recorded by an earlier attempt: what is there now may be our own doing.
+        // An earlier attempt recorded it: the current state may be the result of our own changes.
         return searched::before(cx).await;
     }
     let data = cx.data;

@@ -27,11 +27,11 @@ use milvus_guard_core::{
 use milvus_guard_metadata::executor::Registered;
 use milvus_guard_sources::kubernetes::{pods::is_owned_by, rollout::Watched};
 
-/// Between two looks, at least; as long again as the last look took.
+/// Shortest interval between two looks; after a long look the interval is as long as the look.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Does the work, and meanwhile releases sessions of pods of these Deployments that have ended.
-/// A failure to release does not stop the work.
+/// Does the work, and meanwhile releases sessions of ended pods of these Deployments. A failure to
+/// release does not stop the work.
 pub(crate) async fn during<T, D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
@@ -46,7 +46,7 @@ pub(crate) async fn during<T, D: SessionRun>(
     let help = async {
         loop {
             let began = Instant::now();
-            // The work meets the same trouble, and says it.
+            // The work meets the same error and reports it.
             if round(cx, watched).await.is_err() {
                 return;
             }
@@ -56,13 +56,13 @@ pub(crate) async fn during<T, D: SessionRun>(
             }
         }
     };
-    // A look that has begun comes to its end, so that what it released is told.
+    // A look that has begun is completed, so that what it released is reported.
     let (result, ()) = tokio::join!(Box::pin(work), Box::pin(help));
     result
 }
 
-/// Records the pods that these Deployments have now, and returns them: what is not recorded is
-/// never released. Without etcd no one needs them.
+/// Records the pods that these Deployments have now, and returns them: sessions of pods that are
+/// not recorded are never released. Does nothing without etcd.
 pub(crate) async fn see<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
@@ -94,14 +94,14 @@ pub(crate) async fn see<D: SessionRun>(
 /// Sessions in etcd whose pods have ended or are terminating.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leftover {
-    /// These, each with its pod, as text. Also empty if etcd is not reached at all.
+    /// These sessions, each with its pod, as text. Also empty if etcd cannot be reached at all.
     Sessions(Vec<String>),
-    /// etcd is reached, but did not answer this time.
+    /// etcd can be reached, but did not answer this time.
     Unread,
 }
 
-/// One look: sessions first, then pods, so that a pod that lived when its session was read is among
-/// them. Returns what is left.
+/// One look: sessions first, then pods, so that a pod that existed when its session was read is
+/// among them. Returns what is left.
 pub(crate) async fn round<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     watched: &[Watched],
@@ -127,7 +127,7 @@ pub(crate) async fn round<D: SessionRun>(
             continue;
         }
         let state = match ended::pod_state(&pod.name, &listed) {
-            // Pods with other labels may have the name, too.
+            // A pod with other labels may have the name, too.
             PodState::Gone => state(cx, pod).await?,
             state => state,
         };
@@ -145,7 +145,7 @@ pub(crate) async fn round<D: SessionRun>(
     Ok(Leftover::Sessions(left))
 }
 
-/// Releases the sessions of one process; whether they were removed.
+/// Releases the sessions of one process; returns whether they were removed.
 async fn release<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     group: &[&Registered],
@@ -190,7 +190,7 @@ fn release_of(run: &impl SessionRun, status: &RunStatus, pod: &SeenPod) -> Relea
     }
 }
 
-/// What became of a pod, asked of the API server now.
+/// The current state of a pod, asked of the API server.
 async fn state<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     pod: &SeenPod,
@@ -208,7 +208,7 @@ fn listed_pod(pod: &PartialObjectMeta<Pod>) -> ListedPod {
     }
 }
 
-/// The pod of this name as it is now, if there is one.
+/// The pod with this name in its current state, if it exists.
 pub(super) async fn named<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     name: &str,
@@ -217,7 +217,7 @@ pub(super) async fn named<D: SessionRun>(
     Ok(list(cx, &params).await?.into_iter().next())
 }
 
-/// Lists pods as they are now: without a resource version, the API server asks etcd.
+/// Lists the pods. Without a resource version, the API server reads the current state from etcd.
 pub(super) async fn list<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     params: &ListParams,

@@ -1,4 +1,4 @@
-//! A component that the target does not have: stopped, and left for Helm to delete.
+//! A component that the target does not have is stopped; Helm deletes it later.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use milvus_guard_sources::kubernetes::{rollout::Wanted, workloads::Change};
 
 use super::release;
 
-/// Scales it to zero.
+/// Scales the component to zero.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     for original in originals_of(cx, one)? {
         originals::set(
@@ -37,7 +37,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     release::during(cx, &watched, wait).await.map(|_| ())
 }
 
-/// Starts it again.
+/// Starts the component again.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     for original in &originals {

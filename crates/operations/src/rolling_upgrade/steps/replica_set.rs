@@ -1,4 +1,4 @@
-//! One pod of an old `ReplicaSet` ends: it is scaled down by one. The `ReplicaSet` chooses the pod:
+//! Ends one pod of an old `ReplicaSet` by scaling it down by one. The `ReplicaSet` chooses the pod:
 //! pods that are not ready first, then by deletion cost (see `deletion_cost`).
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use milvus_guard_sources::kubernetes::{pods::replica_set, workloads::FIELD_MANAG
 
 use super::pod_deletion::Ended;
 
-/// Ends one of these pods: `chosen`, which is marked to end first, or any.
+/// Ends one of these pods: `chosen`, which is marked to end first, else any.
 pub(crate) async fn end(
     cx: &StepContext<'_>,
     chosen: Option<&Pod>,
@@ -33,14 +33,14 @@ pub(crate) async fn end(
         field_manager: Some(FIELD_MANAGER.into()),
         ..PatchParams::default()
     };
-    // A number, not a difference: the request may be repeated.
+    // An absolute number, not a difference, because the request may be repeated.
     let patch = Patch::Merge(json!({"spec": {"replicas": rest}}));
     let what = format!("scale of ReplicaSet {name}");
     loop {
         let scaled = cx.write(&what, async || api.patch_scale(name, &params, &patch).await);
         match scaled.await {
             Ok(_) | Err(ApiError::NotFound { .. }) => return Ok(Ended::Yes),
-            // Its controller writes it as well.
+            // The controller of the ReplicaSet writes it as well.
             Err(ApiError::Conflict { .. }) => {}
             Err(ApiError::Refused { reason, .. }) => return Ok(Ended::Refused(reason)),
             Err(error) => return Err(error.into()),
@@ -48,7 +48,7 @@ pub(crate) async fn end(
     }
 }
 
-/// The `ReplicaSet` of which a pod ends, and how many of its pods are left then: that of the chosen
+/// The `ReplicaSet` of which a pod ends, and the number of its pods afterwards: that of the chosen
 /// pod, else the one with the fewest pods.
 fn next<'p>(chosen: Option<&'p Pod>, old: &'p [Pod]) -> Option<(&'p str, usize)> {
     let mut sets: BTreeMap<&str, usize> = BTreeMap::new();
@@ -79,7 +79,11 @@ mod tests {
         let old = [pod("a", "q-1"), pod("b", "q-1"), pod("c", "q-2")];
         assert_eq!(next(Some(&old[0]), &old), Some(("q-1", 1)));
         assert_eq!(next(Some(&old[2]), &old), Some(("q-2", 0)));
-        assert_eq!(next(None, &old), Some(("q-2", 0)), "the smallest first");
+        assert_eq!(
+            next(None, &old),
+            Some(("q-2", 0)),
+            "the ReplicaSet with the fewest pods first"
+        );
         assert_eq!(next(None, &old[..2]), Some(("q-1", 1)));
         assert_eq!(
             next(None, &[Pod::default()]),

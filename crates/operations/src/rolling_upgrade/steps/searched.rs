@@ -1,6 +1,6 @@
-//! Whether searches find again what they found before the run: the final judge after those who
-//! serve were replaced, because a query node that lacks segments answers without an error. Several
-//! searches must be right in a row: wrong answers come and go.
+//! Whether searches find again what they found before the run. This is the last check after query
+//! nodes were replaced, because a query node that lacks segments answers without an error. Several
+//! searches in a row must be right, because wrong answers are intermittent.
 
 use std::{
     collections::BTreeMap,
@@ -27,21 +27,21 @@ use milvus_guard_sources::milvus::{
 
 use super::loaded;
 
-/// Answers that must be right in a row after those who serve were replaced; as many are compared
-/// to begin with.
+/// Number of answers in a row that must be right after query nodes were replaced; as many are
+/// compared at the beginning.
 const IN_A_ROW: usize = 3;
-/// Between two of them.
+/// Pause between two of these answers.
 const BETWEEN: Duration = Duration::from_secs(1);
-/// Before the next search after one that was not right.
+/// Pause before the next search after an answer that was not right.
 const PAUSE: Duration = Duration::from_millis(300);
-/// For answers to be right again, from the first question. Longer than the session of a process
-/// that was killed (`common.session.ttl`, 60 s), for whose time tick searches may wait.
+/// Time for answers to become right again, from the first search. Longer than the session of a
+/// killed process (`common.session.ttl`, 60 s), for whose time tick searches may wait.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The same during a rollback, which is never held up for long.
+/// The same during a rollback, which must not be delayed for long.
 const ON_THE_WAY_BACK: Duration = Duration::from_secs(60);
-/// Collections that the run chooses itself.
+/// Maximum number of collections that the run chooses itself.
 const CHOSEN: usize = 3;
-/// Collections that it tries for that.
+/// Maximum number of collections that it tries for that.
 const TRIED: usize = 8;
 
 /// A collection that may be searched.
@@ -69,7 +69,7 @@ enum What {
     Changed(NotSearchable),
 }
 
-/// Records what searches find, before anything moves.
+/// Records what searches find, before anything is changed.
 pub(crate) async fn before(cx: &StepContext<'_>) -> Result<(), StepError> {
     let wanted = &cx.data.settings.milvus.searched;
     if *wanted == SearchedCollections::Never || !cx.run().status.searches.is_empty() {
@@ -132,7 +132,7 @@ fn tell(cx: &StepContext<'_>, kept: &[SearchBefore], why: Option<&str>) {
             "no loaded collection can be searched to compare answers ({why}): whether searches are \
              complete is not known"
         )),
-        // Nothing is loaded, so nothing can be missed.
+        // No collection is loaded, so no search can miss rows.
         ([], None) => {}
         (names, _) => cx.reporter().note(format!(
             "searches in {} must find after each step what they find now",
@@ -141,7 +141,7 @@ fn tell(cx: &StepContext<'_>, kept: &[SearchBefore], why: Option<&str>) {
     }
 }
 
-/// Those that were named, or the largest of those that are loaded.
+/// The named collections, or the largest of the loaded ones.
 fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candidate> {
     match wanted {
         SearchedCollections::Never => Vec::new(),
@@ -160,7 +160,7 @@ fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candi
         SearchedCollections::Loaded => {
             let whole = all.iter().filter(|load| load.missing().is_empty());
             let mut found: Vec<Candidate> = whole
-                // Its name is what is kept of it.
+                // The record of a collection is its name, which must be valid.
                 .filter(|load| load.label().parse::<CollectionName>().is_ok())
                 .map(|load| Candidate {
                     name: CollectionName {
@@ -179,12 +179,12 @@ fn candidates(wanted: &SearchedCollections, all: &[CollectionLoad]) -> Vec<Candi
     }
 }
 
-/// Flushed rows of what is loaded.
+/// Flushed rows of a loaded collection.
 fn rows(load: &CollectionLoad) -> i64 {
     load.expected.values().sum()
 }
 
-/// Why what a search finds cannot be compared.
+/// Why the result of a search cannot be compared.
 #[derive(Debug, thiserror::Error)]
 enum NotComparable {
     #[error(transparent)]
@@ -195,7 +195,7 @@ enum NotComparable {
     NoRow,
 }
 
-/// A search, and what it finds each time.
+/// Prepares a search, and records what it finds each time.
 async fn observed(
     proxy: &Proxy,
     candidate: &Candidate,
@@ -215,11 +215,11 @@ async fn observed(
     Ok((search, SearchBefore { id, ..found }))
 }
 
-/// Waits after a move until searches find what they found before. When that was, where it was
-/// asked.
+/// Waits after a move until searches find what they found before. Returns when they did, if
+/// searches were made.
 ///
 /// # Errors
-/// Where they still do not after a while.
+/// If they do not find it within [`LIMIT`].
 pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Instant>, StepError> {
     Ok(
         match right(cx, rounds(cx, one), Direction::Forward).await? {
@@ -229,17 +229,17 @@ pub(crate) async fn again(cx: &StepContext<'_>, one: &Move) -> Result<Option<Ins
     )
 }
 
-/// The same between two pods of those who serve; whether searches are complete, as far as it was
-/// asked.
+/// The same between two pods of query nodes. Returns whether searches are complete, as far as they
+/// were made.
 ///
 /// # Errors
-/// Where they still are not after a while; a rollback only reports it.
+/// If they are not complete within [`LIMIT`]; a rollback only reports it.
 pub(crate) async fn between(cx: &StepContext<'_>, direction: Direction) -> Result<bool, StepError> {
-    // Forward, what stays wrong is an error, and what was told is not compared any more.
+    // Forward, a persistent problem is an error, and a reported one is no longer compared.
     Ok(right(cx, IN_A_ROW, direction).await? != Outcome::Told || direction == Direction::Forward)
 }
 
-/// The same after a move of a rollback, for a while.
+/// The same after a move of a rollback, for a limited time.
 pub(crate) async fn back(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     right(cx, rounds(cx, one), Direction::Back).await.map(drop)
 }
@@ -254,14 +254,14 @@ fn rounds(cx: &StepContext<'_>, one: &Move) -> usize {
     }
 }
 
-/// What became of the searches.
+/// The result of the searches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// They find what they found before, since then.
+    /// They find what they found before, since this time.
     Right(Instant),
-    /// They do not, and a person was told.
+    /// They do not, and the user was warned.
     Told,
-    /// None was made.
+    /// No search was made.
     NotAsked,
 }
 
@@ -322,7 +322,7 @@ async fn right(
     Ok(Outcome::Right(Instant::now()))
 }
 
-/// One search in each collection.
+/// Makes one search in each collection.
 async fn round(
     proxy: &Proxy,
     searches: &[SearchBefore],
@@ -358,7 +358,7 @@ async fn problem(
     let answer = match milvus::search(proxy, prepared.get(&before.collection)?).await {
         Ok(answer) => answer,
         Err(error) => {
-            // Its index may have been made again since, with another metric.
+            // Its index may have been created again with another metric.
             return Some(match milvus::prepare(proxy, &name).await {
                 Ok(Ok(search)) => {
                     prepared.insert(before.collection.clone(), search);
@@ -374,8 +374,8 @@ async fn problem(
     Some(What::Incomplete(completeness, verdict))
 }
 
-/// The time is over. What can have another cause than segments that are not served is told, and not
-/// compared any more.
+/// The time is over. A problem that may have another cause than segments that are not served is
+/// reported, and the collection is no longer compared.
 async fn over(
     cx: &StepContext<'_>,
     proxy: &Proxy,
@@ -420,8 +420,8 @@ async fn over(
     )))
 }
 
-/// Whether a search in a collection that the run chose may miss rows because of what others did: the
-/// collection was released, made again, changed, or is small, now or before.
+/// Whether a search in a collection that the run chose may miss rows because of other clients: the
+/// collection was released, created again, changed, or is small, now or before.
 fn has_another_cause(what: &What, search: Option<&SearchBefore>, loaded: Option<&Loaded>) -> bool {
     let (Some(search), Some(loaded)) = (search, loaded) else {
         return matches!(
@@ -513,7 +513,7 @@ mod tests {
     #[case::released(fewer(Verdict::Wrong), Some(Loaded::default()), true)]
     #[case::not_known(fewer(Verdict::Wrong), None, false)]
     #[case::another_vector(What::Changed(NotSearchable::NoVector), Some(books(7, 6000)), true)]
-    fn an_answer_that_others_can_have_caused_is_not_called_wrong(
+    fn an_answer_that_other_clients_may_have_caused_is_not_wrong(
         #[case] what: What,
         #[case] loaded: Option<Loaded>,
         #[case] expected: bool,
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_collections_are_chosen_and_named_ones_are_taken_as_they_are() {
+    fn the_largest_collections_are_chosen_and_named_ones_are_used_unchecked() {
         let whole = |name: &str, id, rows| {
             let mut load = books(id, rows).collections.remove(0);
             load.name = name.into();

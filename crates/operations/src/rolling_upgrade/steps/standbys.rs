@@ -1,11 +1,11 @@
 //! Standbys of a coordinator, before their Deployment changes. A standby of Milvus 2.3 ignores
-//! SIGTERM for its whole grace period (30 s). As long as it lives, a Deployment with the strategy
+//! SIGTERM for its whole grace period (30 s). Until it ends, a Deployment with the strategy
 //! `Recreate` starts no new pod, and the standby may become active although it is terminating.
 //!
-//! So each standby is deleted with a short grace period. That must be its first deletion:
-//! a kubelet (seen with 1.36) keeps the period with which it began to end a pod, whatever a later
-//! deletion says. The pod that the `ReplicaSet` starts in its place is ended by the change before it
-//! runs.
+//! So each standby is deleted with a short grace period. That must be its first deletion: a kubelet
+//! (seen with 1.36) keeps the grace period of the first deletion, and ignores that of a later one.
+//! The change of the Deployment ends the pod that the `ReplicaSet` starts in its place, before that
+//! pod runs.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt, api::ListParams, core::PartialObjectMeta};
@@ -23,11 +23,11 @@ use super::{
     release::list,
 };
 
-/// Seconds that a standby gets to end. It serves nothing and has nothing to write.
+/// Seconds that a standby gets to end. It serves no requests and has nothing to write.
 const GRACE: u32 = 1;
 
-/// Deletes these standbys. The change of their Deployment must follow within milliseconds, or come
-/// at the same time.
+/// Deletes these standbys. The change of their Deployment must follow within milliseconds, or be
+/// made at the same time.
 pub(crate) async fn end<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
     standbys: &[PartialObjectMeta<Pod>],
@@ -50,8 +50,8 @@ pub(crate) async fn end<D: SessionRun>(
     Ok(())
 }
 
-/// The standbys of a coordinator whose pods run `version`: living pods of its Deployment that hold
-/// no role, if another one of them does. None if the sessions in etcd do not tell, or if session
+/// The standbys of a coordinator whose pods run `version`: running pods of its Deployment that hold
+/// no role, if another one holds it. None if the sessions in etcd do not show it, or if session
 /// help is off.
 pub(crate) async fn of<D: SessionRun>(
     cx: &engine::StepContext<'_, D>,
@@ -71,7 +71,7 @@ pub(crate) async fn of<D: SessionRun>(
     own.retain(|pod| {
         is_owned_by(&pod.metadata, &watched.name) && pod.metadata.deletion_timestamp.is_none()
     });
-    // The active one may be of another Deployment, or its session names no pod.
+    // The active pod may be of another Deployment, or its session names no pod.
     if !own.iter().any(|pod| active.contains(&pod.name_any())) {
         return Ok(Vec::new());
     }

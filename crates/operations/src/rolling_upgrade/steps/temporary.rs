@@ -1,6 +1,6 @@
-//! What a Deployment has only while it is replaced: replicas, strategy, `minReadySeconds` with
-//! `progressDeadlineSeconds`. Each is
-//! recorded before it is changed, and put back when the component is complete.
+//! Fields that a Deployment has only while it is replaced: replicas, strategy, `minReadySeconds`
+//! with `progressDeadlineSeconds`. Each is recorded before it is changed, and restored when the
+//! component is complete.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
@@ -12,14 +12,14 @@ use crate::{
 use milvus_guard_core::api::{Original, OriginalField, RunStatus};
 use milvus_guard_sources::kubernetes::workloads::{Change, progress_deadline};
 
-/// Replicas of a coordinator that was scaled to its active pod.
+/// Path of the replicas of a coordinator that was scaled to its active pod.
 pub(crate) const REPLICAS: &str = "/spec/replicas";
-/// Time for which a new pod must be ready before an old one goes.
+/// Path of the time for which a new pod must be ready before an old one ends.
 pub(crate) const MIN_READY: &str = "/spec/minReadySeconds";
-/// Time after which Kubernetes calls a rollout stuck; above the former.
+/// Path of the time after which Kubernetes calls a rollout stuck; must be longer than the former.
 pub(crate) const DEADLINE: &str = "/spec/progressDeadlineSeconds";
 
-/// What was there, if it was recorded.
+/// The recorded value, if any.
 pub(crate) fn remembered(original: &Original, path: &str) -> Option<i32> {
     let field = original.fields.iter().find(|field| field.path == path)?;
     field
@@ -29,7 +29,7 @@ pub(crate) fn remembered(original: &Original, path: &str) -> Option<i32> {
         .and_then(|value| i32::try_from(value).ok())
 }
 
-/// Records what is there, unless that was done before.
+/// Records the current value, unless that was done before.
 pub(crate) async fn remember(
     cx: &StepContext<'_>,
     original: &Original,
@@ -50,7 +50,7 @@ pub(crate) async fn remember(
     Ok(())
 }
 
-/// Records the pace that a Deployment has, unless that was done before.
+/// Records the pace of a Deployment, unless that was done before.
 pub(crate) async fn remember_pace(
     cx: &StepContext<'_>,
     original: &Original,
@@ -70,8 +70,8 @@ pub(crate) fn own_pace(original: &Original) -> Change {
     }
 }
 
-/// Puts back what was changed for the time of a step, if no one else has changed it since. Whether
-/// pods must come for that.
+/// Restores what was changed for the time of a step, unless another client has changed it since.
+/// Returns whether pods must be started for that.
 pub(crate) async fn put_back(
     cx: &StepContext<'_>,
     originals: &[Original],
@@ -87,7 +87,7 @@ pub(crate) async fn put_back(
             ..own_pace(&recorded)
         };
         if let Some(replicas) = remembered(&recorded, REPLICAS) {
-            // Another number was set by another client, on purpose.
+            // Another client has set any other number on purpose.
             let now = originals::live(cx, original).await?.spec.replicas;
             change.replicas = (now == Some(1)).then_some(replicas);
             scaled = true;

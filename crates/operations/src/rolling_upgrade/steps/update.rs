@@ -1,4 +1,4 @@
-//! One component to the new image, and the gate behind it.
+//! Moves one component to the new image, and waits at its gate.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::{
     release, searched, temporary,
 };
 
-/// Gives the component its image, once everything before it is completely on the target.
+/// Gives the component its image, once all components before it are on the target.
 pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = predecessors::originals_after_others(cx, one).await?;
     loaded::before(cx, one, async || is_begun(cx, &originals).await).await?;
@@ -37,7 +37,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
     Ok(())
 }
 
-/// Waits until the component is completely on its new image, and Milvus knows it.
+/// Waits until the component is completely on its new image, and Milvus serves with it.
 pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     let wanted = if one.gate == Gate::Running {
@@ -53,10 +53,10 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
         originals::wait_for(cx, &watched, wanted, cx.data.settings.hopeless).await
     };
     let asks = !(one.at_once_with_next || wanted == Wanted::Running);
-    // An old pod may still be terminating while Milvus is asked: its session is removed then, too.
+    // An old pod may still terminate while Milvus is asked; its session is removed then, too.
     let work = release::during(cx, &watched, async {
         let ready = rollout.await?;
-        // Nothing holds up what must follow at once.
+        // If the next component must follow at once, nothing may delay it.
         let alive = if asks {
             alive::ask(cx, &alive::Moved::to(cx, one), &watched).await?
         } else {
@@ -77,7 +77,7 @@ pub(crate) async fn gate(cx: &StepContext<'_>, one: &Move) -> Result<(), StepErr
     Ok(())
 }
 
-/// Puts the old image back, and waits until the component is completely on it, and Milvus knows it.
+/// Restores the old image, and waits until the component is completely on it and serves.
 pub(crate) async fn undo(cx: &StepContext<'_>, one: &Move) -> Result<(), StepError> {
     let originals = originals_of(cx, one)?;
     if one.component == Component::QueryNode {
@@ -118,7 +118,7 @@ async fn of_takeover(
     })
 }
 
-/// Ends old pods one after the other, where Kubernetes does not.
+/// Ends old pods one after the other, if Kubernetes does not.
 async fn one_by_one(
     cx: &StepContext<'_>,
     one: &Move,
@@ -131,7 +131,7 @@ async fn one_by_one(
     }
 }
 
-/// Gives one Deployment the image of this direction; whether anything had to be changed.
+/// Gives one Deployment the image of this direction; returns whether anything had to be changed.
 async fn replace(
     cx: &StepContext<'_>,
     one: &Move,
@@ -153,9 +153,9 @@ async fn replace(
         };
         release::see(cx, &[Watched::of(&deployment)]).await?;
         let is_resumed = temporary::remembered(original, temporary::REPLICAS).is_some();
-        // During a rollback it may be alone already, and its successor may never be ready.
+        // During a rollback it may be alone already, and its successor may never become ready.
         if change.strategy.is_some() && !(is_resumed && direction == Direction::Back) {
-            // Whole Deployments are held.
+            // Boxed, because it holds whole Deployments.
             Box::pin(alone::leave(cx, one, original, &deployment, now)).await?;
         }
     }
@@ -184,11 +184,11 @@ async fn replace(
     originals::set(cx, original, &change).await
 }
 
-/// Whether any of them has the new image already.
+/// Whether one of them has the new image already.
 async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, StepError> {
     for original in originals {
         let live = originals::live(cx, original).await?;
-        // What Helm brought has its new image before its turn, and is paused until then.
+        // What Helm changed has its new image before its turn, and is paused until then.
         if predecessors::off_target(&live, original, &cx.data.rollout.image).is_none()
             && !is_paused(&live)
         {
@@ -198,7 +198,7 @@ async fn is_begun(cx: &StepContext<'_>, originals: &[Original]) -> Result<bool, 
     Ok(false)
 }
 
-/// The images that a Deployment gets, by container.
+/// The images for a Deployment, by container.
 fn images(
     cx: &StepContext<'_>,
     original: &Original,
@@ -215,7 +215,7 @@ fn images(
         .collect()
 }
 
-/// What a release from the pause changes, where Helm brought the new template.
+/// The change that removes the pause, if Helm brought the new template.
 fn brought(cx: &StepContext<'_>, direction: Direction) -> Change {
     match (cx.data.rollout.templates, direction) {
         (Templates::FromHelm, Direction::Forward) => helm::released(),
@@ -223,7 +223,7 @@ fn brought(cx: &StepContext<'_>, direction: Direction) -> Change {
     }
 }
 
-/// Image, strategy and version label in one write.
+/// A change of image, strategy and version label in one write.
 fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Change {
     let label = match direction {
         Direction::Forward => Some(cx.data.rollout.to.version.to_string()),
@@ -242,7 +242,7 @@ fn change(cx: &StepContext<'_>, original: &Original, direction: Direction) -> Ch
     let holds_claim = cx.data.release.components.iter().any(claims);
     let labels = match cx.data.rollout.templates {
         Templates::FromRun => vec![(VERSION_LABEL.into(), label)],
-        // The chart sets it.
+        // The chart sets the label.
         Templates::FromHelm => Vec::new(),
     };
     Change {
@@ -259,7 +259,7 @@ fn recorded_label(original: &Original) -> Option<String> {
     field.value.as_ref()?.as_str().map(str::to_owned)
 }
 
-/// The component is as its chart describes it again, but for the image.
+/// Restores everything but the image to what the chart sets.
 async fn settle(
     cx: &StepContext<'_>,
     originals: &[Original],
@@ -274,7 +274,7 @@ async fn settle(
     Ok(())
 }
 
-/// Says how long it took, and how long nothing had moved before.
+/// Reports how long the component took, and how long the pause before it was.
 fn tell_pace(cx: &StepContext<'_>, one: &Move, ready: std::time::Instant) {
     let Some((all, between)) = cx.data.pace.ready(ready) else {
         return;

@@ -1,4 +1,4 @@
-//! Whether the run may still go back: until the point of no return of its path.
+//! Whether the run may still be rolled back: only before the point of no return of its path.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
@@ -54,11 +54,11 @@ pub(crate) async fn barred(cx: &StepContext<'_>) -> Result<Option<String>, StepE
     }
 }
 
-/// Whether the point is passed, as far as the record says it.
+/// Whether the point of no return is passed, according to the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passed {
     No,
-    /// The move after which there is no way back was begun.
+    /// The move after which no rollback is possible was begun.
     Perhaps(usize),
     Yes,
 }
@@ -66,7 +66,7 @@ enum Passed {
 fn passed(run: &UpgradeRun, rollout: &Rollout, fullname: &str) -> Passed {
     let status = &run.status;
     match (rollout.point_of_no_return, status.phase) {
-        // The point lies behind it on the way back too.
+        // A rollback that has begun may also continue after the point.
         (_, RunPhase::RollingBack) | (PointOfNoReturn::None, _) => return Passed::No,
         (_, RunPhase::Succeeded) => return Passed::Yes,
         _ => {}

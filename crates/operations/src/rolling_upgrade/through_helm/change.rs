@@ -1,4 +1,4 @@
-//! What one `helm upgrade` does to a release, as far as a run must know it. Pure.
+//! The effect of one `helm upgrade` on a release, as far as a run needs it. Pure.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use super::{super::standby::Standby, MARK};
 pub const RESOURCE_POLICY: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// Kinds that pods of the old version may still need: their process, their configuration, their
-/// account and their address. Everything else that leaves is Helm's to delete at once.
+/// account and their address. Helm deletes all other removed objects at once.
 const NEEDED: [(&str, &str); 4] = [
     ("apps/v1", "Deployment"),
     ("v1", "ConfigMap"),
@@ -30,23 +30,23 @@ const NEEDED: [(&str, &str); 4] = [
     ("v1", "ServiceAccount"),
 ];
 
-/// What one `helm upgrade` does to a release.
+/// The effect of one `helm upgrade` on a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HelmChange {
-    /// Revision that is deployed before.
+    /// Revision that is deployed before the change.
     pub revision: u64,
-    /// Version after.
+    /// Version after the change.
     pub to: Version,
-    /// Image of every component after.
+    /// Image of every component after the change.
     pub image: String,
-    /// The Deployments of Milvus after.
+    /// The Deployments of Milvus after the change.
     pub workloads: Vec<PlannedWorkload>,
-    /// Those that do not exist yet, as Helm would create them, but paused.
+    /// New Deployments, as Helm would create them, but paused.
     pub arriving: Vec<Value>,
     /// Objects that Helm would delete although pods may still need them.
     pub leaving: Vec<LeavingObject>,
-    /// Whether coordinators hand over by active-standby, before and after.
+    /// Whether coordinators hand over by active-standby, before and after the change.
     pub hands_over: bool,
 }
 
@@ -60,18 +60,18 @@ pub struct PlannedWorkload {
     pub name: String,
 }
 
-/// What a change is read from.
+/// The input from which a change is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Sides<'a> {
-    /// Which release.
+    /// Name of the release.
     pub name: &'a ReleaseName,
-    /// It, as it runs.
+    /// The running release.
     pub live: &'a Release,
-    /// It, as Helm rendered it.
+    /// The release as Helm rendered it.
     pub after: &'a Release,
     /// The manifest of the deployed revision.
     pub deployed: &'a str,
-    /// Its number.
+    /// Number of the deployed revision.
     pub revision: u64,
     /// The manifest that Helm would send.
     pub rendered: &'a str,
@@ -90,7 +90,7 @@ pub enum ChangeError {
         /// Name of its workload.
         name: String,
     },
-    /// A Deployment without replicas gets some.
+    /// A Deployment without replicas gets replicas.
     #[error(
         "the change starts {component}: Deployment {name} is scaled to zero, and a paused \
          Deployment would start its old image. Start it on its present version first, or leave \
@@ -114,7 +114,7 @@ pub enum ChangeError {
         /// The Deployment.
         name: String,
     },
-    /// The components would not run one image.
+    /// The components would run several images.
     #[error("the components would not all get the same image: {}", .0.join(", "))]
     SeveralImages(Vec<String>),
     /// The version cannot be read from the tag of the image.
@@ -126,10 +126,10 @@ pub enum ChangeError {
 }
 
 impl HelmChange {
-    /// Reads what a change does.
+    /// Reads the effect of a change.
     ///
     /// # Errors
-    /// Why a run cannot carry it out in order, and what to do instead.
+    /// Why a run cannot carry out the change in order, and what to do instead.
     pub fn of(sides: &Sides<'_>) -> Result<Self, ChangeError> {
         let Sides { live, after, .. } = *sides;
         if let Some(other) = after.components.iter().find(|one| !is_deployment(one)) {
@@ -249,8 +249,8 @@ fn is_kept_by_chart(object: &Value) -> bool {
     object["metadata"]["annotations"][RESOURCE_POLICY.0] == RESOURCE_POLICY.1
 }
 
-/// A Deployment as Helm takes it over: with Helm's own marks of ownership. Paused, so that no pod
-/// comes before its turn.
+/// A Deployment as Helm would own it, with Helm's marks of ownership. Paused, so that no pod starts
+/// before its turn.
 fn arriving(object: &Value, of: &ReleaseName) -> Value {
     let mut made = object.clone();
     let mut metadata = as_object(&made["metadata"]);
@@ -304,7 +304,7 @@ mod tests {
         format!("---\napiVersion: {version}\nkind: {kind}\nmetadata:\n  name: {name}\n")
     }
 
-    /// From 2.5.27 to 2.6.22, with this manifest before and this one after.
+    /// The change from 2.5.27 to 2.6.22, with these manifests before and after.
     fn change(deployed: &[String], rendered: &[String]) -> Result<HelmChange, ChangeError> {
         change_to(&Fixture::cluster("2.6.22").release(), deployed, rendered)
     }
@@ -332,7 +332,7 @@ mod tests {
     const STREAMING: &str = "my-release-milvus-streamingnode";
 
     #[test]
-    fn what_pods_may_need_is_kept_until_the_end() {
+    fn objects_that_pods_may_need_are_kept_until_the_end() {
         let kept = format!(
             "{}  annotations: {{helm.sh/resource-policy: keep}}\n",
             document("ConfigMap", "kept-by-the-chart")
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_is_helms_own_and_paused() {
+    fn new_deployments_are_paused_and_marked_as_owned_by_helm() {
         let rendered = [
             document("Deployment", STREAMING),
             document("Deployment", "my-release-milvus-proxy"),
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn one_image_for_all_and_only_deployments() {
+    fn several_images_and_other_kinds_than_deployments_are_refused() {
         let mixed = Fixture::cluster("2.6.22")
             .tag_of(Proxy, "v2.6.20")
             .release();

@@ -1,4 +1,4 @@
-//! The order data laid over the components that a release has before and after a change of Helm.
+//! The order data applied to the components that a release has before and after a change of Helm.
 //! Pure.
 
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Way, Wish
 
 use super::HelmChange;
 
-/// Streaming nodes came with this version.
+/// The version that introduced streaming nodes.
 const STREAMING: Version = Version::new(2, 6, 0);
-/// Two processes of these must not run at the same time, unless one is the standby of the other.
+/// Components of which two must not run at the same time, unless one is the standby of the other.
 const ALONE: [Component; 6] = [
     Component::RootCoord,
     Component::DataCoord,
@@ -28,7 +28,7 @@ const ALONE: [Component; 6] = [
 /// Why a change of Helm cannot be rolled out in order, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelmPlanError {
-    /// The change brings a lower version.
+    /// The change lowers the version.
     #[error(
         "the change goes back from {} to {}; an earlier revision is restored by helm rollback {} \
          REVISION -n {}",
@@ -44,7 +44,7 @@ pub enum HelmPlanError {
         .0.release.name, .0.from, .0.to
     )]
     NoOrder(Box<Way>),
-    /// The change has a component that the order does not name.
+    /// The change has a component that is not in the order.
     #[error(
         "{workload} ({component}) has no place in the order {order}: it must not run at the \
          target, or not together with the others; turn it off in the values"
@@ -57,7 +57,7 @@ pub enum HelmPlanError {
         /// Id of the order.
         order: String,
     },
-    /// A hook cannot keep back what Helm creates.
+    /// A hook cannot delay what Helm creates.
     #[error(
         "{workload} ({component}) is new, and must not start before others are replaced. Helm \
          starts what is new at once, and its hooks cannot prevent that. Next: milvus-guard upgrade \
@@ -73,7 +73,7 @@ pub enum HelmPlanError {
     },
 }
 
-/// Refuses a plan in which something new does not come first, where Helm itself creates it.
+/// Refuses a plan in which a new component is not the first, if Helm itself creates it.
 ///
 /// # Errors
 /// What would start too early.
@@ -92,10 +92,10 @@ pub fn check_arrivals(rollout: &Rollout) -> Result<(), HelmPlanError> {
     }
 }
 
-/// Plans the way.
+/// Plans the change.
 ///
 /// # Errors
-/// Why there is none, and what to do instead.
+/// Why there is no plan, and what to do instead.
 pub fn plan(
     wish: &Wish<'_>,
     change: &HelmChange,
@@ -131,7 +131,7 @@ pub fn plan(
     Ok(along(wish, &route, order, moves, Templates::FromHelm))
 }
 
-/// Gives the moves of a run that was begun the gates of the order data, and names the order.
+/// Adds the gates and the name of the order from the data to a plan that was read from a record.
 pub fn recall(rollout: &mut Rollout, catalogue: &Catalogue) {
     let of = |kinds: [MoveKind; 2]| -> BTreeSet<Component> {
         let moves = rollout.moves.iter();
@@ -169,7 +169,7 @@ fn components(workloads: &[(Component, &str)]) -> BTreeSet<Component> {
     workloads.iter().map(|(component, _)| *component).collect()
 }
 
-/// Which rows of the order data count.
+/// The rows of the order data that apply.
 fn topology(
     before: &BTreeSet<Component>,
     after: &BTreeSet<Component>,
@@ -220,7 +220,7 @@ fn moves(
             order: order.id.clone(),
         });
     }
-    // What the order does not know and the chart does not have either.
+    // Components that are neither in the order nor in the new chart.
     let rest: Vec<(Component, &str)> = before
         .iter()
         .copied()
@@ -233,7 +233,7 @@ fn moves(
     Ok(moves)
 }
 
-/// The Deployments of a component on the one side that the other side does not have.
+/// The Deployments of a component on one side that the other side does not have.
 fn without<'a>(
     side: &'a [(Component, &'a str)],
     others: &'a [(Component, &'a str)],
@@ -243,8 +243,8 @@ fn without<'a>(
     side.filter(move |one| one.0 == component && !others.contains(one))
 }
 
-/// What becomes of the Deployments of one component: first those that stay, then the new ones, then
-/// those that leave; where two must not run at the same time, those that leave go first.
+/// The moves for the Deployments of one component: first those that stay, then the new ones, then
+/// the removed ones. If two must not run at the same time, the removed ones come first.
 fn of_component(
     component: Component,
     before: &[(Component, &str)],
@@ -373,7 +373,7 @@ mod tests {
     #[case::values_alone("2.6.22", &STREAMS, "2.6.22", &STREAMS,
         "update-mixcoord update-streamingnode update-querynode update-datanode update-proxy",
         "streaming-2.6")]
-    fn the_order_of_the_data_with_what_comes_and_goes(
+    fn the_order_of_the_data_with_added_and_removed_components(
         #[case] from: &str,
         #[case] before: &[Component],
         #[case] to: &str,
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_named() {
+    fn a_component_without_a_place_in_the_order_is_named() {
         let mut both = named(&STREAMS);
         both.push((IndexNode, "indexnode"));
         let why = planned(&Fixture::of("2.5.27", &MIXED), "2.6.22", &both)
