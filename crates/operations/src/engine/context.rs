@@ -67,8 +67,8 @@ impl<'a, D> StepContext<'a, D> {
         what: &str,
         request: impl AsyncFn() -> Result<T, E>,
     ) -> Result<T, ApiError> {
-        self.lock.permit().await?;
-        self.client.call(what, request).await
+        let permit = async || self.lock.permit().await;
+        self.client.call_if(what, permit, request).await
     }
 
     /// Writes into the run's status what must outlive this process: originals, the backup,

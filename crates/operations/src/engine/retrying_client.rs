@@ -144,18 +144,46 @@ impl RetryingClient {
         what: &str,
         request: impl AsyncFn() -> Result<T, E>,
     ) -> Result<T, ApiError> {
+        self.call_if(what, async || Ok(()), request).await
+    }
+
+    /// The same, but each attempt needs a permit: a retry may come long after the first attempt.
+    ///
+    /// # Errors
+    /// As [`Self::call`], and that of the permit.
+    pub async fn call_if<T, E: Trouble>(
+        &self,
+        what: &str,
+        permit: impl AsyncFn() -> Result<(), ApiError>,
+        request: impl AsyncFn() -> Result<T, E>,
+    ) -> Result<T, ApiError> {
+        let mut before: Option<Option<Wait>> = None;
+        let result = self.attempts(what, permit, request, &mut before).await;
+        let has_answer = !matches!(
+            result,
+            Err(ApiError::Away { .. } | ApiError::Cancelled { .. })
+        );
+        if has_answer && let Some(wait) = before {
+            self.restore(wait);
+        }
+        result
+    }
+
+    /// `before` gets what the run waited for before the first retry.
+    async fn attempts<T, E: Trouble>(
+        &self,
+        what: &str,
+        permit: impl AsyncFn() -> Result<(), ApiError>,
+        request: impl AsyncFn() -> Result<T, E>,
+        before: &mut Option<Option<Wait>>,
+    ) -> Result<T, ApiError> {
         let began = Instant::now();
         let mut pause = SHORTEST_PAUSE;
-        let mut before: Option<Option<Wait>> = None;
         loop {
+            permit().await?;
             let attempt = ATTEMPT.min(self.patience.max(SHORTEST_PAUSE));
             let reason = match timeout(attempt, request()).await {
-                Ok(Ok(value)) => {
-                    if let Some(wait) = before {
-                        self.restore(wait);
-                    }
-                    return Ok(value);
-                }
+                Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => match error.passing() {
                     Some(reason) => reason,
                     None => return Err(error.for_good(what)),
@@ -304,9 +332,81 @@ impl Trouble for ClusterError {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use kube::core::Status;
+    use milvus_guard_sources::kubernetes::Access;
 
     use super::*;
+
+    /// A client whose requests are those of the test: it never connects.
+    async fn client() -> RetryingClient {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        std::fs::write(
+            &kubeconfig,
+            "{apiVersion: v1, kind: Config, current-context: a, clusters: [{name: a, cluster: \
+             {server: 'http://127.0.0.1:1'}}], users: [{name: a, user: {}}], contexts: [{name: a, \
+             context: {cluster: a, user: a}}]}",
+        )
+        .unwrap();
+        let access = Access {
+            kubeconfig: Some(kubeconfig),
+            ..Access::default()
+        };
+        let cluster = Cluster::connect(&access).await.unwrap();
+        RetryingClient::new(cluster, Reporter::default(), Cancellation::default())
+    }
+
+    /// A write was repeated for up to five minutes with the permit of its first attempt, although
+    /// another process could have taken the lock meanwhile.
+    #[tokio::test]
+    async fn each_attempt_needs_a_permit() {
+        let client = client().await;
+        let (attempts, permits) = (Cell::new(0), Cell::new(0));
+        let lost = CancelReason::LockLost { by: None };
+        let permit = async || {
+            permits.set(permits.get() + 1);
+            if permits.get() > 2 {
+                return Err(ApiError::cancelled(lost.clone()));
+            }
+            Ok(())
+        };
+        let result: Result<(), _> = client
+            .call_if("a write", permit, async || {
+                attempts.set(attempts.get() + 1);
+                Err(api(503, "away"))
+            })
+            .await;
+        assert_eq!(result, Err(ApiError::cancelled(lost.clone())));
+        assert_eq!((attempts.get(), permits.get()), (2, 3));
+    }
+
+    /// A retry that ended with an answer, such as 404, left "the API server" as what the run waits
+    /// for.
+    #[tokio::test]
+    async fn after_any_answer_the_run_waits_for_the_same_as_before() {
+        let client = client().await;
+        for answer in [Ok(()), Err(404)] {
+            client.wait_for("the proxy");
+            let attempts = Cell::new(0);
+            let result = client
+                .call("a read", async || {
+                    attempts.set(attempts.get() + 1);
+                    match answer {
+                        _ if attempts.get() == 1 => Err(api(503, "away")),
+                        Ok(()) => Ok(()),
+                        Err(code) => Err(api(code, "gone")),
+                    }
+                })
+                .await;
+            assert_eq!(result.is_ok(), answer.is_ok());
+            assert_eq!(
+                client.waiting_for().map(|wait| wait.on).as_deref(),
+                Some("the proxy")
+            );
+        }
+    }
 
     fn api(code: u16, message: &str) -> kube::Error {
         kube::Error::Api(Status::failure(message, message).with_code(code).boxed())

@@ -352,6 +352,7 @@ impl RunRecord {
             .unwrap_or(("", &self.full_name));
         let what = format!("status of UpgradeRun {}", self.full_name);
         let mut written_at: Option<Timestamp> = None;
+        let mut sent = Value::Null;
         loop {
             let run = self.run();
             self.check_fence(&run.status)?;
@@ -361,7 +362,7 @@ impl RunRecord {
                 && written_at.is_some()
                 && run.status.updated_at == written_at
             {
-                return Ok(());
+                return kept_all(&sent, &run.status);
             }
             let mut status = run.status.clone();
             change(&mut status);
@@ -388,6 +389,7 @@ impl RunRecord {
                 field_manager: Some(FIELD_MANAGER.into()),
                 ..PatchParams::default()
             };
+            sent.clone_from(&new);
             let written = self
                 .client
                 .call(&what, async || {
@@ -397,13 +399,9 @@ impl RunRecord {
             let object = match written {
                 Ok(object) => {
                     let kept = read(object)?;
-                    let dropped = dropped(&new, &kept.status);
+                    let result = kept_all(&new, &kept.status);
                     self.keep(kept);
-                    return if dropped.is_empty() {
-                        Ok(())
-                    } else {
-                        Err(RunRecordError::Pruned(dropped))
-                    };
+                    return result;
                 }
                 Err(ApiError::Conflict { .. }) => {
                     self.client
@@ -482,6 +480,16 @@ fn read(object: DynamicObject) -> Result<UpgradeRun, RunRecordError> {
         fields.insert("kind".into(), UPGRADE_RUN.kind.into());
     }
     serde_json::from_value(value).map_err(|_| RunRecordError::Foreign(name))
+}
+
+/// Checks that the API server stored every field of a status.
+fn kept_all(sent: &Value, kept: &RunStatus) -> Result<(), RunRecordError> {
+    let dropped = dropped(sent, kept);
+    if dropped.is_empty() {
+        Ok(())
+    } else {
+        Err(RunRecordError::Pruned(dropped))
+    }
 }
 
 /// Names of the fields of a status that the API server did not store, or of which it dropped a part.
