@@ -75,8 +75,8 @@ impl Fault {
     }
 }
 
-/// Numbers of writes at which to fail: all with `MILVUS_GUARD_FULL`, else a sample from a seed
-/// (`SplitMix64`), so that a failure can be repeated.
+/// Numbers of writes at which to fail: all with `MILVUS_GUARD_FULL`, else a sample from a seed, so
+/// that a failure can be repeated.
 pub fn places(of: usize, some: usize, seed: u64) -> Vec<usize> {
     if is_full() {
         return (1..=of).collect();

@@ -66,7 +66,7 @@ fn worse(rolls: &[Roll]) -> Vec<String> {
     ];
     let mut worse = Vec::new();
     for topology in COMPARED {
-        for way in [Way::Upgrade, Way::Hold, Way::Job] {
+        for way in Way::ALL.into_iter().filter(|way| *way != Way::Plain) {
             for (name, what) in kinds {
                 let ours = lost(topology.name, way, what);
                 let plain = lost(topology.name, Way::Plain, what);

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, Read, Write},
+    os::unix::process::ExitStatusExt,
     process::{Child, Command, Output, Stdio},
 };
 
@@ -16,8 +17,8 @@ use crate::cli::exit::{Exit, Failure};
 /// Name of the manifests of a dry run in reports.
 pub(in crate::cli) const RENDERED: &str = "helm upgrade --dry-run=server";
 
-/// Exit code if a signal ended Helm.
-const BY_SIGNAL: u8 = 128;
+/// Exit code if a signal ended Helm, without the number of the signal, as shells have it.
+const BY_SIGNAL: i32 = 128;
 
 /// A requested `helm upgrade`.
 #[derive(Debug)]
@@ -190,8 +191,8 @@ impl Upgrade {
         let status = child.wait().map_err(|error| self.lost(&error))?;
         let code = status
             .code()
-            .map(|code| u8::try_from(code).unwrap_or(u8::MAX));
-        Ok(code.unwrap_or(BY_SIGNAL))
+            .unwrap_or_else(|| BY_SIGNAL + status.signal().unwrap_or_default());
+        Ok(u8::try_from(code).unwrap_or(u8::MAX))
     }
 
     /// The version of Helm; `None` if its output has none.

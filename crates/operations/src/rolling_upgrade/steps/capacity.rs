@@ -95,7 +95,9 @@ fn makes_first(deployment: &Deployment) -> bool {
     !recreates && !none && deployment.spec.replicas != Some(0)
 }
 
-/// What the scheduler counts of a pod: all containers together, or the largest init container.
+/// What the scheduler counts of a pod: containers and sidecars together, or, if it is more, an init
+/// container with the sidecars that start before it
+/// (<https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers>).
 fn asks(pod: Option<&PodSpec>) -> Resources {
     let Some(pod) = pod else {
         return Resources::default();
@@ -108,18 +110,18 @@ fn asks(pod: Option<&PodSpec>) -> Resources {
                 .and_then(|resources| resources.requests.as_ref()),
         )
     };
-    let all = pod
-        .containers
-        .iter()
-        .map(of)
-        .fold(Resources::default(), Resources::plus);
-    let first = pod
-        .init_containers
-        .iter()
-        .flatten()
-        .map(of)
-        .fold(Resources::default(), Resources::max);
-    all.max(first).plus(read(pod.overhead.as_ref()))
+    let (mut sidecars, mut first) = (Resources::default(), Resources::default());
+    for init in pod.init_containers.iter().flatten() {
+        if init.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.plus(of(init));
+        } else {
+            first = first.max(sidecars.plus(of(init)));
+        }
+    }
+    let all = pod.containers.iter().map(of);
+    all.fold(sidecars, Resources::plus)
+        .max(first)
+        .plus(read(pod.overhead.as_ref()))
 }
 
 fn read(quantities: Option<&BTreeMap<String, Quantity>>) -> Resources {
@@ -184,4 +186,34 @@ fn is_open(node: &Node) -> bool {
         .flat_map(|spec| spec.taints.iter().flatten())
         .any(|taint| taint.effect != "PreferNoSchedule");
     !closed && !tainted
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::containers("[]", 2)]
+    #[case::a_larger_init_container("[{name: i, resources: {requests: {cpu: '5'}}}]", 5)]
+    #[case::a_sidecar("[{name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}]", 3)]
+    #[case::an_init_container_after_a_sidecar(
+        "[{name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}, {name: i, resources: {requests: {cpu: '5'}}}]",
+        6
+    )]
+    #[case::an_init_container_before_a_sidecar(
+        "[{name: i, resources: {requests: {cpu: '5'}}}, {name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}]",
+        5
+    )]
+    fn a_pod_asks_for_its_containers_and_sidecars(#[case] inits: &str, #[case] cores: i64) {
+        let text = format!(
+            "{{containers: [{{name: a, resources: {{requests: {{cpu: '2'}}}}}}], initContainers: {inits}}}"
+        );
+        let pod = milvus_guard_core::manifest::documents(&text).next().unwrap();
+        let pod: PodSpec = serde_json::from_value(pod.unwrap().root.to_json()).unwrap();
+        let expected = format!("{cores}");
+        let expected = BTreeMap::from([("cpu".to_owned(), Quantity(expected))]);
+        assert_eq!(asks(Some(&pod)), read(Some(&expected)));
+    }
 }

@@ -37,15 +37,12 @@ impl WatchCache {
         self.changed.notify_waiters();
     }
 
-    /// Records that the kind does not exist in this cluster, by an answer of the API server. So no
-    /// object of it can be missing.
+    /// Records that the kind does not exist in this cluster, by an answer of the API server. So it
+    /// has no objects, and none can be missing.
     pub fn absent(&self, kind: Watched) {
-        let mut state = self.write();
-        state.synced.insert(kind);
-        state.contact(kind);
-        state.unwatched.remove(&kind);
-        drop(state);
-        self.changed.notify_waiters();
+        self.begin(kind);
+        self.finish(kind);
+        self.write().unwatched.remove(&kind);
     }
 
     /// Records that a watch of a kind has begun.

@@ -233,6 +233,22 @@ fn a_kind_that_is_not_watched_is_named() {
     );
 }
 
+/// A run of a kind whose definition was deleted while the watch was broken held its release until
+/// the replica was restarted.
+#[test]
+fn an_absent_kind_has_no_objects() {
+    let store = WatchCache::new("guard");
+    let run = json!({"apiVersion": "guard.milvus.io/v1alpha1", "kind": "UpgradeRun",
+        "metadata": {"name": "run", "namespace": "guard"},
+        "spec": {"kind": "rolling", "release": "my-release", "namespace": "milvus", "from": "2.4.5",
+            "to": "2.4.24", "plan": [], "planHash": "x"},
+        "status": {"phase": "Running"}});
+    store.put(Watched::Runs, run, NOW);
+    assert_eq!(store.upgrade_runs().len(), 1);
+    store.absent(Watched::Runs);
+    assert_eq!(store.upgrade_runs().len(), 0);
+}
+
 #[test]
 fn policies_from_a_live_reading_count_like_watched_ones() {
     let policy = |name: &str, action: &str| {
