@@ -134,13 +134,11 @@ fn differences(expectation: &Expectation, judgement: &Evaluation) -> Vec<String>
             .map(|judged| format!("{}: {}", judged.finding.rule.id, judged.finding.message))
             .collect::<Vec<_>>()
             .join("; ");
-        differences.push(
-            format!(
-                "verdict is {:?}, expected {expected:?} ({why})",
-                judgement.verdict()
-            )
-            .to_lowercase(),
+        let verdicts = format!(
+            "verdict is {:?}, expected {expected:?}",
+            judgement.verdict()
         );
+        differences.push(format!("{} ({why})", verdicts.to_lowercase()));
     }
     for expected in &expectation.findings {
         let fits = findings.iter().any(|(judged, action)| {
@@ -158,7 +156,8 @@ fn differences(expectation: &Expectation, judgement: &Evaluation) -> Vec<String>
                 .iter()
                 .filter(|(judged, _)| judged.finding.rule.id.eq_ignore_ascii_case(&expected.rule))
                 .map(|(judged, action)| {
-                    format!("{action:?}: {}", judged.finding.message).to_lowercase()
+                    let action = format!("{action:?}").to_lowercase();
+                    format!("{action}: {}", judged.finding.message)
                 })
                 .collect();
             let seen = if seen.is_empty() {

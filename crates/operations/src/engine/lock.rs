@@ -131,7 +131,7 @@ impl Lock {
                 }
                 Claim::Theirs(holder) => {
                     client.wait_for(format!(
-                        "the lock held by {}, which has stopped renewing it",
+                        "the lock held by {}: to see whether it is renewed",
                         holder.identity
                     ));
                     tokio::select! {

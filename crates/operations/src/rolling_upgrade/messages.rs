@@ -25,10 +25,7 @@ pub fn stop_message(step: &Step, upgrade: &UpgradeData, back: bool) -> StopMessa
         let data = match step {
             // Also the message at the end of a rollback.
             Step::Check | Step::Record => back_at_the_beginning(upgrade),
-            _ => format!(
-                "Some components run {to}, and some {from} again; none is between two versions \
-                 for good."
-            ),
+            _ => format!("The rollback is not complete: components may run {to} or {from}."),
         };
         return StopMessage {
             data_state: data,
@@ -149,10 +146,7 @@ fn back_at_the_beginning(upgrade: &UpgradeData) -> String {
 fn reached(upgrade: &UpgradeData) -> String {
     let release = &upgrade.settings.run.release;
     let pace = upgrade.pace.worst().map_or_else(String::new, |worst| {
-        format!(
-            " Longest time between a component that was ready and the next: {}.",
-            took(worst)
-        )
+        format!(" Longest pause between two components: {}.", took(worst))
     });
     let agree = match upgrade.rollout.templates {
         Templates::FromRun => agree(&upgrade.release, &upgrade.rollout),
@@ -167,9 +161,22 @@ fn reached(upgrade: &UpgradeData) -> String {
     )
 }
 
-/// How to make the source of the release agree with the running images.
+/// How to make the source of the release agree with the running images, after a run that changed
+/// them.
 #[must_use]
 pub fn agree(release: &Release, rollout: &Rollout) -> String {
+    let why = "The values of the release do not agree yet: a later upgrade would go back.";
+    agree_because(why, release, rollout)
+}
+
+/// The same if nothing was changed: whether the values agree is not known.
+#[must_use]
+pub fn agree_if_needed(release: &Release, rollout: &Rollout) -> String {
+    let why = "If the values of the release are others, a later upgrade would go back.";
+    agree_because(why, release, rollout)
+}
+
+fn agree_because(why: &str, release: &Release, rollout: &Rollout) -> String {
     let manager = &release.manager;
     let path = |path: &str| {
         manager
@@ -182,7 +189,7 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
         .collect();
     let next = match helm(release, rollout) {
         Some(command) => format!(
-            "Next: {command}\n With the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard \
+            "Next: {command}\nWith the chart that is installed nothing rolls again; another chart may change pods, so let milvus-guard \
              check judge it first."
         ),
         None => "Next: set them in the source of the release, with the chart version that is \
@@ -190,7 +197,7 @@ pub fn agree(release: &Release, rollout: &Rollout) -> String {
             .to_owned(),
     };
     format!(
-        "The values of the release do not agree yet: a later upgrade would go back. These agree with what runs:\n{}\n{next}",
+        "{why} These agree with what runs:\n{}\n{next}",
         yaml.join("\n")
     )
 }

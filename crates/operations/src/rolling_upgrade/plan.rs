@@ -11,7 +11,8 @@ use milvus_guard_core::{
     milvus::{
         Build, Component, Release, Topology,
         catalogue::{
-            Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, Rolling, Route, Situation,
+            Catalogue, Gate, Order, OrderTopology, PointOfNoReturn, RequirementKind, Rolling,
+            Route, Situation,
         },
     },
     rules::layout,
@@ -109,6 +110,9 @@ impl Way {
 /// Why a release cannot be upgraded by rolling, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
+    /// Metadata must be migrated between the two versions.
+    #[error("{}", needs_migration(.0))]
+    NeedsMigration(Box<Way>),
     /// The two versions do not work together, so everything must stop first.
     #[error(
         "{from} cannot roll to {to}: a plain upgrade with downtime is the way; milvus-guard plan \
@@ -133,18 +137,37 @@ pub enum PlanError {
     NoOrder(Box<Way>),
     /// A running component is not in the order.
     #[error(
-        "{workload} ({component}) has no place in the order {order}: it must not run at the \
-         target, or not together with the others; scale it to zero, or change the layout with \
-         Helm first"
+        "{workload} ({component}) has no place in the order from {from} to {to}: it must not run \
+         at {to}, or not together with the others. milvus-guard plan -i {name} -n {namespace} --to \
+         {to} names the layout; milvus-guard upgrade -i {name} -n {namespace} -- helm upgrade \
+         {name} CHART and its flags brings it in order",
+        from = .way.from, to = .way.to, name = .way.release.name,
+        namespace = .way.release.namespace
     )]
     NoPlace {
         /// Its workload.
         workload: String,
         /// The component.
         component: Component,
-        /// Id of the order.
-        order: String,
+        /// The way for which it was asked.
+        way: Box<Way>,
     },
+}
+
+/// Whether metadata must be migrated on the way.
+pub(super) fn migrates(route: &Route<'_>) -> bool {
+    let mut requirements = route.rows.iter().flat_map(|row| &row.requires);
+    requirements.any(|one| one.kind == RequirementKind::Migration)
+}
+
+/// The refusal of a roll between two versions that need a metadata migration.
+pub(super) fn needs_migration(way: &Way) -> String {
+    let Way { release, from, to } = way;
+    let ReleaseName { name, namespace } = release;
+    format!(
+        "{from} to {to} needs a metadata migration; milvus-guard plan -i {name} -n {namespace} \
+         --to {to} names the steps, of which milvus-guard migrate is one"
+    )
 }
 
 /// Plans the upgrade.
@@ -156,6 +179,9 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError
         release, from, to, ..
     } = *wish;
     let route = catalogue.route(from, to, &Situation::of(release));
+    if migrates(&route) {
+        return Err(PlanError::NeedsMigration(Way::of(wish)));
+    }
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
         return Err(PlanError::NeedsRestart(Way::of(wish)));
@@ -172,7 +198,7 @@ pub fn plan(wish: &Wish<'_>, catalogue: &Catalogue) -> Result<Rollout, PlanError
         },
         None => PlanError::NoOrder(Way::of(wish)),
     })?;
-    let moves = moves(release, order, topology)?;
+    let moves = moves(wish, order, topology)?;
     Ok(along(wish, &route, order, moves, Templates::FromRun))
 }
 
@@ -221,11 +247,8 @@ pub(super) fn mark(moves: &mut [Move], point: PointOfNoReturn) {
     }
 }
 
-fn moves(
-    release: &Release,
-    order: &Order,
-    topology: OrderTopology,
-) -> Result<Vec<Move>, PlanError> {
+fn moves(wish: &Wish<'_>, order: &Order, topology: OrderTopology) -> Result<Vec<Move>, PlanError> {
+    let release = wish.release;
     let mut moves = Vec::new();
     for step in &order.steps {
         for component in step.components.iter().copied() {
@@ -294,7 +317,7 @@ fn moves(
         Some(one) => Err(PlanError::NoPlace {
             workload: one.workload.meta.object.name.clone(),
             component: one.component,
-            order: order.id.clone(),
+            way: Way::of(wish),
         }),
         None => Ok(moves),
     }
@@ -573,6 +596,12 @@ mod tests {
             restart.to_string(),
             "2.2.1 cannot roll to 2.2.16: a plain upgrade with downtime is the way; milvus-guard \
              plan -i my-release -n milvus --to 2.2.16 names it"
+        );
+        let migration = planned(&Fixture::of("2.1.4", &SEPARATE), "2.1.4", "2.2.16").unwrap_err();
+        assert_eq!(
+            migration.to_string(),
+            "2.1.4 to 2.2.16 needs a metadata migration; milvus-guard plan -i my-release -n milvus \
+             --to 2.2.16 names the steps, of which milvus-guard migrate is one"
         );
         let both = planned(
             &Fixture::of("2.3.22", &SEPARATE).with(Component::MixCoord),

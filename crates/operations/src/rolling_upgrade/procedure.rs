@@ -107,7 +107,7 @@ impl Procedure for RollingUpgrade {
                 "{} runs {} already, every component of it. Nothing was changed.\n{}",
                 settings.run.release.name,
                 rollout.to,
-                messages::agree(&release, &rollout)
+                messages::agree_if_needed(&release, &rollout)
             )));
         }
         let steps = rollout.steps(&release.fullname);

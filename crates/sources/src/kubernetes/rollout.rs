@@ -397,11 +397,16 @@ pub fn missing(deployment: Option<&Deployment>, pods: &[&Pod], wanted: Wanted) -
     } else if status.replicas.unwrap_or(0) != replicas
         || pods.len() != usize::try_from(replicas).unwrap_or(0)
     {
-        Some(format!(
-            "{} pods instead of {replicas}",
-            pods.len()
-                .max(usize::try_from(status.replicas.unwrap_or(0)).unwrap_or(0))
-        ))
+        let counted = status.replicas.unwrap_or(0);
+        let (pods, listed) = (
+            count(usize::try_from(counted).unwrap_or(0), "pod"),
+            pods.len(),
+        );
+        Some(if counted == replicas {
+            format!("{pods} by its status, {listed} found{why}")
+        } else {
+            format!("{pods} instead of {replicas}{why}")
+        })
     } else {
         None
     }

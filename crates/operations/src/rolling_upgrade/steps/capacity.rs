@@ -197,7 +197,10 @@ mod tests {
     #[rstest]
     #[case::containers("[]", 2)]
     #[case::a_larger_init_container("[{name: i, resources: {requests: {cpu: '5'}}}]", 5)]
-    #[case::a_sidecar("[{name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}]", 3)]
+    #[case::a_sidecar(
+        "[{name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}]",
+        3
+    )]
     #[case::an_init_container_after_a_sidecar(
         "[{name: s, restartPolicy: Always, resources: {requests: {cpu: '1'}}}, {name: i, resources: {requests: {cpu: '5'}}}]",
         6
@@ -210,7 +213,9 @@ mod tests {
         let text = format!(
             "{{containers: [{{name: a, resources: {{requests: {{cpu: '2'}}}}}}], initContainers: {inits}}}"
         );
-        let pod = milvus_guard_core::manifest::documents(&text).next().unwrap();
+        let pod = milvus_guard_core::manifest::documents(&text)
+            .next()
+            .unwrap();
         let pod: PodSpec = serde_json::from_value(pod.unwrap().root.to_json()).unwrap();
         let expected = format!("{cores}");
         let expected = BTreeMap::from([("cpu".to_owned(), Quantity(expected))]);

@@ -9,7 +9,9 @@ use milvus_guard_core::milvus::{
 };
 
 use crate::engine::ReleaseName;
-use crate::rolling_upgrade::plan::{Move, MoveKind, Rollout, Templates, Way, Wish, along};
+use crate::rolling_upgrade::plan::{
+    Move, MoveKind, Rollout, Templates, Way, Wish, along, migrates, needs_migration,
+};
 
 use super::HelmChange;
 
@@ -35,6 +37,9 @@ pub enum HelmPlanError {
         .0.from, .0.to, .0.release.name, .0.release.namespace
     )]
     GoesBack(Box<Way>),
+    /// Metadata must be migrated between the two versions.
+    #[error("{}", needs_migration(.0))]
+    NeedsMigration(Box<Way>),
     /// The two versions do not work together, so everything must stop first.
     #[error("{} cannot roll to {}: a plain helm upgrade with downtime is the way", .0.from, .0.to)]
     NeedsRestart(Box<Way>),
@@ -108,6 +113,9 @@ pub fn plan(
         return Err(HelmPlanError::GoesBack(Way::of(wish)));
     }
     let route = catalogue.route(from, to, &Situation::of(release));
+    if migrates(&route) {
+        return Err(HelmPlanError::NeedsMigration(Way::of(wish)));
+    }
     let restarts = route.rows.iter().any(|row| row.rolling == Rolling::Restart);
     if restarts && release.topology() == Topology::Cluster {
         return Err(HelmPlanError::NeedsRestart(Way::of(wish)));
