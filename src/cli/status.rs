@@ -48,7 +48,8 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["instance", "wait"], hide = true)]
     all: bool,
 
-    /// Its namespace [default: of the kubeconfig's context]
+    /// Its namespace [default: of the kubeconfig's context]; without a release, only runs of
+    /// releases in it
     #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     namespace: Option<String>,
 
@@ -163,15 +164,26 @@ async fn all(args: &Args, client: &RetryingClient, screen: &Screen) -> Done {
         name: String::new(),
         namespace: namespace_of(args, client),
     };
-    let (runs, only) = match Home::find(client, &of, args.run_namespace.as_deref()).await {
+    let (mut runs, read) = match Home::find(client, &of, args.run_namespace.as_deref()).await {
         Ok(home) => RunRecord::everywhere(client, &home).await.map_err(unread)?,
         Err(HomeError::NoDefinitions) => (Vec::new(), None),
         Err(error) => return Err(Failure::no_verdict(error)),
     };
+    if let Some(wanted) = &args.namespace {
+        runs.retain(|listed| match listed {
+            Listed::Run(run) => run.spec.namespace == *wanted,
+            // Which release it is about is not known.
+            Listed::Unread { .. } => true,
+        });
+    }
+    let only = Only {
+        wanted: args.namespace.as_deref(),
+        read: read.as_deref(),
+    };
     let under_way = count_under_way(&runs);
     print(&match args.format.structured() {
-        Some(structured) => structured.render(&listing(&runs, only.as_deref()))?,
-        None => screen.lines(&listing_text(&runs, only.as_deref())),
+        Some(structured) => structured.render(&listing(&runs, only))?,
+        None => screen.lines(&listing_text(&runs, only)),
     })?;
     Ok(if under_way == 0 {
         Exit::Reached
@@ -184,8 +196,17 @@ fn count_under_way(runs: &[Listed]) -> usize {
     runs.iter().filter(|listed| listed.is_under_way()).count()
 }
 
-/// The runs for programs; `only` is the one namespace that could be listed.
-fn listing(runs: &[Listed], only: Option<&str>) -> serde_json::Value {
+/// The namespaces to which a list of runs is limited.
+#[derive(Clone, Copy, Debug, Default)]
+struct Only<'a> {
+    /// The namespace of the releases, if the command names one.
+    wanted: Option<&'a str>,
+    /// The one namespace whose runs could be listed; `None` if all could.
+    read: Option<&'a str>,
+}
+
+/// The runs for programs.
+fn listing(runs: &[Listed], only: Only<'_>) -> serde_json::Value {
     let entries = |wanted: fn(&Listed) -> bool| {
         runs.iter()
             .filter(|listed| wanted(listed))
@@ -194,27 +215,35 @@ fn listing(runs: &[Listed], only: Option<&str>) -> serde_json::Value {
     };
     json!({
         "schemaVersion": SCHEMA_VERSION,
-        "namespace": only,
+        "namespace": only.wanted.or(only.read),
         "underWay": entries(Listed::is_under_way),
         "runs": entries(|_| true),
     })
 }
 
 /// The same for a person.
-fn listing_text(runs: &[Listed], only: Option<&str>) -> String {
+fn listing_text(runs: &[Listed], only: Only<'_>) -> String {
     let mut text: String = runs.iter().map(line).collect();
-    match only {
-        None if runs.is_empty() => text.push_str("no run in any namespace\n"),
-        Some(namespace) if runs.is_empty() => text.push_str(&format!(
-            "no run in namespace {namespace}; this account may not list others\n"
-        )),
-        Some(namespace) => text.push_str(&format!(
-            "Only namespace {namespace} was read: this account may not list others.\n"
-        )),
-        None => {}
+    if runs.is_empty() {
+        text = match (only.wanted, only.read) {
+            (Some(namespace), _) => format!("no run of a release in namespace {namespace}\n"),
+            (None, Some(namespace)) => format!("no run in namespace {namespace}\n"),
+            (None, None) => "no run in any namespace\n".to_owned(),
+        };
     }
-    if count_under_way(runs) > 0 {
-        text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n");
+    if let Some(namespace) = only.read {
+        text.push_str(&format!(
+            "Only runs in namespace {namespace} were read: this account may not list others.\n"
+        ));
+    }
+    let mut under_way = runs.iter().filter(|listed| listed.is_under_way());
+    match (under_way.next(), under_way.next()) {
+        (Some(Listed::Run(run)), None) => text.push_str(&format!(
+            "Next: milvus-guard status -i {} -n {}\n",
+            run.spec.release, run.spec.namespace
+        )),
+        (Some(_), _) => text.push_str("Next: milvus-guard status -i RELEASE -n NAMESPACE\n"),
+        (None, _) => {}
     }
     text
 }
@@ -274,7 +303,7 @@ const fn exit(phase: RunPhase) -> Exit {
 fn nothing(args: &Args, of: &ReleaseName) -> Done {
     match args.format.structured() {
         None => print(&format!(
-            "no run of {} in namespace {}\n",
+            "no run of {} in namespace {}\nNext: milvus-guard status (every run in all namespaces)\n",
             of.name, of.namespace
         ))?,
         Some(structured) => {
