@@ -1,6 +1,6 @@
 //! MG504: the next upgrade reverts what was changed by hand.
 
-use crate::change::Upgrade;
+use crate::{change::Upgrade, evidence::DriftFact, milvus::Release};
 
 use super::{Category, DefaultAction, Findings, Missing, Need, Rule};
 
@@ -27,7 +27,7 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let Some((before, _)) = upgrade.both() else {
+    let Some((before, after)) = upgrade.both() else {
         return;
     };
     if before.is_operated() {
@@ -47,11 +47,31 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
              key drift.",
         ));
     }
-    for drift in mine() {
+    let mut groups: Vec<(&DriftFact, Vec<&str>)> = Vec::new();
+    for drift in mine().filter(|drift| upgrade.is_state || !is_kept(drift, before, after)) {
+        let key = |drift: &'_ DriftFact| {
+            let DriftFact {
+                what,
+                revision,
+                live,
+                ..
+            } = drift.clone();
+            (what, revision, live)
+        };
+        match groups
+            .iter_mut()
+            .find(|(first, _)| key(first) == key(drift))
+        {
+            Some((_, objects)) => objects.push(&drift.object),
+            None => groups.push((drift, vec![&drift.object])),
+        }
+    }
+    for (drift, objects) in groups {
         findings
             .warn(format!(
                 "{} of {} was changed outside Helm",
-                drift.what, drift.object
+                drift.what,
+                objects.join(", ")
             ))
             .evidence_from(
                 &drift.what,
@@ -61,6 +81,29 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             )
             .remedy(upgrade.advice().take_over());
     }
+}
+
+/// Whether the change keeps what was changed outside Helm, so that nothing is reverted.
+fn is_kept(drift: &DriftFact, before: &Release, after: &Release) -> bool {
+    if drift.what != "image" {
+        let value = |release: &'_ Release| {
+            let setting = release.config.get(&drift.what);
+            setting.map(|setting| setting.value.to_owned())
+        };
+        return after.has_config() && value(before) == value(after);
+    }
+    let images = |release: &Release| {
+        let mut components = release.components.iter();
+        let found = components.find(|one| one.workload.meta.object.to_string() == drift.object)?;
+        let containers = &found.workload.pod.containers;
+        Some(
+            containers
+                .iter()
+                .map(|one| one.image.clone())
+                .collect::<Vec<_>>(),
+        )
+    };
+    images(before) == images(after)
 }
 
 #[cfg(test)]
@@ -87,6 +130,28 @@ mod tests {
             ..Facts::default()
         };
         assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
+        let kept = judge_with(&RULE, Some(&before), &before, &facts);
+        assert!(
+            kept.is_empty(),
+            "the change keeps the running image: {kept:?}"
+        );
+        let both = Facts {
+            drift: Some(vec![
+                drift.clone(),
+                DriftFact {
+                    object: "Deployment/my-release-milvus-querynode".into(),
+                    ..drift.clone()
+                },
+            ]),
+            ..Facts::default()
+        };
+        let both = judge_with(&RULE, Some(&before), &after, &both);
+        assert_eq!(both.len(), 1);
+        assert_eq!(
+            both[0].message,
+            "image of Deployment/my-release-milvus-proxy, Deployment/my-release-milvus-querynode \
+             was changed outside Helm"
+        );
         let other = Facts {
             drift: Some(vec![DriftFact {
                 release: "other".into(),
