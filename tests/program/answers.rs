@@ -290,3 +290,69 @@ fn exceptions_of_the_documentation_expire_at_a_placeholder() {
     }
     assert!(seen >= 2, "{seen}");
 }
+
+/// A server that answers 404 to everything: a wrong path in the kubeconfig, or a proxy. It counted
+/// as a cluster in which nothing runs.
+#[rstest]
+#[case("status")]
+#[case("status -i my-release -n milvus")]
+#[case("audit -n milvus")]
+#[case("audit -A")]
+#[case("verify -i my-release -n milvus")]
+#[case("check -i my-release -n milvus -t 2.5.27")]
+#[case("upgrade -i my-release -n milvus -t 2.5.27 --dry-run")]
+#[case("ping")]
+fn a_server_that_is_not_a_kubernetes_api_server_is_named(#[case] line: &str) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the process of the test.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer_not_found(stream));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = file(
+        folder.path(),
+        "kubeconfig",
+        &format!(
+            "{{apiVersion: v1, kind: Config, current-context: a, clusters: [{{name: a, cluster: \
+             {{server: 'http://{address}'}}}}], users: [{{name: a, user: {{}}}}], contexts: [{{name: a, \
+             context: {{cluster: a, user: a}}}}]}}"
+        ),
+    );
+    let (code, stdout, stderr) = said(&format!("{line} --kubeconfig {kubeconfig}"));
+    assert!(
+        code == 3 && stderr.contains("does not answer like a Kubernetes API server (404"),
+        "{line}: {code}: {stdout}{stderr}"
+    );
+}
+
+/// Answers each request of a connection; none has a body that matters.
+fn answer_not_found(stream: std::net::TcpStream) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        loop {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length: 18\r\n\r\n404 page not found";
+        if writer.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+    }
+}

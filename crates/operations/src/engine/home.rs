@@ -10,7 +10,10 @@ use milvus_guard_core::{
     api::{API_VERSION, UPGRADE_RUN},
     text::hexadecimal,
 };
-use milvus_guard_sources::kubernetes::guard::{GUARD_NAMESPACE, JOB_ACCOUNT};
+use milvus_guard_sources::kubernetes::{
+    ClusterError,
+    guard::{GUARD_NAMESPACE, JOB_ACCOUNT},
+};
 
 use super::{ApiError, RetryingClient};
 
@@ -98,6 +101,15 @@ impl Home {
             Ok(list) => list["resources"]
                 .as_array()
                 .is_some_and(|all| all.iter().any(|one| one["name"] == UPGRADE_RUN.plural)),
+            Err(ApiError::NotFound { what }) if client.cluster.is_foreign().await => {
+                let server = client.cluster.server().to_owned();
+                let foreign = ClusterError::NotKubernetes {
+                    server,
+                    what: path.clone(),
+                };
+                let reason = foreign.to_string();
+                return Err(ApiError::Refused { what, reason }.into());
+            }
             Err(ApiError::NotFound { .. }) => false,
             Err(error) => return Err(error.into()),
         };

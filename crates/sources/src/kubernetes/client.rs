@@ -56,6 +56,11 @@ impl Resource {
         Self { api, plural, kind }
     }
 
+    /// Whether every API server has it.
+    fn is_everywhere(self) -> bool {
+        matches!(self.api, "v1" | "apps/v1")
+    }
+
     /// Objects in one page.
     fn page(&self) -> u32 {
         if self.kind == "ConfigMap" {
@@ -283,7 +288,16 @@ impl Cluster {
             } else {
                 request.list(&params)
             };
-            let mut page: Value = self.send(page, "list", &what).await?;
+            let page = self.send(page, "list", &what).await;
+            let mut page: Value = page.map_err(|error| match error {
+                ClusterError::NotFound(what) if resource.is_everywhere() => {
+                    ClusterError::NotKubernetes {
+                        server: self.server.clone(),
+                        what,
+                    }
+                }
+                error => error,
+            })?;
             match page.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => items.into_iter().for_each(&mut take),
                 // An empty list of metadata comes as null from a real API server.
@@ -306,6 +320,13 @@ impl Cluster {
             what,
             reason: format!("more than {} objects", MAX_PAGES * resource.page() as usize),
         })
+    }
+
+    /// Whether the server lacks even the version that every API server has.
+    pub async fn is_foreign(&self) -> bool {
+        let request = Request::new("/version").list(&ListParams::default());
+        let answer: Result<Value, _> = self.send(request, "get", "the version").await;
+        matches!(answer, Err(ClusterError::NotFound(_)))
     }
 
     /// Whether the API group of a resource is certain to be absent. Without a permission the API

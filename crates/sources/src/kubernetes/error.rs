@@ -59,6 +59,17 @@ pub enum ClusterError {
     /// The API does not exist in this cluster, or the object does not.
     #[error("{0} does not exist")]
     NotFound(String),
+    /// The server lacks an API that every API server has.
+    #[error(
+        "{server} does not answer like a Kubernetes API server (404 for {what}); check the address \
+         in the kubeconfig"
+    )]
+    NotKubernetes {
+        /// Its address.
+        server: String,
+        /// Resource and place.
+        what: String,
+    },
     /// Helm's storage does not have the release.
     #[error("Helm has no {wanted} of release {release} in namespace {namespace}; {hint}")]
     NoRelease {

@@ -61,10 +61,17 @@ impl Cluster {
         };
         match runs.create(&dry_run, &run).await {
             Ok(_) => Ok(Pong::NotAsked),
-            Err(error) => refused(&error).ok_or_else(|| {
+            Err(error) => {
                 let what = format!("{} in namespace {namespace}", kind.plural);
-                ClusterError::of(&error, "create", &what, self.server())
-            }),
+                match refused(&error) {
+                    Some(Pong::NotInstalled) if self.is_foreign().await => {
+                        let server = self.server().to_owned();
+                        Err(ClusterError::NotKubernetes { server, what })
+                    }
+                    Some(pong) => Ok(pong),
+                    None => Err(ClusterError::of(&error, "create", &what, self.server())),
+                }
+            }
         }
     }
 }
