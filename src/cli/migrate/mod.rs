@@ -4,8 +4,8 @@ mod flags;
 
 use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
-    engine::{End, run_locally},
-    kubernetes_job::run_in_job,
+    engine::{End, Procedure, run_locally},
+    kubernetes_job::{JobOptions, lacking, run_in_job},
     metadata_migration::Migration,
 };
 
@@ -30,7 +30,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let procedure = args.procedure()?;
     if args.dry_run {
         let planned = running::look(&args.cluster, async |client| {
-            procedure.preview(&client).await
+            let mut planned = procedure.preview(&client).await?;
+            let lacking = lacking(&client, &procedure, job.as_ref()).await?;
+            planned.warnings.extend(lacking);
+            Ok(planned)
         })?;
         return match planned {
             Ok(planned) => running::show(&planned, args.format, screen),
@@ -39,7 +42,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let is_given = args.yes || args.location.job.is_in_job();
     if Consent::of("migrate", "the cluster", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &procedure, screen)?
+        && let Err(end) = ask(args, &procedure, job.as_ref(), screen)?
     {
         return running::say(&end, args.format, None, screen);
     }
@@ -64,9 +67,13 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
 fn ask(
     args: &Args,
     procedure: &Migration,
+    job: Option<&JobOptions>,
     screen: &Screen,
 ) -> Result<Result<(), End>, super::exit::Failure> {
     running::look(&args.cluster, async |client| {
+        if let Some(why) = lacking(&client, procedure, job).await? {
+            return Err(procedure.refused(&why));
+        }
         let preview = procedure.preview(&client).await?;
         let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
         consent::ask(&plan, &client.cancellation).await

@@ -8,8 +8,8 @@ use std::ffi::OsString;
 
 use milvus_guard_core::report::Show;
 use milvus_guard_operations::{
-    engine::{End, Preview, run_locally},
-    kubernetes_job::run_in_job,
+    engine::{End, Preview, Procedure, run_locally},
+    kubernetes_job::{JobOptions, lacking, run_in_job},
     rolling_upgrade::RollingUpgrade,
 };
 
@@ -36,13 +36,16 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let format = printed.plain();
     if args.dry_run {
         let planned = running::look(&args.cluster, async |client| {
-            procedure.preview(&client).await
+            let mut planned = procedure.preview(&client).await?;
+            let lacking = lacking(&client, &procedure, options.as_ref()).await?;
+            planned.warnings.extend(lacking);
+            Ok(planned)
         })?;
         return show_planned(planned, printed, screen);
     }
     let is_given = args.yes || args.job.is_in_job();
     if Consent::of("upgrade", "the cluster", is_given)? == Consent::Ask
-        && let Err(end) = ask(args, &procedure, screen)?
+        && let Err(end) = ask(args, &procedure, options.as_ref(), screen)?
     {
         return running::say(&end, format, None, screen);
     }
@@ -78,9 +81,13 @@ pub(super) fn in_order(line: Vec<OsString>, screen: &Screen) -> Done {
 fn ask(
     args: &Args,
     procedure: &RollingUpgrade,
+    job: Option<&JobOptions>,
     screen: &Screen,
 ) -> Result<Result<(), End>, Failure> {
     running::look(&args.cluster, async |client| {
+        if let Some(why) = lacking(&client, procedure, job).await? {
+            return Err(procedure.refused(&why));
+        }
         let preview = procedure.preview(&client).await?;
         let plan = running::plan_text(&preview, &screen.style_stderr(Show::All));
         consent::ask(&plan, &client.cancellation).await

@@ -18,7 +18,7 @@ use milvus_guard_sources::kubernetes::{
 use super::{ApiError, RetryingClient};
 
 /// The command that installs or updates the definitions of our kinds.
-pub(super) const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
+pub(crate) const INSTALL_DEFINITIONS: &str = "milvus-guard crds | kubectl apply --server-side -f -";
 /// Characters of a release's name that names of our objects repeat; the rest is in the digest.
 const READABLE: usize = 30;
 

@@ -12,5 +12,5 @@ pub mod make;
 pub mod run;
 pub mod spec;
 
-pub use run::{BackupVolume, InJob, JobOptions, JobRequirements, run_in_job};
+pub use run::{BackupVolume, InJob, JobOptions, JobRequirements, lacking, run_in_job};
 pub use spec::{Claim, JobSpec, Mounted, Rights};

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::engine::{
     End, Home, Intent, RetryingClient, RunRecord,
+    home::{HomeError, INSTALL_DEFINITIONS},
     life_cycle::{check_abort, name_of},
     procedure::Procedure,
 };
@@ -100,6 +101,37 @@ pub async fn run_in_job<P: InJob>(
     match try_run(client, procedure, options).await {
         Ok(end) | Err(end) => end,
     }
+}
+
+/// What a run lacks in the cluster: the definitions of the guard's objects, or the image of its
+/// Job. `options` is `None` for a run in this process. The result is the reason with what to do.
+///
+/// # Errors
+/// [`End::Stopped`] if the cluster does not answer.
+pub async fn lacking<P: Procedure>(
+    client: &RetryingClient,
+    procedure: &P,
+    options: Option<&JobOptions>,
+) -> Result<Option<String>, End> {
+    let settings = procedure.run_settings();
+    let home = match Home::find(client, &settings.release, settings.namespace.as_deref()).await {
+        Ok(home) => home,
+        Err(error @ HomeError::NoDefinitions) => {
+            return Ok(Some(format!(
+                "{error}; install it first: {INSTALL_DEFINITIONS}"
+            )));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Some(options) = options else {
+        return Ok(None);
+    };
+    let found = make::image(client, &home, options.image.as_ref()).await;
+    Ok(found.err().map(|_| {
+        "the milvus-guard image for the Job is unknown; give --job-image IMAGE, or --local to run in \
+         this process"
+            .to_owned()
+    }))
 }
 
 async fn try_run<P: InJob>(
