@@ -46,7 +46,7 @@ pub(super) struct Args {
     )]
     namespace: Option<String>,
 
-    /// All namespaces that this account may read
+    /// All namespaces; needs the permission to list namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 

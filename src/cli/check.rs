@@ -19,11 +19,16 @@ use super::{
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     /// Current state
-    #[arg(long, value_name = "IN")]
+    #[arg(long, value_name = "IN", add = ArgValueCompleter::new(completion::sides))]
     before: Option<Source>,
 
     /// Desired state
-    #[arg(long, value_name = "IN", conflicts_with = "target_version")]
+    #[arg(
+        long,
+        value_name = "IN",
+        conflicts_with = "target_version",
+        add = ArgValueCompleter::new(completion::sides)
+    )]
     after: Option<Source>,
 
     /// Check only the Milvus release with this name; RELEASE/ALIAS if an umbrella chart contains

@@ -12,7 +12,7 @@ use clap::{
     Arg, Command,
     builder::{PossibleValue, StringValueParser, TypedValueParser},
 };
-use clap_complete::engine::{self, CompletionCandidate};
+use clap_complete::engine::{self, CompletionCandidate, PathCompleter, ValueCompleter};
 use kube::config::Kubeconfig;
 
 use milvus_guard_core::{
@@ -105,6 +105,23 @@ pub(super) fn rule_ids(current: &OsStr) -> Vec<CompletionCandidate> {
             .iter()
             .map(|rule| (rule.id, Some(rule.title.to_owned()))),
     )
+}
+
+/// Sides of a check: the words that are not files, and files.
+pub(super) fn sides(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = [
+        ("live", "the running release"),
+        (
+            "release:",
+            "a revision of Helm: release:NAME or release:NAME@REVISION",
+        ),
+        ("version:", "the running release at this version of Milvus"),
+        ("-", "standard input"),
+    ];
+    let words = words.map(|(word, help)| (word, Some(help.to_owned())));
+    let mut all = beginning(current, words);
+    all.extend(PathCompleter::any().complete(current));
+    all
 }
 
 /// Lines of Milvus and their recommended releases.

@@ -190,7 +190,7 @@ fn show(what: &[String], data: &[PathBuf], format: FormatArg, width: usize) -> D
     print(&match format.structured() {
         None => rows
             .iter()
-            .map(|row| row_text(row, width))
+            .map(|row| row_text(&with_releases(row, catalogue), width))
             .collect::<Vec<_>>()
             .join("\n"),
         Some(structured) => structured.render(&rows)?,
@@ -306,6 +306,26 @@ fn unknown(what: &[String], catalogue: &Catalogue) -> String {
     )
 }
 
+/// A row for a person: each `{X.Y}` in its texts is the release to move to in that line.
+fn with_releases(row: &Row, catalogue: &Catalogue) -> Row {
+    let mut row = row.clone();
+    fill(&mut row.row, catalogue);
+    row
+}
+
+fn fill(value: &mut Value, catalogue: &Catalogue) {
+    match value {
+        Value::String(text) => {
+            *text = catalogue
+                .fill(text, None, &Situation::default())
+                .into_owned();
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(item, catalogue)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| fill(field, catalogue)),
+        _ => {}
+    }
+}
+
 fn row_text(row: &Row, width: usize) -> String {
     let mut out = format!("{}: {}\n", row.table, plain(&row.key));
     match &row.row {
@@ -347,7 +367,9 @@ fn field_text(out: &mut String, name: &str, value: &Value, indent: usize, width:
                 let shown = item.as_object().map(|fields| {
                     let fields = fields.iter().filter(|(_, value)| !is_blank(value));
                     fields
-                        .map(|(name, value)| format!("{name}: {}", compact(value)))
+                        .map(|(name, value)| {
+                            format!("{name}: {}", compact(value).trim_end_matches('.'))
+                        })
                         .collect::<Vec<_>>()
                         .join("; ")
                 });

@@ -127,7 +127,7 @@ pub fn run() -> Exit {
         Verb::Migrate(args) => migrate::run(&args, &screen),
         Verb::Status(args) => status::run(&args, &screen),
         Verb::Upgrade(args) => upgrade::run(&args, &screen),
-        Verb::Verify(args) => verify::run(&args),
+        Verb::Verify(args) => verify::run(&args, &screen),
         Verb::Helm(args) => helm::run(&args, &screen),
         Verb::Serve(args) => serve::run(*args),
         Verb::Ping(args) => ping::run(&args, &screen),

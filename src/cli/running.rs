@@ -18,7 +18,8 @@ use milvus_guard_core::{
     upgrade_path::Document,
 };
 use milvus_guard_operations::engine::{
-    End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunSettings, history::History,
+    End, Listener, Preview, ReleaseName, Reporter, RetryingClient, RunLocation, RunSettings,
+    history::History,
 };
 use milvus_guard_operations::rolling_upgrade::plan::POINT_OF_NO_RETURN;
 use milvus_guard_sources::{files::read_text_file, kubernetes::Cluster};
@@ -102,6 +103,15 @@ impl JobArgs {
     /// Whether this process is the one in the Job that the command made.
     pub(super) const fn is_in_job(&self) -> bool {
         self.run.is_some() || self.end_file.is_some()
+    }
+
+    /// Where the run is carried out, for the commands that messages name.
+    pub(super) const fn location(&self, is_local: bool) -> RunLocation {
+        if is_local && !self.is_in_job() {
+            RunLocation::Local
+        } else {
+            RunLocation::Job
+        }
     }
 
     /// The settings that all kinds of runs share. Without a namespace, that of the release is

@@ -20,7 +20,7 @@ use super::{
     exit::{Done, Exit, Failure},
     gather::{ClusterArgs, namespace},
     named_release::Ask,
-    output::{print, tell},
+    output::{Screen, print, tell},
     running,
     structured::FormatArg,
 };
@@ -191,15 +191,20 @@ impl FailOn {
     }
 }
 
-pub(super) fn run(args: &Args) -> Done {
+pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let settings = args.settings()?;
     running::look(&args.cluster, async |client| {
         // The future is large: it holds whole workloads.
-        Box::pin(verify(args, &client, settings)).await
+        Box::pin(verify(args, &client, settings, screen)).await
     })?
 }
 
-async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) -> Done {
+async fn verify(
+    args: &Args,
+    client: &RetryingClient,
+    mut settings: Settings,
+    screen: &Screen,
+) -> Done {
     if let Some(place) = &args.record {
         settings.record = place.record(client, &settings.release).await?;
         if settings.record.is_none() {
@@ -213,7 +218,7 @@ async fn verify(args: &Args, client: &RetryingClient, mut settings: Settings) ->
     // The future is large: it holds whole workloads.
     let surveyed = Box::pin(survey(client, &settings)).await;
     let surveyed = surveyed.map_err(Failure::no_verdict)?;
-    args.show(&surveyed.verification)?;
+    args.show(&surveyed.verification, screen)?;
     if let Some(place) = &args.record_to
         && let Err(failure) = keep(place, client, &settings.release, &surveyed).await
     {
@@ -253,9 +258,9 @@ async fn keep(
 }
 
 impl Args {
-    fn show(&self, verification: &Verification) -> Result<(), Failure> {
+    fn show(&self, verification: &Verification, screen: &Screen) -> Result<(), Failure> {
         match self.format.structured() {
-            None => print(&verification.text()),
+            None => print(&screen.lines(&verification.text())),
             Some(structured) => print(&structured.render(verification)?),
         }
     }

@@ -48,31 +48,39 @@ fn agree(roll: &Roll, with: Helm, namespace: &str, chart: &Chart, printed: &str)
 
 /// The question follows the plan and its warnings, and nothing is drawn over it. Any answer except
 /// yes changes nothing.
-fn assert_asks_at_a_terminal(roll: &Roll, namespace: &str) {
-    for more in [&[][..], &["-o", "rollback"]] {
-        let mut command = guard();
-        command
-            .arg("upgrade")
-            .arg("--kubeconfig")
-            .arg(roll.cluster.kubeconfig())
-            .args(["-i", RELEASE, "-n", namespace, "-t", "2.3.22", "--local"])
-            .args(more)
-            .env("TERM", "xterm");
-        let mut terminal = Terminal::start(&mut command);
-        terminal.expect("Continue? [y/N] ");
-        let plan = terminal.screen();
-        assert!(
-            !more.is_empty() || plan.contains("Move rootcoord to 2.3.22"),
-            "{plan}"
-        );
-        terminal.type_line("n");
-        assert_eq!(terminal.wait().code(), Some(1), "{}", terminal.screen());
-        let screen = terminal.screen();
-        let after = screen.split("[y/N] ").nth(1).unwrap();
-        let echoed = after.split('\n').next().unwrap();
-        assert_eq!(echoed.trim_end(), "n", "{screen:?}");
-        assert!(roll.runs(namespace).is_empty(), "nothing was done");
-    }
+fn assert_asks_at_a_terminal(roll: &Roll, namespace: &str, more: &[&str], planned: &str) {
+    let before = roll.runs(namespace);
+    let mut command = guard();
+    command
+        .arg("upgrade")
+        .arg("--kubeconfig")
+        .arg(roll.cluster.kubeconfig())
+        .args(["-i", RELEASE, "-n", namespace, "-t", "2.3.22", "--local"])
+        .args(more)
+        .env("TERM", "xterm");
+    let mut terminal = Terminal::start(&mut command);
+    terminal.expect("Continue? [y/N] ");
+    let plan = terminal.screen();
+    assert!(plan.contains(planned), "{plan}");
+    terminal.type_line("n");
+    assert_eq!(terminal.wait().code(), Some(1), "{}", terminal.screen());
+    let screen = terminal.screen();
+    let after = screen.split("[y/N] ").nth(1).unwrap();
+    let echoed = after.split('\n').next().unwrap();
+    assert_eq!(echoed.trim_end(), "n", "{screen:?}");
+    assert_eq!(roll.runs(namespace), before, "nothing was done");
+}
+
+/// A dry run of a rollback or an abort showed the plan of an upgrade, even if there was no run.
+fn assert_dry_run(roll: &Roll, namespace: &str, operation: &str, code: i32, text: &str) {
+    let before = roll.runs(namespace);
+    let mut command = roll.upgrade(namespace, "2.3.22");
+    let (found, stdout, stderr) = run(command.args(["-o", operation, "--dry-run"]));
+    assert!(
+        found == code && format!("{stdout}{stderr}").contains(text),
+        "{operation}: {found}: {stdout}{stderr}"
+    );
+    assert_eq!(roll.runs(namespace), before, "nothing was done");
 }
 
 #[test]
@@ -100,7 +108,10 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
             "{stdout}"
         );
         assert!(roll.runs(namespace).is_empty(), "nothing was done");
-        assert_asks_at_a_terminal(&roll, namespace);
+        assert_asks_at_a_terminal(&roll, namespace, &[], "Move rootcoord to 2.3.22");
+        let none = "There is no run of";
+        assert_dry_run(&roll, namespace, "rollback", 1, none);
+        assert_dry_run(&roll, namespace, "abort", 1, none);
         let watch = roll.watch(namespace);
         let (code, stdout, stderr) = run(&mut roll.upgrade(namespace, "2.3.22"));
         assert_eq!(code, 0, "{stdout}\n{stderr}");
@@ -109,6 +120,10 @@ fn a_cluster_rolls_in_order_and_helm_agrees_afterwards() {
             stdout.contains("my-release runs 2.3.22, every component of it."),
             "{stdout}"
         );
+        let undone = "Undo: Move rootcoord to 2.3.22";
+        assert_asks_at_a_terminal(&roll, namespace, &["-o", "rollback"], undone);
+        assert_dry_run(&roll, namespace, "rollback", 0, undone);
+        assert_dry_run(&roll, namespace, "abort", 1, none);
         let image = "milvusdb/milvus:v2.3.22";
         let expected = [
             Component::RootCoord,

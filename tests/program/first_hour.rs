@@ -247,6 +247,8 @@ fn values_are_completed() {
         ("milvus-guard audit --format j", "junit"),
         ("milvus-guard rules explain MG30", "MG301"),
         ("milvus-guard upgrade -o r", "rollback"),
+        ("milvus-guard check --before li", "live"),
+        ("milvus-guard check --after Cargo.t", "Cargo.toml"),
         ("milvus-guard plan --to 2.5", "2.5.27"),
         ("milvus-guard data show landi", "landing"),
     ] {

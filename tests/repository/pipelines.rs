@@ -383,6 +383,8 @@ fn the_jobs_of_gitlab_run() {
     fs::write(path("deploy/values.yaml"), "image: {all: {tag: v2.5.27}}\n").unwrap();
     let before = root().join("examples/demo/2-good-upgrade/before.yaml");
     fs::copy(before, path("deploy/running.yaml")).unwrap();
+    let policy = root().join("examples/pipelines/policy.yaml");
+    fs::copy(policy, path("deploy/policy.yaml")).unwrap();
 
     let run = |job: &str, change: &dyn Fn(&str) -> String| {
         let lines = pipeline[job]["script"].as_array().unwrap();

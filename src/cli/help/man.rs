@@ -168,7 +168,15 @@ fn environment(command: &Command, roff: &mut Roff) {
     }
     for arg in command.get_arguments() {
         if let Some(variable) = arg.get_env().and_then(|variable| variable.to_str()) {
-            variables.insert(variable.to_owned(), format!("The same as {}.", flag(arg)));
+            let meaning = match arg.get_help() {
+                // A hidden flag is not in the page.
+                Some(help) if arg.is_hide_set() => {
+                    let help = help.to_string();
+                    help.split(". ").next().unwrap_or_default().to_owned() + "."
+                }
+                _ => format!("The same as {}.", flag(arg)),
+            };
+            variables.insert(variable.to_owned(), meaning);
         }
     }
     section(roff, "ENVIRONMENT");

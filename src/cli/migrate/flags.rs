@@ -227,6 +227,7 @@ impl Args {
             accept_data_loss: self.accept_data_loss,
             backup_dir: self.location.backup_dir.clone(),
             backup_claim: self.location.backup_claim.clone(),
+            location: self.location.job.location(self.location.local),
         };
         let mut migration = Migration::new(settings, self.operation()).map_err(Failure::usage)?;
         // Last, because wrong usage is reported without a cluster.

@@ -13,8 +13,8 @@ use milvus_guard_operations::{
     engine::EtcdAccess,
     kubernetes_job::JobOptions,
     rolling_upgrade::{
-        AskMilvus, MilvusAccess, Operation, RollingUpgrade, RunLocation, SearchedCollections,
-        SessionHelp, Settings,
+        AskMilvus, MilvusAccess, Operation, RollingUpgrade, SearchedCollections, SessionHelp,
+        Settings,
         through_helm::{HelmCaller, HelmProgress, HelmTurn},
     },
 };
@@ -291,11 +291,7 @@ impl Args {
                 SessionHelp::On
             },
             candidate_order: self.candidate_order.clone(),
-            location: if self.local && !self.job.is_in_job() {
-                RunLocation::Local
-            } else {
-                RunLocation::Job
-            },
+            location: self.job.location(self.local),
             hopeless: self.give_up_after,
         };
         let mut upgrade =

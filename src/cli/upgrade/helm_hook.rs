@@ -11,9 +11,9 @@ use milvus_guard_core::{
     report::Show,
 };
 use milvus_guard_operations::{
-    engine::{End, ReleaseName, release, run_locally},
+    engine::{End, ReleaseName, RunLocation, release, run_locally},
     rolling_upgrade::{
-        Operation, RollingUpgrade, RunLocation,
+        Operation, RollingUpgrade,
         through_helm::{HelmCaller, HelmChange, HelmProgress, HelmTurn},
     },
 };

@@ -1,6 +1,7 @@
 //! MG208: one change at a time.
 
 use crate::{
+    api::RunPhase,
     change::Upgrade,
     evidence::{RunFact, RunKind},
     milvus::release::ComponentWorkload,
@@ -96,6 +97,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             }
         })
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
+        .fix(if run.phase == RunPhase::Stopped.name() {
+            "The run was stopped and does not resume by itself: repeat its command to resume it, \
+             or with -o rollback or -o abort. milvus-guard status shows the commands."
+        } else {
+            RULE.fix
+        })
         .command(command(
             &[
                 "milvus-guard",
@@ -219,6 +226,17 @@ mod tests {
         );
         let why = format!("{:?}", findings[0].why);
         assert!(why.contains(reason), "{why}");
+    }
+
+    #[rstest]
+    #[case("Running", "Wait until the run ends")]
+    #[case("Stopped", "repeat its command to resume it")]
+    fn a_stopped_run_is_not_waited_for(#[case] phase: &str, #[case] words: &str) {
+        let mut facts = run(RunKind::Rolling);
+        facts.runs.as_mut().unwrap()[0].phase = phase.into();
+        let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
+        let findings = judge_with(&RULE, Some(&before), &after, &facts);
+        assert!(findings[0].fix.text.contains(words), "{:?}", findings[0].fix);
     }
 
     #[rstest]

@@ -29,7 +29,7 @@ pub fn render(plan: &Plan) -> String {
 }
 
 /// The point of no return.
-const NEXT: &str = "once the next step has begun";
+const NEXT: &str = "once the next step is complete";
 const FINISHED: &str = "once this upgrade is finished";
 
 struct Chart {

@@ -73,5 +73,5 @@ pub use preview::Preview;
 pub use procedure::Procedure;
 pub use retrying_client::{ApiError, RetryingClient};
 pub use run_record::{Listed, RunRecord, RunRecordError};
-pub use settings::RunSettings;
+pub use settings::{RunLocation, RunSettings};
 pub use step::{Step, StepError, StopMessage};

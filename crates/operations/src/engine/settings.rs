@@ -4,6 +4,16 @@ use std::time::Duration;
 
 use super::ReleaseName;
 
+/// Where a run is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunLocation {
+    /// In a Job in the cluster.
+    #[default]
+    Job,
+    /// In the process of the command (`--local`).
+    Local,
+}
+
 /// The settings that all kinds of runs share.
 #[derive(Clone, Debug)]
 pub struct RunSettings {

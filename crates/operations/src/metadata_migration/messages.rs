@@ -1,6 +1,6 @@
 //! The messages of a run that stops, and the Helm command that agrees with the running state.
 
-use crate::engine::{RunSettings, StopMessage};
+use crate::engine::{RunLocation, RunSettings, StopMessage};
 use milvus_guard_core::{
     milvus::{Build, ImageRef, Release, Topology, catalogue::Catalogue},
     upgrade_path::{PathRequest, plan},
@@ -160,8 +160,12 @@ pub fn command(settings: &Settings, more: &str) -> String {
     } else {
         ""
     };
+    let local = match settings.location {
+        RunLocation::Job => "",
+        RunLocation::Local => " --local",
+    };
     format!(
-        "milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}",
+        "milvus-guard migrate {more}-i {} -n {} -s {source} -t {target}{root}{start}{local}",
         release.name, release.namespace
     )
 }
@@ -246,6 +250,7 @@ pub(crate) mod tests {
             accept_data_loss: false,
             backup_dir: "/backup".into(),
             backup_claim: None,
+            location: RunLocation::Job,
         }
     }
 

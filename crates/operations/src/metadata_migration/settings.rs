@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{EtcdAccess, Intent, RunSettings};
+use crate::engine::{EtcdAccess, Intent, RunLocation, RunSettings};
 use milvus_guard_core::milvus::Version;
 use milvus_guard_metadata::model::versions::{Transition, VersionsError, transition};
 
@@ -78,6 +78,8 @@ pub struct Settings {
     pub backup_dir: PathBuf,
     /// The claim that is mounted at this folder, in a Job.
     pub backup_claim: Option<String>,
+    /// Where the run is carried out.
+    pub location: RunLocation,
 }
 
 /// Why no migration exists from one version to the other.

@@ -153,8 +153,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{EtcdAccess, RunSettings},
-        rolling_upgrade::{AskMilvus, MilvusAccess, RunLocation, SearchedCollections},
+        engine::{EtcdAccess, RunLocation, RunSettings},
+        rolling_upgrade::{AskMilvus, MilvusAccess, SearchedCollections},
     };
     use milvus_guard_sources::milvus::Login;
 

@@ -1,6 +1,6 @@
 //! The messages of a run that stops, and the Helm command that agrees with what runs.
 
-use crate::engine::{ReleaseName, RunSettings, StopMessage, display::took};
+use crate::engine::{ReleaseName, RunLocation, RunSettings, StopMessage, display::took};
 use milvus_guard_core::{
     milvus::{ImageRef, Release},
     rules::advice::{CHART, command as shell},
@@ -11,7 +11,7 @@ use milvus_guard_sources::etcd::connect::public;
 use super::{
     context::UpgradeData,
     plan::{MoveKind, Rollout, Templates},
-    settings::{AskMilvus, RunLocation, SearchedCollections, SessionHelp, Settings},
+    settings::{AskMilvus, SearchedCollections, SessionHelp, Settings},
     step::Step,
     through_helm::HelmCaller,
 };
@@ -146,7 +146,10 @@ fn back_at_the_beginning(upgrade: &UpgradeData) -> String {
 fn reached(upgrade: &UpgradeData) -> String {
     let release = &upgrade.settings.run.release;
     let pace = upgrade.pace.worst().map_or_else(String::new, |worst| {
-        format!(" Longest pause between two components: {}.", took(worst))
+        format!(
+            " Longest time between a component that was ready and the next: {}.",
+            took(worst)
+        )
     });
     let agree = match upgrade.rollout.templates {
         Templates::FromRun => agree(&upgrade.release, &upgrade.rollout),

@@ -58,5 +58,5 @@ pub mod verdict;
 
 pub use procedure::RollingUpgrade;
 pub use settings::{
-    AskMilvus, MilvusAccess, Operation, RunLocation, SearchedCollections, SessionHelp, Settings,
+    AskMilvus, MilvusAccess, Operation, SearchedCollections, SessionHelp, Settings,
 };

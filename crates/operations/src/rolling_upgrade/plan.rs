@@ -25,7 +25,7 @@ use super::{standby::Standby, step::Step};
 pub const SCHEMA_VERSION: &str = "guard.milvus.io/rollout/v1";
 
 /// The line of the text format after the last step that can be rolled back.
-pub const POINT_OF_NO_RETURN: &str = "Point of no return: no rollback after this step.";
+pub const POINT_OF_NO_RETURN: &str = "Point of no return: no rollback once this step is complete.";
 
 /// The plan of a rolling upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::through_helm::HelmTurn;
-use crate::engine::{EtcdAccess, Intent, RunSettings};
+use crate::engine::{EtcdAccess, Intent, RunLocation, RunSettings};
 use milvus_guard_core::{api::searches::MAX_SEARCHES, milvus::Version};
 use milvus_guard_sources::{
     etcd::Tls,
@@ -164,16 +164,6 @@ pub enum SessionHelp {
     On,
     /// Never: they end with their lease (`--no-session-help`).
     Off,
-}
-
-/// Where a run is carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunLocation {
-    /// In a Job in the cluster.
-    #[default]
-    Job,
-    /// In the process of the command (`--local`).
-    Local,
 }
 
 /// The settings of an upgrade.

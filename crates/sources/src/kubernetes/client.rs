@@ -92,6 +92,7 @@ impl Resource {
     pub(super) fn describe(&self, namespace: Option<&str>) -> String {
         match namespace {
             Some(namespace) => format!("{} in namespace {namespace}", self.plural),
+            None if self.plural == "namespaces" => self.plural.to_owned(),
             None => format!("{} in all namespaces", self.plural),
         }
     }
