@@ -26,6 +26,8 @@ pub struct Content {
     pub foreign: Vec<Foreign>,
     /// How many objects of each other namespace were left out.
     pub left_out: BTreeMap<String, usize>,
+    /// Whether a workload of Milvus is among them.
+    pub has_left_out_milvus: bool,
     /// What could not be used, with the reason.
     pub not_read: Vec<String>,
     /// Which charts made the workloads, where Helm's comments tell.

@@ -20,7 +20,8 @@
 //!    them it is a selection (`--show-only`), a part.
 //! 5. *No Milvus workload.* An input that holds some of the objects that run is a part, unless it
 //!    holds more than half of the workloads, or is rendered by Helm and holds all dependencies:
-//!    then Milvus was dropped, and there is nothing to judge.
+//!    then Milvus was dropped, and there is nothing to judge. Neither is it a part if `-n` left a
+//!    Milvus of another namespace out.
 //! 6. *Other files.* One with a Milvus that could not run alone is a part unless it holds more than
 //!    half of the components. One with a complete Milvus is whole if it brings any of its
 //!    dependencies, or if its configuration points to other hosts than the missing ones; else the
@@ -67,7 +68,12 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             (release, running, sides.extent(running, release, choice))
         })
         .collect();
-    let is_part = if alone.releases.is_empty() {
+    // Milvus in another namespace than the one that was asked for is most likely a render without
+    // `-n`: nothing of it may count as unchanged.
+    let is_elsewhere = alone.releases.is_empty() && after.content.has_left_out_milvus;
+    let is_part = if is_elsewhere {
+        false
+    } else if alone.releases.is_empty() {
         sides.is_part_without_milvus(choice)
     } else {
         extents.iter().any(|(.., extent)| extent.is_part)
@@ -91,7 +97,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             builder.build_over(&before.content.objects)
         };
         after.entry.notes.extend::<Vec<String>>(notes);
-        if snapshot.releases.is_empty() && choice == Choice::Seen {
+        if snapshot.releases.is_empty() && choice == Choice::Seen && !is_elsewhere {
             after
                 .entry
                 .notes
