@@ -417,6 +417,34 @@ fn a_record_of_a_change_under_way_is_what_is_wanted() {
     assert_ne!(report["releases"][0]["checks"]["MG106"], "warn");
 }
 
+/// etcd, MinIO and Milvus in one pod, on one claim.
+fn one_pod(etcd: &str, folder: &str, with_etcd: bool) -> String {
+    let store = format!(
+        "      - name: etcd\n        image: quay.io/coreos/etcd:{etcd}\n        command: [etcd, --data-dir, /etcd]\n        volumeMounts: [{{name: data, mountPath: /etcd, subPath: {folder}}}]\n"
+    );
+    let store = if with_etcd { store.as_str() } else { "" };
+    format!(
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: vectordb, namespace: ai}}\nspec:\n  serviceName: vectordb\n  selector: {{matchLabels: {{app: vectordb}}}}\n  template:\n    metadata: {{labels: {{app: vectordb}}}}\n    spec:\n      containers:\n{store}      - name: minio\n        image: quay.io/minio/minio:RELEASE.2023-03-20T20-16-18Z\n        command: [minio, server, /minio]\n        volumeMounts: [{{name: data, mountPath: /minio, subPath: minio}}]\n      - name: milvus\n        image: milvusdb/milvus:v2.5.27\n        command: [milvus, run, standalone]\n        env: [{{name: ETCD_ENDPOINTS, value: 'localhost:2379'}}, {{name: MINIO_ADDRESS, value: 'localhost:9000'}}]\n        volumeMounts: [{{name: data, mountPath: /var/lib/milvus, subPath: milvus}}]\n  volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{resources: {{requests: {{storage: 1Gi}}}}}}}}]\n"
+    )
+}
+
+#[rstest]
+#[case::the_same("v3.5.18", "etcd", true, None)]
+#[case::another_folder("v3.5.18", "other", true, Some("MG305"))]
+#[case::downgraded("v3.4.30", "etcd", true, Some("MG403"))]
+#[case::removed("v3.5.18", "etcd", false, Some("MG401"))]
+fn systems_in_the_pod_of_milvus_are_dependencies(
+    #[case] etcd: &str,
+    #[case] folder: &str,
+    #[case] with_etcd: bool,
+    #[case] rule: Option<&str>,
+) {
+    let before = one_pod("v3.5.18", "etcd", true);
+    let (code, report, stderr) = judged(&before, &one_pod(etcd, folder, with_etcd), &[]);
+    assert_eq!(code, i32::from(rule.is_some()), "{report} {stderr}");
+    assert!(rule.is_none_or(|rule| denies(&report, rule)), "{report}");
+}
+
 #[test]
 fn terraforms_forms() {
     let wanted: Vec<Value> = documents(&stack("v2.6.22", true))

@@ -141,18 +141,18 @@ fn value<'a>(upgrade: &Upgrade<'a>, moved: &ImageRef) -> Option<&'a str> {
 
 /// The workloads of the release, each once.
 fn workloads<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Workload> {
+    let of_milvus = || {
+        let components = upgrade.after.components.iter();
+        components.map(|component| &*component.workload)
+    };
+    // A system in the pod of Milvus has no workload of its kind.
     let dependencies = upgrade
         .after
         .dependencies
         .iter()
-        .map(|dependency| &*dependency.workload);
-    dependencies.chain(
-        upgrade
-            .after
-            .components
-            .iter()
-            .map(|component| &*component.workload),
-    )
+        .map(|dependency| &*dependency.workload)
+        .filter(move |one| of_milvus().all(|other| other.meta.object != one.meta.object));
+    dependencies.chain(of_milvus())
 }
 
 #[cfg(test)]
