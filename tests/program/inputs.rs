@@ -379,7 +379,7 @@ fn record(status: &str, manifest: &str) -> Value {
 }
 
 #[rstest]
-// `kubectl set image` was used after the last `helm upgrade`: what runs counts.
+// `kubectl set image` was used after the last `helm upgrade`: the running object counts.
 #[case::record_first(true)]
 #[case::record_last(false)]
 fn an_object_that_runs_counts_above_the_record_of_helm(#[case] is_first: bool) {
@@ -409,7 +409,7 @@ fn an_object_that_runs_counts_above_the_record_of_helm(#[case] is_first: bool) {
 }
 
 #[test]
-fn a_record_of_a_change_under_way_is_what_is_wanted() {
+fn a_pending_record_counts_after_a_change() {
     let record = record("pending-upgrade", &stack("v2.6.22", true));
     let input = format!("{}---\n{record}\n", stack("v2.6.1", true));
     let (_, report, stderr) = judged(&stack("v2.6.1", true), &input, &[]);

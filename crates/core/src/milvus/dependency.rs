@@ -274,10 +274,10 @@ pub fn family(workload: &Workload) -> Option<Family> {
     family_of_image(&first).or_else(|| family_of_store(workload))
 }
 
-/// The systems that run beside Milvus in its pod, each as the workload with the containers of the
-/// system only.
+/// The systems that run in a pod of Milvus, each as the workload with the containers of the system
+/// only.
 #[must_use]
-pub fn beside(workload: &Workload) -> Vec<Dependency> {
+pub fn in_pod_of_milvus(workload: &Workload) -> Vec<Dependency> {
     let containers = &workload.pod.containers;
     let mut found: Vec<Dependency> = Vec::new();
     if containers.len() < 2 {

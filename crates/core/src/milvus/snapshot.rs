@@ -378,8 +378,8 @@ fn attach(
             // Several containers of one pod are components one after the other.
             let workload = Arc::as_ptr(&component.workload);
             if last.replace(workload) != Some(workload) {
-                let beside = dependency::beside(&component.workload);
-                release.dependencies.extend(beside);
+                let systems = dependency::in_pod_of_milvus(&component.workload);
+                release.dependencies.extend(systems);
             }
         }
     }

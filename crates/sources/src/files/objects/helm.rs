@@ -131,8 +131,8 @@ impl Collector {
     }
 
     /// The objects of those of the records that count on this side of a change. An object that the
-    /// input holds as well, as a cluster lists it, is what runs: it counts, except where the record
-    /// is of a change that is under way and that is asked for.
+    /// input holds as well, as a cluster lists it, counts above that of the record. After a change a
+    /// pending record counts above it.
     pub(super) fn add_recorded(&mut self) -> Result<(), InputError> {
         let objects = self.content.objects.iter();
         let listed: HashSet<ObjectRef> =

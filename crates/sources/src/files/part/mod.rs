@@ -68,8 +68,8 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             (release, running, sides.extent(running, release, choice))
         })
         .collect();
-    // Milvus in another namespace than the one that was asked for is most likely a render without
-    // `-n`: nothing of it may count as unchanged.
+    // Milvus in another namespace than that of `-n` is most likely a render without `-n`: nothing of
+    // it may count as unchanged.
     let is_elsewhere = alone.releases.is_empty() && after.content.has_left_out_milvus;
     let is_part = if is_elsewhere {
         false
