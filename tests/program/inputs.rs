@@ -1,9 +1,11 @@
 //! Inputs of `check`: parts of a release, other namespaces, printed output of Helm, JSON of
 //! Terraform, other encodings, and files of other kinds.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use crate::common::{file, guard, run};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::{Compression, write::GzEncoder};
 use milvus_guard_core::manifest::documents;
 use milvus_guard_sources::files::{Role, objects::Collector, part};
 use proptest::prelude::*;
@@ -342,6 +344,109 @@ fn the_json_output_of_helm_is_read() {
     let (_, report, stderr) = judged(&stack("v2.6.1", true), &release.to_string(), &[]);
     assert_eq!(report["to"], "2.6.22", "{stderr}");
     assert!(!report.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_milvus_that_the_namespace_leaves_out_does_not_count_as_unchanged() {
+    // A chart of MinIO names no namespace; the render was made without `-n search`.
+    let after = stack("v2.4.24", true)
+        .replace(
+            "name: milvus, namespace: search",
+            "name: milvus, namespace: default",
+        )
+        .replace("name: milvus-etcd, namespace: search", "name: milvus-etcd");
+    let (code, _, stderr) = judged(&stack("v2.6.1", true), &after, &["-n", "search"]);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("does not contain Milvus")
+            && stderr.contains("1 object of other namespaces (default) left out by -n search")
+            && !stderr.contains("--part"),
+        "{stderr}"
+    );
+}
+
+/// One of Helm's records, as a cluster lists it.
+fn record(status: &str, manifest: &str) -> Value {
+    let release = json!({
+        "name": "r", "namespace": "search", "version": 3, "info": {"status": status},
+        "config": {}, "manifest": manifest,
+    });
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(release.to_string().as_bytes()).unwrap();
+    let payload = BASE64_STANDARD.encode(BASE64_STANDARD.encode(gzip.finish().unwrap()));
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+        "metadata": {"name": "sh.helm.release.v1.r.v3", "namespace": "search",
+            "labels": {"owner": "helm", "name": "r", "version": "3", "status": status}},
+        "data": {"release": payload},
+    })
+}
+
+#[rstest]
+// `kubectl set image` was used after the last `helm upgrade`: the running object counts.
+#[case::record_first(true)]
+#[case::record_last(false)]
+fn an_object_that_runs_counts_above_the_record_of_helm(#[case] is_first: bool) {
+    let (listed, record) = (
+        stack("v2.6.22", true),
+        record("deployed", &stack("v2.5.16", true)),
+    );
+    let input = if is_first {
+        format!("{record}\n---\n{listed}")
+    } else {
+        format!("{listed}---\n{record}\n")
+    };
+    let (code, report, stderr) = judged(&input, &stack("v2.5.27", true), &[]);
+    assert_eq!(
+        (code, report["from"].as_str()),
+        (1, Some("2.6.22")),
+        "{stderr}"
+    );
+    assert!(denies(&report, "MG103"));
+    let (code, report, stderr) = judged(&stack("v2.6.1", true), &input, &[]);
+    assert_eq!(
+        (code, report["to"].as_str()),
+        (0, Some("2.6.22")),
+        "{stderr}"
+    );
+    assert_ne!(report["releases"][0]["checks"]["MG106"], "warn");
+}
+
+#[test]
+fn a_pending_record_counts_after_a_change() {
+    let record = record("pending-upgrade", &stack("v2.6.22", true));
+    let input = format!("{}---\n{record}\n", stack("v2.6.1", true));
+    let (_, report, stderr) = judged(&stack("v2.6.1", true), &input, &[]);
+    assert_eq!(report["to"], "2.6.22", "{stderr}");
+    assert_ne!(report["releases"][0]["checks"]["MG106"], "warn");
+}
+
+/// etcd, MinIO and Milvus in one pod, on one claim.
+fn one_pod(etcd: &str, folder: &str, with_etcd: bool) -> String {
+    let store = format!(
+        "      - name: etcd\n        image: quay.io/coreos/etcd:{etcd}\n        command: [etcd, --data-dir, /etcd]\n        volumeMounts: [{{name: data, mountPath: /etcd, subPath: {folder}}}]\n"
+    );
+    let store = if with_etcd { store.as_str() } else { "" };
+    format!(
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: vectordb, namespace: ai}}\nspec:\n  serviceName: vectordb\n  selector: {{matchLabels: {{app: vectordb}}}}\n  template:\n    metadata: {{labels: {{app: vectordb}}}}\n    spec:\n      containers:\n{store}      - name: minio\n        image: quay.io/minio/minio:RELEASE.2023-03-20T20-16-18Z\n        command: [minio, server, /minio]\n        volumeMounts: [{{name: data, mountPath: /minio, subPath: minio}}]\n      - name: milvus\n        image: milvusdb/milvus:v2.5.27\n        command: [milvus, run, standalone]\n        env: [{{name: ETCD_ENDPOINTS, value: 'localhost:2379'}}, {{name: MINIO_ADDRESS, value: 'localhost:9000'}}]\n        volumeMounts: [{{name: data, mountPath: /var/lib/milvus, subPath: milvus}}]\n  volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{resources: {{requests: {{storage: 1Gi}}}}}}}}]\n"
+    )
+}
+
+#[rstest]
+#[case::the_same("v3.5.18", "etcd", true, None)]
+#[case::another_folder("v3.5.18", "other", true, Some("MG305"))]
+#[case::downgraded("v3.4.30", "etcd", true, Some("MG403"))]
+#[case::removed("v3.5.18", "etcd", false, Some("MG401"))]
+fn systems_in_the_pod_of_milvus_are_dependencies(
+    #[case] etcd: &str,
+    #[case] folder: &str,
+    #[case] with_etcd: bool,
+    #[case] rule: Option<&str>,
+) {
+    let before = one_pod("v3.5.18", "etcd", true);
+    let (code, report, stderr) = judged(&before, &one_pod(etcd, folder, with_etcd), &[]);
+    assert_eq!(code, i32::from(rule.is_some()), "{report} {stderr}");
+    assert!(rule.is_none_or(|rule| denies(&report, rule)), "{report}");
 }
 
 #[test]

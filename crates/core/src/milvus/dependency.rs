@@ -274,6 +274,43 @@ pub fn family(workload: &Workload) -> Option<Family> {
     family_of_image(&first).or_else(|| family_of_store(workload))
 }
 
+/// The systems that run in a pod of Milvus, each as the workload with the containers of the system
+/// only.
+#[must_use]
+pub fn in_pod_of_milvus(workload: &Workload) -> Vec<Dependency> {
+    let containers = &workload.pod.containers;
+    let mut found: Vec<Dependency> = Vec::new();
+    if containers.len() < 2 {
+        return found;
+    }
+    // A tool of the system, such as one that makes snapshots.
+    let is_tool = |container: &Container| {
+        let mut words = container.command.iter().flat_map(|text| text.split(' '));
+        words.any(|word| matches!(word.rsplit('/').next(), Some("etcdctl" | "etcdutl" | "mc")))
+    };
+    for container in containers {
+        let Some(family) = family_of_image(&ImageRef::parse(&container.image)) else {
+            continue;
+        };
+        if is_tool(container) {
+            continue;
+        }
+        if let Some(known) = found.iter_mut().find(|known| known.family == family) {
+            let view = Arc::make_mut(&mut known.workload);
+            view.pod.containers.push(container.clone());
+            continue;
+        }
+        let mut view = workload.clone();
+        view.pod.containers = vec![container.clone()];
+        view.pod.init_containers = Vec::new();
+        found.push(Dependency {
+            family,
+            workload: Arc::new(view),
+        });
+    }
+    found
+}
+
 /// The system whose own image this is.
 fn family_of_image(image: &ImageRef) -> Option<Family> {
     match image.name() {
@@ -398,6 +435,25 @@ mod tests {
         };
         assert!(may_be_ours(&text) || family(workload).is_none());
         family(workload)
+    }
+
+    #[test]
+    fn systems_in_the_pod_of_milvus() {
+        let pod = |last: &str| {
+            format!(
+                "kind: StatefulSet\nmetadata: {{name: x}}\nspec:\n  template:\n    spec:\n      containers:\n        - {{name: a, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, standalone]}}\n        - {{name: b, image: \"quay.io/coreos/etcd:v3.5.18\"}}\n        - {{name: c, image: \"minio/minio:x\"}}\n        - {{name: d, {last}}}\n"
+            )
+        };
+        let of = |text: &str| -> Vec<(Family, usize)> {
+            let release = crate::rules::testing::release_of(text);
+            let all = release.dependencies.iter();
+            all.map(|one| (one.family, one.workload.pod.containers.len()))
+                .collect()
+        };
+        let etcdctl = "image: \"quay.io/coreos/etcd:v3.5.18\", command: [sh, -c, \"etcdctl snapshot save /x\"]";
+        let expected = [(Family::Etcd, 1), (Family::Minio, 1)];
+        assert_eq!(of(&pod("image: \"envoyproxy/envoy:v1\"")), expected);
+        assert_eq!(of(&pod(etcdctl)), expected);
     }
 
     #[rstest]

@@ -49,7 +49,9 @@ impl Host {
             || labels
                 .iter()
                 .all(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-        let name = if is_address {
+        let name = if matches!(host.as_str(), "127.0.0.1" | "[::1]") {
+            name_of(&["localhost"], namespace)
+        } else if is_address {
             Name::External(host.clone())
         } else {
             name_of(&labels, namespace)
@@ -110,7 +112,6 @@ impl Host {
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(&self.name, Name::Service(name, None) if name == "localhost")
-            || matches!(&self.name, Name::External(host) if host == "127.0.0.1" || host == "[::1]")
     }
 
     /// The same address where the Services of one etcd, for its members and for its clients, count
@@ -204,24 +205,44 @@ fn name_of(labels: &[&str], own: Option<&str>) -> Name {
         Some(position) => &labels[..position],
         None => labels,
     };
-    let in_cluster = cut.len() < labels.len() || labels.len() <= 2 && !is_public(labels);
+    let stem = stem_of_pod(cut);
+    let in_cluster = cut.len() < labels.len()
+        || labels.len() <= 2 && !is_public(labels)
+        // milvus-operator leaves `svc` out: `<pod>.<headless service>.<namespace>`.
+        || matches!(labels, [_, headless, namespace]
+            if stem.is_some_and(|stem| stem == *headless || is_headless(headless))
+                && !is_public(&[headless, namespace]));
     if !in_cluster {
         return Name::External(labels.join("."));
     }
-    // <pod>.<headless service>.<namespace>: the pod's name without its ordinal is the Service's.
-    if let [pod, headless, rest @ ..] = cut
-        && let Some((stem, ordinal)) = pod.rsplit_once('-')
-        && !ordinal.is_empty()
-        && ordinal.bytes().all(|byte| byte.is_ascii_digit())
-        && (headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()))
-    {
-        return service(stem, rest.first().copied(), own);
+    match (stem, cut) {
+        (Some(stem), [_, _, rest @ ..]) => service(stem, rest.first().copied(), own),
+        _ => service(
+            cut.first().copied().unwrap_or_default(),
+            cut.get(1).copied(),
+            own,
+        ),
     }
-    service(
-        cut.first().copied().unwrap_or_default(),
-        cut.get(1).copied(),
-        own,
-    )
+}
+
+/// The name of a pod without its ordinal, where the labels are those of a pod behind a headless
+/// Service that is named after the same workload.
+fn stem_of_pod<'a>(labels: &[&'a str]) -> Option<&'a str> {
+    let [pod, headless, ..] = labels else {
+        return None;
+    };
+    let (stem, ordinal) = pod.rsplit_once('-')?;
+    let is_pod = !ordinal.is_empty()
+        && ordinal.bytes().all(|byte| byte.is_ascii_digit())
+        && (headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()));
+    is_pod.then_some(stem)
+}
+
+/// Whether a Service is named as charts name a headless one.
+fn is_headless(service: &str) -> bool {
+    ["-headless", "-hl", "-svc", "-brokers", "-peer"]
+        .iter()
+        .any(|suffix| service.ends_with(suffix))
 }
 
 fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
@@ -467,9 +488,23 @@ mod tests {
     #[case("10.0.0.1:2379", "10.0.0.2:2379", false)]
     #[case("10.0.0.1:2379,10.0.0.2:2379", "10.0.0.2:2379,10.0.0.3:2379", true)]
     #[case("a:2379", "a:2380", false)]
+    #[case("localhost:2379", "http://127.0.0.1:2379", true)]
+    #[case("[::1]:2379", "127.0.0.1:2379", true)]
+    #[case("localhost:2379", "10.0.0.1:2379", false)]
     #[case("a:2379", "A.:02379", true)]
     #[case("my-etcd:2379", "my-etcd-headless.milvus.svc:2379", true)]
     #[case("my-etcd-0.my-etcd-headless:2379", "http://my-etcd-client:2379", true)]
+    #[case("my-etcd-0.my-etcd-headless.milvus:2379", "my-etcd.milvus:2379", true)]
+    #[case("my-etcd-0.my-etcd-headless.other:2379", "my-etcd:2379", false)]
+    #[case("etcd-0.etcd-headless.com:2379", "etcd:2379", false)]
+    #[case("etcd-0.etcd.infra:2379", "etcd.infra.svc:2379", true)]
+    #[case(
+        "etcd-0.etcd.infra:2379",
+        "etcd-2.etcd.infra.svc.cluster.local:2379",
+        true
+    )]
+    #[case("etcd-0.etcd.infra:2379", "etcd:2379", false)]
+    #[case("etcd-0.etcd.io:2379", "etcd.io.svc:2379", false)]
     #[case("my-etcd:2379", "my-etcd-2:2379", false)]
     #[case("[2001:db8:0:0::1]:2379", "http://[2001:DB8::1]:2379", true)]
     #[case("[::ffff:10.0.0.1]:2379", "10.0.0.1:2379", true)]
@@ -511,6 +546,8 @@ mod tests {
         "k-kafka-0.k-kafka-brokers.milvus.svc:9092",
         true
     )]
+    #[case("k-0.k-brokers.mq:9092", "k-kafka-bootstrap.mq:9092", false)]
+    #[case("k-kafka-0.k-kafka-brokers.mq:9092", "k-kafka-bootstrap.mq:9092", true)]
     #[case(
         "my-release-kafka:9092",
         "my-release-kafka-controller-0.my-release-kafka-controller-headless.milvus.svc:9092",

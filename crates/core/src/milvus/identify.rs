@@ -183,11 +183,9 @@ impl Started {
             .flat_map(|text| text.split_whitespace())
             .map(bare)
             .collect();
-        let starts =
-            |word: &str| matches!(word.rsplit('/').next(), Some("milvus" | "milvus_server"));
         for (at, word) in words.iter().enumerate() {
             let rest = words.get(at + 1..).unwrap_or_default();
-            if starts(word) && rest.first() == Some(&"run") {
+            if is_milvus(word) && rest.first() == Some(&"run") {
                 return role(rest).map_or(Self::Milvus, Self::Component);
             }
             if word.ends_with("milvus_server") {
@@ -203,6 +201,20 @@ impl Started {
             _ => Self::SomethingElse,
         }
     }
+}
+
+/// Whether a word is the program of Milvus.
+fn is_milvus(word: &str) -> bool {
+    matches!(word.rsplit('/').next(), Some("milvus" | "milvus_server"))
+}
+
+/// Whether a command of a shell starts Milvus.
+pub(super) fn starts_milvus(command: &str) -> bool {
+    let words: Vec<&str> = command.split_whitespace().map(bare).collect();
+    words.iter().any(|word| word.ends_with("milvus_server"))
+        || words
+            .windows(2)
+            .any(|pair| matches!(pair, [program, "run"] if is_milvus(program)))
 }
 
 /// The role after `run`: the first word that names one, so that flags with values do no harm.
@@ -223,7 +235,7 @@ fn role(words: &[&str]) -> Option<Component> {
 }
 
 /// A word of a shell's command line without quotes and the marks that end a command.
-fn bare(word: &str) -> &str {
+pub(super) fn bare(word: &str) -> &str {
     word.trim_matches(|mark: char| matches!(mark, '"' | '\'' | ';' | '&' | '(' | ')' | '`'))
 }
 
@@ -231,16 +243,15 @@ fn bare(word: &str) -> &str {
 /// value; `None` if a shell makes the value.
 #[must_use]
 pub fn assignments(container: &Container) -> Vec<(&str, Option<&str>)> {
-    let words = container
-        .command
-        .iter()
-        .flat_map(|text| text.split_whitespace());
-    let before = words.take_while(|word| {
-        !matches!(
-            bare(word).rsplit('/').next(),
-            Some("milvus" | "milvus_server")
-        )
-    });
+    assignments_in(container.command.iter().map(String::as_str))
+}
+
+/// The same of texts that run one after the other.
+pub(super) fn assignments_in<'t>(
+    texts: impl Iterator<Item = &'t str>,
+) -> Vec<(&'t str, Option<&'t str>)> {
+    let words = texts.flat_map(str::split_whitespace);
+    let before = words.take_while(|word| !is_milvus(bare(word)));
     before.filter_map(assignment).collect()
 }
 

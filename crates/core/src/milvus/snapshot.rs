@@ -372,6 +372,17 @@ fn attach(
     services: &[Meta],
     autoscalers: Vec<Autoscaler>,
 ) {
+    for release in releases.iter_mut() {
+        let mut last = None;
+        for component in &release.components {
+            // Several containers of one pod are components one after the other.
+            let workload = Arc::as_ptr(&component.workload);
+            if last.replace(workload) != Some(workload) {
+                let systems = dependency::in_pod_of_milvus(&component.workload);
+                release.dependencies.extend(systems);
+            }
+        }
+    }
     for workload in workloads {
         let Some(family) = dependency::family(&workload) else {
             continue;

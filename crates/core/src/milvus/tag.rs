@@ -54,6 +54,9 @@ impl Parts {
     }
 }
 
+/// From this number on a tag begins with a year (`24.11`, `2024.11.3`), as private images have it.
+const FIRST_YEAR: u16 = 16;
+
 /// What separates the parts of a tag.
 pub(super) const SEPARATORS: [char; 3] = ['-', '+', '_'];
 
@@ -75,7 +78,8 @@ impl Build {
         });
         let numbers = head.strip_prefix(['v', 'V']).unwrap_or(head);
         let dots = numbers.bytes().filter(|byte| *byte == b'.').count();
-        let version = Version::parse_lenient(head).filter(|_| dots > 0)?;
+        let version = Version::parse_lenient(head)
+            .filter(|version| dots > 0 && version.major < FIRST_YEAR)?;
         if dots == 2 && rest.is_empty() {
             return Some(Self::of(version));
         }
@@ -395,6 +399,9 @@ mod tests {
     #[case("2")]
     #[case("v2")]
     #[case("20250101")]
+    #[case("2024.11.3")]
+    #[case("v2025.1-amd64")]
+    #[case("24.11")]
     fn tags_without_a_version(#[case] tag: &str) {
         assert_eq!(Build::from_tag(tag), None);
     }

@@ -28,8 +28,8 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run \
            without its volume, on another volume (claims, claim templates, host paths, shared \
-           volumes), or with its volume mounted at another path. Denies a claim that would shrink \
-           or be deleted, also by Helm because the manifests no longer hold it, a retention policy \
+           volumes), or with its volume mounted at another path, or with a host path on another node. \
+           Denies a claim that would shrink or be deleted, also by Helm because the manifests no longer hold it, a retention policy \
            that would delete claims, and other servers or drives in a pool of a distributed MinIO.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
@@ -91,6 +91,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         ) {
             uncovered((before, old), (after, new), &name, findings);
         }
+        left_behind(&held, &old.workload, &new.workload, &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
     }
     for (old, new) in upgrade.changed_dependencies() {
@@ -110,6 +111,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !said && runs_alike(&old.workload, &new.workload) {
             moved(&held, &new.workload, &name, findings);
         }
+        left_behind(&held, &old.workload, &new.workload, &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
         regrouped(old, new, &name, findings);
     }
@@ -507,6 +509,35 @@ fn data_of(
     paths.collect()
 }
 
+/// Denies another node for a workload whose data is in a folder of its node.
+fn left_behind(held: &[Held], old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
+    let is_on_node = held
+        .iter()
+        .any(|(place, _)| place.volume == DataVolume::HostPath);
+    let (Some(from), Some(to)) = (&old.pod.node, &new.pod.node) else {
+        return;
+    };
+    if !is_on_node || from == to {
+        return;
+    }
+    findings
+        .deny(format!(
+            "{what} would move from node {from} to node {to}, and its host path stays on {from}"
+        ))
+        .because("A host path is a folder of one node: the pod starts on an empty folder.")
+        .object(&new.meta)
+        .evidence(
+            "node",
+            Some(from.to_string()),
+            Some(to.to_string()),
+            Some(&new.meta.origin),
+        )
+        .fix(
+            "Keep the node. If the data must move to another one, copy the folder while Milvus is \
+             stopped.",
+        );
+}
+
 /// Claims that would be deleted with a StatefulSet or with the pods that are scaled away.
 fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
     let (Some(before), Some(after)) = (&old.stateful, &new.stateful) else {
@@ -758,6 +789,32 @@ mod tests {
             "mountPath: /var/lib/milvus, subPath: other",
         );
         assert_eq!(judge(&RULE, Some(&before), &other).len(), 1);
+    }
+
+    #[rstest]
+    #[case(
+        "nodeSelector: {kubernetes.io/hostname: a}",
+        "nodeSelector: {kubernetes.io/hostname: b}",
+        1
+    )]
+    #[case("nodeName: a", "nodeSelector: {kubernetes.io/hostname: b}", 1)]
+    #[case("nodeName: a", "nodeSelector: {kubernetes.io/hostname: a}", 0)]
+    #[case("nodeSelector: {disk: a}", "nodeSelector: {disk: b}", 0)]
+    fn a_host_path_stays_on_its_node(
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] found: usize,
+    ) {
+        let on = |pin: &str, volume: &str| {
+            crate::rules::testing::release_of(&format!(
+                "kind: Deployment\nmetadata: {{name: m}}\nspec:\n  selector: {{matchLabels: {{app: m}}}}\n  template:\n    metadata: {{labels: {{app: m}}}}\n    spec:\n      {pin}\n      containers:\n        - name: m\n          image: milvusdb/milvus:v2.5.27\n          args: [milvus, run, standalone]\n          volumeMounts: [{{name: d, mountPath: /var/lib/milvus}}]\n      volumes: [{{name: d, {volume}}}]\n"
+            ))
+        };
+        let judge = |volume: &str| {
+            crate::rules::testing::judge_releases(&RULE, &on(before, volume), &on(after, volume))
+        };
+        assert_eq!(judge("hostPath: {path: /data}").len(), found);
+        assert!(judge("persistentVolumeClaim: {claimName: c}").is_empty());
     }
 
     #[rstest]

@@ -51,10 +51,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .dependencies_of(family)
             .filter(|old| old.holds_data())
             .filter(|old| {
-                !after
-                    .dependencies
-                    .iter()
-                    .any(|new| new.workload.meta.object.name == old.workload.meta.object.name)
+                !after.dependencies.iter().any(|new| {
+                    new.workload.meta.object.name == old.workload.meta.object.name
+                        && is_alike(old.family, new.family)
+                })
             })
             .collect();
         // What Milvus is not configured for, before and after, holds nothing of it.
@@ -135,6 +135,17 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             )
             .remedy(upgrade.advice().leave_out(family));
     }
+}
+
+/// Whether a workload that keeps its name may still be the system, in another version or as a fork.
+/// Several systems may be in one pod.
+fn is_alike(old: Family, new: Family) -> bool {
+    let kind = |family: Family| match family {
+        Family::PulsarV3 => Family::PulsarV2,
+        Family::Silo => Family::Minio,
+        other => other,
+    };
+    kind(old) == kind(new)
 }
 
 fn names(dependencies: &[&Dependency]) -> String {

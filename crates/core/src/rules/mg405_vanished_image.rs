@@ -107,7 +107,7 @@ fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
         return false;
     };
     let same = |old: &Workload, new: &Workload| {
-        old.meta.object.name == new.meta.object.name && old.has_same_spec(new)
+        old.meta.object.name == new.meta.object.name && old.has_same_spec_with_defaults(new)
     };
     before.components.len() == after.components.len()
         && before.dependencies.len() == after.dependencies.len()
@@ -141,18 +141,18 @@ fn value<'a>(upgrade: &Upgrade<'a>, moved: &ImageRef) -> Option<&'a str> {
 
 /// The workloads of the release, each once.
 fn workloads<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Workload> {
+    let of_milvus = || {
+        let components = upgrade.after.components.iter();
+        components.map(|component| &*component.workload)
+    };
+    // A system in the pod of Milvus has no workload of its kind.
     let dependencies = upgrade
         .after
         .dependencies
         .iter()
-        .map(|dependency| &*dependency.workload);
-    dependencies.chain(
-        upgrade
-            .after
-            .components
-            .iter()
-            .map(|component| &*component.workload),
-    )
+        .map(|dependency| &*dependency.workload)
+        .filter(move |one| of_milvus().all(|other| other.meta.object != one.meta.object));
+    dependencies.chain(of_milvus())
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
         milvus::Component::Proxy,
         rules::{
             Severity,
-            testing::{Fixture, judge},
+            testing::{Fixture, judge, judge_releases, release_of},
         },
     };
 
@@ -213,6 +213,30 @@ mod tests {
         if let Some(fix) = fix {
             assert!(found[0].fix.text.contains(fix), "{:?}", found[0].fix);
         }
+    }
+
+    #[rstest]
+    // What the API server fills in is no change.
+    #[case(
+        "replicas: 1, strategy: {type: RollingUpdate}, ",
+        "terminationGracePeriodSeconds: 30, ",
+        Severity::Audit
+    )]
+    #[case("replicas: 2, ", "", Severity::Warn)]
+    #[case("", "terminationGracePeriodSeconds: 60, ", Severity::Warn)]
+    #[case("strategy: {type: Recreate}, ", "", Severity::Warn)]
+    fn a_live_object_and_its_manifest_are_the_same(
+        #[case] spec: &str,
+        #[case] pod: &str,
+        #[case] expected: Severity,
+    ) {
+        let release = |spec: &str, pod: &str| {
+            release_of(&format!(
+                "kind: Deployment\nmetadata: {{name: m}}\nspec: {{{spec}selector: {{matchLabels: {{app: m}}}}, template: {{metadata: {{labels: {{app: m}}}}, spec: {{{pod}containers: [{{name: m, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, standalone]}}, {{name: n, image: \"minio/mc:RELEASE.2024-11-21T17-21-54Z\"}}]}}}}}}\n"
+            ))
+        };
+        let found = judge_releases(&RULE, &release(spec, pod), &release("", ""));
+        assert_eq!(found[0].severity, expected, "{found:?}");
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn volumes(component: &ComponentWorkload) -> Vec<DataVolume> {
 }
 
 /// Whether the new user can write: it is root, the group owns the volumes, or an init container
-/// changes the owner. A group does not change the owner of a host path (Kubernetes: "Configure a
+/// changes the owner or lets everyone write. A group does not change the owner of a host path (Kubernetes: "Configure a
 /// Security Context", fsGroup).
 fn is_prepared(component: &ComponentWorkload) -> bool {
     let pod = &component.workload.pod;
@@ -100,8 +100,15 @@ fn is_prepared(component: &ComponentWorkload) -> bool {
         .or(pod.run_as_user);
     let as_root = user == Some(0);
     let has_group = pod.fs_group.is_some() && !volumes(component).contains(&DataVolume::HostPath);
-    let changes_owner =
-        |container: &Container| container.command.iter().any(|word| word.contains("chown"));
+    let changes_owner = |container: &Container| {
+        let command = &container.command;
+        let opens = |text: &String| {
+            let mut words = text.split_whitespace();
+            words.any(|word| matches!(word, "777" | "0777" | "a+rwX" | "a+rwx" | "a+w" | "o+w"))
+        };
+        command.iter().any(|word| word.contains("chown"))
+            || command.iter().any(|word| word.contains("chmod")) && command.iter().any(opens)
+    };
     has_group || as_root || pod.init_containers.iter().any(changes_owner)
 }
 
@@ -136,6 +143,18 @@ mod tests {
         "3.0.2",
         "initContainers:\n  - {name: own, image: busybox, command: [sh, -c, chown -R 999:999 /data]}",
         0
+    )]
+    #[case(
+        "2.6.22",
+        "3.0.2",
+        "initContainers:\n  - {name: own, image: busybox, command: [sh, -c, chmod -R 777 /data]}",
+        0
+    )]
+    #[case(
+        "2.6.22",
+        "3.0.2",
+        "initContainers:\n  - {name: own, image: busybox, command: [sh, -c, chmod -R 750 /data]}",
+        1
     )]
     #[case("2.5.27", "2.6.22", "", 0)]
     #[case("3.0.0", "3.0.2", "", 0)]

@@ -29,6 +29,8 @@ pub struct PodTemplate {
     pub init_containers: Vec<Container>,
     /// Volumes.
     pub volumes: Vec<Volume>,
+    /// The node on which the pods must run: `nodeName`, or the host name in `nodeSelector`.
+    pub node: Option<Box<str>>,
 }
 
 /// A container.
@@ -150,9 +152,19 @@ impl PodTemplate {
                 .items_at(&["spec", "volumes"])
                 .map(Volume::read)
                 .collect(),
+            node: node
+                .text_at(&["spec", "nodeName"])
+                .or_else(|| node.text_at(&["spec", "nodeSelector", HOST_NAME]))
+                .filter(|name| !name.is_empty() && name.len() <= MAX_NODE_NAME)
+                .map(|name| name.as_ref().into()),
         }
     }
 }
+
+/// The label by which a node is chosen by its name.
+const HOST_NAME: &str = "kubernetes.io/hostname";
+/// Characters of a node's name. Kubernetes allows as many.
+const MAX_NODE_NAME: usize = 253;
 
 impl Container {
     fn read<'t>(node: impl DocumentValue<'t>) -> Self {

@@ -10,10 +10,11 @@ use crate::manifest::{
 
 use super::{
     Layer, Lookup, Place, Setting, Unknown,
+    command::CommandLine,
     key::{Key, hash, normalised, variable},
     sources::{MAX_COPIED_BYTES, Sources},
 };
-use crate::milvus::identify::{ContainerAt, assignments};
+use crate::milvus::identify::ContainerAt;
 
 /// The variables of one container that runs Milvus.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Environment {
     imported: Vec<Imported>,
     /// Variables that the command line sets: they win.
     assigned: Vec<(Box<str>, Resolved)>,
+    /// Why what is not set may be set: the command line takes variables of a file.
+    sourced: Option<Unknown>,
 }
 
 /// A variable, and the hash of its name.
@@ -69,11 +72,24 @@ impl Environment {
             resolved: Vec::new(),
             imported: Vec::new(),
             assigned: Vec::new(),
+            sourced: None,
         };
         let Some(container) = at.of(&workload.pod) else {
             return all;
         };
-        all.assigned = assigned(container, workload, sources);
+        let script = sources.script(workload, container);
+        let line = CommandLine::of(container, script.as_ref().map(|script| script.text));
+        all.assigned = assigned(&line, container, workload, sources);
+        let is_script = |file: &&str| {
+            let script = script.as_ref();
+            script.is_some_and(|script| script.path == *file)
+        };
+        all.sourced = line.sourced(is_script).map(|file| {
+            Unknown::new(format!(
+                "variables of {file}, which the command line of container {} reads",
+                container.name
+            ))
+        });
         all.imported = container
             .env_from
             .iter()
@@ -93,6 +109,9 @@ impl Environment {
         all.index = index.into();
         for position in 0..container.env.len() {
             all.resolve(container, position, sources);
+        }
+        for name in line.unset() {
+            all.remove(&Key::of(variable(name)));
         }
         all
     }
@@ -284,6 +303,11 @@ impl Environment {
         Lookup::Absent
     }
 
+    /// Why a key that is set nowhere may be set: the command line takes variables of a file.
+    pub(super) fn sourced(&self) -> Option<&Unknown> {
+        self.sourced.as_ref()
+    }
+
     /// Every place that sets this key to something known, the one that counts first.
     pub(super) fn places(&self, key: &Key<'_>) -> Vec<Place> {
         let mut all = Vec::new();
@@ -355,6 +379,7 @@ impl Environment {
         resolved
             .chain(self.assigned.iter().map(|(_, resolved)| resolved))
             .any(|resolved| matches!(resolved, Resolved::Unknown(_)))
+            || self.sourced.is_some()
             || self.imported.iter().any(|layer| layer.content.is_err())
     }
 
@@ -377,7 +402,7 @@ impl Environment {
                 Resolved::Unknown(unknown) => (!is_credential(name)).then_some(unknown),
                 Resolved::Known { .. } => None,
             });
-        own.chain(assigned).chain(
+        own.chain(assigned).chain(&self.sourced).chain(
             self.imported
                 .iter()
                 .filter_map(|layer| layer.content.as_ref().err()),
@@ -393,6 +418,7 @@ impl Environment {
             .map(|(name, _)| name)
             .eq(other.assigned.iter().map(|(name, _)| name));
         has_same_line
+            && self.sourced == other.sourced
             && (Arc::ptr_eq(&self.index, &other.index)
                 || (self.imported.is_empty()
                     && other.imported.is_empty()
@@ -407,6 +433,7 @@ impl Environment {
     pub(super) fn is_empty(&self) -> bool {
         self.index.is_empty()
             && self.assigned.is_empty()
+            && self.sourced.is_none()
             && self.imported.iter().all(|layer| {
                 layer
                     .content
@@ -463,11 +490,12 @@ impl Resolved {
 
 /// What the command line of a container sets.
 fn assigned(
+    line: &CommandLine<'_>,
     container: &Container,
     workload: &Workload,
     sources: &Sources<'_>,
 ) -> Vec<(Box<str>, Resolved)> {
-    let all = assignments(container).into_iter();
+    let all = line.assignments().into_iter();
     all.map(|(name, value)| {
         let resolved = match value {
             Some(value) if sources.has_room_for(name.len() + value.len()) => Resolved::Known {

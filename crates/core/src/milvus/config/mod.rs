@@ -7,6 +7,7 @@
 //!
 //! A value is known, absent, or unknown with a reason. Unknown never counts as unchanged.
 
+mod command;
 mod environment;
 mod files;
 mod folder;
@@ -234,9 +235,13 @@ impl<'a> ComponentSettings<'a> {
             Lookup::Absent => self.part.files.lookup(&key),
             found => found,
         };
-        match found {
+        let found = match found {
             Lookup::Known(setting) if setting.value.is_empty() => Lookup::Absent,
             found => found,
+        };
+        match (found, self.part.environment.sourced()) {
+            (Lookup::Absent, Some(unknown)) => Lookup::Unknown(unknown),
+            (found, _) => found,
         }
     }
 }

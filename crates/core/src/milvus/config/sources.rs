@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, OnceCell},
     collections::HashMap,
+    path::Path,
     sync::Arc,
 };
 
@@ -16,11 +17,15 @@ use crate::{
         ConfigMap, Container, Mount, SourceKind, SourceRef, Volume, VolumeSource, Workload,
         normal_path,
     },
-    milvus::{build::Build, identify::ContainerAt},
+    milvus::{
+        build::Build,
+        identify::{ContainerAt, bare},
+    },
 };
 
 use super::{
     EffectiveConfig, Unknown,
+    command::CommandLine,
     files::{Content, Edit, FileLayer, FileSettings, FileStack, Unread},
     folder::{Folder, below, reads_all_files},
     rendered::{Merged, Rendering},
@@ -40,6 +45,8 @@ pub const MAX_RELEASE_BYTES: usize = 2 * 1024 * 1024;
 pub const MAX_COPIED_BYTES: usize = 1024 * 1024;
 /// Sources of volumes, and variables before a reference, that are looked at for one release.
 const MAX_LOOKED_AT: usize = 5_000_000;
+/// Words of a command line in which a script is looked for.
+const MAX_WORDS: usize = 64;
 /// From this many objects on, an index is made.
 const FEW: usize = 32;
 
@@ -150,6 +157,8 @@ impl<'a> Sources<'a> {
             return FileStack::default();
         };
         let place = Folder::of(container);
+        let script = self.script(workload, container);
+        let line = CommandLine::of(container, script.map(|script| script.text));
         let is_assumed = container.mounts.is_empty();
         if let Some(layers) = self.rendered(workload, container, &place) {
             return FileStack { layers, is_assumed };
@@ -157,10 +166,11 @@ impl<'a> Sources<'a> {
         let mut layers = Vec::new();
         let mut renamed = Vec::new();
         for name in FILES {
-            let found = match &place.lowest {
-                Some(path) if name == "milvus.yaml" => self.at(workload, container, path),
-                _ => self.at(workload, container, &format!("{}/{name}", place.path)),
+            let path = match &place.lowest {
+                Some(path) if name == "milvus.yaml" => path.clone(),
+                _ => format!("{}/{name}", place.path),
             };
+            let found = self.at(workload, container, &path);
             // milvus-operator mounts its files in a separate folder, and its start script
             // merges them.
             let found = match found {
@@ -172,6 +182,13 @@ impl<'a> Sources<'a> {
                 found => found,
             };
             let content = match found {
+                // What a `ConfigMap` or a Secret mounts cannot be written.
+                Found::Nothing if line.writes(&path) => {
+                    Some(Content::Unknown(Unknown::new(format!(
+                        "{path}, which the command line of container {} writes",
+                        container.name
+                    ))))
+                }
                 Found::Nothing => self.by_fallback(workload, container, name, fallback),
                 Found::NoKey(object) => {
                     renamed.push(object);
@@ -264,6 +281,30 @@ impl<'a> Sources<'a> {
             edit: Some(edit),
         });
         Some(layers)
+    }
+
+    /// The script of a `ConfigMap` or a Secret that the command line of a container starts or takes
+    /// variables of, if the input holds it.
+    pub(super) fn script(&self, workload: &Workload, container: &Container) -> Option<Script<'a>> {
+        let words = container
+            .command
+            .iter()
+            .flat_map(|text| text.split_whitespace());
+        let mut paths = words.map(bare).take(MAX_WORDS).filter(|word| {
+            let is_script = Path::new(word).extension().is_some_and(|end| end == "sh");
+            word.starts_with('/') && is_script
+        });
+        paths.find_map(|path| {
+            let Found::Key(object, key) = self.at(workload, container, &normal_path(path)) else {
+                return None;
+            };
+            let file = self.find(&object.reference())?.file(&key)?;
+            let text = file.text.as_deref().ok()?;
+            self.has_room_for(text.len()).then(|| Script {
+                path: path.to_owned(),
+                text,
+            })
+        })
     }
 
     /// What is mounted at a path of a container.
@@ -434,6 +475,14 @@ fn mount_at<'c>(container: &'c Container, path: &str) -> Option<&'c Mount> {
 fn volume_of<'w>(workload: &'w Workload, mount: &Mount) -> Option<&'w Volume> {
     let mut volumes = workload.pod.volumes.iter();
     volumes.find(|volume| volume.name == mount.volume)
+}
+
+/// A script that the command line of a container starts.
+pub(super) struct Script<'a> {
+    /// Its path in the container.
+    pub(super) path: String,
+    /// What it runs.
+    pub(super) text: &'a str,
 }
 
 /// The value at a path.

@@ -26,6 +26,8 @@ pub struct Content {
     pub foreign: Vec<Foreign>,
     /// Number of ignored objects by namespace, for other namespaces.
     pub left_out: BTreeMap<String, usize>,
+    /// Whether a workload of Milvus is among them.
+    pub has_left_out_milvus: bool,
     /// What could not be used, with the reason.
     pub not_read: Vec<String>,
     /// The charts of the workloads, from Helm's comments.

@@ -1,11 +1,13 @@
 //! Releases from Helm: its output for people, its records, and releases printed as JSON or YAML.
 
+use std::collections::HashSet;
+
 use milvus_guard_core::{
     helm::{StoredRelease, codec, decode},
-    manifest::{Budget, Node, Object, Origin, ParseError, Tree, documents},
+    manifest::{Budget, Node, Object, Origin, ParseError, Tree, documents, object::ObjectRef},
 };
 
-use crate::files::{InputError, helm_output::HelmOutput, record::summary};
+use crate::files::{InputError, Role, helm_output::HelmOutput, record::summary};
 
 use super::{
     Collector, Form,
@@ -128,9 +130,17 @@ impl Collector {
         Ok(())
     }
 
-    /// The objects of the records that count on this side of a change.
+    /// The objects of those of the records that count on this side of a change. An object that the
+    /// input holds as well, as a cluster lists it, counts above that of the record. After a change a
+    /// pending record counts above it.
     pub(super) fn add_recorded(&mut self) -> Result<(), InputError> {
+        let objects = self.content.objects.iter();
+        let listed: HashSet<ObjectRef> =
+            objects.map(|object| object.meta().object.clone()).collect();
         for record in choose(std::mem::take(&mut self.records), self.role) {
+            let is_wanted =
+                self.role == Role::After && record.summary.status.starts_with("pending-");
+            let before = self.content.objects.len();
             let name = format!(
                 "{} revision {}",
                 record.summary.name, record.summary.revision
@@ -154,6 +164,22 @@ impl Collector {
             }
             self.add_stored(revision, namespace.as_deref())
                 .map_err(|error| damaged(error.to_string()))?;
+            if listed.is_empty() {
+                continue;
+            }
+            let mut recorded = self.content.objects.split_off(before);
+            if is_wanted {
+                let replaced: HashSet<&ObjectRef> = recorded
+                    .iter()
+                    .map(|object| &object.meta().object)
+                    .collect();
+                self.content
+                    .objects
+                    .retain(|object| !replaced.contains(&object.meta().object));
+            } else {
+                recorded.retain(|object| !listed.contains(&object.meta().object));
+            }
+            self.content.objects.append(&mut recorded);
         }
         Ok(())
     }

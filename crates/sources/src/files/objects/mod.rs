@@ -11,7 +11,7 @@ use memchr::memmem;
 use milvus_guard_core::{
     helm::{codec, order_hooks},
     manifest::{Object, Origin, Tree, documents, node::Kind},
-    milvus::Snapshot,
+    milvus::{Snapshot, identify::component},
 };
 use record::Record;
 use serde::de::IgnoredAny;
@@ -310,6 +310,10 @@ impl Collector {
             other => other.meta().object.namespace.as_deref(),
         };
         if self.is_elsewhere(elsewhere) {
+            self.content.has_left_out_milvus |= matches!(
+                &object,
+                Object::Workload(workload) if component(workload).is_some()
+            );
             return self.leave_out(elsewhere);
         }
         self.content.objects.push(object);

@@ -20,7 +20,8 @@
 //!    selection (`--show-only`), a part.
 //! 5. *No Milvus workload.* An input with some of the running objects is a part, unless it
 //!    contains more than half of the workloads, or is rendered by Helm and contains all
-//!    dependencies: then Milvus was dropped, and there is nothing to judge.
+//!    dependencies: then Milvus was dropped, and there is nothing to judge. It is not a part either if `-n` left
+//!    out a Milvus of another namespace.
 //! 6. *Other files.* A file with an incomplete Milvus is a part unless it contains more than half
 //!    of the components. A file with a complete Milvus is whole if it contains any of its
 //!    dependencies, or if its configuration points to other hosts than the missing ones; else the
@@ -67,7 +68,12 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             (release, running, sides.extent(running, release, choice))
         })
         .collect();
-    let is_part = if alone.releases.is_empty() {
+    // Milvus in another namespace than that of `-n` is most likely a render without `-n`: nothing of
+    // it may count as unchanged.
+    let is_elsewhere = alone.releases.is_empty() && after.content.has_left_out_milvus;
+    let is_part = if is_elsewhere {
+        false
+    } else if alone.releases.is_empty() {
         sides.is_part_without_milvus(choice)
     } else {
         extents.iter().any(|(.., extent)| extent.is_part)
@@ -91,7 +97,7 @@ pub fn settle(before: &Loaded, after: &mut Loaded, choice: Choice) -> Result<(),
             builder.build_over(&before.content.objects)
         };
         after.entry.notes.extend::<Vec<String>>(notes);
-        if snapshot.releases.is_empty() && choice == Choice::Seen {
+        if snapshot.releases.is_empty() && choice == Choice::Seen && !is_elsewhere {
             after
                 .entry
                 .notes
