@@ -57,9 +57,9 @@ pub async fn known_runs<P: Procedure>(
 /// What a command would do with the run of its release.
 pub(crate) enum Ahead<S: Step> {
     /// It would start a run, or resume this one.
-    Forward(Box<Preparation<S>>, Option<UpgradeRun>),
+    Forward(Box<Preparation<S>>, Option<Box<UpgradeRun>>),
     /// It would roll a run back, or abort it.
-    Ending(Preview),
+    Ending(Box<Preview>),
 }
 
 /// What a command would do: the same choice, the same plan and the same refusals as those of the
@@ -77,7 +77,7 @@ pub(crate) async fn ahead<P: Procedure>(
     let intent = procedure.intent();
     if let (Intent::End, Some(run)) = (intent, run) {
         check_abort(run, procedure)?;
-        return Ok(Ahead::Ending(abort(run)));
+        return Ok(Ahead::Ending(Box::new(abort(run))));
     }
     if run.is_none() {
         procedure.preflight(client).await?;
@@ -94,9 +94,9 @@ pub(crate) async fn ahead<P: Procedure>(
         Prepared::Ready(ready) => ready,
     };
     match run {
-        Some(run) if intent == Intent::Back => Ok(Ahead::Ending(rollback(run, &ready))),
+        Some(run) if intent == Intent::Back => Ok(Ahead::Ending(Box::new(rollback(run, &ready)))),
         Some(run) if run.spec.plan_hash != ready.spec.plan_hash => Err(other_plan(run, procedure)),
-        run => Ok(Ahead::Forward(ready, run.cloned())),
+        run => Ok(Ahead::Forward(ready, run.cloned().map(Box::new))),
     }
 }
 

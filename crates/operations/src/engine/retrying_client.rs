@@ -105,6 +105,9 @@ impl ApiError {
     }
 }
 
+/// What the run waited for before the first retry of a request.
+struct BeforeRetry(Option<Wait>);
+
 impl RetryingClient {
     /// A client that retries for [`PATIENCE`].
     #[must_use]
@@ -157,25 +160,24 @@ impl RetryingClient {
         permit: impl AsyncFn() -> Result<(), ApiError>,
         request: impl AsyncFn() -> Result<T, E>,
     ) -> Result<T, ApiError> {
-        let mut before: Option<Option<Wait>> = None;
+        let mut before = None;
         let result = self.attempts(what, permit, request, &mut before).await;
         let has_answer = !matches!(
             result,
             Err(ApiError::Away { .. } | ApiError::Cancelled { .. })
         );
-        if has_answer && let Some(wait) = before {
+        if has_answer && let Some(BeforeRetry(wait)) = before {
             self.restore(wait);
         }
         result
     }
 
-    /// `before` gets what the run waited for before the first retry.
     async fn attempts<T, E: Trouble>(
         &self,
         what: &str,
         permit: impl AsyncFn() -> Result<(), ApiError>,
         request: impl AsyncFn() -> Result<T, E>,
-        before: &mut Option<Option<Wait>>,
+        before: &mut Option<BeforeRetry>,
     ) -> Result<T, ApiError> {
         let began = Instant::now();
         let mut pause = SHORTEST_PAUSE;
@@ -210,7 +212,7 @@ impl RetryingClient {
                     seconds: began.elapsed().as_secs(),
                 });
             }
-            before.get_or_insert_with(|| self.waiting_for());
+            before.get_or_insert_with(|| BeforeRetry(self.waiting_for()));
             self.wait_for(format!("the API server ({what}): {reason}"));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

@@ -29,7 +29,7 @@ impl Migration {
         let known = known_runs(client, self).await?;
         let (ready, run) = match ahead(client, self, &known).await? {
             Ahead::Forward(ready, run) => (ready, run),
-            Ahead::Ending(preview) => return Ok(preview),
+            Ahead::Ending(preview) => return Ok(*preview),
         };
         let Preparation { data, steps, .. } = &*ready;
         let settings = &data.settings;

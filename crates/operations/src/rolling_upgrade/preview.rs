@@ -22,7 +22,7 @@ impl RollingUpgrade {
         let runs = known_runs(client, self).await?;
         let (ready, run) = match ahead(client, self, &runs).await? {
             Ahead::Forward(ready, run) => (ready, run),
-            Ahead::Ending(preview) => return Ok(preview),
+            Ahead::Ending(preview) => return Ok(*preview),
         };
         let UpgradeData {
             release, rollout, ..
@@ -30,9 +30,12 @@ impl RollingUpgrade {
         let (_, facts) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
-        let name = run.as_ref().map(UpgradeRun::full_name).unwrap_or_default();
+        let name = run
+            .as_deref()
+            .map(UpgradeRun::full_name)
+            .unwrap_or_default();
         let said = check::ask(client, release, facts, &runs, rollout, &name).await?;
-        let uids = deployment_uids(release, run.as_ref());
+        let uids = deployment_uids(release, run.as_deref());
         let of = &settings.run.release;
         let mut command = format!(
             "milvus-guard upgrade -i {} -n {} -t {}",
