@@ -466,8 +466,10 @@ fn no_other_kind_starts_another_version_on_the_same_data(
     #[case] at: &str,
 ) {
     let accounts = Accounts::default();
+    // A DaemonSet may have several pods.
+    let standby = "rootCoord: {enableActiveStandby: true}\n";
     let state = state(
-        Some(&Fixture::cluster("2.1.4")),
+        Some(&Fixture::cluster("2.1.4").default_yaml(standby)),
         &Facts::default(),
         &accounts,
     );

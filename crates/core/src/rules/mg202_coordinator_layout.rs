@@ -172,7 +172,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 /// nodes a `DaemonSet` has is not known: one that runs already is left alone.
 fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<String> {
     let this = &component.workload.meta.object;
-    if component.component == Component::Standalone && this.kind == "DaemonSet" {
+    if this.kind == "DaemonSet" {
         let runs_already = upgrade.before.is_some_and(|before| {
             before.of(component.component).any(|one| {
                 let one = &one.workload.meta.object;
@@ -415,6 +415,32 @@ mod tests {
         );
         assert!(judge_releases(&RULE, &one, &one).is_empty());
         assert!(judge_releases(&RULE, &each, &each).is_empty());
+    }
+
+    #[test]
+    fn a_coordinator_on_each_node_has_several_replicas() {
+        let one = Fixture::cluster("2.5.5").default_yaml("etcd: {endpoints: [\"etcd:2379\"]}\n");
+        let on_each = |text: &str| {
+            let yaml = Fixture::cluster("2.5.5").default_yaml(text).yaml();
+            let parts = yaml.split("---\n").map(|part| {
+                if part.contains("name: my-release-milvus-mixcoord\n") {
+                    part.replace("kind: Deployment", "kind: DaemonSet")
+                } else {
+                    part.to_owned()
+                }
+            });
+            release_of(&parts.collect::<Vec<_>>().join("---\n"))
+        };
+        let each = on_each("etcd: {endpoints: [\"etcd:2379\"]}\n");
+        let found = judge_releases(&RULE, &one.release(), &each);
+        assert_eq!(
+            found[0].message,
+            "mixcoord would run one replica on each node, but its configuration does not enable \
+             active-standby for rootCoord, queryCoord, dataCoord"
+        );
+        assert!(judge_releases(&RULE, &each, &each).is_empty());
+        let standby = on_each(STANDBY);
+        assert!(judge_releases(&RULE, &one.release(), &standby).is_empty());
     }
 
     #[rstest]

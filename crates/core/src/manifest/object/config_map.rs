@@ -104,6 +104,12 @@ impl Fingerprint {
         }
         Self(part)
     }
+
+    /// Its bytes, for a digest of more than this content.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 /// Nothing: the content may be secret.
