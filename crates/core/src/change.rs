@@ -28,6 +28,8 @@ pub struct Upgrade<'a> {
     pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
+    /// Whether the change removes the release; `after` then holds only what stays of it.
+    pub removes: bool,
     /// Every readable version on both sides, lowest first: nearly every rule asks, and reading
     /// them takes every image apart.
     builds: (Vec<Build>, Vec<Build>),
@@ -62,6 +64,7 @@ impl<'a> Upgrade<'a> {
             is_rollback: false,
             is_state: false,
             deletes: None,
+            removes: false,
             builds,
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     change::Upgrade,
     evidence::Facts,
     inventory::Standing,
-    manifest::object::ObjectRef,
+    manifest::object::{Claim, ObjectRef},
     milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue},
     policy::{
         Action, PolicySet,
@@ -202,6 +202,34 @@ pub fn judge_state(question: &EvaluationInput<'_>) -> Evaluation {
         releases: releases.collect(),
         gone: Vec::new(),
     }
+}
+
+/// Judges the removal of each running release that is not in the wanted state, of which nothing
+/// stays but these claims. A release whose workloads have other labels there is not removed.
+#[must_use]
+pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<JudgedRelease> {
+    let wanted = &question.after.releases;
+    let (_, left) = pair(question.before, question.after);
+    let removed = left.into_iter().filter(|release| {
+        let stays = |other: &Release| other.shares_workloads_with(release);
+        !wanted.iter().any(stays)
+    });
+    removed
+        .map(|before| {
+            let after = Release {
+                components: Vec::new(),
+                dependencies: Vec::new(),
+                claims: claims.to_vec(),
+                ..before.clone()
+            };
+            let mut upgrade =
+                Upgrade::new(Some(before), &after, question.facts, question.catalogue);
+            upgrade.is_rollback = question.is_rollback;
+            upgrade.removes = true;
+            let ran = rules::run_removal(&upgrade, question.overdue);
+            judged(question, Some(before), &after, (upgrade.from(), None), ran)
+        })
+        .collect()
 }
 
 fn judge_change(

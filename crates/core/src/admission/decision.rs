@@ -10,9 +10,7 @@ use crate::{
     api::{DecisionSpec, JudgedObject},
     manifest::{
         Object,
-        object::{
-            Claim, ConfigMap, Container, NoText, ObjectRef, SourceKind, ValueFrom, Workload,
-        },
+        object::{Claim, ConfigMap, Container, NoText, ObjectRef, SourceKind, ValueFrom, Workload},
     },
     milvus::{NamespaceState, Release, dependency},
     text::hexadecimal,
@@ -96,9 +94,7 @@ pub(super) fn judged(
 ) -> Vec<JudgedObject> {
     let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
     let now_running = &now.snapshot.releases;
-    let is_seen = |config: &&Arc<ConfigMap>| {
-        is_seen(config, releases.iter().chain(now_running))
-    };
+    let is_seen = |config: &&Arc<ConfigMap>| is_seen(config, releases.iter().chain(now_running));
     let seen = |configs: &[Arc<ConfigMap>]| -> Vec<Arc<ConfigMap>> {
         configs.iter().filter(is_seen).cloned().collect()
     };
@@ -278,7 +274,10 @@ impl Hash {
         for entry in &container.env_from {
             self.text(&format!("{entry:?}"));
         }
-        self.text(&format!("{:?} {}", container.run_as_user, container.restarts));
+        self.text(&format!(
+            "{:?} {}",
+            container.run_as_user, container.restarts
+        ));
         self.count(container.mounts.len());
         for mount in &container.mounts {
             self.text(&format!("{mount:?}"));
@@ -481,8 +480,11 @@ mod tests {
 
     #[test]
     fn content_that_is_not_text_counts_and_what_was_left_out_covers_nothing() {
-        let [one, other] = ["binaryData: {user.yaml: /w==}", "binaryData: {user.yaml: /v8=}"]
-            .map(|data| config("c", data));
+        let [one, other] = [
+            "binaryData: {user.yaml: /w==}",
+            "binaryData: {user.yaml: /v8=}",
+        ]
+        .map(|data| config("c", data));
         assert!(one.files[0].text.is_err(), "{one:?}");
         assert_ne!(of_config(&one), of_config(&other));
         let mut left_out = ConfigMap::clone(&one);

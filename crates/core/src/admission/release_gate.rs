@@ -10,12 +10,15 @@ use crate::{
         AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME,
     },
     error_text,
-    evaluate::{EvaluationInput, JudgedFinding, Verdict, judge},
+    evaluate::{EvaluationInput, JudgedFinding, Verdict, judge, judge_removals},
     helm::{
         codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
         order_hooks,
     },
-    manifest::{Budget, Object, object::ConfigMap},
+    manifest::{
+        Budget, Object,
+        object::{Claim, ConfigMap},
+    },
     milvus::{Release, Snapshot, snapshot::Builder},
     policy::{Action, PolicySet, resolve::Applied},
     text::count,
@@ -47,6 +50,7 @@ pub struct ReleaseTask {
     pub is_rollback: bool,
     after: Snapshot,
     configs: Vec<Arc<ConfigMap>>,
+    claims: Vec<Claim>,
     /// Rules that the deployer accepts by the label of the revision.
     by_label: Vec<String>,
     /// Rules that the hooks of the revision see to.
@@ -136,11 +140,13 @@ impl ReleaseTask {
     ) -> Result<Option<Self>, RecordError> {
         let namespace = review.namespace.to_string();
         let (mut builder, mut configs) = (Builder::default(), Vec::new());
-        let mut hooks = Vec::new();
+        let (mut claims, mut hooks) = (Vec::new(), Vec::new());
         for object in stored.objects(Some(&namespace), budget) {
             let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
-            if let Object::Config(config) = &object {
-                configs.push(config.clone());
+            match &object {
+                Object::Config(config) => configs.push(config.clone()),
+                Object::Claim(claim) => claims.push(claim.clone()),
+                _ => {}
             }
             hooks.extend(order_hooks::as_hook(&object));
             builder.add(object);
@@ -168,6 +174,7 @@ impl ReleaseTask {
             is_rollback,
             after,
             configs,
+            claims,
             by_label,
             by_hooks,
             driver,
@@ -184,7 +191,8 @@ impl ReleaseTask {
             .cloned()
             .partition(|release| self.owns(release));
         let mut before = owned;
-        if before.is_empty() {
+        let runs = !before.is_empty();
+        if !runs {
             before.extend(
                 state
                     .remembered
@@ -216,6 +224,14 @@ impl ReleaseTask {
             before: before.as_ref(),
             ..question
         });
+        if runs {
+            let question = EvaluationInput {
+                before: before.as_ref(),
+                ..question
+            };
+            let removals = judge_removals(&question, &self.claims);
+            judgement.releases.extend(removals);
+        }
         for release in &after.releases {
             let own = before
                 .iter()

@@ -15,7 +15,11 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Warn,
     data_loss: false,
-    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
+    behavior: &[
+        Behavior::SelfAcceptable,
+        Behavior::PlannedByRun,
+        Behavior::JudgesRemovals,
+    ],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns if a component is removed or scaled to zero, unless the target version no longer \
@@ -32,6 +36,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
+    if upgrade.removes {
+        whole(before, findings);
+        return;
+    }
     if before.topology() != after.topology()
         || after.topology() == Topology::Standalone
             && after.has(Component::Standalone)
@@ -86,6 +94,27 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if let Some(workload) = scaled.or_else(|| before.of(component).next()) {
             finding.on(workload);
         }
+    }
+}
+
+/// A release that Helm would delete as a whole.
+fn whole(before: &Release, findings: &mut Findings) {
+    findings.checked();
+    if before.is_stopped() {
+        return;
+    }
+    let finding = findings.warn(format!(
+        "Milvus {} would be removed: the manifests no longer contain it",
+        before.fullname
+    ));
+    finding
+        .because("Helm deletes its workloads, and its clients lose the connection.")
+        .fix(
+            "If this is not intended, check the alias and the condition of this dependency in \
+             Chart.yaml and in the Helm values.",
+        );
+    if let Some(first) = before.components.first() {
+        finding.on(first);
     }
 }
 
@@ -167,6 +196,29 @@ mod tests {
             judge(&RULE, Some(&Fixture::standalone("2.4.5")), &stopped).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_release_that_is_removed_as_a_whole_is_named() {
+        let found = |fixture: &Fixture| {
+            let release = fixture.release();
+            let facts = crate::evidence::Facts::default();
+            let mut upgrade = crate::change::Upgrade::new(
+                Some(&release),
+                &release,
+                &facts,
+                crate::milvus::catalogue::Catalogue::embedded(),
+            );
+            upgrade.removes = true;
+            crate::rules::run_removal(&upgrade, None).findings
+        };
+        let findings = found(&Fixture::cluster("2.4.5"));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(
+            findings[0].message,
+            "Milvus my-release-milvus would be removed: the manifests no longer contain it"
+        );
+        assert!(found(&Fixture::standalone("2.4.5").replicas(Standalone, 0)).is_empty());
     }
 
     #[test]

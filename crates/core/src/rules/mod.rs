@@ -217,6 +217,9 @@ pub enum Behavior {
     HandledByUpgrade,
     /// It judges the deletion of an object. The other rules do not.
     JudgesDeletions,
+    /// It judges that a release is no longer in the manifests of its Helm release, which has
+    /// another Milvus. The other rules do not.
+    JudgesRemovals,
     /// It counts although the release gate allowed the change: what it looks at may have happened
     /// since.
     OverridesDecisions,
@@ -248,6 +251,10 @@ impl Behavior {
                 "`milvus-guard upgrade` does what the rule requires, so it does not stop for it."
             }
             Self::JudgesDeletions => "The workload gate also applies it to deletions.",
+            Self::JudgesRemovals => {
+                "The release gate also applies it to one of several Milvus of a Helm release that \
+                 an upgrade removes."
+            }
             Self::OverridesDecisions => {
                 "The workload gate applies it even if the release gate has allowed the change."
             }
@@ -341,6 +348,13 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
     run_all(ALL, upgrade, None, overdue)
 }
 
+/// Runs the rules that judge the removal of a release over one. The others do not apply.
+#[must_use]
+pub fn run_removal(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
+    debug_assert!(upgrade.removes, "it is no removal");
+    run_all(ALL, upgrade, None, overdue)
+}
+
 /// Runs every rule over the running state. Rules that need a change do not apply. Of the others,
 /// those that declare [`Need::Running`] see the release as the running state, the rest see what an
 /// installation of it today would be.
@@ -379,6 +393,8 @@ fn run_all(
         let mut found = Findings::of(rule);
         if overdue.is_some_and(|overdue| (overdue.0)()) {
             found.failed(Failed::Timeout);
+        } else if upgrade.removes && !rule.has(Behavior::JudgesRemovals) {
+            found.not_applicable("the release is removed");
         } else {
             found = run_one(rule, upgrade, look);
         }
