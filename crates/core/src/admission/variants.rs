@@ -675,3 +675,27 @@ fn one_of_several_milvus_that_an_upgrade_removes_is_told() {
     let same = upgrade(&both(""), &both(""), "pending-upgrade");
     assert!(!told(&same).contains("would be removed"), "{same:?}");
 }
+
+#[test]
+fn a_rollback_to_a_later_version_is_an_upgrade_unless_it_leads_out_of_a_failed_change() {
+    let accounts = Accounts::default();
+    let settled = |version: &str| Facts {
+        settled: Some(vec![crate::evidence::SettledFact {
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            version: version.parse().unwrap(),
+        }]),
+        ..Facts::default()
+    };
+    let rollback = |running: &str, facts: &Facts| {
+        let state = state(Some(&Fixture::cluster(running)), facts, &accounts);
+        let wanted = Fixture::cluster("2.6.20");
+        by_helm(&state, &wanted.yaml(), "pending-rollback")
+    };
+    denied(&rollback("2.5.5", &settled("2.5.5")), "MG102");
+    // The running version never was available: this is the way out.
+    for facts in [settled("2.6.20"), Facts::default()] {
+        assert_eq!(rollback("2.5.5", &facts).response.denied, None);
+    }
+    assert_eq!(rollback("2.6.20", &settled("2.6.20")).response.denied, None);
+}
