@@ -464,6 +464,7 @@ fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() 
         .unwrap();
     let delete = object_review(Some(&set), None);
     denied(&rule(&delete, &state), "MG401");
+    denied(&rule(&delete, &state), "do: Keep it, or stop Milvus first.");
     let without = |names: &[&str]| {
         let kept = objects(&fixture).into_iter().filter(|object| {
             !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service"
