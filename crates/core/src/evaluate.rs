@@ -2,7 +2,7 @@
 //! calls this.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     evidence::Facts,
     inventory::Standing,
     manifest::object::{Claim, ObjectRef},
@@ -225,10 +225,26 @@ pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<J
             let mut upgrade =
                 Upgrade::new(Some(before), &after, question.facts, question.catalogue);
             upgrade.is_rollback = question.is_rollback;
-            upgrade.removes = true;
-            let ran = rules::run_removal(&upgrade, question.overdue);
+            upgrade.aspect = Aspect::Removal;
+            let ran = rules::run(&upgrade, question.overdue);
             judged(question, Some(before), &after, (upgrade.from(), None), ran)
         })
+        .collect()
+}
+
+/// Judges the wanted state next to a release that goes on running on the same data.
+#[must_use]
+pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
+    let wanted = question.after.releases.iter();
+    wanted
+        .flat_map(|after| {
+            let mut upgrade =
+                Upgrade::new(Some(running), after, question.facts, question.catalogue);
+            upgrade.aspect = Aspect::Neighbor;
+            let ran = rules::run(&upgrade, question.overdue);
+            judged(question, None, after, (None, upgrade.to()), ran).findings
+        })
+        .filter(|judged| !judged.finding.not_evaluated)
         .collect()
 }
 

@@ -1,14 +1,14 @@
 //! MG202: no two active coordinators of one kind.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     milvus::{
         Component, Coordinators, Release, Topology, Version, release::ComponentWorkload,
         settings::QueueKind,
     },
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,10 +18,10 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
-    behavior: &[],
+    behavior: &[Behavior::JudgesNeighbors],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator, or of a standalone, which contains them, without active-standby.",
+    what: "Denies mixed and separate coordinators side by side, several replicas of a coordinator, or of a standalone, which contains them, without active-standby, and a second release on the metadata of one that runs.",
     why: "Both register in etcd, fail alternately with CompareAndSwap errors, and assign the same \
           work twice.",
     example: "Chart 4.2.4 enables the mixed coordinator by default; rootCoordinator.enabled=true \
@@ -42,6 +42,10 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 /// serves every role.
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.aspect == Aspect::Neighbor {
+        next_to_another(upgrade, findings);
+        return;
+    }
     let after = upgrade.after;
     let is_several = |component: &ComponentWorkload| {
         coordinates(component.component) && several(upgrade, component).is_some()
@@ -165,6 +169,34 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 setting.map(|setting| setting.origin),
             )
             .remedy(upgrade.advice().standby(component.component, &missing));
+    }
+}
+
+/// Coordinators of two releases on the same metadata.
+fn next_to_another(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let runs = |release: &Release| {
+        let mut components = release.components.iter();
+        components.any(|one| coordinates(one.component) && one.is_running())
+    };
+    findings.checked();
+    let Some((before, after)) = upgrade.both().filter(|(before, _)| runs(before)) else {
+        return;
+    };
+    let starts = after.components.iter().find(|one| {
+        coordinates(one.component) && one.is_running() && !without_standby(upgrade, one).is_empty()
+    });
+    if let Some(component) = starts {
+        findings
+            .deny(format!(
+                "{} would run at the same time as the coordinators of {} on the same metadata",
+                component.component,
+                before.label()
+            ))
+            .on(component)
+            .remedy(Remedy::words(
+                "Stop the other release first, or use another root path of etcd, another bucket \
+                 or root path of the object storage, and another prefix of the channels.",
+            ));
     }
 }
 

@@ -1,7 +1,7 @@
 //! MG205: a component that disappears leaves its work undone.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     milvus::{Component, Release, Topology, Version},
 };
 
@@ -36,7 +36,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
-    if upgrade.removes {
+    if upgrade.aspect == Aspect::Removal {
         whole(before, findings);
         return;
     }
@@ -164,7 +164,7 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
 
 #[cfg(test)]
 mod tests {
-    use super::RULE;
+    use super::{Aspect, RULE};
     use crate::{
         milvus::Component::{DataNode, Proxy, QueryNode, Standalone},
         rules::testing::{Fixture, judge},
@@ -209,8 +209,8 @@ mod tests {
                 &facts,
                 crate::milvus::catalogue::Catalogue::embedded(),
             );
-            upgrade.removes = true;
-            crate::rules::run_removal(&upgrade, None).findings
+            upgrade.aspect = Aspect::Removal;
+            crate::rules::run(&upgrade, None).findings
         };
         let findings = found(&Fixture::cluster("2.4.5"));
         assert_eq!(findings.len(), 1, "{findings:?}");

@@ -1,7 +1,7 @@
 //! MG305: data that lies on a volume must stay on it.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     manifest::object::{Claim, Container, Meta, Workload, normal_path},
     milvus::{
         Component, Release,
@@ -43,7 +43,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
-    if upgrade.removes {
+    if upgrade.aspect == Aspect::Removal {
         removed(before, after, findings);
         return;
     }

@@ -53,7 +53,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     evidence::Facts,
     milvus::{Release, catalogue::Catalogue},
 };
@@ -199,6 +199,15 @@ impl Rule {
     pub fn has(&self, behavior: Behavior) -> bool {
         self.behavior.contains(&behavior)
     }
+
+    /// Whether it judges this aspect of a change.
+    fn judges(&self, aspect: Aspect) -> bool {
+        match aspect {
+            Aspect::Change => true,
+            Aspect::Removal => self.has(Behavior::JudgesRemovals),
+            Aspect::Neighbor => self.has(Behavior::JudgesNeighbors),
+        }
+    }
 }
 
 /// Where a rule behaves otherwise than the rest. Nothing outside the rules knows which rules these
@@ -220,6 +229,9 @@ pub enum Behavior {
     /// It judges that a release is no longer in the manifests of its Helm release, which has
     /// another Milvus. The other rules do not.
     JudgesRemovals,
+    /// It judges a new release next to another one that runs on the same data. The other rules do
+    /// not.
+    JudgesNeighbors,
     /// It counts although the release gate allowed the change: what it looks at may have happened
     /// since.
     OverridesDecisions,
@@ -254,6 +266,10 @@ impl Behavior {
             Self::JudgesRemovals => {
                 "The release gate also applies it to one of several Milvus of a Helm release that \
                  an upgrade removes."
+            }
+            Self::JudgesNeighbors => {
+                "The gates also apply it to a new release that would use the data of another one \
+                 that runs."
             }
             Self::OverridesDecisions => {
                 "The workload gate applies it even if the release gate has allowed the change."
@@ -348,13 +364,6 @@ pub fn run(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
     run_all(ALL, upgrade, None, overdue)
 }
 
-/// Runs the rules that judge the removal of a release over one. The others do not apply.
-#[must_use]
-pub fn run_removal(upgrade: &Upgrade<'_>, overdue: Option<Overdue<'_>>) -> Ran {
-    debug_assert!(upgrade.removes, "it is no removal");
-    run_all(ALL, upgrade, None, overdue)
-}
-
 /// Runs every rule over the running state. Rules that need a change do not apply. Of the others,
 /// those that declare [`Need::Running`] see the release as the running state, the rest see what an
 /// installation of it today would be.
@@ -393,8 +402,8 @@ fn run_all(
         let mut found = Findings::of(rule);
         if overdue.is_some_and(|overdue| (overdue.0)()) {
             found.failed(Failed::Timeout);
-        } else if upgrade.removes && !rule.has(Behavior::JudgesRemovals) {
-            found.not_applicable("the release is removed");
+        } else if !rule.judges(upgrade.aspect) {
+            found.not_applicable("it is for changes of a release");
         } else {
             found = run_one(rule, upgrade, look);
         }
