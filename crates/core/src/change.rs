@@ -42,7 +42,7 @@ pub enum Aspect {
     Change,
     /// The release is removed; `after` holds only what stays of it.
     Removal,
-    /// `before` is another release that goes on running on the same data.
+    /// `before` is another release that keeps running on the same data.
     Neighbor,
 }
 

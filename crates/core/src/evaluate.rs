@@ -232,7 +232,7 @@ pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<J
         .collect()
 }
 
-/// Judges the wanted state next to a release that goes on running on the same data.
+/// Judges the wanted state next to a release that keeps running on the same data.
 #[must_use]
 pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
     let wanted = question.after.releases.iter();

@@ -116,7 +116,7 @@ impl std::fmt::Debug for Elsewhere {
 pub(super) struct Other<'a> {
     release: Cow<'a, Release>,
     why: Why,
-    /// Whether it goes on running on the data that the change uses newly.
+    /// Whether it keeps running on the data that the change uses newly.
     is_joined: bool,
 }
 

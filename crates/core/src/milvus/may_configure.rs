@@ -100,7 +100,7 @@ fn may_be_part_of_configuration(key: &str) -> bool {
             .any(|end| key.ends_with(end))
 }
 
-/// Whether the name or a label of an object says Milvus. Records of Helm are no configuration.
+/// Whether the name or a label of an object says Milvus. Records of Helm do not configure Milvus.
 fn says_milvus(config: &ConfigMap) -> bool {
     let meta = &config.meta;
     let name = &meta.object.name;
