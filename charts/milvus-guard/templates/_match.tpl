@@ -76,7 +76,47 @@ elements may be many and small.
   (has(o.data) && k in o.data) || (has(o.binaryData) && k in o.binaryData)))
 {{- end }}
 
-{{- /* `o` is such a one, and its name or a label says that it is Milvus'. */ -}}
+{{- /* Variables of Milvus that rules look at, as Milvus compares them: without case and separators. */ -}}
+{{- define "milvus-guard.cel.variables" -}}
+[
+  'commonchannameprefixcluster', 'commonchannameprefixrootcoorddml', 'commonprecreatedtopicenabled',
+  'commonsecurityauthorizationenabled', 'commonsecurityinternaltlsenabled', 'commonsecuritysuperusers',
+  'commonsecuritytlsmode', 'commonstoragetype', 'commonstorageuseloonffi', 'commonsubnameprefixdatacoordsubnameprefix',
+  'commonsubnameprefixdatanodesubnameprefix', 'commonsubnameprefixproxysubnameprefix',
+  'commonsubnameprefixquerynodesubnameprefix', 'commonsubnameprefixrootcoordsubnameprefix', 'datacoordgcdroptolerance',
+  'datacoordgcinterval', 'datacoordgcmissingtolerance', 'datacoordtargetscalarindexversion',
+  'datacoordtargetvecindexversion', 'etcdauthenabled', 'etcddatadir', 'etcdendpoints', 'etcdkvsubpath', 'etcdmetasubpath',
+  'etcdrootpath', 'etcduseembed', 'kafkabrokerlist', 'localstoragepath', 'messagequeue', 'metastoretype', 'milvusconf',
+  'minioaccesskeyid', 'minioaddress', 'miniobucketname', 'miniocloudprovider', 'minioiamendpoint', 'minioport',
+  'miniorootpath', 'miniouseiam', 'miniousessl', 'mqtype', 'msgchannelchannameprefixcluster',
+  'msgchannelchannameprefixrootcoorddml', 'msgchannelsubnameprefixdatacoordsubnameprefix',
+  'msgchannelsubnameprefixdatanodesubnameprefix', 'msgchannelsubnameprefixproxysubnameprefix',
+  'msgchannelsubnameprefixquerynodesubnameprefix', 'msgchannelsubnameprefixrootcoordsubnameprefix', 'natsmqserverstoredir',
+  'pulsaraddress', 'pulsarnamespace', 'pulsarport', 'pulsartenant', 'rocksmqpath', 'rootcoorddmlchannelnum', 'tikvendpoints',
+  'tikvkvsubpath', 'tikvmetasubpath', 'tikvrootpath', 'woodpeckermetaprefix', 'woodpeckerstoragerootpath',
+  'woodpeckerstoragetype'
+]
+{{- end }}
+
+{{- /*
+Pods of Milvus may read settings from `o`: it has a configuration, or is a ConfigMap with a variable of Milvus, or one whose
+name or label says Milvus, with keys that may be variables or files that are merged into the configuration. The guard knows
+whether a pod refers to it, and allows the change at once if none does. The core has the same in may_configure.rs.
+*/ -}}
+{{- define "milvus-guard.cel.mayConfigure" -}}
+({{ include "milvus-guard.cel.isConfig" . }} || (request.resource.resource == 'configmaps' && (
+  (has(o.data) && o.data.size() <= 2000 && o.data.exists(k,
+    [k.lowerAscii()].map(t, t.startsWith('milvus.') ? t.substring(7) : t).exists(t,
+      t.replace('_', '').replace('.', '') in {{ include "milvus-guard.cel.variables" . | nindent 6 | trim }})))
+  || (has(o.metadata.name) && !o.metadata.name.startsWith('sh.helm.release.v1.')
+    && (o.metadata.name.contains('milvus') || {{ include "milvus-guard.cel.saysMilvus" . | nindent 4 | trim }}
+      || (has(o.metadata.labels) && 'app.kubernetes.io/part-of' in o.metadata.labels
+        && o.metadata.labels['app.kubernetes.io/part-of'] == 'milvus'))
+    && [has(o.data) ? o.data : {}, has(o.binaryData) ? o.binaryData : {}].exists(files,
+      files.size() <= 2000 && files.exists(k, !k.contains('.') || k.endsWith('.yaml') || k.endsWith('.yml') || k.endsWith('.env')))))))
+{{- end }}
+
+{{- /* `o` has a configuration, and its name or a label says that it is Milvus'. */ -}}
 {{- define "milvus-guard.cel.isMilvusConfig" -}}
 {{ include "milvus-guard.cel.isConfig" . }} && ((has(o.metadata.name) && o.metadata.name.contains('milvus'))
   || {{ include "milvus-guard.cel.saysMilvus" . }})
@@ -107,11 +147,14 @@ request.operation != 'CREATE' && (
       'system:serviceaccount:kube-system:namespace-controller',
       'system:kube-controller-manager'])
 # Pods come and go without the guard: what a controller makes was judged with what it makes it from. People are no
-# controllers, even if they name an owner.
+# controllers, even if they name an owner, and neither are accounts of the namespace itself: whoever may make pods there can act
+# as one of them.
 - name: not-by-a-controller
   expression: >-
     !(request.resource.resource in ['pods', 'replicasets', 'replicationcontrollers', 'jobs']
-      && request.userInfo.username.startsWith('system:') && object != null && has(object.metadata.ownerReferences)
+      && request.userInfo.username.startsWith('system:')
+      && !request.userInfo.username.startsWith('system:serviceaccount:' + request.namespace + ':')
+      && object != null && has(object.metadata.ownerReferences)
       && object.metadata.ownerReferences.exists(r, has(r.controller) && r.controller))
 # Labels, annotations, finalizers and status are nobody's upgrade; nor is a claim that gets its volume. An owner is: what it
 # owns goes with it.

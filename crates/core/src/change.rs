@@ -28,9 +28,22 @@ pub struct Upgrade<'a> {
     pub is_state: bool,
     /// The object that the change deletes by name, where it is a deletion.
     pub deletes: Option<&'a ObjectRef>,
+    /// What of the change is judged.
+    pub aspect: Aspect,
     /// Every readable version on both sides, lowest first: nearly every rule asks, and reading
     /// them takes every image apart.
     builds: (Vec<Build>, Vec<Build>),
+}
+
+/// What of a change is judged. Only a change as such is for all rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aspect {
+    /// The running state becomes the wanted one.
+    Change,
+    /// The release is removed; `after` holds only what stays of it.
+    Removal,
+    /// `before` is another release that keeps running on the same data.
+    Neighbor,
 }
 
 impl<'a> Upgrade<'a> {
@@ -62,6 +75,7 @@ impl<'a> Upgrade<'a> {
             is_rollback: false,
             is_state: false,
             deletes: None,
+            aspect: Aspect::Change,
             builds,
         }
     }

@@ -2,10 +2,10 @@
 //! command line, the webhook and the audit call it.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     evidence::Facts,
     inventory::Standing,
-    manifest::object::ObjectRef,
+    manifest::object::{Claim, ObjectRef},
     milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue, pairing::Pairing},
     policy::{
         Action, PolicySet,
@@ -202,6 +202,50 @@ pub fn judge_state(question: &EvaluationInput<'_>) -> Evaluation {
         releases: releases.collect(),
         gone: Vec::new(),
     }
+}
+
+/// Judges the removal of each running release that is not in the wanted state, of which nothing
+/// stays but these claims. A release whose workloads have other labels there is not removed.
+#[must_use]
+pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<JudgedRelease> {
+    let wanted = &question.after.releases;
+    let gone = Pairing::of(question.before, question.after).gone;
+    let removed = gone.into_iter().filter(|release| {
+        let stays = |other: &Release| other.shares_workloads_with(release);
+        !wanted.iter().any(stays)
+    });
+    removed
+        .map(|before| {
+            let after = Release {
+                components: Vec::new(),
+                dependencies: Vec::new(),
+                claims: claims.to_vec(),
+                ..before.clone()
+            };
+            let mut upgrade =
+                Upgrade::new(Some(before), &after, question.facts, question.catalogue);
+            upgrade.is_rollback = question.is_rollback;
+            upgrade.aspect = Aspect::Removal;
+            let ran = rules::run(&upgrade, question.overdue);
+            judged(question, Some(before), &after, (upgrade.from(), None), ran)
+        })
+        .collect()
+}
+
+/// Judges the wanted state next to a release that keeps running on the same data.
+#[must_use]
+pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
+    let wanted = question.after.releases.iter();
+    wanted
+        .flat_map(|after| {
+            let mut upgrade =
+                Upgrade::new(Some(running), after, question.facts, question.catalogue);
+            upgrade.aspect = Aspect::Neighbor;
+            let ran = rules::run(&upgrade, question.overdue);
+            judged(question, None, after, (None, upgrade.to()), ran).findings
+        })
+        .filter(|judged| !judged.finding.not_evaluated)
+        .collect()
 }
 
 fn judge_change(

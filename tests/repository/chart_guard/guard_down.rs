@@ -277,6 +277,12 @@ fn large_objects_without_milvus_are_accepted_while_the_guard_is_down() {
         .map(|at| (format!("key-{at}"), json!("v")))
         .collect();
     let many_keys = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "keys"}, "data": keys}).to_string();
+    let keys_of = |count: usize| {
+        let keys: serde_json::Map<String, Value> = (0..count)
+            .map(|at| (format!("{at:_>250}"), json!("v")))
+            .collect();
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("n{count}")}, "data": keys}).to_string()
+    };
     let app = |name: &str, container: &str| deployment(name, "x", OTHER, container);
     let cases = [
         ("450 KB of arguments", app("a", &args(1, 450_000))),
@@ -318,6 +324,12 @@ fn large_objects_without_milvus_are_accepted_while_the_guard_is_down() {
         ("a ConfigMap of 1 MB", map("x")),
         ("another of 1 MB in its place", map("y")),
         ("a ConfigMap with 40000 keys", many_keys.clone()),
+        ("a ConfigMap with 2000 long keys", keys_of(2_000)),
+        (
+            "another 2000 keys in their place",
+            keys_of(2_000).replace(":\"v\"", ":\"w\""),
+        ),
+        ("a ConfigMap with 2001 keys", keys_of(2_001)),
         (
             "another in its place",
             many_keys.replace(":\"v\"", ":\"w\""),

@@ -141,6 +141,22 @@ fn tried(cluster: &ControlPlane, tries: &[Try<'_>]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A `ConfigMap` with one key.
+fn config(name: &str, labels: &str, key: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "{name}", "labels": {{{labels}}}}}, "data": {{"{key}": "a"}}}}"#
+    )
+}
+
+#[test]
+fn the_variables_of_the_chart_are_those_of_the_core() {
+    let template = include_str!("../../../charts/milvus-guard/templates/_match.tpl");
+    let begin = template.find("milvus-guard.cel.variables\" -}}").unwrap();
+    let list = template[begin..].split(['[', ']']).nth(1).unwrap();
+    let names: Vec<&str> = list.split('\'').skip(1).step_by(2).collect();
+    assert_eq!(names, milvus_guard_core::milvus::may_configure::VARIABLES);
+}
+
 const CONTROLLED: &str = r#", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}]"#;
 
 const OWNED: &str = r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-0000-0000-000000000000"}]}}"#;
@@ -151,6 +167,18 @@ const AS_CONTROLLER: &[&str] = &[
     "milvus",
     "--dry-run=server",
     "--as=system:serviceaccount:kube-system:replicaset-controller",
+    "--as-group=system:masters",
+    "-f",
+    "-",
+];
+
+/// An account of the namespace that does as if it were a controller.
+const AS_OWN_ACCOUNT: &[&str] = &[
+    "create",
+    "-n",
+    "milvus",
+    "--dry-run=server",
+    "--as=system:serviceaccount:milvus:default",
     "--as-group=system:masters",
     "-f",
     "-",
@@ -275,6 +303,17 @@ fn the_gates_are_called_only_for_milvus() {
         run("a labelled configuration", &["label", "-n", "milvus", "configmap", "vectors", "a=b"], None),
         run("a deleted configuration", &["delete", "-n", "milvus", "configmap", "vectors", "--dry-run=server"], None),
         make("another's ConfigMap", existing[8].replace(r#""web""#, r#""n""#), None),
+        make("variables", config("search-config", "", "ETCD_ENDPOINTS"), below),
+        make("variables in another spelling", config("n", "", "milvus.etcd.root_Path"), below),
+        make("a part that is merged", config("n", r#""app.kubernetes.io/part-of": "milvus""#, "03_proxy_default.yaml"), below),
+        make("a part of Milvus' chart", config("n", r#""helm.sh/chart": "milvus-4.2.1""#, "tuning.yml"), below),
+        make("variables by a name of Milvus", config("my-milvus-env", "", "endpoints"), below),
+        make("variables of another application", config("n", "", "KAFKA_BOOTSTRAP_SERVERS"), None),
+        make("files of another application", config("n", "", "prometheus.yml"), None),
+        make("a dashboard", config("milvus-dashboard", "", "milvus.json"), None),
+        make("a finished record in a ConfigMap", config("sh.helm.release.v1.milvus.v1", r#""owner": "helm", "status": "deployed""#, "release"), None),
+        make("variables in a Secret", config("n", "", "ETCD_ENDPOINTS").replace("ConfigMap", "Secret").replace("data", "stringData").replace("metastringData", "metadata"), None),
+        Try { what: "elsewhere: variables", by: By::Creation("elsewhere"), input: config("n", "", "ETCD_ENDPOINTS"), noticed_by: None },
         make("an empty ConfigMap", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}}"#.into(), None),
         make("a ConfigMap with a generated name", r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "n-"}}"#.into(), None),
         run("another's changed ConfigMap", &["patch", "-n", "milvus", "configmap", "web", "--type=merge", "-p", r#"{"data": {"nginx.conf": "b"}}"#], None),
@@ -307,6 +346,7 @@ fn the_gates_are_called_only_for_milvus() {
         make("a Pod with a wrapper image that mounts Milvus' configuration", pod("n", WRAPPER, ""), gate),
         make("a person's Pod that names a controller", pod("n", RUNS_MILVUS, CONTROLLED), gate),
         Try { what: "a controller's Pod", by: By::Kubectl(AS_CONTROLLER), input: pod("n", RUNS_MILVUS, CONTROLLED), noticed_by: None },
+        Try { what: "a Pod of an account of the namespace", by: By::Kubectl(AS_OWN_ACCOUNT), input: pod("n", RUNS_MILVUS, CONTROLLED), noticed_by: gate },
         Try { what: "an account's Pod without a controller", by: By::Kubectl(AS_CONTROLLER), input: pod("n", RUNS_MILVUS, ""), noticed_by: gate },
         run("the image of a running Pod", &["set", "image", "-n", "milvus", "pod/bare", "c=milvusdb/milvus:v2.6.2"], gate),
         run("the image of a running Pod away", &["set", "image", "-n", "milvus", "pod/bare", "c=acme/v:1"], gate),

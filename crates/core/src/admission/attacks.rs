@@ -214,6 +214,63 @@ fn a_record_that_does_not_agree_with_its_payload_is_denied(
     );
 }
 
+#[test]
+fn no_second_release_starts_on_the_data_of_one_that_runs() {
+    let accounts = Accounts::default();
+    let fixture = |name: &str, more: &str| {
+        Fixture::cluster("2.5.27").named(name).default_yaml(&format!(
+            "etcd: {{endpoints: [\"etcd.example.com:2379\"]}}\nmq: {{type: kafka}}\nkafka: {{brokerList: \"kafka:9092\"}}\n{more}"
+        ))
+    };
+    let running = fixture("my-release", "");
+    let mut state = state(Some(&running), &Facts::default(), &accounts);
+    let install = |after: &Fixture| review(None, after, "pending-install", &json!({}));
+    let text = "MG202 coordinator-layout: mixcoord would run at the same time as the coordinators \
+                of milvus/my-release on the same metadata (compared with release \
+                milvus/my-release, whose data this release would use)";
+    denied(&rule(&install(&fixture("second", "")), &state), text);
+    // Standbys, another root path, a stopped one.
+    let standby = "rootCoord: {enableActiveStandby: true}\nqueryCoord: {enableActiveStandby: true}\ndataCoord: {enableActiveStandby: true}\n";
+    let stopped = fixture("second", "").replicas(Component::MixCoord, 0);
+    for other in [fixture("second", standby), stopped] {
+        let ruling = rule(&install(&other), &state);
+        assert_eq!(ruling.response.denied, None);
+    }
+    // Object by object, workers first.
+    let second = documents_of(&fixture("second", ""));
+    let coordinator = second
+        .values()
+        .find(|object| object["metadata"]["name"] == "second-milvus-mixcoord")
+        .unwrap();
+    let workers = objects(&fixture("second", ""))
+        .into_iter()
+        .filter(|object| object.meta().object.name != "second-milvus-mixcoord");
+    let mut begun = state.clone();
+    begun.place = Arc::new(NamespaceState::new(
+        objects(&running).into_iter().chain(workers),
+    ));
+    denied(
+        &rule(&object_review(None, Some(coordinator)), &begun),
+        "MG202",
+    );
+    // Both run already: an upgrade of one is not stopped for it.
+    let second = objects(&fixture("second", ""));
+    state.place = Arc::new(NamespaceState::new(
+        objects(&running).into_iter().chain(second),
+    ));
+    let upgrade = review(None, &fixture("second", ""), "pending-upgrade", &json!({}));
+    assert_eq!(rule(&upgrade, &state).response.denied, None);
+    // The other one is stopped.
+    let stopped = fixture("my-release", "").replicas(Component::MixCoord, 0);
+    state.place = Arc::new(NamespaceState::new(objects(&stopped)));
+    assert_eq!(
+        rule(&install(&fixture("second", "")), &state)
+            .response
+            .denied,
+        None
+    );
+}
+
 /// One component of a fixture before and after, with a field manager.
 fn update(
     before: &Fixture,
@@ -464,6 +521,7 @@ fn a_service_that_is_deleted_first_does_not_make_a_deletion_an_uninstallation() 
         .unwrap();
     let delete = object_review(Some(&set), None);
     denied(&rule(&delete, &state), "MG401");
+    denied(&rule(&delete, &state), "do: Keep it, or stop Milvus first.");
     let without = |names: &[&str]| {
         let kept = objects(&fixture).into_iter().filter(|object| {
             !names.contains(&&*object.meta().object.name) || object.meta().object.kind != "Service"

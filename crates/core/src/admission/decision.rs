@@ -10,7 +10,7 @@ use crate::{
     api::{DecisionSpec, JudgedObject},
     manifest::{
         Object,
-        object::{Claim, ConfigMap, Container, ObjectRef, Workload},
+        object::{Claim, ConfigMap, Container, NoText, ObjectRef, SourceKind, ValueFrom, Workload},
     },
     milvus::{NamespaceState, Release, dependency},
     text::hexadecimal,
@@ -41,22 +41,23 @@ pub(super) fn covers(decision: &DecisionSpec, put: &Put<'_>, now: Timestamp) -> 
     if !is_marked || !decision.is_valid_at(now) {
         return false;
     }
-    let digest = of(put.new);
+    let Some(digest) = of(put.new) else {
+        return false;
+    };
     let is_judged = |judged: &&JudgedObject| {
         judged.kind == meta.object.kind
             && judged.name == meta.object.name
             && judged.digest == digest
     };
+    // Helm may send an object twice, and may delete and create it instead of changing it.
+    let is_expected = |judged: &JudgedObject, old: &Object| {
+        of(old).is_some_and(|old| old == digest || judged.before.as_ref() == Some(&old))
+    };
     decision
         .objects
         .iter()
         .find(is_judged)
-        .is_some_and(|judged| {
-            // Helm may send an object twice, and may delete and create it instead of changing it.
-            put.old
-                .map(of)
-                .is_none_or(|old| old == digest || judged.before.as_ref() == Some(&old))
-        })
+        .is_some_and(|judged| put.old.is_none_or(|old| is_expected(judged, old)))
 }
 
 /// Objects of one decision. The largest release of Milvus' own charts has about fifty.
@@ -92,17 +93,17 @@ pub(super) fn judged(
     now: &NamespaceState,
 ) -> Vec<JudgedObject> {
     let key = |object: &ObjectRef| (object.kind.clone(), object.name.clone());
-    let running: BTreeMap<_, _> = digests(&now.snapshot.releases, &now.configs)
+    let now_running = &now.snapshot.releases;
+    let is_seen = |config: &&Arc<ConfigMap>| is_seen(config, releases.iter().chain(now_running));
+    let seen = |configs: &[Arc<ConfigMap>]| -> Vec<Arc<ConfigMap>> {
+        configs.iter().filter(is_seen).cloned().collect()
+    };
+    let (wanted, there) = (seen(configs), seen(&now.configs));
+    let running: BTreeMap<_, _> = digests(now_running, &there)
         .into_iter()
         .map(|(object, digest)| (key(object), digest))
         .collect();
-    // The workload gate is not asked about other ConfigMaps.
-    let configs: Vec<Arc<ConfigMap>> = configs
-        .iter()
-        .filter(|config| config.is_milvus_configuration())
-        .cloned()
-        .collect();
-    let mut all: Vec<JudgedObject> = digests(releases, &configs)
+    let mut all: Vec<JudgedObject> = digests(releases, &wanted)
         .into_iter()
         .map(|(object, digest)| JudgedObject {
             kind: object.kind.clone(),
@@ -114,6 +115,15 @@ pub(super) fn judged(
     all.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name)));
     all.dedup();
     all
+}
+
+/// Whether the workload gate judges changes of an object with configuration: it has a file name of
+/// Milvus' own, or a pod of Milvus reads it. Secrets without such a name are never sent, and no
+/// digest of a password is kept.
+fn is_seen<'a>(config: &ConfigMap, mut releases: impl Iterator<Item = &'a Release>) -> bool {
+    let source = config.reference();
+    config.is_milvus_configuration()
+        || config.kind == SourceKind::ConfigMap && releases.any(|release| release.reads(&source))
 }
 
 fn digests<'a>(
@@ -144,18 +154,19 @@ fn digests<'a>(
     all.extend(
         configs
             .iter()
-            .map(|config| (&config.meta.object, of_config(config))),
+            .filter_map(|config| Some((&config.meta.object, of_config(config)?))),
     );
     all
 }
 
-/// What counts of an object; empty for kinds that no decision is about.
-fn of(object: &Object) -> String {
+/// What counts of an object; `None` for kinds that no decision is about, and where a part of it is
+/// not known.
+fn of(object: &Object) -> Option<String> {
     match object {
-        Object::Workload(workload) => of_workload(workload),
+        Object::Workload(workload) => Some(of_workload(workload)),
         Object::Config(config) => of_config(config),
-        Object::Claim(claim) => of_claim(claim),
-        _ => String::new(),
+        Object::Claim(claim) => Some(of_claim(claim)),
+        _ => None,
     }
 }
 
@@ -164,21 +175,21 @@ fn of(object: &Object) -> String {
 /// API server fills in, replicas that an autoscaler may own, labels and annotations do not count.
 fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
-    for container in workload
-        .pod
-        .init_containers
-        .iter()
-        .chain(&workload.pod.containers)
-    {
-        hash.container(container);
+    let pod = &workload.pod;
+    for containers in [&pod.init_containers, &pod.containers] {
+        hash.count(containers.len());
+        for container in containers {
+            hash.container(container);
+        }
     }
-    for volume in &workload.pod.volumes {
+    hash.count(pod.volumes.len());
+    for volume in &pod.volumes {
         hash.text(&volume.name);
         hash.text(&format!("{:?}", volume.source));
     }
     hash.text(&format!(
         "{:?} {:?} {:?}",
-        workload.pod.fs_group, workload.pod.run_as_user, workload.stateful
+        pod.fs_group, pod.run_as_user, workload.stateful
     ));
     // Replicas of what holds data are members with data, and no autoscaler owns them.
     if workload.stateful.is_some() && dependency::family(workload).is_some() {
@@ -187,14 +198,21 @@ fn of_workload(workload: &Workload) -> String {
     hash.end()
 }
 
-/// What counts of a configuration: its text.
-fn of_config(config: &ConfigMap) -> String {
+/// What counts of a configuration: its content, in the order of its keys, which is that of the API
+/// server and not of every manifest. `None` where some of it was too large to keep.
+fn of_config(config: &ConfigMap) -> Option<String> {
     let mut hash = Hash::new();
-    for file in &config.files {
+    let mut files: Vec<_> = config.files.iter().collect();
+    files.sort_by(|one, other| one.key.cmp(&other.key));
+    for file in files {
         hash.text(&file.key);
-        hash.text(file.text.as_deref().unwrap_or("\0 not text"));
+        match &file.text {
+            Ok(text) => hash.text(text),
+            Err(NoText::Binary(fingerprint)) => hash.part(NOT_TEXT, &fingerprint.bytes()),
+            Err(NoText::LeftOut) => return None,
+        }
     }
-    hash.end()
+    Some(hash.end())
 }
 
 /// What counts of a claim: its size, class and modes.
@@ -207,6 +225,12 @@ fn of_claim(claim: &Claim) -> String {
     hash.end()
 }
 
+/// What a part of a digest is.
+const TEXT: u8 = 0;
+const COUNT: u8 = 1;
+const NOT_TEXT: u8 = 2;
+const REFERENCE: u8 = 3;
+
 struct Hash(Sha256);
 
 impl Hash {
@@ -216,30 +240,52 @@ impl Hash {
 
     /// Each text with its length, so that no two lists of texts look the same.
     fn text(&mut self, text: &str) {
-        self.0.update(text.len().to_le_bytes());
-        self.0.update(text);
+        self.part(TEXT, text.as_bytes());
+    }
+
+    /// How many entries a list has, so that none of them passes for one of the next list.
+    fn count(&mut self, entries: usize) {
+        self.part(COUNT, &entries.to_le_bytes());
+    }
+
+    fn part(&mut self, kind: u8, bytes: &[u8]) {
+        self.0.update([kind]);
+        self.0.update(bytes.len().to_le_bytes());
+        self.0.update(bytes);
     }
 
     fn container(&mut self, container: &Container) {
         self.text(&container.name);
         self.text(&container.image);
+        self.count(container.command.len());
         for word in &container.command {
             self.text(word);
         }
-        for (name, value) in container.env.iter() {
+        let env = &container.env;
+        self.count(env.len());
+        for (at, (name, value)) in env.iter().enumerate() {
             self.text(name);
-            self.text(value.unwrap_or_default());
+            match (value, env.reference(at)) {
+                (Some(value), _) => self.text(value),
+                (None, reference) => self.reference(reference),
+            }
         }
-        for reference in container.env.references() {
-            self.text(&format!("{reference:?}"));
-        }
+        self.count(container.env_from.len());
         for entry in &container.env_from {
             self.text(&format!("{entry:?}"));
         }
-        self.text(&format!("{:?}", container.run_as_user));
+        self.text(&format!(
+            "{:?} {}",
+            container.run_as_user, container.restarts
+        ));
+        self.count(container.mounts.len());
         for mount in &container.mounts {
             self.text(&format!("{mount:?}"));
         }
+    }
+
+    fn reference(&mut self, reference: Option<&ValueFrom>) {
+        self.part(REFERENCE, format!("{reference:?}").as_bytes());
     }
 
     /// 128 bits are plenty against chance, and anyone who could write a decision needs no
@@ -376,6 +422,109 @@ mod tests {
             Some(workload("2.5.1")),
             NOW
         ));
+    }
+
+    #[rstest::rstest]
+    // Words of a command that name a variable and its value.
+    #[case(
+        |one: &mut Container| one.command.extend(["ETCD_ROOTPATH".into(), "other".into()]),
+        |one: &mut Container| one.env = env("[{name: ETCD_ROOTPATH, value: other}]")
+    )]
+    // Which of two variables comes from elsewhere.
+    #[case(
+        |one: &mut Container| one.env = env("[{name: A, value: ''}, {name: B, valueFrom: {configMapKeyRef: {name: c, key: k}}}]"),
+        |one: &mut Container| one.env = env("[{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}, {name: B, value: ''}]")
+    )]
+    #[case(|_: &mut Container| (), |one: &mut Container| one.restarts = true)]
+    fn no_two_containers_have_one_digest(
+        #[case] judged: fn(&mut Container),
+        #[case] sent: fn(&mut Container),
+    ) {
+        let workload = |change: fn(&mut Container)| {
+            let release = Fixture::cluster("2.4.5").release();
+            let mut workload = Workload::clone(&release.components[0].workload);
+            change(&mut workload.pod.containers[0]);
+            workload
+        };
+        assert_ne!(of_workload(&workload(judged)), of_workload(&workload(sent)));
+        assert_eq!(of_workload(&workload(sent)), of_workload(&workload(sent)));
+    }
+
+    #[test]
+    fn a_container_does_not_count_as_an_init_container() {
+        let release = Fixture::cluster("2.4.5").release();
+        let workload = Workload::clone(&release.components[0].workload);
+        let mut moved = workload.clone();
+        let first = moved.pod.containers.remove(0);
+        moved.pod.init_containers.push(first);
+        assert_ne!(of_workload(&workload), of_workload(&moved));
+    }
+
+    fn env(list: &str) -> crate::manifest::object::Variables {
+        let text = format!(
+            "kind: Pod\nmetadata: {{name: a}}\nspec: {{containers: [{{name: a, image: a, env: {list}}}]}}\n"
+        );
+        match crate::rules::testing::objects_of(&text).remove(0) {
+            Object::Workload(pod) => pod.pod.containers[0].env.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn config(name: &str, data: &str) -> Arc<ConfigMap> {
+        let text = format!("kind: ConfigMap\nmetadata: {{name: {name}}}\n{data}\n");
+        match crate::rules::testing::objects_of(&text).remove(0) {
+            Object::Config(config) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn content_that_is_not_text_counts_and_what_was_left_out_covers_nothing() {
+        let [one, other] = [
+            "binaryData: {user.yaml: /w==}",
+            "binaryData: {user.yaml: /v8=}",
+        ]
+        .map(|data| config("c", data));
+        assert!(one.files[0].text.is_err(), "{one:?}");
+        assert_ne!(of_config(&one), of_config(&other));
+        let mut left_out = ConfigMap::clone(&one);
+        left_out.files[0].text = Err(NoText::LeftOut);
+        assert_eq!(of_config(&left_out), None);
+        assert_eq!(
+            of_config(&config("c", "data: {b.yaml: x, a.yaml: y}")),
+            of_config(&config("c", "data: {a.yaml: y, b.yaml: x}")),
+            "the API server orders the keys"
+        );
+    }
+
+    #[test]
+    fn a_decision_is_about_every_config_map_that_milvus_reads() {
+        let release = Fixture::cluster("2.4.5")
+            .container(
+                crate::milvus::Component::Proxy,
+                "envFrom: [{configMapRef: {name: read}}, {secretRef: {name: read}}]",
+            )
+            .release();
+        let configs = [
+            config("read", "data: {MQ_TYPE: pulsar}"),
+            config("unread", "data: {MQ_TYPE: pulsar}"),
+            config("file", "data: {user.yaml: a}"),
+        ];
+        let mut secret = ConfigMap::clone(&configs[0]);
+        secret.kind = SourceKind::Secret;
+        secret.meta.object.kind = "Secret".into();
+        let all: Vec<_> = configs.into_iter().chain([Arc::new(secret)]).collect();
+        let objects = judged(
+            std::slice::from_ref(&release),
+            &all,
+            &NamespaceState::default(),
+        );
+        let names: Vec<(&str, &str)> = objects
+            .iter()
+            .filter(|object| object.kind != "Deployment")
+            .map(|object| (object.kind.as_str(), object.name.as_str()))
+            .collect();
+        assert_eq!(names, [("ConfigMap", "file"), ("ConfigMap", "read")]);
     }
 
     #[test]

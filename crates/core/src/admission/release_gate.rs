@@ -10,13 +10,17 @@ use crate::{
         AcceptedBy, AcceptedRule, DecisionSpec, DecisionVerdict, HelmDriver, decision::LIFETIME,
     },
     error_text,
-    evaluate::{EvaluationInput, JudgedFinding, Verdict, judge},
+    evaluate::{EvaluationInput, JudgedFinding, JudgedRelease, Verdict, judge, judge_removals},
+    evidence::Facts,
     helm::{
         codec::{self, CodecError, RecordKind, SECRET_TYPE, StoredRelease},
         order_hooks,
     },
-    manifest::{Budget, Object, object::ConfigMap},
-    milvus::{Release, Snapshot, snapshot::Builder},
+    manifest::{
+        Budget, Object,
+        object::{Claim, ConfigMap},
+    },
+    milvus::{Release, Snapshot, Version, snapshot::Builder},
     policy::{Action, PolicySet, resolve::Applied},
     text::count,
 };
@@ -47,6 +51,7 @@ pub struct ReleaseTask {
     pub is_rollback: bool,
     after: Snapshot,
     configs: Vec<Arc<ConfigMap>>,
+    claims: Vec<Claim>,
     /// Rules that the deployer accepts by the label of the revision.
     by_label: Vec<String>,
     /// Rules that the hooks of the revision see to.
@@ -136,11 +141,13 @@ impl ReleaseTask {
     ) -> Result<Option<Self>, RecordError> {
         let namespace = review.namespace.to_string();
         let (mut builder, mut configs) = (Builder::default(), Vec::new());
-        let mut hooks = Vec::new();
+        let (mut claims, mut hooks) = (Vec::new(), Vec::new());
         for object in stored.objects(Some(&namespace), budget) {
             let object = object.map_err(|error| RecordError::Unreadable(error.to_string()))?;
-            if let Object::Config(config) = &object {
-                configs.push(config.clone());
+            match &object {
+                Object::Config(config) => configs.push(config.clone()),
+                Object::Claim(claim) => claims.push(claim.clone()),
+                _ => {}
             }
             hooks.extend(order_hooks::as_hook(&object));
             builder.add(object);
@@ -168,6 +175,7 @@ impl ReleaseTask {
             is_rollback,
             after,
             configs,
+            claims,
             by_label,
             by_hooks,
             driver,
@@ -184,7 +192,8 @@ impl ReleaseTask {
             .cloned()
             .partition(|release| self.owns(release));
         let mut before = owned;
-        if before.is_empty() {
+        let runs = !before.is_empty();
+        if !runs {
             before.extend(
                 state
                     .remembered
@@ -207,33 +216,24 @@ impl ReleaseTask {
         let mut after = self.after.clone();
         after.resolve(&self.configs, &state.place.configs);
         let accepted = self.accepted();
+        let is_rollback = self.is_rollback && !goes_forward(before.as_ref(), &after, &state.facts);
         let question = EvaluationInput {
-            is_rollback: self.is_rollback,
+            is_rollback,
             accepted: &accepted,
             ..state.question(&after)
         };
-        let mut judgement = judge(&EvaluationInput {
+        let question = EvaluationInput {
             before: before.as_ref(),
             ..question
-        });
-        for release in &after.releases {
-            let own = before
-                .iter()
-                .flat_map(|before| &before.releases)
-                .find(|own| own.name == release.name);
-            let alone = Snapshot {
-                releases: vec![release.clone()],
-                ..Snapshot::default()
-            };
-            let question = EvaluationInput {
-                after: &alone,
-                ..question
-            };
-            let others = state.others(&others, own, release);
-            judgement
-                .releases
-                .extend(others.iter().filter_map(|other| other.judge(&question)));
+        };
+        let mut judgement = judge(&question);
+        if runs {
+            let removals = judge_removals(&question, &self.claims);
+            judgement.releases.extend(removals);
         }
+        judgement
+            .releases
+            .extend(compared(state, &question, &others));
         let releases: Vec<_> = judgement
             .releases
             .iter()
@@ -244,7 +244,7 @@ impl ReleaseTask {
                     .filter_map(|judged| {
                         let action = judged.action()?;
                         // A rollback is the way out; only data may bar it.
-                        let bars = !self.is_rollback || judged.finding.rule.data_loss;
+                        let bars = !is_rollback || judged.finding.rule.data_loss;
                         Some((
                             judged,
                             if bars {
@@ -356,6 +356,61 @@ impl ReleaseTask {
             marks.contains(&&*self.release)
         }
     }
+}
+
+/// What the change does to releases that it names objects of, or whose data it would use.
+fn compared(
+    state: &ReviewState<'_>,
+    question: &EvaluationInput<'_>,
+    running: &[Release],
+) -> Vec<JudgedRelease> {
+    let mut all = Vec::new();
+    for release in &question.after.releases {
+        let own = question
+            .before
+            .iter()
+            .flat_map(|before| &before.releases)
+            .find(|own| own.name == release.name);
+        let alone = Snapshot {
+            releases: vec![release.clone()],
+            ..Snapshot::default()
+        };
+        let question = EvaluationInput {
+            before: None,
+            after: &alone,
+            ..*question
+        };
+        let others = state.others(running, own, release);
+        all.extend(others.iter().filter_map(|other| other.judge(&question)));
+    }
+    all
+}
+
+/// Whether Helm "rolls back" to a higher version although the running one is complete and
+/// available: there is nothing to get out of, and this is an upgrade.
+fn goes_forward(before: Option<&Snapshot>, after: &Snapshot, facts: &Facts) -> bool {
+    let running = |wanted: &Release| {
+        let mut all = before.into_iter().flat_map(|before| &before.releases);
+        all.find(|one| one.name == wanted.name && one.app_name == wanted.app_name)
+    };
+    let is_settled = |release: &Release, version: Version| {
+        facts.settled.iter().flatten().any(|fact| {
+            fact.release == release.name
+                && release
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|own| *own == fact.namespace)
+                && fact.version == version
+        })
+    };
+    after.releases.iter().any(|wanted| {
+        let versions = running(wanted).and_then(|running| {
+            let (lowest, highest) = (running.lowest()?.version, running.highest()?.version);
+            let is_whole = lowest == highest && is_settled(running, highest);
+            is_whole.then_some((highest, wanted.lowest()?.version))
+        });
+        versions.is_some_and(|(from, to)| to > from)
+    })
 }
 
 /// Whether a manifest may have Milvus in it. An escaped letter (`\\x6d`, `\\u006d`) or an escaped

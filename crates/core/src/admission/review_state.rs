@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::review::Response;
 use crate::{
     api::DecisionSpec,
-    evaluate::{EvaluationInput, JudgedRelease, judge},
+    evaluate::{EvaluationInput, JudgedRelease, judge, judge_next_to},
     evidence::Facts,
     milvus::{
-        NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
-        service_names::ServiceNames,
+        Component, NamespaceState, Release, Snapshot, catalogue::Catalogue,
+        data_location::DataLocation, service_names::ServiceNames,
     },
     policy::PolicySet,
     rules::{Behavior, Overdue},
@@ -116,6 +116,8 @@ impl std::fmt::Debug for Elsewhere {
 pub(super) struct Other<'a> {
     release: Cow<'a, Release>,
     why: Why,
+    /// Whether it keeps running on the data that the change uses newly.
+    is_joined: bool,
 }
 
 /// Why a release is compared.
@@ -152,6 +154,11 @@ impl Other<'_> {
             judged
                 .findings
                 .retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
+        }
+        if self.is_joined {
+            judged
+                .findings
+                .extend(judge_next_to(question, &self.release));
         }
         let release = self.release.label();
         let compared = match self.why {
@@ -210,8 +217,9 @@ impl ReviewState<'_> {
         };
         let candidates = running
             .iter()
-            .chain(self.remembered.iter())
-            .filter(|release| !is_old(release));
+            .map(|release| (release, true))
+            .chain(self.remembered.iter().map(|release| (release, false)))
+            .filter(|(release, _)| !is_old(release));
         let location = new
             .data_location()
             .map(|location| self.service_names.known_as(location));
@@ -225,11 +233,26 @@ impl ReviewState<'_> {
                 .is_some_and(|(one, other)| one.is_same(&other));
             same.then_some(Why::Data)
         };
+        // A release whose coordinators use the data already joins no one.
+        let coordinates = |release: &Release| {
+            let mut components = release.components.iter();
+            components.any(|one| {
+                let role = one.component;
+                (role.is_coordinator() || role == Component::Standalone) && one.is_running()
+            })
+        };
+        let uses_it = old
+            .filter(|old| coordinates(old))
+            .and_then(Release::data_location)
+            .zip(location.as_ref())
+            .is_some_and(|(one, other)| other.is_same(&one));
         let mut others: Vec<Other<'s>> = candidates
-            .filter_map(|release| {
+            .filter_map(|(release, runs)| {
+                let why = shares(release)?;
                 Some(Other {
                     release: Cow::Borrowed(release),
-                    why: shares(release)?,
+                    why,
+                    is_joined: runs && why == Why::Data && !uses_it,
                 })
             })
             .collect();
@@ -237,6 +260,7 @@ impl ReviewState<'_> {
         others.extend(settings.map(|release| Other {
             release: Cow::Borrowed(release),
             why: Why::Settings,
+            is_joined: false,
         }));
         let elsewhere = location
             .as_ref()
@@ -245,6 +269,8 @@ impl ReviewState<'_> {
         others.extend(elsewhere.into_iter().map(|release| Other {
             release: Cow::Owned(release),
             why: Why::Data,
+            // Whether it still runs there is not known.
+            is_joined: false,
         }));
         others
     }

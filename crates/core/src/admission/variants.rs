@@ -466,8 +466,10 @@ fn no_other_kind_starts_another_version_on_the_same_data(
     #[case] at: &str,
 ) {
     let accounts = Accounts::default();
+    // A DaemonSet may have several pods.
+    let standby = "rootCoord: {enableActiveStandby: true}\n";
     let state = state(
-        Some(&Fixture::cluster("2.1.4")),
+        Some(&Fixture::cluster("2.1.4").default_yaml(standby)),
         &Facts::default(),
         &accounts,
     );
@@ -505,4 +507,195 @@ fn no_other_kind_starts_another_version_on_the_same_data(
             "MG101",
         );
     }
+}
+
+/// The release refers to `name` with `from`; the object has `key` with the value `prod`.
+fn referring(from: &str, name: &str, key: &str) -> (Fixture, impl Fn(&str) -> Value) {
+    let fixture = Fixture::cluster("2.4.5")
+        .container(Component::RootCoord, from)
+        .default_yaml("etcd: {endpoints: [\"my-release-etcd:2379\"]}\n");
+    let object = {
+        let (name, key) = (name.to_owned(), key.to_owned());
+        move |value: &str| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": "milvus"}, "data": {key.clone(): value}})
+        }
+    };
+    let text = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: milvus}}\ndata: {{{key}: prod}}\n"
+    );
+    (fixture.object(&text), object)
+}
+
+#[rstest]
+#[case::import("envFrom: [{configMapRef: {name: settings}}]", "ETCD_ROOTPATH")]
+#[case::import_with_prefix(
+    "envFrom: [{prefix: ETCD_, configMapRef: {name: settings}}]",
+    "ROOTPATH"
+)]
+#[case::key(
+    "env: [{name: ETCD_ROOTPATH, valueFrom: {configMapKeyRef: {name: settings, key: root}}}]",
+    "root"
+)]
+fn a_change_of_variables_in_a_config_map_is_judged(#[case] from: &str, #[case] key: &str) {
+    let accounts = Accounts::default();
+    let (fixture, object) = referring(from, "settings", key);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
+    denied(
+        &put(&state, &object("prod"), &object("other"), "kubectl-edit"),
+        "MG302",
+    );
+    // By Helm, whose decision is not known.
+    denied(
+        &put(&state, &object("prod"), &object("other"), "helm"),
+        "MG302",
+    );
+    let mut more = object("prod");
+    more["data"]["GOGC"] = json!("50");
+    assert_eq!(
+        put(&state, &object("prod"), &more, "kubectl")
+            .response
+            .denied,
+        None
+    );
+    // All its keys are taken away.
+    let mut none = object("prod");
+    none.as_object_mut().unwrap().remove("data");
+    denied(&put(&state, &object("prod"), &none, "kubectl"), "MG302");
+    // Another object of the namespace that no pod of Milvus refers to.
+    let unread = |value: &str| {
+        let mut other = object(value);
+        other["metadata"]["name"] = json!("of-another-application");
+        other
+    };
+    let ruling = put(&state, &unread("prod"), &unread("other"), "kubectl");
+    assert_eq!((ruling.response.denied, ruling.verdict), (None, None));
+    assert_eq!(
+        rule(&object_review(None, Some(&unread("x"))), &state).verdict,
+        None
+    );
+}
+
+#[test]
+fn a_configuration_without_keys_is_another_configuration() {
+    let accounts = Accounts::default();
+    let fixture = Fixture::cluster("2.4.5").default_yaml(ROOT);
+    let state = state(Some(&fixture), &Facts::default(), &accounts);
+    let is_config = |object: &Value| object["kind"] == "ConfigMap";
+    let old = documents_of(&fixture)
+        .into_values()
+        .find(is_config)
+        .unwrap();
+    let mut none = old.clone();
+    none.as_object_mut().unwrap().remove("data");
+    denied(&put(&state, &old, &none, "kubectl-patch"), "MG302");
+    let mut renamed = old.clone();
+    let data = renamed["data"].as_object_mut().unwrap();
+    let yaml = data.remove("default.yaml").unwrap();
+    data.insert("other.yaml".into(), yaml);
+    denied(&put(&state, &old, &renamed, "kubectl-patch"), "MG302");
+}
+
+/// One of several Milvus in the release `umbrella` of Helm, with a claim.
+fn alias(name: &str, claim: &str) -> String {
+    let mark = "annotations: {meta.helm.sh/release-name: umbrella}";
+    let labels = format!(
+        "{{app.kubernetes.io/instance: umbrella, app.kubernetes.io/name: {name}, component: standalone}}"
+    );
+    format!(
+        r#"apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: umbrella-{name}-standalone, namespace: milvus, labels: {labels}, {mark}}}
+spec:
+  selector: {{matchLabels: {labels}}}
+  template:
+    metadata: {{labels: {labels}}}
+    spec:
+      containers:
+        - name: standalone
+          image: "milvusdb/milvus:v2.5.27"
+          args: [milvus, run, standalone]
+          env: [{{name: ETCD_ENDPOINTS, value: "etcd:2379"}}, {{name: ETCD_ROOTPATH, value: {name}}}]
+          volumeMounts: [{{name: disk, mountPath: /var/lib/milvus}}]
+      volumes: [{{name: disk, persistentVolumeClaim: {{claimName: umbrella-{name}}}}}]
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: umbrella-{name}, namespace: milvus, labels: {labels}, annotations: {{meta.helm.sh/release-name: umbrella{claim}}}}}
+spec: {{resources: {{requests: {{storage: 1Gi}}}}}}
+---
+"#
+    )
+}
+
+#[test]
+fn one_of_several_milvus_that_an_upgrade_removes_is_told() {
+    const KEPT: &str = ", helm.sh/resource-policy: keep";
+    let accounts = Accounts::default();
+    let upgrade = |before: &str, after: &str, status: &str| {
+        let mut state = state(None, &Facts::default(), &accounts);
+        state.place = Arc::new(NamespaceState::new(crate::rules::testing::objects_of(
+            before,
+        )));
+        let outside = |request: &mut Value| {
+            let name = json!("sh.helm.release.v1.umbrella.v2");
+            request["name"] = name.clone();
+            request["object"]["metadata"]["name"] = name;
+            request["object"]["metadata"]["labels"]["name"] = json!("umbrella");
+        };
+        let inside = |release: &mut Value| {
+            release["manifest"] = json!(after);
+            release["name"] = json!("umbrella");
+        };
+        let text = record(&Fixture::cluster("2.4.5"), status, outside, inside);
+        rule(&text, &state)
+    };
+    let both = |claim: &str| alias("one", "") + &alias("two", claim);
+    let told = |ruling: &Ruling| ruling.response.warnings.join("\n");
+    let kept = upgrade(&both(KEPT), &alias("one", ""), "pending-upgrade");
+    assert_eq!(kept.response.denied, None);
+    let text = "MG205 component-removed: Milvus umbrella-two would be removed";
+    assert!(told(&kept).contains(text), "{kept:?}");
+    for status in ["pending-upgrade", "pending-rollback"] {
+        let lost = upgrade(&both(""), &alias("one", ""), status);
+        denied(
+            &lost,
+            "the claim umbrella-two would be removed together with Milvus umbrella-two",
+        );
+    }
+    // The claim stays in the manifest, or Milvus was stopped before.
+    let claim = alias("two", "").split_once("---\n").unwrap().1.to_owned();
+    let with_claim = upgrade(&both(""), &(alias("one", "") + &claim), "pending-upgrade");
+    assert_eq!(with_claim.response.denied, None);
+    let stopped = both("").replace("spec:\n  selector", "spec:\n  replicas: 0\n  selector");
+    let ruling = upgrade(&stopped, &alias("one", ""), "pending-upgrade");
+    assert_eq!(ruling.response.denied, None);
+    assert!(!told(&ruling).contains("MG205"), "{ruling:?}");
+    // Nothing is removed.
+    let same = upgrade(&both(""), &both(""), "pending-upgrade");
+    assert!(!told(&same).contains("would be removed"), "{same:?}");
+}
+
+#[test]
+fn a_rollback_to_a_later_version_is_an_upgrade_unless_it_leads_out_of_a_failed_change() {
+    let accounts = Accounts::default();
+    let settled = |version: &str| Facts {
+        settled: Some(vec![crate::evidence::SettledFact {
+            release: "my-release".into(),
+            namespace: "milvus".into(),
+            version: version.parse().unwrap(),
+        }]),
+        ..Facts::default()
+    };
+    let rollback = |running: &str, facts: &Facts| {
+        let state = state(Some(&Fixture::cluster(running)), facts, &accounts);
+        let wanted = Fixture::cluster("2.6.20");
+        by_helm(&state, &wanted.yaml(), "pending-rollback")
+    };
+    denied(&rollback("2.5.5", &settled("2.5.5")), "MG102");
+    // The running version never was available: this is the way out.
+    for facts in [settled("2.6.20"), Facts::default()] {
+        assert_eq!(rollback("2.5.5", &facts).response.denied, None);
+    }
+    assert_eq!(rollback("2.6.20", &settled("2.6.20")).response.denied, None);
 }

@@ -17,6 +17,7 @@ mod grouping;
 pub mod identify;
 pub mod image;
 pub mod manager;
+pub mod may_configure;
 pub mod metadata_root;
 pub mod namespace_state;
 pub mod others;

@@ -47,14 +47,15 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         return;
     };
     findings.checked();
-    let (subject, from, to) = if to < from {
-        ("the version".to_owned(), from, to)
+    // One component may go back while others stay, or come back after it was deleted.
+    let (subject, is_added, from, to) = if to < from {
+        ("the version".to_owned(), false, from, to)
+    } else if let Some((component, from, to)) = lowered(upgrade) {
+        (component.to_string(), false, from, to)
+    } else if let Some((component, from, to)) = added_below(upgrade) {
+        (component.to_string(), true, from, to)
     } else {
-        // One component may go back while others stay.
-        let Some((component, from, to)) = lowered(upgrade) else {
-            return;
-        };
-        (component.to_string(), from, to)
+        return;
     };
     let source = after
         .components
@@ -91,7 +92,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .iter()
         .find(|row| row.from.contains(from.version) && row.to.contains(to.version))
         .map(|row| row.effect.clone());
-    let mut message = format!("{subject} would go down from {from} to {to}");
+    let mut message = if is_added {
+        format!("{subject} would start at {to}, below {from} that runs")
+    } else {
+        format!("{subject} would go down from {from} to {to}")
+    };
     if last_available.as_ref() == Some(&from) {
         message += &format!(
             ": {from} is the last known version; the version of the running image cannot be read"
@@ -116,7 +121,10 @@ pub(super) fn returns(upgrade: &Upgrade<'_>) -> bool {
         .and_then(crate::milvus::Release::highest)
         .zip(upgrade.to())
         .filter(|(from, to)| to < from);
-    let lower = whole.or_else(|| lowered(upgrade).map(|(_, from, to)| (from, to)));
+    let lower = whole.or_else(|| {
+        let one = lowered(upgrade).or_else(|| added_below(upgrade));
+        one.map(|(_, from, to)| (from, to))
+    });
     lower.is_some_and(|(from, to)| returns_from_interrupted(upgrade, &from, &to))
 }
 
@@ -132,6 +140,23 @@ fn lowered(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
             (to < from).then_some((after.component, from, to))
         })
         .min_by(|(_, _, one), (_, _, other)| one.cmp(other))
+}
+
+/// A component that did not run, at a lower major.minor than everything that runs: one that was
+/// deleted first, for example.
+fn added_below(upgrade: &Upgrade<'_>) -> Option<(Component, Build, Build)> {
+    let before = upgrade.before?;
+    let from = upgrade.builds_before().first()?;
+    let added = upgrade
+        .after
+        .components
+        .iter()
+        .filter(|one| one.component != Component::Cdc && !before.has(one.component));
+    added
+        .filter_map(|one| Some((one.component, one.version().build()?.clone())))
+        .filter(|(_, to)| to.version.line() < from.version.line())
+        .min_by(|(_, one), (_, other)| one.cmp(other))
+        .map(|(component, to)| (component, from.clone(), to))
 }
 
 /// Within a line, what the difference is.
@@ -222,6 +247,26 @@ mod tests {
             testing::{Fixture, judge, judge_with},
         },
     };
+
+    #[test]
+    fn a_component_that_was_deleted_does_not_come_back_at_a_lower_minor() {
+        let before = Fixture::cluster("2.5.5").without(Component::QueryNode);
+        let after = |version: &str| {
+            Fixture::cluster("2.5.5").tag_of(Component::QueryNode, &format!("v{version}"))
+        };
+        let findings = judge(&RULE, Some(&before), &after("2.4.17"));
+        assert_eq!(findings[0].severity, Severity::Deny);
+        assert_eq!(
+            findings[0].message,
+            "querynode would start at 2.4.17, below 2.5.5 that runs"
+        );
+        for version in ["2.5.5", "2.5.4", "2.5.27"] {
+            assert!(
+                judge(&RULE, Some(&before), &after(version)).is_empty(),
+                "{version}"
+            );
+        }
+    }
 
     #[test]
     fn a_lower_minor_is_denied_with_its_effect() {

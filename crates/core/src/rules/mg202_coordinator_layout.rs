@@ -1,14 +1,14 @@
 //! MG202: no two active coordinators of one kind.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     milvus::{
         Component, Coordinators, Release, Topology, Version, release::ComponentWorkload,
         settings::QueueKind,
     },
 };
 
-use super::{Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -18,10 +18,10 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Deny,
     data_loss: false,
-    behavior: &[],
+    behavior: &[Behavior::JudgesNeighbors],
     since: "0.1.0",
     needs: &[Need::After],
-    what: "Denies mixed and separate coordinators side by side, and several replicas of a coordinator, or of a standalone, which contains them, without active-standby.",
+    what: "Denies mixed and separate coordinators side by side, several replicas of a coordinator, or of a standalone, which contains them, without active-standby, and a second release on the metadata of one that runs.",
     why: "Both register in etcd, fail alternately with CompareAndSwap errors, and assign the same \
           work twice.",
     example: "Chart 4.2.4 enables the mixed coordinator by default; rootCoordinator.enabled=true \
@@ -42,6 +42,10 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 /// serves every role.
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.aspect == Aspect::Neighbor {
+        next_to_another(upgrade, findings);
+        return;
+    }
     let after = upgrade.after;
     let is_several = |component: &ComponentWorkload| {
         coordinates(component.component) && several(upgrade, component).is_some()
@@ -168,11 +172,39 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// Coordinators of two releases on the same metadata.
+fn next_to_another(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let runs = |release: &Release| {
+        let mut components = release.components.iter();
+        components.any(|one| coordinates(one.component) && one.is_running())
+    };
+    findings.checked();
+    let Some((before, after)) = upgrade.both().filter(|(before, _)| runs(before)) else {
+        return;
+    };
+    let starts = after.components.iter().find(|one| {
+        coordinates(one.component) && one.is_running() && !without_standby(upgrade, one).is_empty()
+    });
+    if let Some(component) = starts {
+        findings
+            .deny(format!(
+                "{} would run at the same time as the coordinators of {} on the same metadata",
+                component.component,
+                before.label()
+            ))
+            .on(component)
+            .remedy(Remedy::words(
+                "Stop the other release first, or use another root path of etcd, another bucket \
+                 or root path of the object storage, and another prefix of the channels.",
+            ));
+    }
+}
+
 /// How many pods of the component are wanted, as text, where it may be more than one. How many
 /// nodes a `DaemonSet` has is not known: one that runs already is left alone.
 fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<String> {
     let this = &component.workload.meta.object;
-    if component.component == Component::Standalone && this.kind == "DaemonSet" {
+    if this.kind == "DaemonSet" {
         let runs_already = upgrade.before.is_some_and(|before| {
             before.of(component.component).any(|one| {
                 let one = &one.workload.meta.object;
@@ -415,6 +447,32 @@ mod tests {
         );
         assert!(judge_releases(&RULE, &one, &one).is_empty());
         assert!(judge_releases(&RULE, &each, &each).is_empty());
+    }
+
+    #[test]
+    fn a_coordinator_on_each_node_has_several_replicas() {
+        let one = Fixture::cluster("2.5.5").default_yaml("etcd: {endpoints: [\"etcd:2379\"]}\n");
+        let on_each = |text: &str| {
+            let yaml = Fixture::cluster("2.5.5").default_yaml(text).yaml();
+            let parts = yaml.split("---\n").map(|part| {
+                if part.contains("name: my-release-milvus-mixcoord\n") {
+                    part.replace("kind: Deployment", "kind: DaemonSet")
+                } else {
+                    part.to_owned()
+                }
+            });
+            release_of(&parts.collect::<Vec<_>>().join("---\n"))
+        };
+        let each = on_each("etcd: {endpoints: [\"etcd:2379\"]}\n");
+        let found = judge_releases(&RULE, &one.release(), &each);
+        assert_eq!(
+            found[0].message,
+            "mixcoord would run one replica on each node, but its configuration does not enable \
+             active-standby for rootCoord, queryCoord, dataCoord"
+        );
+        assert!(judge_releases(&RULE, &each, &each).is_empty());
+        let standby = on_each(STANDBY);
+        assert!(judge_releases(&RULE, &one.release(), &standby).is_empty());
     }
 
     #[rstest]

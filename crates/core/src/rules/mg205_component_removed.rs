@@ -1,7 +1,7 @@
 //! MG205: a component that disappears leaves its work undone.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     milvus::{Component, Release, Topology, Version},
 };
 
@@ -15,7 +15,11 @@ pub static RULE: Rule = Rule {
     category: Category::Topology,
     default: DefaultAction::Warn,
     data_loss: false,
-    behavior: &[Behavior::SelfAcceptable, Behavior::PlannedByRun],
+    behavior: &[
+        Behavior::SelfAcceptable,
+        Behavior::PlannedByRun,
+        Behavior::JudgesRemovals,
+    ],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Warns if a component is removed or scaled to zero, unless the target version no longer \
@@ -32,6 +36,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
+    if upgrade.aspect == Aspect::Removal {
+        whole(before, findings);
+        return;
+    }
     if before.topology() != after.topology()
         || after.topology() == Topology::Standalone
             && after.has(Component::Standalone)
@@ -89,6 +97,27 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// A release that Helm would delete as a whole.
+fn whole(before: &Release, findings: &mut Findings) {
+    findings.checked();
+    if before.is_stopped() {
+        return;
+    }
+    let finding = findings.warn(format!(
+        "Milvus {} would be removed: the manifests no longer contain it",
+        before.fullname
+    ));
+    finding
+        .because("Helm deletes its workloads, and its clients lose the connection.")
+        .fix(
+            "If this is not intended, check the alias and the condition of this dependency in \
+             Chart.yaml and in the Helm values.",
+        );
+    if let Some(first) = before.components.first() {
+        finding.on(first);
+    }
+}
+
 /// Four coordinators that become one while the version does not ask for it: most often the default
 /// that flipped in chart 4.2.4. All of them stop at once.
 fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut Findings) {
@@ -135,7 +164,7 @@ fn coordinators_replaced(upgrade: &Upgrade<'_>, before: &Release, findings: &mut
 
 #[cfg(test)]
 mod tests {
-    use super::RULE;
+    use super::{Aspect, RULE};
     use crate::{
         milvus::Component::{DataNode, Proxy, QueryNode, Standalone},
         rules::testing::{Fixture, judge},
@@ -167,6 +196,29 @@ mod tests {
             judge(&RULE, Some(&Fixture::standalone("2.4.5")), &stopped).len(),
             1
         );
+    }
+
+    #[test]
+    fn a_release_that_is_removed_as_a_whole_is_named() {
+        let found = |fixture: &Fixture| {
+            let release = fixture.release();
+            let facts = crate::evidence::Facts::default();
+            let mut upgrade = crate::change::Upgrade::new(
+                Some(&release),
+                &release,
+                &facts,
+                crate::milvus::catalogue::Catalogue::embedded(),
+            );
+            upgrade.aspect = Aspect::Removal;
+            crate::rules::run(&upgrade, None).findings
+        };
+        let findings = found(&Fixture::cluster("2.4.5"));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert_eq!(
+            findings[0].message,
+            "Milvus my-release-milvus would be removed: the manifests no longer contain it"
+        );
+        assert!(found(&Fixture::standalone("2.4.5").replicas(Standalone, 0)).is_empty());
     }
 
     #[test]

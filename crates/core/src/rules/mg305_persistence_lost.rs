@@ -1,7 +1,7 @@
 //! MG305: data that lies on a volume must stay on it.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     manifest::object::{Claim, Container, Meta, Workload, normal_path},
     milvus::{
         Component, Release,
@@ -23,7 +23,7 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
-    behavior: &[Behavior::JudgesDeletions],
+    behavior: &[Behavior::JudgesDeletions, Behavior::JudgesRemovals],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run \
@@ -43,6 +43,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let Some((before, after)) = upgrade.both() else {
         return;
     };
+    if upgrade.aspect == Aspect::Removal {
+        removed(before, after, findings);
+        return;
+    }
     if let Some(gone) = upgrade
         .deletes
         .filter(|object| object.kind == "PersistentVolumeClaim")
@@ -172,6 +176,40 @@ fn dropped(before: &Release, after: &Release, findings: &mut Findings) {
                  helm.sh/resource-policy: keep (Helm) or argocd.argoproj.io/sync-options: \
                  Prune=false (Argo CD) first. If the input leaves the claim out although it \
                  stays, add --part.",
+            );
+    }
+}
+
+/// Claims that Helm deletes together with a release that still runs.
+fn removed(before: &Release, after: &Release, findings: &mut Findings) {
+    findings.checked();
+    if before.is_stopped() {
+        return;
+    }
+    let stays = |claim: &Claim| {
+        let mut others = after.claims.iter();
+        others.any(|other| other.meta.object.name == claim.meta.object.name)
+    };
+    for claim in &before.claims {
+        let name = &claim.meta.object.name;
+        if stays(claim)
+            || !is_deleted_with_its_manifest(&claim.meta)
+            || mounted_by(before, name).is_none()
+        {
+            continue;
+        }
+        findings
+            .deny(format!(
+                "the claim {name} would be removed together with Milvus {}, which runs",
+                before.fullname
+            ))
+            .because("The volume is deleted with its claim, and with it the data of Milvus.")
+            .object(&claim.meta)
+            .evidence("claim", Some(name.clone()), None, Some(&claim.meta.origin))
+            .fix(
+                "To keep the data, give the running claim the annotation \
+                 helm.sh/resource-policy: keep first. To delete it, keep a backup and stop this \
+                 Milvus first.",
             );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, advice::Remedy};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -84,6 +84,11 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .object(&first.workload.meta)
             .evidence(family.name(), Some(names), None, None)
             .remedy(match family {
+                _ if upgrade.deletes.is_some() => Remedy::words(
+                    "Keep it, or stop Milvus first. To create it again with other immutable fields \
+                     (kubectl delete --cascade=orphan), ask an administrator for an \
+                     UpgradeException for this rule and release.",
+                ),
                 Family::Minio if after.dependencies_of(Family::Silo).next().is_some() => {
                     upgrade.advice().keep_dependency(family).and(
                         "Silo starts on new, empty volumes. To run Silo on MinIO's volumes, change \

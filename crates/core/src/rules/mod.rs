@@ -53,7 +53,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     evidence::Facts,
     milvus::{Release, catalogue::Catalogue},
 };
@@ -199,6 +199,15 @@ impl Rule {
     pub fn has(&self, behavior: Behavior) -> bool {
         self.behavior.contains(&behavior)
     }
+
+    /// Whether it judges this aspect of a change.
+    fn judges(&self, aspect: Aspect) -> bool {
+        match aspect {
+            Aspect::Change => true,
+            Aspect::Removal => self.has(Behavior::JudgesRemovals),
+            Aspect::Neighbor => self.has(Behavior::JudgesNeighbors),
+        }
+    }
 }
 
 /// Where a rule behaves otherwise than the rest. Nothing outside the rules knows which rules these
@@ -217,6 +226,12 @@ pub enum Behavior {
     HandledByUpgrade,
     /// It judges the deletion of an object. The other rules do not.
     JudgesDeletions,
+    /// It judges that a release is no longer in the manifests of its Helm release, which has
+    /// another Milvus. The other rules do not.
+    JudgesRemovals,
+    /// It judges a new release next to another one that runs on the same data. The other rules do
+    /// not.
+    JudgesNeighbors,
     /// It counts although the release gate allowed the change: what it looks at may have happened
     /// since.
     OverridesDecisions,
@@ -248,6 +263,14 @@ impl Behavior {
                 "`milvus-guard upgrade` does what the rule requires, so it does not stop for it."
             }
             Self::JudgesDeletions => "The workload gate also applies it to deletions.",
+            Self::JudgesRemovals => {
+                "The release gate also applies it to one of several Milvus of a Helm release that \
+                 an upgrade removes."
+            }
+            Self::JudgesNeighbors => {
+                "The gates also apply it to a new release that would use the data of another one \
+                 that runs."
+            }
             Self::OverridesDecisions => {
                 "The workload gate applies it even if the release gate has allowed the change."
             }
@@ -379,6 +402,8 @@ fn run_all(
         let mut found = Findings::of(rule);
         if overdue.is_some_and(|overdue| (overdue.0)()) {
             found.failed(Failed::Timeout);
+        } else if !rule.judges(upgrade.aspect) {
+            found.not_applicable("it is for changes of a release");
         } else {
             found = run_one(rule, upgrade, look);
         }

@@ -9,7 +9,7 @@ use crate::{
     change::Upgrade,
     manifest::object::{Container, Files, SourceRef, ValueFrom, Volume, VolumeSource, Workload},
     milvus::{
-        Release, Topology,
+        Build, Release, Topology,
         dependency::Family,
         release::{ComponentWorkload, VersionRead},
     },
@@ -310,7 +310,9 @@ fn version_change(upgrade: &Upgrade<'_>) -> Met {
     };
     let unreadable_after =
         || unreadable(upgrade.after.components.iter()).map(|image| no_version(&image, ""));
-    let moves = !upgrade.moved().is_empty();
+    // A component that comes may have a version that nothing had.
+    let is_new = |build: &Build| !upgrade.builds_before().contains(build);
+    let moves = !upgrade.moved().is_empty() || upgrade.builds_after().iter().any(is_new);
     match (upgrade.from(), upgrade.to()) {
         (Some(from), Some(to)) if from == to && !moves && !images_change => {
             Met::NotApplicable(format!("the version stays {from}").into())

@@ -22,7 +22,7 @@ use crate::{
     evaluate::{Evaluation, EvaluationInput, judge},
     manifest::{
         Object,
-        object::{Meta, ObjectRef, Workload},
+        object::{ConfigMap, Meta, ObjectRef, SourceRef, Workload},
     },
     milvus::{NamespaceState, Release, Snapshot, identify, release::held_from},
     policy::Action,
@@ -256,7 +256,7 @@ impl<'a> WorkloadTask<'a> {
                     .map(|old| self.old(old, &reference, place))
                     .transpose()?
                     .flatten();
-                if !matters(new, old.as_ref()) {
+                if !matters(new, old.as_ref()) || is_unread(place, &reference) {
                     return Ok(None);
                 }
                 // The request knows the object better than the cache.
@@ -264,7 +264,7 @@ impl<'a> WorkloadTask<'a> {
                     Some(old) if !place.holds(&old) => Cow::Owned(place.with(old)),
                     _ => Cow::Borrowed(place),
                 };
-                let after = before.with(new.clone());
+                let after = before.with(with_its_keys(new));
                 Some((before, after, reference))
             }
             Change::Scale {
@@ -416,6 +416,23 @@ impl<'a> WorkloadTask<'a> {
             None => old.read(&self.namespace),
         }
     }
+}
+
+/// A `ConfigMap` without keys as such: pods read it, and find nothing in it.
+fn with_its_keys(new: &Object) -> Object {
+    let emptied = match new {
+        Object::Other(meta) => ConfigMap::empty(meta.clone()),
+        _ => None,
+    };
+    emptied.map_or_else(|| new.clone(), |config| Object::Config(Arc::new(config)))
+}
+
+/// Whether an object is a `ConfigMap` or a Secret to which no pod of Milvus refers: most of those
+/// that are sent. Nothing is read or configured again for them.
+fn is_unread(place: &NamespaceState, object: &ObjectRef) -> bool {
+    let releases = &place.snapshot.releases;
+    SourceRef::of(object)
+        .is_some_and(|source| !releases.iter().any(|release| release.reads(&source)))
 }
 
 /// Whether Helm is uninstalling: it deletes every Service of a release before the first

@@ -104,6 +104,12 @@ impl Fingerprint {
         }
         Self(part)
     }
+
+    /// Its bytes, for a digest of more than this content.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 /// Nothing: the content may be secret.
@@ -205,6 +211,18 @@ impl ConfigFile {
 }
 
 impl ConfigMap {
+    /// An object without keys; `None` if it is neither a `ConfigMap` nor a Secret.
+    #[must_use]
+    pub fn empty(meta: Meta) -> Option<Self> {
+        let SourceRef { kind, .. } = SourceRef::of(&meta.object)?;
+        Some(Self {
+            meta,
+            kind,
+            is_immutable: false,
+            files: Vec::new(),
+        })
+    }
+
     /// Reads the keys of a `ConfigMap` or a `Secret`. An object without keys has no use here: its
     /// metadata is given back.
     pub(super) fn read<'t>(node: impl DocumentValue<'t>, meta: Meta) -> Result<Self, Box<Meta>> {

@@ -61,6 +61,11 @@ pub(super) fn variable(name: &str) -> &str {
     }
 }
 
+/// Whether a variable with this name sets a key that is given in its normal form.
+pub(crate) fn is_variable_of(normal_form: &str, name: &str) -> bool {
+    normal(variable(name)).eq(normal_form.chars())
+}
+
 const PREFIX: &str = "milvus.";
 
 fn normal(key: &str) -> impl Iterator<Item = char> {

@@ -20,6 +20,7 @@ mod sources;
 pub use environment::Environment;
 pub use files::{FileSettings, FileStack, MAX_FILE_BYTES, MAX_KEY_BYTES, MAX_SETTINGS, Unread};
 pub(crate) use folder::below;
+pub(crate) use key::is_variable_of;
 pub use place::Place;
 pub use sources::{MAX_COPIED_BYTES, MAX_RELEASE_BYTES, Parsed, Sources};
 

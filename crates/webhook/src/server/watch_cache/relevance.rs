@@ -7,7 +7,7 @@ use milvus_guard_core::{
         Object,
         object::{ConfigFile, ConfigMap},
     },
-    milvus::{dependency, identify},
+    milvus::{dependency, identify, may_configure::may_configure},
 };
 use serde_json::Value;
 
@@ -25,16 +25,14 @@ pub(in crate::server) fn is_kept(object: &Object) -> bool {
         Object::Workload(workload) => {
             identify::component(workload).is_some() || dependency::family(workload).is_some()
         }
-        Object::Config(config) => {
-            config.is_milvus_configuration() || is_small_configuration(config)
-        }
+        Object::Config(config) => may_configure(config) || is_small_configuration(config),
         Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
         Object::Deployer(_) | Object::Other(_) => false,
     }
 }
 
-/// A `ConfigMap` without Milvus' own file names is kept for its variables, and for files that an
-/// init container merges: a few lines that name the dependencies of Milvus.
+/// A `ConfigMap` that is Milvus' neither by its keys nor by its name is kept if it is a few lines
+/// that name the dependencies of Milvus: a variable or a mount may give them any name.
 const SMALL_CONFIGURATION: usize = 16 * 1024;
 
 fn is_small_configuration(config: &ConfigMap) -> bool {
@@ -44,13 +42,9 @@ fn is_small_configuration(config: &ConfigMap) -> bool {
         .map(|file| file.key.len() + file.text.as_ref().map_or(0, |text| text.len()))
         .sum();
     let mentions = |text: &str| dependency::may_be_ours(&text.to_ascii_lowercase());
-    // Parts of a configuration that is merged say by a label whose they are (bitnami/milvus).
-    let is_labelled = ["app.kubernetes.io/name", "app.kubernetes.io/part-of"]
-        .into_iter()
-        .any(|label| config.meta.label(label) == Some("milvus"));
     let says_it =
         |file: &ConfigFile| mentions(&file.key) || file.text.as_deref().is_ok_and(mentions);
-    size <= SMALL_CONFIGURATION && (is_labelled || config.files.iter().any(says_it))
+    size <= SMALL_CONFIGURATION && config.files.iter().any(says_it)
 }
 
 #[cfg(test)]
@@ -64,6 +58,7 @@ mod tests {
     #[case::a_name("x", "milvus.yaml", "a: b", true)]
     #[case::a_dependency("x", "a.env", "ETCD_ENDPOINTS=x", true)]
     #[case::a_part_by_its_label("milvus", "03_proxy_default.yaml", "proxy: {port: 1}", true)]
+    #[case::a_variable_without_a_word("x", "COMMON_STORAGETYPE", "local", true)]
     #[case::something_else("x", "03_proxy_default.yaml", "proxy: {port: 1}", false)]
     fn configurations_are_kept(
         #[case] name: &str,
