@@ -11,6 +11,7 @@ mod configured;
 pub mod data_location;
 pub mod day;
 pub mod dependency;
+pub mod dependency_folder;
 pub mod dependency_use;
 pub mod endpoint;
 mod grouping;

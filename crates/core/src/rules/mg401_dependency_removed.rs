@@ -5,10 +5,11 @@ use crate::{
     milvus::{
         Release,
         dependency::{Dependency, Family},
+        endpoint::listed,
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, state::Missing};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -113,10 +114,31 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
             continue;
         }
+        // The queue may be one that the input leaves out.
+        if !had_queue && !before.located().any(|located| located.queue().is_ok()) {
+            findings.not_evaluated(Missing::new(
+                format!(
+                    "whether {family} would be added: the input before contains neither a queue \
+                     nor the configuration that names it"
+                ),
+                "Add the StatefulSets and ConfigMaps of the release to the input before.",
+            ));
+            continue;
+        }
         let context = if had_queue {
             "in addition to the running queue".to_owned()
         } else if before.has_config() {
-            format!("although Milvus uses {}", before.queue().kind.value)
+            let queue = before.queue();
+            let hosts = &queue.endpoints.value;
+            if hosts.is_empty() {
+                format!("although Milvus uses {}", queue.kind.value)
+            } else {
+                format!(
+                    "although Milvus uses {} at {}",
+                    queue.kind.value,
+                    listed(hosts)
+                )
+            }
         } else {
             "although the release had no queue".to_owned()
         };
@@ -185,9 +207,12 @@ mod tests {
     use rstest::rstest;
 
     use super::RULE;
-    use crate::rules::{
-        Severity,
-        testing::{Fixture, judge},
+    use crate::{
+        milvus::Component::{DataNode, IndexNode, MixCoord, Proxy, QueryNode},
+        rules::{
+            Severity,
+            testing::{Fixture, judge},
+        },
     };
 
     fn v2(fixture: Fixture) -> Fixture {
@@ -321,6 +346,30 @@ mod tests {
                 .text
                 .starts_with("Set woodpecker.enabled=false in")
         );
+    }
+
+    #[test]
+    fn a_queue_that_the_input_may_leave_out_is_not_new() {
+        let reads = |fixture: Fixture| {
+            [Proxy, QueryNode, DataNode, IndexNode, MixCoord]
+                .into_iter()
+                .fold(fixture, |fixture, component| {
+                    fixture.container(
+                        component,
+                        "envFrom: [{configMapRef: {name: settings-of-milvus}}]",
+                    )
+                })
+        };
+        let before = reads(Fixture::of(
+            "2.5.5",
+            &[Proxy, QueryNode, DataNode, IndexNode, MixCoord],
+        ));
+        let after = v2(reads(Fixture::of(
+            "2.5.5",
+            &[Proxy, QueryNode, DataNode, IndexNode, MixCoord],
+        )));
+        let found = judge(&RULE, Some(&before), &after);
+        assert!(found.len() == 1 && found[0].not_evaluated, "{found:?}");
     }
 
     #[test]
