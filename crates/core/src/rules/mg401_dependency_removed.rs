@@ -4,7 +4,8 @@ use crate::{
     change::Upgrade,
     milvus::{
         Release,
-        dependency::{Dependency, Family},
+        dependency::{self, Dependency, Family},
+        dependency_use::DependencyUse,
         endpoint::listed,
     },
 };
@@ -104,11 +105,14 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if before.dependencies_of(family).next().is_some() {
             continue;
         }
-        let Some(first) = after.dependencies_of(family).next() else {
+        let is_ours = |queue: &&Dependency| !is_of_others(after, queue);
+        let Some(first) = after.dependencies_of(family).find(is_ours) else {
             continue;
         };
         // The queue that Milvus is configured for may well be installed after it.
-        if before.has_config() && is_meant(before, family) {
+        if before.has_config()
+            && (is_meant(before, family) || before.uses(first) == DependencyUse::Named)
+        {
             continue;
         }
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
@@ -183,6 +187,13 @@ fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
         .flatten()
         .any(|settled| settled.release == before.name);
     rollouts.peek().is_some() && rollouts.all(|rollout| !rollout.ever_available) && !has_settled
+}
+
+/// Whether a queue bears the name of another release and Milvus is not configured for it: another
+/// application in the namespace brings it.
+fn is_of_others(release: &Release, queue: &Dependency) -> bool {
+    dependency::instance(&queue.workload).is_some_and(|name| name != release.name)
+        && release.uses(queue) == DependencyUse::Unused
 }
 
 /// Whether the running configuration points to a queue of this family inside the release.
@@ -346,6 +357,27 @@ mod tests {
                 .text
                 .starts_with("Set woodpecker.enabled=false in")
         );
+    }
+
+    #[rstest]
+    #[case::of_another_release("orders", "mq: {type: rocksmq}", 0)]
+    #[case::of_this_release("my-release", "mq: {type: rocksmq}", 1)]
+    #[case::in_use(
+        "orders",
+        "mq: {type: kafka}\nkafka: {brokerList: \"orders-kafka:9092\"}",
+        0
+    )]
+    fn a_queue_of_another_application_is_not_added_to_the_release(
+        #[case] instance: &str,
+        #[case] config: &str,
+        #[case] found: usize,
+    ) {
+        let after = Fixture::standalone("2.5.16").default_yaml(config).object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: orders-kafka}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: kafka, app.kubernetes.io/instance: {instance}}}\n  template:\n    spec:\n      containers: [{{name: kafka, image: \"bitnami/kafka:3.1.0\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+        ));
+        let before = Fixture::standalone("2.5.16").default_yaml(config);
+        let findings = judge(&RULE, Some(&before), &after);
+        assert_eq!(findings.len(), found, "{findings:?}");
     }
 
     #[test]
