@@ -19,6 +19,7 @@ pub mod identify;
 pub mod image;
 pub mod manager;
 pub mod metadata_root;
+pub mod minio_store;
 pub mod namespace_state;
 pub mod others;
 pub mod queue_kind;

@@ -8,6 +8,7 @@ use crate::{
         config::below,
         dependency::{Dependency, Family},
         dependency_folder::DataFolders,
+        minio_store::MinioStore,
         release::ComponentWorkload,
         settings::Located,
         volume::{DataVolume, VolumePlace, persistent_mounts, place_of, volume_of},
@@ -497,6 +498,12 @@ fn redirected(old: &Dependency, new: &Dependency, what: &str, findings: &mut Fin
         let wants = match DataFolders::of(new.family, now) {
             DataFolders::Named(paths) => places(&new.workload, now, &paths),
             DataFolders::Unset => Vec::new(),
+            // MG303 reports a MinIO that becomes a gateway.
+            DataFolders::Unknown
+                if matches!(MinioStore::of(new), Some(MinioStore::Gateway { .. })) =>
+            {
+                continue;
+            }
             DataFolders::Unknown => {
                 if was.command != now.command || was.env != now.env {
                     findings.not_evaluated(Missing::new(
