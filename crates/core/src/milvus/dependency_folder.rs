@@ -76,7 +76,8 @@ fn by_flag(
             .and_then(|word| word.strip_prefix("data-dir"))
             .map(str::to_owned)
     };
-    for (at, word) in words.iter().enumerate() {
+    let numbered = words.iter().enumerate();
+    for (at, word) in numbered {
         match flag(word).as_deref() {
             Some("") => return DataFolders::named(words.get(at + 1).copied().into_iter()),
             Some(rest) if rest.starts_with('=') => {

@@ -22,7 +22,7 @@ pub enum MinioStore {
 }
 
 impl MinioStore {
-    /// Reads it from the command line; `None` if that does not tell.
+    /// Reads it from the command line; `None` if it names neither.
     #[must_use]
     pub fn of(dependency: &Dependency) -> Option<Self> {
         if dependency.family != Family::Minio {
