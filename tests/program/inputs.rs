@@ -508,6 +508,20 @@ fn utf16_of_powershell_is_read() {
 }
 
 #[test]
+fn what_ansible_read_is_a_list_of_objects() {
+    let returned = |tag: &str| {
+        let objects = stack(tag, true)
+            .split("---\n")
+            .map(|object| format!("- {}\n", object.trim_end().replace('\n', "\n  ")))
+            .collect::<String>();
+        format!("api_found: true\nchanged: false\nresources:\n{objects}")
+    };
+    let (code, report, errors) = judged(&returned("v2.5.16"), &returned("v2.4.24"), &[]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(denies(&report, "MG103"), "{report}");
+}
+
+#[test]
 fn merge_keys_are_read() {
     let text = "x-common: &common\n  image: milvusdb/milvus:v2.4.24\n  command: [milvus, run, standalone]\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: milvus}\nspec:\n  selector: {matchLabels: {app: milvus}}\n  template:\n    spec:\n      containers:\n      - <<: *common\n        name: standalone\n";
     let folder = tempfile::tempdir().unwrap();

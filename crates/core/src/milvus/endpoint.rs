@@ -137,6 +137,21 @@ impl Host {
         }
     }
 
+    /// The Pulsar behind the Service of its proxies, of its brokers, or a pod of these.
+    fn pulsar(&self) -> Name {
+        match &self.name {
+            Name::Service(name, namespace) => {
+                let rest = name.strip_suffix("-headless").unwrap_or(name);
+                let rest = PULSAR_SUFFIXES
+                    .iter()
+                    .find_map(|suffix| rest.strip_suffix(suffix))
+                    .unwrap_or(rest);
+                Name::Service(rest.to_owned(), namespace.clone())
+            }
+            name @ Name::External(_) => name.clone(),
+        }
+    }
+
     /// The cluster of brokers behind a bootstrap address: pods and bootstrap Services of one Kafka,
     /// and the numbered brokers of one Amazon MSK. Ports only choose a listener.
     fn brokers(&self) -> Name {
@@ -173,6 +188,9 @@ const BROKER_SUFFIXES: [&str; 8] = [
     "-external-bootstrap",
 ];
 
+/// Endings that the chart of Pulsar puts behind the name of a cluster for what clients connect to.
+const PULSAR_SUFFIXES: [&str; 2] = ["-proxy", "-broker"];
+
 /// Endings that charts and operators put behind the name of an etcd for its Services.
 pub(super) const STORE_SUFFIXES: [&str; 3] = ["-headless", "-client", "-peer"];
 
@@ -205,37 +223,30 @@ fn name_of(labels: &[&str], own: Option<&str>) -> Name {
         Some(position) => &labels[..position],
         None => labels,
     };
-    let stem = stem_of_pod(cut);
+    // <pod>.<headless service>.<namespace>: the pod's name without its ordinal is the Service's.
+    let pod = match cut {
+        [pod, headless, rest @ ..] => {
+            stem_of(pod, headless).map(|stem| (stem, rest.first().copied()))
+        }
+        _ => None,
+    };
     let in_cluster = cut.len() < labels.len()
         || labels.len() <= 2 && !is_public(labels)
-        // milvus-operator leaves `svc` out: `<pod>.<headless service>.<namespace>`.
-        || matches!(labels, [_, headless, namespace]
-            if stem.is_some_and(|stem| stem == *headless || is_headless(headless))
-                && !is_public(&[headless, namespace]));
+        // The search path of a pod completes <pod>.<headless service>.<namespace> too.
+        || matches!(labels, [_, headless, _]
+            if pod.is_some_and(|(stem, _)| stem == *headless || is_headless(headless))
+                && !is_public(&labels[1..]));
     if !in_cluster {
         return Name::External(labels.join("."));
     }
-    match (stem, cut) {
-        (Some(stem), [_, _, rest @ ..]) => service(stem, rest.first().copied(), own),
-        _ => service(
-            cut.first().copied().unwrap_or_default(),
-            cut.get(1).copied(),
-            own,
-        ),
+    if let Some((stem, namespace)) = pod {
+        return service(stem, namespace, own);
     }
-}
-
-/// The name of a pod without its ordinal, where the labels are those of a pod behind a headless
-/// Service that is named after the same workload.
-fn stem_of_pod<'a>(labels: &[&'a str]) -> Option<&'a str> {
-    let [pod, headless, ..] = labels else {
-        return None;
-    };
-    let (stem, ordinal) = pod.rsplit_once('-')?;
-    let is_pod = !ordinal.is_empty()
-        && ordinal.bytes().all(|byte| byte.is_ascii_digit())
-        && (headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()));
-    is_pod.then_some(stem)
+    service(
+        cut.first().copied().unwrap_or_default(),
+        cut.get(1).copied(),
+        own,
+    )
 }
 
 /// Whether a Service is named as charts name a headless one.
@@ -243,6 +254,15 @@ fn is_headless(service: &str) -> bool {
     ["-headless", "-hl", "-svc", "-brokers", "-peer"]
         .iter()
         .any(|suffix| service.ends_with(suffix))
+}
+
+/// The name of a pod of a StatefulSet without its ordinal, if this is its headless Service.
+fn stem_of<'a>(pod: &'a str, headless: &str) -> Option<&'a str> {
+    let (stem, ordinal) = pod.rsplit_once('-')?;
+    let is_member = !ordinal.is_empty()
+        && ordinal.bytes().all(|byte| byte.is_ascii_digit())
+        && (headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()));
+    is_member.then_some(stem)
 }
 
 fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
@@ -339,7 +359,8 @@ pub fn is_same_brokers(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_know
     })
 }
 
-/// Whether two lists lead to one Pulsar. Its plain and its TLS port are two doors of one proxy.
+/// Whether two lists lead to one Pulsar. Its plain and its TLS port are two doors of one proxy, and
+/// proxies and brokers serve the same topics.
 #[must_use]
 pub fn is_same_pulsar(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known: bool) -> bool {
     let port = |host: &Host| {
@@ -351,7 +372,7 @@ pub fn is_same_pulsar(one: &BTreeSet<Host>, other: &BTreeSet<Host>, own_is_known
     one.iter().any(|a| {
         other
             .iter()
-            .any(|b| port(a) == port(b) && a.name.is_same(&b.name, own_is_known))
+            .any(|b| port(a) == port(b) && a.pulsar().is_same(&b.pulsar(), own_is_known))
     })
 }
 
@@ -510,6 +531,18 @@ mod tests {
     #[case("[::ffff:10.0.0.1]:2379", "10.0.0.1:2379", true)]
     #[case("[2001:db8::1]:2379", "[2001:db8::2]:2379", false)]
     #[case("etcd-1:2379,etcd-2:2379", "etcd-3:2379,etcd-4:2379", false)]
+    #[case(
+        "etcd-0.etcd-headless.db:2379",
+        "etcd-1.etcd-headless.db.svc:2379",
+        true
+    )]
+    #[case("etcd-0.etcd-headless.db:2379", "etcd.db:2379", true)]
+    #[case(
+        "etcd-0.etcd-headless.db:2379",
+        "etcd-0.etcd-headless.other:2379",
+        false
+    )]
+    #[case("etcd-0.etcd.com:2379", "etcd-1.etcd.com:2379", false)]
     fn etcd(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
         assert_eq!(is_same_etcd(&hosts(one), &hosts(other), true), same);
     }
@@ -559,10 +592,32 @@ mod tests {
         true
     )]
     #[case("kafka-1.example.com:9092", "kafka-9.example.com:9092", false)]
+    #[case(
+        "kafka-0.kafka-headless.mq:9092",
+        "kafka-1.kafka-headless.mq:9092",
+        true
+    )]
+    #[case("kafka-0.kafka-headless.mq:9092", "kafka.mq.svc:9092", true)]
+    #[case(
+        "kafka-0.kafka-headless.mq:9092",
+        "other-0.other-headless.mq:9092",
+        false
+    )]
     #[case("my-pulsar-proxy:6650", "pulsar://my-pulsarv3-proxy:6650", false)]
     #[case("pulsar-proxy:6650", "pulsar+ssl://pulsar-proxy.milvus.svc:6651", true)]
     fn brokers(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
         assert_eq!(is_same_brokers(&hosts(one), &hosts(other), true), same);
+    }
+
+    #[rstest]
+    #[case("p-proxy.mq:6650", "pulsar://p-broker.mq.svc:6650", true)]
+    #[case("p-proxy:6650", "p-broker-0.p-broker-headless.milvus.svc:6650", true)]
+    #[case("p-proxy:6650", "pulsar+ssl://p-proxy:6651", true)]
+    #[case("p-pulsar-proxy:6650", "p-pulsarv3-proxy:6650", false)]
+    #[case("p-proxy.mq:6650", "p-broker.other:6650", false)]
+    #[case("p-proxy:6650", "p-broker:16650", false)]
+    fn pulsar(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
+        assert_eq!(is_same_pulsar(&hosts(one), &hosts(other), true), same);
     }
 
     #[rstest]

@@ -1,6 +1,6 @@
 //! MG303: Milvus must find its data where it left it.
 
-use crate::change::Upgrade;
+use crate::{change::Upgrade, milvus::minio_store::MinioStore};
 
 use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
 
@@ -17,7 +17,8 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares the storage of every component: type, bucket, root path and endpoint; for \
            local storage the location on a volume. Different host names of one provider for the \
-           same bucket are equal; for Azure the storage account counts too. Warns if TLS or the kind of credentials changes.",
+           same bucket are equal; for Azure the storage account counts too. A MinIO of the release \
+           that becomes a gateway to another store, or no longer is one, is another storage. Warns if TLS or the kind of credentials changes.",
     why: "Milvus does not find the segments that the metadata references, loads fail, and new data \
           is written elsewhere, so that neither location has all data.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
@@ -28,6 +29,32 @@ pub static RULE: Rule = Rule {
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     guarded_settings::compare(upgrade, RULE.id, findings);
+    for (old, new) in upgrade.changed_dependencies() {
+        let (Some(had), Some(wants)) = (MinioStore::of(old), MinioStore::of(new)) else {
+            continue;
+        };
+        if had.is_same_as(&wants) || upgrade.is_unused(old) {
+            continue;
+        }
+        let meta = &new.workload.meta;
+        findings
+            .deny(format!(
+                "MinIO {} would change from {had} to {wants}",
+                meta.object.name
+            ))
+            .object(meta)
+            .evidence(
+                "MinIO",
+                Some(had.to_string()),
+                Some(wants.to_string()),
+                Some(&meta.origin),
+            )
+            .fix(
+                "Keep the values minio.gcsgateway, minio.s3gateway, minio.azuregateway or \
+                 minio.nasgateway, or the command of MinIO. To leave a gateway, point Milvus to \
+                 the same bucket of the store behind it.",
+            );
+    }
 }
 
 #[cfg(test)]
@@ -36,6 +63,36 @@ mod tests {
 
     use super::RULE;
     use crate::rules::testing::{Fixture, judge};
+
+    #[rstest]
+    #[case("gateway gcs p1", "gateway gcs p1", 0)]
+    #[case("gateway gcs p1", "gateway gcs p2", 0)]
+    #[case("gateway gcs p1", "server /export", 1)]
+    #[case("server /export", "gateway azure", 1)]
+    #[case("gateway gcs p1", "gateway s3 https://s3.amazonaws.com", 1)]
+    #[case(
+        "gateway s3 https://s3.amazonaws.com",
+        "gateway s3 https://s3.eu-west-1.amazonaws.com",
+        0
+    )]
+    #[case(
+        "gateway s3 https://a.example.com",
+        "gateway s3 https://b.example.com",
+        1
+    )]
+    #[case("gateway nas /mnt/a", "gateway nas /mnt/b", 1)]
+    #[case("server /export", "server /export --console-address :9001", 0)]
+    fn the_store_behind_minio(#[case] before: &str, #[case] after: &str, #[case] found: usize) {
+        let minio = |words: &str| {
+            Fixture::cluster("2.2.13")
+                .default_yaml("minio: {address: my-release-minio, port: 9000}")
+                .object(&format!(
+                    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: my-release-minio}}\nspec:\n  selector:\n    matchLabels: {{app: minio, release: my-release}}\n  template:\n    spec:\n      containers: [{{name: minio, image: \"minio/minio:RELEASE.2022-03-17T06-34-49Z\", command: [/bin/sh, -ce, \"docker-entrypoint.sh minio -S /certs/ {words}\"]}}]\n"
+                ))
+        };
+        let findings = judge(&RULE, Some(&minio(before)), &minio(after));
+        assert_eq!(findings.len(), found, "{findings:?}");
+    }
 
     fn run(before: &str, after: &str) -> usize {
         judge(

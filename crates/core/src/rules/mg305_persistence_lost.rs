@@ -7,6 +7,8 @@ use crate::{
         Component, Release,
         config::below,
         dependency::{Dependency, Family},
+        dependency_folder::DataFolders,
+        minio_store::MinioStore,
         release::ComponentWorkload,
         settings::Located,
         volume::{DataVolume, VolumePlace, persistent_mounts, place_of, volume_of},
@@ -114,6 +116,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         );
         if !said && runs_alike(&old.workload, &new.workload) {
             moved(&held, &new.workload, &name, findings);
+        } else if !said {
+            redirected(old, new, &name, findings);
         }
         left_behind(&held, &old.workload, &new.workload, &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
@@ -518,6 +522,62 @@ fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
     }
 }
 
+/// Denies a change after which a dependency looks for its data at another place.
+fn redirected(old: &Dependency, new: &Dependency, what: &str, findings: &mut Findings) {
+    for (was, now) in old.containers().into_iter().zip(new.containers()) {
+        let DataFolders::Named(folders) = DataFolders::of(old.family, was) else {
+            continue;
+        };
+        let places = |workload: &Workload, container: &Container, paths: &[String]| {
+            let paths = paths.iter();
+            paths
+                .map(|path| place_of(workload, container, path))
+                .collect::<Vec<_>>()
+        };
+        let had = places(&old.workload, was, &folders);
+        let wants = match DataFolders::of(new.family, now) {
+            DataFolders::Named(paths) => places(&new.workload, now, &paths),
+            DataFolders::Unset => Vec::new(),
+            // MG303 reports a MinIO that becomes a gateway.
+            DataFolders::Unknown
+                if matches!(MinioStore::of(new), Some(MinioStore::Gateway { .. })) =>
+            {
+                continue;
+            }
+            DataFolders::Unknown => {
+                if was.command != now.command || was.env != now.env {
+                    findings.not_evaluated(Missing::new(
+                        format!("the data folder of {what} after the change cannot be read"),
+                        "Write the folder as an argument or a variable of its container.",
+                    ));
+                }
+                continue;
+            }
+        };
+        let lost = |place: &&VolumePlace| place.volume.is_persistent() && !wants.contains(place);
+        let Some(lost) = had.iter().find(lost) else {
+            continue;
+        };
+        let message = match wants.first() {
+            Some(other) => format!("the data folder of {what} would move from {lost} to {other}"),
+            None => format!(
+                "{what} would start without the setting of its data folder, which is {lost}"
+            ),
+        };
+        findings
+            .deny(message)
+            .because("The system starts empty: what it holds stays in the old folder.")
+            .object(&new.workload.meta)
+            .evidence(
+                "data folder",
+                Some(folders.join(" ")),
+                wants.first().map(ToString::to_string),
+                Some(&new.workload.meta.origin),
+            )
+            .fix("Keep the folder, or stop the system and move its files to the new folder first.");
+    }
+}
+
 /// Whether the containers of two workloads run the same programs with the same variables.
 fn runs_alike(old: &Workload, new: &Workload) -> bool {
     let (old, new) = (&old.pod.containers, &new.pod.containers);
@@ -782,6 +842,70 @@ mod tests {
         assert!(
             judge(&RULE, Some(&run("mountPath: /var/lib/other", "")), &before).is_empty(),
             "the data was not on the volume before the change"
+        );
+    }
+
+    fn etcd_in(mount: &str, fields: &str) -> Fixture {
+        Fixture::cluster("2.6.11").object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: etcd, {fields}, volumeMounts: [{{name: data, mountPath: {mount}}}]}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+        ))
+    }
+
+    #[rstest]
+    #[case::same(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.25\", command: [etcd, -data-dir, /d]",
+        ""
+    )]
+    #[case::as_a_variable(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd], env: [{name: ETCD_DATA_DIR, value: /d/}]",
+        ""
+    )]
+    #[case::with_its_mount(
+        "/e",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd, --data-dir=/e]",
+        ""
+    )]
+    #[case::off_the_volume(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd, --data-dir=/other]",
+        "would move from volume claim data-my-release-etcd-0 to /other on the container itself"
+    )]
+    #[case::below(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd, --data-dir=/d/new]",
+        "would move from volume claim data-my-release-etcd-0 to new on volume claim"
+    )]
+    #[case::mount_and_image(
+        "/other",
+        "image: \"quay.io/coreos/etcd:v3.5.25\", command: [etcd, --data-dir=/d]",
+        "would move from volume claim data-my-release-etcd-0 to /d on the container itself"
+    )]
+    #[case::no_longer_set(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd]",
+        "would start without the setting of its data folder, which is volume claim data-my-release-etcd-0"
+    )]
+    #[case::in_a_script(
+        "/d",
+        "image: \"quay.io/coreos/etcd:v3.5.5\", command: [/start.sh]",
+        "not evaluated: the data folder of etcd my-release-etcd after the change cannot be read"
+    )]
+    fn a_dependency_keeps_its_data_folder(
+        #[case] mount: &str,
+        #[case] after: &str,
+        #[case] said: &str,
+    ) {
+        let before = etcd_in(
+            "/d",
+            "image: \"quay.io/coreos/etcd:v3.5.5\", command: [etcd, --data-dir=/d]",
+        );
+        let found = judge(&RULE, Some(&before), &etcd_in(mount, after));
+        assert_eq!(found.len(), usize::from(!said.is_empty()), "{found:?}");
+        assert!(
+            found.iter().all(|one| one.message.contains(said)),
+            "{found:?}"
         );
     }
 

@@ -4,11 +4,15 @@ use crate::{
     change::Upgrade,
     milvus::{
         Release,
-        dependency::{Dependency, Family},
+        dependency::{self, Dependency, Family},
+        dependency_use::DependencyUse,
+        endpoint::listed,
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, advice::Remedy};
+use super::{
+    Behavior, Category, DefaultAction, Findings, Need, Rule, advice::Remedy, state::Missing,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -108,20 +112,44 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if before.dependencies_of(family).next().is_some() {
             continue;
         }
-        let Some(first) = after.dependencies_of(family).next() else {
+        let is_ours = |queue: &&Dependency| !is_of_others(after, queue);
+        let Some(first) = after.dependencies_of(family).find(is_ours) else {
             continue;
         };
         // The queue that Milvus is configured for may well be installed after it.
-        if before.has_config() && is_meant(before, family) {
+        if before.has_config()
+            && (is_meant(before, family) || before.uses(first) == DependencyUse::Named)
+        {
             continue;
         }
         if !before.has_config() && !had_queue && has_never_run(upgrade, before) {
             continue;
         }
+        // The queue may be one that the input leaves out.
+        if !had_queue && !before.located().any(|located| located.queue().is_ok()) {
+            findings.not_evaluated(Missing::new(
+                format!(
+                    "whether {family} would be added: the input before contains neither a queue \
+                     nor the configuration that names it"
+                ),
+                "Add the StatefulSets and ConfigMaps of the release to the input before.",
+            ));
+            continue;
+        }
         let context = if had_queue {
             "in addition to the running queue".to_owned()
         } else if before.has_config() {
-            format!("although Milvus uses {}", before.queue().kind.value)
+            let queue = before.queue();
+            let hosts = &queue.endpoints.value;
+            if hosts.is_empty() {
+                format!("although Milvus uses {}", queue.kind.value)
+            } else {
+                format!(
+                    "although Milvus uses {} at {}",
+                    queue.kind.value,
+                    listed(hosts)
+                )
+            }
         } else {
             "although the release had no queue".to_owned()
         };
@@ -179,6 +207,13 @@ fn has_never_run(upgrade: &Upgrade<'_>, before: &Release) -> bool {
     rollouts.peek().is_some() && rollouts.all(|rollout| !rollout.ever_available) && !has_settled
 }
 
+/// Whether a queue bears the name of another release and Milvus is not configured for it: another
+/// application in the namespace brings it.
+fn is_of_others(release: &Release, queue: &Dependency) -> bool {
+    dependency::instance(&queue.workload).is_some_and(|name| name != release.name)
+        && release.uses(queue) == DependencyUse::Unused
+}
+
 /// Whether the running configuration points to a queue of this family inside the release.
 fn is_meant(before: &Release, family: Family) -> bool {
     let word = match family {
@@ -201,9 +236,12 @@ mod tests {
     use rstest::rstest;
 
     use super::RULE;
-    use crate::rules::{
-        Severity,
-        testing::{Fixture, judge},
+    use crate::{
+        milvus::Component::{DataNode, IndexNode, MixCoord, Proxy, QueryNode},
+        rules::{
+            Severity,
+            testing::{Fixture, judge},
+        },
     };
 
     fn v2(fixture: Fixture) -> Fixture {
@@ -337,6 +375,51 @@ mod tests {
                 .text
                 .starts_with("Set woodpecker.enabled=false in")
         );
+    }
+
+    #[rstest]
+    #[case::of_another_release("orders", "mq: {type: rocksmq}", 0)]
+    #[case::of_this_release("my-release", "mq: {type: rocksmq}", 1)]
+    #[case::in_use(
+        "orders",
+        "mq: {type: kafka}\nkafka: {brokerList: \"orders-kafka:9092\"}",
+        0
+    )]
+    fn a_queue_of_another_application_is_not_added_to_the_release(
+        #[case] instance: &str,
+        #[case] config: &str,
+        #[case] found: usize,
+    ) {
+        let after = Fixture::standalone("2.5.16").default_yaml(config).object(&format!(
+            "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: orders-kafka}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: kafka, app.kubernetes.io/instance: {instance}}}\n  template:\n    spec:\n      containers: [{{name: kafka, image: \"bitnami/kafka:3.1.0\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+        ));
+        let before = Fixture::standalone("2.5.16").default_yaml(config);
+        let findings = judge(&RULE, Some(&before), &after);
+        assert_eq!(findings.len(), found, "{findings:?}");
+    }
+
+    #[test]
+    fn a_queue_that_the_input_may_leave_out_is_not_new() {
+        let reads = |fixture: Fixture| {
+            [Proxy, QueryNode, DataNode, IndexNode, MixCoord]
+                .into_iter()
+                .fold(fixture, |fixture, component| {
+                    fixture.container(
+                        component,
+                        "envFrom: [{configMapRef: {name: settings-of-milvus}}]",
+                    )
+                })
+        };
+        let before = reads(Fixture::of(
+            "2.5.5",
+            &[Proxy, QueryNode, DataNode, IndexNode, MixCoord],
+        ));
+        let after = v2(reads(Fixture::of(
+            "2.5.5",
+            &[Proxy, QueryNode, DataNode, IndexNode, MixCoord],
+        )));
+        let found = judge(&RULE, Some(&before), &after);
+        assert!(found.len() == 1 && found[0].not_evaluated, "{found:?}");
     }
 
     #[test]

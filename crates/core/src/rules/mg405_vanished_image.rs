@@ -100,27 +100,28 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether the change leaves every workload of the release as it is, so that no pod starts because
-/// of it.
+/// Whether the change leaves the pods of every workload as they are, so that none starts because of
+/// it.
 fn is_unchanged(upgrade: &Upgrade<'_>) -> bool {
     let Some((before, after)) = upgrade.both() else {
         return false;
     };
     let same = |old: &Workload, new: &Workload| {
-        old.meta.object.name == new.meta.object.name && old.has_same_spec_with_defaults(new)
+        old.meta.object.name == new.meta.object.name
+            && old.pod.makes_same_pods(&new.pod)
+            && old.wanted_replicas() == new.wanted_replicas()
+    };
+    let stays = |new: &Workload| {
+        let mut olds = before
+            .components
+            .iter()
+            .map(|old| &old.workload)
+            .chain(before.dependencies.iter().map(|old| &old.workload));
+        olds.any(|old| same(old, new))
     };
     before.components.len() == after.components.len()
         && before.dependencies.len() == after.dependencies.len()
-        && before
-            .components
-            .iter()
-            .zip(&after.components)
-            .all(|(old, new)| same(&old.workload, &new.workload))
-        && before
-            .dependencies
-            .iter()
-            .zip(&after.dependencies)
-            .all(|(old, new)| same(&old.workload, &new.workload))
+        && workloads(upgrade).all(stays)
 }
 
 /// The value of the chart that names the image's new repository, as the table of chart hazards has
@@ -311,5 +312,13 @@ mod tests {
             Severity::Warn
         );
         assert_eq!(severity(None, &run()), Severity::Warn);
+        // What the API server adds starts no pod.
+        let live = run().object(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: my-release-minio-gateway}\nspec:\n  replicas: 1\n  strategy: {type: RollingUpdate}\n  selector:\n    matchLabels: {app: minio, release: my-release}\n  template:\n    spec:\n      terminationGracePeriodSeconds: 30\n      containers: [{name: minio, image: \"quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z\"}]\n",
+        );
+        let rendered = run().object(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: my-release-minio-gateway}\nspec:\n  selector:\n    matchLabels: {app: minio, release: my-release}\n  template:\n    spec:\n      containers: [{name: minio, image: \"quay.io/minio/minio:RELEASE.2024-12-18T13-15-44Z\"}]\n",
+        );
+        assert_eq!(severity(Some(&live), &rendered), Severity::Audit);
     }
 }

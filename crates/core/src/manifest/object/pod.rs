@@ -111,7 +111,36 @@ pub struct Probes {
     pub startup: bool,
 }
 
+/// The grace period that Kubernetes sets where none is written.
+const GRACE_SECONDS: i64 = 30;
+
 impl PodTemplate {
+    /// Whether both make the same pods: what the API server adds does not count.
+    #[must_use]
+    pub fn makes_same_pods(&self, other: &Self) -> bool {
+        let grace = |pod: &Self| pod.termination_grace_seconds.unwrap_or(GRACE_SECONDS);
+        let Self {
+            labels,
+            annotations,
+            termination_grace_seconds: _,
+            fs_group,
+            run_as_user,
+            containers,
+            init_containers,
+            volumes,
+            node,
+        } = self;
+        grace(self) == grace(other)
+            && *labels == other.labels
+            && *annotations == other.annotations
+            && *fs_group == other.fs_group
+            && *run_as_user == other.run_as_user
+            && *containers == other.containers
+            && *init_containers == other.init_containers
+            && *volumes == other.volumes
+            && *node == other.node
+    }
+
     /// Every `ConfigMap` and `Secret` to which the pods refer: volumes and variables of all
     /// containers, those of init containers too. One may come more than once.
     pub fn sources(&self) -> impl Iterator<Item = &SourceRef> {

@@ -152,26 +152,6 @@ impl Workload {
             && *paused == other.paused
     }
 
-    /// Whether two states want the same where the API server has filled in its defaults in one of
-    /// them, as in the output of `kubectl get`.
-    #[must_use]
-    pub fn has_same_spec_with_defaults(&self, other: &Self) -> bool {
-        const GRACE_SECONDS: i64 = 30;
-        let filled = |workload: &Self| {
-            let mut filled = workload.clone();
-            filled.replicas.get_or_insert(1);
-            filled
-                .strategy
-                .get_or_insert_with(|| "RollingUpdate".into());
-            filled
-                .pod
-                .termination_grace_seconds
-                .get_or_insert(GRACE_SECONDS);
-            filled
-        };
-        self.has_same_spec(other) || filled(self).has_same_spec(&filled(other))
-    }
-
     /// Whether another object makes this one, so that it is judged by that.
     #[must_use]
     pub fn is_made_by_a_controller(&self) -> bool {

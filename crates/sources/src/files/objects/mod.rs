@@ -177,6 +177,9 @@ impl Collector {
                 self.content.form = Form::Whole;
                 return self.add_found(objects, origin, depth);
             }
+            if is_of_ansible(&node) {
+                return self.add_items(take(node, "resources"), None, origin, depth);
+            }
         }
         let mut foreign = foreign::of_document(&node, &origin.source);
         let read = Object::read(&node, origin, self.namespace.as_deref());
@@ -201,11 +204,21 @@ impl Collector {
     }
 
     fn add_list(&mut self, node: Tree<'_>, origin: &Origin, depth: u8) {
+        let item_type = item_type(&node);
+        self.add_items(take(node, "items"), item_type.as_ref(), origin, depth);
+    }
+
+    fn add_items(
+        &mut self,
+        list: Option<Tree<'_>>,
+        item_type: Option<&(String, String)>,
+        origin: &Origin,
+        depth: u8,
+    ) {
         if depth == 0 {
             return self.remark(format!("{origin}: lists nested too deep"));
         }
-        let item_type = item_type(&node);
-        let items = take(node, "items").map(into_items).unwrap_or_default();
+        let items = list.map(into_items).unwrap_or_default();
         if items.is_empty() {
             self.content.foreign.push(Foreign {
                 what: "it is an empty list: kubectl did not find objects".into(),
@@ -215,7 +228,7 @@ impl Collector {
         }
         for item in items {
             let origin = origin.at_line(item.line.max(origin.line));
-            let item = match &item_type {
+            let item = match item_type {
                 Some((kind, version)) => of_type(item, kind, version),
                 None => item,
             };
@@ -475,6 +488,13 @@ fn separate_json(text: &str) -> Option<String> {
         start = end;
     }
     Some(separated)
+}
+
+/// Whether this is what Ansible's `kubernetes.core.k8s_info` returns: objects under `resources`,
+/// where a kustomization has paths.
+fn is_of_ansible(node: &Tree<'_>) -> bool {
+    let mut items = node.items_at(&["resources"]).peekable();
+    items.peek().is_some() && items.all(|item| item.get("kind").is_some())
 }
 
 fn into_items(node: Tree<'_>) -> Vec<Tree<'_>> {
