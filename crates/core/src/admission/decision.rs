@@ -10,7 +10,10 @@ use crate::{
     api::{DecisionSpec, JudgedObject},
     manifest::{
         Object,
-        object::{Claim, ConfigMap, Container, NoText, ObjectRef, SourceKind, ValueFrom, Workload},
+        object::{
+            Claim, ConfigMap, Container, NoText, ObjectRef, PodTemplate, SourceKind, ValueFrom,
+            Workload,
+        },
     },
     milvus::{NamespaceState, Release, dependency},
     text::hexadecimal,
@@ -173,26 +176,46 @@ fn of(object: &Object) -> Option<String> {
 /// What counts of a workload: images, commands, environment, volumes, users, and what a StatefulSet
 /// does with its claims. The replicas of a dependency's `StatefulSet` count too. Defaults that the
 /// API server fills in, replicas that an autoscaler may own, labels and annotations do not count.
+/// A field that is added does not compile before it is listed here.
 fn of_workload(workload: &Workload) -> String {
     let mut hash = Hash::new();
-    let pod = &workload.pod;
-    for containers in [&pod.init_containers, &pod.containers] {
+    let Workload {
+        meta: _,
+        replicas: _,
+        paused: _,
+        strategy: _,
+        selector: _,
+        stateful,
+        pod,
+        status: _,
+    } = workload;
+    let PodTemplate {
+        labels: _,
+        annotations: _,
+        termination_grace_seconds: _,
+        fs_group,
+        run_as_user,
+        containers,
+        init_containers,
+        volumes,
+        node,
+    } = pod;
+    for containers in [init_containers, containers] {
         hash.count(containers.len());
         for container in containers {
             hash.container(container);
         }
     }
-    hash.count(pod.volumes.len());
-    for volume in &pod.volumes {
+    hash.count(volumes.len());
+    for volume in volumes {
         hash.text(&volume.name);
         hash.text(&format!("{:?}", volume.source));
     }
     hash.text(&format!(
-        "{:?} {:?} {:?}",
-        pod.fs_group, pod.run_as_user, workload.stateful
+        "{fs_group:?} {run_as_user:?} {stateful:?} {node:?}"
     ));
     // Replicas of what holds data are members with data, and no autoscaler owns them.
-    if workload.stateful.is_some() && dependency::family(workload).is_some() {
+    if stateful.is_some() && dependency::family(workload).is_some() {
         hash.text(&workload.wanted_replicas().to_string());
     }
     hash.end()
@@ -255,13 +278,25 @@ impl Hash {
     }
 
     fn container(&mut self, container: &Container) {
-        self.text(&container.name);
-        self.text(&container.image);
-        self.count(container.command.len());
-        for word in &container.command {
+        let Container {
+            name,
+            image,
+            command,
+            env,
+            env_from,
+            run_as_user,
+            probes: _,
+            pre_stop: _,
+            mounts,
+            restarts,
+            resources: _,
+        } = container;
+        self.text(name);
+        self.text(image);
+        self.count(command.len());
+        for word in command {
             self.text(word);
         }
-        let env = &container.env;
         self.count(env.len());
         for (at, (name, value)) in env.iter().enumerate() {
             self.text(name);
@@ -270,16 +305,13 @@ impl Hash {
                 (None, reference) => self.reference(reference),
             }
         }
-        self.count(container.env_from.len());
-        for entry in &container.env_from {
+        self.count(env_from.len());
+        for entry in env_from {
             self.text(&format!("{entry:?}"));
         }
-        self.text(&format!(
-            "{:?} {}",
-            container.run_as_user, container.restarts
-        ));
-        self.count(container.mounts.len());
-        for mount in &container.mounts {
+        self.text(&format!("{run_as_user:?} {restarts}"));
+        self.count(mounts.len());
+        for mount in mounts {
             self.text(&format!("{mount:?}"));
         }
     }

@@ -236,7 +236,11 @@ mod tests {
         facts.runs.as_mut().unwrap()[0].phase = phase.into();
         let (before, after) = (Fixture::cluster("2.4.5"), Fixture::cluster("2.4.24"));
         let findings = judge_with(&RULE, Some(&before), &after, &facts);
-        assert!(findings[0].fix.text.contains(words), "{:?}", findings[0].fix);
+        assert!(
+            findings[0].fix.text.contains(words),
+            "{:?}",
+            findings[0].fix
+        );
     }
 
     #[rstest]

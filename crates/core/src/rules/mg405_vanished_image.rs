@@ -225,7 +225,8 @@ mod tests {
     )]
     #[case("replicas: 2, ", "", Severity::Warn)]
     #[case("", "terminationGracePeriodSeconds: 60, ", Severity::Warn)]
-    #[case("strategy: {type: Recreate}, ", "", Severity::Warn)]
+    // A strategy alone starts no pod.
+    #[case("strategy: {type: Recreate}, ", "", Severity::Audit)]
     fn a_live_object_and_its_manifest_are_the_same(
         #[case] spec: &str,
         #[case] pod: &str,
