@@ -98,8 +98,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         })
         .evidence_from("run", Some(run.phase.clone()), None, &run.run)
         .fix(if run.phase == RunPhase::Stopped.name() {
-            "The run was stopped and does not resume by itself: repeat its command to resume it, \
-             or with -o rollback or -o abort. milvus-guard status shows the commands."
+            "The run was stopped: repeat its command to resume it, or add -o rollback or -o abort. \
+             milvus-guard status shows the commands."
         } else {
             RULE.fix
         })

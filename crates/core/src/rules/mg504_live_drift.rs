@@ -48,7 +48,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         ));
     }
     let mut groups: Vec<(&DriftFact, Vec<&str>)> = Vec::new();
-    for drift in mine().filter(|drift| upgrade.is_state || !is_kept(drift, before, after)) {
+    let is_derived = upgrade.is_state || is_derived(before, after);
+    for drift in mine().filter(|drift| is_derived || !is_kept(drift, before, after)) {
         let key = |drift: &'_ DriftFact| {
             let DriftFact {
                 what,
@@ -83,6 +84,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
 }
 
+/// Whether the wanted state is the running one with another version (`check -t`): then it says
+/// nothing about the source of the release.
+fn is_derived(before: &Release, after: &Release) -> bool {
+    let source = |release: &Release| {
+        let first = release.components.first();
+        first.map(|one| one.workload.meta.origin.source.clone())
+    };
+    source(before) == source(after)
+}
+
 /// Whether the change keeps what was changed outside Helm, so that nothing is reverted.
 fn is_kept(drift: &DriftFact, before: &Release, after: &Release) -> bool {
     if drift.what != "image" {
@@ -108,9 +119,16 @@ fn is_kept(drift: &DriftFact, before: &Release, after: &Release) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+
     use super::RULE;
     use crate::{
+        change::Upgrade,
         evidence::{DriftFact, Facts},
+        milvus::catalogue::Catalogue,
+        rules,
         rules::testing::{Fixture, judge, judge_with},
     };
 
@@ -130,11 +148,6 @@ mod tests {
             ..Facts::default()
         };
         assert_eq!(judge_with(&RULE, Some(&before), &after, &facts).len(), 1);
-        let kept = judge_with(&RULE, Some(&before), &before, &facts);
-        assert!(
-            kept.is_empty(),
-            "the change keeps the running image: {kept:?}"
-        );
         let both = Facts {
             drift: Some(vec![
                 drift.clone(),
@@ -178,5 +191,36 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    /// A render with the running image was told to make the change that it makes.
+    #[rstest]
+    #[case::rendered("wanted.yaml", "2.5.12", false)]
+    #[case::rendered_with_another_image("wanted.yaml", "2.5.27", true)]
+    #[case::the_running_state_at_another_version("manifest.yaml", "2.5.12", true)]
+    fn a_change_that_keeps_what_runs_reverts_nothing(
+        #[case] source: &str,
+        #[case] version: &str,
+        #[case] warns: bool,
+    ) {
+        let before = Fixture::cluster("2.5.12").release();
+        let mut after = Fixture::cluster(version).release();
+        for one in &mut after.components {
+            Arc::make_mut(&mut one.workload).meta.origin.source = source.into();
+        }
+        let drift = DriftFact {
+            release: "my-release".into(),
+            object: "Deployment/my-release-milvus-proxy".into(),
+            what: "image".into(),
+            revision: "milvusdb/milvus:v2.5.5".into(),
+            live: "milvusdb/milvus:v2.5.12".into(),
+        };
+        let facts = Facts {
+            drift: Some(vec![drift]),
+            ..Facts::default()
+        };
+        let upgrade = Upgrade::new(Some(&before), &after, &facts, Catalogue::embedded());
+        let found = rules::run(&upgrade, None).findings;
+        assert_eq!(found.iter().any(|one| one.rule.id == RULE.id), warns);
     }
 }
