@@ -99,3 +99,62 @@ impl fmt::Display for MinioStore {
 fn without_credentials(target: &str) -> &str {
     target.rsplit('@').next().unwrap_or(target)
 }
+
+/// The server pools of MinIO, each as the servers and the numbers of its drives; domains, schemes,
+/// ports and mount paths do not matter. Empty if this is another system, or if they are not
+/// written.
+#[must_use]
+pub fn server_pools(dependency: &Dependency) -> Vec<String> {
+    if !matches!(dependency.family, Family::Minio | Family::Silo) {
+        return Vec::new();
+    }
+    let containers = dependency.containers();
+    let lines = containers.iter().flat_map(|container| {
+        let variables = container
+            .env
+            .iter()
+            .filter_map(|(name, value)| POOL_VARIABLES.contains(&name).then_some(value?));
+        container
+            .command
+            .iter()
+            .map(|word| &**word)
+            .chain(variables)
+    });
+    let words = lines.flat_map(|line| line.split([' ', '\t', '\n', ',']));
+    let mut pools: Vec<String> = words
+        .filter(|word| word.contains("..."))
+        .map(shape)
+        .collect();
+    pools.dedup();
+    pools
+}
+
+/// Variables in which images of MinIO take the server pools.
+const POOL_VARIABLES: [&str; 2] = ["MINIO_DISTRIBUTED_NODES", "MINIO_VOLUMES"];
+
+/// The shape of a server pool: the server's short name, and the numbers of its drives.
+fn shape(pool: &str) -> String {
+    let pool = pool.trim_matches(['"', '\'']);
+    let (host, path) = match pool.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
+        None if pool.starts_with('/') => ("", pool),
+        None => pool.split_once('/').unwrap_or((pool, "")),
+    };
+    let mut server = String::new();
+    let mut is_in_range = false;
+    for letter in host.chars() {
+        match letter {
+            '{' => is_in_range = true,
+            '}' => is_in_range = false,
+            '.' | ':' if !is_in_range => break,
+            _ => {}
+        }
+        server.push(letter);
+    }
+    let drives = path
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(range, _)| format!("/{{{range}}}"));
+    server + &drives.collect::<String>()
+}

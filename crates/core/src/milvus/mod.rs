@@ -15,6 +15,7 @@ pub mod dependency_folder;
 pub mod dependency_use;
 pub mod endpoint;
 mod grouping;
+pub mod held_data;
 pub mod identify;
 pub mod image;
 pub mod manager;

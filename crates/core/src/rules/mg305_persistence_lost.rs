@@ -2,16 +2,18 @@
 
 use crate::{
     change::{Aspect, Upgrade},
-    manifest::object::{Claim, Container, Meta, Workload, normal_path},
+    manifest::{
+        object::{Claim, Container, Meta, Workload},
+        quantity::thousandths,
+    },
     milvus::{
         Component, Release,
-        config::below,
-        dependency::{Dependency, Family},
+        dependency::Dependency,
         dependency_folder::DataFolders,
-        minio_store::MinioStore,
+        held_data::{Held, data_of, held, held_by},
+        minio_store::{MinioStore, server_pools},
         release::ComponentWorkload,
-        settings::Located,
-        volume::{DataVolume, VolumePlace, persistent_mounts, place_of, volume_of},
+        volume::{DataVolume, VolumePlace, place_of},
     },
 };
 
@@ -130,7 +132,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             .find(|other| other.meta.object.name == claim.meta.object.name)
             .and_then(|other| {
                 let (old, new) = (claim.storage.as_deref()?, other.storage.as_deref()?);
-                (quantity(new)? < quantity(old)?).then(|| (other, old.to_owned(), new.to_owned()))
+                (thousandths(new)? < thousandths(old)?)
+                    .then(|| (other, old.to_owned(), new.to_owned()))
             });
         if let Some((other, old, new)) = shrunk {
             findings
@@ -273,7 +276,7 @@ fn mounted_by<'a>(release: &'a Release, claim: &str) -> Option<&'a Workload> {
 
 /// Denies a change of the groups of drives over which a distributed MinIO spreads its data.
 fn regrouped(old: &Dependency, new: &Dependency, what: &str, findings: &mut Findings) {
-    let (had, wants) = (pools(old), pools(new));
+    let (had, wants) = (server_pools(old), server_pools(new));
     let Some(lost) = had.iter().find(|pool| !wants.contains(pool)) else {
         return;
     };
@@ -305,124 +308,6 @@ fn regrouped(old: &Dependency, new: &Dependency, what: &str, findings: &mut Find
             "Keep minio.mode, minio.replicas and minio.drivesPerNode. To gain space, add a server \
              pool (minio.zones) or enlarge the volumes.",
         );
-}
-
-/// The server pools of MinIO, each as the servers and the numbers of its drives; domains, schemes,
-/// ports and mount paths do not matter. Empty if this is another system, or if they are not
-/// written.
-fn pools(dependency: &Dependency) -> Vec<String> {
-    if !matches!(dependency.family, Family::Minio | Family::Silo) {
-        return Vec::new();
-    }
-    let containers = dependency.containers();
-    let lines = containers.iter().flat_map(|container| {
-        let variables = container
-            .env
-            .iter()
-            .filter_map(|(name, value)| POOL_VARIABLES.contains(&name).then_some(value?));
-        container
-            .command
-            .iter()
-            .map(|word| &**word)
-            .chain(variables)
-    });
-    let words = lines.flat_map(|line| line.split([' ', '\t', '\n', ',']));
-    let mut pools: Vec<String> = words
-        .filter(|word| word.contains("..."))
-        .map(shape)
-        .collect();
-    pools.dedup();
-    pools
-}
-
-/// Variables in which images of MinIO take the server pools.
-const POOL_VARIABLES: [&str; 2] = ["MINIO_DISTRIBUTED_NODES", "MINIO_VOLUMES"];
-
-/// The shape of a server pool: the server's short name, and the numbers of its drives.
-fn shape(pool: &str) -> String {
-    let pool = pool.trim_matches(['"', '\'']);
-    let (host, path) = match pool.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').unwrap_or((rest, "")),
-        None if pool.starts_with('/') => ("", pool),
-        None => pool.split_once('/').unwrap_or((pool, "")),
-    };
-    let mut server = String::new();
-    let mut is_in_range = false;
-    for letter in host.chars() {
-        match letter {
-            '{' => is_in_range = true,
-            '}' => is_in_range = false,
-            '.' | ':' if !is_in_range => break,
-            _ => {}
-        }
-        server.push(letter);
-    }
-    let drives = path
-        .split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split_once('}'))
-        .map(|(range, _)| format!("/{{{range}}}"));
-    server + &drives.collect::<String>()
-}
-
-/// A place that holds data, and the path at which the container sees it.
-type Held = (VolumePlace, String);
-
-/// The places at which a component holds data. A standalone keeps something on every volume but
-/// those of logs; the components of a cluster keep caches, except where their configuration says
-/// otherwise.
-fn held_by(release: &Release, component: &ComponentWorkload) -> Vec<Held> {
-    let containers: Vec<&Container> = component.milvus().collect();
-    let all = held(&component.workload, &containers);
-    if component.component == Component::Standalone {
-        return all;
-    }
-    let data = data_of(release, component);
-    all.into_iter()
-        .filter(|(_, mounted)| {
-            data.iter()
-                .any(|(_, path, _)| below(mounted, path).is_some())
-        })
-        .collect()
-}
-
-/// The persistent places that containers mount, but for logs. Where the input shows no mount, the
-/// volumes of the pod count.
-fn held(workload: &Workload, containers: &[&Container]) -> Vec<Held> {
-    let mounts: Vec<Held> = containers
-        .iter()
-        .flat_map(|container| persistent_mounts(workload, container))
-        .filter(|(_, path)| !is_log(path))
-        .collect();
-    if !mounts.is_empty()
-        || containers
-            .iter()
-            .any(|container| !container.mounts.is_empty())
-    {
-        return mounts;
-    }
-    let templates = workload
-        .stateful
-        .iter()
-        .flat_map(|set| &set.claim_templates)
-        .map(|template| template.name.as_str());
-    let names = workload
-        .pod
-        .volumes
-        .iter()
-        .map(|volume| volume.name.as_str())
-        .chain(templates);
-    let whole = names.map(|name| {
-        let (volume, path) = volume_of(workload, name);
-        (VolumePlace { volume, path }, String::new())
-    });
-    whole
-        .filter(|(place, _)| place.volume.is_persistent())
-        .collect()
-}
-
-fn is_log(path: &str) -> bool {
-    path.split('/').any(|part| matches!(part, "log" | "logs"))
 }
 
 /// Whether a volume is lost or becomes another one, which is said.
@@ -587,26 +472,6 @@ fn runs_alike(old: &Workload, new: &Workload) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| is_same(old, new))
 }
 
-/// The data of a component by its configuration: what it is, its path, and where that lies.
-fn data_of(
-    release: &Release,
-    component: &ComponentWorkload,
-) -> Vec<(&'static str, String, VolumePlace)> {
-    let is_own = |located: &Located<'_>| {
-        release
-            .components
-            .get(located.component())
-            .is_some_and(|own| std::ptr::eq(own, component))
-    };
-    let paths = release.located().filter(is_own).flat_map(|located| {
-        located
-            .data_paths()
-            .into_iter()
-            .map(move |(kind, path)| (kind, normal_path(&path), located.place(&path)))
-    });
-    paths.collect()
-}
-
 /// Denies another node for a workload whose data is in a folder of its node.
 fn left_behind(held: &[Held], old: &Workload, new: &Workload, what: &str, findings: &mut Findings) {
     let is_on_node = held
@@ -700,39 +565,11 @@ fn retention(old: &Workload, new: &Workload, what: &str, findings: &mut Findings
     }
 }
 
-/// A Kubernetes quantity in bytes, as far as storage sizes are written.
-fn quantity(text: &str) -> Option<u128> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let number: f64 = text[..digits].parse().ok()?;
-    let factor: f64 = match &text[digits..] {
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0 * 1024.0,
-        "Gi" => 1024.0 * 1024.0 * 1024.0,
-        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        "Pi" => 1024.0 * 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
-    };
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "sizes are positive and far below the limit"
-    )]
-    Some((number * factor) as u128)
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
-    use super::{RULE, quantity};
+    use super::RULE;
     use crate::{
         evidence::Facts,
         milvus::Component::Standalone,
@@ -1098,7 +935,7 @@ mod tests {
         };
         assert_eq!(judge(&RULE, Some(&claim("50Gi")), &claim("5Gi")).len(), 1);
         assert!(judge(&RULE, Some(&claim("5Gi")), &claim("50Gi")).is_empty());
-        assert!(quantity("1Ti") > quantity("1000Gi") && quantity("x").is_none());
+        assert_eq!(judge(&RULE, Some(&claim("1Ti")), &claim("1000Gi")).len(), 1);
     }
 
     fn claim(meta: &str) -> String {
