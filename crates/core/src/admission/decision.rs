@@ -135,18 +135,8 @@ fn digests<'a>(
 ) -> Vec<(&'a ObjectRef, String)> {
     let mut all = Vec::new();
     for release in releases {
-        let workloads = release
-            .components
-            .iter()
-            .map(|component| &component.workload);
-        for workload in workloads.chain(
-            release
-                .dependencies
-                .iter()
-                .map(|dependency| &dependency.workload),
-        ) {
-            all.push((&workload.meta.object, of_workload(workload)));
-        }
+        let workloads = release.workloads();
+        all.extend(workloads.map(|one| (&one.meta.object, of_workload(one))));
         all.extend(
             release
                 .claims

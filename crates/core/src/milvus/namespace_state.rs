@@ -202,6 +202,10 @@ impl NamespaceState {
                     release.sort();
                     configured::configure(release, configs, &mut Parsed::default());
                 }
+                // Systems in the same pod.
+                release.dependencies.retain(|known| !is(&known.workload));
+                let systems = dependency::in_pod_of_milvus(&workload);
+                release.dependencies.extend(systems);
                 return;
             }
             if let Some(known) = release
@@ -244,6 +248,7 @@ impl NamespaceState {
                 return;
             };
             release.components.extend(components);
+            release.dependencies.extend(alone.dependencies);
             release.sort();
             configured::configure(release, &self.configs, &mut Parsed::default());
         } else if let Some(family) = dependency::family(&workload) {
@@ -328,6 +333,35 @@ mod tests {
             before.snapshot.releases[0].components.len(),
             after.snapshot.releases[0].components.len()
         );
+    }
+
+    /// The folder of an etcd in the pod of Milvus moved with `kubectl apply`, unseen.
+    #[test]
+    fn systems_in_the_pod_of_milvus_change_with_it() {
+        let pod = |folder: &str| {
+            let text = format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m, namespace: milvus}}\nspec:\n  selector: {{matchLabels: {{app: m}}}}\n  template:\n    metadata: {{labels: {{app: m}}}}\n    spec:\n      containers:\n      - {{name: milvus, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, standalone]}}\n      - {{name: etcd, image: \"quay.io/coreos/etcd:v3.5.18\", volumeMounts: [{{name: d, mountPath: /etcd, subPath: {folder}}}]}}\n      volumes: [{{name: d, persistentVolumeClaim: {{claimName: d}}}}]\n"
+            );
+            crate::rules::testing::objects_of(&text)
+        };
+        let before = NamespaceState::new(pod("a"));
+        let folder = |state: &NamespaceState| {
+            let [release] = &state.snapshot.releases[..] else {
+                panic!("{:?}", state.snapshot);
+            };
+            let [etcd] = &release.dependencies[..] else {
+                panic!("{:?}", release.dependencies);
+            };
+            etcd.workload.pod.containers[0].mounts[0].sub_path.clone()
+        };
+        assert_eq!(folder(&before), "a");
+        let changed = pod("b").into_iter().next().unwrap();
+        let object = changed.meta().object.clone();
+        assert_eq!(folder(&before.with(changed.clone())), "b");
+        let gone = before.without(&object);
+        assert!(gone.snapshot.releases[0].dependencies.is_empty());
+        assert_eq!(folder(&gone.with(changed)), "b");
+        assert_eq!(before.snapshot.releases[0].workloads().count(), 1);
     }
 
     #[test]

@@ -85,6 +85,19 @@ impl Release {
         }
     }
 
+    /// Its workloads: those of components, and of dependencies that do not run in a pod of Milvus.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        let components = self.components.iter().map(|one| &one.workload);
+        let dependencies = self.dependencies.iter().map(|one| &one.workload);
+        let is_separate = |workload: &&Arc<Workload>| {
+            let mut components = self.components.iter().map(|one| &one.workload.meta.object);
+            components.all(|object| {
+                object.kind != workload.meta.object.kind || object.name != workload.meta.object.name
+            })
+        };
+        components.chain(dependencies.filter(is_separate))
+    }
+
     /// The components that are held.
     pub fn held(&self) -> impl Iterator<Item = &ComponentWorkload> {
         self.components
