@@ -100,7 +100,7 @@ elements may be many and small.
 
 {{- /*
 Pods of Milvus may read settings from `o`: it has a configuration, or is a ConfigMap with a variable of Milvus, or one whose
-name or label says Milvus, with keys that may be variables or files that are merged into the configuration. The guard knows
+name or label says Milvus, with keys that may be variables, files that are merged into the configuration, or scripts. The guard knows
 whether a pod refers to it, and allows the change at once if none does. The core has the same in may_configure.rs.
 */ -}}
 {{- define "milvus-guard.cel.mayConfigure" -}}
@@ -113,7 +113,7 @@ whether a pod refers to it, and allows the change at once if none does. The core
       || (has(o.metadata.labels) && 'app.kubernetes.io/part-of' in o.metadata.labels
         && o.metadata.labels['app.kubernetes.io/part-of'] == 'milvus'))
     && [has(o.data) ? o.data : {}, has(o.binaryData) ? o.binaryData : {}].exists(files,
-      files.size() <= 2000 && files.exists(k, !k.contains('.') || k.endsWith('.yaml') || k.endsWith('.yml') || k.endsWith('.env')))))))
+      files.size() <= 2000 && files.exists(k, !k.contains('.') || k.endsWith('.yaml') || k.endsWith('.yml') || k.endsWith('.env') || k.endsWith('.sh')))))))
 {{- end }}
 
 {{- /* `o` has a configuration, and its name or a label says that it is Milvus'. */ -}}

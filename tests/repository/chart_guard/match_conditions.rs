@@ -307,6 +307,7 @@ fn the_gates_are_called_only_for_milvus() {
         make("variables in another spelling", config("n", "", "milvus.etcd.root_Path"), below),
         make("a part that is merged", config("n", r#""app.kubernetes.io/part-of": "milvus""#, "03_proxy_default.yaml"), below),
         make("a part of Milvus' chart", config("n", r#""helm.sh/chart": "milvus-4.2.1""#, "tuning.yml"), below),
+        make("a start script of Milvus", config("my-milvus-scripts", "", "start.sh"), below),
         make("variables by a name of Milvus", config("my-milvus-env", "", "endpoints"), below),
         make("variables of another application", config("n", "", "KAFKA_BOOTSTRAP_SERVERS"), None),
         make("files of another application", config("n", "", "prometheus.yml"), None),

@@ -76,8 +76,8 @@ pub const VARIABLES: [&str; 62] = [
 pub const MAX_KEYS: usize = 2000;
 
 /// Whether pods of Milvus may read settings from an object: its file names are Milvus' own, a key
-/// is a variable of Milvus, or its name or a label says Milvus and a key may be a variable or a
-/// file that is merged into the configuration.
+/// is a variable of Milvus, or its name or a label says Milvus and a key may be a variable, a
+/// file that is merged into the configuration, or a script that starts Milvus.
 #[must_use]
 pub fn may_configure(config: &ConfigMap) -> bool {
     let keys = || config.files.iter().map(|file| file.key.as_str());
@@ -95,7 +95,7 @@ fn is_variable(key: &str) -> bool {
 
 fn may_be_part_of_configuration(key: &str) -> bool {
     !key.contains('.')
-        || [".yaml", ".yml", ".env"]
+        || [".yaml", ".yml", ".env", ".sh"]
             .iter()
             .any(|end| key.ends_with(end))
 }
@@ -154,6 +154,7 @@ mod tests {
     )]
     #[case::by_name("{name: my-milvus-env}", "endpoints", true)]
     #[case::by_chart("{name: n, labels: {helm.sh/chart: milvus-4.2.1}}", "a.env", true)]
+    #[case::a_start_script("{name: my-milvus-scripts}", "start.sh", true)]
     #[case::dashboard("{name: milvus-dashboard}", "milvus.json", false)]
     #[case::record("{name: sh.helm.release.v1.milvus.v1}", "release", false)]
     fn names_and_keys_say_whose_it_is(
