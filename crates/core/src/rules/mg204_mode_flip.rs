@@ -21,7 +21,8 @@ pub static RULE: Rule = Rule {
     what: "Denies a switch between standalone and cluster, and a change of the release name, \
            full name or namespace while the release contains data.",
     why: "Another mode uses another queue and other volumes, and another name or namespace gets \
-          new volumes: Milvus starts without its data.",
+          new volumes: Milvus starts without its data. If the volumes stay the same, the old \
+          workloads and the new ones write to the same files.",
     example: "cluster.enabled left out of the values of an upgrade; fullnameOverride added.",
     fix: "Keep the mode and the names of the release. Use milvus-backup to move data to another \
           mode or name.",
