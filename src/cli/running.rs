@@ -279,7 +279,7 @@ fn refused(planned: &Preview, is_told: bool, screen: &Screen) -> Exit {
         return Exit::Reached;
     }
     if is_told {
-        screen.error("It would be refused. Nothing was changed.");
+        screen.error("This run would be refused. Nothing was changed.");
     }
     Exit::Refused
 }

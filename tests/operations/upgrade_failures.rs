@@ -321,7 +321,7 @@ fn a_paused_deployment_is_refused_before_a_run_and_named_during_it() {
             "markdown",
             [
                 "```mermaid\nflowchart TD\n",
-                "> ⛔ **It would be refused:** Deployment my-release-milvus-proxy is paused",
+                "> ⛔ **This run would be refused:** Deployment my-release-milvus-proxy is paused",
             ],
         ),
         (

@@ -80,12 +80,12 @@ impl Step {
             Self::Move(step, _) => step.clone(),
             Self::HandOver => Self::plain(
                 "hand-over",
-                "Give every changed field back to Helm",
+                "Return every changed field to Helm",
                 StepAction::HandOver,
             ),
             Self::CleanUp => Self::plain(
                 "clean-up",
-                "Put back what was changed only meanwhile",
+                "Restore what was changed for the run",
                 StepAction::CleanUp,
             ),
             Self::DeleteLeaving => Self::plain(
