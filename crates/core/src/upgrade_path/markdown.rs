@@ -33,7 +33,11 @@ fn render(document: &Document<'_>) -> String {
         return out;
     }
     for refusal in document.refusals {
-        let _ = writeln!(out, "> ⛔ **This run would be refused:** {}\n", escaped(refusal));
+        let _ = writeln!(
+            out,
+            "> ⛔ **This run would be refused:** {}\n",
+            escaped(refusal)
+        );
     }
     for warning in document.warnings {
         let _ = writeln!(out, "> ⚠️ {}\n", escaped(warning));
