@@ -85,17 +85,21 @@ impl Release {
         }
     }
 
-    /// Its workloads: those of components, and of dependencies that do not run in a pod of Milvus.
+    /// Its workloads: those of components, then [`Self::separate_dependencies`].
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         let components = self.components.iter().map(|one| &one.workload);
+        components.chain(self.separate_dependencies())
+    }
+
+    /// The workloads of dependencies that do not run in a pod of Milvus.
+    pub fn separate_dependencies(&self) -> impl Iterator<Item = &Arc<Workload>> {
         let dependencies = self.dependencies.iter().map(|one| &one.workload);
-        let is_separate = |workload: &&Arc<Workload>| {
+        dependencies.filter(|workload| {
             let mut components = self.components.iter().map(|one| &one.workload.meta.object);
             components.all(|object| {
                 object.kind != workload.meta.object.kind || object.name != workload.meta.object.name
             })
-        };
-        components.chain(dependencies.filter(is_separate))
+        })
     }
 
     /// The components that are held.

@@ -56,7 +56,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         findings.not_applicable("the change keeps no workload under its name");
     }
     let mut compared = BTreeSet::new();
-    for old in workloads(before) {
+    for old in before.workloads() {
         if !compared.insert((&old.meta.object.kind, &old.meta.object.name)) {
             continue;
         }
@@ -65,7 +65,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 && new.meta.object.name == old.meta.object.name
                 && !Arc::ptr_eq(new, old)
         };
-        if let Some(new) = workloads(after).find(same) {
+        if let Some(new) = after.workloads().find(same) {
             compare(upgrade, old, new, findings);
         }
     }
@@ -78,18 +78,6 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             compare_claims(old, new, findings);
         }
     }
-}
-
-fn workloads(release: &crate::milvus::Release) -> impl Iterator<Item = &Arc<Workload>> {
-    let dependencies = release
-        .dependencies
-        .iter()
-        .map(|dependency| &dependency.workload);
-    release
-        .components
-        .iter()
-        .map(|component| &component.workload)
-        .chain(dependencies)
 }
 
 fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut Findings) {

@@ -142,18 +142,9 @@ fn value<'a>(upgrade: &Upgrade<'a>, moved: &ImageRef) -> Option<&'a str> {
 
 /// The workloads of the release, each once.
 fn workloads<'a>(upgrade: &Upgrade<'a>) -> impl Iterator<Item = &'a Workload> {
-    let of_milvus = || {
-        let components = upgrade.after.components.iter();
-        components.map(|component| &*component.workload)
-    };
-    // A system in the pod of Milvus has no workload of its kind.
-    let dependencies = upgrade
-        .after
-        .dependencies
-        .iter()
-        .map(|dependency| &*dependency.workload)
-        .filter(move |one| of_milvus().all(|other| other.meta.object != one.meta.object));
-    dependencies.chain(of_milvus())
+    let components = upgrade.after.components.iter().map(|one| &one.workload);
+    let dependencies = upgrade.after.separate_dependencies();
+    dependencies.chain(components).map(|one| &**one)
 }
 
 #[cfg(test)]
@@ -217,7 +208,7 @@ mod tests {
     }
 
     #[rstest]
-    // What the API server fills in is no change.
+    // Fields that the API server sets are not a change.
     #[case(
         "replicas: 1, strategy: {type: RollingUpdate}, ",
         "terminationGracePeriodSeconds: 30, ",

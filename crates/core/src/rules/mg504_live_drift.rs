@@ -50,19 +50,10 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     let mut groups: Vec<(&DriftFact, Vec<&str>)> = Vec::new();
     let is_derived = upgrade.is_state || is_derived(before, after);
     for drift in mine().filter(|drift| is_derived || !is_kept(drift, before, after)) {
-        let key = |drift: &'_ DriftFact| {
-            let DriftFact {
-                what,
-                revision,
-                live,
-                ..
-            } = drift.clone();
-            (what, revision, live)
+        let is_same = |other: &DriftFact| {
+            other.what == drift.what && other.revision == drift.revision && other.live == drift.live
         };
-        match groups
-            .iter_mut()
-            .find(|(first, _)| key(first) == key(drift))
-        {
+        match groups.iter_mut().find(|(first, _)| is_same(first)) {
             Some((_, objects)) => objects.push(&drift.object),
             None => groups.push((drift, vec![&drift.object])),
         }
@@ -96,25 +87,22 @@ fn is_derived(before: &Release, after: &Release) -> bool {
 
 /// Whether the change keeps what was changed outside Helm, so that nothing is reverted.
 fn is_kept(drift: &DriftFact, before: &Release, after: &Release) -> bool {
-    if drift.what != "image" {
-        let value = |release: &'_ Release| {
-            let setting = release.config.get(&drift.what);
-            setting.map(|setting| setting.value.to_owned())
-        };
-        return after.has_config() && value(before) == value(after);
+    if drift.what == "image" {
+        return images(before, &drift.object) == images(after, &drift.object);
     }
-    let images = |release: &Release| {
-        let mut components = release.components.iter();
-        let found = components.find(|one| one.workload.meta.object.to_string() == drift.object)?;
-        let containers = &found.workload.pod.containers;
-        Some(
-            containers
-                .iter()
-                .map(|one| one.image.clone())
-                .collect::<Vec<_>>(),
-        )
-    };
-    images(before) == images(after)
+    let (old, new) = (
+        before.config.get(&drift.what),
+        after.config.get(&drift.what),
+    );
+    after.has_config() && old.map(|one| one.value) == new.map(|one| one.value)
+}
+
+/// The images of a component; `None` if the release does not have it.
+fn images<'a>(release: &'a Release, object: &str) -> Option<Vec<&'a str>> {
+    let mut components = release.components.iter();
+    let found = components.find(|one| one.workload.meta.object.to_string() == object)?;
+    let containers = &found.workload.pod.containers;
+    Some(containers.iter().map(|one| &*one.image).collect())
 }
 
 #[cfg(test)]
@@ -132,17 +120,21 @@ mod tests {
         rules::testing::{Fixture, judge, judge_with},
     };
 
-    #[test]
-    fn drift_warns_and_silence_is_named() {
-        let (before, after) = (Fixture::cluster("2.5.12"), Fixture::cluster("2.5.27"));
-        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
-        let drift = DriftFact {
+    fn drift() -> DriftFact {
+        DriftFact {
             release: "my-release".into(),
             object: "Deployment/my-release-milvus-proxy".into(),
             what: "image".into(),
             revision: "milvusdb/milvus:v2.5.5".into(),
             live: "milvusdb/milvus:v2.5.12".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn drift_warns_and_silence_is_named() {
+        let (before, after) = (Fixture::cluster("2.5.12"), Fixture::cluster("2.5.27"));
+        assert!(judge(&RULE, Some(&before), &after)[0].not_evaluated);
+        let drift = drift();
         let facts = Facts {
             drift: Some(vec![drift.clone()]),
             ..Facts::default()
@@ -208,13 +200,7 @@ mod tests {
         for one in &mut after.components {
             Arc::make_mut(&mut one.workload).meta.origin.source = source.into();
         }
-        let drift = DriftFact {
-            release: "my-release".into(),
-            object: "Deployment/my-release-milvus-proxy".into(),
-            what: "image".into(),
-            revision: "milvusdb/milvus:v2.5.5".into(),
-            live: "milvusdb/milvus:v2.5.12".into(),
-        };
+        let drift = drift();
         let facts = Facts {
             drift: Some(vec![drift]),
             ..Facts::default()

@@ -226,8 +226,8 @@ pub enum Behavior {
     HandledByUpgrade,
     /// It judges the deletion of an object. The other rules do not.
     JudgesDeletions,
-    /// It judges that a release is no longer in the manifests of its Helm release, which has
-    /// another Milvus. The other rules do not.
+    /// It judges the removal of a Milvus from a Helm release in which another Milvus stays. The
+    /// other rules do not.
     JudgesRemovals,
     /// It judges a new release next to another one that runs on the same data. The other rules do
     /// not.

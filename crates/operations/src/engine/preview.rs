@@ -79,9 +79,6 @@ pub(crate) async fn ahead<P: Procedure>(
         check_abort(run, procedure)?;
         return Ok(Ahead::Ending(Box::new(abort(run))));
     }
-    if run.is_none() {
-        procedure.preflight(client).await?;
-    }
     let namespace = run.and_then(|run| run.metadata.namespace.as_deref());
     let to_prepare = RunToPrepare {
         run,
