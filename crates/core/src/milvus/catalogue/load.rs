@@ -48,27 +48,13 @@ pub struct DataFile {
     pub(super) settings: Vec<SettingFact>,
 }
 
-pub(super) const EMBEDDED: [(&str, &str); 11] = [
-    ("dates.yaml", include_str!("data/dates.yaml")),
-    ("paths.yaml", include_str!("data/paths.yaml")),
-    ("bad-releases.yaml", include_str!("data/bad-releases.yaml")),
-    ("charts.yaml", include_str!("data/charts.yaml")),
-    ("chart-values.yaml", include_str!("data/chart-values.yaml")),
-    ("hazards.yaml", include_str!("data/hazards.yaml")),
-    ("orders.yaml", include_str!("data/orders.yaml")),
-    ("management.yaml", include_str!("data/management.yaml")),
-    ("mirrors.yaml", include_str!("data/mirrors.yaml")),
-    ("dependencies.yaml", include_str!("data/dependencies.yaml")),
-    (
-        "configuration.yaml",
-        include_str!("data/configuration.yaml"),
-    ),
-];
+/// Name and JSON of each embedded table, made of `data/*.yaml` by the build script.
+pub(super) const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
 /// The day of the embedded data, without reading the tables: `--version` has no time for them.
 #[must_use]
 pub fn embedded_day() -> Option<Day> {
-    let (_, dates) = EMBEDDED[0];
+    let dates = include_str!("data/dates.yaml");
     let text = dates.lines().find_map(|line| line.strip_prefix("asOf:"))?;
     text.trim().trim_matches('"').parse().ok()
 }
@@ -83,13 +69,15 @@ fn typed<T: DeserializeOwned>(table: &str, root: &Tree<'_>) -> Result<T, DataErr
 impl Catalogue {
     pub(super) fn read_embedded() -> Result<Self, DataError> {
         let mut catalogue = Self::default();
-        for (table, text) in EMBEDDED {
-            catalogue.add(table, text)?;
+        let mut tables = Vec::new();
+        for (table, json) in EMBEDDED {
+            let file: DataFile = serde_json::from_str(json).map_err(|error| DataError {
+                table: (*table).to_owned(),
+                message: error.to_string(),
+            })?;
+            catalogue.as_of = catalogue.as_of.max(file.as_of);
+            catalogue.lay(file, &mut tables);
         }
-        let tables = std::mem::take(&mut catalogue.layers)
-            .into_iter()
-            .flat_map(|layer| layer.tables)
-            .collect();
         catalogue.layers = vec![Layer {
             source: "embedded".into(),
             as_of: catalogue.as_of,
