@@ -122,6 +122,36 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
     })
 }
 
+/// A command that measures or tests names a target of Cargo; nothing else runs all of them.
+#[test]
+fn every_named_target_of_cargo_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = ["Makefile", "benches/process.sh", "fuzz/run.sh", ".ci/run"];
+    let (mut count, mut missing) = (0, Vec::new());
+    for page in PAGES.into_iter().chain(scripts) {
+        let text =
+            fs::read_to_string(root.join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        let words: Vec<&str> = text
+            .split(|letter: char| letter.is_whitespace() || "`)\"".contains(letter))
+            .collect();
+        for pair in words.windows(2) {
+            let places: &[&str] = match pair[0] {
+                "--bench" => &["benches/NAME.rs"],
+                "--example" => &["examples/NAME.rs", "tests/testbed/examples/NAME.rs"],
+                "--test" => &["tests/NAME/main.rs", "tests/testbed/tests/NAME.rs"],
+                _ => continue,
+            };
+            count += 1;
+            let exists = |place: &str| root.join(place.replace("NAME", pair[1])).exists();
+            if !places.iter().copied().any(exists) {
+                missing.push(format!("{page}: {} {}", pair[0], pair[1]));
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
 /// pre-commit itself is not run here, but its commands are.
 #[test]
 fn the_hooks_for_pre_commit_run_existing_commands() {
