@@ -3,7 +3,7 @@
 //! `no-such` (cannot be pulled), `crash`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Deref,
     process::Command,
     sync::{
@@ -41,9 +41,13 @@ pub const RELEASE: &str = "my-release";
 /// For any event on a busy machine of 2 cores.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Components whose new pods do not become ready.
+type Unready = Arc<Mutex<BTreeSet<String>>>;
+
 /// A cluster in which Milvus rolls.
 pub struct Roll {
     pub cluster: NamespaceState,
+    unready: Unready,
     _nodes: Background,
 }
 
@@ -117,11 +121,38 @@ impl Roll {
     }
 
     fn telling(cluster: NamespaceState, ticks: Option<Arc<Ticks>>) -> Self {
-        let nodes = Background::start(cluster.kubeconfig(), |client| play(client, ticks));
+        let unready = Unready::default();
+        let nodes = {
+            let unready = unready.clone();
+            Background::start(cluster.kubeconfig(), |client| play(client, ticks, unready))
+        };
         Self {
             cluster,
+            unready,
             _nodes: nodes,
         }
+    }
+
+    /// From now on no new pod of a component becomes ready, so that its step does not end.
+    pub fn hold_up(&self, component: &str) {
+        self.unready.lock().unwrap().insert(component.to_owned());
+    }
+
+    /// Lets the pods of a component become ready again.
+    pub fn let_go(&self, namespace: &str, component: &str) {
+        self.unready.lock().unwrap().remove(component);
+        // The nodes look at a pod when it changes.
+        let selector = format!("component={component}");
+        let touch = [
+            "annotate",
+            "pods",
+            "-n",
+            namespace,
+            "-l",
+            &selector,
+            "touched=yes",
+        ];
+        expect_success(self.cluster.kubectl(touch));
     }
 
     /// Installs Milvus and waits until it runs.
@@ -300,6 +331,19 @@ impl Roll {
 
     /// The same for another release name.
     pub fn upgrade_of(&self, release: &str, namespace: &str, target: &str) -> Command {
+        let mut command = self.upgrade_without_target(release, namespace);
+        command.args(["-t", target]);
+        command
+    }
+
+    /// `upgrade` with another operation, which finds the version in the record of the run.
+    pub fn end(&self, namespace: &str, operation: &str) -> Command {
+        let mut command = self.upgrade_without_target(RELEASE, namespace);
+        command.args(["-o", operation]);
+        command
+    }
+
+    fn upgrade_without_target(&self, release: &str, namespace: &str) -> Command {
         let mut command = guard();
         command
             .args(["upgrade", "--yes"])
@@ -310,8 +354,6 @@ impl Roll {
             release,
             "-n",
             namespace,
-            "-t",
-            target,
             "--local",
             "--lock-holds",
             "2s",
@@ -494,7 +536,7 @@ async fn record(
 }
 
 /// Sets the status of every pod as a node would.
-async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
+async fn play(client: Client, ticks: Option<Arc<Ticks>>, unready: Unready) {
     let mut events = std::pin::pin!(
         watcher(Api::<Pod>::all(client.clone()), Config::default()).default_backoff()
     );
@@ -512,7 +554,9 @@ async fn play(client: Client, ticks: Option<Arc<Ticks>>) {
                     .status
                     .as_ref()
                     .is_some_and(|status| status.container_statuses.is_some());
-            if told || pod.metadata.deletion_timestamp.is_some() {
+            let component = &pod.spec.as_ref().unwrap().containers[0].name;
+            let is_unready = unready.lock().unwrap().contains(component);
+            if told || is_unready || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let mut status = status(&pod);

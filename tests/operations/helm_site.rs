@@ -69,13 +69,13 @@ impl Site {
     }
 
     /// Ends the run by this operation: exit code, stdout, stderr.
-    pub fn end(&self, operation: &str, target: &str) -> (i32, String, String) {
-        run(self.roll.upgrade(NAMESPACE, target).args(["-o", operation]))
+    pub fn end(&self, operation: &str) -> (i32, String, String) {
+        run(&mut self.roll.end(NAMESPACE, operation))
     }
 
     /// Only Helm can restore the old templates, and the run states the command.
-    pub fn assert_rollback_waits_for_helm(&self, target: &str) {
-        let (code, _, stderr) = self.end("rollback", target);
+    pub fn assert_rollback_waits_for_helm(&self) {
+        let (code, _, stderr) = self.end("rollback");
         assert_eq!(code, 3, "{stderr}");
         assert!(
             stderr.contains("First run: helm rollback my-release 1 -n milvus"),
@@ -84,9 +84,9 @@ impl Site {
     }
 
     /// Runs that command, and rolls the run back.
-    pub fn roll_back_by_helm(&self, target: &str) {
+    pub fn roll_back_by_helm(&self) {
         self.helm(&["rollback", RELEASE, "1"]);
-        let (code, stdout, stderr) = self.end("rollback", target);
+        let (code, stdout, stderr) = self.end("rollback");
         assert_eq!(code, 0, "{stdout}\n{stderr}");
     }
 
@@ -168,6 +168,7 @@ impl Site {
         assert_eq!(changed.collect::<Vec<_>>(), [""; 0], "{text}");
     }
 
+    /// Waits until the run is in a step, which must last: see [`Roll::hold_up`].
     pub fn await_step(&self, id: &str) {
         let reached = wait_until(DEADLINE, || {
             let runs = self.roll.runs(NAMESPACE);

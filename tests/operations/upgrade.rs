@@ -74,8 +74,7 @@ fn assert_asks_at_a_terminal(roll: &Roll, namespace: &str, more: &[&str], planne
 /// A dry run of a rollback or an abort showed the plan of an upgrade, even if there was no run.
 fn assert_dry_run(roll: &Roll, namespace: &str, operation: &str, code: i32, text: &str) {
     let before = roll.runs(namespace);
-    let mut command = roll.upgrade(namespace, "2.3.22");
-    let (found, stdout, stderr) = run(command.args(["-o", operation, "--dry-run"]));
+    let (found, stdout, stderr) = run(roll.end(namespace, operation).arg("--dry-run"));
     assert!(
         found == code && format!("{stdout}{stderr}").contains(text),
         "{operation}: {found}: {stdout}{stderr}"

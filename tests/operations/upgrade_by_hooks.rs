@@ -330,9 +330,11 @@ fn a_hook_whose_pod_is_killed_is_retried_by_its_job() {
     let (site, kubelet) = start(Roll::start(), Helm::V4, &old);
     let words = new.words("v2.6.22", &VALUES, &[]);
     let (is_done, said) = std::thread::scope(|scope| {
+        site.roll.hold_up("mixcoord");
         let helm = scope.spawn(|| upgrade(&site, &words));
         site.await_step("update-mixcoord");
         kubelet.kill_last();
+        site.roll.let_go(NAMESPACE, "mixcoord");
         helm.join().unwrap()
     });
     assert!(is_done, "{said}\n{:#?}", kubelet.log());

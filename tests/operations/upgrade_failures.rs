@@ -93,7 +93,7 @@ fn a_wrong_image_stops_at_the_first_component_and_is_rolled_back() {
         code == 1 && stderr.contains("another plan") && stderr.contains("-o abort"),
         "{code} {stderr}"
     );
-    let (code, stdout, stderr) = run(&mut upgrade(namespace, &["-o", "rollback"]));
+    let (code, stdout, stderr) = run(&mut roll().end(namespace, "rollback"));
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert!(
         stdout.contains("runs 2.4.5 with the images and strategies that were recorded"),
@@ -138,12 +138,12 @@ fn a_pod_that_never_gets_ready_runs_out_of_time() {
         stderr.contains("it was not done within 6 s; it waited for my-release-milvus-indexnode"),
         "{stderr}"
     );
-    let (code, stdout, _) = run(&mut upgrade(namespace, &["-o", "abort"]));
+    let (code, stdout, _) = run(&mut roll().end(namespace, "abort"));
     assert_eq!(code, 0);
     assert!(
         stdout.contains(
             "What runs: mixcoord milvusdb/milvus:v2.4.5, indexnode milvusdb/milvus:never-ready"
-        ),
+        ) && stdout.contains("-n never-ready -t 2.4.24 --local starts a new run"),
         "{stdout}"
     );
     assert_eq!(roll().run(namespace)["status"]["phase"], "Aborted");

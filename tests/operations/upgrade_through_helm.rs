@@ -237,7 +237,7 @@ fn a_killed_client_leaves_the_old_version_and_the_next_one_finishes() {
     assert!(stray.unwrap().success(), "the Helm of the killed client");
 
     // A rollback from there needs no Helm.
-    let (code, stdout, stderr) = site.end("rollback", "2.6.22");
+    let (code, stdout, stderr) = site.end("rollback");
     assert_eq!(code, 0, "{stdout}\n{stderr}");
     assert_eq!(site.pods(), pods, "nothing rolls");
     site.assert_clean();
@@ -249,9 +249,11 @@ fn a_killed_client_leaves_the_old_version_and_the_next_one_finishes() {
 
     // In the middle of the order: released components continue, the others stay on the old version.
     fs::write(&gate, "").unwrap();
+    site.roll.hold_up("mixcoord");
     let client = Running::spawn(site.upgrade_by(&program, &[], &words));
     site.await_step("update-mixcoord");
     drop(client);
+    site.roll.let_go(NAMESPACE, "mixcoord");
     site.roll.await_paused(NAMESPACE, "proxy");
     let of = |component: &str| site.roll.deployment(NAMESPACE, component)["status"].clone();
     let proxy = of("proxy");
@@ -294,8 +296,8 @@ fn helm_fails_in_the_middle_and_the_corrected_command_finishes(#[case] with: Hel
     assert_eq!(site.pods(), pods, "nothing has rolled");
 
     // Back: only Helm can restore the old templates, and the message states that.
-    site.assert_rollback_waits_for_helm("2.6.22");
-    site.roll_back_by_helm("2.6.22");
+    site.assert_rollback_waits_for_helm();
+    site.roll_back_by_helm();
     assert_eq!(site.pods(), pods, "nothing has rolled");
     site.assert_clean();
 
@@ -352,15 +354,17 @@ fn a_half_done_upgrade_is_rolled_back_after_helm_rollback(#[case] with: Helm) {
     let chart = Chart::compact("4.1.34");
     let site = Site::new(with, &chart, "v2.4.5", &VALUES);
     let shape = site.roll.shape(NAMESPACE);
+    site.roll.hold_up("mixcoord");
     let client = Running::spawn(site.upgrade(&chart, "v2.4.24", &VALUES));
     site.await_step("update-mixcoord");
     drop(client);
+    site.roll.let_go(NAMESPACE, "mixcoord");
     site.roll.await_paused(NAMESPACE, "proxy");
 
-    site.assert_rollback_waits_for_helm("2.4.24");
+    site.assert_rollback_waits_for_helm();
     assert_eq!(site.roll.tag(NAMESPACE, "proxy"), "v2.4.24", "still paused");
     site.roll.await_paused(NAMESPACE, "proxy");
-    site.roll_back_by_helm("2.4.24");
+    site.roll_back_by_helm();
     assert_eq!(site.roll.shape(NAMESPACE), shape);
     assert_eq!(site.pod_images(), [image("v2.4.5")]);
     site.assert_clean();

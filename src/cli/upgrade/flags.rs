@@ -49,8 +49,8 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, value_name = "NAMESPACE", add = ArgValueCompleter::new(completion::namespaces))]
     pub(super) namespace: Option<String>,
 
-    /// Version that is wanted, such as 2.5.27
-    #[arg(short, long, value_name = "VERSION", required_unless_present_any = ["helm", "helm_change", "helm_hook"], add = ArgValueCompleter::new(completion::versions))]
+    /// Version that is wanted, such as 2.5.27; -o rollback and -o abort know it from the run
+    #[arg(short, long, value_name = "VERSION", add = ArgValueCompleter::new(completion::versions))]
     pub(super) target_version: Option<Wanted>,
 
     /// Image of the new version [default: the running repository with tag v<target version>]
@@ -263,7 +263,7 @@ impl Args {
     /// The same, if Helm applies the new templates.
     pub(super) fn procedure_with(&self, helm: Option<HelmTurn>) -> Result<RollingUpgrade, Failure> {
         let (target, image) = match &helm {
-            Some(turn) => (turn.change.to, Some(turn.change.image.clone())),
+            Some(turn) => (Some(turn.change.to), Some(turn.change.image.clone())),
             None => (self.target()?, self.image.clone()),
         };
         let (etcd_user, etcd_tls) = self.access.read_here(self.local)?;
@@ -322,17 +322,21 @@ impl Args {
         }))
     }
 
-    /// The target version. Commands that resume or roll back must name the same version.
-    fn target(&self) -> Result<Version, Failure> {
-        let wanted = self.target_version.as_ref();
-        let wanted = wanted.ok_or_else(|| Failure::usage("give the target version with -t"))?;
-        match wanted {
-            Wanted::Build(build) if self.operation != OperationArg::Update => Ok(build.version),
-            _ => {
+    /// The target version; `None` if the run knows it. Commands that resume must name the same
+    /// version.
+    fn target(&self) -> Result<Option<Version>, Failure> {
+        let is_update = self.operation == OperationArg::Update;
+        match &self.target_version {
+            None if is_update => Err(Failure::usage(
+                "the target version is missing. Give it with -t, or a whole helm upgrade after --",
+            )),
+            None => Ok(None),
+            Some(Wanted::Build(build)) if !is_update => Ok(Some(build.version)),
+            Some(wanted) => {
                 Catalogue::embedded()
                     .choose(wanted, None, &Situation::default())
                     .map_err(Failure::usage)?;
-                ONE_RELEASE.release(wanted)
+                ONE_RELEASE.release(wanted).map(Some)
             }
         }
     }

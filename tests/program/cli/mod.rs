@@ -404,9 +404,12 @@ fn without_a_terminal_a_change_of_the_cluster_needs_yes() {
     let kubeconfig = kubeconfig_of(folder.path(), "127.0.0.1:1");
     let upgrade = ["upgrade", "-i", "a", "-t", "2.5.27"];
     let migrate = ["migrate", "-i", "a", "-s", "2.1.4", "-t", "2.2.16"];
-    let operations: [(&[&str], &[&str]); 7] = [
+    let ended = ["upgrade", "-i", "a"];
+    let operations: [(&[&str], &[&str]); 9] = [
         (&upgrade, &[]),
         (&upgrade, &["-o", "rollback"]),
+        (&ended, &["-o", "rollback"]),
+        (&ended, &["-o", "abort"]),
         (&upgrade, &["-o", "abort", "--local"]),
         (&migrate, &[]),
         (&migrate, &["-o", "rollback", "--local"]),
@@ -427,6 +430,16 @@ fn without_a_terminal_a_change_of_the_cluster_needs_yes() {
             "{verb:?} {more:?}: {code} {stderr}"
         );
     }
+}
+
+/// Only a run that was begun knows its version.
+#[test]
+fn an_upgrade_needs_a_version_or_a_helm_upgrade() {
+    let (code, stdout, stderr) = run(guard().args(["upgrade", "-i", "a", "--dry-run"]));
+    assert!(
+        code == 2 && stdout.is_empty() && stderr.contains("Give it with -t, or a whole helm"),
+        "{code} {stderr}"
+    );
 }
 
 /// A server that accepts connections and never answers.

@@ -74,13 +74,14 @@ pub fn secrets(options: &JobOptions) -> Vec<Mounted> {
 pub fn args(settings: &Settings, operation: Operation, options: &JobOptions) -> Vec<String> {
     let seconds = |time: std::time::Duration| format!("{}s", time.as_secs());
     let mut args = vec![
-        format!("--target-version={}", settings.target),
         format!("--operation={}", operation.name()),
         format!("--step-timeout={}", seconds(settings.run.step_timeout)),
         format!("--timeout={}", seconds(settings.run.timeout)),
         format!("--give-up-after={}", seconds(settings.hopeless)),
         format!("--lock-holds={}", seconds(settings.run.lock_duration)),
     ];
+    let target = settings.target.iter();
+    args.extend(target.map(|version| format!("--target-version={version}")));
     args.extend(
         settings
             .image
@@ -174,7 +175,7 @@ mod tests {
         };
         let settings = Settings {
             run: RunSettings::sample(),
-            target: "2.5.12".parse().unwrap(),
+            target: "2.5.12".parse().ok(),
             image: None,
             milvus,
             etcd: EtcdAccess {

@@ -303,12 +303,13 @@ pub fn command(settings: &Settings, more: &str) -> String {
         .candidate_order
         .as_ref()
         .map_or_else(String::new, |id| format!(" --candidate-order {id}"));
+    let target = target.map_or_else(String::new, |version| format!(" -t {version}"));
     let image = settings
         .image
         .as_ref()
         .map_or_else(String::new, |image| format!(" -w {image}"));
     format!(
-        "milvus-guard upgrade {more}-i {} -n {} -t {target}{image}{milvus}{searched}{etcd}{help}{order}{place}",
+        "milvus-guard upgrade {more}-i {} -n {}{target}{image}{milvus}{searched}{etcd}{help}{order}{place}",
         release.name, release.namespace
     )
 }

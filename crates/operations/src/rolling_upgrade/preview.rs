@@ -39,7 +39,7 @@ impl RollingUpgrade {
         let of = &settings.run.release;
         let mut command = format!(
             "milvus-guard upgrade -i {} -n {} -t {}",
-            of.name, of.namespace, settings.target
+            of.name, of.namespace, rollout.to.version
         );
         if let Some(image) = &settings.image {
             command.push_str(&format!(" -w {image}"));

@@ -45,8 +45,10 @@ impl RollingUpgrade {
     /// # Errors
     /// If the image has another version than `-t`.
     pub fn new(settings: Settings, operation: Operation) -> Result<Self, ImageError> {
-        if let (Some(image), Operation::Update) = (&settings.image, operation) {
-            release::image_fits(image, "-t", settings.target)?;
+        if let (Some(image), Some(target), Operation::Update) =
+            (&settings.image, settings.target, operation)
+        {
+            release::image_fits(image, "-t", target)?;
         }
         Ok(Self {
             settings,
@@ -84,7 +86,7 @@ impl Procedure for RollingUpgrade {
             .map_err(|error| self.unsurveyed(error))?;
         let (rollout, standby) = match (to_prepare.run, self.operation) {
             (Some(run), Operation::Rollback) => {
-                settings.target = run.spec.to;
+                settings.target = Some(run.spec.to);
                 let rollout = recorded::rollout(run, &release, Catalogue::embedded())
                     .ok_or_else(|| foreign(run))?;
                 (rollout, resumed(run, &release))
@@ -155,7 +157,10 @@ impl Procedure for RollingUpgrade {
     }
 
     async fn left_behind(&self, client: &RetryingClient, run: &UpgradeRun) -> Result<String, End> {
-        let settings = &self.settings;
+        let settings = &Settings {
+            target: self.settings.target.or(Some(run.spec.to)),
+            ..self.settings.clone()
+        };
         let (release, _) = release::read(client, &settings.run.release)
             .await
             .map_err(|error| self.unsurveyed(error))?;
@@ -211,6 +216,9 @@ pub(super) enum Impossible {
     /// This verb does not support the release.
     #[error("{0}")]
     Unsupported(String),
+    /// An upgrade without a version.
+    #[error("the target version is missing. Give it with -t")]
+    NoTarget,
     /// The running version is unknown.
     #[error(transparent)]
     Source(#[from] UnknownSource),
@@ -236,6 +244,7 @@ fn planned(
     if let Some(why) = preconditions::unsupported(release) {
         return Err(Impossible::Unsupported(why));
     }
+    let target = settings.target.ok_or(Impossible::NoTarget)?;
     let from = match run {
         Some(run) => Build::of(run.spec.from),
         None => preconditions::source(release)?,
@@ -243,13 +252,13 @@ fn planned(
     let image = match (&settings.image, run.and_then(|run| run.spec.image.clone())) {
         (Some(image), _) => image.clone(),
         (None, Some(image)) => image,
-        (None, None) => release::image_at(release, settings.target)?,
+        (None, None) => release::image_at(release, target)?,
     };
     let standby = match run {
         Some(run) => resumed(run, release),
-        None => standby::of(release, settings.target),
+        None => standby::of(release, target),
     };
-    let to = to(&image, settings.target);
+    let to = to(&image, target);
     let wish = Wish {
         name: &settings.run.release,
         release,

@@ -171,8 +171,9 @@ pub enum SessionHelp {
 pub struct Settings {
     /// The settings that all kinds of runs share.
     pub run: RunSettings,
-    /// Version after the upgrade (`-t`).
-    pub target: Version,
+    /// Version after the upgrade (`-t`). `None` for a rollback or an end of the run that takes it
+    /// from the record of the run.
+    pub target: Option<Version>,
     /// What Helm changes, if Helm brings the new templates.
     pub helm: Option<HelmTurn>,
     /// Image of the new version (`-w`); absent means the running repository at `v<target>`.
