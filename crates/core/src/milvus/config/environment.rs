@@ -126,13 +126,33 @@ impl Environment {
             }
             (Some(_), _) => return,
             (None, Some(ValueFrom::Key(source, key))) => key_of(sources, source, key),
-            (None, Some(ValueFrom::Field(field))) => {
-                Resolved::Unknown(Unknown::new(format!("the field {field} of the pod")))
-            }
+            (None, Some(ValueFrom::Field(field))) => self.field(field),
             (None, None) => Resolved::Unknown(Unknown::new("a source that is not known".into())),
         };
         if let Ok(position) = u32::try_from(position) {
             self.resolved.push((position, resolved));
+        }
+    }
+
+    /// The value of a field of the pod, if each pod of the workload has the same.
+    fn field(&self, path: &str) -> Resolved {
+        let (meta, pod) = (&self.workload.meta, &self.workload.pod);
+        let label = |text: &str| {
+            let key = text.strip_prefix("metadata.labels['")?.strip_suffix("']")?;
+            pod.labels.get(key)
+        };
+        let value = match path {
+            "metadata.namespace" => meta.object.namespace.as_deref(),
+            "metadata.name" if meta.object.kind == "Pod" => Some(&*meta.object.name),
+            path => label(path),
+        };
+        match value {
+            Some(value) => Resolved::Known {
+                value: value.into(),
+                is_secret: false,
+                origin: meta.origin.clone(),
+            },
+            None => Resolved::Unknown(Unknown::new(format!("the field {path} of the pod"))),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn config(pod: &str, objects: &str) -> EffectiveConfig {
     let indented: String = pod.lines().map(|line| format!("      {line}\n")).collect();
     let text = format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m-standalone}}\nspec:\n  template:\n    spec:\n{indented}---\n{objects}"
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m-standalone}}\nspec:\n  template:\n    metadata: {{labels: {{team: shop}}}}\n    spec:\n{indented}---\n{objects}"
     );
     let mut builder = Builder::default();
     for document in documents(&text) {
@@ -22,7 +22,7 @@ pub(super) fn config(pod: &str, objects: &str) -> EffectiveConfig {
             document: document.index,
             line: document.root.line,
         };
-        builder.add(Object::read(&document.root, &origin, None).unwrap());
+        builder.add(Object::read(&document.root, &origin, Some("milvus")).unwrap());
     }
     builder.build().releases.remove(0).config
 }
@@ -205,6 +205,18 @@ fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expecte
 #[case(
     "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
     "unknown: the field metadata.name of the pod"
+)]
+#[case(
+    "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}, {name: ETCD_ROOT_PATH, value: \"$(A)/meta\"}]",
+    "milvus/meta"
+)]
+#[case(
+    "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['team']\"}}}]",
+    "shop"
+)]
+#[case(
+    "env: [{name: ETCD_ROOT_PATH, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['other']\"}}}]",
+    "unknown: the field metadata.labels['other'] of the pod"
 )]
 #[case(
     "env: [{name: A, value: pr}, {name: ETCD_ROOT_PATH, value: \"$(A)od\"}]",
