@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{manifest::object::Container, text};
+
 use super::{
     dependency::{Dependency, Family},
     endpoint::{Bucket, Host, is_same_store},
@@ -102,7 +104,7 @@ fn without_credentials(target: &str) -> &str {
 
 /// The server pools of MinIO, each as the servers and the numbers of its drives; domains, schemes,
 /// ports and mount paths do not matter. Empty if this is another system, or if they are not
-/// written.
+/// written. Folders that are listed without a range are the drives of one pool.
 #[must_use]
 pub fn server_pools(dependency: &Dependency) -> Vec<String> {
     if !matches!(dependency.family, Family::Minio | Family::Silo) {
@@ -125,9 +127,67 @@ pub fn server_pools(dependency: &Dependency) -> Vec<String> {
         .filter(|word| word.contains("..."))
         .map(shape)
         .collect();
+    if pools.is_empty() {
+        pools = containers
+            .iter()
+            .filter_map(|container| listed(container))
+            .collect();
+    }
     pools.dedup();
     pools
 }
+
+/// The only pool of a server whose drives are listed one by one; `None` if no drive is written, or
+/// if a shell fills in a part of the list.
+fn listed(container: &Container) -> Option<String> {
+    let variables = container.env.iter();
+    let volumes = variables
+        .filter(|(name, _)| POOL_VARIABLES.contains(name))
+        .find_map(|(_, value)| value);
+    let command = container
+        .command
+        .iter()
+        .flat_map(|line| line.split_whitespace())
+        .map(|word| word.trim_matches(['"', '\'']))
+        .skip_while(|word| *word != "server")
+        .skip(1)
+        .take_while(|word| !matches!(*word, "&" | "&&" | "|" | "||" | ";"));
+    let words: Vec<&str> = match volumes {
+        Some(volumes) => volumes.split([' ', ',']).collect(),
+        None => command.collect(),
+    };
+    if words.iter().any(|word| word.contains('$')) {
+        return None;
+    }
+    let is_drive = |at: &usize| {
+        let is_value = at
+            .checked_sub(1)
+            .is_some_and(|flag| FOLDER_FLAGS.contains(&words[flag]));
+        !is_value && (words[*at].starts_with('/') || words[*at].contains("://"))
+    };
+    let mut servers: Vec<String> = (0..words.len())
+        .filter(is_drive)
+        .map(|at| shape(words[at]))
+        .collect();
+    servers.sort_unstable();
+    let count = servers.len();
+    (count > 0).then(|| {
+        servers.dedup();
+        format!(
+            "{} ({})",
+            servers.join(" ").trim(),
+            text::count(count, "drive")
+        )
+        .trim_start()
+        .to_owned()
+    })
+}
+
+/// The pool of a server with one folder.
+pub const ONE_DRIVE: &str = "(1 drive)";
+
+/// Flags of MinIO whose value is a folder without data.
+const FOLDER_FLAGS: [&str; 5] = ["-S", "--certs-dir", "-C", "--config-dir", "--config"];
 
 /// Variables in which images of MinIO take the server pools.
 const POOL_VARIABLES: [&str; 2] = ["MINIO_DISTRIBUTED_NODES", "MINIO_VOLUMES"];

@@ -11,7 +11,7 @@ use crate::{
         dependency::Dependency,
         dependency_folder::DataFolders,
         held_data::{Held, data_of, held, held_by},
-        minio_store::{MinioStore, server_pools},
+        minio_store::{MinioStore, ONE_DRIVE, server_pools},
         release::ComponentWorkload,
         volume::{DataVolume, VolumePlace, place_of},
     },
@@ -34,7 +34,7 @@ pub static RULE: Rule = Rule {
            without its volume, on another volume (claims, claim templates, host paths, shared \
            volumes), or with its volume mounted at another path, or with a host path on another node. \
            Denies a claim that would shrink or be deleted, also by Helm because the manifests no longer hold it, a retention policy \
-           that would delete claims, and other servers or drives in a pool of a distributed MinIO.",
+           that would delete claims, and other servers or drives in a pool of MinIO.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
     example: "standalone.persistence.enabled=false, or another existingClaim.",
     fix: "Keep the volume. If the data must move to another volume, copy it while Milvus is \
@@ -274,12 +274,16 @@ fn mounted_by<'a>(release: &'a Release, claim: &str) -> Option<&'a Workload> {
         .map(|(workload, _)| workload)
 }
 
-/// Denies a change of the groups of drives over which a distributed MinIO spreads its data.
+/// Denies a change of the groups of drives over which MinIO spreads its data.
 fn regrouped(old: &Dependency, new: &Dependency, what: &str, findings: &mut Findings) {
     let (had, wants) = (server_pools(old), server_pools(new));
     let Some(lost) = had.iter().find(|pool| !wants.contains(pool)) else {
         return;
     };
+    if had == [ONE_DRIVE] && wants.is_empty() {
+        // Its folder is compared, and nothing is spread.
+        return;
+    }
     let starts_a_server = |container: &&Container| {
         let mut words = container.command.iter().flat_map(|line| line.split(' '));
         words.any(|word| word == "server")
@@ -294,8 +298,8 @@ fn regrouped(old: &Dependency, new: &Dependency, what: &str, findings: &mut Find
     findings
         .deny(format!("the servers or drives of {what} would change"))
         .because(
-            "A distributed MinIO spreads each object over all drives of a server pool. With more \
-             or fewer drives in the pool it cannot read its data.",
+            "MinIO spreads each object over all drives of a server pool. With more or fewer drives \
+             in the pool it cannot read its data.",
         )
         .object(&new.workload.meta)
         .evidence(
@@ -998,6 +1002,31 @@ mod tests {
     #[case::more_drives(&server(POOL), &server(&format!("{POOL}-{{0...1}}")), 1)]
     #[case::alone(&server(POOL), &server("/export-{0...3}"), 1)]
     #[case::one_folder(&server(POOL), &server("/export"), 1)]
+    #[case::one_folder_more(&server("/data"), &server("/data /data2"), 1)]
+    #[case::one_folder_less(&server("/data /data2"), &server("/data"), 1)]
+    #[case::one_folder_becomes_distributed(&server("/export"), &server(POOL), 1)]
+    #[case::a_listed_server_more(
+        &server("http://a/d http://b/d http://c/d http://d/d"),
+        &server("http://a/d http://b/d http://c/d http://d/d http://e/d"),
+        1
+    )]
+    #[case::listed_in_another_order(
+        &server("http://a/d http://b/d"),
+        &server("--console-address :9001 http://b.svc:9000/e http://a.svc:9000/e"),
+        0
+    )]
+    #[case::a_folder_that_is_no_drive(
+        &server("/data"),
+        &server("/data --certs-dir /certs --console-address :9001"),
+        0
+    )]
+    #[case::one_folder_elsewhere(&server("/data"), &server("/export"), 0)]
+    #[case::a_shell_fills_in_the_folder(&server("/data"), &server("$DATA"), 0)]
+    #[case::volumes_more(
+        "env: [{name: MINIO_VOLUMES, value: /data1}]",
+        "env: [{name: MINIO_VOLUMES, value: \"/data1 /data2\"}]",
+        1
+    )]
     #[case::one_more_pool(
         &server(POOL),
         &server(&format!("{POOL} {}", POOL.replace("{0...3}", "{4...7}"))),
@@ -1024,6 +1053,7 @@ mod tests {
         #[case] denied: usize,
     ) {
         let found = judge(&RULE, Some(&minio(before)), &minio(after));
+        let found: Vec<_> = found.iter().filter(|one| !one.not_evaluated).collect();
         assert_eq!(found.len(), denied, "{found:?}");
     }
 
