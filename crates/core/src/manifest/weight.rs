@@ -50,6 +50,10 @@ impl Object {
                     .sum::<usize>()
                     + 4 * ENTRY
             }
+            Self::Volume(volume) => {
+                let nodes = volume.nodes.iter().map(|node| node.len() + ENTRY);
+                volume.source.len() + nodes.sum::<usize>() + 4 * ENTRY
+            }
             Self::Service(_) | Self::Autoscaler(_) | Self::Deployer(_) | Self::Other(_) => 0,
         }
     }
@@ -86,7 +90,7 @@ impl Object {
                 autoscaler.meta = few_labels(autoscaler.meta);
                 Self::Autoscaler(autoscaler)
             }
-            Self::Deployer(_) | Self::Other(_) => return None,
+            Self::Volume(_) | Self::Deployer(_) | Self::Other(_) => return None,
         })
     }
 }

@@ -76,6 +76,7 @@ fn release(
         config: EffectiveConfig::default(),
         dependencies: Vec::new(),
         claims: Vec::new(),
+        volumes: Vec::new(),
         services: Arc::default(),
         autoscalers: Vec::new(),
         helm: None,

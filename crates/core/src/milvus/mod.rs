@@ -34,6 +34,7 @@ mod tag;
 mod vendor;
 pub mod version;
 pub mod volume;
+mod volume_binding;
 
 pub use build::Build;
 pub use component::{Component, Coordinators, Topology};

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::manifest::{
     Node,
-    object::{Autoscaler, Claim, Meta, SourceKind, SourceRef, Workload},
+    object::{Autoscaler, Claim, Meta, PersistentVolume, SourceKind, SourceRef, Workload},
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -43,12 +43,25 @@ pub struct Release {
     pub dependencies: Vec<Dependency>,
     /// Volume claims that stand on their own in the release.
     pub claims: Vec<Claim>,
+    /// Persistent volumes with data of the release, as far as the input holds them.
+    pub volumes: Vec<BoundVolume>,
     /// Services in the same namespace of the input.
     pub services: Arc<[Meta]>,
     /// Autoscalers of the components.
     pub autoscalers: Vec<Autoscaler>,
     /// What Helm's storage adds, where it was read.
     pub helm: Option<HelmRevision>,
+}
+
+/// A persistent volume and the claim that is bound to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoundVolume {
+    /// The volume.
+    pub volume: PersistentVolume,
+    /// Namespace of the claim, where it is written.
+    pub namespace: Option<String>,
+    /// Name of the claim.
+    pub claim: String,
 }
 
 /// What Helm stored about a revision. Values are for rules only and never leave the process.

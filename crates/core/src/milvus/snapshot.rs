@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::manifest::{
     Object, Origin,
-    object::{Autoscaler, Claim, ConfigMap, Deployer, Meta, SourceRef, VolumeSource, Workload},
+    object::{
+        Autoscaler, Claim, ConfigMap, Deployer, Meta, PersistentVolume, SourceRef, VolumeSource,
+        Workload,
+    },
 };
 
 use super::{
@@ -19,6 +22,7 @@ use super::{
     manager::{self, ChartPlaces, Neighbours, Surroundings},
     others::Others,
     release::{ComponentWorkload, HelmRevision, Release},
+    volume_binding,
 };
 
 /// What one input holds.
@@ -113,6 +117,7 @@ pub struct Builder {
     workloads: Vec<Arc<Workload>>,
     configs: Vec<Arc<ConfigMap>>,
     claims: Vec<Claim>,
+    volumes: Vec<PersistentVolume>,
     services: Vec<Meta>,
     autoscalers: Vec<Autoscaler>,
     deployers: Vec<Deployer>,
@@ -142,6 +147,7 @@ impl Builder {
             }
             Object::Config(config) => self.configs.push(config),
             Object::Claim(claim) => self.claims.push(claim),
+            Object::Volume(volume) => self.volumes.push(volume),
             Object::Service(meta) => self.services.push(meta),
             Object::Autoscaler(autoscaler) => self.autoscalers.push(autoscaler),
             Object::Deployer(deployer) => self.deployers.push(deployer),
@@ -165,11 +171,13 @@ impl Builder {
         let workloads = self.workloads.iter().map(|workload| &workload.meta);
         let configs = self.configs.iter().map(|config| &config.meta);
         let claims = self.claims.iter().map(|claim| &claim.meta);
+        let volumes = self.volumes.iter().map(|volume| &volume.meta);
         let scalers = self.autoscalers.iter().map(|autoscaler| &autoscaler.meta);
         let deployers = self.deployers.iter().map(|deployer| &deployer.meta);
         workloads
             .chain(configs)
             .chain(claims)
+            .chain(volumes)
             .chain(&self.services)
             .chain(scalers)
             .chain(deployers)
@@ -220,6 +228,7 @@ impl Builder {
         self.leave_out_what_is_made();
         let others = self.others();
         let mut releases = grouping::releases(self.milvus, &self.configs);
+        let bound = volume_binding::bound(self.volumes, &self.claims);
         attach(
             &mut releases,
             self.workloads,
@@ -227,6 +236,7 @@ impl Builder {
             &self.services,
             self.autoscalers,
         );
+        volume_binding::attach(&mut releases, bound);
         for release in &mut releases {
             let mut stored = self.charts.iter().filter(|(name, namespace, _)| {
                 *name == release.name && same_namespace(release, namespace.as_deref())

@@ -12,7 +12,7 @@ use crate::{
         dependency_folder::DataFolders,
         held_data::{Held, data_of, held, held_by},
         minio_store::{MinioStore, ONE_DRIVE, server_pools},
-        release::ComponentWorkload,
+        release::{BoundVolume, ComponentWorkload},
         volume::{DataVolume, VolumePlace, place_of},
     },
 };
@@ -32,7 +32,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run \
            without its volume, on another volume (claims, claim templates, host paths, shared \
-           volumes), or with its volume mounted at another path, or with a host path on another node. \
+           volumes), or with its volume mounted at another path, or with a host path on another node, or with another persistent volume behind its claim. \
            Denies a claim that would shrink or be deleted, also by Helm because the manifests no longer hold it, a retention policy \
            that would delete claims, and other servers or drives in a pool of MinIO.",
     why: "The pod starts on an empty directory: RocksMQ and local data of a standalone, metadata, or messages are lost to Milvus.",
@@ -125,6 +125,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         retention(&old.workload, &new.workload, &name, findings);
         regrouped(old, new, &name, findings);
     }
+    relocated(before, after, findings);
     for claim in &before.claims {
         let shrunk = after
             .claims
@@ -154,6 +155,42 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 )
                 .fix(format!("Keep the size at {old} or above."));
         }
+    }
+}
+
+/// Persistent volumes that would lead to other files than before, under the same claim.
+fn relocated(before: &Release, after: &Release, findings: &mut Findings) {
+    for old in &before.volumes {
+        let is_named_alike = |new: &&BoundVolume| new.volume.meta.object == old.volume.meta.object;
+        let has_claim = |new: &&BoundVolume| new.claim == old.claim;
+        let mut volumes = after.volumes.iter();
+        let Some(new) = volumes
+            .clone()
+            .find(is_named_alike)
+            .or_else(|| volumes.find(has_claim))
+        else {
+            continue;
+        };
+        if new.volume.has_same_files(&old.volume) {
+            continue;
+        }
+        findings
+            .deny(format!(
+                "the volume behind the claim {} would have other files",
+                old.claim
+            ))
+            .because(
+                "What Milvus stored stays behind. A running volume cannot be changed, so one \
+                 that is created again is empty or has the data of something else.",
+            )
+            .object(&new.volume.meta)
+            .evidence(
+                "volume",
+                Some(old.volume.place()),
+                Some(new.volume.place()),
+                Some(&new.volume.meta.origin),
+            )
+            .fix("Keep the volume. If the data must move, copy it while Milvus is stopped.");
     }
 }
 
@@ -982,6 +1019,99 @@ mod tests {
     fn a_claim_that_nothing_mounts_may_go() {
         let before = with_claim("d").object(&claim(""));
         assert!(judge(&RULE, Some(&before), &with_claim("d")).is_empty());
+    }
+
+    /// A standalone on the claim `c`, with this claim and this volume in the input.
+    fn with_bound(claim: &str, volume: &str) -> Fixture {
+        with_claim("c")
+            .object(&format!(
+                "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: c}}\nspec: {{{claim}}}\n"
+            ))
+            .object(&format!(
+                "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: {volume}}}\n"
+            ))
+    }
+
+    const OWN: &str = "claimRef: {namespace: milvus, name: c}";
+
+    #[rstest]
+    #[case::another_folder("", &format!("v}}\nspec: {{{OWN}, hostPath: {{path: /a}}"), &format!("v}}\nspec: {{{OWN}, hostPath: {{path: /b}}"), 1)]
+    #[case::the_same_folder("", &format!("v}}\nspec: {{{OWN}, hostPath: {{path: /a}}"), &format!("v}}\nspec: {{{OWN}, capacity: {{storage: 2Gi}}, hostPath: {{path: /a/, type: Directory}}"), 0)]
+    #[case::another_share(
+        "volumeName: v",
+        "v}\nspec: {nfs: {server: nas, path: /a}",
+        "v}\nspec: {nfs: {server: nas, path: /b}",
+        1
+    )]
+    #[case::another_volume_of_the_claim("", &format!("v}}\nspec: {{{OWN}, csi: {{driver: d, volumeHandle: one}}"), &format!("w}}\nspec: {{{OWN}, csi: {{driver: d, volumeHandle: two}}"), 1)]
+    #[case::the_same_disk_under_another_name("", &format!("v}}\nspec: {{{OWN}, csi: {{driver: d, volumeHandle: one}}"), &format!("w}}\nspec: {{{OWN}, csi: {{driver: d, fsType: ext4, volumeHandle: one}}"), 0)]
+    #[case::the_only_one_of_a_class(
+        "storageClassName: manual",
+        "v}\nspec: {storageClassName: manual, hostPath: {path: /a}",
+        "v}\nspec: {storageClassName: manual, hostPath: {path: /b}",
+        1
+    )]
+    #[case::of_another_class(
+        "storageClassName: manual",
+        "v}\nspec: {storageClassName: fast, hostPath: {path: /a}",
+        "v}\nspec: {storageClassName: fast, hostPath: {path: /b}",
+        0
+    )]
+    #[case::of_another_claim(
+        "",
+        "v}\nspec: {claimRef: {namespace: milvus, name: d}, hostPath: {path: /a}",
+        "v}\nspec: {claimRef: {namespace: milvus, name: d}, hostPath: {path: /b}",
+        0
+    )]
+    #[case::of_another_namespace(
+        "",
+        "v}\nspec: {claimRef: {namespace: other, name: c}, hostPath: {path: /a}",
+        "v}\nspec: {claimRef: {namespace: other, name: c}, hostPath: {path: /b}",
+        0
+    )]
+    #[case::another_node("", &local("one"), &local("two"), 1)]
+    #[case::the_same_node("", &local("one"), &local("one"), 0)]
+    fn the_volume_behind_a_claim_stays(
+        #[case] claim: &str,
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] denied: usize,
+    ) {
+        let (before, after) = (with_bound(claim, before), with_bound(claim, after));
+        let found = judge_whole(&before, &after);
+        assert_eq!(found.len(), denied, "{found:?}");
+        assert!(
+            found
+                .iter()
+                .all(|one| one.message == "the volume behind the claim c would have other files")
+        );
+    }
+
+    /// As a rollback, which is judged as a whole only: volumes are not sent to the webhook, because
+    /// the API server refuses such a change itself.
+    fn judge_whole(before: &Fixture, after: &Fixture) -> Vec<crate::rules::Finding> {
+        judge_change(&RULE, Some(before), after, &Facts::default(), true)
+    }
+
+    fn local(node: &str) -> String {
+        format!(
+            "v}}\nspec: {{{OWN}, local: {{path: /mnt/disk}}, nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]}}]}}}}"
+        )
+    }
+
+    /// Pods of a StatefulSet have a claim each.
+    #[test]
+    fn the_volume_of_each_pod_of_a_stateful_set_counts() {
+        let etcd = |path: &str| {
+            Fixture::cluster("2.4.17").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-etcd}}\nspec:\n  replicas: 3\n  serviceName: e\n  selector:\n    matchLabels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n  template:\n    metadata:\n      labels: {{app.kubernetes.io/name: etcd, app.kubernetes.io/instance: my-release}}\n    spec:\n      containers:\n        - {{name: etcd, image: \"milvusdb/etcd:3.5.18-r1\", volumeMounts: [{{name: data, mountPath: /bitnami/etcd}}]}}\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n      spec: {{resources: {{requests: {{storage: 10Gi}}}}}}\n---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: v}}\nspec: {{claimRef: {{namespace: milvus, name: data-my-release-etcd-2}}, hostPath: {{path: {path}}}}}\n"
+            ))
+        };
+        let found = judge_whole(&etcd("/a"), &etcd("/b"));
+        assert_eq!(
+            found[0].message,
+            "the volume behind the claim data-my-release-etcd-2 would have other files"
+        );
     }
 
     fn minio(lines: &str) -> Fixture {

@@ -369,6 +369,7 @@ impl Remembered {
             config: EffectiveConfig::default(),
             dependencies: Vec::new(),
             claims: Vec::new(),
+            volumes: Vec::new(),
             services: Arc::default(),
             autoscalers: Vec::new(),
             helm: None,

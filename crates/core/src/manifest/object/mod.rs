@@ -7,12 +7,14 @@
 //! | `pod`, `variables`, `volume` | what pods run: containers, variables, volumes |
 //! | `config_map` | `ConfigMap`s and Secrets, and references to them |
 //! | `claim` | claims and templates of claims |
+//! | `persistent_volume` | where the files of a claim are |
 //! | `controllers` | autoscalers, Argo CD, Flux |
 
 mod claim;
 mod config_map;
 mod controllers;
 mod meta;
+mod persistent_volume;
 mod pod;
 mod variables;
 mod volume;
@@ -30,6 +32,7 @@ pub use config_map::{
 };
 pub use controllers::{Autoscaler, Deployer, DeployerTool};
 pub use meta::{Labels, Meta, ObjectRef, Origin, is_kept_annotation};
+pub use persistent_volume::PersistentVolume;
 pub use pod::{Amounts, Container, EnvFrom, Mount, PodTemplate, Probes, Resources};
 pub use variables::{ValueFrom, Variables};
 pub use volume::{Files, Volume, VolumeSource, normal_path};
@@ -45,6 +48,8 @@ pub enum Object {
     Config(Arc<ConfigMap>),
     /// A `PersistentVolumeClaim`.
     Claim(Claim),
+    /// A `PersistentVolume`.
+    Volume(PersistentVolume),
     /// A `Service`.
     Service(Meta),
     /// A `HorizontalPodAutoscaler` or a KEDA `ScaledObject`.
@@ -75,6 +80,7 @@ impl Object {
                 Err(meta) => Self::Other(*meta),
             },
             "PersistentVolumeClaim" => Self::Claim(Claim::read(node, meta)),
+            "PersistentVolume" => Self::Volume(PersistentVolume::read(node, meta)),
             "Service" => Self::Service(meta),
             "HorizontalPodAutoscaler" | "ScaledObject" => {
                 Self::Autoscaler(Autoscaler::read(node, meta))
@@ -101,6 +107,7 @@ impl Object {
             Self::Workload(workload) => &workload.meta,
             Self::Config(config) => &config.meta,
             Self::Claim(claim) => &claim.meta,
+            Self::Volume(volume) => &volume.meta,
             Self::Autoscaler(autoscaler) => &autoscaler.meta,
             Self::Deployer(deployer) => &deployer.meta,
             Self::Service(meta) | Self::Other(meta) => meta,
@@ -113,6 +120,7 @@ impl Object {
             Self::Workload(workload) => &mut Arc::make_mut(workload).meta,
             Self::Config(config) => &mut Arc::make_mut(config).meta,
             Self::Claim(claim) => &mut claim.meta,
+            Self::Volume(volume) => &mut volume.meta,
             Self::Autoscaler(autoscaler) => &mut autoscaler.meta,
             Self::Deployer(deployer) => &mut deployer.meta,
             Self::Service(meta) | Self::Other(meta) => meta,

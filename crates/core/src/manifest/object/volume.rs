@@ -112,7 +112,7 @@ impl Volume {
             // The definition counts too: the same share under another path is another place.
             let kind = node.entries().find(|(key, _)| key != "name");
             VolumeSource::Other(
-                kind.map(|(key, value)| described(&key, value))
+                kind.map(|(key, value)| described(&key, value, &[]))
                     .unwrap_or_default(),
             )
         };
@@ -135,11 +135,16 @@ pub fn normal_path(path: &str) -> String {
 }
 
 /// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`), those
-/// of maps and lists in it too, bounded. References to credentials do not define it.
-fn described<'t>(kind: &str, value: impl DocumentValue<'t>) -> String {
+/// of maps and lists in it too, bounded. References to credentials do not define it, nor do the
+/// fields that are left out.
+pub(super) fn described<'t>(
+    kind: &str,
+    value: impl DocumentValue<'t>,
+    left_out: &[&str],
+) -> String {
     let mut text = kind.to_owned();
     let mut room = MAX_SCALARS;
-    describe("", value, MAX_DEPTH, &mut room, &mut text);
+    describe("", value, MAX_DEPTH, left_out, &mut room, &mut text);
     text
 }
 
@@ -152,6 +157,7 @@ fn describe<'t>(
     path: &str,
     value: impl DocumentValue<'t>,
     depth: usize,
+    left_out: &[&str],
     room: &mut usize,
     text: &mut String,
 ) {
@@ -166,7 +172,7 @@ fn describe<'t>(
         return;
     }
     for (key, value) in value.entries().take(MAX_SCALARS) {
-        if is_credential(&key) {
+        if is_credential(&key) || left_out.contains(&&*key) {
             continue;
         }
         let path = if path.is_empty() {
@@ -174,10 +180,10 @@ fn describe<'t>(
         } else {
             format!("{path}.{key}")
         };
-        describe(&path, value, depth - 1, room, text);
+        describe(&path, value, depth - 1, left_out, room, text);
     }
     for value in value.items().take(MAX_SCALARS) {
-        describe(path, value, depth - 1, room, text);
+        describe(path, value, depth - 1, left_out, room, text);
     }
 }
 

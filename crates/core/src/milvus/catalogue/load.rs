@@ -1,12 +1,9 @@
 //! Reading the tables: the embedded ones, and a user's that add or override rows by id.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
-use crate::{
-    manifest::{Tree, documents},
-    milvus::Day,
-};
+use crate::{manifest::documents, milvus::Day};
 
 use super::{
     BadRelease, Catalogue, Chart, ChartValue, DefaultFlip, DependencyFacts, Downgrade, Hazard,
@@ -59,10 +56,18 @@ pub fn embedded_day() -> Option<Day> {
     text.trim().trim_matches('"').parse().ok()
 }
 
-fn typed<T: DeserializeOwned>(table: &str, root: &Tree<'_>) -> Result<T, DataError> {
-    serde_json::from_value(root.to_json()).map_err(|error| DataError {
-        table: table.to_owned(),
-        message: error.to_string(),
+/// Reads tables from JSON.
+fn typed(table: &str, json: &str) -> Result<DataFile, DataError> {
+    serde_json::from_str(json).map_err(|error| {
+        let message = error.to_string();
+        // Nobody has seen the JSON, so a place in it helps nobody.
+        let message = message
+            .rsplit_once(" at line ")
+            .map_or(&*message, |(what, _)| what);
+        DataError {
+            table: table.to_owned(),
+            message: message.to_owned(),
+        }
     })
 }
 
@@ -71,10 +76,7 @@ impl Catalogue {
         let mut catalogue = Self::default();
         let mut tables = Vec::new();
         for (table, json) in EMBEDDED {
-            let file: DataFile = serde_json::from_str(json).map_err(|error| DataError {
-                table: (*table).to_owned(),
-                message: error.to_string(),
-            })?;
+            let file = typed(table, json)?;
             catalogue.as_of = catalogue.as_of.max(file.as_of);
             catalogue.lay(file, &mut tables);
         }
@@ -112,7 +114,8 @@ impl Catalogue {
                 table: name.to_owned(),
                 message: error.to_string(),
             })?;
-            let tables: DataFile = typed(name, &document.root)?;
+            // Through text: one reader of the tables is enough in the program.
+            let tables = typed(name, &document.root.to_json().to_string())?;
             layer.as_of = layer.as_of.max(tables.as_of);
             self.lay(tables, &mut layer.tables);
         }

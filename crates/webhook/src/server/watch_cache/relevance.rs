@@ -27,7 +27,8 @@ pub(in crate::server) fn is_kept(object: &Object) -> bool {
         }
         Object::Config(config) => may_configure(config) || is_small_configuration(config),
         Object::Claim(_) | Object::Service(_) | Object::Autoscaler(_) => true,
-        Object::Deployer(_) | Object::Other(_) => false,
+        // Its source cannot be changed in a cluster.
+        Object::Volume(_) | Object::Deployer(_) | Object::Other(_) => false,
     }
 }
 
