@@ -19,7 +19,7 @@ use milvus_guard_core::{
     rules,
     text::plain,
 };
-use milvus_guard_sources::files::read_text_file;
+use milvus_guard_sources::files::read_named_text;
 
 use super::{
     completion,
@@ -76,7 +76,7 @@ enum Action {
     },
     /// Check files with your own rows
     Validate {
-        /// Files with your own rows
+        /// Files with your own rows; - is standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
 
@@ -425,8 +425,7 @@ fn check(files: &[PathBuf], format: FormatArg) -> Done {
     let mut entries: Vec<FlawEntry> = Vec::new();
     let mut unreadable = false;
     for path in files {
-        let file = path.display().to_string();
-        let text = read_text_file(path).map_err(Failure::usage)?;
+        let (file, text) = read_named_text(path).map_err(Failure::usage)?;
         let mut flaws = validate(&text, &base, &ids);
         if flaws.is_empty() && is_empty(&text) {
             flaws.push(Flaw {

@@ -13,7 +13,7 @@ use milvus_guard_core::{
     },
     text::{self, plain},
 };
-use milvus_guard_sources::files::read_text_file;
+use milvus_guard_sources::files::read_named_text;
 
 use crate::cli::{
     exit::{Done, Exit, Failure},
@@ -66,8 +66,8 @@ pub(super) fn run(
     let mut unread: BTreeSet<(String, u32)> = BTreeSet::new();
     for path in paths {
         for file in policies::expand(path)? {
-            let text = read_text_file(&file).map_err(Failure::usage)?;
-            let (read, errors) = read(&text, &file.display().to_string());
+            let (name, text) = read_named_text(&file).map_err(Failure::usage)?;
+            let (read, errors) = read(&text, &name);
             all.extend(read);
             let documents = errors.iter().filter(|error| error.message != NO_DOCUMENT);
             unread.extend(

@@ -24,7 +24,7 @@ pub(super) struct Args {
 enum PolicyAction {
     /// Check policies and exceptions: unknown rules, contradictions, expired exceptions
     Lint {
-        /// Files or folders
+        /// Files or folders; - is standard input
         #[arg(required = true, value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
 

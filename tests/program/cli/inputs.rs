@@ -72,6 +72,19 @@ fn standard_input_lists_and_json_are_read() {
 }
 
 #[test]
+fn what_is_validated_can_come_from_standard_input() {
+    let policy = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradePolicy\nmetadata: {name: a}\nspec:\n  rules:\n    - {id: MG999, action: Warn}\n";
+    let (code, stdout, stderr) = piped(&["policy", "lint", "-"], policy);
+    assert!(
+        code == 1 && stdout.starts_with("stdin:6: error:"),
+        "{stdout}{stderr}"
+    );
+    let rows = "landing:\n  - {line: '2.6', version: wrong}\n";
+    let (code, stdout, stderr) = piped(&["data", "validate", "-"], rows);
+    assert!(code == 1 && stdout.contains("stdin:2:"), "{stdout}{stderr}");
+}
+
+#[test]
 fn an_admission_review_is_read_on_both_sides() {
     let deployment = |tag: &str| {
         serde_json::json!({"apiVersion": "apps/v1", "kind": "Deployment",

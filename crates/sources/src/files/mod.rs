@@ -14,7 +14,7 @@ mod terraform;
 
 pub use error::InputError;
 pub use objects::{Content, Form};
-pub use read::{Reading, load, load_place, load_text, read_text_file, reason};
+pub use read::{Reading, load, load_place, load_text, read_named_text, read_text_file, reason};
 
 use milvus_guard_core::{milvus::Snapshot, report::InputEntry};
 

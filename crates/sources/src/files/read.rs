@@ -218,6 +218,19 @@ pub fn read_text_file(path: &Path) -> Result<String, InputError> {
     read_text(&path.display().to_string(), handle, MAX_INPUT)
 }
 
+/// The name and the text of a file; `-` is standard input. For a command that reads nothing else
+/// from there.
+///
+/// # Errors
+/// As [`read_text_file`].
+pub fn read_named_text(path: &Path) -> Result<(String, String), InputError> {
+    if path.as_os_str() == "-" {
+        let text = read_text("stdin", io::stdin().lock(), MAX_INPUT)?;
+        return Ok(("stdin".to_owned(), text));
+    }
+    Ok((path.display().to_string(), read_text_file(path)?))
+}
+
 /// The manifest files below a directory, in order of their names; skipped files are added to
 /// `skipped`.
 ///
