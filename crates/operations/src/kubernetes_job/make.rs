@@ -13,7 +13,7 @@ use kube::{
 use serde_json::Value;
 
 use crate::engine::{ApiError, End, Home, RetryingClient};
-use milvus_guard_sources::kubernetes::workloads::FIELD_MANAGER;
+use milvus_guard_sources::kubernetes::{typed, workloads::FIELD_MANAGER};
 
 use super::{
     follow,
@@ -172,7 +172,7 @@ async fn make(client: &RetryingClient, jobs: &Api<Job>, spec: &JobSpec) -> Resul
             .await;
         applied.map_err(|error| unmade(&error, spec))?;
     }
-    let job: Job = serde_json::from_value(spec.job()).map_err(|error| {
+    let job: Job = typed(&spec.job()).map_err(|error| {
         End::Refused(format!(
             "Refused: with --job-overrides the result is not a valid Job ({error}). Nothing was \
              changed. Next: correct that file"

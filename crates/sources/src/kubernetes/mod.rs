@@ -17,6 +17,7 @@
 //! | [`replicas`] | which runs each replica of the guard knows |
 //! | [`rollout`] | waits until Deployments are in a wanted state |
 //! | [`pods`] | pure: metadata and status of pods |
+//! | [`mod@typed`] | pure: typed objects from JSON values |
 //! | [`workloads`] | changes Deployments and leaves no field owned by our field manager |
 //!
 //! Nothing here decides. Objects that may not be read are listed; only the workloads themselves
@@ -36,6 +37,7 @@ pub mod pods;
 pub mod replicas;
 pub mod rollout;
 pub mod storage;
+pub mod typed;
 pub mod view;
 pub mod workloads;
 
@@ -45,4 +47,5 @@ pub use kubeconfig::Access;
 pub use live::{NotRead, Reading};
 pub use overrides::Overrides;
 pub use storage::HelmRecord;
+pub use typed::typed;
 pub use view::NamespaceView;

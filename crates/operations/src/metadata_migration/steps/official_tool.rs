@@ -14,7 +14,7 @@ use crate::{
     engine::{ApiError, StepError},
     metadata_migration::context::{MigrationData, StepContext},
 };
-use milvus_guard_sources::kubernetes::{pods::trouble, workloads::FIELD_MANAGER};
+use milvus_guard_sources::kubernetes::{pods::trouble, typed, workloads::FIELD_MANAGER};
 
 use super::migrate;
 
@@ -45,8 +45,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>) -> Result<(), StepError> {
             .await
     })
     .await?;
-    let wanted: Pod =
-        serde_json::from_value(pod(data)).map_err(|error| StepError::Failed(error.to_string()))?;
+    let wanted: Pod = typed(&pod(data)).map_err(|error| StepError::Failed(error.to_string()))?;
     let what = format!("Pod {}/{name}", data.home);
     match cx
         .write(&what, async || {

@@ -19,6 +19,7 @@ use crate::{
 use milvus_guard_core::milvus::{Component, catalogue::Gate};
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
+    typed,
     workloads::{self, FIELD_MANAGER},
 };
 
@@ -55,7 +56,7 @@ pub(crate) async fn apply(cx: &StepContext<'_>, one: &Move) -> Result<(), StepEr
         &data.run,
     );
     let deployment: Deployment = made
-        .and_then(|made| serde_json::from_value(made).ok())
+        .and_then(|made| typed(&made).ok())
         .ok_or_else(|| StepError::Failed(format!("{name} cannot be made")))?;
     let params = PostParams {
         field_manager: Some(FIELD_MANAGER.into()),

@@ -26,6 +26,7 @@ use milvus_guard_core::{
 };
 use milvus_guard_sources::kubernetes::{
     rollout::{Wanted, Watched},
+    typed,
     workloads::{self, Change, FIELD_MANAGER},
 };
 
@@ -164,13 +165,12 @@ async fn hold(cx: &StepContext<'_>, turn: &HelmTurn) -> Result<(), StepError> {
 /// Creates a Deployment that Helm takes over.
 async fn make(cx: &StepContext<'_>, arriving: &Value) -> Result<(), StepError> {
     // The error of the parser would contain values, which may be secret.
-    let made: Deployment =
-        serde_json::from_value(marked(arriving, &cx.data.run)).map_err(|_| {
-            let name = arriving["metadata"]["name"].as_str().unwrap_or_default();
-            StepError::Failed(format!(
-                "what the chart renders for {name} is not a Deployment"
-            ))
-        })?;
+    let made: Deployment = typed(&marked(arriving, &cx.data.run)).map_err(|_| {
+        let name = arriving["metadata"]["name"].as_str().unwrap_or_default();
+        StepError::Failed(format!(
+            "what the chart renders for {name} is not a Deployment"
+        ))
+    })?;
     let api = api(cx);
     let what = format!("Deployment {}", made.name_any());
     let params = PostParams {
