@@ -18,7 +18,7 @@ pub struct WrongType(String);
 pub fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, WrongType> {
     serde_json::from_str(&value.to_string()).map_err(|error| {
         let message = error.to_string();
-        // Nobody has seen the text, so a place in it helps nobody.
+        // The user has not seen the text, so its line and column do not help.
         let what = message.rsplit_once(" at line ");
         WrongType(what.map_or(&*message, |(what, _)| what).to_owned())
     })
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_no_place_in_a_text_that_nobody_has_seen() {
+    fn an_error_has_no_line_of_the_hidden_text() {
         let pod: Pod = typed(&json!({"metadata": {"name": "a"}})).unwrap();
         assert_eq!(pod.metadata.name.as_deref(), Some("a"));
         let wrong = typed::<Pod>(&json!({"metadata": {"name": 7}})).unwrap_err();

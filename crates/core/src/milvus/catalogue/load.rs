@@ -60,7 +60,7 @@ pub fn embedded_day() -> Option<Day> {
 fn typed(table: &str, json: &str) -> Result<DataFile, DataError> {
     serde_json::from_str(json).map_err(|error| {
         let message = error.to_string();
-        // Nobody has seen the JSON, so a place in it helps nobody.
+        // The user has not seen the JSON, so its line and column do not help.
         let message = message
             .rsplit_once(" at line ")
             .map_or(&*message, |(what, _)| what);
