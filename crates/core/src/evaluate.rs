@@ -6,7 +6,11 @@ use crate::{
     evidence::Facts,
     inventory::Standing,
     manifest::object::{Claim, ObjectRef},
-    milvus::{Build, Release, Snapshot, Topology, catalogue::Catalogue, pairing::Pairing},
+    milvus::{
+        Build, Release, Snapshot, Topology,
+        catalogue::Catalogue,
+        pairing::{Pair, Pairing},
+    },
     policy::{
         Action, PolicySet,
         resolve::{Applied, Scope},
@@ -168,9 +172,16 @@ pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
         }),
     });
     let gone = gone.collect();
-    let releases = pairs
-        .into_iter()
-        .map(|pair| judge_change(question, pair.before, pair.after))
+    let releases = (0..pairs.len())
+        .map(|at| {
+            let mut judged = judge_change(question, pairs[at].before, pairs[at].after);
+            for neighbor in neighbors(&pairs, at) {
+                let next_to = judge_beside(question, neighbor, pairs[at].after);
+                judged.findings.extend(next_to);
+            }
+            judged.findings.sort_by_key(order);
+            judged
+        })
         .collect();
     Evaluation {
         subject: Subject::Change,
@@ -237,15 +248,49 @@ pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<J
 pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
     let wanted = question.after.releases.iter();
     wanted
-        .flat_map(|after| {
-            let mut upgrade =
-                Upgrade::new(Some(running), after, question.facts, question.catalogue);
-            upgrade.aspect = Aspect::Neighbor;
-            let ran = rules::run(&upgrade, question.overdue);
-            judged(question, None, after, (None, upgrade.to()), ran).findings
-        })
-        .filter(|judged| !judged.finding.not_evaluated)
+        .flat_map(|after| judge_beside(question, running, after))
         .collect()
+}
+
+fn judge_beside(
+    question: &EvaluationInput<'_>,
+    running: &Release,
+    after: &Release,
+) -> Vec<JudgedFinding> {
+    let mut upgrade = Upgrade::new(Some(running), after, question.facts, question.catalogue);
+    upgrade.aspect = Aspect::Neighbor;
+    let ran = rules::run(&upgrade, question.overdue);
+    let mut findings = judged(question, None, after, (None, upgrade.to()), ran).findings;
+    findings.retain(|judged| !judged.finding.not_evaluated);
+    findings
+}
+
+/// The other wanted releases that a new one would share its data with. Of two new ones the later
+/// counts.
+fn neighbors<'a>(pairs: &[Pair<'a>], at: usize) -> Vec<&'a Release> {
+    let new = &pairs[at];
+    // Most inputs hold one release, or none that is new.
+    if new.before.is_some() || pairs.len() == 1 {
+        return Vec::new();
+    }
+    let Some(place) = new.after.data_location() else {
+        return Vec::new();
+    };
+    let others = pairs.iter().enumerate();
+    others
+        .filter(|(other, pair)| *other < at || (*other > at && pair.before.is_some()))
+        .map(|(_, pair)| pair.after)
+        .filter(|other| {
+            other
+                .data_location()
+                .is_some_and(|other| other.is_same(&place))
+        })
+        .collect()
+}
+
+/// Worst first, then by rule.
+fn order(judged: &JudgedFinding) -> (std::cmp::Reverse<Option<Action>>, &'static str) {
+    (std::cmp::Reverse(judged.action()), judged.finding.rule.id)
 }
 
 fn judge_change(
@@ -314,7 +359,7 @@ fn judged(
             finding,
         })
         .collect();
-    findings.sort_by_key(|judged| (std::cmp::Reverse(judged.action()), judged.finding.rule.id));
+    findings.sort_by_key(order);
     JudgedRelease {
         name: after.title(),
         namespace: namespace.clone(),

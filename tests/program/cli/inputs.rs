@@ -2,6 +2,8 @@
 
 use std::{io::Write, process::Stdio};
 
+use rstest::rstest;
+
 use super::{WARNED, demo};
 use crate::common::{Judged, file, guard};
 use serde_json::Value;
@@ -152,4 +154,40 @@ fn several_releases_and_other_objects_in_one_input_are_separated() {
         "--before", &both, "--after", &both, "-n", "milvus", "-i", "other",
     ]);
     assert_eq!(only.report["from"], "2.5.27");
+}
+
+/// A standalone with this name, namespace, address of etcd, root path and number of replicas.
+fn standalone((name, namespace, etcd, root, replicas): (&str, &str, &str, &str, u8)) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      containers:\n        - name: milvus\n          image: milvusdb/milvus:v2.5.27\n          args: [milvus, run, standalone]\n          env: [{{name: ETCD_ENDPOINTS, value: \"{etcd}\"}}, {{name: ETCD_ROOTPATH, value: {root}}}, {{name: MINIO_ADDRESS, value: minio.s3}}]\n---\n"
+    )
+}
+
+#[rstest]
+#[case::one_etcd(("two", "a", "etcd:2379", "by-dev", 1), 1)]
+#[case::from_another_namespace(("two", "b", "etcd.a.svc:2379", "by-dev", 1), 1)]
+#[case::one_address_in_common(("two", "a", "other:2379,etcd.a:2379", "by-dev", 1), 1)]
+#[case::another_root_path(("two", "a", "etcd:2379", "two", 1), 0)]
+#[case::the_etcd_of_another_namespace(("two", "b", "etcd:2379", "by-dev", 1), 0)]
+#[case::that_does_not_run(("two", "a", "etcd:2379", "by-dev", 0), 0)]
+fn a_second_milvus_on_the_metadata_of_a_running_one_is_denied(
+    #[case] second: (&str, &str, &str, &str, u8),
+    #[case] denied: usize,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let first = |replicas| standalone(("one", "a", "etcd:2379", "by-dev", replicas));
+    let file = |name: &str, text: &str| file(folder.path(), name, text);
+    let before = file("before.yaml", &first(1));
+    let both = file("both.yaml", &(first(1) + &standalone(second)));
+    let stopped = file("stopped.yaml", &(first(0) + &standalone(second)));
+    let rules = |before: &[&str], after: &str| {
+        let judged = Judged::of(&[before, &["--after", after]].concat());
+        let mut rules = judged.rules("deny");
+        rules.retain(|rule| rule == "MG202");
+        rules.len()
+    };
+    assert_eq!(rules(&["--before", &before], &both), denied, "a new one");
+    assert_eq!(rules(&[], &both), denied, "two new ones");
+    assert_eq!(rules(&["--before", &both], &both), 0, "both run already");
+    assert_eq!(rules(&["--before", &before], &stopped), 0, "one stops");
 }

@@ -174,16 +174,16 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Coordinators of two releases on the same metadata.
 fn next_to_another(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    let runs = |release: &Release| {
-        let mut components = release.components.iter();
-        components.any(|one| coordinates(one.component) && one.is_running())
-    };
     findings.checked();
-    let Some((before, after)) = upgrade.both().filter(|(before, _)| runs(before)) else {
+    let Some((before, after)) = upgrade.both() else {
         return;
     };
+    let runs = |kind: Component| {
+        let mut components = before.components.iter().filter(|one| one.is_running());
+        components.any(|one| has_kind_in_common(one.component, kind))
+    };
     let starts = after.components.iter().find(|one| {
-        coordinates(one.component) && one.is_running() && !without_standby(upgrade, one).is_empty()
+        one.is_running() && runs(one.component) && !without_standby(upgrade, one).is_empty()
     });
     if let Some(component) = starts {
         findings
@@ -220,6 +220,13 @@ fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<Strin
 /// Whether the component is a coordinator or contains them all.
 fn coordinates(component: Component) -> bool {
     component.is_coordinator() || component == Component::Standalone
+}
+
+/// Whether both contain a coordinator of the same kind. The mixed coordinator and a standalone
+/// contain every kind.
+fn has_kind_in_common(one: Component, other: Component) -> bool {
+    let has_all = |component| matches!(component, Component::MixCoord | Component::Standalone);
+    coordinates(one) && coordinates(other) && (one == other || has_all(one) || has_all(other))
 }
 
 /// What of a standalone lies in its own process or on its own disk, where other replicas do not see

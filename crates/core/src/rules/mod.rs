@@ -268,8 +268,7 @@ impl Behavior {
                  an upgrade removes."
             }
             Self::JudgesNeighbors => {
-                "The gates also apply it to a new release that would use the data of another one \
-                 that runs."
+                "It also applies to a new release that would use the data of another one that runs."
             }
             Self::OverridesDecisions => {
                 "The workload gate applies it even if the release gate has allowed the change."
