@@ -1,6 +1,8 @@
 //! Judges a change, or a running state: snapshots and facts in, verdict and findings out. The
 //! command line, the webhook and the audit call it.
 
+use std::collections::BTreeMap;
+
 use crate::{
     change::{Aspect, Upgrade},
     evidence::Facts,
@@ -9,6 +11,7 @@ use crate::{
     milvus::{
         Build, Release, Snapshot, Topology,
         catalogue::Catalogue,
+        data_location::DataLocation,
         pairing::{Pair, Pairing},
     },
     policy::{
@@ -172,14 +175,17 @@ pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
         }),
     });
     let gone = gone.collect();
-    let releases = (0..pairs.len())
-        .map(|at| {
-            let mut judged = judge_change(question, pairs[at].before, pairs[at].after);
-            for neighbor in neighbors(&pairs, at) {
-                let next_to = judge_beside(question, neighbor, pairs[at].after);
+    let neighbors = Neighbors::among(&pairs);
+    let releases = pairs
+        .iter()
+        .enumerate()
+        .map(|(at, pair)| {
+            let mut judged = judge_change(question, pair.before, pair.after);
+            if let Some(neighbor) = neighbors.of(at) {
+                let next_to = judge_beside(question, pairs[neighbor].after, pair.after);
                 judged.findings.extend(next_to);
+                judged.findings.sort_by_key(order);
             }
-            judged.findings.sort_by_key(order);
             judged
         })
         .collect();
@@ -265,27 +271,41 @@ fn judge_beside(
     findings
 }
 
-/// The other wanted releases that a new one would share its data with. Of two new ones the later
-/// counts.
-fn neighbors<'a>(pairs: &[Pair<'a>], at: usize) -> Vec<&'a Release> {
-    let new = &pairs[at];
-    // Most inputs hold one release, or none that is new.
-    if new.before.is_some() || pairs.len() == 1 {
-        return Vec::new();
+/// For each new release, by position, another wanted one that it would share its data with.
+#[derive(Default)]
+struct Neighbors(BTreeMap<usize, usize>);
+
+impl Neighbors {
+    /// Releases that run already come first, so that of two new ones the later has a neighbor. Each
+    /// location is read once, because an input may hold thousands of releases.
+    fn among(pairs: &[Pair<'_>]) -> Self {
+        let is_new = |at: &usize| pairs[*at].before.is_none();
+        // Most inputs hold one release, or none that is new.
+        if pairs.len() == 1 || !(0..pairs.len()).any(|at| is_new(&at)) {
+            return Self::default();
+        }
+        let (new, running): (Vec<usize>, Vec<usize>) = (0..pairs.len()).partition(is_new);
+        let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+        let mut neighbors = BTreeMap::new();
+        for at in running.into_iter().chain(new) {
+            let release = pairs[at].after;
+            if !release.runs_coordinators() {
+                continue;
+            }
+            let location = release.data_location();
+            for key in location.iter().flat_map(DataLocation::keys) {
+                let owner = *owners.entry(key).or_insert(at);
+                if owner != at && is_new(&at) {
+                    neighbors.entry(at).or_insert(owner);
+                }
+            }
+        }
+        Self(neighbors)
     }
-    let Some(place) = new.after.data_location() else {
-        return Vec::new();
-    };
-    let others = pairs.iter().enumerate();
-    others
-        .filter(|(other, pair)| *other < at || (*other > at && pair.before.is_some()))
-        .map(|(_, pair)| pair.after)
-        .filter(|other| {
-            other
-                .data_location()
-                .is_some_and(|other| other.is_same(&place))
-        })
-        .collect()
+
+    fn of(&self, at: usize) -> Option<usize> {
+        self.0.get(&at).copied()
+    }
 }
 
 /// Worst first, then by rule.

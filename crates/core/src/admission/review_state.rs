@@ -10,8 +10,8 @@ use crate::{
     evaluate::{EvaluationInput, JudgedRelease, judge, judge_next_to},
     evidence::Facts,
     milvus::{
-        Component, NamespaceState, Release, Snapshot, catalogue::Catalogue,
-        data_location::DataLocation, service_names::ServiceNames,
+        NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
+        service_names::ServiceNames,
     },
     policy::PolicySet,
     rules::{Behavior, Overdue},
@@ -234,15 +234,8 @@ impl ReviewState<'_> {
             same.then_some(Why::Data)
         };
         // A release whose coordinators use the data already joins no one.
-        let coordinates = |release: &Release| {
-            let mut components = release.components.iter();
-            components.any(|one| {
-                let role = one.component;
-                (role.is_coordinator() || role == Component::Standalone) && one.is_running()
-            })
-        };
         let uses_it = old
-            .filter(|old| coordinates(old))
+            .filter(|old| old.runs_coordinators())
             .and_then(Release::data_location)
             .zip(location.as_ref())
             .is_some_and(|(one, other)| other.is_same(&one));

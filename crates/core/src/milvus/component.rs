@@ -79,6 +79,12 @@ impl Component {
     pub const fn is_coordinator(self) -> bool {
         self.is_separate_coordinator() || matches!(self, MixCoord)
     }
+
+    /// Whether it is a coordinator or, as a standalone, contains them all.
+    #[must_use]
+    pub const fn coordinates(self) -> bool {
+        self.is_coordinator() || matches!(self, Standalone)
+    }
 }
 
 impl fmt::Display for Component {

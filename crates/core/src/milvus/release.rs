@@ -226,6 +226,13 @@ impl Release {
         !self.components.is_empty() && !self.components.iter().any(ComponentWorkload::is_running)
     }
 
+    /// Whether a coordinator, or a standalone, which contains them, is wanted.
+    #[must_use]
+    pub fn runs_coordinators(&self) -> bool {
+        let mut components = self.components.iter();
+        components.any(|one| one.component.coordinates() && one.is_running())
+    }
+
     /// Every readable version, lowest first.
     #[must_use]
     pub fn builds(&self) -> Vec<Build> {

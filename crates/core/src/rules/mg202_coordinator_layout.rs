@@ -48,7 +48,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     }
     let after = upgrade.after;
     let is_several = |component: &ComponentWorkload| {
-        coordinates(component.component) && several(upgrade, component).is_some()
+        component.component.coordinates() && several(upgrade, component).is_some()
     };
     if after
         .components
@@ -118,7 +118,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     for component in after
         .components
         .iter()
-        .filter(|component| coordinates(component.component))
+        .filter(|component| component.component.coordinates())
     {
         let Some(replicas) = several(upgrade, component) else {
             continue;
@@ -217,16 +217,11 @@ fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<Strin
     (replicas > 1).then(|| format!("{replicas} replicas"))
 }
 
-/// Whether the component is a coordinator or contains them all.
-fn coordinates(component: Component) -> bool {
-    component.is_coordinator() || component == Component::Standalone
-}
-
 /// Whether both contain a coordinator of the same kind. The mixed coordinator and a standalone
 /// contain every kind.
 fn has_kind_in_common(one: Component, other: Component) -> bool {
     let has_all = |component| matches!(component, Component::MixCoord | Component::Standalone);
-    coordinates(one) && coordinates(other) && (one == other || has_all(one) || has_all(other))
+    one.coordinates() && other.coordinates() && (one == other || has_all(one) || has_all(other))
 }
 
 /// What of a standalone lies in its own process or on its own disk, where other replicas do not see

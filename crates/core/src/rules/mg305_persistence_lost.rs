@@ -1,5 +1,7 @@
 //! MG305: data that lies on a volume must stay on it.
 
+use std::collections::BTreeMap;
+
 use crate::{
     change::{Aspect, Upgrade},
     manifest::{
@@ -160,15 +162,19 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
 
 /// Persistent volumes that would lead to other files than before, under the same claim.
 fn relocated(before: &Release, after: &Release, findings: &mut Findings) {
+    let by_name: BTreeMap<&str, &BoundVolume> = after
+        .volumes
+        .iter()
+        .map(|bound| (&*bound.volume.meta.object.name, bound))
+        .collect();
+    let by_claim: BTreeMap<&str, &BoundVolume> = after
+        .volumes
+        .iter()
+        .map(|bound| (&*bound.claim, bound))
+        .collect();
     for old in &before.volumes {
-        let is_named_alike = |new: &&BoundVolume| new.volume.meta.object == old.volume.meta.object;
-        let has_claim = |new: &&BoundVolume| new.claim == old.claim;
-        let mut volumes = after.volumes.iter();
-        let Some(new) = volumes
-            .clone()
-            .find(is_named_alike)
-            .or_else(|| volumes.find(has_claim))
-        else {
+        let new = by_name.get(&*old.volume.meta.object.name);
+        let Some(new) = new.or_else(|| by_claim.get(&*old.claim)) else {
             continue;
         };
         if new.volume.has_same_files(&old.volume) {
@@ -1061,6 +1067,12 @@ mod tests {
         "",
         "v}\nspec: {claimRef: {namespace: milvus, name: d}, hostPath: {path: /a}",
         "v}\nspec: {claimRef: {namespace: milvus, name: d}, hostPath: {path: /b}",
+        0
+    )]
+    #[case::of_another_claim_with_a_number(
+        "",
+        "v}\nspec: {claimRef: {namespace: milvus, name: c-1}, hostPath: {path: /a}",
+        "v}\nspec: {claimRef: {namespace: milvus, name: c-1}, hostPath: {path: /b}",
         0
     )]
     #[case::of_another_namespace(
