@@ -79,7 +79,8 @@ elements may be many and small.
 {{- /* Variables of Milvus that rules look at, as Milvus compares them: without case and separators. */ -}}
 {{- define "milvus-guard.cel.variables" -}}
 [
-  'commonchannameprefixcluster', 'commonchannameprefixrootcoorddml', 'commonprecreatedtopicenabled',
+  'commonchannameprefixcluster', 'commonchannameprefixrootcoorddml', 'commondefaultpartitionname',
+  'commonentityexpiration', 'commonprecreatedtopicenabled',
   'commonsecurityauthorizationenabled', 'commonsecurityinternaltlsenabled', 'commonsecuritysuperusers',
   'commonsecuritytlsmode', 'commonstoragetype', 'commonstorageuseloonffi', 'commonsubnameprefixdatacoordsubnameprefix',
   'commonsubnameprefixdatanodesubnameprefix', 'commonsubnameprefixproxysubnameprefix',

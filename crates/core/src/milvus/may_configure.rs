@@ -7,9 +7,11 @@ use crate::manifest::object::{ConfigMap, SourceKind};
 use super::config::is_variable_of;
 
 /// Variables of Milvus that rules look at, as Milvus compares them: without case and separators.
-pub const VARIABLES: [&str; 62] = [
+pub const VARIABLES: [&str; 64] = [
     "commonchannameprefixcluster",
     "commonchannameprefixrootcoorddml",
+    "commondefaultpartitionname",
+    "commonentityexpiration",
     "commonprecreatedtopicenabled",
     "commonsecurityauthorizationenabled",
     "commonsecurityinternaltlsenabled",

@@ -460,7 +460,7 @@ mod tests {
             (Compare::Kind, _) => two("remote", "local"),
             (Compare::Bool, "common.security.authorizationEnabled") => two("true", "false"),
             (Compare::Bool, _) => two("false", "true"),
-            (Compare::Lower, _) => two("86400", "60"),
+            (Compare::Lower | Compare::Lifetime, _) => two("86400", "60"),
             (Compare::Etcd | Compare::Brokers | Compare::Pulsar | Compare::Store, _)
                 if row.of.is_some() =>
             {

@@ -17,13 +17,15 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before],
     what: "Compares settings that must not change once data exists, that cannot be undone, or that \
            all components must change at the same time: pre-created topics, number of channels, \
-           index versions, storage format, TLS between components. Also warns if such a setting is \
+           index versions, storage format, TLS between components, the name of the default \
+           partition, the lifetime of rows. Also warns if such a setting is \
            enabled and the upgrade passes a release that is incompatible with it.",
     why: "Existing collections and indexes depend on the old value and do not adapt to a new one.",
     example: "rootCoord.dmlChannelNum is lowered from 16 to 8 while collections use channels 8 to 15.",
     fix: "Keep the value. Change it only in a new installation, and move the data there with \
           milvus-backup.",
     sources: &[
+        "milvus#21648",
         "milvus#38412",
         "milvus#48470",
         "Milvus release notes 3.0",
@@ -87,6 +89,31 @@ mod tests {
         "common: {storage: {useLoonFFI: true}}",
         1
     )]
+    #[case("a: 1", "common: {entityExpiration: 86400}", 1)]
+    #[case(
+        "common: {entityExpiration: 0}",
+        "common: {entityExpiration: 86400}",
+        1
+    )]
+    #[case(
+        "common: {entityExpiration: 86400}",
+        "common: {entityExpiration: 3600}",
+        1
+    )]
+    #[case(
+        "common: {entityExpiration: 3600}",
+        "common: {entityExpiration: 86400}",
+        0
+    )]
+    #[case(
+        "common: {entityExpiration: 3600}",
+        "common: {entityExpiration: -1}",
+        0
+    )]
+    #[case("common: {entityExpiration: -1}", "common: {entityExpiration: 0}", 0)]
+    #[case("common: {entityExpiration: -1}", "a: 1", 0)]
+    #[case("a: 1", "common: {defaultPartitionName: main}", 1)]
+    #[case("a: 1", "common: {defaultPartitionName: _default}", 0)]
     #[case("log: {level: info}", "log: {level: debug}", 0)]
     fn settings(#[case] before: &str, #[case] after: &str, #[case] found: usize) {
         let run = |yaml: &str| Fixture::cluster("2.4.17").default_yaml(yaml);

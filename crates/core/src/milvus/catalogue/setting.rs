@@ -130,6 +130,9 @@ pub enum Compare {
     Volume,
     /// A number, of which only a lower value counts.
     Lower,
+    /// Seconds until rows are deleted, of which only a shorter time counts; 0 and less mean for
+    /// ever.
+    Lifetime,
     /// The storage account of Azure, which is never shown.
     Account,
 }

@@ -112,11 +112,10 @@ pub(super) fn is_same(
 ) -> bool {
     match (old, new) {
         (Comparable::Text(old), Comparable::Text(new)) if compare == Compare::Lower => {
-            // Text that is not a number has no order.
-            match (old.parse::<f64>(), new.parse::<f64>()) {
-                (Ok(old), Ok(new)) => new >= old,
-                _ => old == new,
-            }
+            is_same_unless(old, new, |old, new| new < old)
+        }
+        (Comparable::Text(old), Comparable::Text(new)) if compare == Compare::Lifetime => {
+            is_same_unless(old, new, |old, new| new > 0.0 && (old <= 0.0 || new < old))
         }
         // Nothing is written: Milvus asks the pod itself, where nothing of the cluster is. What
         // follows is a first address.
@@ -177,6 +176,15 @@ pub(super) fn is_same(
             // The same path on another volume is a matter of the volume.
             old == new || (trimmed(old_path) == trimmed(new_path) && old.volume != new.volume)
         }
+        _ => old == new,
+    }
+}
+
+/// Whether two numbers are the same for a row that counts one direction only. Text that is not a
+/// number has no order.
+fn is_same_unless(old: &str, new: &str, counts: impl FnOnce(f64, f64) -> bool) -> bool {
+    match (old.parse::<f64>(), new.parse::<f64>()) {
+        (Ok(old), Ok(new)) => !counts(old, new),
         _ => old == new,
     }
 }

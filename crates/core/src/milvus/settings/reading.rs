@@ -43,9 +43,11 @@ impl<'a> Located<'a> {
             setting.value.trim()
         });
         let value = match row.compare {
-            Compare::Kind | Compare::Exact | Compare::Lower | Compare::Account => {
-                Comparable::Text(text.into())
-            }
+            Compare::Kind
+            | Compare::Exact
+            | Compare::Lower
+            | Compare::Lifetime
+            | Compare::Account => Comparable::Text(text.into()),
             Compare::Path => Comparable::Text(cleaned(text).into()),
             Compare::Bool => Comparable::Flag(is_true(text)),
             Compare::Etcd | Compare::Brokers | Compare::Pulsar => Comparable::Hosts {
