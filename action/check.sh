@@ -5,6 +5,10 @@ set -euo pipefail
 out=${RUNNER_TEMP:?}/milvus-guard-report
 rm -rf "$out"
 mkdir -p "$out"
+fail() {
+    echo "::error title=milvus-guard::$1" >&2
+    exit 1
+}
 # The lines of a text that are not empty.
 lines() { printf '%s\n' "$1" | sed 's/^[[:space:]]*//; s/[[:space:]]*$//; /^$/d'; }
 
@@ -22,7 +26,10 @@ else
         render=("$RELEASE" "$CHART" --namespace "$NAMESPACE")
         [ "$BEFORE" = none ] || render+=(--is-upgrade)
         [ -z "${CHART_VERSION:-}" ] || render+=(--version "$CHART_VERSION")
-        for file in "${files[@]}"; do render+=(--values "$(realpath --canonicalize-existing -- "$file")"); done
+        for file in "${files[@]}"; do
+            path=$(realpath --canonicalize-existing -- "$file") || fail "there is no file of values $file in this checkout"
+            render+=(--values "$path")
+        done
         folder=.
         # A path and an OCI address are charts without a repository.
         if [ -n "${CHART_REPOSITORY:-}" ] && [[ $CHART != */* ]]; then
@@ -31,7 +38,7 @@ else
             folder=$out
         fi
         echo "helm template ${render[*]}"
-        (cd "$folder" && helm template "${render[@]}") >"$AFTER"
+        (cd "$folder" && helm template "${render[@]}") >"$AFTER" || fail "helm template failed; its message is above"
     fi
     args+=(--after "$AFTER")
     [ "$BEFORE" = none ] || args+=(--before "$BEFORE")
@@ -41,6 +48,8 @@ fi
 code=0
 "$GUARD" check "${args[@]}" --format github --format "json=$out/report.json" --format "markdown=$out/comment.md" \
     --format "sarif=$out/milvus-guard.sarif" || code=$?
+# 1 is a verdict, and has annotations of its own.
+[ "$code" -le 1 ] || echo "::error title=milvus-guard::there is no verdict (exit code $code); the message is above" >&2
 {
     echo "code=$code"
     if [ -s "$out/report.json" ]; then

@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     };
     let judging = &args.judging;
     let Judged { report, .. } = judging.judge(&gatherer, &change)?;
-    output::report(&report, &judging.format, |_| judging.show, screen)?;
+    output::report(&report, &judging.format, |_| judging.show(), screen)?;
     Ok(judging.fail_on.exit(report.verdict))
 }
 

@@ -44,9 +44,10 @@ pub(super) struct JudgingArgs {
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     pub(super) fail_on: FailOn,
 
-    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result)
-    #[arg(long, value_enum, default_value_t = Show::Audit)]
-    pub(super) show: Show,
+    /// Which results text and SARIF show (GitHub makes an alert of every SARIF result) [default:
+    /// audit; warn where the report goes to standard error]
+    #[arg(long, value_enum)]
+    show: Option<Show>,
 
     /// Form of the report; may be repeated as FORMAT=FILE
     #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
@@ -136,6 +137,16 @@ fn refuse_removals(judgement: &Evaluation, change: &Change<'_>) -> Result<(), Fa
 }
 
 impl JudgingArgs {
+    /// What a report on standard output or in a file shows.
+    pub(super) fn show(&self) -> Show {
+        self.show.unwrap_or(Show::Audit)
+    }
+
+    /// What a report on standard error shows, where standard output is that of Helm.
+    pub(super) fn show_on_stderr(&self) -> Show {
+        self.show.unwrap_or(Show::Warn)
+    }
+
     /// Reads both sides and judges the change.
     pub(super) fn judge(
         &self,

@@ -128,6 +128,13 @@ impl Runner {
     }
 }
 
+/// Whether a step ended with an annotation that says why.
+fn is_annotated(output: &Output, why: &str) -> bool {
+    stderr(output)
+        .lines()
+        .any(|line| line.starts_with("::error") && line.contains(why))
+}
+
 /// A folder like that of a release: the archive of this build and the list of checksums.
 fn released(runner: &Runner) -> (String, String) {
     let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
@@ -175,12 +182,13 @@ fn the_action_installs_only_released_archives_with_the_right_checksum() {
     let refused = |more: &[(&str, &str)], why: &str| {
         let output = install(more);
         assert!(!output.status.success(), "{more:?}");
-        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+        assert!(is_annotated(&output, why), "{}", stderr(&output));
         assert_eq!(runner.outputs(), BTreeMap::new());
     };
     refused(&[("GUARD_SHA256", &"0".repeat(64))], "the checksum of");
     refused(&[("GUARD_REF", "main")], "'main' is not a version");
     refused(&[("GUARD_VERSION", "$(id)")], "is not a version");
+    refused(&[("GUARD_VERSION", "99.0.0")], "is there a release 99.0.0?");
     refused(
         &[("GUARD_PROGRAM", "no-such-program")],
         "there is no program",
@@ -271,11 +279,20 @@ fn the_action_renders_the_chart_with_its_values() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(runner.outputs()["code"], "0");
     // If the chart cannot be rendered or a file cannot be read, there is no verdict.
-    let broken = [&variables[..], &[("VALUES", "no-such-file.yaml")]].concat();
-    let output = runner.run("check.sh", &broken);
-    assert!(!output.status.success());
+    let no_values = ("VALUES", "no-such-file.yaml");
+    let no_chart = ("CHART", "./no-such-chart");
+    for (broken, why) in [
+        (no_values, "there is no file of values no-such-file.yaml"),
+        (no_chart, "helm template failed"),
+    ] {
+        let output = runner.run("check.sh", &[&variables[..], &[broken]].concat());
+        assert!(!output.status.success());
+        assert!(is_annotated(&output, why), "{}", stderr(&output));
+    }
     let unreadable = [&variables[..], &[("AFTER", "no-such-file.yaml")]].concat();
-    assert!(runner.run("check.sh", &unreadable).status.success());
+    let output = runner.run("check.sh", &unreadable);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(is_annotated(&output, "there is no verdict"));
     assert_eq!(runner.outputs()["code"], "2");
     assert_eq!(runner.outputs().get("verdict"), None);
 }

@@ -8,7 +8,8 @@ use crate::{
     api::{Kind, RELEASE_DECISION, ReleaseDecision, UPGRADE_RUN, UpgradeRun},
     evidence::Facts,
     milvus::catalogue::DataFile,
-    report::{Report, SCHEMA_VERSION},
+    report::{self, Report},
+    upgrade_path::{self, Plan},
     verification::{self, Record, Verification},
 };
 
@@ -47,6 +48,7 @@ pub fn all() -> Vec<Published> {
             "facts.json",
             read_form::<Facts>("Facts about an upgrade (--facts FILE)"),
         ),
+        entry("plan.json", plan()),
         entry(
             "release-decision.json",
             written::<ReleaseDecision>(RELEASE_DECISION),
@@ -125,22 +127,27 @@ fn written<T: JsonSchema>(kind: Kind) -> Value {
 /// it does not know.
 #[must_use]
 pub fn report() -> Value {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = titled::<Report>(settings, "Report of milvus-guard");
-    narrow(
-        &mut schema,
-        "/properties/schemaVersion",
-        &json!({"const": SCHEMA_VERSION}),
-    );
-    schema
+    printed::<Report>("Report of milvus-guard", report::SCHEMA_VERSION)
+}
+
+/// The schema of the JSON output of `plan`.
+#[must_use]
+pub fn plan() -> Value {
+    let title = "Path from one version of Milvus to another, by milvus-guard";
+    printed::<Plan>(title, upgrade_path::SCHEMA_VERSION)
 }
 
 /// The schema of the JSON output of `verify`.
 #[must_use]
 pub fn verification() -> Value {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
-    let mut schema = titled::<Verification>(settings, "Verification of a release by milvus-guard");
-    let version = json!({"const": verification::SCHEMA_VERSION});
+    let title = "Verification of a release by milvus-guard";
+    printed::<Verification>(title, verification::SCHEMA_VERSION)
+}
+
+/// The schema of what a verb prints in a version of its form.
+fn printed<T: JsonSchema>(title: &str, version: &str) -> Value {
+    let mut schema = titled::<T>(SchemaSettings::draft2020_12().for_serialize(), title);
+    let version = json!({"const": version});
     narrow(&mut schema, "/properties/schemaVersion", &version);
     schema
 }
@@ -243,7 +250,7 @@ mod tests {
         }
         assert_eq!(
             at(&report(), "/properties/schemaVersion/const"),
-            SCHEMA_VERSION
+            report::SCHEMA_VERSION
         );
     }
 
@@ -252,6 +259,7 @@ mod tests {
         for Published { file, schema } in all() {
             let closed = schema.get("additionalProperties") == Some(&json!(false));
             let written_by_us = [
+                "plan.json",
                 "release-decision.json",
                 "report.json",
                 "upgrade-run.json",

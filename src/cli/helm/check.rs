@@ -31,6 +31,6 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     upgrade.needs_chart("")?;
     let report = judge(&upgrade, &args.judging)?;
     let judging = &args.judging;
-    output::report(&report, &judging.format, |_| judging.show, screen)?;
+    output::report(&report, &judging.format, |_| judging.show(), screen)?;
     Ok(args.judging.fail_on.exit(report.verdict))
 }

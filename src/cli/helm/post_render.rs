@@ -234,7 +234,7 @@ fn outcome(args: &Args, report: &Report, screen: &Screen) -> Outcome {
     };
     Outcome::Stop(format!(
         "milvus-guard stops {what}. Helm has stored and sent nothing.\n{}",
-        release::text(report, judging.show, screen)
+        release::text(report, judging.show_on_stderr(), screen)
     ))
 }
 

@@ -53,7 +53,10 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     let judging = &args.judging;
     let (upgrade, report) = judged(args, screen).map_err(not_run)?;
     if judging.fail_on.exit(report.verdict) == Exit::Found {
-        eprint!("{}", release::text(&report, judging.show, screen));
+        eprint!(
+            "{}",
+            release::text(&report, judging.show_on_stderr(), screen)
+        );
         screen.error(NOT_RUN);
         return Ok(Exit::Found);
     }

@@ -202,16 +202,11 @@ pub(in crate::cli) fn write(
     if judging.format.is_empty() {
         return Ok(());
     }
-    output::report(report, &judging.format, |_| judging.show, screen)
+    output::report(report, &judging.format, |_| judging.show(), screen)
 }
 
-/// The report for a person, for standard error. By default without audit results.
+/// The report for a person, for standard error.
 pub(in crate::cli) fn text(report: &Report, show: Show, screen: &Screen) -> String {
-    let show = if show == Show::Audit {
-        Show::Warn
-    } else {
-        show
-    };
     render(report, Format::Text, &screen.style_stderr(show))
 }
 

@@ -156,7 +156,8 @@ pub(crate) async fn use_again(cx: &StepContext<'_>) -> Result<(), StepError> {
 pub(crate) fn still_suspended(node: &SuspendedNode) -> String {
     format!(
         "query node {} of pod {} may still be suspended in Milvus: it takes nothing until the form \
-         node_id={} is posted to {} at port {} of a proxy",
+         node_id={} is posted to {} at the port for metrics of a proxy ({} if it has not been \
+         changed)",
         node.node,
         node.pod,
         node.node,
