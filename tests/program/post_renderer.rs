@@ -396,6 +396,11 @@ fn manifests_without_milvus_pass_and_broken_ones_do_not() {
     let before = "--before=examples/demo/1-skipped-migration/before.yaml";
     let (code, stdout, stderr) = post_render(&milvus, &[before, "-n", "milvus"], |_| {});
     assert_eq!((code, stdout.len()), (1, 0), "{stderr}");
+    let audited = |stderr: &str| stderr.contains("\ni MG109 ");
+    assert!(!audited(&stderr), "{stderr}");
+    let all = [before, "-n", "milvus", "--show=audit"];
+    let (_, _, stderr) = post_render(&milvus, &all, |_| {});
+    assert!(audited(&stderr), "{stderr}");
     let never = [before, "-n", "milvus", "--fail-on=never"];
     let (code, stdout, stderr) = post_render(&milvus, &never, |_| {});
     assert_eq!((code, stdout), (0, milvus.clone()), "{stderr}");
