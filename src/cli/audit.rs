@@ -62,6 +62,10 @@ pub(super) struct Args {
     #[arg(long)]
     no_cluster_policy: bool,
 
+    /// Rows that add to or override the built-in data; may be repeated
+    #[arg(long, value_name = "FILE")]
+    data: Vec<PathBuf>,
+
     /// Exit with code 1 at this verdict or worse
     #[arg(long, value_enum, default_value_t = FailOn::Deny)]
     fail_on: FailOn,
@@ -74,6 +78,10 @@ pub(super) struct Args {
     /// Form of the report; may be repeated as FORMAT=FILE
     #[arg(long, value_name = "FORMAT[=FILE]", value_parser = completion::OutputParser)]
     format: Vec<Output>,
+
+    /// The time of the check, for exceptions (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME", hide_short_help = true)]
+    now: Option<Timestamp>,
 
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -98,7 +106,9 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
     }
     let runtime = runtime::runtime()?;
     let facts = gather::facts(args.facts.as_ref())?;
-    let now = Timestamp::now();
+    let own_data = gather::catalogue(&args.data)?;
+    let catalogue = own_data.as_ref().unwrap_or_else(|| Catalogue::embedded());
+    let now = args.now.unwrap_or_else(Timestamp::now);
     let mut policies = policies::set(policies::documents(&args.policy)?, now);
     let namespaces = if args.all_namespaces && args.before == Source::Live {
         gather::namespaces(&runtime, &args.cluster)?
@@ -160,7 +170,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         }));
         judged
             .releases
-            .extend(audit(&running, &gathered.facts, Catalogue::embedded(), &policies).releases);
+            .extend(audit(&running, &gathered.facts, catalogue, &policies).releases);
     }
     if judged.releases.is_empty() {
         let message = nothing.message(args);
@@ -171,7 +181,7 @@ pub(super) fn run(args: &Args, screen: &Screen) -> Done {
         });
     }
     let mut report = Report::new(&judged, &policies, inputs);
-    report.data = Catalogue::embedded().as_of().map(|day| day.to_string());
+    report.data = catalogue.as_of().map(|day| day.to_string());
     report.root = output::folder();
     report.add_last_runs(&last_runs.unwrap_or_default());
     output::report(

@@ -112,3 +112,35 @@ fn an_audit_without_milvus_lists_other_workloads() {
         "{stderr}"
     );
 }
+
+#[test]
+fn an_audit_takes_data_and_a_time_as_a_check_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = "examples/demo/2-good-upgrade/before.yaml";
+    let rows = "releases:\n  - {id: ours, versions: '=2.4.24', verdict: deny, why: it failed our \
+                tests, use: '2.5.27', source: [ticket 42]}\n";
+    let rows = file(folder.path(), "rows.yaml", rows);
+    let exception = "apiVersion: guard.milvus.io/v1alpha1\nkind: UpgradeException\nmetadata: \
+                     {name: a}\nspec:\n  rules: [MG104]\n  namespace: milvus\n  release: \
+                     my-release\n  reason: known\n  owner: a@example.com\n  expires: \
+                     2026-05-10T12:00:00Z\n";
+    let exception = file(folder.path(), "exception.yaml", exception);
+    let audit = |args: &[&str]| {
+        let base = [
+            "audit",
+            "--before",
+            running,
+            "-n",
+            "milvus",
+            "--fail-on=warn",
+        ];
+        let (_, stdout, stderr) = run(guard().args(base).args(args));
+        assert_eq!(stderr, "", "{args:?}");
+        stdout.contains("\n× MG104 ")
+    };
+    assert!(!audit(&[]));
+    assert!(audit(&["--data", &rows]));
+    let excepted = ["--data", &rows, "--policy", &exception, "--now"];
+    assert!(!audit(&[&excepted[..], &["2026-05-10T11:59:59Z"]].concat()));
+    assert!(audit(&[&excepted[..], &["2026-05-10T12:00:00Z"]].concat()));
+}
