@@ -20,6 +20,11 @@ use milvus_guard_sources::{
     milvus::{Loaded, Principals},
 };
 
+/// The check of loaded collections.
+pub(super) const COLLECTIONS: &str = "collections";
+/// The check of users and roles.
+pub(super) const PRIVILEGES: &str = "privileges";
+
 /// Whether every workload is completely rolled out, nothing is held, and no old pod is left.
 #[must_use]
 pub fn workloads(release: &Release, rollouts: Option<&[RolloutFact]>, pods: &[Pod]) -> Check {
@@ -246,7 +251,6 @@ fn shown(session: &Session) -> String {
 /// completely as Milvus itself requires.
 #[must_use]
 pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check {
-    const ID: &str = "collections";
     let check = if let Some((name, baseline)) = before {
         let mut found: Vec<String> = baseline
             .collections
@@ -256,10 +260,14 @@ pub fn collections(loaded: &Loaded, before: Option<(&str, &Baseline)>) -> Check 
             .collect();
         found.extend(loaded.regained(baseline).err().into_iter().flatten());
         let all = are(baseline.collections.len(), "collection");
-        Check::of(ID, &found, format!("{all} served as in {name}"))
+        Check::of(COLLECTIONS, &found, format!("{all} served as in {name}"))
     } else {
         let all = are(loaded.collections.len(), "loaded collection");
-        Check::of(ID, &loaded.missing(), format!("{all} served completely"))
+        Check::of(
+            COLLECTIONS,
+            &loaded.missing(),
+            format!("{all} served completely"),
+        )
     };
     check.noting(&loaded.notes)
 }
@@ -295,7 +303,7 @@ pub fn privileges(now: &Principals, before: Option<&Record>) -> Check {
             "are listed"
         }
     );
-    Check::of("privileges", &found, seen)
+    Check::of(PRIVILEGES, &found, seen)
 }
 
 /// Whether no run is in progress, or stopped half-way.

@@ -27,7 +27,7 @@ use milvus_guard_core::{
     evidence::Facts,
     milvus::Release,
     text::count,
-    verification::{Check, RECORD_VERSION, Record, Verification},
+    verification::{Check, Outcome, RECORD_VERSION, Record, Verification},
 };
 use milvus_guard_metadata::model::sessions::Session;
 use milvus_guard_sources::milvus::{
@@ -35,12 +35,16 @@ use milvus_guard_sources::milvus::{
 };
 
 use super::{
-    checks,
+    checks::{self, COLLECTIONS, PRIVILEGES},
     settings::{Probe, Settings},
 };
 
 /// The setting that makes Milvus authenticate its clients.
 const AUTHORIZATION: &str = "common.security.authorizationEnabled";
+/// The check of Milvus' health.
+const MILVUS: &str = "milvus";
+/// The scheme of an address with TLS.
+const TLS: &str = "https://";
 /// Time for etcd and for the first answer of Milvus, so that a command that only reads ends within
 /// 10 s if they do not answer.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -203,25 +207,24 @@ async fn ask(
     release: &Release,
     settings: &Settings,
 ) -> Result<(Option<Proxy>, Result<Answers, Check>), SurveyError> {
-    const ID: &str = "milvus";
     let namespace = &settings.release.namespace;
     let found = locate(client, release, namespace, &settings.milvus).await;
     let proxy = match found.map_err(|cause| SurveyError::Api(ClusterError::cancelled(cause)))? {
         Ok(proxy) => proxy,
         Err(why) if settings.milvus.ask == AskMilvus::Never => {
-            return Ok((None, Err(Check::skipped(ID, why.to_string()))));
+            return Ok((None, Err(Check::skipped(MILVUS, why.to_string()))));
         }
-        Err(why) => return Ok((None, Err(Check::unknown(ID, why.to_string())))),
+        Err(why) => return Ok((None, Err(Check::unknown(MILVUS, why.to_string())))),
     };
     let version = match timeout(ANSWER, knock(&proxy)).await {
         Ok(Ok(version)) => version,
-        Ok(Err(error)) => return Ok((None, Err(refused(&error)))),
+        Ok(Err(error)) => return Ok((None, Err(refused(&error, settings)))),
         Err(_) => {
             let error = ApiError::Unreachable {
                 address: proxy.address.clone(),
                 reason: format!("no answer within {} s", ANSWER.as_secs()),
             };
-            return Ok((None, Err(refused(&error))));
+            return Ok((None, Err(refused(&error, settings))));
         }
     };
     let is_authorized = release.config.value(AUTHORIZATION) == Some("true");
@@ -236,7 +239,7 @@ async fn ask(
         tokio::join!(server::health(&proxy), server::loaded(&proxy), names);
     let health = match health {
         Ok(health) if health.healthy => Check::passed(
-            ID,
+            MILVUS,
             format!("Milvus {version} at {} is healthy", proxy.address),
         ),
         Ok(health) => {
@@ -245,10 +248,10 @@ async fn ask(
             } else {
                 health.reasons
             };
-            Check::of(ID, &reasons, "")
+            Check::of(MILVUS, &reasons, "")
         }
-        Err(error @ ApiError::Unimplemented { .. }) => Check::skipped(ID, error.to_string()),
-        Err(error) => refused(&error),
+        Err(error @ ApiError::Unimplemented { .. }) => Check::skipped(MILVUS, error.to_string()),
+        Err(error) => refused(&error, settings),
     };
     let answers = Answers {
         version,
@@ -260,14 +263,38 @@ async fn ask(
 }
 
 /// The check for a Milvus that did not answer: its state is unknown.
-fn refused(error: &ApiError) -> Check {
+fn refused(error: &ApiError, settings: &Settings) -> Check {
     let next = match error {
         ApiError::Unauthenticated { .. } | ApiError::PermissionDenied { .. } => {
-            "give a user with --milvus-user and MILVUS_GUARD_MILVUS_PASSWORD"
+            "give a user with --milvus-user and MILVUS_GUARD_MILVUS_PASSWORD".to_owned()
         }
-        _ => "give another address with --milvus, or --milvus none to leave Milvus itself out",
+        ApiError::Unreachable { address, .. } if settings.milvus.ask == AskMilvus::AtService => {
+            forwarded(address).unwrap_or_else(|| OTHER_ADDRESS.to_owned())
+        }
+        _ => OTHER_ADDRESS.to_owned(),
     };
-    Check::unknown("milvus", error.to_string()).or_else(next)
+    Check::unknown(MILVUS, error.to_string()).or_else(next)
+}
+
+const OTHER_ADDRESS: &str =
+    "give another address with --milvus, or --milvus none to leave Milvus itself out";
+
+/// How to reach the Service of an address such as `my-release-milvus.milvus.svc:19530` from outside
+/// the cluster.
+fn forwarded(address: &str) -> Option<String> {
+    let place = address.strip_prefix(TLS).unwrap_or(address);
+    let (host, port) = place.rsplit_once(':')?;
+    let (service, namespace) = host.strip_suffix(".svc")?.split_once('.')?;
+    let flags = if place == address {
+        format!("--milvus 127.0.0.1:{port}")
+    } else {
+        // The certificate names the Service.
+        format!("--milvus {TLS}127.0.0.1:{port} --milvus-server-name {host}")
+    };
+    Some(format!(
+        "outside the cluster, run kubectl port-forward -n {namespace} service/{service} {port}, \
+         and verify with {flags}; --milvus none leaves Milvus itself out"
+    ))
 }
 
 /// The checks of what Milvus reported.
@@ -278,7 +305,16 @@ fn in_milvus(
 ) -> Vec<Check> {
     let answers = match asked {
         Ok(answers) => answers,
-        Err(check) => return vec![check.clone()],
+        Err(check) => {
+            let unasked = |id| {
+                if check.outcome == Outcome::Skipped {
+                    Check::skipped(id, "Milvus is not asked")
+                } else {
+                    Check::unknown(id, "Milvus did not answer")
+                }
+            };
+            return vec![check.clone(), unasked(COLLECTIONS), unasked(PRIVILEGES)];
+        }
     };
     let kept = runs.iter().rev().find_map(|run| {
         let loaded = run.status.loaded.as_ref()?;
@@ -296,12 +332,12 @@ fn in_milvus(
             loaded,
             before.as_ref().map(|(name, baseline)| (&**name, baseline)),
         ),
-        Err(error) => Check::unknown("collections", error.to_string()),
+        Err(error) => Check::unknown(COLLECTIONS, error.to_string()),
     };
     let privileges = match &answers.principals {
         Some(Ok(now)) => checks::privileges(now, given),
-        Some(Err(error)) => Check::unknown("privileges", error.to_string()),
-        None => Check::skipped("privileges", "authorization is off in the configuration"),
+        Some(Err(error)) => Check::unknown(PRIVILEGES, error.to_string()),
+        None => Check::skipped(PRIVILEGES, "authorization is off in the configuration"),
     };
     vec![answers.health.clone(), collections, privileges]
 }
@@ -397,4 +433,34 @@ pub fn recorded(record: &Record) -> String {
         "{}{users} recorded",
         count(record.collections.len(), "loaded collection")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::forwarded;
+
+    #[rstest]
+    #[case::plain(
+        "my-release-milvus.milvus.svc:19530",
+        Some(
+            "kubectl port-forward -n milvus service/my-release-milvus 19530, and verify with --milvus 127.0.0.1:19530;"
+        )
+    )]
+    #[case::tls(
+        "https://m.db.svc:443",
+        Some(
+            "service/m 443, and verify with --milvus https://127.0.0.1:443 --milvus-server-name m.db.svc;"
+        )
+    )]
+    #[case::not_a_service("10.0.0.7:19530", None)]
+    #[case::another_host("https://milvus.example.com:443", None)]
+    fn a_service_is_reached_by_a_tunnel(#[case] address: &str, #[case] expected: Option<&str>) {
+        let advice = forwarded(address);
+        assert_eq!(advice.is_some(), expected.is_some(), "{advice:?}");
+        for part in expected {
+            assert!(advice.as_ref().unwrap().contains(part), "{advice:?}");
+        }
+    }
 }
