@@ -132,6 +132,12 @@ impl Build {
         self.suffixes.iter().any(|part| part == "hotfix")
     }
 
+    /// Whether the tag names only a branch (`2.5`, `2.5-latest`), so that its patch is unknown.
+    #[must_use]
+    pub fn is_undated(&self) -> bool {
+        self.nightly.is_some_and(|nightly| nightly.day.is_none())
+    }
+
     /// Whether this is built for GPUs.
     #[must_use]
     pub fn is_gpu(&self) -> bool {

@@ -99,7 +99,12 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         .map(|row| row.why.trim_end_matches('.'))
         .collect::<Vec<_>>()
         .join("; ");
-    let finding = if worst == Verdict::Deny {
+    let finding = if to.is_undated() {
+        // The head of the branch may have the repair.
+        findings.warn(format!(
+            "{to} may have known defects, because its tag has no day: {defects}"
+        ))
+    } else if worst == Verdict::Deny {
         findings.deny(format!("{to} must not be used here: {defects}"))
     } else {
         findings.warn(format!("{to} has known defects: {defects}"))
@@ -174,8 +179,9 @@ fn source_defects(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if rows.is_empty() {
         return;
     }
+    let has = if from.is_undated() { "may have" } else { "has" };
     findings
-        .warn(format!("the running version {from} has known defects: {}", rows.join("; ")))
+        .warn(format!("the running version {from} {has} known defects: {}", rows.join("; ")))
         .because("The upgrade does not repair data that this version has already lost.")
         .fix("Check row counts and collections before the upgrade, and keep the backup until the new version is verified.");
 }
@@ -197,6 +203,9 @@ mod tests {
     #[case("2.4.12", "2.4.13", Some(Severity::Deny))]
     #[case("2.4.17", "2.5.0", Some(Severity::Deny))]
     #[case("2.4.17", "2.5.3", Some(Severity::Deny))]
+    #[case("2.4.17", "2.5-20241224-abcdef12", Some(Severity::Deny))]
+    #[case("2.4.17", "2.5-latest", Some(Severity::Warn))]
+    #[case("2.4.17", "2.5", Some(Severity::Warn))]
     #[case("2.5.5", "2.5.20", Some(Severity::Deny))]
     #[case("2.4.12", "2.4.13-hotfix", Some(Severity::Warn))]
     #[case("2.5.1", "2.5.3", Some(Severity::Warn))]

@@ -92,7 +92,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
             "MG204 checks the change between standalone and cluster",
         ),
         (
-            before.is_stopped(),
+            before.is_stopped() || after.is_stopped(),
             "all components are stopped, so no order is needed",
         ),
         (
@@ -324,6 +324,7 @@ mod tests {
     )]
     #[case(Fixture::standalone("2.4.24"), Fixture::standalone("2.5.27"), None)]
     #[case(Fixture::cluster("2.4.24").stopped(), Fixture::cluster("2.5.27"), None)]
+    #[case(Fixture::cluster("2.4.24"), Fixture::cluster("2.5.27").stopped(), None)]
     #[case(
         Fixture::cluster("2.5.27"),
         Fixture::cluster("2.6.22"),

@@ -107,6 +107,15 @@ mod tests {
     #[case("minio: {bucketName: milvus-bucket}", "minio: {bucketName: other}")]
     #[case("minio: {rootPath: file}", "minio: {address: my-release-minio}")]
     #[case("common: {storageType: remote}", "common: {storageType: local}")]
+    #[case("common: {storageType: opendal}", "common: {storageType: local}")]
+    #[case(
+        "common: {storageType: opendal}\nminio: {bucketName: a}",
+        "common: {storageType: opendal}\nminio: {bucketName: b}"
+    )]
+    #[case(
+        "common: {storageType: remote}\nminio: {rootPath: a}",
+        "common: {storageType: opendal}\nminio: {rootPath: b}"
+    )]
     #[case(
         "minio: {address: my-release-minio, port: 9000}",
         "minio: {address: s3.amazonaws.com, port: 443}"
@@ -163,6 +172,8 @@ mod tests {
 
     #[rstest]
     #[case("common: {storageType: minio}", "common: {storageType: remote}")]
+    #[case("common: {storageType: remote}", "common: {storageType: opendal}")]
+    #[case("common: {storageType: opendal}", "common: {storageType: minio}")]
     #[case(
         "minio: {address: my-release-minio, port: 9000}",
         "minio: {address: \"my-release-minio.milvus.svc.cluster.local:9000\"}"

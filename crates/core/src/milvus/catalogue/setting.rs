@@ -144,7 +144,7 @@ pub enum SettingCondition {
     Queue(Vec<String>),
     /// `etcd`, `embedded`, `tikv` or `mysql`.
     Metastore(Vec<String>),
-    /// `remote`, `local` or `opendal`.
+    /// `remote` or `local`.
     Storage(Vec<String>),
     /// Where Woodpecker keeps the log.
     Woodpecker(Vec<String>),

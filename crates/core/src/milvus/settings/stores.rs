@@ -52,16 +52,16 @@ impl<'a> Located<'a> {
         Some(trimmed(setting.map_or("by-dev", |setting| setting.value)).to_owned())
     }
 
-    /// `remote` (`minio` is its old name), `local` or `opendal`.
+    /// `remote` or `local`. `minio` is the old name of `remote`, and `opendal` is another client of
+    /// the same store (Milvus `internal/storage/factory.go`).
     pub(super) fn storage(&self) -> Result<ComparableValue<'a, Cow<'a, str>>, &'a Unknown> {
         let setting = self.value("common.storageType")?;
         let named = setting
             .map_or("remote", |setting| setting.value.trim())
             .to_ascii_lowercase();
-        let value = if named == "minio" {
-            "remote".to_owned()
-        } else {
-            named
+        let value = match &*named {
+            "minio" | "opendal" => "remote".to_owned(),
+            _ => named,
         };
         Ok(ComparableValue {
             value: value.into(),
@@ -69,7 +69,7 @@ impl<'a> Located<'a> {
         })
     }
 
-    /// `remote`, `local` or `opendal`; `None` if it is not known.
+    /// `remote` or `local`; `None` if it is not known.
     pub(in crate::milvus) fn storage_name(&self) -> Option<Cow<'a, str>> {
         Some(self.storage().ok()?.value)
     }
