@@ -166,7 +166,7 @@ fn of_workload(workload: &Workload) -> usize {
         .stateful
         .iter()
         .flat_map(|set| &set.claim_templates)
-        .map(|one| one.name.len() + 8 * ENTRY)
+        .map(|one| one.name.len() + 8 * ENTRY + one.others.as_ref().map_or(0, of_labels))
         .sum();
     let labels = of_labels(&workload.selector)
         + of_labels(&workload.pod.labels)
@@ -229,6 +229,11 @@ fn reduced(workload: &Workload, matters: impl Fn(&Container) -> bool) -> Workloa
     }
     if let Some(set) = &mut small.stateful {
         set.claim_templates.truncate(4 * MAX_PARTS);
+        for template in &mut set.claim_templates {
+            template
+                .others
+                .take_if(|others| of_labels(others) > MAX_TEXT);
+        }
     }
     small
 }

@@ -124,12 +124,19 @@ fn compare(upgrade: &Upgrade<'_>, old: &Workload, new: &Workload, findings: &mut
             new.pod_management_policy.clone(),
         );
     }
-    if old.claim_templates != new.claim_templates {
-        refused(
-            "volumeClaimTemplates",
+    let pairs = || old.claim_templates.iter().zip(&new.claim_templates);
+    if old.claim_templates.len() != new.claim_templates.len()
+        || pairs().any(|(old, new)| !old.is_same(new))
+    {
+        let (mut from, mut to) = (
             templates(&old.claim_templates),
             templates(&new.claim_templates),
         );
+        for (old, new) in pairs() {
+            from.push_str(&missing(old, new));
+            to.push_str(&missing(new, old));
+        }
+        refused("volumeClaimTemplates", from, to);
     }
 }
 
@@ -223,6 +230,17 @@ fn templates(templates: &[ClaimTemplate]) -> String {
     templates.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
+/// The fields of a template that the other one does not have.
+fn missing(template: &ClaimTemplate, other: &ClaimTemplate) -> String {
+    let (Some(own), Some(others)) = (&template.others, &other.others) else {
+        return String::new();
+    };
+    own.iter()
+        .filter(|(path, value)| others.get(path) != Some(*value))
+        .map(|(path, value)| format!(", {path} {value}"))
+        .collect()
+}
+
 fn shown(text: Option<&String>) -> String {
     text.cloned().unwrap_or_else(|| "none".into())
 }
@@ -257,6 +275,8 @@ mod tests {
         1
     )]
     #[case("serviceName: a", "10Gi", "serviceName: a", "10Gi", 0)]
+    #[case("serviceName: a", "10Gi", "serviceName: a", "10240Mi", 0)]
+    #[case("serviceName: a", "1Gi", "serviceName: a", "1G", 1)]
     #[case("podManagementPolicy: OrderedReady", "10Gi", "replicas: 3", "10Gi", 0)]
     fn fields(
         #[case] before: &str,
@@ -269,6 +289,72 @@ mod tests {
             judge(&RULE, Some(&etcd(before, size)), &etcd(after, new_size)).len(),
             found
         );
+    }
+
+    #[rstest]
+    #[case::label_added(
+        "metadata: {name: data}",
+        "metadata: {name: data, labels: {helm.sh/chart: etcd-8.12.0}}",
+        1
+    )]
+    #[case::label_changed(
+        "metadata: {name: data, labels: {a: b}}",
+        "metadata: {name: data, labels: {a: c}}",
+        1
+    )]
+    #[case::annotation_removed(
+        "metadata: {name: data, annotations: {a: b}}",
+        "metadata: {name: data}",
+        1
+    )]
+    #[case::no_label(
+        "metadata: {name: data}",
+        "metadata: {name: data, labels: {}, annotations: {}}",
+        0
+    )]
+    #[case::set_by_the_server(
+        "metadata: {name: data}",
+        "apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: data, creationTimestamp: null}, status: {phase: Pending}, spec: {volumeMode: Filesystem}",
+        0
+    )]
+    #[case::block(
+        "metadata: {name: data}",
+        "metadata: {name: data}, spec: {volumeMode: Block}",
+        1
+    )]
+    #[case::volume(
+        "metadata: {name: data}",
+        "metadata: {name: data}, spec: {volumeName: v}",
+        1
+    )]
+    #[case::selector(
+        "metadata: {name: data}, spec: {selector: {matchLabels: {a: b}}}",
+        "metadata: {name: data}, spec: {selector: {matchLabels: {a: c}}}",
+        1
+    )]
+    #[case::limit(
+        "metadata: {name: data}, spec: {resources: {limits: {storage: 1Gi}}}",
+        "metadata: {name: data}, spec: {resources: {limits: {storage: 2Gi}}}",
+        1
+    )]
+    fn every_field_of_a_claim_template(
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] found: usize,
+    ) {
+        let set = |template: &str| {
+            milvus(
+                "StatefulSet",
+                "",
+                &format!("  volumeClaimTemplates: [{{{template}}}]\n"),
+            )
+        };
+        let findings = judge(&RULE, Some(&set(before)), &set(after));
+        assert_eq!(findings.len(), found, "{findings:?}");
+        for finding in &findings {
+            let fact = &finding.evidence[0];
+            assert_ne!(fact.before, fact.after, "{fact:?}");
+        }
     }
 
     fn milvus(kind: &str, selector: &str, rest: &str) -> Fixture {

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::meta::Meta;
-use crate::manifest::view::DocumentValue;
+use super::meta::{Labels, Meta};
+use crate::manifest::{quantity, view::DocumentValue};
 
 /// One volume claim template, as far as the API compares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub struct ClaimTemplate {
     pub storage: Option<String>,
     /// Storage class as written.
     pub storage_class: Option<String>,
+    /// Labels, annotations and all other fields, by their paths (`spec.volumeName`), without those
+    /// that the API server sets; `None` if they were too large to keep.
+    pub others: Option<Labels>,
 }
 
 impl ClaimTemplate {
@@ -38,7 +41,67 @@ impl ClaimTemplate {
             storage_class: node
                 .text_at(&["spec", "storageClassName"])
                 .map(Cow::into_owned),
+            others: Some(others(node)),
         }
+    }
+
+    /// Whether the API server takes two templates for the same. Sizes are compared by value
+    /// (Kubernetes `ValidateStatefulSetUpdate`, which calls `apiequality.Semantic.DeepEqual`).
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            access_modes,
+            storage,
+            storage_class,
+            others,
+        } = self;
+        *name == other.name
+            && *access_modes == other.access_modes
+            && is_same_size(storage.as_deref(), other.storage.as_deref())
+            && *storage_class == other.storage_class
+            && (others.is_none() || other.others.is_none() || *others == other.others)
+    }
+}
+
+fn is_same_size(one: Option<&str>, other: Option<&str>) -> bool {
+    let amount = |text: Option<&str>| text.and_then(quantity::thousandths);
+    one == other || amount(one).is_some() && amount(one) == amount(other)
+}
+
+/// Fields that have a place of their own.
+const OWN: [&str; 4] = [
+    "metadata.name",
+    "spec.accessModes",
+    "spec.resources.requests.storage",
+    "spec.storageClassName",
+];
+/// Fields that the API server sets in a template.
+const SET_BY_SERVER: [&str; 4] = ["apiVersion", "kind", "metadata.creationTimestamp", "status"];
+
+fn others<'t>(node: impl DocumentValue<'t>) -> Labels {
+    let mut found = Vec::new();
+    for (key, value) in node.entries() {
+        flatten(&key, value, &mut found);
+    }
+    found.into_iter().collect()
+}
+
+/// Adds the values below a path.
+fn flatten<'t>(path: &str, node: impl DocumentValue<'t>, found: &mut Vec<(String, String)>) {
+    if OWN.contains(&path) || SET_BY_SERVER.contains(&path) {
+        return;
+    }
+    for (key, value) in node.entries() {
+        flatten(&format!("{path}.{key}"), value, found);
+    }
+    for (at, value) in node.items().enumerate() {
+        flatten(&format!("{path}.{at}"), value, found);
+    }
+    let text = node.as_text().unwrap_or_default();
+    let is_default = path == "spec.volumeMode" && text == "Filesystem";
+    if !text.is_empty() && !is_default {
+        found.push((path.to_owned(), text.into_owned()));
     }
 }
 
