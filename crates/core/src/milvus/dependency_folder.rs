@@ -3,7 +3,7 @@
 
 use crate::manifest::object::{Container, normal_path};
 
-use super::dependency::Family;
+use super::{catalogue::ImageFolders, dependency::Family, image::ImageRef};
 
 /// What a container says about the folders of its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,24 @@ pub enum DataFolders {
 }
 
 impl DataFolders {
-    /// Reads them from a container that runs the system itself.
+    /// Reads them from a container that runs the system itself. Without a word there, they are
+    /// those of its image, if `defaults` knows it.
     #[must_use]
-    pub fn of(family: Family, container: &Container) -> Self {
+    pub fn of(family: Family, container: &Container, defaults: &[ImageFolders]) -> Self {
+        let own = Self::set(family, container);
+        if own != Self::Unknown || !is_bare(container) {
+            return own;
+        }
+        let image = ImageRef::parse(&container.image);
+        match defaults.iter().find(|row| row.describes(&image)) {
+            Some(row) if row.folders.is_empty() => Self::Unset,
+            Some(row) => Self::Named(row.folders.clone()),
+            None => Self::Unknown,
+        }
+    }
+
+    /// What the command line and the variables say.
+    fn set(family: Family, container: &Container) -> Self {
         let words = words(container);
         match family {
             Family::Etcd => by_flag(container, &words, Some("ETCD_DATA_DIR"), "etcd"),
@@ -46,6 +61,19 @@ impl DataFolders {
         }
         Self::Named(paths.into_iter().map(normal_path).collect())
     }
+}
+
+/// Whether a container leaves everything to its image: no command line, no imported variables, and
+/// no variable that could name a folder or a file.
+fn is_bare(container: &Container) -> bool {
+    let may_name = |name: &str| {
+        ["DIR", "VOLUMES", "CONFIG_FILE", "CONF_FILE"]
+            .iter()
+            .any(|part| name.contains(part))
+    };
+    container.command.is_empty()
+        && container.env_from.is_empty()
+        && !container.env.iter().any(|(name, _)| may_name(name))
 }
 
 /// The words of the command line; those of a script one by one.
@@ -157,7 +185,10 @@ mod tests {
     use rstest::rstest;
 
     use super::DataFolders;
-    use crate::{milvus::dependency::Family, rules::testing::Fixture};
+    use crate::{
+        milvus::{catalogue::Catalogue, dependency::Family},
+        rules::testing::Fixture,
+    };
 
     fn read(family: Family, fields: &str) -> DataFolders {
         let label = match family {
@@ -167,14 +198,15 @@ mod tests {
         };
         let release = Fixture::cluster("2.5.16")
             .object(&format!(
-                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-x}}\nspec:\n  selector:\n    matchLabels: {{{label}, app.kubernetes.io/instance: my-release, release: my-release}}\n  template:\n    spec:\n      containers: [{{name: x, image: x, {fields}}}]\n"
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-x}}\nspec:\n  selector:\n    matchLabels: {{{label}, app.kubernetes.io/instance: my-release, release: my-release}}\n  template:\n    spec:\n      containers: [{{image: x, name: x, {fields}}}]\n"
             ))
             .release();
         let found = release
             .dependencies
             .first()
             .expect("the dependency is seen");
-        DataFolders::of(family, found.containers()[0])
+        let defaults = &Catalogue::embedded().dependencies.data_folders;
+        DataFolders::of(family, found.containers()[0], defaults)
     }
 
     #[rstest]
@@ -230,6 +262,43 @@ mod tests {
         Family::Kafka,
         "env: [{name: KAFKA_LOG_DIRS, value: \"/k/a,/k/b\"}]",
         Some("/k/a /k/b")
+    )]
+    #[case(
+        Family::Etcd,
+        "image: \"bitnami/etcd:3.5.9\"",
+        Some("/bitnami/etcd/data")
+    )]
+    #[case(
+        Family::Etcd,
+        "image: \"registry.example.com/mirror/milvusdb/etcd:3.5.25-r1\"",
+        Some("/bitnami/etcd/data")
+    )]
+    #[case(Family::Etcd, "image: \"quay.io/coreos/etcd:v3.5.18\"", Some("unset"))]
+    #[case(
+        Family::Etcd,
+        "image: \"bitnami/etcd:3.5.9\", env: [{name: ETCD_DATA_DIR, value: /d}]",
+        Some("/d")
+    )]
+    #[case(
+        Family::Etcd,
+        "image: \"bitnami/etcd:3.5.9\", env: [{name: ETCD_CONF_FILE, value: /c}]",
+        None
+    )]
+    #[case(
+        Family::Etcd,
+        "image: \"bitnami/etcd:3.5.9\", envFrom: [{configMapRef: {name: c}}]",
+        None
+    )]
+    #[case(
+        Family::Etcd,
+        "image: \"bitnami/etcd:3.5.9\", command: [/run.sh]",
+        None
+    )]
+    #[case(Family::Etcd, "image: \"mybitnami/etcd:3.5.9\"", None)]
+    #[case(
+        Family::Minio,
+        "image: \"bitnami/minio:2023.3.24\"",
+        Some("/bitnami/minio/data /data")
     )]
     fn folders(#[case] family: Family, #[case] fields: &str, #[case] expected: Option<&str>) {
         let seen = match read(family, fields) {

@@ -3,7 +3,9 @@
 use crate::{
     change::Upgrade,
     milvus::{
-        Version,
+        Build, Release, Version,
+        catalogue::QueueVersions,
+        config::Setting,
         settings::{Located, QueueKind},
     },
 };
@@ -23,7 +25,8 @@ pub static RULE: Rule = Rule {
     needs: &[Need::After],
     what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant \
            and namespace, prefixes of channels and subscriptions, and where RocksMQ, NATS or \
-           Woodpecker store the log. Broker lists that lead to the same cluster are equal.",
+           Woodpecker store the log. Broker lists that lead to the same cluster are equal. Denies a \
+           version of Milvus that does not have the queue.",
     why: "Unflushed rows, channel positions and delete messages are in the old queue. If Milvus \
           starts on another queue, it does not see them, and its checkpoints point to messages \
           that do not exist there.",
@@ -44,6 +47,50 @@ pub static RULE: Rule = Rule {
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     guarded_settings::compare(upgrade, RULE.id, findings);
     needs_a_service(upgrade, findings);
+    needs_its_queue(upgrade, findings);
+}
+
+/// The version must have the queue that its configuration names.
+fn needs_its_queue(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    let facts = &upgrade.catalogue.dependencies.queues;
+    let Some((queue, build, setting)) = missing_queue(upgrade.after, facts) else {
+        return;
+    };
+    let before = upgrade
+        .before
+        .and_then(|before| missing_queue(before, facts));
+    if before.is_some_and(|(had, ran, _)| had == queue && ran == build) {
+        return;
+    }
+    findings
+        .deny(format!("Milvus {build} does not have the queue {queue}"))
+        .because(
+            "Milvus does not start. Another queue does not have the rows that were not flushed.",
+        )
+        .evidence(
+            setting.key,
+            None,
+            Some(queue.name().to_owned()),
+            Some(setting.origin),
+        )
+        .fix(format!(
+            "Stay on a version that has {queue}, or move the data to a new installation with another queue by milvus-backup."
+        ));
+}
+
+/// A queue that a component is configured for and its version does not have.
+fn missing_queue<'a>(
+    release: &'a Release,
+    facts: &[QueueVersions],
+) -> Option<(QueueKind, Build, Setting<'a>)> {
+    release.located().find_map(|located| {
+        let queue = located.queue().ok()?;
+        let setting = queue.setting?;
+        let component = release.components.get(located.component())?;
+        let build = component.version().build()?.clone();
+        let row = facts.iter().find(|row| row.queue == queue.value)?;
+        (!row.versions.contains(build.version)).then_some((queue.value, build, setting))
+    })
 }
 
 /// The first version that can use Woodpecker as a separate service; earlier ones only embed it
@@ -232,5 +279,26 @@ mod tests {
         // rollback is judged as a whole only.
         let facts = Facts::default();
         assert!(judge_change(&RULE, Some(&before), &after, &facts, true).is_empty());
+    }
+
+    #[rstest]
+    #[case::removed("natsmq", "2.5.27", "2.6.24", 1)]
+    #[case::removed_long_ago("natsmq", "2.5.27", "3.0.2", 1)]
+    #[case::still_there("natsmq", "2.4.24", "2.5.27", 0)]
+    #[case::not_there_yet("woodpecker", "2.4.24", "2.5.27", 1)]
+    #[case::there("woodpecker", "2.6.11", "2.6.24", 0)]
+    #[case::in_every_version("rocksmq", "2.5.27", "2.6.24", 0)]
+    #[case::nothing_changes("natsmq", "2.6.24", "2.6.24", 0)]
+    fn the_version_has_the_queue(
+        #[case] queue: &str,
+        #[case] from: &str,
+        #[case] to: &str,
+        #[case] found: usize,
+    ) {
+        let run = |version: &str| {
+            Fixture::standalone(version).default_yaml(&format!("mq: {{type: {queue}}}"))
+        };
+        let findings = judge(&RULE, Some(&run(from)), &run(to));
+        assert_eq!(findings.len(), found, "{findings:?}");
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     },
     milvus::{
         Component, Release,
+        catalogue::ImageFolders,
         dependency::Dependency,
         dependency_folder::DataFolders,
         held_data::{Held, data_of, held, held_by},
@@ -121,7 +122,8 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
         if !said && runs_alike(&old.workload, &new.workload) {
             moved(&held, &new.workload, &name, findings);
         } else if !said {
-            redirected(old, new, &name, findings);
+            let defaults = &upgrade.catalogue.dependencies.data_folders;
+            redirected(old, new, &name, defaults, findings);
         }
         left_behind(&held, &old.workload, &new.workload, &name, findings);
         retention(&old.workload, &new.workload, &name, findings);
@@ -455,9 +457,15 @@ fn moved(held: &[Held], new: &Workload, what: &str, findings: &mut Findings) {
 }
 
 /// Denies a change after which a dependency looks for its data at another place.
-fn redirected(old: &Dependency, new: &Dependency, what: &str, findings: &mut Findings) {
+fn redirected(
+    old: &Dependency,
+    new: &Dependency,
+    what: &str,
+    defaults: &[ImageFolders],
+    findings: &mut Findings,
+) {
     for (was, now) in old.containers().into_iter().zip(new.containers()) {
-        let DataFolders::Named(folders) = DataFolders::of(old.family, was) else {
+        let DataFolders::Named(folders) = DataFolders::of(old.family, was, defaults) else {
             continue;
         };
         let places = |workload: &Workload, container: &Container, paths: &[String]| {
@@ -467,7 +475,7 @@ fn redirected(old: &Dependency, new: &Dependency, what: &str, findings: &mut Fin
                 .collect::<Vec<_>>()
         };
         let had = places(&old.workload, was, &folders);
-        let wants = match DataFolders::of(new.family, now) {
+        let wants = match DataFolders::of(new.family, now, defaults) {
             DataFolders::Named(paths) => places(&new.workload, now, &paths),
             DataFolders::Unset => Vec::new(),
             // MG303 reports a MinIO that becomes a gateway.
@@ -794,9 +802,50 @@ mod tests {
     }
 
     #[rstest]
+    #[case::to_an_image_without_a_default(
+        "image: \"bitnami/etcd:3.5.9\"",
+        "image: \"quay.io/coreos/etcd:v3.5.18\"",
+        1
+    )]
+    #[case::with_its_folder(
+        "image: \"bitnami/etcd:3.5.9\"",
+        "image: \"quay.io/coreos/etcd:v3.5.18\", command: [etcd, --data-dir=/bitnami/etcd/data]",
+        0
+    )]
+    #[case::above_its_folder(
+        "image: \"bitnami/etcd:3.5.9\"",
+        "image: \"quay.io/coreos/etcd:v3.5.18\", command: [etcd, --data-dir=/bitnami/etcd]",
+        1
+    )]
+    #[case::to_an_image_with_another_default(
+        "image: \"quay.io/coreos/etcd:v3.5.18\", command: [etcd, --data-dir=/bitnami/etcd]",
+        "image: \"bitnamilegacy/etcd:3.5.18\"",
+        1
+    )]
+    #[case::a_mirror_of_the_image(
+        "image: \"bitnami/etcd:3.5.9\"",
+        "image: \"registry.example.com/bitnamilegacy/etcd:3.5.9\"",
+        0
+    )]
+    #[case::an_image_that_nobody_knows(
+        "image: \"bitnami/etcd:3.5.9\"",
+        "image: \"example/etcd:3.5.9\"",
+        0
+    )]
+    fn an_image_of_another_family_finds_the_data(
+        #[case] before: &str,
+        #[case] after: &str,
+        #[case] found: usize,
+    ) {
+        let run = |fields: &str| etcd_in("/bitnami/etcd", fields);
+        let findings = judge(&RULE, Some(&run(before)), &run(after));
+        assert_eq!(findings.len(), found, "{findings:?}");
+    }
+
+    #[rstest]
     #[case("etcd:3.5.5", "/bitnami/etcd", 0)]
     #[case("etcd:3.5.5", "/elsewhere", 1)]
-    #[case("etcd:3.5.18", "/elsewhere", 0)]
+    #[case("etcd:3.5.18", "/elsewhere", 1)]
     fn a_dependency_keeps_the_path_of_its_volume(
         #[case] image: &str,
         #[case] path: &str,

@@ -8,6 +8,7 @@ use crate::{
     manifest::object::Container,
     milvus::{
         Line,
+        catalogue::KafkaRaft,
         dependency::{Dependency, Family},
         image::ImageRef,
     },
@@ -28,7 +29,7 @@ pub static RULE: Rule = Rule {
     needs: &[Need::Before, Need::Dependencies],
     what: "Denies an image of etcd, MinIO, Pulsar, Kafka or ZooKeeper with a lower major or minor \
            version (for MinIO: an earlier release date), and an etcd upgrade that skips a minor \
-           version. Checks every container that runs the dependency. Warns if an image changes and \
+           version, and a Kafka that cannot use its ZooKeeper any more. Checks every container that runs the dependency. Warns if an image changes and \
            a version cannot be read.",
     why: "The files were written by the newer version, and an older one may refuse to start or \
           misread them. An etcd can read only the data of the minor version directly below it.",
@@ -40,6 +41,8 @@ pub static RULE: Rule = Rule {
         "milvus#25321",
         "etcd documentation: upgrade policy",
         "k0smotron#1581",
+        "Apache Kafka 4.0 upgrade notes",
+        "milvus-operator#360",
     ],
     check,
 };
@@ -77,17 +80,35 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                     )),
                     Some(Ordering::Equal) => continue,
                     Some(Ordering::Less) => {
-                        let Some(step) =
-                            skipped(family, from, to, &upgrade.catalogue.dependencies.etcd_lines)
-                        else {
+                        let facts = &upgrade.catalogue.dependencies;
+                        let raft = facts
+                            .kafka_raft
+                            .as_ref()
+                            .filter(|_| family == Family::Kafka);
+                        if let Some(step) = skipped(family, from, to, &facts.etcd_lines) {
+                            findings
+                                .deny(format!("{family} {name} would be upgraded from {from} to {to} \
+                                               and skip {step}"))
+                                .because("An etcd that skips a minor version cannot read its own data and does not start.")
+                                .fix(format!("Upgrade etcd to the latest release of {step} first, wait \
+                                              until every member is healthy, then continue."))
+                        } else if let Some(raft) = raft.filter(|raft| leaves(raft, from, to)) {
+                            match metadata_of(upgrade, old, raft, from) {
+                                Metadata::InKafka => continue,
+                                Metadata::InZookeeper => findings.deny(format!(
+                                    "Kafka {name} would be upgraded from {from} to {to}, which \
+                                     cannot use its ZooKeeper"
+                                )),
+                                Metadata::Unknown => findings.warn(format!(
+                                    "Kafka {name} would be upgraded from {from} to {to}, which \
+                                     does not start if its metadata is in ZooKeeper"
+                                )),
+                            }
+                            .because("Kafka does not start without its metadata, and Milvus stops.")
+                            .fix("Upgrade to the last release that can use ZooKeeper, migrate the metadata of Kafka to KRaft, then continue.")
+                        } else {
                             continue;
-                        };
-                        findings
-                            .deny(format!("{family} {name} would be upgraded from {from} to {to} \
-                                           and skip {step}"))
-                            .because("An etcd that skips a minor version cannot read its own data and does not start.")
-                            .fix(format!("Upgrade etcd to the latest release of {step} first, wait \
-                                          until every member is healthy, then continue."))
+                        }
                     }
                     None => unreadable(
                         findings,
@@ -278,6 +299,50 @@ fn skipped(family: Family, from: Age, to: Age, lines: &[Line]) -> Option<Line> {
         }
     };
     (next < to).then_some(next)
+}
+
+/// Whether an upgrade leaves the versions of Kafka that can use `ZooKeeper`.
+fn leaves(raft: &KafkaRaft, from: Age, to: Age) -> bool {
+    match (from, to) {
+        (Age::Line(from), Age::Line(to)) => from < raft.only && to >= raft.only,
+        (Age::Confluent(from), Age::Confluent(to)) => {
+            from < raft.only_confluent && to >= raft.only_confluent
+        }
+        _ => false,
+    }
+}
+
+/// Where Kafka keeps its metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Metadata {
+    InZookeeper,
+    InKafka,
+    Unknown,
+}
+
+fn metadata_of(upgrade: &Upgrade<'_>, kafka: &Dependency, raft: &KafkaRaft, from: Age) -> Metadata {
+    let containers = kafka.containers();
+    let names = || {
+        let variables = containers.iter().map(|container| container.env.iter());
+        variables.flatten().map(|(name, _)| name)
+    };
+    let words = || containers.iter().flat_map(|container| &container.command);
+    let is_old = matches!(from, Age::Line(line) if line < raft.since);
+    let runs_zookeeper = upgrade.before.is_some_and(|before| {
+        let mut dependencies = before.dependencies.iter();
+        dependencies.any(|one| one.family == Family::Zookeeper)
+    });
+    if names().any(|name| name.contains("PROCESS_ROLES") || name.contains("KRAFT")) {
+        Metadata::InKafka
+    } else if is_old
+        || runs_zookeeper
+        || names().any(|name| name.contains("ZOOKEEPER_CONNECT"))
+        || words().any(|word| word.contains("zookeeper.connect"))
+    {
+        Metadata::InZookeeper
+    } else {
+        Metadata::Unknown
+    }
 }
 
 #[cfg(test)]
@@ -559,5 +624,59 @@ mod tests {
             .len(),
             1
         );
+    }
+
+    #[rstest]
+    #[case::old("bitnami/kafka:3.1.0", "", "bitnami/kafka:4.0.0", Some(Severity::Deny))]
+    #[case::named(
+        "bitnami/kafka:3.9.0",
+        "{name: KAFKA_CFG_ZOOKEEPER_CONNECT, value: zk}",
+        "apache/kafka:4.1.0",
+        Some(Severity::Deny)
+    )]
+    #[case::raft(
+        "bitnami/kafka:3.9.0",
+        "{name: KAFKA_CFG_PROCESS_ROLES, value: 'broker,controller'}",
+        "bitnami/kafka:4.0.0",
+        None
+    )]
+    #[case::unknown("bitnami/kafka:3.9.0", "", "bitnami/kafka:4.0.0", Some(Severity::Warn))]
+    #[case::stays_below("bitnami/kafka:3.1.0", "", "bitnami/kafka:3.9.0", None)]
+    #[case::is_above("bitnami/kafka:4.0.0", "", "bitnami/kafka:4.1.0", None)]
+    #[case::confluent(
+        "confluentinc/cp-kafka:7.9.0",
+        "{name: KAFKA_ZOOKEEPER_CONNECT, value: zk}",
+        "confluentinc/cp-kafka:8.0.0",
+        Some(Severity::Deny)
+    )]
+    fn kafka_leaves_zookeeper_before_it_cannot_use_it(
+        #[case] from: &str,
+        #[case] variable: &str,
+        #[case] to: &str,
+        #[case] expected: Option<Severity>,
+    ) {
+        let run = |image: &str| {
+            Fixture::cluster("2.5.16").object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-kafka}}\nspec:\n  selector:\n    matchLabels: {{app.kubernetes.io/name: kafka, app.kubernetes.io/instance: my-release}}\n  template:\n    spec:\n      containers: [{{name: kafka, image: \"{image}\", env: [{variable}]}}]\n"
+            ))
+        };
+        let findings = judge(&RULE, Some(&run(from)), &run(to));
+        assert_eq!(
+            findings.first().map(|one| one.severity),
+            expected,
+            "{findings:?}"
+        );
+        // The ZooKeeper of the release tells as well.
+        let keeper = |run: Fixture| {
+            run.stateful_set(
+                "my-release-zookeeper",
+                "app.kubernetes.io/name: zookeeper",
+                "bitnami/zookeeper:3.9.0",
+            )
+        };
+        if expected == Some(Severity::Warn) {
+            let findings = judge(&RULE, Some(&keeper(run(from))), &keeper(run(to)));
+            assert_eq!(findings[0].severity, Severity::Deny, "{findings:?}");
+        }
     }
 }

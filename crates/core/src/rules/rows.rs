@@ -474,3 +474,66 @@ fn every_family_that_holds_data_is_seen_to_go() {
         assert!(found(rule("MG401"), Some(&run()), &run()).is_empty());
     }
 }
+
+#[test]
+fn every_queue_of_some_versions_is_denied_outside_them() {
+    let mg301 = rule("MG301");
+    for row in &catalogue().dependencies.queues {
+        assert!(!row.source.is_empty());
+        let run = |version: &str| {
+            Fixture::standalone(version).default_yaml(&format!("mq: {{type: {}}}", row.queue))
+        };
+        let all = catalogue().released.iter().map(|one| one.version);
+        let (has, lacks): (Vec<_>, Vec<_>) = all.partition(|one| row.versions.contains(*one));
+        assert!(!has.is_empty() && !lacks.is_empty(), "{row:?}");
+        for (versions, expected) in [(has, false), (lacks, true)] {
+            for version in versions {
+                let findings = found(mg301, None, &run(&version.to_string()));
+                assert_eq!(!findings.is_empty(), expected, "{version} {}", row.queue);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_image_with_a_folder_of_its_own_speaks() {
+    let mg305 = rule("MG305");
+    let rows = &catalogue().dependencies.data_folders;
+    assert!(rows.len() > 3);
+    for row in rows {
+        assert!(!row.source.is_empty());
+        for image in &row.images {
+            let (system, command) = match image.rsplit('/').next().unwrap() {
+                "etcd" => ("etcd", "command: [etcd, --data-dir=/elsewhere]"),
+                "minio" => ("minio", "args: [server, /elsewhere]"),
+                _ => ("kafka", "env: [{name: KAFKA_LOG_DIRS, value: /elsewhere}]"),
+            };
+            let label = if system == "minio" {
+                "app: minio".to_owned()
+            } else {
+                format!("app.kubernetes.io/name: {system}")
+            };
+            let run = |mount: &str, fields: &str| {
+                Fixture::cluster("2.5.14").object(&format!(
+                    "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-x}}\nspec:\n  selector:\n    matchLabels: {{{label}, app.kubernetes.io/instance: my-release, release: my-release}}\n  template:\n    spec:\n      containers: [{{name: x, image: \"{image}:3.5.9\", {fields}, volumeMounts: [{{name: d, mountPath: {mount}}}]}}]\n  volumeClaimTemplates:\n    - metadata: {{name: d}}\n"
+                ))
+            };
+            let by_default = "ports: []";
+            match row.folders.as_slice() {
+                [] => {
+                    let before = run("/elsewhere", command);
+                    let findings = found(mg305, Some(&before), &run("/elsewhere", by_default));
+                    assert_eq!(findings.len(), 1, "{image}: {findings:?}");
+                }
+                folders => {
+                    for folder in folders {
+                        let before = run(folder, by_default);
+                        assert!(found(mg305, Some(&before), &before).is_empty(), "{image}");
+                        let findings = found(mg305, Some(&before), &run(folder, command));
+                        assert_eq!(findings.len(), 1, "{image} {folder}: {findings:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -4,7 +4,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::milvus::{image::ImageRef, version::Line};
+use crate::milvus::{
+    image::ImageRef,
+    queue_kind::QueueKind,
+    version::{Line, Range},
+};
 
 /// Known forms of Milvus' repository.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,12 +65,71 @@ pub struct DependencyFacts {
     /// Where that is known from.
     #[serde(default)]
     pub etcd_source: Vec<String>,
+    /// From when on Kafka runs without `ZooKeeper`.
+    #[serde(default)]
+    pub kafka_raft: Option<KafkaRaft>,
+    /// Queues that not every version of Milvus has.
+    #[serde(default)]
+    pub queues: Vec<QueueVersions>,
+    /// Where images keep their data by default.
+    #[serde(default)]
+    pub data_folders: Vec<ImageFolders>,
     /// Repositories that are no longer published.
     pub vanished: Vec<VanishedImage>,
     /// Service names whose injected variables break Milvus' configuration.
     pub shadowing_services: Vec<String>,
     /// Where that is known from.
     pub shadowing_source: Vec<String>,
+}
+
+/// The versions of Milvus that have a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueVersions {
+    /// The queue.
+    pub queue: QueueKind,
+    /// Which versions.
+    pub versions: Range,
+    /// Where that is known from.
+    pub source: Vec<String>,
+}
+
+/// The lines of Kafka in which it can, or must, keep its metadata itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KafkaRaft {
+    /// The first line that cannot use `ZooKeeper`.
+    pub only: Line,
+    /// The same in the numbers of the Confluent Platform.
+    pub only_confluent: Line,
+    /// The first line that can do without.
+    pub since: Line,
+    /// Where that is known from.
+    pub source: Vec<String>,
+}
+
+/// Where an image keeps its data if neither its command line nor a variable says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageFolders {
+    /// Paths of repositories, without the registry host and what a mirror puts before them.
+    pub images: Vec<String>,
+    /// One of these, by the version; the working folder if there are none.
+    pub folders: Vec<String>,
+    /// Where that is known from.
+    pub source: Vec<String>,
+}
+
+impl ImageFolders {
+    /// Whether an image is one of these.
+    #[must_use]
+    pub fn describes(&self, image: &ImageRef) -> bool {
+        let path = image.path();
+        self.images.iter().any(|known| {
+            path.strip_suffix(known.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
+        })
+    }
 }
 
 /// A repository that is no longer published.

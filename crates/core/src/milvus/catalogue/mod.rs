@@ -23,7 +23,9 @@ pub use bad_release::{BadRelease, HotfixRule};
 pub use chart::{Chart, Danger, DefaultFlip, Published, RemovedValue};
 pub use dates::Released;
 pub use hazard::{Hazard, HazardKind};
-pub use images::{DependencyFacts, Mirror, Mirrors, VanishedImage};
+pub use images::{
+    DependencyFacts, ImageFolders, KafkaRaft, Mirror, Mirrors, QueueVersions, VanishedImage,
+};
 pub use load::{DataError, DataFile, embedded_day};
 pub use management::{Management, ManagementCall, TargetUpdate};
 pub use order::{Constraint, Gate, Order, OrderStep, OrderTopology, Removal};
