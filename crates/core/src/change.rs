@@ -7,7 +7,7 @@ use crate::{
     manifest::object::ObjectRef,
     milvus::{
         Build, Component, Release, Version, catalogue::Catalogue, dependency::Dependency,
-        dependency_use::DependencyUse, release::ComponentWorkload,
+        dependency_use::DependencyUse, release::ComponentWorkload, shared_data::Shared,
     },
 };
 
@@ -42,8 +42,8 @@ pub enum Aspect {
     Change,
     /// The release is removed; `after` holds only what stays of it.
     Removal,
-    /// `before` is another release that keeps running on the same data.
-    Neighbor,
+    /// `before` is another release that keeps running, and shares this with `after`.
+    Neighbor(Shared),
 }
 
 impl<'a> Upgrade<'a> {

@@ -11,8 +11,8 @@ use crate::{
     milvus::{
         Build, Release, Snapshot, Topology,
         catalogue::Catalogue,
-        data_location::DataLocation,
         pairing::{Pair, Pairing},
+        shared_data::{DataPlaces, Shared},
     },
     policy::{
         Action, PolicySet,
@@ -181,8 +181,8 @@ pub fn judge(question: &EvaluationInput<'_>) -> Evaluation {
         .enumerate()
         .map(|(at, pair)| {
             let mut judged = judge_change(question, pair.before, pair.after);
-            if let Some(neighbor) = neighbors.of(at) {
-                let next_to = judge_beside(question, pairs[neighbor].after, pair.after);
+            for (neighbor, shared) in neighbors.of(at) {
+                let next_to = judge_beside(question, pairs[neighbor].after, pair.after, shared);
                 judged.findings.extend(next_to);
                 judged.findings.sort_by_key(order);
             }
@@ -249,12 +249,12 @@ pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<J
         .collect()
 }
 
-/// Judges the wanted state next to a release that keeps running on the same data.
+/// Judges the wanted state next to a release that keeps running on the same metadata.
 #[must_use]
 pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
     let wanted = question.after.releases.iter();
     wanted
-        .flat_map(|after| judge_beside(question, running, after))
+        .flat_map(|after| judge_beside(question, running, after, Shared::Metadata))
         .collect()
 }
 
@@ -262,18 +262,23 @@ fn judge_beside(
     question: &EvaluationInput<'_>,
     running: &Release,
     after: &Release,
+    shared: Shared,
 ) -> Vec<JudgedFinding> {
     let mut upgrade = Upgrade::new(Some(running), after, question.facts, question.catalogue);
-    upgrade.aspect = Aspect::Neighbor;
+    upgrade.aspect = Aspect::Neighbor(shared);
     let ran = rules::run(&upgrade, question.overdue);
     let mut findings = judged(question, None, after, (None, upgrade.to()), ran).findings;
     findings.retain(|judged| !judged.finding.not_evaluated);
     findings
 }
 
-/// For each new release, by position, another wanted one that it would share its data with.
+/// For each new release, by position, the other wanted ones that it would share data with, at most
+/// one for each kind of data.
 #[derive(Default)]
-struct Neighbors(BTreeMap<usize, usize>);
+struct Neighbors(BTreeMap<usize, BTreeMap<Shared, usize>>);
+
+/// Releases with one key that a new one is compared with.
+const MAX_COMPARED: usize = 16;
 
 impl Neighbors {
     /// Releases that run already come first, so that of two new ones the later has a neighbor. Each
@@ -285,26 +290,38 @@ impl Neighbors {
             return Self::default();
         }
         let (new, running): (Vec<usize>, Vec<usize>) = (0..pairs.len()).partition(is_new);
-        let mut owners: BTreeMap<String, usize> = BTreeMap::new();
-        let mut neighbors = BTreeMap::new();
+        let mut places: BTreeMap<usize, DataPlaces> = BTreeMap::new();
+        let mut owners: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut neighbors: BTreeMap<usize, BTreeMap<Shared, usize>> = BTreeMap::new();
         for at in running.into_iter().chain(new) {
             let release = pairs[at].after;
             if !release.runs_coordinators() {
                 continue;
             }
-            let location = release.data_location();
-            for key in location.iter().flat_map(DataLocation::keys) {
-                let owner = *owners.entry(key).or_insert(at);
-                if owner != at && is_new(&at) {
-                    neighbors.entry(at).or_insert(owner);
+            let own = DataPlaces::of(release);
+            for key in own.keys() {
+                let others = owners.entry(key).or_default();
+                for other in others.iter().filter(|_| is_new(&at)) {
+                    if let Some(shared) = places.get(other).and_then(|one| own.shared_with(one)) {
+                        neighbors
+                            .entry(at)
+                            .or_default()
+                            .entry(shared)
+                            .or_insert(*other);
+                    }
+                }
+                if others.len() < MAX_COMPARED {
+                    others.push(at);
                 }
             }
+            places.insert(at, own);
         }
         Self(neighbors)
     }
 
-    fn of(&self, at: usize) -> Option<usize> {
-        self.0.get(&at).copied()
+    fn of(&self, at: usize) -> impl Iterator<Item = (usize, Shared)> {
+        let all = self.0.get(&at).into_iter().flatten();
+        all.map(|(shared, neighbor)| (*neighbor, *shared))
     }
 }
 

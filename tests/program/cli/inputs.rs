@@ -191,3 +191,81 @@ fn a_second_milvus_on_the_metadata_of_a_running_one_is_denied(
     assert_eq!(rules(&["--before", &both], &both), 0, "both run already");
     assert_eq!(rules(&["--before", &before], &stopped), 0, "one stops");
 }
+
+/// A standalone with this name in namespace `a`, its own metadata, these variables and a claim.
+fn with_own_metadata(name: &str, variables: &str, claim: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}, namespace: a}}\nspec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      volumes: [{{name: d, persistentVolumeClaim: {{claimName: {claim}}}}}]\n      containers:\n        - name: milvus\n          image: milvusdb/milvus:v2.5.27\n          args: [milvus, run, standalone]\n          volumeMounts: [{{name: d, mountPath: /var/lib/milvus}}]\n          env: [{{name: ETCD_ENDPOINTS, value: \"etcd:2379\"}}, {{name: ETCD_ROOTPATH, value: {name}}}, {variables}]\n---\n"
+    )
+}
+
+const OBJECTS: &str = "{name: MINIO_ADDRESS, value: minio.s3}, {name: MINIO_BUCKETNAME, value: b}, {name: MINIO_ROOTPATH, value: r}";
+const CHANNELS: &str = "{name: MQ_TYPE, value: pulsar}, {name: PULSAR_ADDRESS, value: pulsar.q}";
+
+#[rstest]
+#[case::objects(OBJECTS, OBJECTS, "c", Some("MG303"))]
+#[case::another_spelling(
+    OBJECTS,
+    "{name: MINIO_ADDRESS, value: 'minio.s3.svc.cluster.local:9000'}, {name: MINIO_BUCKETNAME, value: b}, {name: MINIO_ROOTPATH, value: r/}",
+    "c",
+    Some("MG303")
+)]
+#[case::another_bucket(
+    OBJECTS,
+    "{name: MINIO_ADDRESS, value: minio.s3}, {name: MINIO_BUCKETNAME, value: c}, {name: MINIO_ROOTPATH, value: r}",
+    "c",
+    None
+)]
+#[case::another_root_path(
+    OBJECTS,
+    "{name: MINIO_ADDRESS, value: minio.s3}, {name: MINIO_BUCKETNAME, value: b}, {name: MINIO_ROOTPATH, value: s}",
+    "c",
+    None
+)]
+#[case::another_store(
+    OBJECTS,
+    "{name: MINIO_ADDRESS, value: other.s3}, {name: MINIO_BUCKETNAME, value: b}, {name: MINIO_ROOTPATH, value: r}",
+    "c",
+    None
+)]
+#[case::a_region_of_one_provider(
+    "{name: MINIO_ADDRESS, value: s3.amazonaws.com}, {name: MINIO_BUCKETNAME, value: b}",
+    "{name: MINIO_ADDRESS, value: s3.eu-west-1.amazonaws.com}, {name: MINIO_BUCKETNAME, value: b}",
+    "c",
+    Some("MG303")
+)]
+#[case::channels(CHANNELS, CHANNELS, "c", Some("MG301"))]
+#[case::another_prefix(
+    CHANNELS,
+    "{name: MQ_TYPE, value: pulsar}, {name: PULSAR_ADDRESS, value: pulsar.q}, {name: MSGCHANNEL_CHANNAMEPREFIX_CLUSTER, value: two}",
+    "c",
+    None
+)]
+#[case::another_tenant(
+    CHANNELS,
+    "{name: MQ_TYPE, value: pulsar}, {name: PULSAR_ADDRESS, value: pulsar.q}, {name: PULSAR_TENANT, value: two}",
+    "c",
+    None
+)]
+#[case::a_claim("{name: X, value: y}", "{name: X, value: y}", "one", Some("MG305"))]
+fn a_second_milvus_shares_no_data_with_a_running_one(
+    #[case] first: &str,
+    #[case] second: &str,
+    #[case] claim: &str,
+    #[case] denied: Option<&str>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let one = with_own_metadata("one", first, "one");
+    let both = one.clone() + &with_own_metadata("two", second, claim);
+    let before = file(folder.path(), "before.yaml", &one);
+    let both = file(folder.path(), "both.yaml", &both);
+    let rules = |before: &str| {
+        let judged = Judged::of(&["--before", before, "--after", &both]);
+        let mut rules = judged.rules("deny");
+        rules.retain(|rule| ["MG202", "MG301", "MG303", "MG305"].contains(&rule.as_str()));
+        rules
+    };
+    let expected: Vec<&str> = denied.into_iter().collect();
+    assert_eq!(rules(&before), expected);
+    assert!(rules(&both).is_empty(), "both run already");
+}

@@ -29,6 +29,7 @@ pub mod queue_kind;
 pub mod release;
 pub mod service_names;
 pub mod settings;
+pub mod shared_data;
 pub mod snapshot;
 mod tag;
 mod vendor;

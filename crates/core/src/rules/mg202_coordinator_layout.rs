@@ -4,7 +4,7 @@ use crate::{
     change::{Aspect, Upgrade},
     milvus::{
         Component, Coordinators, Release, Topology, Version, release::ComponentWorkload,
-        settings::QueueKind,
+        settings::QueueKind, shared_data::Shared,
     },
 };
 
@@ -42,8 +42,10 @@ const ALWAYS_STANDBY: Version = Version::new(2, 6, 8);
 /// serves every role.
 const ONE_SWITCH: Version = Version::new(2, 6, 0);
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    if upgrade.aspect == Aspect::Neighbor {
-        next_to_another(upgrade, findings);
+    if let Aspect::Neighbor(shared) = upgrade.aspect {
+        if shared == Shared::Metadata {
+            next_to_another(upgrade, findings);
+        }
         return;
     }
     let after = upgrade.after;

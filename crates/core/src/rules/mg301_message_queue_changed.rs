@@ -1,16 +1,17 @@
 //! MG301: the message queue must stay the one that holds the data.
 
 use crate::{
-    change::Upgrade,
+    change::{Aspect, Upgrade},
     milvus::{
         Build, Release, Version,
         catalogue::QueueVersions,
         config::Setting,
         settings::{Located, QueueKind},
+        shared_data::Shared,
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -20,13 +21,18 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
-    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
+    behavior: &[
+        Behavior::ComparesSharedData,
+        Behavior::ComparesSettings,
+        Behavior::JudgesNeighbors,
+    ],
     since: "0.1.0",
     needs: &[Need::After],
     what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant \
            and namespace, prefixes of channels and subscriptions, and where RocksMQ, NATS or \
            Woodpecker store the log. Broker lists that lead to the same cluster are equal. Denies a \
-           version of Milvus that does not have the queue.",
+           version of Milvus that does not have the queue, and a second Milvus with metadata of \
+           its own on the channels of one that runs.",
     why: "Unflushed rows, channel positions and delete messages are in the old queue. If Milvus \
           starts on another queue, it does not see them, and its checkpoints point to messages \
           that do not exist there.",
@@ -37,6 +43,8 @@ pub static RULE: Rule = Rule {
     sources: &[
         "milvus#26002",
         "milvus#42798",
+        "milvus#7905",
+        "milvus#41564",
         "milvus-helm#252",
         "milvus-helm#155",
         "Milvus docs: upgrade to 2.6",
@@ -45,6 +53,18 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if let Aspect::Neighbor(shared) = upgrade.aspect {
+        if shared == Shared::Channels {
+            neighbor::deny(
+                upgrade,
+                findings,
+                "use the same channels of the message queue as",
+                "Each reads the rows and the time ticks that the other writes.",
+                "Set another msgChannel.chanNamePrefix.cluster for the new release.",
+            );
+        }
+        return;
+    }
     guarded_settings::compare(upgrade, RULE.id, findings);
     needs_a_service(upgrade, findings);
     needs_its_queue(upgrade, findings);

@@ -1,8 +1,11 @@
 //! MG303: Milvus must find its data where it left it.
 
-use crate::{change::Upgrade, milvus::minio_store::MinioStore};
+use crate::{
+    change::{Aspect, Upgrade},
+    milvus::{minio_store::MinioStore, shared_data::Shared},
+};
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings};
+use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -12,22 +15,46 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
-    behavior: &[Behavior::ComparesSharedData, Behavior::ComparesSettings],
+    behavior: &[
+        Behavior::ComparesSharedData,
+        Behavior::ComparesSettings,
+        Behavior::JudgesNeighbors,
+    ],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Compares the storage of every component: type, bucket, root path and endpoint; for \
            local storage the location on a volume. Different host names of one provider for the \
            same bucket are equal; for Azure the storage account counts too. A MinIO of the release \
-           that becomes a gateway to another store, or no longer is one, is another storage. Warns if TLS or the kind of credentials changes.",
+           that becomes a gateway to another store, or no longer is one, is another storage. Warns if TLS or the kind of credentials changes. \
+           Denies a second Milvus with metadata of its own on the bucket and root path of one that \
+           runs.",
     why: "Milvus does not find the segments that the metadata references, loads fail, and new data \
           is written elsewhere, so that neither location has all data.",
     example: "minio.rootPath file (the chart's) becomes files (Milvus' own default) when a customised ConfigMap leaves it out.",
     fix: "Set the current value explicitly before the upgrade.",
-    sources: &["Milvus docs: system configuration", "milvus#36648"],
+    sources: &[
+        "Milvus docs: system configuration",
+        "milvus#36648",
+        "milvus#21928",
+        "milvus#38637",
+    ],
     check,
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if let Aspect::Neighbor(shared) = upgrade.aspect {
+        if shared == Shared::Objects {
+            neighbor::deny(
+                upgrade,
+                findings,
+                "keep objects in the same bucket and root path as",
+                "The garbage collection of each deletes the objects that its own metadata does \
+                 not know: those of the other.",
+                "Use another bucket or another minio.rootPath for the new release.",
+            );
+        }
+        return;
+    }
     guarded_settings::compare(upgrade, RULE.id, findings);
     for (old, new) in upgrade.changed_dependencies() {
         let (Some(had), Some(wants)) = (MinioStore::of(old), MinioStore::of(new)) else {

@@ -16,11 +16,12 @@ use crate::{
         held_data::{Held, data_of, held, held_by},
         minio_store::{MinioStore, ONE_DRIVE, server_pools},
         release::{BoundVolume, ComponentWorkload},
+        shared_data::Shared,
         volume::{DataVolume, VolumePlace, place_of},
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule};
+use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, neighbor};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -30,7 +31,11 @@ pub static RULE: Rule = Rule {
     category: Category::Configuration,
     default: DefaultAction::Deny,
     data_loss: true,
-    behavior: &[Behavior::JudgesDeletions, Behavior::JudgesRemovals],
+    behavior: &[
+        Behavior::JudgesDeletions,
+        Behavior::JudgesRemovals,
+        Behavior::JudgesNeighbors,
+    ],
     since: "0.1.0",
     needs: &[Need::Before],
     what: "Denies a change after which a standalone, etcd, object storage or queue would run \
@@ -47,6 +52,19 @@ pub static RULE: Rule = Rule {
 };
 
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if let Aspect::Neighbor(shared) = upgrade.aspect {
+        if shared == Shared::Volume {
+            neighbor::deny(
+                upgrade,
+                findings,
+                "keep files in the same folder of a volume claim as",
+                "Only one process may write there: the other does not start, or both damage the \
+                 files.",
+                "Give the new release a claim of its own.",
+            );
+        }
+        return;
+    }
     let Some((before, after)) = upgrade.both() else {
         return;
     };

@@ -28,6 +28,7 @@ mod managers;
 #[cfg(test)]
 mod messages;
 mod need;
+mod neighbor;
 // What `cargo xtask new-rule` writes, as a rule that compiles.
 #[cfg(test)]
 mod new_rule;
@@ -205,7 +206,7 @@ impl Rule {
         match aspect {
             Aspect::Change => true,
             Aspect::Removal => self.has(Behavior::JudgesRemovals),
-            Aspect::Neighbor => self.has(Behavior::JudgesNeighbors),
+            Aspect::Neighbor(_) => self.has(Behavior::JudgesNeighbors),
         }
     }
 }

@@ -52,7 +52,10 @@ impl<'a> Located<'a> {
         Lookup::Absent
     }
 
-    pub(super) fn value(&self, key: &'a str) -> Result<Option<Setting<'a>>, &'a Unknown> {
+    pub(in crate::milvus) fn value(
+        &self,
+        key: &'a str,
+    ) -> Result<Option<Setting<'a>>, &'a Unknown> {
         match self.view.lookup(key) {
             Lookup::Absent => Ok(None),
             Lookup::Known(setting) => Ok(Some(setting)),
