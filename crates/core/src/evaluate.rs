@@ -249,12 +249,16 @@ pub fn judge_removals(question: &EvaluationInput<'_>, claims: &[Claim]) -> Vec<J
         .collect()
 }
 
-/// Judges the wanted state next to a release that keeps running on the same metadata.
+/// Judges the wanted state next to a release that keeps running and shares data with it.
 #[must_use]
-pub fn judge_next_to(question: &EvaluationInput<'_>, running: &Release) -> Vec<JudgedFinding> {
+pub fn judge_next_to(
+    question: &EvaluationInput<'_>,
+    running: &Release,
+    shared: Shared,
+) -> Vec<JudgedFinding> {
     let wanted = question.after.releases.iter();
     wanted
-        .flat_map(|after| judge_beside(question, running, after, Shared::Metadata))
+        .flat_map(|after| judge_beside(question, running, after, shared))
         .collect()
 }
 

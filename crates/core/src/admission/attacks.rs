@@ -214,6 +214,78 @@ fn a_record_that_does_not_agree_with_its_payload_is_denied(
     );
 }
 
+/// Both have metadata of their own.
+#[rstest]
+#[case::objects(
+    "minio: {address: s3.example.com, bucketName: b, rootPath: r}",
+    "",
+    Some("MG303")
+)]
+#[case::another_root_path(
+    "minio: {address: s3.example.com, bucketName: b, rootPath: NAME}",
+    "",
+    None
+)]
+#[case::channels(
+    "mq: {type: kafka}\nkafka: {brokerList: \"kafka.example.com:9092\"}",
+    "",
+    Some("MG301")
+)]
+#[case::another_prefix(
+    "mq: {type: kafka}\nkafka: {brokerList: \"kafka.example.com:9092\"}",
+    "msgChannel: {chanNamePrefix: {cluster: NAME}}",
+    None
+)]
+fn no_second_release_starts_on_the_objects_or_channels_of_one_that_runs(
+    #[case] shared: &str,
+    #[case] more: &str,
+    #[case] denied_by: Option<&str>,
+) {
+    let accounts = Accounts::default();
+    let fixture = |name: &str| {
+        let yaml = format!("etcd: {{endpoints: [\"NAME.example.com:2379\"]}}\n{shared}\n{more}");
+        Fixture::cluster("2.5.27")
+            .named(name)
+            .default_yaml(&yaml.replace("NAME", name))
+    };
+    let (running, second) = (fixture("my-release"), fixture("second"));
+    let mut state = state(Some(&running), &Facts::default(), &accounts);
+    let check = |text: &str, state: &ReviewState<'_>| {
+        let ruling = rule(text, state);
+        match denied_by {
+            Some(id) => denied(&ruling, id),
+            None => assert_eq!(ruling.response.denied, None),
+        }
+    };
+    check(
+        &review(None, &second, "pending-install", &json!({})),
+        &state,
+    );
+    // Object by object, the coordinator last.
+    let documents = documents_of(&second);
+    let coordinator = documents
+        .values()
+        .find(|object| object["metadata"]["name"] == "second-milvus-mixcoord")
+        .unwrap();
+    let others = objects(&second)
+        .into_iter()
+        .filter(|object| object.meta().object.name != "second-milvus-mixcoord");
+    let mut begun = state.clone();
+    begun.place = Arc::new(NamespaceState::new(
+        objects(&running).into_iter().chain(others),
+    ));
+    check(&object_review(None, Some(coordinator)), &begun);
+    // Both run already: an upgrade of one is not stopped for it.
+    state.place = Arc::new(NamespaceState::new(
+        objects(&running).into_iter().chain(objects(&second)),
+    ));
+    let ruling = rule(
+        &review(Some(&second), &second, "pending-upgrade", &json!({})),
+        &state,
+    );
+    assert_eq!(ruling.response.denied, None);
+}
+
 #[test]
 fn no_second_release_starts_on_the_data_of_one_that_runs() {
     let accounts = Accounts::default();

@@ -10,8 +10,11 @@ use crate::{
     evaluate::{EvaluationInput, JudgedRelease, judge, judge_next_to},
     evidence::Facts,
     milvus::{
-        NamespaceState, Release, Snapshot, catalogue::Catalogue, data_location::DataLocation,
+        NamespaceState, Release, Snapshot,
+        catalogue::Catalogue,
+        data_location::DataLocation,
         service_names::ServiceNames,
+        shared_data::{DataPlaces, Shared},
     },
     policy::PolicySet,
     rules::{Behavior, Overdue},
@@ -116,8 +119,8 @@ impl std::fmt::Debug for Elsewhere {
 pub(super) struct Other<'a> {
     release: Cow<'a, Release>,
     why: Why,
-    /// Whether it keeps running on the data that the change uses newly.
-    is_joined: bool,
+    /// What of its data the change uses newly while it keeps running.
+    joined: Option<Shared>,
 }
 
 /// Why a release is compared.
@@ -127,6 +130,8 @@ enum Why {
     Objects,
     /// The change uses its data.
     Data,
+    /// The change uses its objects in the store, its channels or its volumes with other metadata.
+    Storage,
     /// It is the own one with its last known settings.
     Settings,
 }
@@ -149,23 +154,27 @@ impl Other<'_> {
             Why::Objects => None,
             Why::Data => Some(Behavior::ComparesSharedData),
             Why::Settings => Some(Behavior::ComparesSettings),
+            Why::Storage => {
+                judged.findings.clear();
+                None
+            }
         };
         if let Some(counts) = counts {
             judged
                 .findings
                 .retain(|judged| judged.finding.rule.has(counts) && !judged.finding.not_evaluated);
         }
-        if self.is_joined {
+        if let Some(shared) = self.joined {
             judged
                 .findings
-                .extend(judge_next_to(question, &self.release));
+                .extend(judge_next_to(question, &self.release, shared));
         }
         let release = self.release.label();
         let compared = match self.why {
             Why::Objects => {
                 format!("compared with release {release}, whose objects this release would replace")
             }
-            Why::Data => format!(
+            Why::Data | Why::Storage => format!(
                 "compared with release {release}, whose data this release would \
                                   use"
             ),
@@ -223,37 +232,50 @@ impl ReviewState<'_> {
         let location = new
             .data_location()
             .map(|location| self.service_names.known_as(location));
-        let shares = |release: &Release| {
-            if release.shares_objects_with(new) {
-                return Some(Why::Objects);
-            }
-            let same = location
+        let uses_data = |release: &Release| {
+            location
                 .as_ref()
                 .zip(release.data_location())
-                .is_some_and(|(one, other)| one.is_same(&other));
-            same.then_some(Why::Data)
+                .is_some_and(|(one, other)| one.is_same(&other))
         };
         // A release whose coordinators use the data already joins no one.
-        let uses_it = old
-            .filter(|old| old.runs_coordinators())
-            .and_then(Release::data_location)
-            .zip(location.as_ref())
-            .is_some_and(|(one, other)| other.is_same(&one));
-        let mut others: Vec<Other<'s>> = candidates
-            .filter_map(|(release, runs)| {
-                let why = shares(release)?;
+        let old_coordinators = old.filter(|old| old.runs_coordinators());
+        let uses_it = old_coordinators.is_some_and(uses_data);
+        let places = new.runs_coordinators().then(|| DataPlaces::of(new));
+        let old_places = old_coordinators.map(DataPlaces::of);
+        let stored_with = |release: &Release| {
+            let other = DataPlaces::of(release);
+            let shared = places.as_ref()?.shared_with(&other)?;
+            let had = old_places.as_ref().and_then(|old| old.shared_with(&other));
+            (had != Some(shared)).then_some(shared)
+        };
+        let other = |release: &'s Release, runs: bool| {
+            let of = |why, joined| {
                 Some(Other {
                     release: Cow::Borrowed(release),
                     why,
-                    is_joined: runs && why == Why::Data && !uses_it,
+                    joined,
                 })
-            })
+            };
+            if release.shares_objects_with(new) {
+                of(Why::Objects, None)
+            } else if uses_data(release) {
+                of(Why::Data, (runs && !uses_it).then_some(Shared::Metadata))
+            } else if runs && release.runs_coordinators() {
+                let shared = stored_with(release)?;
+                of(Why::Storage, Some(shared))
+            } else {
+                None
+            }
+        };
+        let mut others: Vec<Other<'s>> = candidates
+            .filter_map(|(release, runs)| other(release, runs))
             .collect();
         let settings = self.last_known.iter().filter(|release| is_old(release));
         others.extend(settings.map(|release| Other {
             release: Cow::Borrowed(release),
             why: Why::Settings,
-            is_joined: false,
+            joined: None,
         }));
         let elsewhere = location
             .as_ref()
@@ -263,7 +285,7 @@ impl ReviewState<'_> {
             release: Cow::Owned(release),
             why: Why::Data,
             // Whether it still runs there is not known.
-            is_joined: false,
+            joined: None,
         }));
         others
     }
