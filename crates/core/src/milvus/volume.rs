@@ -233,7 +233,7 @@ mod tests {
         "{name: v, nfs: {server: a, path: /b}}",
         "{name: v, mountPath: /var/lib/milvus}",
         "/var/lib/milvus/x",
-        "x on the volume nfs server=a path=/b"
+        "x on the volume nfs path=/b server=a"
     )]
     #[case(
         "{name: a, persistentVolumeClaim: {claimName: a}}, {name: b, persistentVolumeClaim: {claimName: b}}",

@@ -215,6 +215,19 @@ fn several(upgrade: &Upgrade<'_>, component: &ComponentWorkload) -> Option<Strin
         });
         return (!runs_already).then(|| "one replica on each node".to_owned());
     }
+    let alike: Vec<&ComponentWorkload> = upgrade
+        .after
+        .of(component.component)
+        .filter(|one| one.is_running() && one.workload.meta.object.kind != "DaemonSet")
+        .collect();
+    // Of several workloads the first speaks. milvus-operator moves pods between two of them.
+    let is_first = alike
+        .first()
+        .is_none_or(|first| std::ptr::eq(*first, component));
+    if alike.len() > 1 && is_first && !upgrade.after.is_operated() {
+        let replicas: i64 = alike.iter().map(|one| one.workload.wanted_replicas()).sum();
+        return Some(format!("{replicas} replicas in {} workloads", alike.len()));
+    }
     let replicas = component.workload.wanted_replicas();
     (replicas > 1).then(|| format!("{replicas} replicas"))
 }
@@ -525,5 +538,33 @@ mod tests {
             "{}",
             found[0].message
         );
+    }
+
+    #[rstest]
+    #[case::one("mixcoord", 1, 0)]
+    #[case::a_second_workload("mixcoord", 2, 1)]
+    #[case::workers("querynode", 2, 0)]
+    #[case::a_second_root_coordinator("rootcoord", 2, 1)]
+    fn the_replicas_of_all_workloads_of_a_coordinator_count(
+        #[case] role: &str,
+        #[case] workloads: usize,
+        #[case] found: usize,
+    ) {
+        let deployment = |name: &str, replicas: usize| {
+            format!(
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: vdb-{name}, labels: {{app: vdb}}}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: vdb, component: {name}}}}}\n  template:\n    metadata: {{labels: {{app: vdb, component: {name}}}}}\n    spec:\n      containers:\n        - {{name: milvus, image: \"milvusdb/milvus:v2.5.27\", args: [milvus, run, ROLE], env: [{{name: ETCD_ENDPOINTS, value: \"etcd:2379\"}}]}}\n---\n"
+            )
+        };
+        let run = |replicas: usize| {
+            let names = ["one", "two"].into_iter().take(workloads);
+            let text: String = names
+                .map(|name| deployment(name, replicas).replace("ROLE", role))
+                .collect();
+            release_of(&(text + &deployment("proxy", 1).replace("ROLE", "proxy")))
+        };
+        let findings = judge_releases(&RULE, &run(1), &run(1));
+        assert_eq!(findings.len(), found, "{findings:?}");
+        let stopped = judge_releases(&RULE, &run(1), &run(0));
+        assert!(stopped.is_empty(), "{stopped:?}");
     }
 }

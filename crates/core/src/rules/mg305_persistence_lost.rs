@@ -683,7 +683,22 @@ mod tests {
     #[case(
         "nfs: {server: s, path: /a}",
         "nfs: {server: s, path: /b}",
-        "would move from the volume nfs server=s path=/a to the volume nfs server=s path=/b"
+        "would move from the volume nfs path=/a server=s to the volume nfs path=/b server=s"
+    )]
+    #[case(
+        "nfs: {server: s, path: /a, readOnly: true}",
+        "nfs: {path: /a/, server: s}",
+        ""
+    )]
+    #[case(
+        "nfs: {server: s, path: /a}",
+        "nfs: {server: s, path: /a, readOnly: false}",
+        ""
+    )]
+    #[case(
+        "awsElasticBlockStore: {volumeID: v}",
+        "awsElasticBlockStore: {volumeID: v, fsType: ext4}",
+        ""
     )]
     #[case(
         "persistentVolumeClaim: {claimName: c}",

@@ -37,7 +37,7 @@ const NO_SOURCE: [&str; 9] = [
 ];
 
 /// Fields of a source that say how it is mounted.
-const MANNER: [&str; 4] = ["fsType", "readOnly", "type", "volumeAttributes"];
+const MANNER: [&str; 2] = ["type", "volumeAttributes"];
 
 const HOST_NAME: &str = "kubernetes.io/hostname";
 

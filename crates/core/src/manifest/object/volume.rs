@@ -134,7 +134,7 @@ pub fn normal_path(path: &str) -> String {
     format!("{root}{}", parts.join("/"))
 }
 
-/// A volume source of another kind, with the scalars that define it (`nfs server=a path=/b`), those
+/// A volume source of another kind, with the scalars that define it (`nfs path=/b server=a`), those
 /// of maps and lists in it too, bounded. References to credentials do not define it, nor do the
 /// fields that are left out.
 pub(super) fn described<'t>(
@@ -153,6 +153,9 @@ const MAX_SCALARS: usize = 32;
 const MAX_DEPTH: usize = 3;
 const MAX_SCALAR: usize = 256;
 
+/// Fields that say how a volume is mounted, not where its files are.
+const IS_NO_PLACE: [&str; 3] = ["readOnly", "fsType", "mountOptions"];
+
 fn describe<'t>(
     path: &str,
     value: impl DocumentValue<'t>,
@@ -164,6 +167,12 @@ fn describe<'t>(
     if let Some(scalar) = value.as_text() {
         if *room > 0 && scalar.len() <= MAX_SCALAR {
             *room -= 1;
+            let is_path = path.rsplit('.').next() == Some("path");
+            let scalar = if is_path {
+                normal_path(&scalar).into()
+            } else {
+                scalar
+            };
             text.push_str(&format!(" {path}={scalar}"));
         }
         return;
@@ -171,8 +180,11 @@ fn describe<'t>(
     if depth == 0 {
         return;
     }
-    for (key, value) in value.entries().take(MAX_SCALARS) {
-        if is_credential(&key) || left_out.contains(&&*key) {
+    // The order of fields is that of the writer, and says nothing.
+    let mut entries: Vec<_> = value.entries().take(MAX_SCALARS).collect();
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (key, value) in entries {
+        if is_credential(&key) || IS_NO_PLACE.contains(&&*key) || left_out.contains(&&*key) {
             continue;
         }
         let path = if path.is_empty() {

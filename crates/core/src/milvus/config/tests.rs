@@ -169,7 +169,7 @@ fn files_are_found_by_their_path(
 )]
 #[case(
     "nfs: {server: s, path: /p}",
-    "unknown: /milvus/configs/milvus.yaml on nfs server=s path=/p"
+    "unknown: /milvus/configs/milvus.yaml on nfs path=/p server=s"
 )]
 fn what_the_input_does_not_hold_is_unknown(#[case] volume: &str, #[case] expected: &str) {
     let mounts = if expected.contains("user.yaml") {
