@@ -7,7 +7,7 @@
 
 use crate::manifest::object::{Container, PodTemplate, Workload};
 
-use super::{component::Component, image::ImageRef};
+use super::{component::Component, image::ImageRef, shell::code};
 
 /// A container that runs Milvus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,7 +180,8 @@ impl Started {
             .collect();
         let words: Vec<&str> = expanded
             .iter()
-            .flat_map(|text| text.split_whitespace())
+            .flat_map(|text| code(text))
+            .flat_map(str::split_whitespace)
             .map(bare)
             .collect();
         for (at, word) in words.iter().enumerate() {
@@ -250,7 +251,7 @@ pub fn assignments(container: &Container) -> Vec<(&str, Option<&str>)> {
 pub(super) fn assignments_in<'t>(
     texts: impl Iterator<Item = &'t str>,
 ) -> Vec<(&'t str, Option<&'t str>)> {
-    let words = texts.flat_map(str::split_whitespace);
+    let words = texts.flat_map(code).flat_map(str::split_whitespace);
     let before = words.take_while(|word| !is_milvus(bare(word)));
     before.filter_map(assignment).collect()
 }
@@ -309,7 +310,8 @@ fn runs_a_tool(container: &Container) -> bool {
     let first = container
         .command
         .iter()
-        .flat_map(|text| text.split_whitespace())
+        .flat_map(|text| code(text))
+        .flat_map(str::split_whitespace)
         .next()
         .map(bare)
         .unwrap_or_default();

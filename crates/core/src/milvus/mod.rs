@@ -30,6 +30,7 @@ pub mod release;
 pub mod service_names;
 pub mod settings;
 pub mod shared_data;
+mod shell;
 pub mod snapshot;
 mod tag;
 mod vendor;

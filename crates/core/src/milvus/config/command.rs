@@ -6,7 +6,10 @@ use std::borrow::Cow;
 
 use crate::{
     manifest::object::{Container, normal_path},
-    milvus::identify::{assignments_in, bare, starts_milvus},
+    milvus::{
+        identify::{assignments_in, bare, starts_milvus},
+        shell::code,
+    },
 };
 
 use super::folder::below;
@@ -116,8 +119,8 @@ impl<'a> CommandLine<'a> {
 fn commands<'t>(texts: impl Iterator<Item = &'t str>) -> impl Iterator<Item = &'t str> {
     texts
         .filter(|text| text.contains(char::is_whitespace))
-        .flat_map(|text| text.split([';', '&', '|', '\n']))
-        .filter(|command| !command.trim_start().starts_with('#'))
+        .flat_map(code)
+        .flat_map(|line| line.split([';', '&', '|']))
         .take_while(|command| !starts_milvus(command))
 }
 
@@ -292,6 +295,11 @@ mod tests {
     #[case("cp /tpl/user.yaml /other/user.yaml; milvus run standalone")]
     #[case("source ~/.bashrc; . /etc/profile; milvus run standalone")]
     #[case("export A=b; milvus run standalone --config /milvus/configs")]
+    #[case("# export ETCD_ROOT_PATH=prod\nexec milvus run standalone")]
+    #[case("#export ETCD_ROOT_PATH=prod\nexec milvus run standalone")]
+    #[case("sleep 1 # export ETCD_ROOT_PATH=prod\nexec milvus run standalone")]
+    #[case("true;# cp /tpl/a.yaml /milvus/configs/milvus.yaml\nexec milvus run standalone")]
+    #[case("echo a # source /vault/env && milvus run proxy\nexec milvus run standalone")]
     fn other_commands_write_nothing(#[case] text: &str) {
         assert_eq!(root(&pod(text, "")), "absent");
     }
