@@ -269,3 +269,41 @@ fn a_second_milvus_shares_no_data_with_a_running_one(
     assert_eq!(rules(&before), expected);
     assert!(rules(&both).is_empty(), "both run already");
 }
+
+/// A standalone whose `milvus.yaml` is the image's own, or this text.
+fn with_file(text: Option<&str>) -> String {
+    let (mount, volume, config) = text.map_or_else(Default::default, |text| {
+        (
+            "{name: c, mountPath: /milvus/configs/milvus.yaml, subPath: milvus.yaml}",
+            "{name: c, configMap: {name: c}}",
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: a}}\ndata:\n  milvus.yaml: '{text}'\n"),
+        )
+    });
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: m, namespace: a}}\nspec:\n  selector: {{matchLabels: {{app: m}}}}\n  template:\n    metadata: {{labels: {{app: m}}}}\n    spec:\n      volumes: [{volume}]\n      containers:\n        - name: milvus\n          image: milvusdb/milvus:v2.5.27\n          args: [milvus, run, standalone]\n          volumeMounts: [{mount}]\n          env: [{{name: ETCD_ENDPOINTS, value: \"etcd:2379\"}}, {{name: MINIO_ADDRESS, value: \"minio:9000\"}}]\n---\n{config}"
+    )
+}
+
+#[rstest]
+#[case::hidden(None, Some("log: {level: info}"), true)]
+#[case::hidden_and_set(None, Some("minio: {rootPath: files}"), false)]
+#[case::shown(Some("log: {level: info}"), None, true)]
+#[case::set_where_it_was_hidden(Some("log: {level: info}"), Some("minio: {rootPath: files}"), true)]
+#[case::hidden_twice(Some("log: {level: info}"), Some("log: {level: debug}"), false)]
+#[case::set_to_nothing(Some("log: {level: info}"), Some("minio: {rootPath: \"\"}"), false)]
+fn a_file_that_replaces_that_of_the_image_takes_its_defaults_away(
+    #[case] before: Option<&str>,
+    #[case] after: Option<&str>,
+    #[case] denied: bool,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let before = file(folder.path(), "before.yaml", &with_file(before));
+    let after = file(folder.path(), "after.yaml", &with_file(after));
+    let judged = Judged::of(&["--before", &before, "--after", &after]);
+    let rules = judged.rules("deny");
+    assert_eq!(
+        rules.iter().any(|rule| rule == "MG303"),
+        denied,
+        "{rules:?}"
+    );
+}

@@ -214,7 +214,7 @@ fn a_record_that_does_not_agree_with_its_payload_is_denied(
     );
 }
 
-/// Both have metadata of their own.
+/// Both have other metadata.
 #[rstest]
 #[case::objects(
     "minio: {address: s3.example.com, bucketName: b, rootPath: r}",

@@ -17,9 +17,9 @@ use super::{
 pub enum Shared {
     /// Metadata: both are one database.
     Metadata,
-    /// The root path of a bucket, with metadata of their own.
+    /// The root path of a bucket, with other metadata.
     Objects,
-    /// The channels of a message queue, with metadata of their own.
+    /// The channels of a message queue, with other metadata.
     Channels,
     /// A folder on a volume claim.
     Volume,

@@ -31,8 +31,8 @@ pub static RULE: Rule = Rule {
     what: "Compares the effective message queue of every component: type, brokers, Pulsar tenant \
            and namespace, prefixes of channels and subscriptions, and where RocksMQ, NATS or \
            Woodpecker store the log. Broker lists that lead to the same cluster are equal. Denies a \
-           version of Milvus that does not have the queue, and a second Milvus with metadata of \
-           its own on the channels of one that runs.",
+           version of Milvus that does not have the queue, and a second Milvus with other \
+           metadata on the channels of one that runs.",
     why: "Unflushed rows, channel positions and delete messages are in the old queue. If Milvus \
           starts on another queue, it does not see them, and its checkpoints point to messages \
           that do not exist there.",

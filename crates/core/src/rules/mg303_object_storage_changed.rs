@@ -26,7 +26,7 @@ pub static RULE: Rule = Rule {
            local storage the location on a volume. Different host names of one provider for the \
            same bucket are equal; for Azure the storage account counts too. A MinIO of the release \
            that becomes a gateway to another store, or no longer is one, is another storage. Warns if TLS or the kind of credentials changes. \
-           Denies a second Milvus with metadata of its own on the bucket and root path of one that \
+           Denies a second Milvus with other metadata on the bucket and root path of one that \
            runs.",
     why: "Milvus does not find the segments that the metadata references, loads fail, and new data \
           is written elsewhere, so that neither location has all data.",

@@ -60,7 +60,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 "keep files in the same folder of a volume claim as",
                 "Only one process may write there: the other does not start, or both damage the \
                  files.",
-                "Give the new release a claim of its own.",
+                "Give the new release another claim.",
             );
         }
         return;

@@ -69,7 +69,7 @@ fn is_same_size(one: Option<&str>, other: Option<&str>) -> bool {
     one == other || amount(one).is_some() && amount(one) == amount(other)
 }
 
-/// Fields that have a place of their own.
+/// Fields of [`ClaimTemplate`] that are read one by one.
 const OWN: [&str; 4] = [
     "metadata.name",
     "spec.accessModes",

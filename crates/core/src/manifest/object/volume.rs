@@ -180,7 +180,7 @@ fn describe<'t>(
     if depth == 0 {
         return;
     }
-    // The order of fields is that of the writer, and says nothing.
+    // The order of fields is that of the writer, and does not matter.
     let mut entries: Vec<_> = value.entries().take(MAX_SCALARS).collect();
     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (key, value) in entries {

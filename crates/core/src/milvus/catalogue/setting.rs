@@ -34,6 +34,10 @@ pub struct SettingFact {
     /// What Milvus takes where it is absent.
     #[serde(default)]
     pub default: Option<String>,
+    /// What Milvus takes where a mounted `milvus.yaml` replaces the image's own and lacks the key;
+    /// `default` if absent.
+    #[serde(default)]
+    pub default_without_file: Option<String>,
     /// Rule that reports it when it changes.
     pub rule: Option<String>,
     /// What that rule does.

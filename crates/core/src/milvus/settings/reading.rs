@@ -39,9 +39,11 @@ impl<'a> Located<'a> {
             Lookup::Known(setting) => Some(setting),
             Lookup::Unknown(unknown) => return Err(unknown),
         };
-        let text = setting.map_or(row.default.as_deref().unwrap_or_default(), |setting| {
-            setting.value.trim()
-        });
+        let in_code = row.default_without_file.as_deref();
+        let default = in_code
+            .filter(|_| self.view.replaces_own_file())
+            .or(row.default.as_deref());
+        let text = setting.map_or(default.unwrap_or_default(), |setting| setting.value.trim());
         let value = match row.compare {
             Compare::Kind
             | Compare::Exact
