@@ -96,13 +96,15 @@ fn find<'a>(known: &'a [UpgradeRun], request: &Request<'_>) -> Result<Found<'a>,
 
 fn under_way<'a>(open: &'a UpgradeRun, request: &Request<'_>) -> Result<&'a UpgradeRun, End> {
     if open.spec.kind != request.kind {
-        let end = match open.spec.kind {
-            RunKind::Migration => "milvus-guard migrate -o abort".to_owned(),
-            RunKind::Rolling => "milvus-guard upgrade -o abort".to_owned(),
-            RunKind::Hold => format!(
-                "helm rollback {} -n {}",
-                open.spec.release, open.spec.namespace
+        let spec = &open.spec;
+        let of = format!("{} -n {}", spec.release, spec.namespace);
+        let end = match spec.kind {
+            RunKind::Migration => format!(
+                "milvus-guard migrate -o abort -i {of} -s {} -t {}",
+                spec.from, spec.to
             ),
+            RunKind::Rolling => format!("milvus-guard upgrade -o abort -i {of}"),
+            RunKind::Hold => format!("helm rollback {of}"),
             RunKind::Other => "the version of milvus-guard that started it".to_owned(),
         };
         return Err(End::Locked(format!(
@@ -254,7 +256,9 @@ mod tests {
             let Err(End::Locked(said)) = found(&open, intent) else {
                 panic!("{intent:?}")
             };
-            assert!(said.contains("milvus-guard migrate -o abort"), "{said}");
+            let command =
+                "milvus-guard migrate -o abort -i my-release -n milvus -s 2.4.5 -t 2.4.24.";
+            assert!(said.ends_with(command), "{said}");
         }
         let ended = [
             run("roll", RunKind::Rolling, RunPhase::Aborted),
