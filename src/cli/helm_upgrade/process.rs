@@ -5,13 +5,15 @@ use std::{
     ffi::OsString,
     io::{self, Read, Write},
     os::unix::process::ExitStatusExt,
+    path::Path,
     process::{Child, Command, Output, Stdio},
 };
 
 use serde::Deserialize;
 
-use milvus_guard_core::{milvus::Version, text::plain};
+use milvus_guard_core::{milvus::Version, rules::advice, text::plain};
 
+use super::target::long_value;
 use crate::cli::exit::{Exit, Failure};
 
 /// Name of the manifests of a dry run in reports.
@@ -93,6 +95,12 @@ impl Upgrade {
         words
             .map(|arg| arg.to_string_lossy().into_owned())
             .collect()
+    }
+
+    /// The chart as a later command can name it: `REPOSITORY/NAME`, an OCI address, or a name with
+    /// `--repo`; `None` for a folder or an archive, which holds one version of the chart only.
+    pub(in crate::cli) fn published_chart(&self) -> Option<String> {
+        published_chart(&self.words(), &|path| Path::new(path).exists())
     }
 
     /// What the upgrade would send, as Helm prints a release in JSON. Values of the release are
@@ -295,6 +303,20 @@ fn positionals(words: &[String]) -> Vec<&str> {
     found
 }
 
+/// See [`Upgrade::published_chart`].
+fn published_chart(words: &[String], exists: &dyn Fn(&str) -> bool) -> Option<String> {
+    let positionals = positionals(words);
+    let chart = *positionals.get(1)?;
+    if let Some(address) = long_value(words, "--repo") {
+        return advice::command(&[chart.to_owned(), "--repo".to_owned(), address]);
+    }
+    let is_oci = chart.starts_with("oci://");
+    let in_repository = chart.split('/').count() == 2 && !chart.starts_with(['.', '/', '~']);
+    (is_oci || (in_repository && !exists(chart)))
+        .then(|| advice::command(&[chart.to_owned()]))
+        .flatten()
+}
+
 /// Whether a flag takes its value from standard input: `-f -`, `--values=-`, `--set-file a=-`.
 fn reads_stdin(args: &[OsString]) -> bool {
     args.iter().filter_map(|arg| arg.to_str()).any(|arg| {
@@ -323,6 +345,33 @@ mod tests {
             found("--reuse-values my-release ./chart"),
             "my-release ./chart"
         );
+    }
+
+    #[test]
+    fn only_a_chart_of_a_repository_is_named_in_later_commands() {
+        let chart = |line: &str| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            published_chart(&words, &|path| path == "charts/milvus").unwrap_or_default()
+        };
+        assert_eq!(
+            chart("r mirror/milvus -n x --version 4.2.58"),
+            "mirror/milvus"
+        );
+        assert_eq!(chart("r oci://host/a/milvus"), "oci://host/a/milvus");
+        assert_eq!(
+            chart("r milvus --repo https://charts.example.com"),
+            "milvus --repo https://charts.example.com"
+        );
+        for local in [
+            "charts/milvus",
+            "./milvus",
+            "/srv/milvus",
+            "../milvus",
+            "milvus",
+            "",
+        ] {
+            assert_eq!(chart(&format!("r {local}")), "", "{local}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use milvus_guard_core::{
     milvus::Version,
     policy::Action,
     report::{Format, InputEntry, ReleaseEntry, Report, Show, render},
+    rules::advice::CHART,
 };
 use milvus_guard_sources::files::part::Choice;
 
@@ -151,7 +152,29 @@ pub(in crate::cli) fn judge_rendered(
         accepted: &accepted(&upgrade.words(), revision),
         helm: upgrade.version(),
     };
-    question.against_cluster(release["name"].as_str())
+    let mut report = question.against_cluster(release["name"].as_str())?;
+    name_chart(&mut report, upgrade.published_chart().as_deref());
+    Ok(report)
+}
+
+/// Names the user's chart in the commands of a report, instead of the chart of the Milvus project
+/// under the name that its documentation gives its repository.
+fn name_chart(report: &mut Report, chart: Option<&str>) {
+    let Some(chart) = chart else { return };
+    for finding in &mut report.findings {
+        if let Some(command) = &mut finding.fix.command {
+            *command = with_chart(command, chart);
+        }
+    }
+}
+
+/// A command of Helm with another chart; any other command unchanged.
+fn with_chart(command: &str, chart: &str) -> String {
+    if command.starts_with("helm ") {
+        command.replacen(&format!(" {CHART} "), &format!(" {chart} "), 1)
+    } else {
+        command.to_owned()
+    }
 }
 
 /// The first release of a report, if all of them are new.
@@ -235,6 +258,17 @@ pub(in crate::cli) fn warnings(report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_name_the_chart_that_the_user_named() {
+        let helm = "helm upgrade r zilliztech/milvus -n milvus --version 4.2.58";
+        assert_eq!(
+            with_chart(helm, "mirror/milvus"),
+            "helm upgrade r mirror/milvus -n milvus --version 4.2.58"
+        );
+        let other = "milvus-guard upgrade -i r -n milvus -t 2.5.27";
+        assert_eq!(with_chart(other, "mirror/milvus"), other);
+    }
 
     #[test]
     fn acceptance_is_read_from_the_labels_of_the_release() {
