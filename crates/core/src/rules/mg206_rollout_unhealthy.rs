@@ -98,7 +98,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
     if seen.is_empty() {
         findings.not_evaluated(Missing::fact(
             "the facts do not contain the rollout state of this release",
-            "Use --before live, or --facts FILE with the key rollouts.",
+            "Use --before live with permission to read Deployments and StatefulSets, or --facts FILE with the key rollouts.",
         ));
         return;
     }

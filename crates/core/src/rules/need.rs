@@ -115,15 +115,15 @@ pub enum Met {
 const DECLARE: &str = "Use a tag that names a release, or set the annotation guard.milvus.io/declared-version: \"VERSION for IMAGE\" on the workload.";
 const ROLLOUTS: Missing = Missing::fact(
     "the rollout status of the running components is unknown",
-    "Use --before live, or files of kubectl get -o yaml with their status, or --facts FILE with the key rollouts.",
+    "Use --before live with permission to read Deployments and StatefulSets, or files of kubectl get -o yaml with their status, or --facts FILE with the key rollouts.",
 );
 const RUNS: Missing = Missing::momentary(
     "it is unknown whether a milvus-guard run is in progress",
-    "Use --before live, or --facts FILE with the key runs.",
+    "Use --before live with permission to read UpgradeRuns, or --facts FILE with the key runs.",
 );
 const KUBERNETES: Missing = Missing::fact(
     "the Kubernetes version is unknown",
-    "Use --before live, or --facts FILE with the key kubernetes.",
+    "Use --before live with permission to read the version of the cluster, or --facts FILE with the key kubernetes.",
 );
 const HELM: Missing = Missing::fact(
     "the Helm version is unknown",
@@ -131,11 +131,11 @@ const HELM: Missing = Missing::fact(
 );
 const AUTOSCALERS: Missing = Missing::fact(
     "the autoscalers are unknown",
-    "Use --before live, or --facts FILE with the key autoscalers.",
+    "Use --before live with permission to read HorizontalPodAutoscalers, or --facts FILE with the key autoscalers.",
 );
 const DEPLOYERS: Missing = Missing::fact(
     "it is unknown whether Argo CD or Flux applies the release",
-    "Use --before live, or --facts FILE with the key deployers.",
+    "Use --before live with permission to read the Applications of Argo CD and the HelmReleases of Flux, or --facts FILE with the key deployers.",
 );
 const DRIFT: Missing = Missing::fact(
     "the last Helm revision is unknown",
@@ -461,4 +461,22 @@ fn settings(release: &Release) -> Vec<(&str, &str)> {
         .iter()
         .map(|setting| (setting.key, setting.value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The advice is also printed if the state was read live: it then says what was not permitted.
+    #[test]
+    fn the_advice_to_read_the_cluster_names_the_permission() {
+        let all = [ROLLOUTS, RUNS, KUBERNETES, AUTOSCALERS, DEPLOYERS, DRIFT];
+        for missing in all {
+            let advice = missing.provide();
+            assert!(
+                advice.starts_with("Use --before live with permission to read "),
+                "{advice}"
+            );
+        }
+    }
 }
