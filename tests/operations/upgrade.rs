@@ -13,6 +13,7 @@ use milvus_guard_core::milvus::{
     catalogue::{Catalogue, OrderTopology},
 };
 use milvus_guard_testbed::{Helm, Terminal, expect_success};
+use serde_json::json;
 
 /// The order data for one upgrade: for each component, those that must move before it.
 fn data(from: &str, to: &str, topology: OrderTopology) -> impl Fn(Component) -> Vec<Component> {
@@ -80,6 +81,52 @@ fn assert_dry_run(roll: &Roll, namespace: &str, operation: &str, code: i32, text
         "{operation}: {found}: {stdout}{stderr}"
     );
     assert_eq!(roll.runs(namespace), before, "nothing was done");
+}
+
+/// A user who may only view the namespace got an error instead of the plan.
+#[test]
+fn a_viewer_gets_the_plan_and_a_line_about_runs_that_may_not_be_read() {
+    let roll = Roll::start();
+    let namespace = "viewed";
+    roll.install(
+        Helm::V3,
+        namespace,
+        &Chart::compact("4.0.31"),
+        "v2.2.16",
+        &[],
+    );
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "viewer"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}],
+    });
+    let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings");
+    let answer = roll.cluster.post(&path, &binding);
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let viewer = roll.cluster.kubeconfig_for("viewer", &[]);
+    let preview = |more: &[&str]| {
+        let mut command = guard();
+        command
+            .arg("upgrade")
+            .arg("--kubeconfig")
+            .arg(&viewer)
+            .args(["-i", RELEASE, "-n", namespace, "--dry-run"]);
+        run(command.args(more))
+    };
+    let (code, stdout, stderr) = preview(&["-t", "2.3.22"]);
+    let all = format!("{stdout}{stderr}");
+    assert_eq!(code, 0, "{all}");
+    assert!(all.contains("Move rootcoord to 2.3.22"), "{all}");
+    assert!(
+        all.contains("it is unknown whether a run is in progress"),
+        "{all}"
+    );
+    // A rollback cannot be planned without the run.
+    let (code, stdout, stderr) = preview(&["-o", "rollback"]);
+    assert_eq!(code, 3, "{stdout}{stderr}");
+    assert!(stderr.contains("Next: "), "{stdout}{stderr}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use super::{
     home::HomeError,
     life_cycle::{check_abort, name_of, other_plan},
     procedure::{Preparation, Prepared, RunToPrepare},
+    retrying_client::ApiError,
+    run_record::RunRecordError,
 };
 
 /// What a run would do, and the objections to it.
@@ -52,6 +54,57 @@ pub async fn known_runs<P: Procedure>(
         Err(HomeError::NoDefinitions) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The runs of a release as far as the user may read them.
+pub(crate) struct ReadableRuns {
+    /// Every run, the oldest first; empty if they may not be read.
+    pub runs: Vec<UpgradeRun>,
+    /// The warning if they may not be read: the plan does not depend on them then.
+    pub unread: Option<String>,
+}
+
+/// The runs of the release for a plan. A user who may not read them gets the plan of a new run with
+/// a warning; a command that ends a run needs them.
+///
+/// # Errors
+/// [`End::Stopped`] if the cluster does not answer, or a command that ends a run may not read them.
+pub(crate) async fn readable_runs<P: Procedure>(
+    client: &RetryingClient,
+    procedure: &P,
+) -> Result<ReadableRuns, End> {
+    let settings = procedure.run_settings();
+    let of = &settings.release;
+    let home = match Home::find(client, of, settings.namespace.as_deref()).await {
+        Ok(home) => home,
+        Err(HomeError::NoDefinitions) => return Ok(ReadableRuns::of(Vec::new())),
+        Err(error) => return Err(error.into()),
+    };
+    match RunRecord::runs(client, &home, of).await {
+        Err(RunRecordError::Api(error @ ApiError::Refused { .. }))
+            if procedure.intent() == Intent::Forward =>
+        {
+            Ok(ReadableRuns {
+                runs: Vec::new(),
+                unread: Some(unread(&error)),
+            })
+        }
+        runs => Ok(ReadableRuns::of(runs?)),
+    }
+}
+
+impl ReadableRuns {
+    const fn of(runs: Vec<UpgradeRun>) -> Self {
+        Self { runs, unread: None }
+    }
+}
+
+/// The warning about runs that may not be read.
+fn unread(error: &ApiError) -> String {
+    format!(
+        "it is unknown whether a run is in progress, and this is the plan of a new run: {error}. The \
+         command itself needs the permission to read and write UpgradeRuns"
+    )
 }
 
 /// What a command would do with the run of its release.

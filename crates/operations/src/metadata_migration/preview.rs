@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{
     End, Preview, Procedure, RetryingClient,
-    preview::{Ahead, ahead, known_runs, resumes},
+    preview::{Ahead, ReadableRuns, ahead, readable_runs, resumes},
     procedure::Preparation,
 };
 
@@ -26,8 +26,8 @@ impl Migration {
     /// answer.
     pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
         let operation = self.operation;
-        let known = known_runs(client, self).await?;
-        let (ready, run) = match ahead(client, self, &known).await? {
+        let ReadableRuns { runs, unread } = readable_runs(client, self).await?;
+        let (ready, run) = match ahead(client, self, &runs).await? {
             Ahead::Forward(ready, run) => (ready, run),
             Ahead::Ending(preview) => return Ok(*preview),
         };
@@ -60,7 +60,7 @@ impl Migration {
                 "rootPath": survey.endpoint.root_path,
                 "steps": listed,
             }),
-            warnings: Vec::new(),
+            warnings: unread.into_iter().collect(),
             refusals: refusal.into_iter().collect(),
         })
     }

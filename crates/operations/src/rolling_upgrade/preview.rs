@@ -5,7 +5,7 @@ use milvus_guard_core::api::UpgradeRun;
 use crate::engine::{
     End, Preview, Procedure, RetryingClient,
     life_cycle::deployment_uids,
-    preview::{Ahead, ahead, known_runs, resumes},
+    preview::{Ahead, ReadableRuns, ahead, readable_runs, resumes},
     release,
 };
 
@@ -19,7 +19,7 @@ impl RollingUpgrade {
     /// does not answer.
     pub async fn preview(&self, client: &RetryingClient) -> Result<Preview, End> {
         let settings = &self.settings;
-        let runs = known_runs(client, self).await?;
+        let ReadableRuns { runs, unread } = readable_runs(client, self).await?;
         let (ready, run) = match ahead(client, self, &runs).await? {
             Ahead::Forward(ready, run) => (ready, run),
             Ahead::Ending(preview) => return Ok(*preview),
@@ -54,7 +54,7 @@ impl RollingUpgrade {
             path: Some(rollout.path(release.coordinators(), command)),
             text,
             json,
-            warnings: said.warnings,
+            warnings: unread.into_iter().chain(said.warnings).collect(),
             refusals: said.refusals,
         })
     }
