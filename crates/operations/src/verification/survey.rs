@@ -459,7 +459,7 @@ mod tests {
     fn a_service_is_reached_by_a_tunnel(#[case] address: &str, #[case] expected: Option<&str>) {
         let advice = forwarded(address);
         assert_eq!(advice.is_some(), expected.is_some(), "{advice:?}");
-        for part in expected {
+        if let Some(part) = expected {
             assert!(advice.as_ref().unwrap().contains(part), "{advice:?}");
         }
     }

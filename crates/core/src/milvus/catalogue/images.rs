@@ -108,7 +108,7 @@ pub struct KafkaRaft {
     pub source: Vec<String>,
 }
 
-/// Where an image keeps its data if neither its command line nor a variable says so.
+/// Where an image keeps its data if neither its command line nor a variable names a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageFolders {
