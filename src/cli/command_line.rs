@@ -162,7 +162,7 @@ mod tests {
         }
         let (mut seen, mut faults) = (0, Vec::new());
         for path in read {
-            // Strings that go on in the next line are one line.
+            // Strings that continue on the next line are one line.
             let text = fs::read_to_string(&path).unwrap().replace("\\\n", " ");
             // An escaped line break and a comma end a command.
             let text = text.replace("\\n", "\n").replace(", ", "\n");

@@ -51,6 +51,8 @@ mod tests {
     #[case("etcd: {rootPath: by-dev}", "etcd: {rootPath: my-release}")]
     #[case("etcd: {rootPath: by-dev}", "etcd: {rootPath: by-dev/x}")]
     #[case("etcd: {rootPath: a/b}", "etcd: {rootPath: a/../b}")]
+    #[case("etcd: {rootPath: prod}", "etcd: {rootPath: \"prod\\n\"}")]
+    #[case("etcd: {rootPath: \" prod\"}", "etcd: {rootPath: prod}")]
     #[case("etcd: {metaSubPath: m}", "etcd: {metaSubPath: meta}")]
     #[case("etcd: {kvSubPath: k}", "etcd: {kvSubPath: kv}")]
     #[case(

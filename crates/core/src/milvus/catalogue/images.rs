@@ -102,7 +102,7 @@ pub struct KafkaRaft {
     pub only: Line,
     /// The same in the numbers of the Confluent Platform.
     pub only_confluent: Line,
-    /// The first line that can do without.
+    /// The first line that does not need `ZooKeeper`.
     pub since: Line,
     /// Where that is known from.
     pub source: Vec<String>,

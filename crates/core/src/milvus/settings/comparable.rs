@@ -75,6 +75,8 @@ impl fmt::Display for Comparable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) if text.is_empty() => f.write_str("no value"),
+            // What stands at the ends must be seen.
+            Self::Text(text) if text.trim() != text => write!(f, "{text:?}"),
             Self::Text(text) => f.write_str(text),
             Self::Account(account) if account.is_empty() => f.write_str("no account"),
             Self::Account(_) => f.write_str("an account that is not shown"),

@@ -43,7 +43,8 @@ impl<'a> Located<'a> {
         let default = in_code
             .filter(|_| self.view.replaces_own_file())
             .or(row.default.as_deref());
-        let text = setting.map_or(default.unwrap_or_default(), |setting| setting.value.trim());
+        // Milvus takes spaces and line breaks as a part of the value.
+        let text = setting.map_or(default.unwrap_or_default(), |setting| setting.value);
         let value = match row.compare {
             Compare::Kind
             | Compare::Exact
