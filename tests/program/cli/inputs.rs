@@ -290,6 +290,7 @@ fn with_file(text: Option<&str>) -> String {
 #[case::shown(Some("log: {level: info}"), None, true)]
 #[case::set_where_it_was_hidden(Some("log: {level: info}"), Some("minio: {rootPath: files}"), true)]
 #[case::hidden_twice(Some("log: {level: info}"), Some("log: {level: debug}"), false)]
+#[case::spaces(None, Some("minio: {rootPath: \"files \"}"), true)]
 #[case::set_to_nothing(Some("log: {level: info}"), Some("minio: {rootPath: \"\"}"), false)]
 fn a_file_that_replaces_that_of_the_image_takes_its_defaults_away(
     #[case] before: Option<&str>,

@@ -8,7 +8,7 @@ use super::{
     held_data::held_by,
     queue_kind::QueueKind,
     release::{ComponentWorkload, Release},
-    settings::{Located, cleaned},
+    settings::Located,
     volume::DataVolume,
 };
 
@@ -165,7 +165,7 @@ fn objects(release: &Release, located: &Located<'_>) -> Option<Objects> {
             .or_port(Some(port))
             .in_namespace(release.namespace.as_deref()),
         bucket: text(located, "minio.bucketName", "a-bucket")?.to_owned(),
-        root_path: cleaned(text(located, "minio.rootPath", "files")?),
+        root_path: located.objects_path()?,
     })
 }
 

@@ -550,22 +550,29 @@ fn left_behind(held: &[Held], old: &Workload, new: &Workload, what: &str, findin
     let is_on_node = held
         .iter()
         .any(|(place, _)| place.volume == DataVolume::HostPath);
-    let (Some(from), Some(to)) = (&old.pod.node, &new.pod.node) else {
+    let (Some(from), to) = (&old.pod.node, &new.pod.node) else {
         return;
     };
-    if !is_on_node || from == to {
+    // A Pod without an owner that runs has the node that the scheduler chose.
+    let was_chosen = to.is_none() && old.meta.object.kind == "Pod";
+    if !is_on_node || was_chosen || to.as_ref() == Some(from) {
         return;
     }
-    findings
-        .deny(format!(
+    let finding = match to {
+        Some(to) => findings.deny(format!(
             "{what} would move from node {from} to node {to}, and its host path stays on {from}"
-        ))
+        )),
+        None => findings.warn(format!(
+            "{what} would no longer be bound to node {from}, and its host path stays there"
+        )),
+    };
+    finding
         .because("A host path is a folder of one node: the pod starts on an empty folder.")
         .object(&new.meta)
         .evidence(
             "node",
             Some(from.to_string()),
-            Some(to.to_string()),
+            to.as_ref().map(ToString::to_string),
             Some(&new.meta.origin),
         )
         .fix(
@@ -919,6 +926,12 @@ mod tests {
         assert_eq!(judge(&RULE, Some(&before), &other).len(), 1);
     }
 
+    fn required(term: &str) -> String {
+        format!(
+            "affinity: {{nodeAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: {{nodeSelectorTerms: [{{{term}}}]}}}}}}"
+        )
+    }
+
     #[rstest]
     #[case(
         "nodeSelector: {kubernetes.io/hostname: a}",
@@ -928,6 +941,13 @@ mod tests {
     #[case("nodeName: a", "nodeSelector: {kubernetes.io/hostname: b}", 1)]
     #[case("nodeName: a", "nodeSelector: {kubernetes.io/hostname: a}", 0)]
     #[case("nodeSelector: {disk: a}", "nodeSelector: {disk: b}", 0)]
+    #[case("nodeSelector: {disk: a}", "nodeName: b", 0)]
+    #[case("nodeName: a", "nodeSelector: {disk: a}", 1)]
+    #[case(&required("matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [a]}]"), &required("matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [b]}]"), 1)]
+    #[case("nodeName: a", &required("matchFields: [{key: metadata.name, operator: In, values: [b]}]"), 1)]
+    #[case("nodeName: a", &required("matchFields: [{key: metadata.name, operator: In, values: [a]}]"), 0)]
+    #[case("nodeName: a", &required("matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [a, b]}]"), 1)]
+    #[case(&required("matchExpressions: [{key: kubernetes.io/hostname, operator: NotIn, values: [a]}]"), "nodeName: b", 0)]
     fn a_host_path_stays_on_its_node(
         #[case] before: &str,
         #[case] after: &str,

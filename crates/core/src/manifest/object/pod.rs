@@ -29,7 +29,8 @@ pub struct PodTemplate {
     pub init_containers: Vec<Container>,
     /// Volumes.
     pub volumes: Vec<Volume>,
-    /// The node on which the pods must run: `nodeName`, or the host name in `nodeSelector`.
+    /// The node on which the pods must run: `nodeName`, or the host name in `nodeSelector` or in the
+    /// required node affinity.
     pub node: Option<Box<str>>,
 }
 
@@ -184,10 +185,39 @@ impl PodTemplate {
             node: node
                 .text_at(&["spec", "nodeName"])
                 .or_else(|| node.text_at(&["spec", "nodeSelector", HOST_NAME]))
+                .or_else(|| required_node(node))
                 .filter(|name| !name.is_empty() && name.len() <= MAX_NODE_NAME)
                 .map(|name| name.as_ref().into()),
         }
     }
+}
+
+/// The only node that a required affinity allows.
+fn required_node<'t>(pod: impl DocumentValue<'t>) -> Option<Cow<'t, str>> {
+    let mut terms = pod.items_at(&[
+        "spec",
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "nodeSelectorTerms",
+    ]);
+    // Several terms are alternatives.
+    let (term, None) = (terms.next()?, terms.next()) else {
+        return None;
+    };
+    let only_value = |list: &str, key: &str| {
+        let mut requirements = term.get(list).into_iter().flat_map(DocumentValue::items);
+        requirements.find_map(|one| {
+            let is_named = one.text_at(&["key"]).as_deref() == Some(key)
+                && one.text_at(&["operator"]).as_deref() == Some("In");
+            let mut values = one.items_at(&["values"]).filter(|_| is_named);
+            match (values.next(), values.next()) {
+                (Some(only), None) => only.as_text(),
+                _ => None,
+            }
+        })
+    };
+    only_value("matchExpressions", HOST_NAME).or_else(|| only_value("matchFields", "metadata.name"))
 }
 
 /// The label by which a node is chosen by its name.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::{
-    comparable::{ComparableValue, trimmed},
+    comparable::{ComparableValue, cleaned, trimmed},
     located::Located,
 };
 use crate::milvus::{
@@ -72,6 +72,18 @@ impl<'a> Located<'a> {
     /// `remote` or `local`; `None` if it is not known.
     pub(in crate::milvus) fn storage_name(&self) -> Option<Cow<'a, str>> {
         Some(self.storage().ok()?.value)
+    }
+
+    /// The root path in the bucket, as Milvus joins it with its keys; `None` if it is not known.
+    pub(in crate::milvus) fn objects_path(&self) -> Option<String> {
+        let setting = self.value("minio.rootPath").ok()?;
+        // The code has no default; the file of the image has one.
+        let default = if self.view.replaces_own_file() {
+            ""
+        } else {
+            "files"
+        };
+        Some(cleaned(setting.map_or(default, |setting| setting.value)))
     }
 
     /// Where Woodpecker keeps the log: `minio`, `local` or `service`.
