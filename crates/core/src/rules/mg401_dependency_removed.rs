@@ -26,7 +26,8 @@ pub static RULE: Rule = Rule {
     since: "0.1.0",
     needs: &[Need::Before, Need::Dependencies],
     what: "Denies a change that deletes a StatefulSet of etcd, object storage or the queue that \
-           contains data, or that adds a second kind of queue.",
+           contains data, or that adds a second kind of queue. Warns if one of them stops while \
+           Milvus runs.",
     why: "A dependency that is no longer part of the release is deleted. Its volumes may stay, but \
           Milvus then runs without its data. A new Pulsar that an upgrade renders is not \
           initialized.",
@@ -103,6 +104,7 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 _ => upgrade.advice().keep_dependency(family),
             });
     }
+    stopped(upgrade, findings);
     let had_queue = before.families().into_iter().any(Family::is_queue);
     for family in after
         .families()
@@ -167,6 +169,36 @@ fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
                 Some(&first.workload.meta.origin),
             )
             .remedy(upgrade.advice().leave_out(family));
+    }
+}
+
+/// Warns of a dependency with data that stops while Milvus runs. MG407 judges etcd.
+fn stopped(upgrade: &Upgrade<'_>, findings: &mut Findings) {
+    if upgrade.after.is_stopped() {
+        return;
+    }
+    let ends = |(old, new): &(&Dependency, &Dependency)| {
+        old.workload.wanted_replicas() > 0 && new.workload.wanted_replicas() == 0
+    };
+    for (old, new) in upgrade.changed_dependencies().filter(ends) {
+        if old.family == Family::Etcd || !old.holds_data() || upgrade.is_unused(old) {
+            continue;
+        }
+        let meta = &new.workload.meta;
+        findings
+            .warn(format!(
+                "{} {} would stop while Milvus runs",
+                old.family, meta.object.name
+            ))
+            .because("Milvus fails to read or write until it runs again.")
+            .object(meta)
+            .evidence(
+                "replicas",
+                Some(old.workload.wanted_replicas().to_string()),
+                Some("0".to_owned()),
+                Some(&meta.origin),
+            )
+            .fix("Stop Milvus first, or keep the replicas.");
     }
 }
 
@@ -462,5 +494,35 @@ mod tests {
             )
             .is_empty()
         );
+    }
+
+    #[rstest]
+    #[case::object_storage("app: minio", "minio/minio:RELEASE.2024-12-18T13-15-44Z", 1)]
+    #[case::queue("app.kubernetes.io/name: kafka", "bitnami/kafka:3.9.0", 1)]
+    #[case::judged_by_another_rule("app.kubernetes.io/name: etcd", "milvusdb/etcd:3.5.18", 0)]
+    fn a_dependency_does_not_stop_while_milvus_runs(
+        #[case] label: &str,
+        #[case] image: &str,
+        #[case] found: usize,
+    ) {
+        let run = |milvus: Fixture, replicas: usize| {
+            milvus.object(&format!(
+                "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: my-release-x}}\nspec:\n  replicas: {replicas}\n  selector:\n    matchLabels: {{{label}, app.kubernetes.io/instance: my-release, release: my-release}}\n  template:\n    spec:\n      containers: [{{name: x, image: \"{image}\"}}]\n  volumeClaimTemplates:\n    - metadata: {{name: data}}\n"
+            ))
+        };
+        let milvus = || {
+            Fixture::cluster("2.5.16")
+                .default_yaml("mq: {type: kafka}\nkafka: {brokerList: \"my-release-x:9092\"}\nminio: {address: my-release-x}")
+        };
+        let findings = judge(&RULE, Some(&run(milvus(), 3)), &run(milvus(), 0));
+        assert_eq!(findings.len(), found, "{findings:?}");
+        for (before, after) in [
+            (run(milvus(), 3), run(milvus(), 1)),
+            (run(milvus(), 0), run(milvus(), 0)),
+            (run(milvus(), 3), run(milvus().stopped(), 0)),
+        ] {
+            let findings = judge(&RULE, Some(&before), &after);
+            assert!(findings.is_empty(), "{findings:?}");
+        }
     }
 }
