@@ -178,6 +178,7 @@ impl Host {
 /// Endings that charts and operators put behind the name of a Kafka cluster for its Services and
 /// pods.
 const BROKER_SUFFIXES: [&str; 8] = [
+    "-external-bootstrap",
     "-headless",
     "-bootstrap",
     "-brokers",
@@ -185,7 +186,6 @@ const BROKER_SUFFIXES: [&str; 8] = [
     "-svc",
     "-broker",
     "-controller",
-    "-external-bootstrap",
 ];
 
 /// Endings that the chart of Pulsar puts behind the name of a cluster for what clients connect to.
@@ -256,13 +256,20 @@ fn is_headless(service: &str) -> bool {
         .any(|suffix| service.ends_with(suffix))
 }
 
-/// The name of a pod of a StatefulSet without its ordinal, if this is its headless Service.
-fn stem_of<'a>(pod: &'a str, headless: &str) -> Option<&'a str> {
+/// The name of a pod of a StatefulSet without its ordinal, if this is its headless Service. The
+/// pods of all node pools of a Strimzi cluster have one (`CLUSTER-POOL-0.CLUSTER-kafka-brokers`):
+/// its name.
+fn stem_of<'a>(pod: &'a str, headless: &'a str) -> Option<&'a str> {
     let (stem, ordinal) = pod.rsplit_once('-')?;
-    let is_member = !ordinal.is_empty()
-        && ordinal.bytes().all(|byte| byte.is_ascii_digit())
-        && (headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()));
-    is_member.then_some(stem)
+    if ordinal.is_empty() || !ordinal.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    if headless.starts_with(stem) || stem.starts_with(without_suffix(headless).as_str()) {
+        return Some(stem);
+    }
+    let cluster = headless.strip_suffix("-kafka-brokers")?;
+    let pool = stem.strip_prefix(cluster)?.strip_prefix('-')?;
+    (!pool.is_empty()).then_some(headless)
 }
 
 fn service(name: &str, written: Option<&str>, own: Option<&str>) -> Name {
@@ -581,6 +588,31 @@ mod tests {
     )]
     #[case("k-0.k-brokers.mq:9092", "k-kafka-bootstrap.mq:9092", false)]
     #[case("k-kafka-0.k-kafka-brokers.mq:9092", "k-kafka-bootstrap.mq:9092", true)]
+    #[case(
+        "k-dual-role-0.k-kafka-brokers.mq:9092",
+        "k-kafka-bootstrap.mq:9092",
+        true
+    )]
+    #[case(
+        "k-dual-role-0.k-kafka-brokers.mq.svc:9092",
+        "k-broker-1.k-kafka-brokers.mq.svc:9092",
+        true
+    )]
+    #[case(
+        "k-kafka-bootstrap.mq:9092",
+        "k-kafka-external-bootstrap.mq:9094",
+        true
+    )]
+    #[case(
+        "k-dual-role-0.k-kafka-brokers.mq.svc:9092",
+        "l-dual-role-0.l-kafka-brokers.mq.svc:9092",
+        false
+    )]
+    #[case(
+        "k-dual-role-0.k-kafka-brokers.mq.svc:9092",
+        "k-dual-role-0.k-kafka-brokers.other.svc:9092",
+        false
+    )]
     #[case(
         "my-release-kafka:9092",
         "my-release-kafka-controller-0.my-release-kafka-controller-headless.milvus.svc:9092",
