@@ -224,11 +224,12 @@ impl ReviewState<'_> {
         let is_old = |release: &Release| {
             old.is_some_and(|old| old.name == release.name && old.app_name == release.app_name)
         };
-        let candidates = running
+        let candidates: Vec<(&'s Release, bool)> = running
             .iter()
             .map(|release| (release, true))
             .chain(self.remembered.iter().map(|release| (release, false)))
-            .filter(|(release, _)| !is_old(release));
+            .filter(|(release, _)| !is_old(release))
+            .collect();
         let location = new
             .data_location()
             .map(|location| self.service_names.known_as(location));
@@ -241,8 +242,10 @@ impl ReviewState<'_> {
         // A release whose coordinators use the data already joins no one.
         let old_coordinators = old.filter(|old| old.runs_coordinators());
         let uses_it = old_coordinators.is_some_and(uses_data);
-        let places = new.runs_coordinators().then(|| DataPlaces::of(new));
-        let old_places = old_coordinators.map(DataPlaces::of);
+        // Most namespaces hold one release.
+        let is_alone = candidates.is_empty();
+        let places = (!is_alone && new.runs_coordinators()).then(|| DataPlaces::of(new));
+        let old_places = old_coordinators.filter(|_| !is_alone).map(DataPlaces::of);
         let stored_with = |release: &Release| {
             let other = DataPlaces::of(release);
             let shared = places.as_ref()?.shared_with(&other)?;
@@ -269,6 +272,7 @@ impl ReviewState<'_> {
             }
         };
         let mut others: Vec<Other<'s>> = candidates
+            .into_iter()
             .filter_map(|(release, runs)| other(release, runs))
             .collect();
         let settings = self.last_known.iter().filter(|release| is_old(release));
