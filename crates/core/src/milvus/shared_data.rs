@@ -120,20 +120,17 @@ impl DataPlaces {
 }
 
 impl Objects {
+    fn bucket(&self) -> Bucket<'_> {
+        Bucket {
+            host: &self.host,
+            name: &self.bucket,
+        }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
-        let bucket = |one: &'_ Self| -> (Host, String) { (one.host.clone(), one.bucket.clone()) };
-        let ((host, name), (other_host, other_name)) = (bucket(self), bucket(other));
-        let one = Bucket {
-            host: &host,
-            name: &name,
-        };
-        let two = Bucket {
-            host: &other_host,
-            name: &other_name,
-        };
         self.bucket == other.bucket
             && self.root_path == other.root_path
-            && is_same_store(one, two, false)
+            && is_same_store(self.bucket(), other.bucket(), false)
     }
 }
 

@@ -1,7 +1,7 @@
 //! MG301: the message queue must stay the one that holds the data.
 
 use crate::{
-    change::{Aspect, Upgrade},
+    change::Upgrade,
     milvus::{
         Build, Release, Version,
         catalogue::QueueVersions,
@@ -11,7 +11,9 @@ use crate::{
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor};
+use super::{
+    Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor::Objection,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -52,17 +54,16 @@ pub static RULE: Rule = Rule {
     check,
 };
 
+/// A second Milvus with other metadata.
+const NEIGHBOR: Objection = Objection {
+    shared: Shared::Channels,
+    does: "use the same channels of the message queue as",
+    why: "Each reads the rows and the time ticks that the other writes.",
+    fix: "Set another msgChannel.chanNamePrefix.cluster for the new release.",
+};
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    if let Aspect::Neighbor(shared) = upgrade.aspect {
-        if shared == Shared::Channels {
-            neighbor::deny(
-                upgrade,
-                findings,
-                "use the same channels of the message queue as",
-                "Each reads the rows and the time ticks that the other writes.",
-                "Set another msgChannel.chanNamePrefix.cluster for the new release.",
-            );
-        }
+    if NEIGHBOR.judge(upgrade, findings) {
         return;
     }
     guarded_settings::compare(upgrade, RULE.id, findings);

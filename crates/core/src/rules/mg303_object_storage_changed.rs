@@ -1,11 +1,13 @@
 //! MG303: Milvus must find its data where it left it.
 
 use crate::{
-    change::{Aspect, Upgrade},
+    change::Upgrade,
     milvus::{minio_store::MinioStore, shared_data::Shared},
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor};
+use super::{
+    Behavior, Category, DefaultAction, Findings, Need, Rule, guarded_settings, neighbor::Objection,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -41,18 +43,17 @@ pub static RULE: Rule = Rule {
     check,
 };
 
+/// A second Milvus with other metadata.
+const NEIGHBOR: Objection = Objection {
+    shared: Shared::Objects,
+    does: "keep objects in the same bucket and root path as",
+    why: "The garbage collection of each deletes the objects that its own metadata does \
+          not know: those of the other.",
+    fix: "Use another bucket or another minio.rootPath for the new release.",
+};
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    if let Aspect::Neighbor(shared) = upgrade.aspect {
-        if shared == Shared::Objects {
-            neighbor::deny(
-                upgrade,
-                findings,
-                "keep objects in the same bucket and root path as",
-                "The garbage collection of each deletes the objects that its own metadata does \
-                 not know: those of the other.",
-                "Use another bucket or another minio.rootPath for the new release.",
-            );
-        }
+    if NEIGHBOR.judge(upgrade, findings) {
         return;
     }
     guarded_settings::compare(upgrade, RULE.id, findings);

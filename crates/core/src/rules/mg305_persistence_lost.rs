@@ -21,7 +21,9 @@ use crate::{
     },
 };
 
-use super::{Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, neighbor};
+use super::{
+    Behavior, Category, DefaultAction, Findings, Missing, Need, Rule, neighbor::Objection,
+};
 
 /// The rule.
 pub static RULE: Rule = Rule {
@@ -51,18 +53,17 @@ pub static RULE: Rule = Rule {
     check,
 };
 
+/// A second Milvus with other metadata.
+const NEIGHBOR: Objection = Objection {
+    shared: Shared::Volume,
+    does: "keep files in the same folder of a volume claim as",
+    why: "Only one process may write there: the other does not start, or both damage the \
+          files.",
+    fix: "Give the new release another claim.",
+};
+
 fn check(upgrade: &Upgrade<'_>, findings: &mut Findings) {
-    if let Aspect::Neighbor(shared) = upgrade.aspect {
-        if shared == Shared::Volume {
-            neighbor::deny(
-                upgrade,
-                findings,
-                "keep files in the same folder of a volume claim as",
-                "Only one process may write there: the other does not start, or both damage the \
-                 files.",
-                "Give the new release another claim.",
-            );
-        }
+    if NEIGHBOR.judge(upgrade, findings) {
         return;
     }
     let Some((before, after)) = upgrade.both() else {
